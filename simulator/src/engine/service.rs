@@ -1,0 +1,435 @@
+//! The service: a router, its workers, and the order in which things happen.
+//!
+//! Owns the calendar of coming events and the way of a request: the prefill worker that would be
+//! done first, then the decode worker whose next step is least loaded. Requests that find no ready
+//! worker of the role they need wait at the router. Equal times are settled by the order in which
+//! events were planned and equal loads by the older place, so a run is repeatable.
+//!
+//! The calendar may hold an event that a later change made void; it is recognised when its time
+//! comes, as a decode worker knows the one time it waits for and every worker has a number of its
+//! own.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use self::member::Pool;
+use super::decode::{Admission, DecodeWorker};
+use super::metrics::WorkerMetrics;
+use super::prefill::PrefillWorker;
+use super::profile::Profile;
+use super::request::{Arrival, Ending, Outcome, Request, Requests, Slot};
+use crate::time::Nanos;
+
+mod member;
+mod membership;
+
+/// What a worker does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Computes prompts.
+    Prefill,
+    /// Generates tokens.
+    Decode,
+}
+
+/// Where a worker is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WorkerState {
+    /// Not ready before its time has come.
+    Starting,
+    /// Takes requests.
+    Ready,
+    /// Takes no new requests and leaves once it has finished what it has.
+    Draining,
+}
+
+/// How a worker leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Removal {
+    /// It finishes what it works on; what only waits goes elsewhere.
+    Drain,
+    /// It is gone at once; its requests begin anew.
+    Crash,
+}
+
+/// A worker that cannot be added or removed.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum ServiceError {
+    /// The name is taken.
+    #[error("worker `{0}` exists already: give each worker a name of its own")]
+    Duplicate(String),
+    /// There is no such worker.
+    #[error("worker `{0}` does not exist: name a worker that was added and has not left")]
+    Unknown(String),
+}
+
+/// One worker as seen from outside.
+#[derive(Clone, Copy, Debug)]
+pub struct WorkerView<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// What it does.
+    pub role: Role,
+    /// Where it is in its life.
+    pub state: WorkerState,
+    /// When it is or was ready.
+    pub ready_at: Nanos,
+    /// What it has counted, as of the last [`Service::observe`].
+    pub metrics: &'a WorkerMetrics,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Event {
+    Ready { role: Role, place: u32, number: u32 },
+    PrefillEnds { place: u32, number: u32 },
+    KvArrives { place: u32, number: u32, slot: Slot },
+    BatchChanges { place: u32, number: u32 },
+}
+
+/// An event with its time; the order of planning settles equal times.
+#[derive(Clone, Copy, Debug)]
+struct Planned {
+    at: Nanos,
+    order: u64,
+    event: Event,
+}
+
+impl PartialEq for Planned {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Planned {}
+
+impl PartialOrd for Planned {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Planned {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.at, self.order).cmp(&(other.at, other.order))
+    }
+}
+
+/// A prefill/decode service in virtual time.
+#[derive(Debug, Default)]
+pub struct Service {
+    profile: Profile,
+    now: Nanos,
+    calendar: BinaryHeap<Reverse<Planned>>,
+    planned: u64,
+    requests: Requests,
+    arrivals: u64,
+    prefill: Pool<PrefillWorker>,
+    decode: Pool<DecodeWorker>,
+    waiting_for_prefill: VecDeque<Slot>,
+    waiting_for_decode: VecDeque<Slot>,
+    outcomes: Vec<Outcome>,
+    // Kept between calls so that a run allocates nothing per request.
+    finished: Vec<Slot>,
+    admissions: Vec<Admission>,
+}
+
+impl Service {
+    /// A service without workers at time 0. The profile is used as given; [`Profile::validate`]
+    /// says whether it makes sense.
+    pub fn new(profile: Profile) -> Self {
+        Self {
+            profile,
+            ..Self::default()
+        }
+    }
+
+    /// The present coefficients.
+    pub fn profile(&self) -> &Profile {
+        &self.profile
+    }
+
+    /// Changes the coefficients: for prompts from the next arrival, for decode from each batch's
+    /// next change.
+    pub fn set_profile(&mut self, profile: Profile) {
+        self.profile = profile;
+    }
+
+    /// The time up to which everything has happened.
+    pub fn now(&self) -> Nanos {
+        self.now
+    }
+
+    /// Sends a request at its time of arrival, after everything due by then has happened. A time
+    /// that is past counts as now.
+    pub fn offer(&mut self, arrival: Arrival) {
+        self.advance(arrival.at);
+        let input_tokens = arrival.input_tokens.max(1);
+        let output_tokens = arrival.output_tokens.max(1);
+        let id = self.arrivals;
+        self.arrivals += 1;
+        let cached_tokens = self.profile.cached_tokens(input_tokens);
+        let request = Request {
+            id,
+            arrived_at: self.now,
+            first_token_at: self.now,
+            input_tokens,
+            output_tokens,
+            cached_tokens,
+            prefill_time: self.profile.prefill_time(input_tokens, cached_tokens),
+            ..Request::default()
+        };
+        let tokens = u64::from(input_tokens) + u64::from(output_tokens);
+        if tokens > self.profile.kv_capacity_tokens {
+            self.outcomes
+                .push(outcome(&request, self.now, Ending::Refused));
+            return;
+        }
+        let slot = self.requests.insert(request);
+        self.route_to_prefill(slot);
+    }
+
+    /// Lets everything happen that is due by `now`.
+    pub fn advance(&mut self, now: Nanos) {
+        while let Some(Reverse(next)) = self.calendar.peek().copied() {
+            if next.at > now {
+                break;
+            }
+            self.calendar.pop();
+            self.now = self.now.max(next.at);
+            self.happen(next);
+        }
+        self.now = self.now.max(now);
+    }
+
+    /// Advances to `now` and brings the metrics of all workers up to date. It never changes what
+    /// happens later.
+    pub fn observe(&mut self, now: Nanos) {
+        self.advance(now);
+        for worker in self.prefill.members_mut() {
+            worker.core.observe(&self.profile);
+        }
+        for worker in self.decode.members_mut() {
+            worker
+                .core
+                .observe(self.now, &mut self.requests, &self.profile);
+        }
+    }
+
+    /// When something happens next, if nothing arrives before. It may be a little early, never
+    /// late.
+    pub fn next_event_at(&self) -> Option<Nanos> {
+        self.calendar.peek().map(|Reverse(next)| next.at)
+    }
+
+    /// The requests that ended since the last call, in order of ending.
+    pub fn drain_outcomes(&mut self) -> std::vec::Drain<'_, Outcome> {
+        self.outcomes.drain(..)
+    }
+
+    /// All workers: prefill, then decode, each by place.
+    pub fn workers(&self) -> impl Iterator<Item = WorkerView<'_>> {
+        let prefill = self
+            .prefill
+            .members()
+            .map(|w| w.view(Role::Prefill, &w.core.metrics));
+        let decode = self
+            .decode
+            .members()
+            .map(|w| w.view(Role::Decode, &w.core.metrics));
+        prefill.chain(decode)
+    }
+
+    /// The number of workers of a role in a state.
+    pub fn worker_count(&self, role: Role, state: WorkerState) -> usize {
+        match role {
+            Role::Prefill => self.prefill.members().filter(|w| w.state == state).count(),
+            Role::Decode => self.decode.members().filter(|w| w.state == state).count(),
+        }
+    }
+
+    /// Requests that wait at the router because no worker of the role is ready.
+    pub fn waiting_at_router(&self, role: Role) -> usize {
+        match role {
+            Role::Prefill => self.waiting_for_prefill.len(),
+            Role::Decode => self.waiting_for_decode.len(),
+        }
+    }
+
+    /// Requests that arrived and have not ended.
+    pub fn in_flight(&self) -> usize {
+        self.requests.in_flight()
+    }
+
+    fn plan(&mut self, at: Nanos, event: Event) {
+        self.planned += 1;
+        self.calendar.push(Reverse(Planned {
+            at,
+            order: self.planned,
+            event,
+        }));
+    }
+
+    fn happen(&mut self, planned: Planned) {
+        match planned.event {
+            Event::Ready {
+                role,
+                place,
+                number,
+            } => self.become_ready(role, place, number),
+            Event::PrefillEnds { place, number } => self.end_prefill(place, number),
+            Event::KvArrives {
+                place,
+                number,
+                slot,
+            } => {
+                let Some(worker) = self.decode.get_mut(place, number) else {
+                    return;
+                };
+                if worker.core.kv_arrived(slot) {
+                    self.change_batch(place);
+                } else {
+                    self.plan_batch_change(place);
+                }
+            }
+            Event::BatchChanges { place, number } => {
+                let due = self
+                    .decode
+                    .get_mut(place, number)
+                    .map(|worker| worker.waits_for);
+                if due == Some(Some(planned.at)) {
+                    self.change_batch(place);
+                }
+            }
+        }
+    }
+
+    fn end_prefill(&mut self, place: u32, number: u32) {
+        let Some(worker) = self.prefill.get_mut(place, number) else {
+            return;
+        };
+        let finished = worker.core.finish_head(self.now, &mut self.requests);
+        match worker.core.next_event() {
+            Some(at) => self.plan(at, Event::PrefillEnds { place, number }),
+            None if worker.state == WorkerState::Draining => self.prefill.remove(place),
+            None => {}
+        }
+        if let Some(slot) = finished {
+            self.route_to_decode(slot);
+        }
+    }
+
+    fn change_batch(&mut self, place: u32) {
+        let Some(worker) = self.decode.at_mut(place) else {
+            return;
+        };
+        worker.core.change_batch(
+            self.now,
+            &mut self.requests,
+            &self.profile,
+            &mut self.finished,
+            &mut self.admissions,
+        );
+        let leaves = worker.state == WorkerState::Draining && worker.core.is_idle();
+        for slot in self.finished.drain(..) {
+            self.outcomes
+                .push(outcome(&self.requests[slot], self.now, Ending::Completed));
+            self.requests.remove(slot);
+        }
+        if leaves {
+            self.decode.remove(place);
+        } else {
+            self.plan_kv_arrivals(place);
+            self.plan_batch_change(place);
+        }
+    }
+
+    fn plan_kv_arrivals(&mut self, place: u32) {
+        let Some(number) = self.decode.at_mut(place).map(|worker| worker.number) else {
+            return;
+        };
+        let mut admissions = std::mem::take(&mut self.admissions);
+        for Admission { slot, delay } in admissions.drain(..) {
+            self.plan(
+                self.now + delay,
+                Event::KvArrives {
+                    place,
+                    number,
+                    slot,
+                },
+            );
+        }
+        self.admissions = admissions;
+    }
+
+    fn plan_batch_change(&mut self, place: u32) {
+        let Some(worker) = self.decode.at_mut(place) else {
+            return;
+        };
+        let next = worker.core.next_event(self.now, &self.profile);
+        let known = std::mem::replace(&mut worker.waits_for, next);
+        let number = worker.number;
+        if let Some(at) = next
+            && known != next
+        {
+            self.plan(at, Event::BatchChanges { place, number });
+        }
+    }
+
+    fn route_to_prefill(&mut self, slot: Slot) {
+        let now = self.now;
+        let choice = self
+            .prefill
+            .ready_by_least(|worker| worker.free_at().max(now));
+        let Some((place, worker)) = choice else {
+            self.waiting_for_prefill.push_back(slot);
+            return;
+        };
+        let number = worker.number;
+        if worker.core.enqueue(now, slot, &mut self.requests)
+            && let Some(at) = worker.core.next_event()
+        {
+            self.plan(at, Event::PrefillEnds { place, number });
+        }
+    }
+
+    fn route_to_decode(&mut self, slot: Slot) {
+        let profile = &self.profile;
+        // The load is a finite, non-negative float, whose bits order like its value.
+        let choice = self
+            .decode
+            .ready_by_least(|worker| worker.load_milliseconds(profile).to_bits());
+        let Some((place, worker)) = choice else {
+            self.waiting_for_decode.push_back(slot);
+            return;
+        };
+        let requests = &mut self.requests;
+        worker
+            .core
+            .enqueue(self.now, slot, requests, profile, &mut self.admissions);
+        if !self.admissions.is_empty() {
+            self.plan_kv_arrivals(place);
+            self.plan_batch_change(place);
+        }
+    }
+}
+
+fn outcome(request: &Request, now: Nanos, ending: Ending) -> Outcome {
+    Outcome {
+        id: request.id,
+        ending,
+        arrived_at: request.arrived_at,
+        first_token_at: request.first_token_at,
+        finished_at: now,
+        input_tokens: request.input_tokens,
+        output_tokens: request.output_tokens,
+        restarts: request.restarts,
+    }
+}
+
+#[cfg(test)]
+mod tests;

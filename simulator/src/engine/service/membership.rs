@@ -1,0 +1,157 @@
+//! Workers coming and going, and what that means for the requests they hold.
+//!
+//! Owns three promises: a request is never lost with its worker, a draining worker gets nothing
+//! new, and a request that begins anew keeps its time of arrival, so that its user's TTFT tells the
+//! truth. Requests whose KV cache is already on its way to a decode worker do not notice that the
+//! prefill worker leaves.
+
+use super::{Event, Removal, Role, Service, ServiceError, WorkerState};
+use crate::engine::request::Slot;
+use crate::time::Nanos;
+
+impl Service {
+    /// Adds a worker that is ready after its role's start-up time.
+    ///
+    /// # Errors
+    /// A worker of that name exists already.
+    pub fn add_worker(&mut self, now: Nanos, role: Role, name: &str) -> Result<(), ServiceError> {
+        self.add_worker_ready_at(now, role, name, now + self.profile.startup_time(role))
+    }
+
+    /// Adds a worker that is ready at a given time. A time that is past counts as now.
+    ///
+    /// # Errors
+    /// A worker of that name exists already.
+    pub fn add_worker_ready_at(
+        &mut self,
+        now: Nanos,
+        role: Role,
+        name: &str,
+        ready_at: Nanos,
+    ) -> Result<(), ServiceError> {
+        self.advance(now);
+        if self
+            .prefill
+            .place_of(name)
+            .or(self.decode.place_of(name))
+            .is_some()
+        {
+            return Err(ServiceError::Duplicate(name.to_owned()));
+        }
+        let ready_at = ready_at.max(self.now);
+        let (place, number) = match role {
+            Role::Prefill => self.prefill.add(name, ready_at),
+            Role::Decode => self.decode.add(name, ready_at),
+        };
+        if ready_at == self.now {
+            self.become_ready(role, place, number);
+        } else {
+            self.plan(
+                ready_at,
+                Event::Ready {
+                    role,
+                    place,
+                    number,
+                },
+            );
+        }
+        Ok(())
+    }
+
+    /// Removes a worker. A draining worker may be crashed, and draining it once more changes
+    /// nothing.
+    ///
+    /// # Errors
+    /// There is no worker of that name.
+    pub fn remove_worker(
+        &mut self,
+        now: Nanos,
+        name: &str,
+        removal: Removal,
+    ) -> Result<(), ServiceError> {
+        self.advance(now);
+        if let Some(place) = self.prefill.place_of(name) {
+            self.remove_prefill(place, removal);
+        } else if let Some(place) = self.decode.place_of(name) {
+            self.remove_decode(place, removal);
+        } else {
+            return Err(ServiceError::Unknown(name.to_owned()));
+        }
+        Ok(())
+    }
+
+    pub(super) fn become_ready(&mut self, role: Role, place: u32, number: u32) {
+        match role {
+            Role::Prefill => {
+                let Some(worker) = self.prefill.get_mut(place, number) else {
+                    return;
+                };
+                worker.state = WorkerState::Ready;
+                for slot in std::mem::take(&mut self.waiting_for_prefill) {
+                    self.route_to_prefill(slot);
+                }
+            }
+            Role::Decode => {
+                let Some(worker) = self.decode.get_mut(place, number) else {
+                    return;
+                };
+                worker.state = WorkerState::Ready;
+                for slot in std::mem::take(&mut self.waiting_for_decode) {
+                    self.route_to_decode(slot);
+                }
+            }
+        }
+    }
+
+    fn remove_prefill(&mut self, place: u32, removal: Removal) {
+        let Some(worker) = self.prefill.at_mut(place) else {
+            return;
+        };
+        worker.state = WorkerState::Draining;
+        let crash = removal == Removal::Crash;
+        let running = usize::from(crash && !worker.core.is_idle());
+        let taken = worker.core.take_queue(self.now, crash);
+        if worker.core.is_idle() {
+            self.prefill.remove(place);
+        }
+        for (index, slot) in taken.enumerate() {
+            // Only the prompt that was being computed loses work.
+            if index < running {
+                self.requests[slot].restarts += 1;
+            }
+            self.route_to_prefill(slot);
+        }
+    }
+
+    fn remove_decode(&mut self, place: u32, removal: Removal) {
+        if removal == Removal::Crash {
+            let Some(mut worker) = self.decode.take(place) else {
+                return;
+            };
+            let mut taken = worker.core.take_all();
+            taken.sort_unstable_by_key(|slot| self.requests[*slot].id);
+            self.restart(&taken);
+            return;
+        }
+        let Some(worker) = self.decode.at_mut(place) else {
+            return;
+        };
+        worker.state = WorkerState::Draining;
+        let waiting = worker.core.take_waiting();
+        if worker.core.is_idle() {
+            self.decode.remove(place);
+        }
+        for slot in waiting {
+            self.route_to_decode(slot);
+        }
+    }
+
+    fn restart(&mut self, slots: &[Slot]) {
+        for &slot in slots {
+            let request = &mut self.requests[slot];
+            request.generated = 0;
+            request.restarts += 1;
+            self.route_to_prefill(slot);
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! Virtual time: nanoseconds since an origin that the caller chooses, as a plain `u64`.
+//!
+//! Owns the conversions between that and seconds, and nothing else. There is no clock here: whoever
+//! drives the engine says what time it is, so that a simulated day and a real-time emulator run the
+//! same code, and a run can be repeated exactly. A `u64` of nanoseconds covers 584 years.
+
+/// A moment, or a duration, in nanoseconds of virtual time.
+pub type Nanos = u64;
+
+/// One millisecond.
+pub const MILLISECOND: Nanos = 1_000_000;
+/// One second.
+pub const SECOND: Nanos = 1_000_000_000;
+/// One minute.
+pub const MINUTE: Nanos = 60 * SECOND;
+/// One hour.
+pub const HOUR: Nanos = 60 * MINUTE;
+/// One day.
+pub const DAY: Nanos = 24 * HOUR;
+
+/// Converts a duration to seconds.
+#[inline]
+pub fn seconds(duration: Nanos) -> f64 {
+    duration as f64 * 1e-9
+}
+
+/// Converts seconds to the nearest nanosecond. Negative and not-a-number become 0, what is too long
+/// becomes the longest duration.
+#[inline]
+pub fn from_seconds(duration_seconds: f64) -> Nanos {
+    from_nanos(duration_seconds * 1e9)
+}
+
+/// Converts milliseconds to the nearest nanosecond, with the limits of [`from_seconds`].
+#[inline]
+pub fn from_milliseconds(duration_milliseconds: f64) -> Nanos {
+    from_nanos(duration_milliseconds * 1e6)
+}
+
+#[inline]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a float-to-integer cast saturates, which is the documented behaviour"
+)]
+fn from_nanos(nanos: f64) -> Nanos {
+    nanos.round() as Nanos
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seconds_and_nanoseconds_convert_both_ways() {
+        assert_eq!(from_seconds(1.5), 1_500_000_000);
+        assert_eq!(from_milliseconds(8.64), 8_640_000);
+        assert!((seconds(DAY) - 86_400.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn impossible_durations_are_clamped() {
+        assert_eq!(from_seconds(-1.0), 0);
+        assert_eq!(from_seconds(f64::NAN), 0);
+        assert_eq!(from_seconds(f64::INFINITY), u64::MAX);
+    }
+}
