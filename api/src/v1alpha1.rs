@@ -1,0 +1,258 @@
+//! Version v1alpha1 of the API group `pdautoscaler.io`: the objects as users write them.
+//!
+//! [`PDAutoscaler`] scales one service: a prefill workload and a decode workload, together. Each
+//! part of the spec has a module of its own; [`status`] is what the controller answers.
+//!
+//! Doc comments of these types are what `kubectl explain` prints, so they speak to users: unit,
+//! default and bounds of every field. Rules are CEL in the schema and repeated in
+//! [`crate::validate`], because an object may be older than the rule that refuses it.
+
+#![expect(
+    unreachable_pub,
+    reason = "the KubeSchema derive repeats every public type inside a function"
+)]
+
+pub mod behavior;
+pub mod budget;
+pub mod duration;
+pub mod metrics;
+pub mod objective;
+pub mod ratio;
+pub mod reserved;
+mod rules;
+pub mod status;
+pub mod target;
+
+use kube::{CustomResource, KubeSchema};
+use pd_core::Role;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use self::rules::{refused, rule_naming_value};
+pub use self::{
+    behavior::{
+        BehaviorSpec, FallbackSpec, MissingMetricsBehavior, MissingMetricsSpec, RatePolicyKind,
+        RatePolicySpec, ScaleDownRules, ScaleUpRules, SelectPolicyKind,
+    },
+    budget::BudgetSpec,
+    duration::{DurationText, ParseDurationError},
+    metrics::{Engine, MetricsSource, MetricsSpec, QueryOverrides, Selectors},
+    objective::{AttainmentSpec, LatencyTargetSpec, ObjectiveSpec},
+    ratio::{RatioEnforcement, RatioPolicyKind, RatioPreset, RatioRange, RatioSpec},
+    reserved::Reserved,
+    status::{
+        AttainmentStatus, GpuStatus, LastDecision, LatencyStatus, PDAutoscalerStatus, RatioStatus,
+        RoleStatus, StepStatus,
+    },
+    target::{RoleSpec, TargetReference},
+};
+
+/// API group of every resource.
+pub const GROUP: &str = "pdautoscaler.io";
+
+/// What to do when both roles name one workload.
+pub(crate) const SAME_TARGET_REMEDY: &str =
+    "is the target of both prefill and decode; give each role its own workload";
+/// What to do when a fallback is out of its role's bounds.
+pub(crate) const FALLBACK_BOUNDS_REMEDY: &str =
+    "must lie within minReplicas and maxReplicas of the role";
+
+/// The prefill and decode workloads of one LLM service, and what they must achieve.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, CustomResource, KubeSchema)]
+#[kube(
+    group = "pdautoscaler.io",
+    version = "v1alpha1",
+    kind = "PDAutoscaler",
+    plural = "pdautoscalers",
+    singular = "pdautoscaler",
+    shortname = "pda",
+    category = "pdautoscaler",
+    namespaced,
+    status = "PDAutoscalerStatus",
+    derive = "PartialEq",
+    doc = "PDAutoscaler scales the prefill and decode workloads of one LLM service together, so that both meet the latency objective with the fewest GPUs.",
+    printcolumn(
+        name = "Mode",
+        type_ = "string",
+        json_path = ".spec.mode",
+        description = "Off, Recommend or Auto"
+    ),
+    printcolumn(
+        name = "Prefill",
+        type_ = "integer",
+        json_path = ".status.prefill.currentReplicas",
+        description = "Prefill replicas asked for now"
+    ),
+    printcolumn(
+        name = "P-Desired",
+        type_ = "integer",
+        json_path = ".status.prefill.desiredReplicas",
+        description = "Prefill replicas of the last decision"
+    ),
+    printcolumn(
+        name = "Decode",
+        type_ = "integer",
+        json_path = ".status.decode.currentReplicas",
+        description = "Decode replicas asked for now"
+    ),
+    printcolumn(
+        name = "D-Desired",
+        type_ = "integer",
+        json_path = ".status.decode.desiredReplicas",
+        description = "Decode replicas of the last decision"
+    ),
+    printcolumn(
+        name = "Ratio",
+        type_ = "string",
+        json_path = ".status.ratio.current",
+        description = "Prefill to decode replicas"
+    ),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Ready")].status"#,
+        description = "Whether decisions are made and applied"
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Ready")].reason"#,
+        description = "Why it is ready or not"
+    ),
+    printcolumn(
+        name = "TTFT-ms",
+        type_ = "integer",
+        json_path = ".status.latency.ttftMilliseconds",
+        description = "Time to first token at the objective's percentile, milliseconds",
+        priority = 1
+    ),
+    printcolumn(
+        name = "TPOT-ms",
+        type_ = "integer",
+        json_path = ".status.latency.tpotMilliseconds",
+        description = "Time per output token at the objective's percentile, milliseconds",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Bottleneck",
+        type_ = "string",
+        json_path = ".status.bottleneck",
+        description = "What limits the service",
+        priority = 1
+    ),
+    printcolumn(
+        name = "GPUs",
+        type_ = "integer",
+        json_path = ".status.gpus.current",
+        description = "GPUs of both roles",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Decision",
+        type_ = "string",
+        json_path = ".status.lastDecision.message",
+        description = "The last decision and its reason",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Age",
+        type_ = "date",
+        json_path = ".metadata.creationTimestamp"
+    )
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = rule_naming_value(
+        "self.prefill.target.kind != self.decode.target.kind || self.prefill.target.name != self.decode.target.name",
+        &format!("self.prefill.target.kind + ' `' + self.prefill.target.name + '` {SAME_TARGET_REMEDY}'"),
+    ),
+    validation = fallback_in_bounds(Role::Prefill),
+    validation = fallback_in_bounds(Role::Decode),
+)]
+pub struct PDAutoscalerSpec {
+    /// Off: nothing is decided. Recommend: decisions are made and shown in status, and not applied.
+    /// Auto: decisions are applied. Default Auto.
+    #[serde(default)]
+    pub mode: Mode,
+    /// The workload that computes prompts.
+    pub prefill: RoleSpec,
+    /// The workload that generates tokens.
+    pub decode: RoleSpec,
+    /// Latency limits, and the share of requests that must keep them.
+    pub objective: ObjectiveSpec,
+    /// How many prefill replicas there are per decode replica. Default: as the traffic needs.
+    #[serde(default)]
+    pub ratio: RatioSpec,
+    /// Where measurements come from. Default: the controller's Prometheus server, engine detected.
+    #[serde(default)]
+    pub metrics: MetricsSpec,
+    /// Not supported by this version. Will state what one replica can do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = refused("capacity", reserved::CAPACITY))]
+    pub capacity: Option<Reserved>,
+    /// A limit on the GPUs of both roles together. Default: none but maxReplicas.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget: Option<BudgetSpec>,
+    /// How fast replicas may change. Default: up at once, down after 300s.
+    #[serde(default)]
+    pub behavior: BehaviorSpec,
+    /// Not supported by this version. Will change bounds at set times.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    #[x_kube(validation = refused("schedules", reserved::SCHEDULES))]
+    pub schedules: Option<Vec<Reserved>>,
+    /// Not supported by this version. Will let both roles go to zero together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = refused("scaleToZero", reserved::SCALE_TO_ZERO))]
+    pub scale_to_zero: Option<Reserved>,
+    /// What happens while metrics are missing. Default: replicas are held.
+    #[serde(default)]
+    pub on_missing_metrics: MissingMetricsSpec,
+}
+
+impl PDAutoscalerSpec {
+    /// The spec of one role.
+    pub const fn role(&self, role: Role) -> &RoleSpec {
+        match role {
+            Role::Prefill => &self.prefill,
+            Role::Decode => &self.decode,
+        }
+    }
+}
+
+/// A rule that keeps the fallback of `role` inside the role's bounds.
+fn fallback_in_bounds(role: Role) -> kube::core::Rule {
+    let fallback = format!("self.onMissingMetrics.fallback.{role}");
+    rule_naming_value(
+        &format!(
+            "!has(self.onMissingMetrics.fallback) || \
+             ({fallback} >= self.{role}.minReplicas && {fallback} <= self.{role}.maxReplicas)"
+        ),
+        &format!(
+            "'onMissingMetrics.fallback.{role} `' + string({fallback}) + '` {FALLBACK_BOUNDS_REMEDY}'"
+        ),
+    )
+}
+
+/// What is done with decisions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum Mode {
+    /// Nothing is decided.
+    Off,
+    /// Decisions are shown, not applied.
+    Recommend,
+    /// Decisions are applied.
+    #[default]
+    Auto,
+}
+
+impl Mode {
+    /// The name in the API.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Off => "Off",
+            Self::Recommend => "Recommend",
+            Self::Auto => "Auto",
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! Times as users write them: `500ms`, `30s`, `1h30m`.
+//!
+//! The grammar is that of Kubernetes durations (Go's `time.ParseDuration`) without signs: one or
+//! more numbers, each with a unit, where a number may have decimals. The text is kept, so an object
+//! never changes by being read; [`DurationText::parse`] gives the exact span in whole nanoseconds.
+//!
+//! [`DurationRange`] is the one place where a field's bounds are written; the CEL rule and the
+//! validation in Rust both come from it.
+
+use std::{borrow::Cow, fmt, time::Duration};
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
+
+/// Most characters of a duration; keeps every sum far inside 290 years, which is all Go can hold.
+pub const DURATION_LENGTH_MAX: usize = 16;
+
+/// The texts that are durations, as RE2 for the API server. [`DurationText::parse`] accepts the same.
+pub(crate) const DURATION_REGEX: &str =
+    "^([0-9]{1,9}([.][0-9]{1,9})?(ns|us|µs|μs|ms|s)|[0-9]{1,6}([.][0-9]{1,9})?(m|h))+$";
+
+/// A span of time as text, such as `500ms` or `1h30m`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct DurationText(pub String);
+
+/// A text that is no duration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not numbers with units (ns, us, ms, s, m, h)")]
+pub struct ParseDurationError;
+
+impl DurationText {
+    /// The span, exact to the nanosecond; digits beyond are cut off.
+    pub fn parse(&self) -> Result<Duration, ParseDurationError> {
+        if self.0.is_empty() || self.0.chars().count() > DURATION_LENGTH_MAX {
+            return Err(ParseDurationError);
+        }
+        let mut rest = self.0.as_str();
+        let mut total = Duration::ZERO;
+        while !rest.is_empty() {
+            let (term, after) = first_term(rest).ok_or(ParseDurationError)?;
+            total = total.checked_add(term).ok_or(ParseDurationError)?;
+            rest = after;
+        }
+        Ok(total)
+    }
+}
+
+/// The first number with its unit, and what follows it.
+fn first_term(text: &str) -> Option<(Duration, &str)> {
+    let (whole, rest) = digits(text)?;
+    let (fraction, rest) = match rest.strip_prefix('.') {
+        Some(rest) => digits(rest)?,
+        None => ("", rest),
+    };
+    let unit_end = rest
+        .find(|c: char| c.is_ascii_digit())
+        .unwrap_or(rest.len());
+    let (unit, rest) = rest.split_at(unit_end);
+    let (unit_nanos, digits_max): (u64, usize) = match unit {
+        "ns" => (1, 9),
+        // The micro sign and the Greek letter look alike; Go accepts both.
+        "us" | "\u{b5}s" | "\u{3bc}s" => (1_000, 9),
+        "ms" => (1_000_000, 9),
+        "s" => (1_000_000_000, 9),
+        "m" => (60_000_000_000, 6),
+        "h" => (3_600_000_000_000, 6),
+        _ => return None,
+    };
+    if whole.len() > digits_max || fraction.len() > 9 {
+        return None;
+    }
+    let whole_nanos = whole.parse::<u64>().ok()?.checked_mul(unit_nanos)?;
+    let fraction_nanos = match fraction.len() {
+        0 => 0,
+        places => {
+            let numerator = u128::from(fraction.parse::<u64>().ok()?) * u128::from(unit_nanos);
+            u64::try_from(numerator / 10_u128.pow(u32::try_from(places).ok()?)).ok()?
+        }
+    };
+    Some((
+        Duration::from_nanos(whole_nanos.checked_add(fraction_nanos)?),
+        rest,
+    ))
+}
+
+/// The leading digits, at least one, and what follows them.
+fn digits(text: &str) -> Option<(&str, &str)> {
+    let end = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
+    (end > 0).then(|| text.split_at(end))
+}
+
+impl From<Duration> for DurationText {
+    /// The span in its largest units that leave nothing over, such as `1h30m` or `1500ms`.
+    fn from(span: Duration) -> Self {
+        let nanos = span.as_nanos();
+        let text = match nanos {
+            0 => "0s".to_owned(),
+            n if n % 1_000_000_000 == 0 => whole_seconds(span.as_secs()),
+            n if n % 1_000_000 == 0 => format!("{}ms", n / 1_000_000),
+            n if n % 1_000 == 0 => format!("{}us", n / 1_000),
+            n => format!("{n}ns"),
+        };
+        Self(text)
+    }
+}
+
+/// Seconds as hours, minutes and seconds, parts that are zero left out.
+fn whole_seconds(seconds: u64) -> String {
+    [
+        (seconds / 3_600, "h"),
+        (seconds / 60 % 60, "m"),
+        (seconds % 60, "s"),
+    ]
+    .into_iter()
+    .filter(|(count, _)| *count > 0)
+    .map(|(count, unit)| format!("{count}{unit}"))
+    .collect()
+}
+
+impl fmt::Display for DurationText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl JsonSchema for DurationText {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Duration".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "maxLength": DURATION_LENGTH_MAX })
+    }
+}
+
+/// Bounds of a duration field, inclusive.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct DurationRange {
+    /// Shortest accepted span.
+    pub(crate) least: Duration,
+    /// Longest accepted span.
+    pub(crate) most: Duration,
+    /// A good value, for messages.
+    pub(crate) example: &'static str,
+}
+
+impl DurationRange {
+    /// What to write instead of a value outside the range.
+    pub(crate) fn remedy(&self) -> String {
+        let (least, most) = (
+            DurationText::from(self.least),
+            DurationText::from(self.most),
+        );
+        format!(
+            "must be a duration from {least} to {most}, such as {}",
+            self.example
+        )
+    }
+}
+
+/// TTFT and TPOT limits.
+pub(crate) const LATENCY_TARGET: DurationRange = DurationRange {
+    least: Duration::from_millis(1),
+    most: Duration::from_mins(10),
+    example: "500ms",
+};
+/// The window of the attainment share.
+pub(crate) const ATTAINMENT_WINDOW: DurationRange = DurationRange {
+    least: Duration::from_mins(1),
+    most: Duration::from_hours(24),
+    example: "1h",
+};
+/// How long a need must last before it counts.
+pub(crate) const STABILIZATION_WINDOW: DurationRange = DurationRange {
+    least: Duration::ZERO,
+    most: Duration::from_hours(1),
+    example: "300s",
+};
+/// The period of a rate policy.
+pub(crate) const RATE_PERIOD: DurationRange = DurationRange {
+    least: Duration::from_secs(1),
+    most: Duration::from_mins(30),
+    example: "60s",
+};
+/// How long metrics must be missing before the fallback.
+pub(crate) const FALLBACK_AFTER: DurationRange = DurationRange {
+    least: Duration::from_secs(1),
+    most: Duration::from_hours(24),
+    example: "10m",
+};
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case::milliseconds("500ms", Some(500_000_000))]
+    #[case::compound("1h30m", Some(5_400_000_000_000))]
+    #[case::decimals("1.5s", Some(1_500_000_000))]
+    #[case::more_seconds_than_a_minute("300s", Some(300_000_000_000))]
+    #[case::micro_sign("1.5µs", Some(1_500))]
+    #[case::greek_mu("1.5μs", Some(1_500))]
+    #[case::nanoseconds("7ns", Some(7))]
+    #[case::zero("0s", Some(0))]
+    #[case::any_order("1s1h", Some(3_601_000_000_000))]
+    #[case::no_unit("500", None)]
+    #[case::unit_alone("ms", None)]
+    #[case::empty("", None)]
+    #[case::negative("-5s", None)]
+    #[case::plus("+5s", None)]
+    #[case::space("5 s", None)]
+    #[case::days("1d", None)]
+    #[case::trailing_number("1h30", None)]
+    #[case::bare_point("1.s", None)]
+    #[case::leading_point(".5s", None)]
+    #[case::too_long("1h1h1h1h1h1h1h1h1h", None)]
+    #[case::beyond_what_go_holds("9999999h", None)]
+    fn durations_follow_the_kubernetes_grammar(#[case] text: &str, #[case] nanos: Option<u64>) {
+        let got = DurationText(text.to_owned()).parse().ok();
+        assert_eq!(got, nanos.map(Duration::from_nanos));
+    }
+
+    proptest! {
+        #[test]
+        fn spans_survive_the_way_through_text(
+            nanos in prop_oneof![0u64..1_000_000_000, (0u64..1_000_000).prop_map(|s| s * 1_000_000_000)],
+        ) {
+            let span = Duration::from_nanos(nanos);
+            prop_assert_eq!(DurationText::from(span).parse(), Ok(span));
+        }
+
+        #[test]
+        fn no_text_makes_the_parser_panic(text in ".{0,20}") {
+            let _ = DurationText(text).parse();
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! Where measurements come from: the engine's metric names, the Prometheus server, the series that
+//! belong to this service, and queries for those who have their own.
+
+use std::{borrow::Cow, collections::BTreeMap};
+
+use kube::KubeSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    reserved::{self, Reserved},
+    rules::{matching, refused, rule_naming_value},
+};
+
+/// Most label matchers.
+pub const SELECTORS_MAX: usize = 8;
+/// Most characters of a label value.
+pub const SELECTOR_VALUE_LENGTH_MAX: usize = 253;
+/// Most characters of a PromQL query.
+pub const QUERY_LENGTH_MAX: usize = 4_096;
+/// Most characters of a server's address.
+pub const SERVER_URL_LENGTH_MAX: usize = 512;
+/// Label names of Prometheus, as RE2.
+const LABEL_REGEX: &str = "^[a-zA-Z_][a-zA-Z0-9_]*$";
+/// Labels that belong to Prometheus itself: matching on them breaks the histograms.
+pub(crate) const LABELS_TAKEN: [&str; 3] = ["__name__", "le", "quantile"];
+/// What to write for a label name.
+pub(crate) const LABEL_REMEDY: &str =
+    "must be a Prometheus label name, such as model_name, and none of __name__, le and quantile";
+/// Addresses of servers, as RE2.
+const SERVER_URL_REGEX: &str = "^https?://[^/@?# ]+(/[^@?# ]*)?$";
+/// What to write for an address.
+pub(crate) const SERVER_URL_REMEDY: &str = "must be http:// or https:// with a host, without user, query and fragment, such as http://prometheus.monitoring:9090";
+/// What to do about an engine that is not read yet.
+pub(crate) const ENGINE_REMEDY: &str =
+    "is not supported by this version; use VLLM, or Auto to detect it";
+
+/// Where measurements come from.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct MetricsSpec {
+    /// The engine whose metric names are read. Auto: found out from the series that exist. VLLM:
+    /// vLLM, all its metric names. SGLang, TensorRTLLM and Dynamo are not supported by this
+    /// version. Default Auto.
+    #[serde(default)]
+    #[x_kube(validation = rule_naming_value(
+        "self in ['Auto', 'VLLM']",
+        &format!("'engine `' + self + '` {ENGINE_REMEDY}'"),
+    ))]
+    pub engine: Engine,
+    /// The Prometheus server to ask. Default: the one the controller is configured with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<MetricsSource>,
+    /// Labels that the series of this service carry, in addition to those found from the targets,
+    /// such as model_name: llama-70b. At most 8.
+    #[serde(default, skip_serializing_if = "Selectors::is_empty")]
+    #[x_kube(validation = rule_naming_value(
+        &format!("self.all(k, {})", label_is_good("k")),
+        &format!("'label `' + self.filter(k, !({}))[0] + '` {LABEL_REMEDY}'", label_is_good("k")),
+    ))]
+    pub selectors: Selectors,
+    /// PromQL for signals that the engine's own metrics do not give.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overrides: Option<QueryOverrides>,
+}
+
+/// CEL that says whether the key `variable` can be used as a label.
+fn label_is_good(variable: &str) -> String {
+    let taken = LABELS_TAKEN.map(|label| format!("'{label}'")).join(", ");
+    format!("{variable}.matches('{LABEL_REGEX}') && !({variable} in [{taken}])")
+}
+
+/// The engine whose metric names are read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum Engine {
+    /// Found out from the series that exist.
+    #[default]
+    Auto,
+    /// vLLM.
+    #[serde(rename = "VLLM")]
+    Vllm,
+    /// SGLang; refused by this version.
+    #[serde(rename = "SGLang")]
+    SgLang,
+    /// NVIDIA TensorRT-LLM; refused by this version.
+    #[serde(rename = "TensorRTLLM")]
+    TensorRtLlm,
+    /// NVIDIA Dynamo; refused by this version.
+    Dynamo,
+}
+
+impl Engine {
+    /// The name in the API.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Auto => "Auto",
+            Self::Vllm => "VLLM",
+            Self::SgLang => "SGLang",
+            Self::TensorRtLlm => "TensorRTLLM",
+            Self::Dynamo => "Dynamo",
+        }
+    }
+
+    /// Whether this version reads the engine's metrics.
+    pub const fn is_supported(self) -> bool {
+        matches!(self, Self::Auto | Self::Vllm)
+    }
+}
+
+/// A Prometheus server, or another that speaks its HTTP API.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct MetricsSource {
+    /// Address of the server, such as <http://prometheus.monitoring:9090>; a path is kept.
+    #[schemars(length(min = 1, max = SERVER_URL_LENGTH_MAX))]
+    #[x_kube(validation = matching("serverUrl", SERVER_URL_REGEX, SERVER_URL_REMEDY))]
+    pub server_url: String,
+    /// Not supported by this version. Will hold credentials for the server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = refused("auth", reserved::SOURCE_AUTH))]
+    pub auth: Option<Reserved>,
+    /// Not supported by this version. Will hold certificates for the server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = refused("tls", reserved::SOURCE_TLS))]
+    pub tls: Option<Reserved>,
+}
+
+/// Label name to label value.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Selectors(pub BTreeMap<String, String>);
+
+impl Selectors {
+    /// Whether there is no label.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl JsonSchema for Selectors {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Selectors".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "object",
+            "maxProperties": SELECTORS_MAX,
+            "additionalProperties": {
+                "type": "string",
+                "minLength": 1,
+                "maxLength": SELECTOR_VALUE_LENGTH_MAX,
+            },
+        })
+    }
+}
+
+/// PromQL that replaces built-in queries. Each must give exactly one value.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct QueryOverrides {
+    /// Time to first token at the objective's percentile, in seconds. One value; at most 4096
+    /// characters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = QUERY_LENGTH_MAX))]
+    pub ttft: Option<String>,
+    /// Time per output token at the objective's percentile, in seconds. One value; at most 4096
+    /// characters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = QUERY_LENGTH_MAX))]
+    pub tpot: Option<String>,
+    /// Requests that arrive, per second. One value; at most 4096 characters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = QUERY_LENGTH_MAX))]
+    pub arrival_rate: Option<String>,
+}

@@ -1,0 +1,155 @@
+//! The P:D ratio: prefill replicas per decode replicas, such as `1:2`.
+//!
+//! Four policies, each with exactly its own fields: a field of another policy is refused rather than
+//! ignored. That is why tolerance and enforcement have no default in the schema: a default would be
+//! written into objects whose policy has no band.
+
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::rules::{matching, rule, rule_naming_value};
+
+/// Tolerance of a band when none is given, percent.
+pub const TOLERANCE_PERCENT_DEFAULT: i32 = 20;
+/// Texts that are ratios, as RE2: two whole numbers from 1 to 1000.
+const RATIO_REGEX: &str = "^([1-9][0-9]{0,2}|1000):([1-9][0-9]{0,2}|1000)$";
+/// What to write for a ratio.
+pub(crate) const RATIO_REMEDY: &str =
+    "must be two whole numbers from 1 to 1000, prefill first, such as 1:2";
+/// What to do when the range is upside down.
+pub(crate) const RANGE_REMEDY: &str = "swap them";
+/// What to do with a band's field when the policy has no band.
+pub(crate) const NO_BAND_REMEDY: &str = "has no meaning with policy `Auto`, which has no band; remove it or choose Fixed, Range or Preset";
+
+/// How many prefill replicas there are per decode replica.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = rule("self.policy != 'Fixed' || has(self.target)", "policy `Fixed` needs target, such as 1:2"),
+    validation = rule("self.policy != 'Range' || has(self.range)", "policy `Range` needs range with lowest and highest, such as 1:4 and 1:1"),
+    validation = rule("self.policy != 'Preset' || has(self.preset)", "policy `Preset` needs preset, such as Balanced"),
+    validation = only_with("target", "Fixed"),
+    validation = only_with("range", "Range"),
+    validation = only_with("preset", "Preset"),
+    validation = band_only("tolerancePercent"),
+    validation = band_only("enforcement"),
+)]
+pub struct RatioSpec {
+    /// Auto: the ratio follows the traffic. Fixed: stay near target. Range: stay between lowest and
+    /// highest. Preset: stay near the ratio of a known kind of traffic. Default Auto.
+    #[serde(default)]
+    pub policy: RatioPolicyKind,
+    /// The ratio to stay near, prefill first, such as 1:2; each side 1 to 1000. For policy Fixed
+    /// only, and needed there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 9))]
+    #[x_kube(validation = matching("target", RATIO_REGEX, RATIO_REMEDY))]
+    pub target: Option<String>,
+    /// The ratios to stay between. For policy Range only, and needed there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub range: Option<RatioRange>,
+    /// The kind of traffic: ShortPromptLongOutput (1:4), Balanced (1:2), LongPromptShortOutput
+    /// (1:1), RetrievalAugmented (2:1). For policy Preset only, and needed there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preset: Option<RatioPreset>,
+    /// How far the ratio may leave target, range or preset, percent, 0 to 99. Default 20. Not for
+    /// policy Auto.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 99))]
+    pub tolerance_percent: Option<i32>,
+    /// What wins when the band and the objective disagree. Soft: the objective, and the breach is
+    /// reported. Hard: the band, and the unmet need is reported. Default Soft. Not for policy Auto.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enforcement: Option<RatioEnforcement>,
+}
+
+/// A rule that keeps `field` to one policy.
+fn only_with(field: &str, policy: &str) -> kube::core::Rule {
+    rule_naming_value(
+        &format!("self.policy == '{policy}' || !has(self.{field})"),
+        &format!(
+            "'{field} is only for policy `{policy}`, and policy is `' + self.policy + '`; remove {field} or set \
+             policy to {policy}'"
+        ),
+    )
+}
+
+/// A rule that keeps `field` to the policies that have a band.
+fn band_only(field: &str) -> kube::core::Rule {
+    rule(
+        &format!("self.policy != 'Auto' || !has(self.{field})"),
+        &format!("{field} {NO_BAND_REMEDY}"),
+    )
+}
+
+/// Where the ratio comes from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum RatioPolicyKind {
+    /// From the traffic: each role is sized for itself.
+    #[default]
+    Auto,
+    /// One ratio.
+    Fixed,
+    /// Anything between two ratios.
+    Range,
+    /// The ratio of a known kind of traffic.
+    Preset,
+}
+
+/// Two ratios, inclusive.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = rule_naming_value(
+    &format!(
+        "!self.lowest.matches('{RATIO_REGEX}') || !self.highest.matches('{RATIO_REGEX}') || \
+         int(self.lowest.split(':')[0]) * int(self.highest.split(':')[1]) <= \
+         int(self.highest.split(':')[0]) * int(self.lowest.split(':')[1])"
+    ),
+    &format!("'lowest `' + self.lowest + '` is above highest `' + self.highest + '`; {RANGE_REMEDY}'"),
+))]
+pub struct RatioRange {
+    /// Least prefill per decode, such as 1:4; each side 1 to 1000.
+    #[schemars(length(max = 9))]
+    #[x_kube(validation = matching("lowest", RATIO_REGEX, RATIO_REMEDY))]
+    pub lowest: String,
+    /// Most prefill per decode, such as 1:1; each side 1 to 1000.
+    #[schemars(length(max = 9))]
+    #[x_kube(validation = matching("highest", RATIO_REGEX, RATIO_REMEDY))]
+    pub highest: String,
+}
+
+/// A kind of traffic with a known good ratio.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum RatioPreset {
+    /// Chat and reasoning: 1:4.
+    ShortPromptLongOutput,
+    /// Neither dominates: 1:2.
+    Balanced,
+    /// Summaries and classification: 1:1.
+    LongPromptShortOutput,
+    /// Long retrieved context, short answers: 2:1.
+    RetrievalAugmented,
+}
+
+impl RatioPreset {
+    /// The preset's ratio as text.
+    pub const fn ratio(self) -> &'static str {
+        match self {
+            Self::ShortPromptLongOutput => "1:4",
+            Self::Balanced => "1:2",
+            Self::LongPromptShortOutput => "1:1",
+            Self::RetrievalAugmented => "2:1",
+        }
+    }
+}
+
+/// What wins when the band and the objective disagree.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum RatioEnforcement {
+    /// The objective.
+    #[default]
+    Soft,
+    /// The band.
+    Hard,
+}

@@ -1,0 +1,59 @@
+//! Fields that later versions will use: known to the schema, refused by it today.
+//!
+//! They are here so that a user who writes one gets our sentence rather than "unknown field", or,
+//! worse, silence. [`RESERVED`] lists them all once, for the CEL rules, the validation in Rust and
+//! the tests.
+
+use std::borrow::Cow;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// The value of a reserved object: anything, kept as it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Reserved(pub Value);
+
+impl JsonSchema for Reserved {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Reserved".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "object",
+            "x-kubernetes-preserve-unknown-fields": true,
+            "maxProperties": 32,
+        })
+    }
+}
+
+/// What to do without `target.role`.
+pub(crate) const ROLE: &str =
+    "it is only for objects with several roles, which this version does not scale; remove it";
+/// What to do without `spec.capacity`.
+pub(crate) const CAPACITY: &str = "capacity is learnt from the engines' metrics; remove it";
+/// What to do without `spec.schedules`.
+pub(crate) const SCHEDULES: &str = "remove it, and raise minReplicas for times of known load";
+/// What to do without `spec.scaleToZero`.
+pub(crate) const SCALE_TO_ZERO: &str = "both roles keep at least one replica; remove it";
+/// What to do without `budget.ref`.
+pub(crate) const BUDGET_REF: &str = "set budget.gpus instead";
+/// What to do without `budget.priority`.
+pub(crate) const BUDGET_PRIORITY: &str = "it only orders objects that share a budget; remove it";
+/// What to do without `behavior.lead`.
+pub(crate) const LEAD: &str = "remove it, and leave headroom with minReplicas";
+/// What to do without `scaleDown.drain`.
+pub(crate) const DRAIN: &str =
+    "set terminationGracePeriodSeconds and a preStop hook in the pod template instead";
+/// What to do without `source.auth`.
+pub(crate) const SOURCE_AUTH: &str =
+    "use a serverUrl that needs no credentials, or the controller's own metrics source";
+/// What to do without `source.tls`.
+pub(crate) const SOURCE_TLS: &str =
+    "use a serverUrl with a publicly trusted certificate, or the controller's own metrics source";

@@ -1,0 +1,418 @@
+//! From a spec as written to the core's policy, or everything that is wrong with it.
+//!
+//! The API server refuses the same values through the schema and its CEL rules; this is for objects
+//! that came another way: stored before a rule existed, or through a CRD of another version. It is
+//! total: it never stops at the first error, and an object that passes is one the core can decide
+//! for. Messages share their wording with the CEL rules, so a user sees one sentence wherever the
+//! value is refused.
+
+mod refused;
+
+use std::{fmt::Display, time::Duration};
+
+use pd_core::{
+    PerRole, Policy, Ratio, Role,
+    policy::{
+        AttainmentTarget, Behavior, Bounds, Change, Enforcement, LatencyTarget, Objective,
+        OnMissingMetrics, RatePolicy, RatioPolicy, ScalingRules, SelectPolicy,
+    },
+    ratio::RatioBand,
+};
+
+use crate::v1alpha1::{
+    self as api, PDAutoscalerSpec,
+    behavior::{
+        FALLBACK_NEEDED, FALLBACK_UNUSED, POLICIES_MAX, POLICY_VALUE_MAX, TOLERANCE_PERCENT_MAX,
+    },
+    budget::BUDGET_GPUS_MAX,
+    duration::{
+        ATTAINMENT_WINDOW, DurationRange, FALLBACK_AFTER, LATENCY_TARGET, RATE_PERIOD,
+        STABILIZATION_WINDOW,
+    },
+    objective::{PERCENTILE_MAX, PERCENTILE_MIN},
+    ratio::{NO_BAND_REMEDY, RANGE_REMEDY, RATIO_REMEDY, TOLERANCE_PERCENT_DEFAULT},
+    target::{BOUNDS_REMEDY, GPUS_PER_REPLICA_MAX, REPLICAS_MAX},
+};
+
+/// A field that holds what cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{path} `{value}` {remedy}")]
+pub struct FieldError {
+    /// Where the field is, such as `spec.prefill.minReplicas`.
+    pub path: String,
+    /// What it holds; a word such as `unset` or `set` where the value says nothing.
+    pub value: String,
+    /// What is wrong and what to write instead; reads on after path and value.
+    pub remedy: String,
+}
+
+/// Errors found so far.
+#[derive(Debug, Default)]
+struct Errors(Vec<FieldError>);
+
+impl Errors {
+    fn push(&mut self, path: &str, value: impl Display, remedy: impl Into<String>) {
+        let (path, value) = (format!("spec.{path}"), value.to_string());
+        self.0.push(FieldError {
+            path,
+            value,
+            remedy: remedy.into(),
+        });
+    }
+
+    /// A whole number that must lie in `least..=most`; the nearest good one after an error.
+    fn whole(&mut self, path: &str, value: i32, least: i32, most: i32) -> u32 {
+        if !(least..=most).contains(&value) {
+            self.push(
+                path,
+                value,
+                format!("must be a whole number from {least} to {most}"),
+            );
+        }
+        u32::try_from(value.clamp(least, most)).unwrap_or_default()
+    }
+
+    /// As [`Self::whole`], for percentages and percentiles up to 100.
+    fn percent(&mut self, path: &str, value: i32, least: i32, most: i32) -> u8 {
+        u8::try_from(self.whole(path, value, least, most)).unwrap_or(u8::MAX)
+    }
+
+    /// A duration that must lie in `range`; the range's least after an error.
+    fn duration(
+        &mut self,
+        path: &str,
+        text: &api::DurationText,
+        range: &DurationRange,
+    ) -> Duration {
+        match text.parse() {
+            Ok(span) if (range.least..=range.most).contains(&span) => span,
+            _ => {
+                self.push(path, text, range.remedy());
+                range.least
+            }
+        }
+    }
+
+    /// A ratio such as `1:2`.
+    fn ratio(&mut self, path: &str, text: &str) -> Option<Ratio> {
+        // Leading zeros parse and are refused, so that one ratio has one text.
+        let ratio = text
+            .parse::<Ratio>()
+            .ok()
+            .filter(|ratio| ratio.to_string() == text);
+        if ratio.is_none() {
+            self.push(path, text, RATIO_REMEDY);
+        }
+        ratio
+    }
+}
+
+impl PDAutoscalerSpec {
+    /// The policy that the core decides by, or every field that is wrong.
+    ///
+    /// Fields that are not part of the policy (mode, targets, metrics) are checked too, so that a
+    /// spec with a policy is a good spec.
+    pub fn policy(&self) -> Result<Policy, Vec<FieldError>> {
+        let mut errors = Errors::default();
+        refused::check(self, &mut errors);
+        let policy = Policy {
+            bounds: PerRole::from_fn(|role| bounds(self.role(role), role, &mut errors)),
+            objective: objective(&self.objective, &mut errors),
+            ratio: ratio(&self.ratio, &mut errors),
+            budget_gpus: self
+                .budget
+                .as_ref()
+                .and_then(|budget| budget.gpus)
+                .map(|gpus| errors.whole("budget.gpus", gpus, 1, BUDGET_GPUS_MAX)),
+            behavior: behavior(&self.behavior, &mut errors),
+            on_missing_metrics: on_missing_metrics(self, &mut errors),
+        };
+        if errors.0.is_empty() {
+            Ok(policy)
+        } else {
+            Err(errors.0)
+        }
+    }
+}
+
+fn bounds(spec: &api::RoleSpec, role: Role, errors: &mut Errors) -> Bounds {
+    let min_path = format!("{role}.minReplicas");
+    let bounds = Bounds {
+        min_replicas: errors.whole(&min_path, spec.min_replicas, 1, REPLICAS_MAX),
+        max_replicas: errors.whole(
+            &format!("{role}.maxReplicas"),
+            spec.max_replicas,
+            1,
+            REPLICAS_MAX,
+        ),
+    };
+    if spec.min_replicas > spec.max_replicas {
+        let remedy = format!(
+            "is above maxReplicas `{}`; {BOUNDS_REMEDY}",
+            spec.max_replicas
+        );
+        errors.push(&min_path, spec.min_replicas, remedy);
+    }
+    if let Some(gpus) = spec.gpus_per_replica {
+        errors.whole(
+            &format!("{role}.gpusPerReplica"),
+            gpus,
+            1,
+            GPUS_PER_REPLICA_MAX,
+        );
+    }
+    bounds
+}
+
+fn objective(spec: &api::ObjectiveSpec, errors: &mut Errors) -> Objective {
+    let mut latency = |name: &str, target: &api::LatencyTargetSpec| LatencyTarget {
+        limit: errors.duration(
+            &format!("objective.{name}.target"),
+            &target.target,
+            &LATENCY_TARGET,
+        ),
+        percentile: errors.percent(
+            &format!("objective.{name}.percentile"),
+            target.percentile,
+            PERCENTILE_MIN,
+            PERCENTILE_MAX,
+        ),
+    };
+    let (ttft, tpot) = (latency("ttft", &spec.ttft), latency("tpot", &spec.tpot));
+    let attainment = AttainmentTarget {
+        percent: errors.percent(
+            "objective.attainment.percent",
+            spec.attainment.percent,
+            1,
+            100,
+        ),
+        window: errors.duration(
+            "objective.attainment.window",
+            &spec.attainment.window,
+            &ATTAINMENT_WINDOW,
+        ),
+    };
+    Objective {
+        ttft,
+        tpot,
+        attainment,
+    }
+}
+
+fn ratio(spec: &api::RatioSpec, errors: &mut Errors) -> Option<RatioPolicy> {
+    ratio_fields_fit_policy(spec, errors);
+    let tolerance_percent = errors.percent(
+        "ratio.tolerancePercent",
+        spec.tolerance_percent.unwrap_or(TOLERANCE_PERCENT_DEFAULT),
+        0,
+        99,
+    );
+    let target = spec
+        .target
+        .as_deref()
+        .and_then(|text| errors.ratio("ratio.target", text));
+    let range = spec
+        .range
+        .as_ref()
+        .and_then(|range| ratio_range(range, errors));
+    let (lowest, highest) = match spec.policy {
+        api::RatioPolicyKind::Auto => return None,
+        api::RatioPolicyKind::Fixed => target.map(|target| (target, target))?,
+        api::RatioPolicyKind::Range => range?,
+        api::RatioPolicyKind::Preset => {
+            let target = spec.preset?.ratio().parse().ok()?;
+            (target, target)
+        }
+    };
+    let enforcement = match spec.enforcement.unwrap_or_default() {
+        api::RatioEnforcement::Soft => Enforcement::Soft,
+        api::RatioEnforcement::Hard => Enforcement::Hard,
+    };
+    Some(RatioPolicy {
+        band: RatioBand {
+            lowest,
+            highest,
+            tolerance_percent,
+        },
+        enforcement,
+    })
+}
+
+fn ratio_range(range: &api::RatioRange, errors: &mut Errors) -> Option<(Ratio, Ratio)> {
+    let lowest = errors.ratio("ratio.range.lowest", &range.lowest);
+    let highest = errors.ratio("ratio.range.highest", &range.highest);
+    let (lowest, highest) = (lowest?, highest?);
+    // Both sides are at most 1000, so the products fit.
+    if lowest.prefill() * highest.decode() > highest.prefill() * lowest.decode() {
+        let remedy = format!("is above highest `{highest}`; {RANGE_REMEDY}");
+        errors.push("ratio.range.lowest", lowest, remedy);
+    }
+    Some((lowest, highest))
+}
+
+/// Each ratio policy has exactly its own fields.
+fn ratio_fields_fit_policy(spec: &api::RatioSpec, errors: &mut Errors) {
+    use api::RatioPolicyKind::{Auto, Fixed, Preset, Range};
+
+    let fields = [
+        ("target", Fixed, spec.target.is_some(), "1:2"),
+        ("range", Range, spec.range.is_some(), "1:4 to 1:1"),
+        ("preset", Preset, spec.preset.is_some(), "Balanced"),
+    ];
+    for (field, policy, present, example) in fields {
+        let path = format!("ratio.{field}");
+        if spec.policy == policy && !present {
+            errors.push(
+                &path,
+                "unset",
+                format!("is needed by policy `{policy:?}`, such as {example}"),
+            );
+        } else if spec.policy != policy && present {
+            let remedy = format!(
+                "is only for policy `{policy:?}`, and policy is `{:?}`; remove {field} or set policy to {policy:?}",
+                spec.policy
+            );
+            errors.push(&path, "set", remedy);
+        }
+    }
+    if spec.policy == Auto {
+        if let Some(percent) = spec.tolerance_percent {
+            errors.push("ratio.tolerancePercent", percent, NO_BAND_REMEDY);
+        }
+        if let Some(enforcement) = spec.enforcement {
+            errors.push(
+                "ratio.enforcement",
+                format!("{enforcement:?}"),
+                NO_BAND_REMEDY,
+            );
+        }
+    }
+}
+
+fn behavior(spec: &api::BehaviorSpec, errors: &mut Errors) -> Behavior {
+    let (up, down) = (&spec.scale_up, &spec.scale_down);
+    Behavior {
+        scale_up: ScalingRules {
+            stabilization_window: stabilization_window("scaleUp", &up.stabilization_window, errors),
+            tolerance_percent: tolerance("scaleUp", up.tolerance_percent, errors),
+            select: select(up.select_policy),
+            policies: rate_policies("scaleUp", &up.policies, errors),
+        },
+        scale_down: ScalingRules {
+            stabilization_window: stabilization_window(
+                "scaleDown",
+                &down.stabilization_window,
+                errors,
+            ),
+            tolerance_percent: tolerance("scaleDown", down.tolerance_percent, errors),
+            select: select(down.select_policy),
+            policies: rate_policies("scaleDown", &down.policies, errors),
+        },
+    }
+}
+
+fn stabilization_window(
+    direction: &str,
+    text: &api::DurationText,
+    errors: &mut Errors,
+) -> Duration {
+    errors.duration(
+        &format!("behavior.{direction}.stabilizationWindow"),
+        text,
+        &STABILIZATION_WINDOW,
+    )
+}
+
+fn tolerance(direction: &str, percent: i32, errors: &mut Errors) -> u8 {
+    let path = format!("behavior.{direction}.tolerancePercent");
+    errors.percent(&path, percent, 0, TOLERANCE_PERCENT_MAX)
+}
+
+const fn select(kind: api::SelectPolicyKind) -> SelectPolicy {
+    match kind {
+        api::SelectPolicyKind::Max => SelectPolicy::Max,
+        api::SelectPolicyKind::Min => SelectPolicy::Min,
+        api::SelectPolicyKind::Disabled => SelectPolicy::Disabled,
+    }
+}
+
+fn rate_policies(
+    direction: &str,
+    specs: &[api::RatePolicySpec],
+    errors: &mut Errors,
+) -> Vec<RatePolicy> {
+    let path = format!("behavior.{direction}.policies");
+    if specs.len() > POLICIES_MAX {
+        let count = format!("{} policies", specs.len());
+        errors.push(&path, count, format!("must be at most {POLICIES_MAX}"));
+    }
+    let mut policies = Vec::with_capacity(specs.len());
+    for (index, spec) in specs.iter().enumerate() {
+        let value = errors.whole(
+            &format!("{path}[{index}].value"),
+            spec.value,
+            1,
+            POLICY_VALUE_MAX,
+        );
+        policies.push(RatePolicy {
+            change: match spec.kind {
+                api::RatePolicyKind::Replicas => Change::Replicas(value),
+                api::RatePolicyKind::Percent => Change::Percent(value),
+            },
+            period: errors.duration(
+                &format!("{path}[{index}].period"),
+                &spec.period,
+                &RATE_PERIOD,
+            ),
+        });
+    }
+    policies
+}
+
+fn on_missing_metrics(spec: &PDAutoscalerSpec, errors: &mut Errors) -> OnMissingMetrics {
+    use api::MissingMetricsBehavior::{Fallback, Hold};
+
+    let missing = &spec.on_missing_metrics;
+    match (missing.behavior, &missing.fallback) {
+        (Fallback, None) => errors.push(
+            "onMissingMetrics.fallback",
+            "unset",
+            format!("is missing: {FALLBACK_NEEDED}"),
+        ),
+        (Hold, Some(_)) => errors.push(
+            "onMissingMetrics.fallback",
+            "set",
+            format!("has no effect: {FALLBACK_UNUSED}"),
+        ),
+        _ => {}
+    }
+    let Some(fallback) = &missing.fallback else {
+        return OnMissingMetrics::Hold;
+    };
+    let wanted = PerRole {
+        prefill: fallback.prefill,
+        decode: fallback.decode,
+    };
+    let replicas = PerRole::from_fn(|role| {
+        let (value, bounds) = (*wanted.get(role), spec.role(role));
+        if !(bounds.min_replicas..=bounds.max_replicas).contains(&value) {
+            let remedy = format!(
+                "{} of {} to {}",
+                api::FALLBACK_BOUNDS_REMEDY,
+                bounds.min_replicas,
+                bounds.max_replicas
+            );
+            errors.push(&format!("onMissingMetrics.fallback.{role}"), value, remedy);
+        }
+        u32::try_from(value).unwrap_or_default()
+    });
+    let after = errors.duration(
+        "onMissingMetrics.fallback.after",
+        &fallback.after,
+        &FALLBACK_AFTER,
+    );
+    match missing.behavior {
+        Hold => OnMissingMetrics::Hold,
+        Fallback => OnMissingMetrics::Fallback { replicas, after },
+    }
+}

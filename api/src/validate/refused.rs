@@ -1,0 +1,189 @@
+//! Fields outside the policy: targets and metrics that cannot be used, and fields that this version
+//! would ignore.
+
+use pd_core::Role;
+
+use super::Errors;
+use crate::v1alpha1::{
+    self as api, PDAutoscalerSpec,
+    budget::BUDGET_EMPTY_REMEDY,
+    metrics::{
+        ENGINE_REMEDY, LABEL_REMEDY, LABELS_TAKEN, QUERY_LENGTH_MAX, SELECTOR_VALUE_LENGTH_MAX,
+        SELECTORS_MAX, SERVER_URL_LENGTH_MAX, SERVER_URL_REMEDY,
+    },
+    reserved,
+    target::{NAME_REMEDY, TARGET_REMEDY},
+};
+
+/// Adds an error for every such field.
+pub(super) fn check(spec: &PDAutoscalerSpec, errors: &mut Errors) {
+    for role in Role::ALL {
+        target(&spec.role(role).target, role, errors);
+    }
+    let (prefill, decode) = (&spec.prefill.target, &spec.decode.target);
+    if (&prefill.kind, &prefill.name) == (&decode.kind, &decode.name) {
+        errors.push("decode.target.name", &decode.name, api::SAME_TARGET_REMEDY);
+    }
+    metrics(&spec.metrics, errors);
+    reserved_fields(spec, errors);
+}
+
+fn target(target: &api::TargetReference, role: Role, errors: &mut Errors) {
+    let supported = target.api_version == "apps/v1"
+        && matches!(target.kind.as_str(), "Deployment" | "StatefulSet");
+    if !supported {
+        let remedy = format!("of apiVersion `{}` {TARGET_REMEDY}", target.api_version);
+        errors.push(&format!("{role}.target.kind"), &target.kind, remedy);
+    }
+    if !is_object_name(&target.name) {
+        errors.push(&format!("{role}.target.name"), &target.name, NAME_REMEDY);
+    }
+}
+
+/// Whether `name` can be the name of a Kubernetes object.
+fn is_object_name(name: &str) -> bool {
+    let is_inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'.';
+    let is_edge = |b: Option<u8>| b.is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+    name.len() <= 253
+        && name.bytes().all(is_inner)
+        && is_edge(name.bytes().next())
+        && is_edge(name.bytes().last())
+}
+
+fn metrics(metrics: &api::MetricsSpec, errors: &mut Errors) {
+    if !metrics.engine.is_supported() {
+        errors.push("metrics.engine", metrics.engine.as_str(), ENGINE_REMEDY);
+    }
+    if let Some(source) = &metrics.source
+        && !is_server_url(&source.server_url)
+    {
+        errors.push(
+            "metrics.source.serverUrl",
+            &source.server_url,
+            SERVER_URL_REMEDY,
+        );
+    }
+    let labels = &metrics.selectors.0;
+    if labels.len() > SELECTORS_MAX {
+        let count = format!("{} labels", labels.len());
+        errors.push(
+            "metrics.selectors",
+            count,
+            format!("must be at most {SELECTORS_MAX}"),
+        );
+    }
+    for (label, value) in labels {
+        let path = format!("metrics.selectors.{label}");
+        if !is_label_name(label) || LABELS_TAKEN.contains(&label.as_str()) {
+            errors.push(&path, value, LABEL_REMEDY);
+        }
+        if value.is_empty() || value.chars().count() > SELECTOR_VALUE_LENGTH_MAX {
+            let remedy = format!("must have 1 to {SELECTOR_VALUE_LENGTH_MAX} characters");
+            errors.push(&path, value, remedy);
+        }
+    }
+    let overrides = metrics.overrides.clone().unwrap_or_default();
+    let queries = [
+        ("ttft", overrides.ttft),
+        ("tpot", overrides.tpot),
+        ("arrivalRate", overrides.arrival_rate),
+    ];
+    for (name, query) in queries {
+        let Some(query) = query else { continue };
+        if query.trim().is_empty() || query.chars().count() > QUERY_LENGTH_MAX {
+            let remedy = format!("must be PromQL of 1 to {QUERY_LENGTH_MAX} characters, or absent");
+            errors.push(&format!("metrics.overrides.{name}"), query, remedy);
+        }
+    }
+}
+
+/// Whether `label` can be the name of a Prometheus label.
+fn is_label_name(label: &str) -> bool {
+    !label.starts_with(|c: char| c.is_ascii_digit())
+        && !label.is_empty()
+        && label
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b == b'_')
+}
+
+/// Whether `url` is an HTTP address without user, query and fragment.
+fn is_server_url(url: &str) -> bool {
+    let rest = url
+        .strip_prefix("http://")
+        .or_else(|| url.strip_prefix("https://"));
+    url.chars().count() <= SERVER_URL_LENGTH_MAX
+        && rest.is_some_and(|rest| {
+            !rest.is_empty() && !rest.starts_with('/') && !rest.contains(['@', '?', '#', ' '])
+        })
+}
+
+/// Fields that later versions will use.
+fn reserved_fields(spec: &PDAutoscalerSpec, errors: &mut Errors) {
+    let source = spec.metrics.source.as_ref();
+    let budget = spec.budget.as_ref();
+    let fields = [
+        (
+            "prefill.target.role",
+            spec.prefill.target.role.is_some(),
+            reserved::ROLE,
+        ),
+        (
+            "decode.target.role",
+            spec.decode.target.role.is_some(),
+            reserved::ROLE,
+        ),
+        ("capacity", spec.capacity.is_some(), reserved::CAPACITY),
+        ("schedules", spec.schedules.is_some(), reserved::SCHEDULES),
+        (
+            "scaleToZero",
+            spec.scale_to_zero.is_some(),
+            reserved::SCALE_TO_ZERO,
+        ),
+        (
+            "budget.ref",
+            budget.is_some_and(|b| b.reference.is_some()),
+            reserved::BUDGET_REF,
+        ),
+        (
+            "budget.priority",
+            budget.is_some_and(|b| b.priority.is_some()),
+            reserved::BUDGET_PRIORITY,
+        ),
+        (
+            "behavior.lead",
+            spec.behavior.lead.is_some(),
+            reserved::LEAD,
+        ),
+        (
+            "behavior.scaleDown.drain",
+            spec.behavior.scale_down.drain.is_some(),
+            reserved::DRAIN,
+        ),
+        (
+            "metrics.source.auth",
+            source.is_some_and(|s| s.auth.is_some()),
+            reserved::SOURCE_AUTH,
+        ),
+        (
+            "metrics.source.tls",
+            source.is_some_and(|s| s.tls.is_some()),
+            reserved::SOURCE_TLS,
+        ),
+    ];
+    for (path, present, remedy) in fields {
+        if present {
+            errors.push(
+                path,
+                "set",
+                format!("is not supported by this version; {remedy}"),
+            );
+        }
+    }
+    if budget.is_some_and(|b| b.gpus.is_none() && b.reference.is_none()) {
+        errors.push(
+            "budget",
+            "empty",
+            format!("has no limit: {BUDGET_EMPTY_REMEDY}"),
+        );
+    }
+}
