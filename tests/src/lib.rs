@@ -1,0 +1,14 @@
+//! The real control plane for tests, and the tests that run on it.
+//!
+//! Nothing here is a stand-in for Kubernetes: etcd, kube-apiserver, kube-controller-manager,
+//! kube-scheduler, KWOK and Prometheus run as child processes of the test, built from their own Go
+//! modules when the machine does not have them. Only the nodes' kubelets are played (by KWOK) and
+//! only the inference engines are emulated.
+//!
+//! [`tools`] finds or builds the binaries, [`supervisor`] runs them so that none outlives the test,
+//! [`control_plane`] composes them into a cluster, [`prometheus`] adds a metrics server.
+
+pub mod control_plane;
+pub mod prometheus;
+pub mod supervisor;
+pub mod tools;
