@@ -220,16 +220,18 @@ impl PDAutoscalerSpec {
     }
 }
 
-/// A rule that keeps the fallback of `role` inside the role's bounds.
+/// A rule that keeps the fallback of `role` inside the role's bounds, unless these cross: that has
+/// its own message.
 fn fallback_in_bounds(role: Role) -> kube::core::Rule {
     let fallback = format!("self.onMissingMetrics.fallback.{role}");
     rule_naming_value(
         &format!(
-            "!has(self.onMissingMetrics.fallback) || \
+            "!has(self.onMissingMetrics.fallback) || self.{role}.minReplicas > self.{role}.maxReplicas || \
              ({fallback} >= self.{role}.minReplicas && {fallback} <= self.{role}.maxReplicas)"
         ),
         &format!(
-            "'onMissingMetrics.fallback.{role} `' + string({fallback}) + '` {FALLBACK_BOUNDS_REMEDY}'"
+            "'onMissingMetrics.fallback.{role} `%d` {FALLBACK_BOUNDS_REMEDY} (%d to %d)'\
+             .format([{fallback}, self.{role}.minReplicas, self.{role}.maxReplicas])"
         ),
     )
 }

@@ -395,9 +395,10 @@ fn on_missing_metrics(spec: &PDAutoscalerSpec, errors: &mut Errors) -> OnMissing
     };
     let replicas = PerRole::from_fn(|role| {
         let (value, bounds) = (*wanted.get(role), spec.role(role));
-        if !(bounds.min_replicas..=bounds.max_replicas).contains(&value) {
+        let crossed = bounds.min_replicas > bounds.max_replicas;
+        if !crossed && !(bounds.min_replicas..=bounds.max_replicas).contains(&value) {
             let remedy = format!(
-                "{} of {} to {}",
+                "{} ({} to {})",
                 api::FALLBACK_BOUNDS_REMEDY,
                 bounds.min_replicas,
                 bounds.max_replicas

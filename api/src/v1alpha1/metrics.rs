@@ -111,7 +111,7 @@ impl Engine {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct MetricsSource {
-    /// Address of the server, such as <http://prometheus.monitoring:9090>; a path is kept.
+    /// Address of the server, such as `http://prometheus.monitoring:9090`; a path is kept.
     #[schemars(length(min = 1, max = SERVER_URL_LENGTH_MAX))]
     #[x_kube(validation = matching("serverUrl", SERVER_URL_REGEX, SERVER_URL_REMEDY))]
     pub server_url: String,

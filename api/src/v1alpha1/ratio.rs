@@ -49,8 +49,7 @@ pub struct RatioSpec {
     /// The ratios to stay between. For policy Range only, and needed there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub range: Option<RatioRange>,
-    /// The kind of traffic: ShortPromptLongOutput (1:4), Balanced (1:2), LongPromptShortOutput
-    /// (1:1), RetrievalAugmented (2:1). For policy Preset only, and needed there.
+    /// The kind of traffic.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preset: Option<RatioPreset>,
     /// How far the ratio may leave target, range or preset, percent, 0 to 99. Default 20. Not for
@@ -58,8 +57,7 @@ pub struct RatioSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 99))]
     pub tolerance_percent: Option<i32>,
-    /// What wins when the band and the objective disagree. Soft: the objective, and the breach is
-    /// reported. Hard: the band, and the unmet need is reported. Default Soft. Not for policy Auto.
+    /// What wins when the band and the objective disagree.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub enforcement: Option<RatioEnforcement>,
 }
@@ -119,7 +117,8 @@ pub struct RatioRange {
     pub highest: String,
 }
 
-/// A kind of traffic with a known good ratio.
+/// The kind of traffic, which has a known good ratio: ShortPromptLongOutput (1:4), Balanced (1:2),
+/// LongPromptShortOutput (1:1), RetrievalAugmented (2:1). For policy Preset only, and needed there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum RatioPreset {
     /// Chat and reasoning: 1:4.
@@ -144,7 +143,9 @@ impl RatioPreset {
     }
 }
 
-/// What wins when the band and the objective disagree.
+/// What wins when the band and the objective disagree. Soft: the objective, and the breach is
+/// reported. Hard: the band, and the unmet need is reported. Default Soft. Not for policy Auto.
+// An optional enum takes its description in the schema from here, not from the field.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum RatioEnforcement {
     /// The objective.

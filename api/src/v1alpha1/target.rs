@@ -33,8 +33,8 @@ pub(crate) const BOUNDS_REMEDY: &str = "lower minReplicas or raise maxReplicas";
 #[x_kube(validation = rule_naming_value(
     "self.minReplicas <= self.maxReplicas",
     &format!(
-        "'minReplicas `' + string(self.minReplicas) + '` is above maxReplicas `' + \
-         string(self.maxReplicas) + '`; {BOUNDS_REMEDY}'"
+        "'minReplicas `%d` is above maxReplicas `%d`; {BOUNDS_REMEDY}'\
+         .format([self.minReplicas, self.maxReplicas])"
     ),
 ))]
 pub struct RoleSpec {
