@@ -1,0 +1,86 @@
+//! The two roles of a disaggregated service, and pairs of anything by role.
+//!
+//! [`PerRole`] keeps code that treats both roles alike free of copies, and code that treats them
+//! differently explicit: fields have names, there is no index.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// What a worker does for a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Role {
+    /// Computes the prompt's KV cache and the first token: compute-bound, decides TTFT.
+    Prefill,
+    /// Generates the other tokens: memory-bound, decides TPOT.
+    Decode,
+}
+
+impl Role {
+    /// Both roles, prefill first.
+    pub const ALL: [Self; 2] = [Self::Prefill, Self::Decode];
+
+    /// `prefill` or `decode`: the word used in the API, metric labels and texts.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Prefill => "prefill",
+            Self::Decode => "decode",
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// One value for prefill and one for decode.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PerRole<T> {
+    /// The prefill role's value.
+    pub prefill: T,
+    /// The decode role's value.
+    pub decode: T,
+}
+
+impl<T> PerRole<T> {
+    /// Builds both values with `make`.
+    pub fn from_fn(mut make: impl FnMut(Role) -> T) -> Self {
+        Self {
+            prefill: make(Role::Prefill),
+            decode: make(Role::Decode),
+        }
+    }
+
+    /// The value of `role`.
+    pub const fn get(&self, role: Role) -> &T {
+        match role {
+            Role::Prefill => &self.prefill,
+            Role::Decode => &self.decode,
+        }
+    }
+
+    /// The value of `role`, to change.
+    pub const fn get_mut(&mut self, role: Role) -> &mut T {
+        match role {
+            Role::Prefill => &mut self.prefill,
+            Role::Decode => &mut self.decode,
+        }
+    }
+
+    /// Both values turned into others.
+    pub fn map<U>(self, mut change: impl FnMut(T) -> U) -> PerRole<U> {
+        PerRole {
+            prefill: change(self.prefill),
+            decode: change(self.decode),
+        }
+    }
+
+    /// Both values with their roles, prefill first.
+    pub fn iter(&self) -> impl Iterator<Item = (Role, &T)> {
+        [(Role::Prefill, &self.prefill), (Role::Decode, &self.decode)].into_iter()
+    }
+}

@@ -1,0 +1,203 @@
+//! What was measured, and how far it may be trusted.
+//!
+//! A [`Reading`] has three states. `Value` and `KnownZero` are evidence; `Unknown` is its absence,
+//! whatever the cause, and never lowers replicas (DESIGN 4.1). A query that failed, an empty
+//! result, NaN and a stale sample are all `Unknown`: an idle service is only believed when its
+//! request counter says zero and its workers are being scraped.
+//!
+//! Sums over workers are partial when some ready workers were not scraped. A partial sum is a lower
+//! bound of the load, so it may raise replicas but not lower them; [`Coverage`] tells.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{histogram::Histogram, role::PerRole};
+
+/// One measured quantity.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Reading {
+    /// A finite, non-negative number.
+    Value(f64),
+    /// Nothing happened, and that is known: the counters are scraped and stand still.
+    KnownZero,
+    /// Not known.
+    Unknown(Gap),
+}
+
+/// Why a reading is not known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Gap {
+    /// The query failed: Prometheus is down, timed out or refused the expression.
+    QueryFailed,
+    /// The query gave no series.
+    Empty,
+    /// The query gave NaN, an infinity or a negative number.
+    NotANumber,
+    /// The newest sample is older than the allowed age.
+    Stale,
+    /// Too few requests in the window to say.
+    TooFewSamples,
+    /// The signal was not asked for.
+    NotAsked,
+}
+
+impl Gap {
+    /// A fragment for texts, such as `the query failed`.
+    pub const fn as_text(self) -> &'static str {
+        match self {
+            Self::QueryFailed => "the query failed",
+            Self::Empty => "the query gave no series",
+            Self::NotANumber => "the query gave no finite, non-negative number",
+            Self::Stale => "the newest sample is too old",
+            Self::TooFewSamples => "there were too few requests in the window",
+            Self::NotAsked => "it was not asked for",
+        }
+    }
+}
+
+impl Reading {
+    /// A reading of `number`, which becomes `Unknown` unless finite and non-negative.
+    pub fn of(number: f64) -> Self {
+        if number.is_finite() && number >= 0.0 {
+            Self::Value(number)
+        } else {
+            Self::Unknown(Gap::NotANumber)
+        }
+    }
+
+    /// The number, with a known zero as 0. A value that was built by hand out of range counts as
+    /// not known.
+    pub fn known(self) -> Option<f64> {
+        match self {
+            Self::Value(value) if value.is_finite() && value >= 0.0 => Some(value),
+            Self::KnownZero => Some(0.0),
+            Self::Value(_) | Self::Unknown(_) => None,
+        }
+    }
+
+    /// Why there is no number, if there is none.
+    pub fn gap(self) -> Option<Gap> {
+        match self {
+            Self::Unknown(gap) => Some(gap),
+            Self::Value(_) if self.known().is_none() => Some(Gap::NotANumber),
+            Self::Value(_) | Self::KnownZero => None,
+        }
+    }
+}
+
+impl Default for Reading {
+    fn default() -> Self {
+        Self::Unknown(Gap::NotAsked)
+    }
+}
+
+/// How many of a role's ready workers are in the readings.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Coverage {
+    /// Ready workers with a fresh sample.
+    pub scraped: u32,
+    /// Age of the oldest of those samples; nothing when none was scraped.
+    pub oldest_age: Option<Duration>,
+}
+
+/// A histogram over a window, or why there is none.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum HistogramReading {
+    /// Observations of the window, summed over workers.
+    Value(Histogram),
+    /// Not known.
+    Unknown(Gap),
+}
+
+impl HistogramReading {
+    /// The histogram if it is known and holds at least `samples_min` observations.
+    pub fn with_samples(&self, samples_min: f64) -> Result<&Histogram, Gap> {
+        match self {
+            Self::Value(histogram) if histogram.count() >= samples_min => Ok(histogram),
+            Self::Value(_) => Err(Gap::TooFewSamples),
+            Self::Unknown(gap) => Err(*gap),
+        }
+    }
+}
+
+impl Default for HistogramReading {
+    fn default() -> Self {
+        Self::Unknown(Gap::NotAsked)
+    }
+}
+
+/// Everything measured about a service at one moment.
+///
+/// Rates and histograms are over the observer's rate window; gauges are means over it. Quantities
+/// of a role are sums over its workers unless named otherwise.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Signals {
+    /// Workers that were scraped.
+    pub coverage: PerRole<Coverage>,
+    /// Requests per second that finished prefill.
+    pub prefill_completion_rate_rps: Reading,
+    /// Change of the prefill queue, requests per second; negative change reads as zero.
+    pub prefill_queue_growth_rps: Reading,
+    /// Requests per second that arrive, stated by the user's own query. Wins over the two above.
+    pub arrival_rate_rps_override: Reading,
+    /// Requests that wait for a worker of the role.
+    pub waiting_requests: PerRole<Reading>,
+    /// Requests that a worker of the role works on.
+    pub running_requests: PerRole<Reading>,
+    /// Share of KV-cache blocks in use, mean over the decode workers, 0 to 1.
+    pub decode_kv_usage: Reading,
+    /// Output tokens per second of the decode workers.
+    pub output_token_rate_tps: Reading,
+    /// Time from arrival at a prefill worker to the first token there, seconds.
+    pub prefill_ttft: HistogramReading,
+    /// Time from arrival at a decode worker to the first token there, seconds: KV transfer and
+    /// admission.
+    pub decode_ttft: HistogramReading,
+    /// Time a prefill worker computed on a prompt, seconds.
+    pub prefill_time: HistogramReading,
+    /// Prompt tokens per request.
+    pub prompt_tokens: HistogramReading,
+    /// Output tokens per request.
+    pub output_tokens: HistogramReading,
+    /// Time per output token of finished requests, seconds.
+    pub tpot: HistogramReading,
+    /// Time between tokens, seconds.
+    pub inter_token_latency: HistogramReading,
+    /// `prefill_ttft` over the attainment window.
+    pub prefill_ttft_attainment: HistogramReading,
+    /// `tpot` over the attainment window.
+    pub tpot_attainment: HistogramReading,
+    /// TTFT at the objective's percentile by the user's own query, seconds.
+    pub ttft_seconds_override: Reading,
+    /// TPOT at the objective's percentile by the user's own query, seconds.
+    pub tpot_seconds_override: Reading,
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case::nan(f64::NAN)]
+    #[case::infinite(f64::INFINITY)]
+    #[case::negative(-1.0)]
+    fn what_is_no_measurement_is_unknown(#[case] number: f64) {
+        assert_eq!(Reading::of(number), Reading::Unknown(Gap::NotANumber));
+        assert_eq!(Reading::Value(number).known(), None);
+        assert_eq!(Reading::Value(number).gap(), Some(Gap::NotANumber));
+    }
+
+    #[test]
+    fn a_known_zero_is_evidence_and_an_unknown_is_not() {
+        assert_eq!(Reading::KnownZero.known(), Some(0.0));
+        assert_eq!(Reading::Unknown(Gap::Empty).known(), None);
+    }
+}

@@ -1,0 +1,58 @@
+//! Everything known about a service at one moment: the argument of a decision.
+//!
+//! A snapshot serialises, so a decision made in production can be replayed from its record.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{policy::Policy, role::PerRole, signal::Signals};
+
+/// What was observed, and what the user wants.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Snapshot {
+    /// What the user wants.
+    pub policy: Policy,
+    /// The workloads as they are.
+    pub roles: PerRole<RoleState>,
+    /// What was measured.
+    pub signals: Signals,
+    /// Directions that a person has paused.
+    pub paused: Paused,
+}
+
+/// One role's workload as it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RoleState {
+    /// Replicas asked for: the target's `spec.replicas`.
+    pub current: u32,
+    /// Replicas that serve.
+    pub ready: u32,
+    /// Replicas that exist and do not serve yet.
+    pub starting: u32,
+    /// Replicas that are on their way out and still hold their GPUs.
+    pub terminating: u32,
+    /// GPUs one replica holds; 0 when it needs none.
+    pub gpus_per_replica: u32,
+}
+
+impl RoleState {
+    /// Replicas whose GPUs are or will be held: those that exist, or those asked for if more.
+    pub fn holding(&self) -> u32 {
+        let existing = self
+            .ready
+            .saturating_add(self.starting)
+            .saturating_add(self.terminating);
+        existing.max(self.current)
+    }
+}
+
+/// Directions that a person has paused by annotation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Paused {
+    /// Replicas are not raised.
+    pub scale_up: bool,
+    /// Replicas are not lowered.
+    pub scale_down: bool,
+}

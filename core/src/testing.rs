@@ -1,0 +1,134 @@
+//! Builders for tests: a service that is healthy, from which a test changes what it is about.
+
+use std::time::Duration;
+
+use crate::{
+    histogram::Histogram,
+    policy::{
+        AttainmentTarget, Behavior, Bounds, LatencyTarget, Objective, OnMissingMetrics, Policy,
+        ScalingRules, SelectPolicy,
+    },
+    role::PerRole,
+    signal::{Coverage, HistogramReading, Reading, Signals},
+    snapshot::{Paused, RoleState, Snapshot},
+};
+
+/// No ratio, no budget, 1 to 32 replicas, TTFT 500 ms and TPOT 50 ms at p95, a window of 300 s down.
+pub(crate) fn policy() -> Policy {
+    let bounds = Bounds {
+        min_replicas: 1,
+        max_replicas: 32,
+    };
+    let limit = |millis| LatencyTarget {
+        limit: Duration::from_millis(millis),
+        percentile: 95,
+    };
+    Policy {
+        bounds: PerRole {
+            prefill: bounds,
+            decode: bounds,
+        },
+        objective: Objective {
+            ttft: limit(500),
+            tpot: limit(50),
+            attainment: AttainmentTarget {
+                percent: 99,
+                window: Duration::from_hours(1),
+            },
+        },
+        ratio: None,
+        budget_gpus: None,
+        behavior: Behavior {
+            scale_up: rules(0, 0),
+            scale_down: rules(300, 10),
+        },
+        on_missing_metrics: OnMissingMetrics::Hold,
+    }
+}
+
+/// Rules without rate policies.
+pub(crate) fn rules(window_seconds: u64, tolerance_percent: u8) -> ScalingRules {
+    ScalingRules {
+        stabilization_window: Duration::from_secs(window_seconds),
+        tolerance_percent,
+        select: SelectPolicy::Max,
+        policies: vec![],
+    }
+}
+
+/// A role whose replicas all serve, with 4 GPUs each.
+pub(crate) fn serving(replicas: u32) -> RoleState {
+    RoleState {
+        current: replicas,
+        ready: replicas,
+        gpus_per_replica: 4,
+        ..RoleState::default()
+    }
+}
+
+/// `count` observations whose mean is `mean`, all in one bucket around it.
+pub(crate) fn around(mean: f64, count: f64) -> HistogramReading {
+    let buckets = vec![(mean * 0.9, 0.0), (mean * 1.1, count), (mean * 10.0, count)];
+    Histogram::from_cumulative(buckets, count, mean * count)
+        .map_or(HistogramReading::default(), HistogramReading::Value)
+}
+
+/// A load, from which signals follow as engines would show them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Load {
+    pub(crate) rate_rps: f64,
+    pub(crate) prefill_seconds: f64,
+    pub(crate) output_tokens: f64,
+}
+
+/// A service of `prefill`:`decode` replicas under `load`, all scraped; a decode step takes 8 ms and
+/// 0.2 ms more per request in the batch.
+pub(crate) fn snapshot(prefill: u32, decode: u32, load: Load) -> Snapshot {
+    let tokens_per_second = load.rate_rps * load.output_tokens;
+    let decoders = f64::from(decode.max(1));
+    // batch = tokens/s per worker * itl(batch), itl = 0.008 + 0.0002 batch.
+    let per_worker = tokens_per_second / decoders;
+    let batch = 0.008 * per_worker / (1.0 - 0.000_2 * per_worker).max(0.05);
+    let itl = 0.008 + 0.000_2 * batch;
+    let requests = load.rate_rps * 60.0;
+    let covered = |scraped| Coverage {
+        scraped,
+        oldest_age: Some(Duration::from_secs(5)),
+    };
+    Snapshot {
+        policy: policy(),
+        roles: PerRole {
+            prefill: serving(prefill),
+            decode: serving(decode),
+        },
+        signals: Signals {
+            coverage: PerRole {
+                prefill: covered(prefill),
+                decode: covered(decode),
+            },
+            prefill_completion_rate_rps: Reading::of(load.rate_rps),
+            prefill_queue_growth_rps: Reading::KnownZero,
+            waiting_requests: PerRole {
+                prefill: Reading::KnownZero,
+                decode: Reading::KnownZero,
+            },
+            running_requests: PerRole {
+                prefill: Reading::of(load.rate_rps * load.prefill_seconds),
+                decode: Reading::of(batch * decoders),
+            },
+            decode_kv_usage: Reading::of(0.2),
+            output_token_rate_tps: Reading::of(tokens_per_second),
+            prefill_ttft: around(load.prefill_seconds * 1.2, requests),
+            decode_ttft: around(0.02, requests),
+            prefill_time: around(load.prefill_seconds, requests),
+            prompt_tokens: around(1_000.0, requests),
+            output_tokens: around(load.output_tokens, requests),
+            tpot: around(itl, requests),
+            inter_token_latency: around(itl, tokens_per_second * 60.0),
+            prefill_ttft_attainment: around(load.prefill_seconds * 1.2, requests),
+            tpot_attainment: around(itl, requests),
+            ..Signals::default()
+        },
+        paused: Paused::default(),
+    }
+}
