@@ -1,11 +1,7 @@
 //! The engine emulator against real parts: pods of a real control plane become workers, a real
 //! Prometheus discovers and scrapes them, and replicas change what users see.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a failed step of a test ends it"
-)]
+#![expect(clippy::unwrap_used, reason = "a failed step of a test ends it")]
 
 use std::{process::Stdio, time::Duration};
 
@@ -156,7 +152,7 @@ async fn the_process_takes_load_over_http_and_says_where_it_listens() {
         .spawn()
         .unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let line = lines.next_line().await.unwrap().expect("a line");
+    let line = lines.next_line().await.unwrap().unwrap();
     let line: serde_json::Value = serde_json::from_str(&line).unwrap();
     let url = line["url"].as_str().unwrap().to_owned();
     let http = reqwest::Client::builder()
