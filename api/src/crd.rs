@@ -1,4 +1,4 @@
-//! The CustomResourceDefinition, made from the types.
+//! The `CustomResourceDefinition`, made from the types.
 //!
 //! kube derives a schema that the API server accepts; this module finishes it. Fields are absent
 //! rather than null, formats are those that Kubernetes knows, numbers are whole, and descriptions

@@ -7,7 +7,7 @@
 //! write instead. The rules of the CRD say the same at admission.
 //!
 //! [`condition`] keeps the status conditions, [`pause`] reads the pause annotations, and
-//! [`crd`](mod@crd) makes the CustomResourceDefinition that the chart ships.
+//! [`crd`](mod@crd) makes the `CustomResourceDefinition` that the chart ships.
 //!
 //! One rule holds for the whole API: a field that is accepted does something. What a later version
 //! will bring is in the schema, and refused with a message.

@@ -8,6 +8,14 @@
 //! [`crate::validate`], because an object may be older than the rule that refuses it.
 
 #![expect(
+    clippy::doc_markdown,
+    reason = "kubectl explain prints these comments, and backticks are noise there"
+)]
+#![expect(
+    clippy::duplicated_attributes,
+    reason = "printer columns of one type look like duplicates to the lint"
+)]
+#![expect(
     unreachable_pub,
     reason = "the KubeSchema derive repeats every public type inside a function"
 )]

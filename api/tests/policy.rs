@@ -1,5 +1,7 @@
 //! What good specs mean: the policy that the core gets, defaults included.
 
+#![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
 use std::time::Duration;
 
 use pd_api::v1alpha1::PDAutoscalerSpec;
@@ -64,7 +66,7 @@ fn the_least_spec_gets_the_documented_defaults() {
             tpot: latency(40),
             attainment: AttainmentTarget {
                 percent: 99,
-                window: Duration::from_secs(3_600),
+                window: Duration::from_hours(1),
             },
         },
         ratio: None,
@@ -141,7 +143,7 @@ fn a_partly_written_direction_keeps_the_defaults_of_that_direction() {
     assert_eq!(behavior.scale_down.select, SelectPolicy::Disabled);
     assert_eq!(
         behavior.scale_down.stabilization_window,
-        Duration::from_secs(300)
+        Duration::from_mins(5)
     );
     assert_eq!(behavior.scale_down.tolerance_percent, 10);
 }
@@ -160,7 +162,7 @@ fn fallback_and_budget_reach_the_core() {
                 prefill: 2,
                 decode: 5
             },
-            after: Duration::from_secs(600),
+            after: Duration::from_mins(10),
         }
     );
 }

@@ -2,6 +2,12 @@
 //! the CEL rules are evaluated locally and the validation in Rust is asked, so that the two cannot
 //! drift apart. The same list is run against a real API server by the cross-component tests.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a panic is how a test fails"
+)]
+
 use std::{collections::BTreeSet, fs, path::Path};
 
 use kube_cel::Validator;

@@ -1,4 +1,4 @@
-//! Writes the CustomResourceDefinition into the chart.
+//! Writes the `CustomResourceDefinition` into the chart.
 //!
 //! Run it from anywhere in the repository after a change of the API types; the drift test of this
 //! crate says so when it was forgotten. With `-` the YAML goes to standard output instead.

@@ -4,7 +4,7 @@
 //! more numbers, each with a unit, where a number may have decimals. The text is kept, so an object
 //! never changes by being read; [`DurationText::parse`] gives the exact span in whole nanoseconds.
 //!
-//! [`DurationRange`] is the one place where a field's bounds are written; the CEL rule and the
+//! `DurationRange` is the one place where a field's bounds are written; the CEL rule and the
 //! validation in Rust both come from it.
 
 use std::{borrow::Cow, fmt, time::Duration};
@@ -109,15 +109,14 @@ impl From<Duration> for DurationText {
 
 /// Seconds as hours, minutes and seconds, parts that are zero left out.
 fn whole_seconds(seconds: u64) -> String {
-    [
-        (seconds / 3_600, "h"),
-        (seconds / 60 % 60, "m"),
-        (seconds % 60, "s"),
-    ]
-    .into_iter()
-    .filter(|(count, _)| *count > 0)
-    .map(|(count, unit)| format!("{count}{unit}"))
-    .collect()
+    let part = |count: u64, unit: &str| {
+        if count == 0 {
+            String::new()
+        } else {
+            format!("{count}{unit}")
+        }
+    };
+    part(seconds / 3_600, "h") + &part(seconds / 60 % 60, "m") + &part(seconds % 60, "s")
 }
 
 impl fmt::Display for DurationText {
@@ -198,7 +197,7 @@ pub(crate) const FALLBACK_AFTER: DurationRange = DurationRange {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
+    use proptest::{prelude::*, string::string_regex};
     use rstest::rstest;
 
     use super::*;
@@ -237,6 +236,14 @@ mod tests {
         ) {
             let span = Duration::from_nanos(nanos);
             prop_assert_eq!(DurationText::from(span).parse(), Ok(span));
+        }
+
+        #[test]
+        fn what_the_crd_accepts_can_be_read(
+            text in string_regex(&DURATION_REGEX[1..].replace("+$", "{1,2}")).unwrap(),
+        ) {
+            prop_assume!(text.chars().count() <= DURATION_LENGTH_MAX);
+            prop_assert!(DurationText(text).parse().is_ok());
         }
 
         #[test]

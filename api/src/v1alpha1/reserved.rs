@@ -1,8 +1,8 @@
 //! Fields that later versions will use: known to the schema, refused by it today.
 //!
 //! They are here so that a user who writes one gets our sentence rather than "unknown field", or,
-//! worse, silence. [`RESERVED`] lists them all once, for the CEL rules, the validation in Rust and
-//! the tests.
+//! worse, silence. The texts below say what to do instead; the CEL rules and the validation in Rust
+//! share them.
 
 use std::borrow::Cow;
 

@@ -8,6 +8,7 @@ use std::borrow::Cow;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::KubeSchema;
+use pd_core::Step;
 use schemars::{Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
@@ -195,6 +196,27 @@ pub struct StepStatus {
     pub message: String,
 }
 
+impl From<&Step> for StepStatus {
+    fn from(step: &Step) -> Self {
+        Self {
+            stage: step.stage.as_str().to_owned(),
+            role: step.role.map(|role| role.as_str().to_owned()),
+            reason: step.reason.as_str().to_owned(),
+            message: truncated(&step.message, MESSAGE_LENGTH_MAX).into_owned(),
+        }
+    }
+}
+
+/// A share from 0 to 1 as percent with two decimals, rounded down so that only a share without a
+/// miss is `100.00`. Nothing when it is no share.
+pub fn percent_text(share: f64) -> Option<String> {
+    // The nudge undoes what 0.9912 * 10000 loses; a hundredth of a percent is far larger.
+    (0.0..=1.0).contains(&share).then(|| {
+        let hundredths = (share * 10_000.0 + 1e-6).floor();
+        format!("{:.2}", hundredths / 100.0)
+    })
+}
+
 /// RFC 3339 time.
 fn time_schema(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "string", "format": "date-time" })
@@ -257,4 +279,22 @@ pub fn truncated(text: &str, length_max: usize) -> Cow<'_, str> {
     }
     let kept: String = text.chars().take(length_max.saturating_sub(1)).collect();
     Cow::Owned(kept + "…")
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case::all(1.0, Some("100.00"))]
+    #[case::one_miss_in_a_million(0.999_999, Some("99.99"))]
+    #[case::two_decimals(0.9912, Some("99.12"))]
+    #[case::none(0.0, Some("0.00"))]
+    #[case::not_a_number(f64::NAN, None)]
+    #[case::more_than_all(1.1, None)]
+    fn shares_are_percent_rounded_down(#[case] share: f64, #[case] want: Option<&str>) {
+        assert_eq!(percent_text(share).as_deref(), want);
+    }
 }

@@ -58,6 +58,7 @@ pub struct RoleSpec {
 /// A workload in the namespace of the PDAutoscaler.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-map-type" = "atomic"))]
 #[x_kube(validation = rule_naming_value(
     "self.apiVersion == 'apps/v1' && self.kind in ['Deployment', 'StatefulSet']",
     &format!("'kind `' + self.kind + '` of apiVersion `' + self.apiVersion + '` {TARGET_REMEDY}'"),
