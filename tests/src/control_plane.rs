@@ -37,7 +37,6 @@ use kube::{
 use tokio::sync::OnceCell;
 
 pub use certificates::CertificateError;
-pub use components::free_ports;
 pub use error::ControlPlaneError;
 pub use namespace::Namespace;
 pub use nodes::{BLOCK_LABEL, GPU_RESOURCE, NodeSpec, RACK_LABEL, ZONE_LABEL};
@@ -100,8 +99,8 @@ impl ControlPlane {
         let supervisor = Supervisor::start("pd-cluster-")?;
         let directory = supervisor.directory().to_owned();
         let authority = Authority::create(&directory.join("certificates"))?;
-        let ports = Ports::choose()?;
-        let server = format!("https://127.0.0.1:{}", ports.api_server);
+        let ports = Ports::reserve()?;
+        let server = format!("https://127.0.0.1:{}", ports.api_server());
         let masters = Some("system:masters");
         for (user, group) in [
             ("admin", masters),
@@ -167,7 +166,7 @@ impl ControlPlane {
         Layout {
             directory: self.supervisor.directory(),
             authority: &self.authority,
-            ports: self.ports,
+            ports: &self.ports,
             tools: &self.tools,
             options: &self.options,
         }
@@ -371,7 +370,7 @@ impl ControlPlane {
 
     /// The API server's address.
     pub fn api_server_url(&self) -> String {
-        format!("https://127.0.0.1:{}", self.ports.api_server)
+        format!("https://127.0.0.1:{}", self.ports.api_server())
     }
 
     /// The certificate authority of all servers and clients, PEM.

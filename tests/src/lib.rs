@@ -10,6 +10,7 @@
 
 pub mod control_plane;
 pub mod emulator;
+pub mod ports;
 pub mod prometheus;
 pub mod supervisor;
 pub mod tools;

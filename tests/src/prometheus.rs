@@ -13,7 +13,8 @@ use std::{
 use serde_json::{Value, json};
 
 use crate::{
-    control_plane::{ControlPlaneError, free_ports, run, wait_ready},
+    control_plane::{ControlPlaneError, run, wait_ready},
+    ports::ReservedPort,
     supervisor::{Process, ProcessSpec, Signal, Supervisor, lock},
     tools::{KubernetesVersion, Tools},
 };
@@ -54,7 +55,7 @@ pub struct Prometheus {
     process: Mutex<Option<Process>>,
     supervisor: Supervisor,
     tools: Tools,
-    port: u16,
+    port: ReservedPort,
 }
 
 impl Prometheus {
@@ -68,7 +69,7 @@ impl Prometheus {
             supervisor.directory().join("prometheus.yaml"),
             configuration,
         )?;
-        let [port] = free_ports()?;
+        let port = ReservedPort::reserve()?;
         let prometheus = Self {
             process: Mutex::default(),
             supervisor,
@@ -81,7 +82,7 @@ impl Prometheus {
 
     /// Its address, without a slash at the end.
     pub fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+        format!("http://127.0.0.1:{}", self.port.number())
     }
 
     /// Kills it with SIGKILL; returns when it is gone.
@@ -99,7 +100,7 @@ impl Prometheus {
         let process = self.supervisor.spawn(self.spec()).await?;
         *lock(&self.process) = Some(process.clone());
         let url = format!("{}/-/ready", self.url());
-        wait_ready(&process, &url, None, Duration::from_secs(60)).await
+        wait_ready(&process, &url, None, Duration::from_mins(1)).await
     }
 
     /// Makes it hang (SIGSTOP): connections are accepted and not answered.
@@ -188,7 +189,7 @@ impl Prometheus {
                 ),
                 format!("--storage.tsdb.path={}", directory.join("data").display()),
                 "--storage.tsdb.retention.time=1d".to_owned(),
-                format!("--web.listen-address=127.0.0.1:{}", self.port),
+                format!("--web.listen-address=127.0.0.1:{}", self.port.number()),
                 "--log.level=warn".to_owned(),
             ],
             ..ProcessSpec::default()

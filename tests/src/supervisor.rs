@@ -103,7 +103,7 @@ impl Supervisor {
     /// Starts a supervisor whose directory's name begins with `prefix`.
     pub fn start(prefix: &str) -> Result<Self, SupervisorError> {
         let program = program()?;
-        let keep = std::env::var_os("PD_KEEP").is_some_and(|value| value != "0" && value != "");
+        let keep = keeps_files();
         let directory = tempfile::Builder::new()
             .prefix(prefix)
             .tempdir()
@@ -396,6 +396,11 @@ fn program() -> Result<PathBuf, SupervisorError> {
         missing = candidate;
     }
     Err(SupervisorError::ProgramMissing(missing))
+}
+
+/// Whether the developer asked by `PD_KEEP` to leave what tests made.
+pub(crate) fn keeps_files() -> bool {
+    std::env::var_os("PD_KEEP").is_some_and(|value| !value.is_empty() && value != "0")
 }
 
 /// The last `count` lines of `text`.

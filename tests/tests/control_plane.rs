@@ -3,10 +3,16 @@
 //!
 //! Tests that only use the cluster share one; tests that break it start their own.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a failed step of a test ends it"
+)]
+
 use std::{
     collections::BTreeMap,
     fs,
-    io::{BufRead, BufReader},
+    io::{self, BufRead, BufReader, Write},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
@@ -30,7 +36,7 @@ use pd_tests::{
     tools::{KubernetesVersion, Tools},
 };
 
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_mins(1);
 
 fn deployment(name: &str, replicas: i32, gpus: u32, annotations: &serde_json::Value) -> Deployment {
     serde_json::from_value(serde_json::json!({
@@ -93,7 +99,13 @@ async fn a_built_plane_is_up_in_ten_seconds_with_gpu_nodes() {
     };
     let plane = ControlPlane::start(options).await.unwrap();
     let took = started.elapsed();
-    eprintln!("control plane with 5 nodes: {:.1} s", took.as_secs_f64());
+    // Past the harness's capture: the figure is of interest when the test passes.
+    writeln!(
+        io::stderr(),
+        "control plane with 5 nodes: {:.1} s",
+        took.as_secs_f64()
+    )
+    .unwrap();
 
     let nodes = Api::<Node>::all(plane.client().await.unwrap());
     let nodes = nodes.list(&ListParams::default()).await.unwrap().items;
@@ -376,34 +388,29 @@ async fn prometheus_scrapes_and_keeps_its_data_over_a_kill() {
     let address = prometheus.url().replace("http://", "");
     let groups = serde_json::json!([{ "targets": [address], "labels": { "role": "prefill" } }]);
     fs::write(targets.path().join("self.json"), groups.to_string()).unwrap();
-    eventually("a scrape", DEADLINE, async || {
+    let count = async || -> Result<f64, String> {
+        let query = "count_over_time(up{role=\"prefill\"}[10m])";
         let found = prometheus
-            .query("up{role=\"prefill\"}")
+            .query(query)
             .await
             .map_err(|error| error.to_string())?;
-        if found.iter().any(|(_, up)| *up > 0.0) {
-            Ok(())
+        Ok(found.first().map_or(0.0, |(_, count)| *count))
+    };
+    let enough = async || {
+        let count = count().await?;
+        if count >= 3.0 {
+            Ok(count)
         } else {
-            Err(format!("{found:?}"))
+            Err(format!("{count} scrapes"))
         }
-    })
-    .await
-    .unwrap();
-    let first = prometheus
-        .query("min_over_time(timestamp(up)[10m:1s])")
-        .await
-        .unwrap()[0]
-        .1;
+    };
+    let before = eventually("three scrapes", DEADLINE, enough).await.unwrap();
 
     prometheus.kill().await.unwrap();
     assert!(prometheus.query("up").await.is_err());
     prometheus.restart().await.unwrap();
-    let kept = prometheus
-        .query("min_over_time(timestamp(up)[10m:1s])")
-        .await
-        .unwrap()[0]
-        .1;
-    assert!((kept - first).abs() < 1.5, "{first} {kept}");
+    let after = count().await.unwrap();
+    assert!(after >= before, "{before} {after}");
 }
 
 #[tokio::test]

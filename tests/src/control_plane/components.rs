@@ -11,7 +11,7 @@ use super::{
     certificates::Authority,
     options::{Component, Options},
 };
-use crate::{supervisor::ProcessSpec, tools::Tools};
+use crate::{ports::ReservedPort, supervisor::ProcessSpec, tools::Tools};
 
 /// KWOK exits without stages; these are ours, see `tests/tools/kwok/stages`.
 const STAGES: [&str; 5] = [
@@ -22,56 +22,32 @@ const STAGES: [&str; 5] = [
     include_str!("../../tools/kwok/stages/pod-delete.yaml"),
 ];
 
-/// Loopback ports, chosen once per cluster.
-#[derive(Debug, Clone, Copy)]
+/// Loopback ports, reserved for as long as the cluster lives.
+#[derive(Debug)]
 pub(super) struct Ports {
-    pub(super) etcd: u16,
-    pub(super) etcd_peers: u16,
-    pub(super) api_server: u16,
-    pub(super) controller_manager: u16,
-    pub(super) scheduler: u16,
-    pub(super) kwok: u16,
+    etcd: ReservedPort,
+    etcd_peers: ReservedPort,
+    api_server: ReservedPort,
+    controller_manager: ReservedPort,
+    scheduler: ReservedPort,
+    kwok: ReservedPort,
 }
 
 impl Ports {
-    pub(super) fn choose() -> io::Result<Self> {
-        let [
-            etcd,
-            etcd_peers,
-            api_server,
-            controller_manager,
-            scheduler,
-            kwok,
-        ] = free_ports()?;
+    pub(super) fn reserve() -> io::Result<Self> {
         Ok(Self {
-            etcd,
-            etcd_peers,
-            api_server,
-            controller_manager,
-            scheduler,
-            kwok,
+            etcd: ReservedPort::reserve()?,
+            etcd_peers: ReservedPort::reserve()?,
+            api_server: ReservedPort::reserve()?,
+            controller_manager: ReservedPort::reserve()?,
+            scheduler: ReservedPort::reserve()?,
+            kwok: ReservedPort::reserve()?,
         })
     }
-}
 
-/// Free loopback ports below the range from which the system gives out ports to outgoing
-/// connections: a component that is down for a while must find its port free again.
-pub fn free_ports<const COUNT: usize>() -> io::Result<[u16; COUNT]> {
-    let mut listeners = Vec::with_capacity(COUNT);
-    for _ in 0..1000 {
-        if listeners.len() == COUNT {
-            break;
-        }
-        let port = rand::random_range(20_000..32_000);
-        listeners.extend(std::net::TcpListener::bind(("127.0.0.1", port)));
+    pub(super) fn api_server(&self) -> u16 {
+        self.api_server.number()
     }
-    let ports: Result<Vec<u16>, io::Error> = listeners
-        .iter()
-        .map(|listener| Ok(listener.local_addr()?.port()))
-        .collect();
-    ports?
-        .try_into()
-        .map_err(|_| io::Error::other("no free loopback port from 20000 to 31999"))
 }
 
 /// What all command lines are made from.
@@ -79,7 +55,7 @@ pub fn free_ports<const COUNT: usize>() -> io::Result<[u16; COUNT]> {
 pub(super) struct Layout<'a> {
     pub(super) directory: &'a Path,
     pub(super) authority: &'a Authority,
-    pub(super) ports: Ports,
+    pub(super) ports: &'a Ports,
     pub(super) tools: &'a Tools,
     pub(super) options: &'a Options,
 }
@@ -110,16 +86,22 @@ impl Layout<'_> {
     /// Where a component says that it is ready.
     pub(super) fn ready_url(&self, component: Component) -> String {
         match component {
-            Component::Etcd => format!("http://127.0.0.1:{}/health", self.ports.etcd),
-            Component::ApiServer => format!("https://127.0.0.1:{}/readyz", self.ports.api_server),
+            Component::Etcd => format!("http://127.0.0.1:{}/health", self.ports.etcd.number()),
+            Component::ApiServer => format!(
+                "https://127.0.0.1:{}/readyz",
+                self.ports.api_server.number()
+            ),
             Component::ControllerManager => {
                 format!(
                     "https://127.0.0.1:{}/healthz",
-                    self.ports.controller_manager
+                    self.ports.controller_manager.number()
                 )
             }
-            Component::Scheduler => format!("https://127.0.0.1:{}/healthz", self.ports.scheduler),
-            Component::Kwok => format!("http://127.0.0.1:{}/healthz", self.ports.kwok),
+            Component::Scheduler => format!(
+                "https://127.0.0.1:{}/healthz",
+                self.ports.scheduler.number()
+            ),
+            Component::Kwok => format!("http://127.0.0.1:{}/healthz", self.ports.kwok.number()),
         }
     }
 
@@ -146,7 +128,7 @@ impl Layout<'_> {
     }
 
     fn etcd(&self) -> Vec<String> {
-        let (client, peer) = (self.ports.etcd, self.ports.etcd_peers);
+        let (client, peer) = (self.ports.etcd.number(), self.ports.etcd_peers.number());
         let (client, peer) = (
             format!("http://127.0.0.1:{client}"),
             format!("http://127.0.0.1:{peer}"),
@@ -167,9 +149,12 @@ impl Layout<'_> {
     fn api_server(&self) -> Vec<String> {
         let authority = self.authority;
         let mut arguments = vec![
-            format!("--etcd-servers=http://127.0.0.1:{}", self.ports.etcd),
+            format!(
+                "--etcd-servers=http://127.0.0.1:{}",
+                self.ports.etcd.number()
+            ),
             "--bind-address=127.0.0.1".to_owned(),
-            format!("--secure-port={}", self.ports.api_server),
+            format!("--secure-port={}", self.ports.api_server.number()),
             format!("--tls-cert-file={}", authority.path("serving.crt")),
             format!("--tls-private-key-file={}", authority.path("serving.key")),
             format!("--client-ca-file={}", authority.path("ca.crt")),
@@ -201,7 +186,7 @@ impl Layout<'_> {
             format!("--authentication-kubeconfig={kubeconfig}"),
             format!("--authorization-kubeconfig={kubeconfig}"),
             "--bind-address=127.0.0.1".to_owned(),
-            format!("--secure-port={}", self.ports.controller_manager),
+            format!("--secure-port={}", self.ports.controller_manager.number()),
             format!("--tls-cert-file={}", authority.path("serving.crt")),
             format!("--tls-private-key-file={}", authority.path("serving.key")),
             format!("--root-ca-file={}", authority.path("ca.crt")),
@@ -226,7 +211,7 @@ impl Layout<'_> {
             format!("--authentication-kubeconfig={kubeconfig}"),
             format!("--authorization-kubeconfig={kubeconfig}"),
             "--bind-address=127.0.0.1".to_owned(),
-            format!("--secure-port={}", self.ports.scheduler),
+            format!("--secure-port={}", self.ports.scheduler.number()),
             format!("--tls-cert-file={}", authority.path("serving.crt")),
             format!("--tls-private-key-file={}", authority.path("serving.key")),
         ];
@@ -243,7 +228,7 @@ impl Layout<'_> {
             "--node-lease-duration-seconds=40".to_owned(),
             "--node-ip=127.0.0.1".to_owned(),
             "--cidr=10.64.0.1/10".to_owned(),
-            format!("--server-address=127.0.0.1:{}", self.ports.kwok),
+            format!("--server-address=127.0.0.1:{}", self.ports.kwok.number()),
         ]
     }
 

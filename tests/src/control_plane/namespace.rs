@@ -11,7 +11,10 @@ use kube::{
     api::{DeleteParams, ObjectMeta, PostParams},
 };
 
+use tokio::{runtime::Builder, time::timeout};
+
 use super::{ControlPlane, error::ControlPlaneError, readiness::eventually};
+use crate::supervisor::keeps_files;
 
 /// A fresh namespace, deleted when dropped (unless `PD_KEEP` is set).
 #[derive(Debug)]
@@ -40,8 +43,8 @@ impl<'a> Namespace<'a> {
         };
         if plane.options().controller_manager {
             let accounts = Api::<ServiceAccount>::namespaced(client, &namespace.name);
-            let timeout = Duration::from_secs(30);
-            eventually("the default service account", timeout, async || {
+            let deadline = Duration::from_secs(30);
+            eventually("the default service account", deadline, async || {
                 accounts
                     .get("default")
                     .await
@@ -92,20 +95,16 @@ impl<'a> Namespace<'a> {
 
 impl Drop for Namespace<'_> {
     fn drop(&mut self) {
-        if std::env::var_os("PD_KEEP").is_some() {
+        if keeps_files() {
             return;
         }
         // The runtime of the test is ending, so the request gets one of its own.
         let (plane, name) = (self.plane, &self.name);
         std::thread::scope(|scope| {
             scope.spawn(move || {
-                let runtime = tokio::runtime::Builder::new_current_thread()
-                    .enable_all()
-                    .build();
-                if let Ok(runtime) = runtime {
-                    let deletion =
-                        tokio::time::timeout(Duration::from_secs(5), delete(plane, name));
-                    let _ = runtime.block_on(async { deletion.await });
+                if let Ok(runtime) = Builder::new_current_thread().enable_all().build() {
+                    let limit = Duration::from_secs(5);
+                    let _ = runtime.block_on(async { timeout(limit, delete(plane, name)).await });
                 }
             });
         });

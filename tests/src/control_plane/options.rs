@@ -77,7 +77,7 @@ impl Default for Options {
             scheduler: true,
             kwok: true,
             nodes: Vec::new(),
-            ready_timeout: Duration::from_secs(60),
+            ready_timeout: Duration::from_mins(1),
         }
     }
 }

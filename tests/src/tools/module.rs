@@ -140,7 +140,7 @@ pub(super) const MODULES: [Module; 5] = [
         // discovery stay.
         tags: "remove_all_sd",
         stamps: &["github.com/prometheus/common/version.Version=VERSION"],
-        minutes: "3 minutes",
+        minutes: "4 minutes",
     },
     Module {
         name: "helm",
@@ -172,7 +172,7 @@ impl Module {
         let text = fs::read_to_string(&path).map_err(ToolsError::io(&path))?;
         required_version(&text, self.path)
             .map(str::to_owned)
-            .ok_or_else(|| ToolsError::NoVersion {
+            .ok_or(ToolsError::NoVersion {
                 module: self.path,
                 go_mod: path,
             })
@@ -240,32 +240,21 @@ pub(super) fn generate_kubernetes_module(
     let release: GoMod =
         serde_json::from_str(&release).map_err(ToolsError::answer(&release_mod))?;
 
-    let lines = |items: Vec<String>| {
-        items
-            .into_iter()
-            .map(|item| format!("\t{item}\n"))
-            .collect()
-    };
-    let tools: String = lines(
-        module
-            .programs
-            .iter()
-            .map(|tool| tool.package.to_owned())
-            .collect(),
-    );
-    let replaced = release
+    let tools: Vec<&str> = module.programs.iter().map(|tool| tool.package).collect();
+    let staged = release
         .replace
         .iter()
         .filter(|replace| replace.new.path.starts_with("./staging/"));
     let KubernetesVersion { minor, patch, .. } = version;
-    let replaces: String = lines(
-        replaced
-            .map(|Replace { old, .. }| format!("{0} => {0} v0.{minor}.{patch}", old.path))
-            .collect(),
-    );
+    let replacements: Vec<String> = staged
+        .map(|Replace { old, .. }| format!("{0} => {0} v0.{minor}.{patch}", old.path))
+        .collect();
     let text = format!(
-        "module pdautoscaler.io/tests/tools/kubernetes\n\ngo {}\n\ntool (\n{tools})\n\nrequire {} v{version}\n\nreplace (\n{replaces})\n",
-        release.go, module.path
+        "module pdautoscaler.io/tests/tools/kubernetes\n\ngo {}\n\ntool (\n\t{}\n)\n\nrequire {} v{version}\n\nreplace (\n\t{}\n)\n",
+        release.go,
+        tools.join("\n\t"),
+        module.path,
+        replacements.join("\n\t"),
     );
     let path = directory.join("go.mod");
     fs::write(&path, text).map_err(ToolsError::io(&path))?;
