@@ -51,7 +51,7 @@ use components::{Layout, Ports};
 use kubeconfig::Credential;
 
 use crate::{
-    supervisor::{Process, ProcessSpec, Signal, Supervisor, lock},
+    supervisor::{Process, ProcessSpec, Supervisor, lock},
     tools::{KubernetesVersion, Tools},
 };
 
@@ -203,13 +203,13 @@ impl ControlPlane {
     }
 
     /// Makes a component hang (SIGSTOP) until [`Self::resume`].
-    pub fn pause(&self, component: Component) -> Result<(), ControlPlaneError> {
-        Ok(self.process(component)?.signal(Signal::Stop)?)
+    pub async fn pause(&self, component: Component) -> Result<(), ControlPlaneError> {
+        Ok(self.process(component)?.pause().await?)
     }
 
     /// Ends the hang of a component (SIGCONT).
-    pub fn resume(&self, component: Component) -> Result<(), ControlPlaneError> {
-        Ok(self.process(component)?.signal(Signal::Continue)?)
+    pub async fn resume(&self, component: Component) -> Result<(), ControlPlaneError> {
+        Ok(self.process(component)?.resume().await?)
     }
 
     /// The process of a component, for its id and log.

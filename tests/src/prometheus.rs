@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use crate::{
     control_plane::{ControlPlaneError, run, wait_ready},
     ports::ReservedPort,
-    supervisor::{Process, ProcessSpec, Signal, Supervisor, lock},
+    supervisor::{Process, ProcessSpec, Supervisor, lock},
     tools::{KubernetesVersion, Tools},
 };
 
@@ -104,13 +104,13 @@ impl Prometheus {
     }
 
     /// Makes it hang (SIGSTOP): connections are accepted and not answered.
-    pub fn pause(&self) -> Result<(), ControlPlaneError> {
-        self.signal(Signal::Stop)
+    pub async fn pause(&self) -> Result<(), ControlPlaneError> {
+        Ok(self.process()?.pause().await?)
     }
 
     /// Ends the hang (SIGCONT).
-    pub fn resume(&self) -> Result<(), ControlPlaneError> {
-        self.signal(Signal::Continue)
+    pub async fn resume(&self) -> Result<(), ControlPlaneError> {
+        Ok(self.process()?.resume().await?)
     }
 
     /// The value of each series an instant query gives, by the series' labels.
@@ -169,12 +169,10 @@ impl Prometheus {
         self.supervisor.directory()
     }
 
-    fn signal(&self, signal: Signal) -> Result<(), ControlPlaneError> {
-        let process = lock(&self.process);
-        let process = process
-            .as_ref()
-            .ok_or(ControlPlaneError::NotRunning("prometheus"))?;
-        Ok(process.signal(signal)?)
+    fn process(&self) -> Result<Process, ControlPlaneError> {
+        lock(&self.process)
+            .clone()
+            .ok_or(ControlPlaneError::NotRunning("prometheus"))
     }
 
     fn spec(&self) -> ProcessSpec {

@@ -94,7 +94,7 @@ struct Inner {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum State {
     Starting,
-    Running(u32),
+    Running { pid: u32, stopped: bool },
     Refused(String),
     Exited { status: String, success: bool },
 }
@@ -258,7 +258,7 @@ impl Process {
     /// The operating system's process id, while it runs.
     pub fn pid(&self) -> Option<u32> {
         match *self.state.borrow() {
-            State::Running(pid) => Some(pid),
+            State::Running { pid, .. } => Some(pid),
             _ => None,
         }
     }
@@ -290,6 +290,24 @@ impl Process {
     pub async fn kill(&self) -> Result<(), SupervisorError> {
         self.signal(Signal::Kill)?;
         self.wait_exit(Duration::from_secs(10)).await.map(|_| ())
+    }
+
+    /// Makes the process hang (SIGSTOP); returns when it does.
+    pub async fn pause(&self) -> Result<(), SupervisorError> {
+        self.signal(Signal::Stop)?;
+        let hangs = |state: &State| !matches!(state, State::Running { stopped: false, .. });
+        self.wait_until(Duration::from_secs(10), "running", hangs)
+            .await
+            .map(|_| ())
+    }
+
+    /// Ends a hang (SIGCONT).
+    pub async fn resume(&self) -> Result<(), SupervisorError> {
+        self.signal(Signal::Continue)?;
+        let goes_on = |state: &State| !matches!(state, State::Running { stopped: true, .. });
+        self.wait_until(Duration::from_secs(10), "stopped", goes_on)
+            .await
+            .map(|_| ())
     }
 
     /// The file with the process's standard output and standard error.
@@ -348,6 +366,12 @@ impl Drop for Guard {
     }
 }
 
+/// What an event changes in the state of a process.
+enum News {
+    State(State),
+    Hang(bool),
+}
+
 fn follow_events(events: ChildStdout, processes: &Mutex<HashMap<u64, watch::Sender<State>>>) {
     for line in BufReader::new(events).lines() {
         let Ok(event) = line
@@ -356,17 +380,29 @@ fn follow_events(events: ChildStdout, processes: &Mutex<HashMap<u64, watch::Send
         else {
             break;
         };
-        let (id, state) = match event {
-            Event::Started { id, pid } => (id, State::Running(pid)),
-            Event::Refused { id, reason } => (id, State::Refused(reason)),
+        let (id, news) = match event {
+            Event::Started { id, pid } => (
+                id,
+                News::State(State::Running {
+                    pid,
+                    stopped: false,
+                }),
+            ),
+            Event::Refused { id, reason } => (id, News::State(State::Refused(reason))),
+            Event::Stopped { id } => (id, News::Hang(true)),
+            Event::Continued { id } => (id, News::Hang(false)),
             Event::Exited {
                 id,
                 status,
                 success,
-            } => (id, State::Exited { status, success }),
+            } => (id, News::State(State::Exited { status, success })),
         };
         if let Some(sender) = lock(processes).get(&id) {
-            sender.send_replace(state);
+            sender.send_modify(|state| match (news, state) {
+                (News::State(new), state) => *state = new,
+                (News::Hang(hangs), State::Running { stopped, .. }) => *stopped = hangs,
+                (News::Hang(_), _) => {}
+            });
         }
     }
     // Whoever still waits learns that the supervisor is gone.

@@ -313,10 +313,10 @@ async fn a_killed_api_server_comes_back_with_its_data() {
     .await
     .unwrap();
 
-    plane.pause(Component::ApiServer).unwrap();
+    plane.pause(Component::ApiServer).await.unwrap();
     let answer = tokio::time::timeout(Duration::from_millis(500), maps.get("kept")).await;
     assert!(answer.is_err(), "a stopped server does not answer");
-    plane.resume(Component::ApiServer).unwrap();
+    plane.resume(Component::ApiServer).await.unwrap();
     maps.get("kept").await.unwrap();
 }
 

@@ -47,6 +47,16 @@ pub(super) enum Event {
         /// Why.
         reason: String,
     },
+    /// The process hangs, as was asked for.
+    Stopped {
+        /// The owner's number for this process.
+        id: u64,
+    },
+    /// The process goes on after a hang.
+    Continued {
+        /// The owner's number for this process.
+        id: u64,
+    },
     /// The process ended and has been waited for: its ports and files are free.
     Exited {
         /// The owner's number for this process.

@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use rustix::process::{Pid, kill_process_group};
+use rustix::process::{Pid, WaitId, WaitIdOptions, kill_process_group, waitid};
 use tokio::{
     process::{Child, Command},
     signal::unix::{SignalKind, signal},
@@ -125,7 +125,7 @@ async fn watch(id: u64, mut child: Child, mut signals: mpsc::UnboundedReceiver<S
     let status = loop {
         tokio::select! {
             status = child.wait() => break status,
-            Some(signal) = signals.recv() => send(&child, signal),
+            Some(signal) = signals.recv() => deliver(id, &child, signal).await,
         }
     };
     emit(&match status {
@@ -142,7 +142,7 @@ async fn watch(id: u64, mut child: Child, mut signals: mpsc::UnboundedReceiver<S
     });
 }
 
-fn send(child: &Child, signal: Signal) {
+async fn deliver(id: u64, child: &Child, signal: Signal) {
     let Some(pid) = child
         .id()
         .and_then(|id| i32::try_from(id).ok())
@@ -150,14 +150,34 @@ fn send(child: &Child, signal: Signal) {
     else {
         return;
     };
-    let signal = match signal {
+    let number = match signal {
         Signal::Kill => rustix::process::Signal::KILL,
         Signal::Terminate => rustix::process::Signal::TERM,
         Signal::Stop => rustix::process::Signal::STOP,
         Signal::Continue => rustix::process::Signal::CONT,
     };
     // The group is gone when the process ended a moment ago, which is what was wanted.
-    let _ = kill_process_group(pid, signal);
+    let _ = kill_process_group(pid, number);
+    match signal {
+        Signal::Stop if stopped(pid).await => emit(&Event::Stopped { id }),
+        Signal::Continue => emit(&Event::Continued { id }),
+        _ => {}
+    }
+}
+
+/// Waits until the process hangs: the signal is on its way when `kill` returns, and threads on other
+/// processors may still run. False when it ended instead.
+async fn stopped(pid: Pid) -> bool {
+    // The status is left for the one who reaps the child.
+    let look = WaitIdOptions::STOPPED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    for _ in 0..1000 {
+        match waitid(WaitId::Pid(pid), look) {
+            Ok(Some(_)) => return true,
+            Ok(None) => tokio::time::sleep(Duration::from_millis(2)).await,
+            Err(_) => return false,
+        }
+    }
+    false
 }
 
 /// Writes an event. A dead owner reads none, and the end of standard input will tell so.
