@@ -8,6 +8,7 @@
 //! [`tools`] finds or builds the binaries, [`supervisor`] runs them so that none outlives the test,
 //! [`control_plane`] composes them into a cluster, [`prometheus`] adds a metrics server.
 
+pub mod binaries;
 pub mod control_plane;
 pub mod emulator;
 pub mod ports;

@@ -118,6 +118,7 @@ fn compile(
     let mut child = Command::new("go")
         .args([
             "build",
+            "-mod=readonly",
             "-trimpath",
             "-ldflags",
             &module.linker_flags(version),
