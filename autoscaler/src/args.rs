@@ -1,0 +1,131 @@
+//! Flags of pd-autoscaler. What belongs to one service is in its PDAutoscaler, not here.
+
+use std::time::Duration;
+
+use clap::{Args as ClapArgs, Parser};
+use pd_runtime::{
+    admin::AdminArgs, kubernetes::KubeArgs, leader::LeaderArgs, shutdown::ShutdownArgs,
+    telemetry::TelemetryArgs,
+};
+
+/// Scales the prefill and decode workloads of LLM services together.
+#[derive(Debug, Clone, Parser)]
+#[command(name = crate::NAME, version)]
+pub struct Args {
+    /// Decisions and where they come from.
+    #[command(flatten)]
+    pub decisions: DecisionArgs,
+    /// Prometheus.
+    #[command(flatten)]
+    pub prometheus: PrometheusArgs,
+    /// Kubernetes.
+    #[command(flatten)]
+    pub kubernetes: KubeArgs,
+    /// Leader election.
+    #[command(flatten)]
+    pub leader: LeaderArgs,
+    /// Probes and metrics.
+    #[command(flatten)]
+    pub admin: AdminArgs,
+    /// Logs.
+    #[command(flatten)]
+    pub telemetry: TelemetryArgs,
+    /// Shutdown.
+    #[command(flatten)]
+    pub shutdown: ShutdownArgs,
+}
+
+/// When to decide, and for whom.
+#[derive(Debug, Clone, ClapArgs)]
+#[command(next_help_heading = "Decisions")]
+pub struct DecisionArgs {
+    /// Time between two decisions about one PDAutoscaler.
+    #[arg(long, default_value = "15s", env = "PD_INTERVAL", value_parser = positive_duration, value_name = "DURATION")]
+    pub interval: Duration,
+
+    /// Most time between two writes of an otherwise unchanged status, which keeps memory for the next leader.
+    #[arg(long, default_value = "60s", env = "PD_STATUS_INTERVAL", value_parser = positive_duration, value_name = "DURATION")]
+    pub status_interval: Duration,
+
+    /// Namespace whose PDAutoscalers are handled; all namespaces when not given.
+    #[arg(long, env = "PD_WATCH_NAMESPACE", value_name = "NAMESPACE")]
+    pub watch_namespace: Option<String>,
+
+    /// PDAutoscalers that are decided about at the same time.
+    #[arg(long, default_value_t = 16, env = "PD_CONCURRENCY", value_parser = clap::value_parser!(u16).range(1..))]
+    pub concurrency: u16,
+}
+
+/// The default Prometheus server, and how its series are labelled.
+#[derive(Debug, Clone, ClapArgs)]
+#[command(next_help_heading = "Prometheus")]
+pub struct PrometheusArgs {
+    /// Prometheus server for PDAutoscalers that name none in spec.metrics.source.
+    #[arg(long, env = "PD_PROMETHEUS_URL", value_name = "URL")]
+    pub prometheus_url: Option<String>,
+
+    /// Time after which a query counts as failed.
+    #[arg(long, default_value = "10s", env = "PD_PROMETHEUS_TIMEOUT", value_parser = positive_duration, value_name = "DURATION")]
+    pub prometheus_timeout: Duration,
+
+    /// Window of rates and latency histograms; at least four scrape intervals.
+    #[arg(long, default_value = "2m", env = "PD_METRICS_WINDOW", value_parser = positive_duration, value_name = "DURATION")]
+    pub metrics_window: Duration,
+
+    /// Age from which a worker's newest sample counts as stale.
+    #[arg(long, default_value = "90s", env = "PD_METRICS_AGE_MAX", value_parser = positive_duration, value_name = "DURATION")]
+    pub metrics_age_max: Duration,
+
+    /// Label that holds the pod's namespace.
+    #[arg(long, default_value = "namespace", env = "PD_NAMESPACE_LABEL", value_parser = label_name, value_name = "LABEL")]
+    pub namespace_label: String,
+
+    /// Label that holds the pod's name.
+    #[arg(long, default_value = "pod", env = "PD_POD_LABEL", value_parser = label_name, value_name = "LABEL")]
+    pub pod_label: String,
+}
+
+fn positive_duration(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(span) if span >= Duration::from_millis(100) => Ok(span),
+        Ok(_) => Err("must be at least 100ms".to_owned()),
+        Err(error) => Err(format!("{error}; write it as 15s or 1m30s")),
+    }
+}
+
+fn label_name(text: &str) -> Result<String, String> {
+    let mut bytes = text.bytes();
+    let starts_well = bytes
+        .next()
+        .is_some_and(|b| b.is_ascii_alphabetic() || b == b'_');
+    if starts_well && bytes.all(|b| b.is_ascii_alphanumeric() || b == b'_') {
+        Ok(text.to_owned())
+    } else {
+        Err("must be a Prometheus label name, such as pod".to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_parse_and_defaults_are_valid() {
+        use clap::CommandFactory as _;
+        Args::command().debug_assert();
+        let args = Args::try_parse_from(["pd-autoscaler"]).unwrap();
+        assert_eq!(args.decisions.interval, Duration::from_secs(15));
+    }
+
+    #[test]
+    fn bad_flags_are_refused_by_name() {
+        for (flag, value) in [
+            ("--interval", "0s"),
+            ("--interval", "soon"),
+            ("--pod-label", "a-b"),
+        ] {
+            let error = Args::try_parse_from(["pd-autoscaler", flag, value]).unwrap_err();
+            assert!(error.to_string().contains(flag), "{error}");
+        }
+    }
+}

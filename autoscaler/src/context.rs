@@ -1,0 +1,136 @@
+//! What every pass shares: clients, flags, metrics, leadership, and the memory of every object.
+//!
+//! Memory is kept here between passes and in status for the next leader; after a start it is read
+//! from status once.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Instant,
+};
+
+use kube::{
+    Client,
+    runtime::events::{Recorder, Reporter},
+};
+use pd_core::Memory;
+use pd_runtime::leader::Leadership;
+use tokio::sync::watch;
+
+use crate::{
+    args::{DecisionArgs, PrometheusArgs},
+    metrics::Metrics,
+    prometheus::Servers,
+};
+
+/// Namespace and name of a PDAutoscaler.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ObjectKey {
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+}
+
+/// What is kept of an object between passes.
+#[derive(Clone, Debug, Default)]
+pub struct ObjectState {
+    /// Memory of the decision core; nothing before the first decision of this process.
+    pub memory: Option<Memory>,
+    /// Generation and annotations that the last pass saw.
+    pub seen: Option<(Option<i64>, BTreeMap<String, String>)>,
+    /// When the last pass ended.
+    pub passed_at: Option<Instant>,
+    /// When status was last written.
+    pub written_at: Option<Instant>,
+}
+
+/// Shared by all passes.
+pub struct Context {
+    /// The API server.
+    pub client: Client,
+    /// When to decide.
+    pub decision_args: DecisionArgs,
+    /// Where metrics come from.
+    pub prometheus_args: PrometheusArgs,
+    /// Prometheus clients.
+    pub servers: Servers,
+    /// Own metrics.
+    pub metrics: Arc<Metrics>,
+    /// Whether this process may write.
+    pub leadership: watch::Receiver<Leadership>,
+    /// Writes events.
+    pub events: Recorder,
+    objects: Mutex<BTreeMap<ObjectKey, ObjectState>>,
+}
+
+impl std::fmt::Debug for Context {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Context")
+            .field("objects", &self.objects)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Context {
+    /// A context without any object.
+    pub fn new(
+        client: Client,
+        decision_args: DecisionArgs,
+        prometheus_args: PrometheusArgs,
+        servers: Servers,
+        metrics: Arc<Metrics>,
+        leadership: watch::Receiver<Leadership>,
+    ) -> Self {
+        let reporter = Reporter {
+            controller: crate::NAME.to_owned(),
+            instance: None,
+        };
+        let events = Recorder::new(client.clone(), reporter);
+        let objects = Mutex::default();
+        Self {
+            client,
+            decision_args,
+            prometheus_args,
+            servers,
+            metrics,
+            leadership,
+            events,
+            objects,
+        }
+    }
+
+    /// Whether this process may write now.
+    pub fn is_leader(&self) -> bool {
+        self.leadership.borrow().is_leader()
+    }
+
+    /// A copy of what is kept of `key`.
+    pub fn state(&self, key: &ObjectKey) -> ObjectState {
+        let objects = self.objects.lock().unwrap_or_else(PoisonError::into_inner);
+        objects.get(key).cloned().unwrap_or_default()
+    }
+
+    /// Changes what is kept of `key`.
+    pub fn update(&self, key: &ObjectKey, change: impl FnOnce(&mut ObjectState)) {
+        let mut objects = self.objects.lock().unwrap_or_else(PoisonError::into_inner);
+        change(objects.entry(key.clone()).or_default());
+    }
+
+    /// Forgets all objects but those for which `exists` holds, and their metrics.
+    pub fn forget_unless(&self, exists: impl Fn(&ObjectKey) -> bool) {
+        let mut objects = self.objects.lock().unwrap_or_else(PoisonError::into_inner);
+        objects.retain(|key, _| {
+            let keep = exists(key);
+            if !keep {
+                self.metrics.forget(key);
+            }
+            keep
+        });
+    }
+
+    /// Forgets everything: another process leads now, and status will have its memory.
+    pub fn forget_all(&self) {
+        self.forget_unless(|_| false);
+    }
+}

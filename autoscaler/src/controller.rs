@@ -1,0 +1,373 @@
+//! One pass over one PDAutoscaler, and the loop around it.
+//!
+//! The loop runs only while this process leads. A pass reads as the pipeline it is; it ends in an
+//! outcome for status, or in an error of the API server, after which it is tried again with growing
+//! pauses. Objects that cannot be decoded harm no other: they are watched behind a guard.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use futures::StreamExt as _;
+use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff};
+use kube::{
+    Api, Resource as _, ResourceExt as _,
+    api::{Patch, PatchParams},
+    core::{DeserializeGuard, error_boundary::InvalidObject},
+    runtime::{
+        Controller, controller,
+        controller::Action,
+        reflector::{ObjectRef, Store},
+        watcher,
+    },
+};
+use pd_api::{
+    PauseReading,
+    v1alpha1::{Mode, PDAutoscaler, PDAutoscalerStatus},
+};
+use pd_core::{Memory, Timestamp, audit, plan};
+use serde_json::json;
+use tracing::{debug, info, warn};
+
+use crate::{
+    apply::{self, ApplyError},
+    context::{Context, ObjectKey},
+    error::Error,
+    observe::{self, contention},
+    report::{Decided, Fate, Outcome, events, status},
+};
+
+/// The watched type: a PDAutoscaler, or why it cannot be decoded.
+pub type Guarded = DeserializeGuard<PDAutoscaler>;
+
+/// Pause after a failed pass.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
+
+/// What the passes share with the loop: the context, and the objects as last watched.
+#[derive(Debug)]
+struct Shared {
+    context: Arc<Context>,
+    store: Store<Guarded>,
+}
+
+/// Decides for all PDAutoscalers until `stop` completes.
+pub async fn run(
+    context: Arc<Context>,
+    api: Api<Guarded>,
+    stop: impl Future<Output = ()> + Send + Sync + 'static,
+) {
+    let controller = Controller::new(api, watcher::Config::default());
+    let store = controller.store();
+    let config = controller::Config::default().concurrency(context.decision_args.concurrency);
+    let shared = Arc::new(Shared { context, store });
+    let passes = controller
+        .with_config(config)
+        .graceful_shutdown_on(stop)
+        .run(pass, failed, Arc::clone(&shared));
+    passes
+        .for_each(|result| {
+            match result {
+                Ok((object, _)) => debug!(object = %object, "passed"),
+                Err(controller::Error::ReconcilerFailed(..)) => {} // told by `failed`
+                Err(controller::Error::ObjectNotFound(object)) => {
+                    debug!(object = %object, "gone");
+                }
+                Err(error) => warn!(%error, "watching PDAutoscalers failed, trying again"),
+            }
+            futures::future::ready(())
+        })
+        .await;
+}
+
+fn failed(_: Arc<Guarded>, error: &Error, shared: Arc<Shared>) -> Action {
+    warn!(%error, "pass failed, trying again");
+    shared.context.metrics.api_failed(error.category());
+    Action::requeue(RETRY_AFTER)
+}
+
+/// Namespace and name, which every watched object has.
+fn key(meta: &kube::core::ObjectMeta) -> ObjectKey {
+    ObjectKey {
+        namespace: meta.namespace.clone().unwrap_or_default(),
+        name: meta.name.clone().unwrap_or_default(),
+    }
+}
+
+async fn pass(object: Arc<Guarded>, shared: Arc<Shared>) -> Result<Action, Error> {
+    let context = &*shared.context;
+    let key = key(object.meta());
+    if !context.is_leader() {
+        return Ok(Action::await_change());
+    }
+    shared.forget_deleted();
+    if let Some(wait) = not_due(context, &key, &object) {
+        return Ok(Action::requeue(wait));
+    }
+    let started = Instant::now();
+    let (outcome, before, generation) = match &object.0 {
+        Ok(object) => {
+            let outcome = outcome(&shared, object, &key).await?;
+            (outcome, object.status.clone(), object.metadata.generation)
+        }
+        Err(InvalidObject { error, metadata }) => (
+            Outcome::Undecodable(error.clone()),
+            None,
+            metadata.generation,
+        ),
+    };
+    tell(
+        context,
+        &object,
+        &key,
+        &outcome,
+        before.as_ref(),
+        generation.unwrap_or(0),
+    )
+    .await?;
+    let seen = Some((generation, object.annotations().clone()));
+    context.update(&key, |state| {
+        state.seen = seen;
+        state.passed_at = Some(Instant::now());
+    });
+    context.metrics.passed(outcome.reason(), started.elapsed());
+    Ok(Action::requeue(context.decision_args.interval))
+}
+
+impl Shared {
+    /// Forgets objects that are no longer watched, and their metrics.
+    fn forget_deleted(&self) {
+        self.context.forget_unless(|key| {
+            let object = ObjectRef::new_with(&key.name, ()).within(&key.namespace);
+            self.store.get(&object).is_some()
+        });
+    }
+
+    /// All other PDAutoscalers that can be decoded.
+    fn others(&self, key: &ObjectKey) -> Vec<PDAutoscaler> {
+        let decoded = self
+            .store
+            .state()
+            .into_iter()
+            .filter_map(|guarded| guarded.0.clone().ok());
+        decoded
+            .filter(|other| self::key(&other.metadata) != *key)
+            .collect()
+    }
+}
+
+/// How long to wait when the last pass saw this very spec and is not an interval ago: our own
+/// status writes wake us too.
+fn not_due(context: &Context, key: &ObjectKey, object: &Guarded) -> Option<Duration> {
+    let state = context.state(key);
+    let (generation, annotations) = state.seen?;
+    let same = generation == object.meta().generation && annotations == *object.annotations();
+    let interval = context.decision_args.interval;
+    // A timer that fires a moment early must not cost a whole interval.
+    let wait = interval
+        .mul_f64(0.9)
+        .checked_sub(state.passed_at?.elapsed())?;
+    same.then_some(wait + interval.mul_f64(0.1))
+}
+
+/// Observe, validate, plan, apply.
+async fn outcome(
+    shared: &Shared,
+    object: &PDAutoscaler,
+    key: &ObjectKey,
+) -> Result<Outcome, Error> {
+    let context = &*shared.context;
+    if object.spec.mode == Mode::Off {
+        return Ok(Outcome::Off);
+    }
+    let policy = match object.spec.policy() {
+        Ok(policy) => policy,
+        Err(errors) => return Ok(Outcome::Invalid(errors)),
+    };
+    let targets = match observe::targets(context, &key.namespace, &object.spec).await {
+        Ok(targets) => targets,
+        Err((role, error)) => return Ok(Outcome::Untargeted { role, error }),
+    };
+    let pauses = PauseReading::from_annotations(object.annotations());
+    let observation = observe::observe(
+        context,
+        object,
+        &key.namespace,
+        policy,
+        &targets,
+        pauses.paused,
+    )
+    .await;
+    let memory = memory(context, object, key);
+    let now = Timestamp::from_millis(jiff::Timestamp::now().as_millisecond());
+    let decision = plan(&observation.snapshot, &memory, now);
+    context.update(key, |state| state.memory = Some(decision.memory.clone()));
+    let contender = contention::contender(&context.client, object, &shared.others(key))
+        .await
+        .map_err(|source| Error::Contention {
+            namespace: key.namespace.clone(),
+            source,
+        })?;
+    let fate = match (
+        audit(&observation.snapshot, decision.plan),
+        contender,
+        object.spec.mode,
+    ) {
+        (findings, _, _) if !findings.is_empty() => {
+            context.metrics.audit_found(findings.len());
+            Fate::Refused(findings)
+        }
+        (_, Some(text), _) => Fate::Contended(text),
+        (_, None, Mode::Recommend) => Fate::Recommended,
+        (_, None, _) => {
+            let current = observation.snapshot.roles.map(|state| state.current);
+            let (written, result) = apply::apply(
+                context,
+                &key.namespace,
+                &object.spec,
+                current,
+                decision.plan,
+            )
+            .await;
+            match result {
+                Ok(()) => Fate::Applied(written),
+                Err(error) => Fate::Failed(written, error),
+            }
+        }
+    };
+    Ok(Outcome::Decided(Box::new(Decided {
+        snapshot: observation.snapshot,
+        decision,
+        engine: observation.engine,
+        metrics_error: observation.metrics_error,
+        fate,
+        annotation_errors: pauses.errors,
+    })))
+}
+
+/// Memory of this process, else of the process before, else none.
+fn memory(context: &Context, object: &PDAutoscaler, key: &ObjectKey) -> Memory {
+    let stored = || {
+        let text = object.status.as_ref()?.memory.as_deref()?;
+        match serde_json::from_str(text) {
+            Ok(memory) => Some(memory),
+            Err(error) => {
+                warn!(%error, namespace = key.namespace, name = key.name, "stored memory cannot be read, starting without");
+                None
+            }
+        }
+    };
+    context
+        .state(key)
+        .memory
+        .or_else(stored)
+        .unwrap_or_default()
+}
+
+/// Metrics, log, events and status.
+async fn tell(
+    context: &Context,
+    object: &Guarded,
+    key: &ObjectKey,
+    outcome: &Outcome,
+    before: Option<&PDAutoscalerStatus>,
+    generation: i64,
+) -> Result<(), Error> {
+    let now = Time(jiff::Timestamp::now());
+    let after = status::status(before, outcome, generation, &now);
+    measure(context, key, outcome, &after);
+    let conditions_before = before
+        .map(|status| status.conditions.as_slice())
+        .unwrap_or_default();
+    let reference = object.object_ref(&());
+    for event in events::events(outcome, conditions_before, &after.conditions) {
+        info!(
+            namespace = key.namespace,
+            name = key.name,
+            reason = event.reason,
+            note = event.note.as_deref(),
+            "event"
+        );
+        if let Err(error) = context.events.publish(&event, &reference).await {
+            warn!(%error, reason = event.reason, "event cannot be written");
+        }
+    }
+    let stale = context
+        .state(key)
+        .written_at
+        .is_none_or(|at| at.elapsed() >= context.decision_args.status_interval);
+    if stale || status::differs(before, &after) {
+        write_status(context, key, &after).await?;
+        context.update(key, |state| state.written_at = Some(Instant::now()));
+    }
+    Ok(())
+}
+
+fn measure(context: &Context, key: &ObjectKey, outcome: &Outcome, after: &PDAutoscalerStatus) {
+    let ready = after
+        .conditions
+        .iter()
+        .any(|c| c.type_ == "Ready" && c.status == "True");
+    context.metrics.readiness(key, ready);
+    let Outcome::Decided(decided) = outcome else {
+        return;
+    };
+    let report = &decided.decision.report;
+    context.metrics.decided(
+        key,
+        report,
+        &decided.snapshot.roles.map(|state| state.ready),
+    );
+    for &role in decided.written() {
+        context.metrics.scaled(
+            key,
+            role,
+            *report.from.get(role),
+            *report.to.get(role),
+            report.reason,
+        );
+    }
+    if matches!(
+        decided.fate,
+        Fate::Failed(
+            _,
+            ApplyError::Conflict { .. } | ApplyError::Contended { .. }
+        )
+    ) {
+        context.metrics.conflicted();
+    }
+    debug!(
+        namespace = key.namespace,
+        name = key.name,
+        report = report.paragraph(),
+        "decided"
+    );
+}
+
+/// Server-side apply of the whole status, so that parts that are gone go.
+async fn write_status(
+    context: &Context,
+    key: &ObjectKey,
+    status: &PDAutoscalerStatus,
+) -> Result<(), Error> {
+    let api: Api<PDAutoscaler> = Api::namespaced(context.client.clone(), &key.namespace);
+    let patch = Patch::Apply(json!({
+        "apiVersion": PDAutoscaler::api_version(&()),
+        "kind": PDAutoscaler::kind(&()),
+        "status": status,
+    }));
+    let params = PatchParams::apply(crate::NAME).force();
+    match api.patch_status(&key.name, &params, &patch).await {
+        Ok(_) => Ok(()),
+        // Deleted meanwhile: there is nobody left to tell.
+        Err(kube::Error::Api(answer)) if answer.code == 404 => Ok(()),
+        Err(source) => {
+            let (namespace, name) = (key.namespace.clone(), key.name.clone());
+            Err(Error::Status {
+                namespace,
+                name,
+                source,
+            })
+        }
+    }
+}

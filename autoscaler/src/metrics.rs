@@ -1,0 +1,369 @@
+//! What the controller tells Prometheus about itself and its objects.
+//!
+//! Names carry the prefix `pd_autoscaler_`, base units and no label of unbounded values but the
+//! object's own namespace and name. Gauges of an object go when the object goes.
+
+use std::time::Duration;
+
+use pd_core::{Reason, Report, Role};
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{
+        counter::Counter,
+        family::{Family, MetricConstructor},
+        gauge::Gauge,
+        histogram::Histogram,
+    },
+    registry::Registry,
+};
+use std::sync::atomic::AtomicU64;
+
+use crate::{context::ObjectKey, prometheus::QueryError};
+
+/// Upper edges of pass durations, seconds.
+const PASS_SECONDS: [f64; 9] = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 15.0];
+
+/// Labels of an object.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ObjectLabels {
+    namespace: String,
+    name: String,
+}
+
+/// Labels of one role of an object.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RoleLabels {
+    namespace: String,
+    name: String,
+    role: &'static str,
+}
+
+/// Labels of one objective of an object.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ObjectiveLabels {
+    namespace: String,
+    name: String,
+    objective: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReasonLabels {
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DecisionLabels {
+    namespace: String,
+    name: String,
+    role: &'static str,
+    direction: &'static str,
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CategoryLabels {
+    category: &'static str,
+}
+
+type FloatGauge = Gauge<f64, AtomicU64>;
+
+/// All metrics of the controller.
+#[derive(Debug)]
+pub struct Metrics {
+    pass_duration: Histogram,
+    passes: Family<ReasonLabels, Counter>,
+    scalings: Family<DecisionLabels, Counter>,
+    current_replicas: Family<RoleLabels, Gauge>,
+    desired_replicas: Family<RoleLabels, Gauge>,
+    ready_replicas: Family<RoleLabels, Gauge>,
+    needed_replicas: Family<RoleLabels, Gauge>,
+    ready: Family<ObjectLabels, Gauge>,
+    latency: Family<ObjectiveLabels, FloatGauge>,
+    attainment: Family<ObjectiveLabels, FloatGauge>,
+    arrival_rate: Family<ObjectLabels, FloatGauge>,
+    query_duration: Histogram,
+    query_errors: Family<CategoryLabels, Counter>,
+    apply_conflicts: Counter,
+    audit_findings: Counter,
+    api_errors: Family<CategoryLabels, Counter>,
+    leader: Gauge,
+}
+
+/// Builds families of plain gauges and counters.
+fn family<S: Clone + Eq + std::hash::Hash, M: Default>() -> Family<S, M>
+where
+    fn() -> M: MetricConstructor<M>,
+{
+    Family::default()
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self {
+            pass_duration: Histogram::new(PASS_SECONDS),
+            passes: family(),
+            scalings: family(),
+            current_replicas: family(),
+            desired_replicas: family(),
+            ready_replicas: family(),
+            needed_replicas: family(),
+            ready: family(),
+            latency: family(),
+            attainment: family(),
+            arrival_rate: family(),
+            query_duration: Histogram::new(PASS_SECONDS),
+            query_errors: family(),
+            apply_conflicts: Counter::default(),
+            audit_findings: Counter::default(),
+            api_errors: family(),
+            leader: Gauge::default(),
+        }
+    }
+}
+
+impl Metrics {
+    /// Registers every metric.
+    pub fn register(&self, registry: &mut Registry) {
+        let r = registry.sub_registry_with_prefix("pd_autoscaler");
+        r.register(
+            "pass_duration_seconds",
+            "Time of one pass over one PDAutoscaler",
+            self.pass_duration.clone(),
+        );
+        r.register(
+            "passes",
+            "Passes by the reason of their Ready condition",
+            self.passes.clone(),
+        );
+        r.register(
+            "scalings",
+            "Replica writes by role, direction and reason",
+            self.scalings.clone(),
+        );
+        r.register(
+            "current_replicas",
+            "Replicas asked for: spec.replicas of the target",
+            self.current_replicas.clone(),
+        );
+        r.register(
+            "desired_replicas",
+            "Replicas of the last decision",
+            self.desired_replicas.clone(),
+        );
+        r.register(
+            "ready_replicas",
+            "Replicas that serve",
+            self.ready_replicas.clone(),
+        );
+        r.register(
+            "needed_replicas",
+            "Replicas the objective needs before any limit",
+            self.needed_replicas.clone(),
+        );
+        r.register(
+            "ready",
+            "1 when the Ready condition is True",
+            self.ready.clone(),
+        );
+        r.register(
+            "latency_seconds",
+            "Measured TTFT and TPOT at the objective's percentile",
+            self.latency.clone(),
+        );
+        r.register(
+            "attainment_ratio",
+            "Share of requests within the limit over the attainment window",
+            self.attainment.clone(),
+        );
+        r.register(
+            "arrival_rate_requests_per_second",
+            "Requests that arrive",
+            self.arrival_rate.clone(),
+        );
+        r.register(
+            "prometheus_query_duration_seconds",
+            "Time of one query",
+            self.query_duration.clone(),
+        );
+        r.register(
+            "prometheus_query_errors",
+            "Queries without a usable answer",
+            self.query_errors.clone(),
+        );
+        r.register(
+            "apply_conflicts",
+            "Replica writes not made because somebody else had changed the target",
+            self.apply_conflicts.clone(),
+        );
+        r.register(
+            "audit_findings",
+            "Plans not applied because they break an invariant: bugs",
+            self.audit_findings.clone(),
+        );
+        r.register(
+            "api_errors",
+            "Passes that failed at the Kubernetes API",
+            self.api_errors.clone(),
+        );
+        r.register(
+            "leader",
+            "1 while this process may write",
+            self.leader.clone(),
+        );
+    }
+
+    /// A pass ended with `reason` after `took`.
+    pub fn passed(&self, reason: Reason, took: Duration) {
+        self.pass_duration.observe(took.as_secs_f64());
+        self.passes
+            .get_or_create(&ReasonLabels {
+                reason: reason.as_str(),
+            })
+            .inc();
+    }
+
+    /// A pass failed at the API server.
+    pub fn api_failed(&self, category: &'static str) {
+        self.api_errors
+            .get_or_create(&CategoryLabels { category })
+            .inc();
+    }
+
+    /// A query failed.
+    pub fn query_failed(&self, error: &QueryError) {
+        self.query_errors
+            .get_or_create(&CategoryLabels {
+                category: error.category(),
+            })
+            .inc();
+    }
+
+    /// A query took `took`.
+    pub fn query_took(&self, took: Duration) {
+        self.query_duration.observe(took.as_secs_f64());
+    }
+
+    /// A write was not made because of somebody else's.
+    pub fn conflicted(&self) {
+        self.apply_conflicts.inc();
+    }
+
+    /// A plan was refused by the audit.
+    pub fn audit_found(&self, findings: usize) {
+        self.audit_findings
+            .inc_by(u64::try_from(findings).unwrap_or(u64::MAX));
+    }
+
+    /// Whether this process leads.
+    pub fn leads(&self, leads: bool) {
+        self.leader.set(i64::from(leads));
+    }
+
+    /// The Ready condition of `key`.
+    pub fn readiness(&self, key: &ObjectKey, ready: bool) {
+        self.ready.get_or_create(&object(key)).set(i64::from(ready));
+    }
+
+    /// `role` of `key` was scaled.
+    pub fn scaled(&self, key: &ObjectKey, role: Role, from: u32, to: u32, reason: Reason) {
+        let direction = if to > from { "up" } else { "down" };
+        let labels = DecisionLabels {
+            namespace: key.namespace.clone(),
+            name: key.name.clone(),
+            role: role.as_str(),
+            direction,
+            reason: reason.as_str(),
+        };
+        self.scalings.get_or_create(&labels).inc();
+    }
+
+    /// A decision was made for `key`.
+    pub fn decided(&self, key: &ObjectKey, report: &Report, ready: &pd_core::PerRole<u32>) {
+        for role in Role::ALL {
+            let labels = role_labels(key, role);
+            let set = |family: &Family<RoleLabels, Gauge>, value: Option<u32>| match value {
+                Some(value) => {
+                    family.get_or_create(&labels).set(value.into());
+                }
+                None => {
+                    family.remove(&labels);
+                }
+            };
+            set(&self.current_replicas, Some(*report.from.get(role)));
+            set(&self.desired_replicas, Some(*report.to.get(role)));
+            set(&self.ready_replicas, Some(*ready.get(role)));
+            set(&self.needed_replicas, *report.need.get(role));
+        }
+        let observed = &report.observed;
+        let set = |family: &Family<ObjectiveLabels, FloatGauge>, objective, value: Option<f64>| {
+            let labels = objective_labels(key, objective);
+            match value {
+                Some(value) => {
+                    family.get_or_create(&labels).set(value);
+                }
+                None => {
+                    family.remove(&labels);
+                }
+            }
+        };
+        set(&self.latency, TTFT, observed.ttft_seconds);
+        set(&self.latency, TPOT, observed.tpot_seconds);
+        set(&self.attainment, TTFT, observed.ttft_attainment);
+        set(&self.attainment, TPOT, observed.tpot_attainment);
+        match observed.arrival_rate_rps {
+            Some(rate) => {
+                self.arrival_rate.get_or_create(&object(key)).set(rate);
+            }
+            None => {
+                self.arrival_rate.remove(&object(key));
+            }
+        }
+    }
+
+    /// `key` is gone.
+    pub fn forget(&self, key: &ObjectKey) {
+        for role in Role::ALL {
+            let labels = role_labels(key, role);
+            for family in [
+                &self.current_replicas,
+                &self.desired_replicas,
+                &self.ready_replicas,
+                &self.needed_replicas,
+            ] {
+                family.remove(&labels);
+            }
+        }
+        for objective in [TTFT, TPOT] {
+            self.latency.remove(&objective_labels(key, objective));
+            self.attainment.remove(&objective_labels(key, objective));
+        }
+        self.ready.remove(&object(key));
+        self.arrival_rate.remove(&object(key));
+    }
+}
+
+const TTFT: &str = "ttft";
+const TPOT: &str = "tpot";
+
+fn object(key: &ObjectKey) -> ObjectLabels {
+    ObjectLabels {
+        namespace: key.namespace.clone(),
+        name: key.name.clone(),
+    }
+}
+
+fn role_labels(key: &ObjectKey, role: Role) -> RoleLabels {
+    RoleLabels {
+        namespace: key.namespace.clone(),
+        name: key.name.clone(),
+        role: role.as_str(),
+    }
+}
+
+fn objective_labels(key: &ObjectKey, objective: &'static str) -> ObjectiveLabels {
+    ObjectiveLabels {
+        namespace: key.namespace.clone(),
+        name: key.name.clone(),
+        objective,
+    }
+}

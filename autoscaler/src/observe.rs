@@ -1,0 +1,148 @@
+//! Everything known about one PDAutoscaler at this moment, read over the network.
+//!
+//! The workloads are read first: without them there is nothing to decide. Metrics are read next, and
+//! their failure is not an error but `Unknown` in the snapshot.
+
+pub mod contention;
+pub mod gpus;
+pub mod signals;
+pub mod target;
+
+use std::time::Duration;
+
+use pd_api::v1alpha1::{PDAutoscaler, PDAutoscalerSpec};
+use pd_core::{PerRole, Policy, Role, Signals, Snapshot, snapshot::Paused};
+
+use self::{
+    signals::{Answers, Overrides},
+    target::{ObservedTarget, TargetError},
+};
+use crate::{
+    args::PrometheusArgs,
+    context::Context,
+    prometheus::{QueryError, Sample},
+    queries::Scope,
+};
+
+/// A snapshot, and what it was made from that status tells users.
+#[derive(Debug)]
+pub struct Observation {
+    /// For the core.
+    pub snapshot: Snapshot,
+    /// The engine whose metrics were found.
+    pub engine: Option<&'static str>,
+    /// Why metrics are missing, if a query failed.
+    pub metrics_error: Option<QueryError>,
+}
+
+/// Reads both workloads of `spec`, or says which of them cannot be read.
+pub async fn targets(
+    context: &Context,
+    namespace: &str,
+    spec: &PDAutoscalerSpec,
+) -> Result<PerRole<ObservedTarget>, (Role, TargetError)> {
+    let read = |role: Role| async move {
+        let observed = target::observe(&context.client, namespace, spec.role(role)).await;
+        observed.map_err(|error| (role, error))
+    };
+    let (prefill, decode) = futures::try_join!(read(Role::Prefill), read(Role::Decode))?;
+    Ok(PerRole { prefill, decode })
+}
+
+/// Reads the metrics of `object` and completes the snapshot.
+pub async fn observe(
+    context: &Context,
+    object: &PDAutoscaler,
+    namespace: &str,
+    policy: Policy,
+    targets: &PerRole<ObservedTarget>,
+    paused: Paused,
+) -> Observation {
+    let args = &context.prometheus_args;
+    let attainment_window = policy.objective.attainment.window;
+    let scope = scope(args, &object.spec, namespace, targets, attainment_window);
+    let answers = ask(context, &object.spec, &scope).await;
+    if let Some(error) = answers.first_error() {
+        context.metrics.query_failed(error);
+    }
+    let ready = PerRole::from_fn(|role| targets.get(role).ready_pods.as_slice());
+    let signals: Signals = signals::signals(&answers, ready, args.metrics_age_max);
+    let roles = PerRole::from_fn(|role| targets.get(role).state);
+    Observation {
+        snapshot: Snapshot {
+            policy,
+            roles,
+            signals,
+            paused,
+        },
+        engine: signals::engine(&answers),
+        metrics_error: answers.first_error().cloned(),
+    }
+}
+
+fn scope(
+    args: &PrometheusArgs,
+    spec: &PDAutoscalerSpec,
+    namespace: &str,
+    targets: &PerRole<ObservedTarget>,
+    attainment_window: Duration,
+) -> Scope {
+    let selectors = &spec.metrics.selectors.0;
+    Scope {
+        namespace_label: args.namespace_label.clone(),
+        pod_label: args.pod_label.clone(),
+        namespace: namespace.to_owned(),
+        prefill_pods: targets.prefill.pod_pattern.clone(),
+        decode_pods: targets.decode.pod_pattern.clone(),
+        selectors: selectors
+            .iter()
+            .map(|(k, v)| (k.clone(), v.clone()))
+            .collect(),
+        window: args.metrics_window,
+        attainment_window,
+    }
+}
+
+async fn ask(context: &Context, spec: &PDAutoscalerSpec, scope: &Scope) -> Answers {
+    let own = spec
+        .metrics
+        .source
+        .as_ref()
+        .map(|source| source.server_url.as_str());
+    let server = own.or(context.prometheus_args.prometheus_url.as_deref());
+    let query = |text: String| async move {
+        let server = server.ok_or(QueryError::NoServer)?;
+        let started = std::time::Instant::now();
+        let answer: Result<Vec<Sample>, QueryError> = context.servers.query(server, &text).await;
+        context.metrics.query_took(started.elapsed());
+        answer
+    };
+    let stated = |text: Option<&String>| {
+        let text = text.cloned();
+        async move {
+            match text {
+                Some(text) => Some(query(text).await),
+                None => None,
+            }
+        }
+    };
+    let overrides = spec.metrics.overrides.clone().unwrap_or_default();
+    let (state, histograms, attainment, ttft, tpot, arrival_rate) = futures::join!(
+        query(scope.state_query()),
+        query(scope.histogram_query()),
+        query(scope.attainment_query()),
+        stated(overrides.ttft.as_ref()),
+        stated(overrides.tpot.as_ref()),
+        stated(overrides.arrival_rate.as_ref()),
+    );
+    Answers {
+        state,
+        histograms,
+        attainment,
+        overrides: Overrides {
+            ttft,
+            tpot,
+            arrival_rate,
+        },
+    }
+}

@@ -1,0 +1,368 @@
+//! Workloads as they are: replicas asked for, pods that serve, start and leave.
+//!
+//! Deployments and StatefulSets. The pods are listed by the workload's own selector and filtered by
+//! owner, because selectors of two workloads may overlap while ownership never does.
+
+use k8s_openapi::{
+    api::{
+        apps::v1::{Deployment, StatefulSet},
+        core::v1::{Pod, PodTemplateSpec},
+    },
+    apimachinery::pkg::apis::meta::v1::{LabelSelector, OwnerReference},
+};
+use kube::{Api, Client, ResourceExt as _, api::ListParams, core::Selector};
+use pd_api::v1alpha1::{RoleSpec, TargetReference};
+use pd_core::snapshot::RoleState;
+
+use super::gpus::gpus_per_pod;
+use crate::queries::literal_pattern;
+
+/// Longest workload name for which the names of its pods are not cut (a generated pod name keeps
+/// 58 characters before its suffix, and a ReplicaSet's hash takes up to 11).
+const NAME_LENGTH_UNCUT: usize = 46;
+
+/// Why a target cannot be scaled.
+#[derive(Debug, thiserror::Error)]
+pub enum TargetError {
+    /// The kind is not one of ours.
+    #[error(
+        "kind `{kind}` of apiVersion `{api_version}` cannot be scaled by this version: use a Deployment or StatefulSet of apps/v1"
+    )]
+    KindUnsupported {
+        /// The target's apiVersion.
+        api_version: String,
+        /// The target's kind.
+        kind: String,
+    },
+    /// There is no such object.
+    #[error("{kind} `{name}` does not exist in namespace `{namespace}`")]
+    NotFound {
+        /// The kind.
+        kind: String,
+        /// The name.
+        name: String,
+        /// The namespace.
+        namespace: String,
+    },
+    /// The API server did not give it.
+    #[error("{kind} `{name}` cannot be read: {source}")]
+    Unreadable {
+        /// The kind.
+        kind: String,
+        /// The name.
+        name: String,
+        /// What happened.
+        source: kube::Error,
+    },
+    /// Its selector is of no use.
+    #[error("{kind} `{name}` has a selector that cannot be used: {cause}")]
+    Selector {
+        /// The kind.
+        kind: String,
+        /// The name.
+        name: String,
+        /// What is wrong.
+        cause: String,
+    },
+}
+
+/// A kind that can be scaled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TargetKind {
+    /// A Deployment.
+    Deployment,
+    /// A StatefulSet.
+    StatefulSet,
+}
+
+impl TargetKind {
+    /// The kind that `target` names.
+    pub fn of(target: &TargetReference) -> Result<Self, TargetError> {
+        match (target.api_version.as_str(), target.kind.as_str()) {
+            ("apps/v1", "Deployment") => Ok(Self::Deployment),
+            ("apps/v1", "StatefulSet") => Ok(Self::StatefulSet),
+            (api_version, kind) => Err(TargetError::KindUnsupported {
+                api_version: api_version.to_owned(),
+                kind: kind.to_owned(),
+            }),
+        }
+    }
+}
+
+/// A workload as observed.
+#[derive(Clone, Debug)]
+pub struct ObservedTarget {
+    /// Replicas for the core.
+    pub state: RoleState,
+    /// Names of the pods that are ready.
+    pub ready_pods: Vec<String>,
+    /// RE2 that the names of the workload's pods match, past ones too.
+    pub pod_pattern: String,
+}
+
+/// What both kinds have in common.
+struct Workload {
+    replicas: u32,
+    selector: LabelSelector,
+    template: PodTemplateSpec,
+    uid: String,
+}
+
+/// Reads the workload of `role` in `namespace`.
+pub async fn observe(
+    client: &Client,
+    namespace: &str,
+    role: &RoleSpec,
+) -> Result<ObservedTarget, TargetError> {
+    let target = &role.target;
+    let kind = TargetKind::of(target)?;
+    let workload = read(client, namespace, target, kind).await?;
+    let pods = pods(client, namespace, target, &workload).await?;
+    let template_gpus = workload.template.spec.as_ref().map_or(0, gpus_per_pod);
+    let stated_gpus = role
+        .gpus_per_replica
+        .and_then(|gpus| u32::try_from(gpus).ok());
+    let mut state = RoleState {
+        current: workload.replicas,
+        gpus_per_replica: stated_gpus.unwrap_or(template_gpus),
+        ..RoleState::default()
+    };
+    let mut ready_pods = Vec::new();
+    for pod in pods {
+        match phase(&pod) {
+            Phase::Ready => {
+                state.ready += 1;
+                ready_pods.push(pod.name_any());
+            }
+            Phase::Starting => state.starting += 1,
+            Phase::Terminating => state.terminating += 1,
+            Phase::Ended => {}
+        }
+    }
+    ready_pods.sort_unstable();
+    let pod_pattern = pod_pattern(kind, &target.name, &ready_pods);
+    Ok(ObservedTarget {
+        state,
+        ready_pods,
+        pod_pattern,
+    })
+}
+
+async fn read(
+    client: &Client,
+    namespace: &str,
+    target: &TargetReference,
+    kind: TargetKind,
+) -> Result<Workload, TargetError> {
+    let absent = |found: Result<Option<Workload>, kube::Error>| match found {
+        Ok(Some(workload)) => Ok(workload),
+        Ok(None) => Err(TargetError::NotFound {
+            kind: target.kind.clone(),
+            name: target.name.clone(),
+            namespace: namespace.to_owned(),
+        }),
+        Err(source) => Err(unreadable(target, source)),
+    };
+    // A missing `replicas` means 1 in both kinds.
+    let replicas = |stated: Option<i32>| u32::try_from(stated.unwrap_or(1)).unwrap_or(0);
+    match kind {
+        TargetKind::Deployment => {
+            let found = Api::<Deployment>::namespaced(client.clone(), namespace)
+                .get_opt(&target.name)
+                .await;
+            absent(found.map(|found| {
+                let object = found?;
+                let (uid, spec) = (object.uid().unwrap_or_default(), object.spec?);
+                let replicas = replicas(spec.replicas);
+                Some(Workload {
+                    replicas,
+                    selector: spec.selector,
+                    template: spec.template,
+                    uid,
+                })
+            }))
+        }
+        TargetKind::StatefulSet => {
+            let found = Api::<StatefulSet>::namespaced(client.clone(), namespace)
+                .get_opt(&target.name)
+                .await;
+            absent(found.map(|found| {
+                let object = found?;
+                let (uid, spec) = (object.uid().unwrap_or_default(), object.spec?);
+                let replicas = replicas(spec.replicas);
+                Some(Workload {
+                    replicas,
+                    selector: spec.selector,
+                    template: spec.template,
+                    uid,
+                })
+            }))
+        }
+    }
+}
+
+fn unreadable(target: &TargetReference, source: kube::Error) -> TargetError {
+    TargetError::Unreadable {
+        kind: target.kind.clone(),
+        name: target.name.clone(),
+        source,
+    }
+}
+
+async fn pods(
+    client: &Client,
+    namespace: &str,
+    target: &TargetReference,
+    workload: &Workload,
+) -> Result<Vec<Pod>, TargetError> {
+    let selector: Selector = workload.selector.clone().try_into().map_err(
+        |error: kube::core::ParseExpressionError| TargetError::Selector {
+            kind: target.kind.clone(),
+            name: target.name.clone(),
+            cause: error.to_string(),
+        },
+    )?;
+    // From the API server's cache: a decision tolerates data of a second ago, 10,000 decisions a
+    // round do not tolerate quorum reads.
+    let params = ListParams::default().labels_from(&selector).match_any();
+    let listed = Api::<Pod>::namespaced(client.clone(), namespace)
+        .list(&params)
+        .await;
+    let pods = listed.map_err(|source| unreadable(target, source))?.items;
+    Ok(pods
+        .into_iter()
+        .filter(|pod| belongs(pod, target, workload))
+        .collect())
+}
+
+/// Whether the pod is the workload's: directly, or through a ReplicaSet named after it.
+fn belongs(pod: &Pod, target: &TargetReference, workload: &Workload) -> bool {
+    let owner: Option<&OwnerReference> = pod
+        .owner_references()
+        .iter()
+        .find(|owner| owner.controller == Some(true));
+    owner.is_some_and(|owner| {
+        owner.uid == workload.uid
+            || (owner.kind == "ReplicaSet"
+                && owner.name.strip_prefix(&target.name).is_some_and(|rest| {
+                    rest.strip_prefix('-')
+                        .is_some_and(|hash| !hash.contains('-'))
+                }))
+    })
+}
+
+enum Phase {
+    Ready,
+    Starting,
+    Terminating,
+    Ended,
+}
+
+fn phase(pod: &Pod) -> Phase {
+    let status = pod.status.as_ref();
+    let ended = matches!(
+        status.and_then(|s| s.phase.as_deref()),
+        Some("Succeeded" | "Failed")
+    );
+    let conditions = status
+        .and_then(|s| s.conditions.as_deref())
+        .unwrap_or_default();
+    let ready = conditions
+        .iter()
+        .any(|c| c.type_ == "Ready" && c.status == "True");
+    match () {
+        () if ended => Phase::Ended,
+        () if pod.metadata.deletion_timestamp.is_some() => Phase::Terminating,
+        () if ready => Phase::Ready,
+        () => Phase::Starting,
+    }
+}
+
+/// RE2 for the names of the workload's pods. Pods of long names cannot be told by pattern, so those
+/// that are ready are listed.
+fn pod_pattern(kind: TargetKind, name: &str, ready_pods: &[String]) -> String {
+    if kind == TargetKind::Deployment && name.len() > NAME_LENGTH_UNCUT {
+        let names: Vec<String> = ready_pods.iter().map(|pod| literal_pattern(pod)).collect();
+        return format!("({})", names.join("|"));
+    }
+    let name = literal_pattern(name);
+    match kind {
+        TargetKind::Deployment => format!("{name}-[a-z0-9]+-[a-z0-9]{{5}}"),
+        TargetKind::StatefulSet => format!("{name}-[0-9]+"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn pod(value: serde_json::Value) -> Pod {
+        serde_json::from_value(value).unwrap()
+    }
+
+    #[test]
+    fn pods_are_told_apart_by_owner_and_not_by_label() {
+        let target = TargetReference {
+            api_version: "apps/v1".into(),
+            kind: "Deployment".into(),
+            name: "llama".into(),
+            role: None,
+        };
+        let workload = Workload {
+            replicas: 1,
+            selector: LabelSelector::default(),
+            template: PodTemplateSpec::default(),
+            uid: "1".into(),
+        };
+        let owned = |kind: &str, name: &str, uid: &str| {
+            pod(json!({"metadata": {"name": "x", "ownerReferences": [
+                {"apiVersion": "apps/v1", "kind": kind, "name": name, "uid": uid, "controller": true}]}}))
+        };
+        assert!(belongs(
+            &owned("ReplicaSet", "llama-7d9f8b", "9"),
+            &target,
+            &workload
+        ));
+        assert!(belongs(
+            &owned("StatefulSet", "llama", "1"),
+            &target,
+            &workload
+        ));
+        assert!(!belongs(
+            &owned("ReplicaSet", "llama-decode-7d9f8b", "9"),
+            &target,
+            &workload
+        ));
+        assert!(!belongs(
+            &owned("StatefulSet", "llama", "2"),
+            &target,
+            &workload
+        ));
+        assert!(!belongs(
+            &pod(json!({"metadata": {"name": "x"}})),
+            &target,
+            &workload
+        ));
+    }
+
+    #[test]
+    fn a_pod_that_leaves_does_not_serve() {
+        let ready =
+            json!({"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]});
+        let leaving = pod(json!({
+            "metadata": {"name": "x", "deletionTimestamp": "2026-01-01T00:00:00Z"}, "status": ready}));
+        assert!(matches!(phase(&leaving), Phase::Terminating));
+        assert!(matches!(
+            phase(&pod(json!({"metadata": {"name": "x"}, "status": ready}))),
+            Phase::Ready
+        ));
+        assert!(matches!(
+            phase(&pod(json!({"metadata": {"name": "x"}}))),
+            Phase::Starting
+        ));
+        let ended = pod(json!({"metadata": {"name": "x"}, "status": {"phase": "Failed"}}));
+        assert!(matches!(phase(&ended), Phase::Ended));
+    }
+}

@@ -1,0 +1,192 @@
+//! The Prometheus servers that are asked, and what can go wrong there.
+//!
+//! The client library stays inside this file. An answer is a list of samples with labels; a failure
+//! is either the server's (unreachable, slow, overloaded) or the query's (Prometheus refuses it),
+//! which users must be told apart: only one of them is theirs to mend.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Mutex,
+    time::Duration,
+};
+
+use prometheus_http_query::{
+    Client, Error as ClientError, error::PrometheusErrorType, response::Data,
+};
+
+/// A value with its labels.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sample {
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// The value; may be NaN or infinite.
+    pub value: f64,
+}
+
+impl Sample {
+    /// The value of a label, empty when it has none: as Prometheus means it.
+    pub fn label(&self, name: &str) -> &str {
+        self.labels.get(name).map_or("", String::as_str)
+    }
+}
+
+/// Why there is no answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum QueryError {
+    /// The server cannot be reached, or does not answer in time or properly.
+    #[error("prometheus at `{server}` does not answer: {cause}")]
+    Unreachable {
+        /// The server's address.
+        server: String,
+        /// What happened.
+        cause: String,
+    },
+    /// The server refuses the query.
+    #[error("prometheus at `{server}` refuses the query `{query}`: {cause}")]
+    Refused {
+        /// The server's address.
+        server: String,
+        /// The query.
+        query: String,
+        /// What it says.
+        cause: String,
+    },
+    /// The server answers with something that is no list of values.
+    #[error("the query `{query}` gives {got}, and must give instant values")]
+    NotAVector {
+        /// The query.
+        query: String,
+        /// What it gave.
+        got: &'static str,
+    },
+    /// No server is configured.
+    #[error(
+        "no prometheus server is known: set `spec.metrics.source.serverUrl`, or start the controller with `--prometheus-url`"
+    )]
+    NoServer,
+}
+
+impl QueryError {
+    /// Label of the error metric.
+    pub const fn category(&self) -> &'static str {
+        match self {
+            Self::Unreachable { .. } => "unreachable",
+            Self::Refused { .. } => "refused",
+            Self::NotAVector { .. } => "not_a_vector",
+            Self::NoServer => "no_server",
+        }
+    }
+
+    /// Whether the query itself must be mended, rather than the server.
+    pub const fn is_query_at_fault(&self) -> bool {
+        matches!(self, Self::Refused { .. } | Self::NotAVector { .. })
+    }
+}
+
+/// Clients by server address, made when first asked for.
+pub struct Servers {
+    http: reqwest::Client,
+    clients: Mutex<HashMap<String, Client>>,
+}
+
+impl std::fmt::Debug for Servers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Servers").finish_non_exhaustive()
+    }
+}
+
+impl Servers {
+    /// Servers whose answers are waited for at most `timeout`.
+    pub fn new(timeout: Duration) -> Result<Self, reqwest::Error> {
+        let http = reqwest::Client::builder()
+            .timeout(timeout)
+            .connect_timeout(timeout)
+            .user_agent(format!("{}/{}", crate::NAME, crate::VERSION))
+            .build()?;
+        Ok(Self {
+            http,
+            clients: Mutex::default(),
+        })
+    }
+
+    /// The values of `query` now.
+    pub async fn query(&self, server: &str, query: &str) -> Result<Vec<Sample>, QueryError> {
+        let client = self.client(server)?;
+        let answer = client.query(query).post().await;
+        let (data, _) = answer
+            .map_err(|error| query_error(server, query, &error))?
+            .into_inner();
+        match data {
+            Data::Vector(vector) => Ok(vector.into_iter().map(sample).collect()),
+            Data::Scalar(scalar) => Ok(vec![Sample {
+                labels: BTreeMap::new(),
+                value: scalar.value(),
+            }]),
+            Data::Matrix(_) => Err(QueryError::NotAVector {
+                query: query.to_owned(),
+                got: "a range",
+            }),
+        }
+    }
+
+    fn client(&self, server: &str) -> Result<Client, QueryError> {
+        let mut clients = self
+            .clients
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(client) = clients.get(server) {
+            return Ok(client.clone());
+        }
+        let client = Client::from(self.http.clone(), server)
+            .map_err(|error| unreachable(server, &error.to_string()))?;
+        clients.insert(server.to_owned(), client.clone());
+        Ok(client)
+    }
+}
+
+fn sample(vector: prometheus_http_query::response::InstantVector) -> Sample {
+    let (labels, sample) = vector.into_inner();
+    Sample {
+        labels: labels.into_iter().collect(),
+        value: sample.value(),
+    }
+}
+
+fn unreachable(server: &str, cause: &str) -> QueryError {
+    QueryError::Unreachable {
+        server: server.to_owned(),
+        cause: cause.to_owned(),
+    }
+}
+
+fn query_error(server: &str, query: &str, error: &ClientError) -> QueryError {
+    match error {
+        ClientError::Prometheus(refusal)
+            if matches!(
+                refusal.error_type(),
+                PrometheusErrorType::BadData | PrometheusErrorType::Execution
+            ) =>
+        {
+            QueryError::Refused {
+                server: server.to_owned(),
+                query: query.to_owned(),
+                cause: refusal.message().to_owned(),
+            }
+        }
+        other => unreachable(server, &chain(other)),
+    }
+}
+
+/// An error with its causes, so that "connection refused" is not lost behind "request failed".
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let next = cause.to_string();
+        if !text.contains(&next) {
+            text = format!("{text}: {next}");
+        }
+        source = cause.source();
+    }
+    text
+}

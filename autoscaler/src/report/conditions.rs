@@ -1,0 +1,322 @@
+//! Conditions of a pass: one finding for each that can be judged.
+
+use pd_api::{
+    ConditionState::{self, False, True, Unknown},
+    ConditionType,
+    condition::Finding,
+};
+use pd_core::{PerRole, Reason, Report, Role, policy::Policy};
+
+use super::{Decided, Fate, Outcome};
+use crate::observe::target::TargetError;
+
+fn finding(
+    condition: ConditionType,
+    state: ConditionState,
+    reason: Reason,
+    message: impl Into<String>,
+) -> Finding {
+    Finding {
+        condition,
+        state,
+        reason,
+        message: message.into(),
+    }
+}
+
+/// Every condition that `outcome` says something about.
+pub fn findings(outcome: &Outcome) -> Vec<Finding> {
+    let mut findings = vec![ready(outcome)];
+    match outcome {
+        Outcome::Off | Outcome::Undecodable(_) | Outcome::Invalid(_) => {}
+        Outcome::Untargeted { role, error } => {
+            let message = format!("{role}: {error}");
+            findings.push(finding(
+                ConditionType::TargetResolved,
+                False,
+                target_reason(error),
+                message,
+            ));
+        }
+        Outcome::Decided(decided) => findings.extend(of_decision(decided)),
+    }
+    findings
+}
+
+/// The summary.
+pub fn ready(outcome: &Outcome) -> Finding {
+    let of = |state, reason, message: String| finding(ConditionType::Ready, state, reason, message);
+    match outcome {
+        Outcome::Off => of(
+            False,
+            Reason::ModeOff,
+            "spec.mode is Off: nothing is decided".to_owned(),
+        ),
+        Outcome::Undecodable(error) => of(False, Reason::SpecInvalid, error.clone()),
+        Outcome::Invalid(errors) => {
+            let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
+            of(False, Reason::SpecInvalid, texts.join("; "))
+        }
+        Outcome::Untargeted { role, error } => {
+            of(False, target_reason(error), format!("{role}: {error}"))
+        }
+        Outcome::Decided(decided) => ready_when_decided(decided),
+    }
+}
+
+fn ready_when_decided(decided: &Decided) -> Finding {
+    let of = |state, reason, message: String| finding(ConditionType::Ready, state, reason, message);
+    match &decided.fate {
+        Fate::Failed(_, error) => of(False, apply_reason(error), error.to_string()),
+        Fate::Contended(text) => of(False, Reason::TargetContended, text.clone()),
+        Fate::Refused(findings) => {
+            let texts: Vec<String> = findings.iter().map(ToString::to_string).collect();
+            let message = format!(
+                "the plan was not applied, this is a bug: {}; {}",
+                texts.join("; "),
+                decided.decision.report.paragraph()
+            );
+            of(False, Reason::AuditFailed, message)
+        }
+        Fate::Applied(_) | Fate::Recommended => {
+            let metrics = metrics_available(decided);
+            if metrics.state == False {
+                return of(False, metrics.reason, metrics.message);
+            }
+            let recommended = matches!(decided.fate, Fate::Recommended);
+            let (reason, text) = if recommended {
+                (
+                    Reason::Recommended,
+                    "decisions are made and, in mode Recommend, not applied",
+                )
+            } else {
+                (Reason::Ready, "decisions are made and applied")
+            };
+            of(True, reason, text.to_owned())
+        }
+    }
+}
+
+fn apply_reason(error: &crate::apply::ApplyError) -> Reason {
+    use crate::apply::ApplyError;
+    match error {
+        ApplyError::Conflict { .. } | ApplyError::Contended { .. } => Reason::ApplyConflict,
+        ApplyError::Refused { .. } | ApplyError::NotLeading => Reason::ApplyFailed,
+        ApplyError::Target(error) => target_reason(error),
+    }
+}
+
+fn target_reason(error: &TargetError) -> Reason {
+    match error {
+        TargetError::KindUnsupported { .. } => Reason::TargetKindUnsupported,
+        TargetError::NotFound { .. } => Reason::TargetNotFound,
+        TargetError::Unreadable { .. } | TargetError::Selector { .. } => Reason::TargetUnreadable,
+    }
+}
+
+fn of_decision(decided: &Decided) -> Vec<Finding> {
+    let resolved = "both targets exist and can be scaled";
+    vec![
+        finding(
+            ConditionType::TargetResolved,
+            True,
+            Reason::TargetsFound,
+            resolved,
+        ),
+        metrics_available(decided),
+        objective_met(decided),
+        scaling_limited(&decided.decision.report),
+        ratio_in_band(decided),
+        budget_feasible(decided),
+        contended(decided),
+        paused(decided),
+    ]
+}
+
+fn metrics_available(decided: &Decided) -> Finding {
+    let of = |state, reason, message: String| {
+        finding(ConditionType::MetricsAvailable, state, reason, message)
+    };
+    if let Some(error) = &decided.metrics_error {
+        let reason = if error.is_query_at_fault() {
+            Reason::QueryInvalid
+        } else {
+            Reason::PrometheusUnreachable
+        };
+        return of(False, reason, format!("{error}; replicas are not lowered"));
+    }
+    let report = &decided.decision.report;
+    let step = |reason| {
+        report.step(reason).map(|step| {
+            let role = step
+                .role
+                .map_or_else(String::new, |role| format!("{role}: "));
+            format!("{role}{}", step.message)
+        })
+    };
+    if let Some(message) = step(Reason::MetricsMissing) {
+        return of(False, Reason::MetricsMissing, message);
+    }
+    // New workers are scraped a moment after they are ready; a condition must not flap for that.
+    if let Some(message) = step(Reason::MetricsPartial) {
+        return of(True, Reason::MetricsPartial, message);
+    }
+    of(
+        True,
+        Reason::AllMetricsAvailable,
+        "every signal a decision needs is known".to_owned(),
+    )
+}
+
+fn objective_met(decided: &Decided) -> Finding {
+    let of = |state, reason, message: String| {
+        finding(ConditionType::ObjectiveMet, state, reason, message)
+    };
+    let observed = &decided.decision.report.observed;
+    let target = decided.snapshot.policy.objective.attainment;
+    let (Some(ttft), Some(tpot)) = (observed.ttft_attainment, observed.tpot_attainment) else {
+        let message = "too few requests in the attainment window to judge".to_owned();
+        return of(Unknown, Reason::TooFewRequests, message);
+    };
+    let percent = f64::from(target.percent);
+    let met = ttft * 100.0 >= percent && tpot * 100.0 >= percent;
+    let message = format!(
+        "{:.2} % of requests kept the TTFT limit and {:.2} % the TPOT limit over {} s; {} % is the objective",
+        ttft * 100.0,
+        tpot * 100.0,
+        target.window.as_secs(),
+        target.percent
+    );
+    let reason = if met {
+        Reason::ObjectiveMet
+    } else {
+        Reason::ObjectiveMissed
+    };
+    of(met.into(), reason, message)
+}
+
+fn scaling_limited(report: &Report) -> Finding {
+    let limits = [
+        Reason::BudgetInfeasible,
+        Reason::BudgetLimited,
+        Reason::BudgetWaitsForRelease,
+        Reason::AtMaxReplicas,
+        Reason::RatioUnreachable,
+        Reason::RateLimitedUp,
+        Reason::RateLimitedDown,
+        Reason::Paused,
+    ];
+    let limit = limits.into_iter().find_map(|reason| report.step(reason));
+    match limit {
+        Some(step) => {
+            let role = step
+                .role
+                .map_or_else(String::new, |role| format!("{role}: "));
+            let message = format!("{role}{}", step.message);
+            finding(ConditionType::ScalingLimited, True, step.reason, message)
+        }
+        None => finding(
+            ConditionType::ScalingLimited,
+            False,
+            Reason::NotLimited,
+            "replicas are what the objective needs",
+        ),
+    }
+}
+
+fn ratio_in_band(decided: &Decided) -> Finding {
+    let PerRole { prefill, decode } = decided.decision.plan.replicas;
+    let of = |state, reason, message: String| {
+        finding(ConditionType::RatioInBand, state, reason, message)
+    };
+    match decided.snapshot.policy.ratio {
+        None => of(
+            True,
+            Reason::FollowsTraffic,
+            format!("{prefill}:{decode} follows the traffic"),
+        ),
+        Some(ratio) => {
+            let inside = ratio.band.contains(prefill, decode);
+            let (least, most) = ratio.band.bounds();
+            let message = format!(
+                "{prefill}:{decode} lies {} the band of {least:.2} to {most:.2} prefill per decode",
+                if inside { "inside" } else { "outside" }
+            );
+            of(
+                inside.into(),
+                if inside {
+                    Reason::InBand
+                } else {
+                    Reason::RatioBreach
+                },
+                message,
+            )
+        }
+    }
+}
+
+fn budget_feasible(decided: &Decided) -> Finding {
+    let of = |state, reason, message: String| {
+        finding(ConditionType::BudgetFeasible, state, reason, message)
+    };
+    let Some(budget) = decided.snapshot.policy.budget_gpus else {
+        return of(True, Reason::NoBudget, "no budget is set".to_owned());
+    };
+    if let Some(step) = decided.decision.report.step(Reason::BudgetInfeasible) {
+        return of(False, Reason::BudgetInfeasible, step.message.clone());
+    }
+    let per_replica = decided.snapshot.roles.map(|state| state.gpus_per_replica);
+    let gpus = Policy::gpus(decided.decision.plan.replicas, per_replica);
+    of(
+        True,
+        Reason::WithinBudget,
+        format!("{gpus} of {budget} GPUs"),
+    )
+}
+
+fn contended(decided: &Decided) -> Finding {
+    match &decided.fate {
+        Fate::Contended(text) => finding(
+            ConditionType::TargetContended,
+            True,
+            Reason::TargetContended,
+            text.clone(),
+        ),
+        _ => finding(
+            ConditionType::TargetContended,
+            False,
+            Reason::NotContended,
+            "no other autoscaler scales the targets",
+        ),
+    }
+}
+
+fn paused(decided: &Decided) -> Finding {
+    let paused = decided.snapshot.paused;
+    if let Some(error) = decided.annotation_errors.first() {
+        return finding(
+            ConditionType::Paused,
+            True,
+            Reason::AnnotationInvalid,
+            error.to_string(),
+        );
+    }
+    let message = match (paused.scale_up, paused.scale_down) {
+        (true, true) => "scaling up and down is paused by annotation",
+        (true, false) => "scaling up is paused by annotation",
+        (false, true) => "scaling down is paused by annotation",
+        (false, false) => "nothing is paused",
+    };
+    let any = paused.scale_up || paused.scale_down;
+    let reason = if any {
+        Reason::Paused
+    } else {
+        Reason::NotPaused
+    };
+    finding(ConditionType::Paused, any.into(), reason, message)
+}
+
+/// Whether `role` was among the roles written.
+pub fn was_written(decided: &Decided, role: Role) -> bool {
+    decided.written().contains(&role)
+}

@@ -1,0 +1,152 @@
+//! Events: one for each replica write, one for each condition that changed its verdict.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::runtime::events::{Event, EventType};
+use pd_api::{ConditionType, v1alpha1::status::truncated};
+use pd_core::Role;
+
+use super::{Decided, Outcome};
+
+/// Longest note the events API takes, bytes; characters of ours are mostly single bytes.
+const NOTE_LENGTH_MAX: usize = 1_000;
+
+/// Events for `outcome`, given the conditions before and after.
+pub fn events(outcome: &Outcome, before: &[Condition], after: &[Condition]) -> Vec<Event> {
+    let mut events: Vec<Event> = match outcome {
+        Outcome::Decided(decided) => decided
+            .written()
+            .iter()
+            .map(|&role| scaled(decided, role))
+            .collect(),
+        _ => Vec::new(),
+    };
+    for event in ConditionType::ALL
+        .into_iter()
+        .filter_map(|kind| turned(kind, before, after))
+    {
+        // Ready repeats what another condition says; one event tells it.
+        if !events
+            .iter()
+            .any(|known| known.reason == event.reason && known.note == event.note)
+        {
+            events.push(event);
+        }
+    }
+    events
+}
+
+fn scaled(decided: &Decided, role: Role) -> Event {
+    let report = &decided.decision.report;
+    let (from, to) = (report.from.get(role), report.to.get(role));
+    let because = report
+        .steps
+        .iter()
+        .filter(|step| step.role == Some(role) || step.reason == report.reason)
+        .map(|step| step.message.as_str())
+        .collect::<Vec<_>>()
+        .join("; ");
+    let note = format!("{role} {from} -> {to}: {because}");
+    // The role's own reason where it has one: the decision's may be about the other role.
+    let own = report
+        .steps
+        .iter()
+        .find(|step| step.role == Some(role) && step.stage == pd_core::Stage::Need);
+    let reason = own.map_or(report.reason, |step| step.reason);
+    event(EventType::Normal, reason.as_str(), &note, "Scale")
+}
+
+/// The event for a condition whose verdict changed; none for one that is good from the start.
+fn turned(kind: ConditionType, before: &[Condition], after: &[Condition]) -> Option<Event> {
+    let find = |conditions: &'_ [Condition]| {
+        conditions
+            .iter()
+            .find(|c| c.type_ == kind.as_str())
+            .cloned()
+    };
+    let now = find(after)?;
+    let good = is_good(kind, &now.status);
+    match find(before) {
+        Some(was) if was.status == now.status && was.reason == now.reason => None,
+        // From one good reason to another is no news.
+        Some(was) if good && is_good(kind, &was.status) => None,
+        None if good => None,
+        _ => {
+            let type_ = if good {
+                EventType::Normal
+            } else {
+                EventType::Warning
+            };
+            Some(event(type_, &now.reason, &now.message, kind.as_str()))
+        }
+    }
+}
+
+/// Whether a condition of `kind` with `status` is as it should be. Not knowing is no alarm.
+fn is_good(kind: ConditionType, status: &str) -> bool {
+    let bad = match kind {
+        ConditionType::ScalingLimited | ConditionType::TargetContended | ConditionType::Paused => {
+            "True"
+        }
+        _ => "False",
+    };
+    status != bad
+}
+
+fn event(type_: EventType, reason: &str, note: &str, action: &str) -> Event {
+    Event {
+        type_,
+        reason: reason.to_owned(),
+        note: Some(truncated(note, NOTE_LENGTH_MAX).into_owned()),
+        action: action.to_owned(),
+        secondary: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
+
+    use super::*;
+
+    fn condition(kind: ConditionType, status: &str, reason: &str) -> Condition {
+        Condition {
+            type_: kind.as_str().to_owned(),
+            status: status.to_owned(),
+            reason: reason.to_owned(),
+            message: reason.to_lowercase(),
+            observed_generation: None,
+            last_transition_time: Time(Timestamp::UNIX_EPOCH),
+        }
+    }
+
+    fn reasons(before: &[Condition], after: &[Condition]) -> Vec<String> {
+        events(&Outcome::Off, before, after)
+            .into_iter()
+            .map(|event| event.reason)
+            .collect()
+    }
+
+    #[test]
+    fn a_condition_speaks_when_it_turns_and_then_is_quiet() {
+        use ConditionType::MetricsAvailable;
+        let good = [condition(MetricsAvailable, "True", "AllMetricsAvailable")];
+        let bad = [condition(
+            MetricsAvailable,
+            "False",
+            "PrometheusUnreachable",
+        )];
+        assert_eq!(reasons(&[], &good), Vec::<String>::new());
+        assert_eq!(reasons(&good, &bad), ["PrometheusUnreachable"]);
+        assert_eq!(reasons(&bad, &bad), Vec::<String>::new());
+        assert_eq!(reasons(&bad, &good), ["AllMetricsAvailable"]);
+    }
+
+    #[test]
+    fn one_cause_is_told_once() {
+        let bad = [
+            condition(ConditionType::Ready, "False", "TargetNotFound"),
+            condition(ConditionType::TargetResolved, "False", "TargetNotFound"),
+        ];
+        assert_eq!(reasons(&[], &bad), ["TargetNotFound"]);
+    }
+}

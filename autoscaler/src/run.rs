@@ -1,0 +1,144 @@
+//! Composition: flags to a running controller, and its orderly end.
+//!
+//! Starting needs a Kubernetes client configuration and a free admin port, nothing else: a missing
+//! CRD, an absent Prometheus or an API server that is down are waited for, and told through
+//! `/readyz`, the log and conditions.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use kube::{Api, api::ListParams};
+use pd_api::v1alpha1::PDAutoscaler;
+use pd_runtime::{
+    admin,
+    leader::{LeaderElection, Leadership},
+    metrics::registry,
+    readiness::{Readiness, ReadinessHandle},
+    shutdown::{Ending, Shutdown},
+};
+use tokio::{sync::watch, time::sleep};
+use tracing::{info, warn};
+
+use crate::{
+    args::Args,
+    context::Context,
+    controller::{self, Guarded},
+    metrics::Metrics,
+    prometheus::Servers,
+};
+
+/// Pause between two looks for a CRD that is not there.
+const CRD_RETRY: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// Runs until a signal ends it.
+pub async fn run(args: Args) -> anyhow::Result<Ending> {
+    args.telemetry.init()?;
+    let shutdown = Shutdown::on_signals(&args.shutdown)?;
+    let client = args.kubernetes.client(crate::NAME, crate::VERSION).await?;
+    let readiness = Readiness::new(shutdown.stopping());
+    let crd_ready = readiness.register("pdautoscaler-crd");
+    crd_ready.set_waiting("not looked for yet");
+    let metrics = Arc::new(Metrics::default());
+    let mut registry = registry(crate::NAME, crate::VERSION);
+    metrics.register(&mut registry);
+    admin::serve(
+        &args.admin,
+        admin::router(readiness, Arc::new(registry)),
+        &shutdown,
+    )
+    .await?;
+    let leadership = LeaderElection::new(client.clone(), &args.leader, crate::NAME)?.run(&shutdown);
+    let servers = Servers::new(args.prometheus.prometheus_timeout)
+        .context("the HTTP client for Prometheus cannot be built")?;
+    let context = Arc::new(Context::new(
+        client.clone(),
+        args.decisions.clone(),
+        args.prometheus.clone(),
+        servers,
+        metrics,
+        leadership,
+    ));
+    if args.prometheus.prometheus_url.is_none() {
+        warn!(
+            "no --prometheus-url: only PDAutoscalers with spec.metrics.source.serverUrl get metrics"
+        );
+    }
+    shutdown.spawn(
+        "controller",
+        lead(context, args, shutdown.clone(), crd_ready),
+    );
+    let ending = shutdown.wait().await;
+    info!(?ending, "ended");
+    Ok(ending)
+}
+
+/// Runs the controller whenever this process leads and the CRD is there.
+async fn lead(context: Arc<Context>, args: Args, shutdown: Shutdown, crd_ready: ReadinessHandle) {
+    let client = context.client.clone();
+    let api = || match &args.decisions.watch_namespace {
+        Some(namespace) => Api::<Guarded>::namespaced(client.clone(), namespace),
+        None => Api::<Guarded>::all(client.clone()),
+    };
+    let stopping = shutdown.stopping();
+    while !stopping.is_cancelled() {
+        tokio::select! {
+            () = stopping.cancelled() => return,
+            () = await_crd(&context, &args, &crd_ready) => {}
+        }
+        tokio::select! {
+            () = stopping.cancelled() => return,
+            () = await_leadership(context.leadership.clone(), true) => {}
+        }
+        info!("leading");
+        context.metrics.leads(true);
+        let lost = await_leadership(context.leadership.clone(), false);
+        let stopped = stopping.clone();
+        let stop = async move {
+            tokio::select! { () = lost => {}, () = stopped.cancelled() => {} }
+        };
+        controller::run(Arc::clone(&context), api(), stop).await;
+        context.metrics.leads(false);
+        context.forget_all();
+        info!("not leading");
+    }
+}
+
+/// Completes when this process leads, or no longer does.
+async fn await_leadership(mut leadership: watch::Receiver<Leadership>, leads: bool) {
+    // The sender lives as long as the process; its end means nobody leads any more.
+    let gone = leadership
+        .wait_for(|now| now.is_leader() == leads)
+        .await
+        .is_err();
+    if gone && leads {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// Completes when PDAutoscalers can be listed.
+async fn await_crd(context: &Context, args: &Args, crd_ready: &ReadinessHandle) {
+    let api: Api<PDAutoscaler> = match &args.decisions.watch_namespace {
+        Some(namespace) => Api::namespaced(context.client.clone(), namespace),
+        None => Api::all(context.client.clone()),
+    };
+    let mut told = String::new();
+    loop {
+        let waiting = match api.list_metadata(&ListParams::default().limit(1)).await {
+            Ok(_) => {
+                crd_ready.set_ready();
+                return;
+            }
+            Err(kube::Error::Api(answer)) if answer.code == 404 => {
+                "the CustomResourceDefinition pdautoscalers.pdautoscaler.io is not installed: install the chart with crds.enabled".to_owned()
+            }
+            Err(error) => format!("PDAutoscalers cannot be listed: {error}"),
+        };
+        if waiting != told {
+            warn!("{waiting}; waiting for it");
+        }
+        crd_ready.set_waiting(waiting.clone());
+        told = waiting;
+        context.metrics.api_failed("crd");
+        sleep(CRD_RETRY).await;
+    }
+}
