@@ -13,7 +13,7 @@ use std::{
     sync::Mutex,
 };
 
-use pd_tests::tools::KubernetesVersion;
+use pd_tests::{binaries::workspace_binary, tools::KubernetesVersion};
 
 /// A program cannot be run while a process forked by another thread still has it open for writing, so
 /// the tests write and fork one at a time.
@@ -112,4 +112,12 @@ fn without_go_the_error_names_what_is_missing_and_the_remedy() {
     );
     assert!(said.contains("the `go` command is not on PATH"), "{said}");
     assert!(said.contains("https://go.dev/doc/install"), "{said}");
+}
+
+#[test]
+fn the_products_programs_are_built_for_a_test_that_asks() {
+    let path = workspace_binary("pd-autoscaler").unwrap();
+    let _turn = TURN.lock().unwrap();
+    let output = Command::new(path).arg("--help").output().unwrap();
+    assert!(output.status.success());
 }
