@@ -9,6 +9,7 @@
 //! [`control_plane`] composes them into a cluster, [`prometheus`] adds a metrics server.
 
 pub mod binaries;
+pub mod chart;
 pub mod control_plane;
 pub mod emulator;
 pub mod ports;

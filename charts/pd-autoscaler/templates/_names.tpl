@@ -1,0 +1,61 @@
+{{/* Names, labels and checks that several templates share. */}}
+
+{{- define "pd-autoscaler.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 52 | trimSuffix "-" }}
+{{- end }}
+
+{{/* The release's name in front, unless it says the same already. Cut so that suffixes fit in 63 characters. */}}
+{{- define "pd-autoscaler.fullname" -}}
+{{- $name := include "pd-autoscaler.name" . }}
+{{- if .Values.fullnameOverride }}
+{{- .Values.fullnameOverride | trunc 52 | trimSuffix "-" }}
+{{- else if contains $name .Release.Name }}
+{{- .Release.Name | trunc 52 | trimSuffix "-" }}
+{{- else }}
+{{- printf "%s-%s" .Release.Name $name | trunc 52 | trimSuffix "-" }}
+{{- end }}
+{{- end }}
+
+{{- define "pd-autoscaler.selectorLabels" -}}
+app.kubernetes.io/name: {{ include "pd-autoscaler.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/component: autoscaler
+{{- end }}
+
+{{- define "pd-autoscaler.labels" -}}
+{{ include "pd-autoscaler.selectorLabels" . }}
+app.kubernetes.io/part-of: pdautoscaler
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
+{{- end }}
+
+{{/* The chart's labels with a user's under them, who may add but not replace. Takes a list: the root, the user's labels. */}}
+{{- define "pd-autoscaler.labelsWith" -}}
+{{- merge (include "pd-autoscaler.labels" (first .) | fromYaml) (last .) | toYaml }}
+{{- end }}
+
+{{- define "pd-autoscaler.serviceAccountName" -}}
+{{- if .Values.serviceAccount.create }}
+{{- default (include "pd-autoscaler.fullname" .) .Values.serviceAccount.name }}
+{{- else }}
+{{- default "default" .Values.serviceAccount.name }}
+{{- end }}
+{{- end }}
+
+{{- define "pd-autoscaler.image" -}}
+{{- with .Values.image.registry }}{{ trimSuffix "/" . }}/{{ end }}{{ .Values.image.repository }}
+{{- if .Values.image.digest }}@{{ .Values.image.digest }}
+{{- else }}:{{ default .Chart.AppVersion .Values.image.tag }}
+{{- end }}
+{{- end }}
+
+{{/* What no schema can say: how values fit together. */}}
+{{- define "pd-autoscaler.check" -}}
+{{- if and (gt (int .Values.replicas) 1) (not .Values.leaderElection.enabled) }}
+{{- fail (printf "replicas is %d and leaderElection.enabled is false, so that several controllers would act at once: enable leader election, or set replicas to 1" (int .Values.replicas)) }}
+{{- end }}
+{{- if and .Values.serviceMonitor.enabled (not .Values.service.enabled) }}
+{{- fail "serviceMonitor.enabled is true and service.enabled is false, so that there is nothing to scrape: enable the service, or use podMonitor" }}
+{{- end }}
+{{- end }}
