@@ -5,7 +5,9 @@
 //! library without clock, threads or network, so that the demo runs a day in a minute and the test
 //! suite's engine emulator runs the same model in real time.
 
+pub mod demo;
 pub mod engine;
 pub mod exposition;
+pub mod observe;
 pub mod time;
 pub mod traffic;

@@ -1,0 +1,109 @@
+//! The options of `pd-sim demo`, refused by name when they make no sense.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::scenario::RATE_SCALE_DEFAULT;
+
+/// Longest time a run may take: the day as it is.
+const DURATION_MAX: Duration = Duration::from_hours(24);
+
+/// What the user asked for.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Options {
+    /// Wall-clock time for the whole day, such as 60s or 5m; 0 plays as fast as the machine can
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration)]
+    pub duration: Duration,
+    /// File for the self-contained HTML report
+    #[arg(long, value_name = "FILE", default_value = "pd-demo-report.html")]
+    pub report: PathBuf,
+    /// Port of the live page on 127.0.0.1; 0 takes any free one
+    #[arg(long, default_value_t = 0)]
+    pub port: u16,
+    /// Do not open the live page in a browser
+    #[arg(long)]
+    pub no_browser: bool,
+    /// Seed of the requests; the same seed gives the same day
+    #[arg(long, default_value_t = 7)]
+    pub seed: u64,
+    /// Multiple of the embedded traffic's rates, 0.1 to 40; 25 is the published rate
+    #[arg(long, value_name = "X", default_value_t = RATE_SCALE_DEFAULT, value_parser = rate_scale)]
+    pub rate_scale: f64,
+}
+
+/// A time that is no duration of a run.
+fn duration(text: &str) -> Result<Duration, String> {
+    let parsed = if text == "0" {
+        Ok(Duration::ZERO)
+    } else {
+        humantime::parse_duration(text)
+    };
+    let duration =
+        parsed.map_err(|_| "give a time with its unit, such as 60s or 5m, or 0".to_owned())?;
+    if duration > DURATION_MAX {
+        return Err("give at most 24h, the length of the day itself".to_owned());
+    }
+    Ok(duration)
+}
+
+fn rate_scale(text: &str) -> Result<f64, String> {
+    text.parse()
+        .ok()
+        .filter(|scale| (0.1..=40.0).contains(scale))
+        .ok_or_else(|| "give a number from 0.1 to 40".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Cli {
+        #[command(flatten)]
+        options: Options,
+    }
+
+    fn parse(arguments: &[&str]) -> Result<Options, String> {
+        let all = ["demo"].iter().chain(arguments);
+        Cli::try_parse_from(all)
+            .map(|cli| cli.options)
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn without_options_a_day_takes_a_minute() {
+        let options = parse(&[]).unwrap();
+        assert_eq!(options.duration, Duration::from_mins(1));
+        assert_eq!(options.report, PathBuf::from("pd-demo-report.html"));
+        assert_eq!((options.port, options.no_browser), (0, false));
+    }
+
+    #[test]
+    fn zero_is_as_fast_as_possible_with_and_without_a_unit() {
+        for text in ["0", "0s"] {
+            assert_eq!(
+                parse(&["--duration", text]).unwrap().duration,
+                Duration::ZERO
+            );
+        }
+    }
+
+    #[test]
+    fn bad_options_are_refused_by_name() {
+        for (option, value, remedy) in [
+            ("--duration", "60", "60s or 5m"),
+            ("--duration", "soon", "60s or 5m"),
+            ("--duration", "25h", "at most 24h"),
+            ("--rate-scale", "0", "0.1 to 40"),
+            ("--rate-scale", "nan", "0.1 to 40"),
+            ("--port", "70000", "70000"),
+            ("--seed", "x", "x"),
+        ] {
+            let message = parse(&[option, value]).unwrap_err();
+            assert!(message.contains(option), "{message}");
+            assert!(message.contains(remedy), "{message}");
+        }
+    }
+}

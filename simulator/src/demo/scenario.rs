@@ -1,0 +1,215 @@
+//! The day that the demo plays: the service, what its owner wants of it, and what is sent to it.
+//!
+//! Everything that shapes the result is stated here and shown on the page. The load is the embedded
+//! `ServeGen` day, which the table holds at 4 % of its published rate. Prompts and answers are as
+//! published.
+
+use std::time::Duration;
+
+use pd_core::PerRole;
+use pd_core::Ratio;
+use pd_core::policy::{
+    AttainmentTarget, Behavior, Bounds, Enforcement, LatencyTarget, Objective, OnMissingMetrics,
+    Policy, RatioPolicy, ScalingRules, SelectPolicy,
+};
+use pd_core::ratio::RatioBand;
+use serde::Serialize;
+
+use crate::engine::Profile;
+use crate::time::{DAY, Nanos, SECOND};
+use crate::traffic::{Curve, CurveError, DayError, servegen_day};
+
+/// Multiple of the embedded table's rates: 16 of the 25 that would be the published rate.
+pub const RATE_SCALE_DEFAULT: f64 = 16.0;
+
+/// GPUs of one replica of either role.
+pub const GPUS_PER_REPLICA: u32 = 4;
+
+/// Time between two decisions.
+pub const INTERVAL: Nanos = 15 * SECOND;
+
+/// Most replicas of either role.
+const REPLICAS_MAX: u32 = 64;
+
+/// Everything that shapes a run.
+#[derive(Clone, Debug)]
+pub struct Scenario {
+    /// What the owner wants.
+    pub policy: Policy,
+    /// How fast a worker is.
+    pub profile: Profile,
+    /// What is sent.
+    pub curve: Curve,
+    /// Replicas at midnight.
+    pub replicas_at_start: PerRole<u32>,
+    /// Length of the run in virtual time.
+    pub length: Nanos,
+    /// Seed of the requests.
+    pub seed: u64,
+    /// Multiple of the embedded table's rates.
+    pub rate_scale: f64,
+}
+
+/// A scenario that cannot be played.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum ScenarioError {
+    /// The embedded table is broken.
+    #[error(transparent)]
+    Day(#[from] DayError),
+    /// The scaled load cannot be drawn from.
+    #[error(transparent)]
+    Curve(#[from] CurveError),
+}
+
+impl Scenario {
+    /// The default day with its rates multiplied by `rate_scale`.
+    pub fn day(seed: u64, rate_scale: f64) -> Result<Self, ScenarioError> {
+        Ok(Self {
+            policy: policy(),
+            profile: Profile::default(),
+            curve: servegen_day()?.scaled(rate_scale)?,
+            replicas_at_start: PerRole {
+                prefill: at_start(0.25, rate_scale),
+                decode: at_start(0.35, rate_scale),
+            },
+            length: DAY,
+            seed,
+            rate_scale,
+        })
+    }
+
+    /// What the page says about this scenario.
+    pub fn about(&self) -> About {
+        let objective = &self.policy.objective;
+        About {
+            model: "Llama-70B FP8 on 4 x H200 per replica",
+            traffic: "ServeGen m-large, day 0",
+            rate_scale: self.rate_scale,
+            seed: self.seed,
+            day_seconds: crate::time::seconds(self.length),
+            interval_seconds: INTERVAL / SECOND,
+            startup_seconds: self.profile.prefill_startup_seconds,
+            gpus_per_replica: GPUS_PER_REPLICA,
+            ttft_limit_ms: milliseconds(objective.ttft),
+            tpot_limit_ms: milliseconds(objective.tpot),
+            percentile: objective.ttft.percentile,
+            attainment_goal: f64::from(objective.attainment.percent) / 100.0,
+            ratio_band: self.policy.ratio.map(|ratio| Band {
+                lowest: ratio.band.lowest.to_string(),
+                highest: ratio.band.highest.to_string(),
+                least: ratio.band.bounds().0,
+                most: ratio.band.bounds().1,
+            }),
+        }
+    }
+}
+
+/// The scenario as shown.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct About {
+    /// Model and hardware of a replica.
+    pub model: &'static str,
+    /// Where the load comes from.
+    pub traffic: &'static str,
+    /// Multiple of the embedded table's rates.
+    pub rate_scale: f64,
+    /// Seed of the requests.
+    pub seed: u64,
+    /// Length of the run in virtual time, seconds.
+    pub day_seconds: f64,
+    /// Time between two decisions, seconds.
+    pub interval_seconds: u64,
+    /// Time from adding a worker to its being ready, seconds.
+    pub startup_seconds: f64,
+    /// GPUs of one replica of either role.
+    pub gpus_per_replica: u32,
+    /// TTFT limit, milliseconds.
+    pub ttft_limit_ms: f64,
+    /// TPOT limit, milliseconds.
+    pub tpot_limit_ms: f64,
+    /// Percentile that both limits are for.
+    pub percentile: u8,
+    /// Share of requests that must meet both limits, 0 to 1.
+    pub attainment_goal: f64,
+    /// The P:D band, if one is set.
+    pub ratio_band: Option<Band>,
+}
+
+/// A P:D band as shown.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Band {
+    /// Least prefill per decode, as `1:4`.
+    pub lowest: String,
+    /// Most prefill per decode, as `4:1`.
+    pub highest: String,
+    /// Least prefill per decode, tolerance included.
+    pub least: f64,
+    /// Most prefill per decode, tolerance included.
+    pub most: f64,
+}
+
+fn milliseconds(target: LatencyTarget) -> f64 {
+    target.limit.as_secs_f64() * 1e3
+}
+
+/// Replicas to start the day with: somewhat more than midnight takes.
+fn at_start(replicas_per_scale: f64, rate_scale: f64) -> u32 {
+    let wanted = (replicas_per_scale * rate_scale).ceil();
+    (1..REPLICAS_MAX)
+        .find(|replicas| f64::from(*replicas) >= wanted)
+        .unwrap_or(REPLICAS_MAX)
+}
+
+/// 500 ms to the first token and 20 ms per token at p95, between 1 and 64 replicas of each role.
+fn policy() -> Policy {
+    let bounds = Bounds {
+        min_replicas: 1,
+        max_replicas: REPLICAS_MAX,
+    };
+    let limit = |millis| LatencyTarget {
+        limit: Duration::from_millis(millis),
+        percentile: 95,
+    };
+    Policy {
+        bounds: PerRole {
+            prefill: bounds,
+            decode: bounds,
+        },
+        objective: Objective {
+            ttft: limit(500),
+            tpot: limit(20),
+            attainment: AttainmentTarget {
+                percent: 95,
+                window: Duration::from_hours(1),
+            },
+        },
+        ratio: Ratio::new(1, 4)
+            .zip(Ratio::new(4, 1))
+            .map(|(lowest, highest)| RatioPolicy {
+                band: RatioBand {
+                    lowest,
+                    highest,
+                    tolerance_percent: 0,
+                },
+                enforcement: Enforcement::Soft,
+            }),
+        budget_gpus: None,
+        behavior: Behavior {
+            scale_up: rules(0, 0),
+            scale_down: rules(300, 10),
+        },
+        on_missing_metrics: OnMissingMetrics::Hold,
+    }
+}
+
+/// The product's defaults: windows and tolerance, no limit on the rate.
+fn rules(window_seconds: u64, tolerance_percent: u8) -> ScalingRules {
+    ScalingRules {
+        stabilization_window: Duration::from_secs(window_seconds),
+        tolerance_percent,
+        select: SelectPolicy::Max,
+        policies: Vec::new(),
+    }
+}

@@ -1,0 +1,179 @@
+//! What the terminal shows: where the page is, how far the day is, and what it came to.
+//!
+//! On a terminal a bar moves in place; anywhere else there is one plain line per hour of the day,
+//! so that a log stays readable.
+
+use std::io::{self, IsTerminal, Write};
+use std::path::Path;
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::record::{Replicas, Summary};
+use super::scenario::Scenario;
+use super::world::World;
+use crate::time::{HOUR, MINUTE, Nanos};
+
+/// Progress of the run, as a bar or as lines.
+#[derive(Debug)]
+pub(super) struct Progress {
+    bar: Option<ProgressBar>,
+    next_line_at: Nanos,
+}
+
+impl Progress {
+    pub(super) fn new(length: Nanos) -> Self {
+        let bar = io::stderr().is_terminal().then(|| {
+            let style = ProgressStyle::with_template("{bar:24.cyan/238} {wide_msg}")
+                .unwrap_or_else(|_| ProgressStyle::default_bar())
+                .progress_chars("━╸─");
+            ProgressBar::new(length / MINUTE).with_style(style)
+        });
+        Self {
+            bar,
+            next_line_at: HOUR,
+        }
+    }
+
+    /// Shows where `world` is.
+    pub(super) fn show(&mut self, world: &World) {
+        if let Some(bar) = &self.bar {
+            bar.set_position(world.now() / MINUTE);
+            bar.set_message(line(world));
+        } else if world.now() >= self.next_line_at {
+            self.next_line_at = world.now() + HOUR;
+            say(&line(world));
+        }
+    }
+
+    /// Leaves the last state on the screen.
+    pub(super) fn end(&self) {
+        if let Some(bar) = &self.bar {
+            bar.abandon();
+        }
+    }
+}
+
+/// Writes a line. Whoever closed the pipe does not want to read it.
+pub(super) fn say(text: &str) {
+    let _ = writeln!(io::stdout(), "{text}");
+}
+
+/// What is about to run, and where to watch it.
+pub(super) fn introduce(scenario: &Scenario, url: &str) {
+    let about = scenario.about();
+    say(&format!(
+        "A day of {} at {} x its embedded rate, on {}.",
+        about.traffic, about.rate_scale, about.model
+    ));
+    say(&format!(
+        "Objective: TTFT p{p} <= {} ms, TPOT p{p} <= {} ms. Decisions every {} s, workers start in {} s.",
+        about.ttft_limit_ms,
+        about.tpot_limit_ms,
+        about.interval_seconds,
+        about.startup_seconds,
+        p = about.percentile
+    ));
+    say(&format!("Live page: {url}"));
+}
+
+/// What the run came to.
+pub(super) fn sum_up(summary: &Summary, report: &Path) {
+    let (most, events) = (summary.replicas_max, summary.scale_events);
+    let attained = summary.attained.map_or("-".to_owned(), percent);
+    let rows = [
+        ("requests", grouped(summary.requests)),
+        ("within the objective", attained),
+        ("GPU-hours", format!("{:.0}", summary.gpu_hours)),
+        (
+            "static peak GPU-hours",
+            format!(
+                "{:.0}  ({} prefill + {} decode held all the time; {} saved)",
+                summary.static_gpu_hours,
+                most.prefill,
+                most.decode,
+                percent(summary.saved())
+            ),
+        ),
+        (
+            "scale events",
+            format!(
+                "{}  (prefill {}, decode {})",
+                events.prefill + events.decode,
+                events.prefill,
+                events.decode
+            ),
+        ),
+        ("dropped by scale-down", grouped(summary.dropped)),
+        (
+            "decisions",
+            format!(
+                "{}  ({} broke an invariant)",
+                grouped(summary.decisions),
+                summary.audit_findings
+            ),
+        ),
+        ("report", report.display().to_string()),
+    ];
+    say("");
+    if !summary.complete {
+        let played = crate::time::from_seconds(summary.played_seconds);
+        say(&format!("Stopped at {}.", clock(played)));
+    }
+    for (name, value) in rows {
+        say(&format!("  {name:<22}{value}"));
+    }
+}
+
+fn line(world: &World) -> String {
+    let replicas = world.replicas();
+    let attained = world.attained_so_far().map_or("-".to_owned(), percent);
+    format!(
+        "{}  prefill {}  decode {}  {} GPUs  {attained} within objective",
+        clock(world.now()),
+        ready_of_desired(replicas.prefill),
+        ready_of_desired(replicas.decode),
+        world.gpus()
+    )
+}
+
+fn ready_of_desired(replicas: Replicas) -> String {
+    format!("{}/{}", replicas.ready, replicas.desired)
+}
+
+/// Time of the day, hours and minutes.
+fn clock(at: Nanos) -> String {
+    format!("{:02}:{:02}", at / HOUR, at % HOUR / MINUTE)
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.1} %", share * 100.0)
+}
+
+/// A number with commas between thousands.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_grouped_by_thousands() {
+        let numbers = [0, 999, 1_000, 12_345_678].map(grouped);
+        assert_eq!(numbers, ["0", "999", "1,000", "12,345,678"]);
+    }
+
+    #[test]
+    fn the_clock_counts_whole_minutes() {
+        assert_eq!(clock(7 * HOUR + 42 * MINUTE + 59), "07:42");
+    }
+}

@@ -1,0 +1,242 @@
+//! From the metrics of emulated workers to the signals that decisions are made from.
+//!
+//! Owns what Prometheus does in production: scrape every worker at an interval, keep a short
+//! history of each, and answer with rates, distributions and gauges over a window. Nothing the
+//! model knows and a real scrape does not show gets through, so decisions here are made on metrics
+//! as late, as coarse and as incomplete as they would be on a cluster.
+//!
+//! Increases follow Prometheus: the difference of the first and last sample of the window, carried
+//! to the window's ends as far as half a sample interval, and never to before the counter was zero.
+//! A worker that came within the window counts from its first sample on; one that left counts until
+//! its last. Gauges are read from ready workers only.
+
+mod attainment;
+mod history;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use pd_core::histogram::Histogram as Distribution;
+use pd_core::signal::{Coverage, HistogramReading};
+use pd_core::{Gap, PerRole, Reading, Role, Signals};
+
+use self::attainment::Attainment;
+use self::history::History;
+use crate::engine::{self, Histogram, Service, WorkerMetrics, WorkerState};
+use crate::time::{MINUTE, Nanos, SECOND};
+
+/// The windows that signals are taken over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Windows {
+    /// Window of rates and distributions.
+    pub rate: Nanos,
+    /// Window of gauges: shorter, because a queue is what it is now.
+    pub gauge: Nanos,
+    /// Window of the attainment distributions.
+    pub attainment: Nanos,
+}
+
+impl Default for Windows {
+    fn default() -> Self {
+        Self {
+            rate: 2 * MINUTE,
+            gauge: 30 * SECOND,
+            attainment: 60 * MINUTE,
+        }
+    }
+}
+
+/// Scrapes a service and says what its metrics show.
+#[derive(Debug)]
+pub struct Observer {
+    windows: Windows,
+    now: Nanos,
+    workers: BTreeMap<String, History>,
+    prefill_ttft: Attainment,
+    tpot: Attainment,
+}
+
+impl Observer {
+    /// An observer that has seen nothing.
+    pub fn new(windows: Windows) -> Self {
+        Self {
+            windows,
+            now: 0,
+            workers: BTreeMap::new(),
+            prefill_ttft: Attainment::new(engine::TTFT_BUCKETS),
+            tpot: Attainment::new(engine::ITL_BUCKETS),
+        }
+    }
+
+    /// Takes one sample of every worker that answers, which starting ones do not. The metrics are
+    /// those of the last [`Service::observe`].
+    pub fn scrape(&mut self, service: &Service) {
+        self.now = service.now();
+        for history in self.workers.values_mut() {
+            history.ready = false;
+        }
+        for worker in service.workers() {
+            if worker.state == WorkerState::Starting {
+                continue;
+            }
+            let role = core_role(worker.role);
+            let history = self
+                .workers
+                .entry(worker.name.to_owned())
+                .or_insert_with(|| History::new(role));
+            history.ready = worker.state == WorkerState::Ready;
+            if let Some(before) = history.last() {
+                match role {
+                    Role::Prefill => self.prefill_ttft.add(
+                        &before.time_to_first_token,
+                        &worker.metrics.time_to_first_token,
+                    ),
+                    Role::Decode => self.tpot.add(
+                        &before.request_time_per_output_token,
+                        &worker.metrics.request_time_per_output_token,
+                    ),
+                }
+            }
+            history.push(self.now, worker.metrics.clone());
+        }
+        for window in [&mut self.prefill_ttft, &mut self.tpot] {
+            window.close(self.now, self.windows.attainment);
+        }
+        let oldest = self.now.saturating_sub(self.windows.rate);
+        self.workers
+            .retain(|_, history| history.forget_until(oldest));
+    }
+
+    /// What the samples show now.
+    pub fn signals(&self) -> Signals {
+        use Role::{Decode, Prefill};
+        let completed = self.rate(Prefill, |m| (m.finished_stop + m.finished_length) as f64);
+        Signals {
+            coverage: PerRole::from_fn(|role| self.coverage(role)),
+            prefill_completion_rate_rps: reading(completed),
+            prefill_queue_growth_rps: reading(self.queue_growth()),
+            waiting_requests: PerRole::from_fn(|role| {
+                reading(self.gauge_sum(role, |m| m.requests_waiting() as f64))
+            }),
+            running_requests: PerRole::from_fn(|role| {
+                reading(self.gauge_sum(role, |m| m.requests_running as f64))
+            }),
+            decode_kv_usage: reading(self.decode_kv_usage()),
+            output_token_rate_tps: reading(self.rate(Decode, |m| m.generation_tokens as f64)),
+            prefill_ttft: self.distribution(Prefill, |m| &m.time_to_first_token),
+            decode_ttft: self.distribution(Decode, |m| &m.time_to_first_token),
+            prefill_time: self.distribution(Prefill, |m| &m.request_prefill_time),
+            prompt_tokens: self.distribution(Prefill, |m| &m.request_prompt_tokens),
+            output_tokens: self.distribution(Decode, |m| &m.request_generation_tokens),
+            tpot: self.distribution(Decode, |m| &m.request_time_per_output_token),
+            inter_token_latency: self.distribution(Decode, |m| &m.inter_token_latency),
+            prefill_ttft_attainment: self.prefill_ttft.reading(),
+            tpot_attainment: self.tpot.reading(),
+            ..Signals::default()
+        }
+    }
+
+    fn of_role(&self, role: Role) -> impl Iterator<Item = &History> {
+        self.workers.values().filter(move |w| w.role == role)
+    }
+
+    fn ready(&self, role: Role) -> impl Iterator<Item = &History> {
+        self.of_role(role).filter(|worker| worker.ready)
+    }
+
+    fn coverage(&self, role: Role) -> Coverage {
+        let scraped = u32::try_from(self.ready(role).count()).unwrap_or(u32::MAX);
+        Coverage {
+            scraped,
+            // Decisions follow a scrape at once; a worker that does not answer is not counted.
+            oldest_age: (scraped > 0).then_some(Duration::ZERO),
+        }
+    }
+
+    /// Per second, over all workers of a role that have two samples in the window.
+    fn rate(&self, role: Role, counter: impl Fn(&WorkerMetrics) -> f64) -> Option<f64> {
+        let increases = self
+            .of_role(role)
+            .filter_map(|worker| worker.increase(self.now, self.windows.rate, &counter));
+        let total = sum_if_any(increases)?;
+        Some(total / crate::time::seconds(self.windows.rate))
+    }
+
+    fn gauge_sum(&self, role: Role, gauge: impl Fn(&WorkerMetrics) -> f64) -> Option<f64> {
+        let since = self.now.saturating_sub(self.windows.gauge);
+        sum_if_any(
+            self.ready(role)
+                .filter_map(|worker| worker.mean_since(since, &gauge)),
+        )
+    }
+
+    fn decode_kv_usage(&self) -> Option<f64> {
+        let sum = self.gauge_sum(Role::Decode, |m| m.kv_cache_usage)?;
+        Some(sum / self.ready(Role::Decode).count().max(1) as f64)
+    }
+
+    /// A queue that shrinks does not grow.
+    fn queue_growth(&self) -> Option<f64> {
+        let slopes = self
+            .ready(Role::Prefill)
+            .filter_map(|worker| worker.slope_per_second(|m| m.requests_waiting() as f64));
+        Some(sum_if_any(slopes)?.max(0.0))
+    }
+
+    fn distribution(
+        &self,
+        role: Role,
+        histogram: impl Fn(&WorkerMetrics) -> &Histogram,
+    ) -> HistogramReading {
+        let mut merged: Option<history::Increase> = None;
+        for worker in self.of_role(role) {
+            let Some(increase) = worker.histogram_increase(self.now, self.windows.rate, &histogram)
+            else {
+                continue;
+            };
+            match &mut merged {
+                Some(merged) => merged.merge(&increase),
+                None => merged = Some(increase),
+            }
+        }
+        let Some(merged) = merged else {
+            return HistogramReading::Unknown(Gap::Empty);
+        };
+        Distribution::from_cumulative(merged.buckets, merged.count, merged.sum).map_or(
+            HistogramReading::Unknown(Gap::NotANumber),
+            HistogramReading::Value,
+        )
+    }
+}
+
+/// The core's word for a role of the engine model.
+pub fn core_role(role: engine::Role) -> Role {
+    match role {
+        engine::Role::Prefill => Role::Prefill,
+        engine::Role::Decode => Role::Decode,
+    }
+}
+
+/// The engine model's word for a role of the core.
+pub fn engine_role(role: Role) -> engine::Role {
+    match role {
+        Role::Prefill => engine::Role::Prefill,
+        Role::Decode => engine::Role::Decode,
+    }
+}
+
+/// Counters that are scraped and stand still are a known zero; no sample is no evidence.
+fn reading(number: Option<f64>) -> Reading {
+    match number {
+        None => Reading::Unknown(Gap::Empty),
+        Some(0.0) => Reading::KnownZero,
+        Some(number) => Reading::of(number),
+    }
+}
+
+fn sum_if_any(numbers: impl Iterator<Item = f64>) -> Option<f64> {
+    numbers.fold(None, |sum, number| Some(sum.unwrap_or(0.0) + number))
+}
+
+#[cfg(test)]
+mod tests;
