@@ -121,11 +121,7 @@ impl Tree {
             .files
             .iter()
             .map(|(path, text)| (path.as_str(), text.as_str()));
-        all.filter(move |(path, _)| {
-            Path::new(path)
-                .extension()
-                .is_some_and(|found| found == extension)
-        })
+        all.filter(move |(path, _)| has_extension(path, extension))
     }
 }
 
@@ -310,6 +306,12 @@ fn reached(tree: &Tree, path: &str, findings: &mut Findings) {
     }
 }
 
+fn has_extension(path: &str, extension: &str) -> bool {
+    Path::new(path)
+        .extension()
+        .is_some_and(|found| found == extension)
+}
+
 fn name_of(path: &Path) -> &str {
     path.file_stem()
         .and_then(|name| name.to_str())
@@ -469,7 +471,7 @@ fn code_map(tree: &Tree, findings: &mut Findings) {
     let mut named = BTreeSet::new();
     for (line, text) in prose(map) {
         let quoted = text.split('`').skip(1).step_by(2);
-        for file in quoted.filter(|quoted| quoted.ends_with(".rs")) {
+        for file in quoted.filter(|quoted| has_extension(quoted, "rs")) {
             named.insert(file);
             if !tree.files.contains_key(file) && file.contains('/') {
                 let message = format!("names `{file}`, which is not there: correct or remove it");
@@ -494,7 +496,7 @@ fn references(tree: &Tree, path: &str, text: &str, findings: &mut Findings) {
             continue;
         };
         let words = comment.split(|c: char| !c.is_alphanumeric() && !"./_-".contains(c));
-        for word in words.filter(|word| word.ends_with(".md") && word.len() > 3) {
+        for word in words.filter(|word| has_extension(word, "md")) {
             let there = folders
                 .iter()
                 .any(|folder| tree.root.join(folder).join(word).exists());
