@@ -10,7 +10,7 @@ use std::{
 };
 
 use futures::StreamExt as _;
-use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff};
+use k8s_openapi::{api::core::v1::ObjectReference, apimachinery::pkg::apis::meta::v1::Time, jiff};
 use kube::{
     Api, Resource as _, ResourceExt as _,
     api::{Patch, PatchParams},
@@ -18,6 +18,7 @@ use kube::{
     runtime::{
         Controller, controller,
         controller::Action,
+        events::Event,
         reflector::{ObjectRef, Store},
         watcher,
     },
@@ -80,6 +81,10 @@ pub async fn run(
         .await;
 }
 
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the signature is the controller runtime's"
+)]
 fn failed(_: Arc<Guarded>, error: &Error, shared: Arc<Shared>) -> Action {
     warn!(%error, "pass failed, trying again");
     shared.context.metrics.api_failed(error.category());
@@ -279,8 +284,31 @@ async fn tell(
     let conditions_before = before
         .map(|status| status.conditions.as_slice())
         .unwrap_or_default();
-    let reference = object.object_ref(&());
-    for event in events::events(outcome, conditions_before, &after.conditions) {
+    let mut events = events::events(outcome, conditions_before, &after.conditions);
+    let stale = context
+        .state(key)
+        .written_at
+        .is_none_or(|at| at.elapsed() >= context.decision_args.status_interval);
+    let written = if stale || status::differs(before, &after) {
+        write_status(context, key, &after).await
+    } else {
+        Ok(())
+    };
+    // A verdict that status does not have yet is told by the next pass; a write happens only once.
+    if written.is_err() {
+        events.retain(|event| event.action == events::SCALE);
+    }
+    publish(context, key, &object.object_ref(&()), &events).await;
+    written
+}
+
+async fn publish(
+    context: &Context,
+    key: &ObjectKey,
+    reference: &ObjectReference,
+    events: &[Event],
+) {
+    for event in events {
         info!(
             namespace = key.namespace,
             name = key.name,
@@ -288,19 +316,10 @@ async fn tell(
             note = event.note.as_deref(),
             "event"
         );
-        if let Err(error) = context.events.publish(&event, &reference).await {
+        if let Err(error) = context.events.publish(event, reference).await {
             warn!(%error, reason = event.reason, "event cannot be written");
         }
     }
-    let stale = context
-        .state(key)
-        .written_at
-        .is_none_or(|at| at.elapsed() >= context.decision_args.status_interval);
-    if stale || status::differs(before, &after) {
-        write_status(context, key, &after).await?;
-        context.update(key, |state| state.written_at = Some(Instant::now()));
-    }
-    Ok(())
 }
 
 fn measure(context: &Context, key: &ObjectKey, outcome: &Outcome, after: &PDAutoscalerStatus) {
@@ -358,7 +377,10 @@ async fn write_status(
     }));
     let params = PatchParams::apply(crate::NAME).force();
     match api.patch_status(&key.name, &params, &patch).await {
-        Ok(_) => Ok(()),
+        Ok(_) => {
+            context.update(key, |state| state.written_at = Some(Instant::now()));
+            Ok(())
+        }
         // Deleted meanwhile: there is nobody left to tell.
         Err(kube::Error::Api(answer)) if answer.code == 404 => Ok(()),
         Err(source) => {

@@ -3,8 +3,9 @@
 //! Names carry the prefix `pd_autoscaler_`, base units and no label of unbounded values but the
 //! object's own namespace and name. Gauges of an object go when the object goes.
 
-use std::time::Duration;
+use std::{sync::atomic::AtomicU64, time::Duration};
 
+use crate::{context::ObjectKey, prometheus::QueryError};
 use pd_core::{Reason, Report, Role};
 use prometheus_client::{
     encoding::EncodeLabelSet,
@@ -16,9 +17,6 @@ use prometheus_client::{
     },
     registry::Registry,
 };
-use std::sync::atomic::AtomicU64;
-
-use crate::{context::ObjectKey, prometheus::QueryError};
 
 /// Upper edges of pass durations, seconds.
 const PASS_SECONDS: [f64; 9] = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 15.0];
@@ -124,88 +122,72 @@ impl Default for Metrics {
 impl Metrics {
     /// Registers every metric.
     pub fn register(&self, registry: &mut Registry) {
-        let r = registry.sub_registry_with_prefix("pd_autoscaler");
-        r.register(
-            "pass_duration_seconds",
-            "Time of one pass over one PDAutoscaler",
-            self.pass_duration.clone(),
-        );
-        r.register(
-            "passes",
-            "Passes by the reason of their Ready condition",
-            self.passes.clone(),
-        );
-        r.register(
-            "scalings",
-            "Replica writes by role, direction and reason",
-            self.scalings.clone(),
-        );
-        r.register(
-            "current_replicas",
-            "Replicas asked for: spec.replicas of the target",
-            self.current_replicas.clone(),
-        );
-        r.register(
+        let registry = registry.sub_registry_with_prefix("pd_autoscaler");
+        self.register_objects(registry);
+        self.register_controller(registry);
+    }
+
+    fn register_objects(&self, registry: &mut Registry) {
+        let mut gauge = |name: &str, help: &str, family: &Family<RoleLabels, Gauge>| {
+            registry.register(name, help, family.clone());
+        };
+        let asked = "Replicas asked for: spec.replicas of the target";
+        gauge("current_replicas", asked, &self.current_replicas);
+        gauge(
             "desired_replicas",
             "Replicas of the last decision",
-            self.desired_replicas.clone(),
+            &self.desired_replicas,
         );
-        r.register(
+        gauge(
             "ready_replicas",
             "Replicas that serve",
-            self.ready_replicas.clone(),
+            &self.ready_replicas,
         );
-        r.register(
-            "needed_replicas",
-            "Replicas the objective needs before any limit",
-            self.needed_replicas.clone(),
-        );
-        r.register(
+        let needed = "Replicas the objective needs before any limit";
+        gauge("needed_replicas", needed, &self.needed_replicas);
+        let scalings = "Replica writes by role, direction and reason";
+        registry.register("scalings", scalings, self.scalings.clone());
+        registry.register(
             "ready",
             "1 when the Ready condition is True",
             self.ready.clone(),
         );
-        r.register(
-            "latency_seconds",
-            "Measured TTFT and TPOT at the objective's percentile",
-            self.latency.clone(),
-        );
-        r.register(
-            "attainment_ratio",
-            "Share of requests within the limit over the attainment window",
-            self.attainment.clone(),
-        );
-        r.register(
+        let latency = "Measured TTFT and TPOT at the objective's percentile";
+        registry.register("latency_seconds", latency, self.latency.clone());
+        let attainment = "Share of requests within the limit over the attainment window";
+        registry.register("attainment_ratio", attainment, self.attainment.clone());
+        let arrivals = "Requests that arrive";
+        registry.register(
             "arrival_rate_requests_per_second",
-            "Requests that arrive",
+            arrivals,
             self.arrival_rate.clone(),
         );
-        r.register(
+    }
+
+    fn register_controller(&self, registry: &mut Registry) {
+        let duration = "Time of one pass over one PDAutoscaler";
+        registry.register(
+            "pass_duration_seconds",
+            duration,
+            self.pass_duration.clone(),
+        );
+        let passes = "Passes by the reason of their Ready condition";
+        registry.register("passes", passes, self.passes.clone());
+        let query = "Time of one query";
+        registry.register(
             "prometheus_query_duration_seconds",
-            "Time of one query",
+            query,
             self.query_duration.clone(),
         );
-        r.register(
-            "prometheus_query_errors",
-            "Queries without a usable answer",
-            self.query_errors.clone(),
-        );
-        r.register(
-            "apply_conflicts",
-            "Replica writes not made because somebody else had changed the target",
-            self.apply_conflicts.clone(),
-        );
-        r.register(
-            "audit_findings",
-            "Plans not applied because they break an invariant: bugs",
-            self.audit_findings.clone(),
-        );
-        r.register(
-            "api_errors",
-            "Passes that failed at the Kubernetes API",
-            self.api_errors.clone(),
-        );
-        r.register(
+        let errors = "Queries without a usable answer";
+        registry.register("prometheus_query_errors", errors, self.query_errors.clone());
+        let conflicts = "Replica writes not made because somebody else had changed the target";
+        registry.register("apply_conflicts", conflicts, self.apply_conflicts.clone());
+        let findings = "Plans not applied because they break an invariant: bugs";
+        registry.register("audit_findings", findings, self.audit_findings.clone());
+        let api = "Passes that failed at the Kubernetes API";
+        registry.register("api_errors", api, self.api_errors.clone());
+        registry.register(
             "leader",
             "1 while this process may write",
             self.leader.clone(),

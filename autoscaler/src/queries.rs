@@ -7,7 +7,7 @@
 //! Names and renames: vllm 0.8.5 to 0.33.0 (`vllm/v1/metrics/loggers.py`). During a rolling upgrade
 //! both names are there; `new or old` picks per series, which is per pod.
 
-use std::time::Duration;
+use std::{fmt::Write as _, time::Duration};
 
 /// Label that tells the parts of a query apart.
 pub const SIGNAL: &str = "signal";
@@ -49,7 +49,8 @@ impl Scope {
             escaped(pods)
         );
         for (label, value) in &self.selectors {
-            matchers.push_str(&format!(",{label}=\"{}\"", escaped(value)));
+            // Writing to a String cannot fail.
+            let _ = write!(matchers, ",{label}=\"{}\"", escaped(value));
         }
         matchers
     }

@@ -14,5 +14,6 @@ pub mod control_plane;
 pub mod emulator;
 pub mod ports;
 pub mod prometheus;
+pub mod stage;
 pub mod supervisor;
 pub mod tools;

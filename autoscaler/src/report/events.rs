@@ -7,6 +7,9 @@ use pd_core::Role;
 
 use super::{Decided, Outcome};
 
+/// Action of the events about replica writes.
+pub const SCALE: &str = "Scale";
+
 /// Longest note the events API takes, bytes; characters of ours are mostly single bytes.
 const NOTE_LENGTH_MAX: usize = 1_000;
 
@@ -52,7 +55,7 @@ fn scaled(decided: &Decided, role: Role) -> Event {
         .iter()
         .find(|step| step.role == Some(role) && step.stage == pd_core::Stage::Need);
     let reason = own.map_or(report.reason, |step| step.reason);
-    event(EventType::Normal, reason.as_str(), &note, "Scale")
+    event(EventType::Normal, reason.as_str(), &note, SCALE)
 }
 
 /// The event for a condition whose verdict changed; none for one that is good from the start.
@@ -70,6 +73,8 @@ fn turned(kind: ConditionType, before: &[Condition], after: &[Condition]) -> Opt
         // From one good reason to another is no news.
         Some(was) if good && is_good(kind, &was.status) => None,
         None if good => None,
+        // Not knowing ends an alarm without an all-clear.
+        Some(_) if now.status == "Unknown" => None,
         _ => {
             let type_ = if good {
                 EventType::Normal

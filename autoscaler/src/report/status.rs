@@ -47,14 +47,19 @@ fn describe(status: &mut PDAutoscalerStatus, decided: &Decided, now: &Time) {
     });
     status.ratio = Some(ratio_status(decided, asked, desired));
     status.gpus = Some(gpu_status(decided, asked, desired));
-    status.latency = Some(LatencyStatus {
-        ttft_milliseconds: report.observed.ttft_seconds.map(milliseconds),
-        tpot_milliseconds: report.observed.tpot_seconds.map(milliseconds),
-    });
-    status.attainment = Some(AttainmentStatus {
-        ttft_percent: report.observed.ttft_attainment.and_then(percent_text),
-        tpot_percent: report.observed.tpot_attainment.and_then(percent_text),
-    });
+    // An object without fields must be absent: server-side apply turns one that lost its last field
+    // into null, which the schema refuses.
+    let observed = &report.observed;
+    let latency = LatencyStatus {
+        ttft_milliseconds: observed.ttft_seconds.map(milliseconds),
+        tpot_milliseconds: observed.tpot_seconds.map(milliseconds),
+    };
+    status.latency = (latency != LatencyStatus::default()).then_some(latency);
+    let attainment = AttainmentStatus {
+        ttft_percent: observed.ttft_attainment.and_then(percent_text),
+        tpot_percent: observed.tpot_attainment.and_then(percent_text),
+    };
+    status.attainment = (attainment != AttainmentStatus::default()).then_some(attainment);
     status.bottleneck = Some(report.bottleneck.as_str().to_owned());
     status.engine = decided
         .engine
