@@ -18,16 +18,16 @@ pub struct Options {
     #[arg(long, value_name = "FILE", default_value = "pd-demo-report.html")]
     pub report: PathBuf,
     /// Port of the live page on 127.0.0.1; 0 takes any free one
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, allow_negative_numbers = true)]
     pub port: u16,
     /// Do not open the live page in a browser
     #[arg(long)]
     pub no_browser: bool,
     /// Seed of the requests; the same seed gives the same day
-    #[arg(long, default_value_t = 7)]
+    #[arg(long, default_value_t = 7, allow_negative_numbers = true)]
     pub seed: u64,
     /// Multiple of the embedded traffic's rates, 0.1 to 40; 25 is the published rate
-    #[arg(long, value_name = "X", default_value_t = RATE_SCALE_DEFAULT, value_parser = rate_scale)]
+    #[arg(long, value_name = "X", default_value_t = RATE_SCALE_DEFAULT, value_parser = rate_scale, allow_negative_numbers = true)]
     pub rate_scale: f64,
 }
 
@@ -99,7 +99,9 @@ mod tests {
             ("--rate-scale", "0", "0.1 to 40"),
             ("--rate-scale", "nan", "0.1 to 40"),
             ("--port", "70000", "70000"),
-            ("--seed", "x", "x"),
+            ("--rate-scale", "-1", "0.1 to 40"),
+            ("--port", "-1", "-1"),
+            ("--seed", "-1", "-1"),
         ] {
             let message = parse(&[option, value]).unwrap_err();
             assert!(message.contains(option), "{message}");

@@ -31,7 +31,7 @@ const upTo = (get) => (points) => rangeUpTo(Math.max(1, ...points.map(get)) * 1.
 // Keys without a line of their own: the chart draws limits, misses and the band by itself.
 const limitKey = (limit) => ({ name: "limit", get: () => limit, format: roundMilliseconds, color: "ink", dash: true, keyOnly: true });
 const worstKey = (get) => ({
-  name: "missed; worst",
+  name: "over the limit; worst",
   get: () => Math.max(...record.points.map((q) => get(q) ?? 0)),
   format: milliseconds,
   color: "miss",
@@ -237,7 +237,7 @@ function listen() {
 }
 
 byId("scenario").textContent = `${about.model} · ${about.traffic}, rates × ${about.rateScale} · seed ${about.seed}`;
-byId("notes").innerHTML = `<p>Decisions come from the product's own code, every ${about.intervalSeconds} s, from what a scrape of the workers shows. Workers, users and clock are a model: a request-level simulation of prefill queues, KV transfer and continuous batching. A new worker serves after ${about.startupSeconds} s; a removed one finishes what it has. TTFT, TPOT and the share within both limits are taken from every single request, which the controller does not see.</p><p>Static peak is the most replicas of each role that this very run asked for, held for the time played. Nobody knows that peak in advance, so real static provisioning costs more.</p>`;
+byId("notes").innerHTML = `<p>Decisions come from the product's own code, every ${about.intervalSeconds} s, from what a scrape of the workers shows. Workers, users and clock are a model: a request-level simulation of prefill queues, KV transfer and continuous batching. A new worker serves after ${about.startupSeconds} s; a removed one finishes what it has. TTFT, TPOT and the share within both limits are taken from every single request, which the controller does not see.</p><p>Static peak is the most replicas of each role that this very run asked for, held for the time played: what it would have cost to own the peak all along. It would also have spared users most of the waits shown above, as it never has to start a worker; and somebody would have had to know it in advance.</p>`;
 show();
 if (record.live) {
   if (record.points.length === 0) state("connecting", "");

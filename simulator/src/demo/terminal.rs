@@ -23,7 +23,7 @@ pub(super) struct Progress {
 impl Progress {
     pub(super) fn new(length: Nanos) -> Self {
         let bar = io::stderr().is_terminal().then(|| {
-            let style = ProgressStyle::with_template("{bar:24.cyan/238} {wide_msg}")
+            let style = ProgressStyle::with_template("{bar:12.cyan/238} {wide_msg}")
                 .unwrap_or_else(|_| ProgressStyle::default_bar())
                 .progress_chars("━╸─");
             ProgressBar::new(length / MINUTE).with_style(style)

@@ -1,7 +1,7 @@
 //! The closed loop: requests, the service, its metrics, the decision, and its execution.
 //!
 //! One step is one interval of the controller: requests are sent, workers are scraped, the real
-//! [`pd_core::plan`] decides on what the scrape shows, the plan is audited and carried out. Added
+//! [`pd_core::plan()`] decides on what the scrape shows, the plan is audited and carried out. Added
 //! workers take their start-up time, removed ones drain. There is no clock here, so that a day
 //! takes as long as it computes and the same seed gives the same day.
 
