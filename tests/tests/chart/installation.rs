@@ -1,4 +1,4 @@
-//! The chart in a real control plane.
+//! The chart in a real control plane, and the real controller under it ([`super::running`]).
 //!
 //! The API server itself enforces the restricted Pod Security Standard, KWOK plays the pods, and RBAC answers for
 //! the service account. One test goes through the life of a release, because the CRD is the whole cluster's.
@@ -23,7 +23,7 @@ use pd_tests::{
 };
 use serde_json::json;
 
-use super::{parsed, rights::RIGHTS};
+use super::{parsed, rights::RIGHTS, running::controls};
 
 const DEADLINE: Duration = Duration::from_mins(1);
 
@@ -117,7 +117,9 @@ async fn an_installed_chart_runs_upgrades_and_leaves_the_crd() {
     parsed(&installed.args);
     home.kubectl(&["get", "pda"]).await.unwrap();
     check_rights_everywhere(&installed).await;
-    check_rights_in_one_namespace(plane, home.name()).await;
+    let served = Namespace::create(plane, "served").await.unwrap();
+    controls(plane, &installed, &served).await;
+    check_rights_in_one_namespace(plane, &served).await;
 
     installed
         .upgrade(plane, &json!({ "replicas": 1 }))
@@ -173,14 +175,14 @@ async fn check_rights_everywhere(installed: &Installed) {
 }
 
 /// Installs a second release, which handles the namespace `watched` alone.
-async fn check_rights_in_one_namespace(plane: &ControlPlane, watched: &str) {
+async fn check_rights_in_one_namespace(plane: &ControlPlane, watched: &Namespace<'_>) {
     let own = restricted_namespace(plane, "chart").await;
-    let values = json!({ "watchNamespace": watched });
+    let values = json!({ "watchNamespace": watched.name() });
     let installed = chart::install(plane, own.name(), &values).await.unwrap();
     available(plane, &installed, 2).await;
     let client = client_of(&installed).await;
     let scale = "apps/deployments/scale patch";
-    assert!(may(&client, Some(watched), scale).await);
+    assert!(may(&client, Some(watched.name()), scale).await);
     assert!(!may(&client, Some(own.name()), scale).await);
     assert!(
         may(
@@ -190,5 +192,6 @@ async fn check_rights_in_one_namespace(plane: &ControlPlane, watched: &str) {
         )
         .await
     );
+    controls(plane, &installed, watched).await;
     installed.uninstall(plane).await.unwrap();
 }

@@ -15,6 +15,7 @@ mod installation;
 mod refusals;
 mod rendering;
 mod rights;
+mod running;
 
 use clap::Parser as _;
 use pd_autoscaler::args::Args;
