@@ -1,8 +1,8 @@
 //! Every PromQL text that is sent, for vLLM under all of its metric names.
 //!
 //! Three queries a pass, however many signals: each unites its parts with `or`, every part tagged
-//! with a label `signal` that says what it is. Sums are by pod where readings of pods that are gone
-//! must be dropped, and by bucket where distributions are merged.
+//! with a label `signal` that says what it is. Gauges are by pod, because what a pod that is gone last
+//! said must be dropped; rates and distributions are summed, because what it served was served.
 //!
 //! Names and renames: vllm 0.8.5 to 0.33.0 (`vllm/v1/metrics/loggers.py`). During a rolling upgrade
 //! both names are there; `new or old` picks per series, which is per pod.
@@ -88,16 +88,20 @@ impl Scope {
             "deriv(vllm:num_requests_waiting{{{}}}[{window}])",
             self.matchers(&self.prefill_pods)
         );
-        let finished = format!("rate(vllm:request_success_total{{{both}}}[{window}])");
-        let tokens = format!("rate(vllm:generation_tokens_total{{{both}}}[{window}])");
+        let (prefill, decode) = (
+            self.matchers(&self.prefill_pods),
+            self.matchers(&self.decode_pods),
+        );
+        let finished = format!("sum(rate(vllm:request_success_total{{{prefill}}}[{window}]))");
+        let tokens = format!("sum(rate(vllm:generation_tokens_total{{{decode}}}[{window}]))");
         united(&[
             self.by_pod("age", "max", &age),
             self.by_pod("running", "sum", &running),
             self.by_pod("waiting", "sum", &waiting),
             self.by_pod("waiting_growth", "sum", &growth),
             self.by_pod("kv_usage", "avg", &kv),
-            self.by_pod("finished_rate", "sum", &finished),
-            self.by_pod("output_token_rate", "sum", &tokens),
+            tagged("finished_rate", &finished),
+            tagged("output_token_rate", &tokens),
             self.names(),
         ])
     }

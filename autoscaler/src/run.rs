@@ -7,8 +7,14 @@
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use kube::{Api, api::ListParams};
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::{
+    Api,
+    api::ListParams,
+    runtime::events::{Event, EventType},
+};
 use pd_api::v1alpha1::PDAutoscaler;
+use pd_core::Reason;
 use pd_runtime::{
     admin,
     leader::{LeaderElection, Leadership},
@@ -29,6 +35,8 @@ use crate::{
 
 /// Pause between two looks for a CRD that is not there.
 const CRD_RETRY: std::time::Duration = std::time::Duration::from_secs(2);
+
+const CRD_MISSING: &str = "the CustomResourceDefinition pdautoscalers.pdautoscaler.io is not installed: install the chart with crds.enabled";
 
 /// Runs until a signal ends it.
 pub async fn run(args: Args) -> anyhow::Result<Ending> {
@@ -115,7 +123,8 @@ async fn await_leadership(mut leadership: watch::Receiver<Leadership>, leads: bo
     }
 }
 
-/// Completes when PDAutoscalers can be listed.
+/// Completes when PDAutoscalers can be listed. Until then readiness, log and an event on the own pod
+/// tell why they cannot: there is no object yet that could carry a condition.
 async fn await_crd(context: &Context, args: &Args, crd_ready: &ReadinessHandle) {
     let api: Api<PDAutoscaler> = match &args.decisions.watch_namespace {
         Some(namespace) => Api::namespaced(context.client.clone(), namespace),
@@ -128,17 +137,43 @@ async fn await_crd(context: &Context, args: &Args, crd_ready: &ReadinessHandle) 
                 crd_ready.set_ready();
                 return;
             }
-            Err(kube::Error::Api(answer)) if answer.code == 404 => {
-                "the CustomResourceDefinition pdautoscalers.pdautoscaler.io is not installed: install the chart with crds.enabled".to_owned()
-            }
+            Err(kube::Error::Api(answer)) if answer.code == 404 => CRD_MISSING.to_owned(),
             Err(error) => format!("PDAutoscalers cannot be listed: {error}"),
         };
         if waiting != told {
             warn!("{waiting}; waiting for it");
+            if waiting == CRD_MISSING {
+                tell_own_pod(context, args).await;
+            }
         }
         crd_ready.set_waiting(waiting.clone());
         told = waiting;
         context.metrics.api_failed("crd");
         sleep(CRD_RETRY).await;
+    }
+}
+
+/// An event on the pod this process runs in, if it knows: its name is the identity in the election.
+async fn tell_own_pod(context: &Context, args: &Args) {
+    let Some(name) = args.leader.leader_election_identity.clone() else {
+        return;
+    };
+    let namespace = args.leader.leader_election_namespace.clone();
+    let pod = ObjectReference {
+        api_version: Some("v1".to_owned()),
+        kind: Some("Pod".to_owned()),
+        name: Some(name),
+        namespace: Some(namespace.unwrap_or_else(|| context.client.default_namespace().to_owned())),
+        ..ObjectReference::default()
+    };
+    let event = Event {
+        type_: EventType::Warning,
+        reason: Reason::CrdMissing.as_str().to_owned(),
+        note: Some(CRD_MISSING.to_owned()),
+        action: "Start".to_owned(),
+        secondary: None,
+    };
+    if let Err(error) = context.events.publish(&event, &pod).await {
+        warn!(%error, "event cannot be written");
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Prefill: seconds of compute per prompt, spread over prompt lengths in proportion. Decode: the
 //! time between tokens as a line over the batch, `itl = base + slope * batch`, by least squares
-//! whose weights fade (WVA and `reference/science-and-data.md` 3.2 use the same form). Before
+//! whose weights fade (the form of llm-d's workload-variant-autoscaler). Before
 //! batches have varied enough to show the line, half of the time is taken as its constant part.
 //!
 //! A batch beyond anything seen is trusted only a little way out.
@@ -18,7 +18,7 @@ const HALF_LIFE_SECONDS: f64 = 3_600.0;
 const OBSERVATION_SECONDS_MAX: f64 = 60.0;
 
 /// Weight that must have gathered before the line is believed, seconds.
-const LINE_SECONDS_MIN: f64 = 120.0;
+const LINE_SECONDS_MIN: f64 = 300.0;
 
 /// Spread of the batch, as a share of its mean, that a line needs.
 const LINE_SPREAD_MIN: f64 = 0.1;
@@ -170,7 +170,8 @@ mod tests {
     #[test]
     fn the_base_is_remembered_when_batches_stop_to_vary() {
         let mut line = DecodeLine::default();
-        for batch in [10.0, 20.0, 30.0, 40.0, 50.0, 60.0, 70.0, 80.0, 90.0] {
+        for step in 0..30 {
+            let batch = 10.0 + f64::from(step % 9) * 10.0;
             line.observe(batch, 0.008 + 0.000_2 * batch, TICK);
         }
         for _ in 0..10_000 {

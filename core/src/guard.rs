@@ -68,7 +68,7 @@ pub fn stabilize(
     };
     let held = |reason, rules: &ScalingRules, word: &str| {
         let message = format!(
-            "{wanted} replicas are wanted now; the window of {} s {word} {replicas}",
+            "wanted now: {wanted}; the window of {} s {word} {replicas}",
             rules.stabilization_window.as_secs()
         );
         Some(Step {
@@ -187,7 +187,7 @@ pub fn pause(role: Role, wanted: u32, snapshot: &Snapshot) -> (u32, Option<Step>
     if !stopped {
         return (wanted, None);
     }
-    let message = format!("{wanted} replicas are wanted and this direction is paused");
+    let message = format!("wanted: {wanted}; this direction is paused");
     let step = Step {
         stage: Stage::Guard,
         role: Some(role),
@@ -227,7 +227,7 @@ pub fn await_releases(wanted: PerRole<u32>, snapshot: &Snapshot) -> (PerRole<u32
         *granted.get_mut(role) = replicas;
         if replicas < want {
             let message = format!(
-                "{want} replicas are wanted and {replicas} fit beside the {others} GPUs that the other \
+                "wanted: {want}; {replicas} fit beside the {others} GPUs that the other \
                  role still holds of a budget of {budget}"
             );
             let reason = Reason::BudgetWaitsForRelease;

@@ -26,6 +26,9 @@ use crate::{
 /// must pass before replicas are lowered. Six default intervals.
 const UNWATCHED_MAX: Duration = Duration::from_secs(90);
 
+/// How long after a change of decode replicas the rate window still mixes before and after.
+const LEARN_AFTER_CHANGE: Duration = Duration::from_mins(2);
+
 /// Replicas both roles should have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -178,7 +181,16 @@ impl<'a> Planner<'a> {
         }
     }
 
+    /// Learns from this snapshot. Of decode only while its workers stay the same for a window: one
+    /// that came or went is in the rates for part of it.
     fn learn(&mut self) {
+        let decode = &self.memory.roles.decode;
+        let settled = self.snapshot.roles.decode.starting == 0
+            && decode
+                .changes
+                .iter()
+                .all(|change| self.now.since(change.at) >= LEARN_AFTER_CHANGE);
+        let batch = self.decode_batch();
         let elapsed = self
             .memory
             .decided_at
@@ -190,14 +202,18 @@ impl<'a> Planner<'a> {
         if let Some(tokens) = self.workload.output_tokens_mean {
             learnt.output_tokens_per_request = Some(tokens);
         }
-        let scraped = self.snapshot.signals.coverage.decode.scraped;
-        let running = self.snapshot.signals.running_requests.decode.known();
-        if let (Some(running), Some(itl), 1..) = (running, self.workload.itl_seconds_mean, scraped)
-        {
-            learnt
-                .decode
-                .observe(running / f64::from(scraped), itl, elapsed);
+        if let (true, Some(batch), Some(itl)) = (settled, batch, self.workload.itl_seconds_mean) {
+            learnt.decode.observe(batch, itl, elapsed);
         }
+    }
+
+    /// Requests in a decode step of one worker, mean over the window that the time between tokens is
+    /// from: by Little's law, so that both describe the same steps.
+    fn decode_batch(&self) -> Option<f64> {
+        let rate_tps = self.snapshot.signals.output_token_rate_tps.known()?;
+        let workers = self.snapshot.signals.coverage.decode.scraped;
+        let itl = self.workload.itl_seconds_mean?;
+        (workers > 0).then(|| rate_tps * itl / f64::from(workers))
     }
 
     fn size(&mut self) {
@@ -252,7 +268,7 @@ impl<'a> Planner<'a> {
         }
         if floor > self.current(role) {
             let message = format!(
-                "metrics are missing for {} s; {floor} replicas are the floor",
+                "metrics are missing for {} s; the floor is {floor}",
                 missing.as_secs()
             );
             self.note(
@@ -343,17 +359,26 @@ impl<'a> Planner<'a> {
                 (None, None) => Reason::MetricsMissing,
             };
         }
-        let holding = self
-            .steps
-            .iter()
-            .rev()
-            .find(|step| step.stage != Stage::Need);
+        self.holding_reason()
+    }
+
+    /// Why nothing changes: what held a change back, if anything did.
+    fn holding_reason(&self) -> Reason {
         let idle = self
             .needs
             .prefill
             .as_ref()
             .is_some_and(|need| need.reason == Reason::Idle);
-        match holding {
+        let holds = |step: &&Step| {
+            // These explain the pair as it is, they do not hold it back.
+            let settled = [
+                Reason::RatioBand,
+                Reason::AtMinReplicas,
+                Reason::WithinTolerance,
+            ];
+            step.stage != Stage::Need && !settled.contains(&step.reason)
+        };
+        match self.steps.iter().rev().find(holds) {
             Some(step) => step.reason,
             None if idle => Reason::Idle,
             None => Reason::Steady,

@@ -1,9 +1,9 @@
 //! Queueing formulas for a pool of equal servers.
 //!
-//! Erlang C gives the chance to wait in M/M/c; the Allen-Cunneen factor carries it to general
-//! arrivals and service times; an exponential tail with that mean gives the chance to wait longer
-//! than some time. Against simulation the combination is within 0.02 of utilisation for two and
-//! more servers (`reference/science-and-data.md`, 6.2).
+//! Erlang C gives the chance to wait in M/M/c; the factor of Allen and Cunneen (Probability,
+//! Statistics and Queueing Theory, 1990) carries it to general arrivals and service times; an
+//! exponential tail with that mean gives the chance to wait longer than some time. It describes a
+//! router that knows the work at each server; random routing waits longer.
 
 /// How prompts arrive and what they cost.
 #[derive(Clone, Debug, PartialEq)]

@@ -106,6 +106,8 @@ reasons! {
     AnnotationInvalid,
     /// Both targets exist and can be scaled.
     TargetsFound,
+    /// The CRD of PDAutoscaler is not installed.
+    CrdMissing,
     /// A target does not exist.
     TargetNotFound,
     /// The kind of a target cannot be scaled by this version.

@@ -1,7 +1,7 @@
 //! What was measured, and how far it may be trusted.
 //!
 //! A [`Reading`] has three states. `Value` and `KnownZero` are evidence; `Unknown` is its absence,
-//! whatever the cause, and never lowers replicas (DESIGN 4.1). A query that failed, an empty
+//! whatever the cause, and never lowers replicas. A query that failed, an empty
 //! result, NaN and a stale sample are all `Unknown`: an idle service is only believed when its
 //! request counter says zero and its workers are being scraped.
 //!

@@ -75,10 +75,10 @@ impl Problem<'_> {
         let (need, bounds) = (*self.need.get(role), self.bounds(role));
         let replicas = bounds.clamp(need);
         if replicas < need {
-            let message = format!("{need} replicas are needed and maxReplicas is {replicas}");
+            let message = format!("needed: {need}; maxReplicas is {replicas}");
             steps.push(step(Some(role), Reason::AtMaxReplicas, message));
         } else if replicas > need {
-            let message = format!("{need} replicas suffice and minReplicas is {replicas}");
+            let message = format!("enough: {need}; minReplicas is {replicas}");
             steps.push(step(Some(role), Reason::AtMinReplicas, message));
         }
         replicas

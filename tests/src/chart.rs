@@ -129,20 +129,7 @@ pub async fn install(
     if values.get("crds").is_none() && crds.get_opt(CRD).await?.is_some() {
         values["crds"] = json!({ "enabled": false });
     }
-    let home = tempfile::tempdir()?;
-    let file = values_file(home.path(), &values)?;
-    let release = namespace.to_owned();
-    let chart = directory();
-    let command = [
-        "install",
-        &release,
-        text(&chart),
-        "--namespace",
-        namespace,
-        "--values",
-        text(&file),
-    ];
-    plane.helm(&command).await?;
+    let installed = install_as_is(plane, namespace, &values).await?;
     eventually(
         "the CRD to be established",
         ESTABLISHED_WITHIN,
@@ -161,6 +148,29 @@ pub async fn install(
         },
     )
     .await?;
+    Ok(installed)
+}
+
+/// As [`install`], with the values as they are and no word about the CRD, which may be missing.
+pub async fn install_as_is(
+    plane: &ControlPlane,
+    namespace: &str,
+    values: &Value,
+) -> Result<Installed, ChartError> {
+    let home = tempfile::tempdir()?;
+    let file = values_file(home.path(), values)?;
+    let release = namespace.to_owned();
+    let chart = directory();
+    let command = [
+        "install",
+        &release,
+        text(&chart),
+        "--namespace",
+        namespace,
+        "--values",
+        text(&file),
+    ];
+    plane.helm(&command).await?;
     describe(plane, release, namespace).await
 }
 

@@ -10,10 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use k8s_openapi::api::{
-    apps::v1::Deployment,
-    events::v1::Event,
-};
+use k8s_openapi::api::{apps::v1::Deployment, events::v1::Event};
 use kube::{Api, Client, ResourceExt as _, api::ListParams};
 use pd_api::v1alpha1::PDAutoscaler;
 use serde_json::{Value, json};
@@ -21,6 +18,7 @@ use tokio::{sync::OnceCell, task::JoinHandle};
 
 use crate::{
     binaries::workspace_binary,
+    chart::{self, Installed},
     control_plane::{ControlPlane, GPU_RESOURCE, Namespace, NodeSpec, eventually, shared},
     emulator::{Emulator, EmulatorOptions, LoadChange},
     prometheus::{Prometheus, PrometheusOptions},
@@ -42,8 +40,15 @@ static PREPARED: OnceCell<Result<(), String>> = OnceCell::const_new();
 pub async fn prepared_cluster() -> Result<&'static ControlPlane, StageError> {
     let plane = shared().await.map_err(|error| error.to_string())?;
     let prepared = PREPARED.get_or_init(|| async {
-        let nodes = NodeSpec { count: 8, gpus: 8, ..NodeSpec::default() };
-        plane.add_nodes(&nodes).await.map_err(|error| error.to_string())?;
+        let nodes = NodeSpec {
+            count: 8,
+            gpus: 8,
+            ..NodeSpec::default()
+        };
+        plane
+            .add_nodes(&nodes)
+            .await
+            .map_err(|error| error.to_string())?;
         install_crd(plane).await.map_err(|error| error.to_string())
     });
     prepared.await.clone()?;
@@ -54,7 +59,9 @@ pub async fn prepared_cluster() -> Result<&'static ControlPlane, StageError> {
 pub async fn install_crd(plane: &ControlPlane) -> Result<(), StageError> {
     plane.apply(&pd_api::crd::crd_yaml()?).await?;
     let crd = "crd/pdautoscalers.pdautoscaler.io";
-    plane.kubectl(&["wait", "--for=condition=Established", crd, "--timeout=30s"]).await?;
+    plane
+        .kubectl(&["wait", "--for=condition=Established", crd, "--timeout=30s"])
+        .await?;
     Ok(())
 }
 
@@ -68,11 +75,47 @@ pub struct Stage {
     pub prometheus: Prometheus,
     /// An administrator's client.
     pub client: Client,
+    release: OnceCell<Installed>,
+}
+
+/// Flags that make a controller quick enough for a test.
+const QUICK: [(&str, &str); 8] = [
+    ("--interval", "1s"),
+    ("--status-interval", "2s"),
+    ("--metrics-window", "15s"),
+    ("--metrics-age-max", "10s"),
+    ("--prometheus-timeout", "2s"),
+    ("--leader-election-lease-duration", "3s"),
+    ("--leader-election-renew-deadline", "2s"),
+    ("--leader-election-retry-period", "500ms"),
+];
+
+/// Runs the shipped controller as `release` would, named `name`, with `changes` to its flags.
+pub async fn run_controller(
+    plane: &ControlPlane,
+    release: &Installed,
+    name: &str,
+    changes: &[(&str, &str)],
+) -> Result<Process, StageError> {
+    let program = tokio::task::spawn_blocking(|| workspace_binary("pd-autoscaler")).await??;
+    let mut flags = QUICK.to_vec();
+    flags.push(("--leader-election-identity", name));
+    flags.extend(changes);
+    let spec = ProcessSpec {
+        name: format!("{}-{name}", release.namespace),
+        program,
+        arguments: release.command_line(&flags),
+        environment: vec![],
+        log: None,
+    };
+    Ok(plane.spawn(spec).await?)
 }
 
 impl std::fmt::Debug for Stage {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Stage").field("namespace", &self.namespace).finish_non_exhaustive()
+        f.debug_struct("Stage")
+            .field("namespace", &self.namespace)
+            .finish_non_exhaustive()
     }
 }
 
@@ -92,19 +135,33 @@ impl Stage {
             ..PrometheusOptions::default()
         })
         .await?;
-        Ok(Self { namespace, emulator, prometheus, client })
+        let release = OnceCell::new();
+        Ok(Self {
+            namespace,
+            emulator,
+            prometheus,
+            client,
+            release,
+        })
     }
 
     /// Makes Deployments `llama-prefill` and `llama-decode` with one GPU a pod.
     pub async fn deploy(&self, prefill: u32, decode: u32) -> Result<(), StageError> {
         for (role, replicas) in [("prefill", prefill), ("decode", decode)] {
-            self.namespace.apply(&workload("Deployment", role, replicas).to_string()).await?;
+            self.namespace
+                .apply(&workload("Deployment", role, replicas).to_string())
+                .await?;
         }
         Ok(())
     }
 
     /// Puts a load on the service.
-    pub fn load(&self, requests_per_second: f64, input: f64, output: f64) -> Result<(), StageError> {
+    pub fn load(
+        &self,
+        requests_per_second: f64,
+        input: f64,
+        output: f64,
+    ) -> Result<(), StageError> {
         self.emulator.set_load(&LoadChange {
             namespace: Some(self.namespace.name().to_owned()),
             requests_per_second: Some(requests_per_second),
@@ -117,53 +174,21 @@ impl Stage {
         Ok(())
     }
 
-    /// Starts a controller for this namespace only, quick enough for a test, named `name`.
-    pub async fn controller(&self, name: &str, more: &[&str]) -> Result<Process, StageError> {
-        let kubeconfig = self.namespace.plane().kubeconfig().to_path_buf();
-        self.controller_as(name, &kubeconfig, more).await
-    }
-
-    /// As [`Self::controller`], with the rights of `kubeconfig`.
-    pub async fn controller_as(
-        &self,
-        name: &str,
-        kubeconfig: &std::path::Path,
-        more: &[&str],
-    ) -> Result<Process, StageError> {
-        let program = tokio::task::spawn_blocking(|| workspace_binary("pd-autoscaler")).await??;
+    /// Starts a controller named `name` for this namespace: the chart's release in it, with the
+    /// arguments that it renders and the rights of its service account, only quicker.
+    pub async fn controller(&self, name: &str) -> Result<Process, StageError> {
         let namespace = self.namespace.name();
         let prometheus = self.prometheus.url();
-        let fixed = [
-            format!("--kubeconfig={}", kubeconfig.display()),
-            format!("--watch-namespace={namespace}"),
-            format!("--leader-election-namespace={namespace}"),
-            format!("--leader-election-identity={name}"),
-            format!("--prometheus-url={prometheus}"),
-        ];
-        let quick = [
-            "--interval=1s",
-            "--status-interval=2s",
-            "--metrics-window=15s",
-            "--metrics-age-max=10s",
-            "--prometheus-timeout=2s",
-            "--leader-election-lease-duration=3s",
-            "--leader-election-renew-deadline=2s",
-            "--leader-election-retry-period=500ms",
-            "--admin-address=127.0.0.1:0",
-        ];
-        let arguments = fixed
-            .into_iter()
-            .chain(quick.into_iter().map(str::to_owned))
-            .chain(more.iter().map(|&argument| argument.to_owned()))
-            .collect();
-        let spec = ProcessSpec {
-            name: format!("{namespace}-{name}"),
-            program,
-            arguments,
-            environment: vec![],
-            log: None,
-        };
-        Ok(self.namespace.plane().spawn(spec).await?)
+        let values = json!({
+            "watchNamespace": namespace,
+            "prometheus": { "url": prometheus },
+        });
+        let plane = self.namespace.plane();
+        let release = self
+            .release
+            .get_or_try_init(|| chart::install(plane, namespace, &values));
+        let release = release.await?;
+        run_controller(plane, release, name, &[]).await
     }
 
     /// Makes a PDAutoscaler `llama` for the Deployments, `change` merged into its spec.
@@ -182,8 +207,10 @@ impl Stage {
     pub async fn replicas(&self) -> Result<(i32, i32), kube::Error> {
         let deployments: Api<Deployment> = Api::default_namespaced(self.client.clone());
         let of = |deployment: Deployment| deployment.spec.and_then(|s| s.replicas).unwrap_or(1);
-        let (prefill, decode) =
-            tokio::try_join!(deployments.get("llama-prefill"), deployments.get("llama-decode"))?;
+        let (prefill, decode) = tokio::try_join!(
+            deployments.get("llama-prefill"),
+            deployments.get("llama-decode")
+        )?;
         Ok((of(prefill), of(decode)))
     }
 
@@ -198,7 +225,10 @@ impl Stage {
             if wanted(prefill, decode) {
                 return Ok((prefill, decode));
             }
-            Err(format!("{prefill}:{decode}, {}", self.last_decision().await))
+            Err(format!(
+                "{prefill}:{decode}, {}",
+                self.last_decision().await
+            ))
         })
         .await?;
         Ok(seen)
@@ -215,7 +245,10 @@ impl Stage {
         let what = format!("condition {kind}={status} {reasons:?} of {name}");
         let message = eventually(&what, DEADLINE, async || {
             let object = self.object(name).await.map_err(|error| error.to_string())?;
-            let conditions = object.status.map(|status| status.conditions).unwrap_or_default();
+            let conditions = object
+                .status
+                .map(|status| status.conditions)
+                .unwrap_or_default();
             let found = conditions.iter().find(|c| c.type_ == kind);
             match found {
                 Some(c) if c.status == status && reasons.contains(&c.reason.as_str()) => {
@@ -232,11 +265,19 @@ impl Stage {
     pub async fn until_event(&self, name: &str, reason: &str) -> Result<String, StageError> {
         let events: Api<Event> = Api::default_namespaced(self.client.clone());
         let note = eventually(&format!("event {reason} of {name}"), DEADLINE, async || {
-            let all = events.list(&ListParams::default()).await.map_err(|e| e.to_string())?.items;
+            let all = events
+                .list(&ListParams::default())
+                .await
+                .map_err(|e| e.to_string())?
+                .items;
             let ours = |event: &&Event| {
                 event.regarding.as_ref().and_then(|r| r.name.as_deref()) == Some(name)
             };
-            let reasons: Vec<_> = all.iter().filter(ours).filter_map(|e| e.reason.clone()).collect();
+            let reasons: Vec<_> = all
+                .iter()
+                .filter(ours)
+                .filter_map(|e| e.reason.clone())
+                .collect();
             all.iter()
                 .filter(ours)
                 .find(|event| event.reason.as_deref() == Some(reason))
@@ -249,7 +290,8 @@ impl Stage {
 
     /// Waits until metrics are there and replicas have stayed the same for `span`; gives them.
     pub async fn settled(&self, span: Duration) -> Result<(i32, i32), StageError> {
-        self.until_condition("llama", "Ready", "True", &["Ready"]).await?;
+        self.until_condition("llama", "Ready", "True", &["Ready"])
+            .await?;
         let watch = self.watch();
         let seen = eventually("replicas that stay", DEADLINE, async || {
             let pairs = watch.pairs();
@@ -298,16 +340,26 @@ impl Watch {
             let stream = watcher(deployments, watcher::Config::default()).applied_objects();
             let mut stream = std::pin::pin!(stream);
             loop {
-                let Ok(Some(deployment)) = stream.try_next().await else { continue };
-                let replicas = deployment.spec.as_ref().and_then(|s| s.replicas).unwrap_or(1);
+                let Ok(Some(deployment)) = stream.try_next().await else {
+                    continue;
+                };
+                let replicas = deployment
+                    .spec
+                    .as_ref()
+                    .and_then(|s| s.replicas)
+                    .unwrap_or(1);
                 now.insert(deployment.name_any(), replicas);
                 let of = |name: &str| now.get(name).copied();
-                let (Some(prefill), Some(decode)) = (of("llama-prefill"), of("llama-decode")) else {
+                let (Some(prefill), Some(decode)) = (of("llama-prefill"), of("llama-decode"))
+                else {
                     continue;
                 };
                 let mut seen: std::sync::MutexGuard<'_, Vec<(Instant, i32, i32)>> =
                     kept.lock().unwrap_or_else(PoisonError::into_inner);
-                if seen.last().is_none_or(|last| (last.1, last.2) != (prefill, decode)) {
+                if seen
+                    .last()
+                    .is_none_or(|last| (last.1, last.2) != (prefill, decode))
+                {
                     seen.push((Instant::now(), prefill, decode));
                 }
             }
@@ -317,13 +369,18 @@ impl Watch {
 
     /// The pairs so far.
     pub fn pairs(&self) -> Vec<(Instant, i32, i32)> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.seen
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Times at which replicas of either role fell.
     pub fn falls(&self) -> Vec<Instant> {
         let pairs = self.pairs();
-        let fell = pairs.windows(2).filter(|w| w[1].1 < w[0].1 || w[1].2 < w[0].2);
+        let fell = pairs
+            .windows(2)
+            .filter(|w| w[1].1 < w[0].1 || w[1].2 < w[0].2);
         fell.map(|w| w[1].0).collect()
     }
 }
@@ -387,7 +444,7 @@ pub fn autoscaler(name: &str, kind: &str, change: &Value) -> Value {
 }
 
 /// JSON merge patch (RFC 7386).
-fn merge(target: &mut Value, change: &Value) {
+pub fn merge(target: &mut Value, change: &Value) {
     match (target, change) {
         (Value::Object(target), Value::Object(change)) => {
             for (key, value) in change {

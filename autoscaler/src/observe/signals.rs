@@ -1,6 +1,6 @@
 //! From the samples of the three queries to the core's signals.
 //!
-//! Per-pod readings of pods that are gone are dropped, stale pods are not counted as scraped, and
+//! Gauges of pods that are gone are dropped, stale pods are not counted as scraped, and
 //! everything that is missing becomes `Unknown` with its cause. Pure: samples in, signals out.
 
 use std::{collections::BTreeMap, time::Duration};
@@ -69,7 +69,7 @@ pub fn signals(answers: &Answers, ready: PerRole<&[String]>, age_max: Duration) 
     Signals {
         coverage,
         prefill_completion_rate_rps: idle_if_zero(
-            state.sum("finished_rate", Role::Prefill),
+            total(&answers.state, "finished_rate"),
             coverage.prefill,
             ready.prefill,
         ),
@@ -78,7 +78,7 @@ pub fn signals(answers: &Answers, ready: PerRole<&[String]>, age_max: Duration) 
         waiting_requests: both("waiting"),
         running_requests: both("running"),
         decode_kv_usage: state.mean("kv_usage", Role::Decode),
-        output_token_rate_tps: state.sum("output_token_rate", Role::Decode),
+        output_token_rate_tps: total(&answers.state, "output_token_rate"),
         prefill_ttft: histogram("prefill_ttft"),
         decode_ttft: histogram("decode_ttft"),
         prefill_time: histogram("prefill_time"),
@@ -201,6 +201,17 @@ impl<'a> ByPod<'a> {
             Err(gap) => Reading::Unknown(gap),
         }
     }
+}
+
+/// A sum that Prometheus made, workers that have left included: what they served was served.
+fn total(answer: &Result<Vec<Sample>, QueryError>, signal: &str) -> Reading {
+    let Ok(samples) = answer else {
+        return Reading::Unknown(Gap::QueryFailed);
+    };
+    let found = samples.iter().find(|sample| sample.label(SIGNAL) == signal);
+    found.map_or(Reading::Unknown(Gap::Empty), |sample| {
+        Reading::of(sample.value)
+    })
 }
 
 /// A zero is known when every ready worker was scraped.

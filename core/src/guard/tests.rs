@@ -1,3 +1,6 @@
+//! Tolerance, windows, rate policies and releases, from tables typed from the documentation of
+//! `HorizontalPodAutoscaler` where semantics are its own.
+
 use std::time::Duration;
 
 use rstest::rstest;

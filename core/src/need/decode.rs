@@ -1,9 +1,8 @@
 //! Decode replicas: enough slots and KV-cache blocks for the requests in flight.
 //!
 //! Arriving output tokens times the time per token is the number of requests in flight (Little's
-//! law); its Poisson quantile divided by the batch that keeps TPOT is the pool
-//! (`reference/science-and-data.md`, 6.3). KV-cache use and waiting requests have their own say,
-//! because a full cache is a cliff and not a slope.
+//! law); its Poisson quantile divided by the batch that keeps TPOT is the pool. KV-cache use and waiting requests have their
+//! own say, because a full cache is a cliff and not a slope.
 
 use statrs::distribution::{ContinuousCDF, Normal};
 

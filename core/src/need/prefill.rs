@@ -114,24 +114,32 @@ fn message(
     exact: f64,
     limit_seconds: f64,
 ) -> String {
+    let arriving = format!(
+        "{:.2} requests/s of {:.0} ms each keep {:.2} workers busy, {waiting:.0} wait",
+        work.arrival_rate_rps,
+        work.mean_service_seconds() * 1e3,
+        work.offered_load(),
+    );
+    let ttft = snapshot.policy.objective.ttft;
+    if limit_seconds <= 0.0 {
+        let limit = ttft.limit.as_secs_f64() * 1e3;
+        return format!(
+            "{arriving}; KV transfer and decode admission alone take longer than the TTFT limit of \
+             {limit:.0} ms, which more prefill does not mend"
+        );
+    }
     let unreachable = if sizing.unreachable_share > 0.005 {
         format!(
-            "; {:.1} % of the prompts compute longer than the limit on any number of replicas",
+            "; {:.1} % of the prompts compute longer than that on any number",
             sizing.unreachable_share * 100.0
         )
     } else {
         String::new()
     };
     format!(
-        "{:.2} requests/s of {:.0} ms each keep {:.2} replicas busy, {:.0} wait; {:.0} replicas keep \
-         p{} of TTFT under {:.0} ms{unreachable}",
-        work.arrival_rate_rps,
-        work.mean_service_seconds() * 1e3,
-        work.offered_load(),
-        waiting,
-        exact,
-        snapshot.policy.objective.ttft.percentile,
-        limit_seconds.max(0.0) * 1e3,
+        "{arriving}; p{} of TTFT stays under {:.0} ms with {exact:.0}{unreachable}",
+        ttft.percentile,
+        limit_seconds * 1e3,
     )
 }
 

@@ -1,3 +1,5 @@
+//! Whole decisions: scenarios that users would recognise, and laws that hold for any snapshot.
+
 use proptest::prelude::*;
 use rstest::rstest;
 
@@ -90,7 +92,7 @@ fn a_decision_says_why_with_the_numbers() {
     let text = decision.report.paragraph();
     assert!(text.starts_with("prefill 1 -> "), "{text}");
     assert!(
-        text.contains("10.00 requests/s of 100 ms each keep 1.00 replicas busy"),
+        text.contains("10.00 requests/s of 100 ms each keep 1.00 workers busy"),
         "{text}"
     );
 }

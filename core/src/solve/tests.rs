@@ -1,3 +1,5 @@
+//! The joint solve: examples to read, and every pair tried to compare with.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! The demo as a whole: the same day twice, what it must attain, and options it must refuse.
+
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 

@@ -1,3 +1,5 @@
+//! The metric pipeline of the simulated controller against numbers worked out by hand.
+
 use super::*;
 use crate::engine::{Arrival, Profile, Removal, Role as EngineRole};
 

@@ -1,3 +1,5 @@
+//! Samples as Prometheus gives them, and the signals they must become.
+
 use super::*;
 
 fn sample(labels: &[(&str, &str)], value: f64) -> Sample {
@@ -45,6 +47,16 @@ fn readings_of_pods_that_are_gone_are_dropped() {
 }
 
 #[test]
+fn what_a_worker_served_before_it_left_still_counts() {
+    let answers = answers(vec![
+        pod("age", "d-0", 1.0),
+        sample(&[(SIGNAL, "output_token_rate")], 120.0),
+    ]);
+    let signals = read(&answers, &[], &["d-0"]);
+    assert_eq!(signals.output_token_rate_tps, Reading::Value(120.0));
+}
+
+#[test]
 fn stale_pods_are_neither_counted_nor_read() {
     let answers = answers(vec![pod("age", "d-0", 31.0), pod("running", "d-0", 5.0)]);
     let signals = read(&answers, &[], &["d-0"]);
@@ -59,7 +71,7 @@ fn stale_pods_are_neither_counted_nor_read() {
 fn a_zero_is_known_only_when_every_worker_is_scraped() {
     let answers = answers(vec![
         pod("age", "p-0", 1.0),
-        pod("finished_rate", "p-0", 0.0),
+        sample(&[(SIGNAL, "finished_rate")], 0.0),
     ]);
     let rate = |ready: &[&str]| read(&answers, ready, &[]).prefill_completion_rate_rps;
     assert_eq!(rate(&["p-0"]), Reading::KnownZero);
