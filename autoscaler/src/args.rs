@@ -39,8 +39,8 @@ pub struct Args {
 #[derive(Debug, Clone, ClapArgs)]
 #[command(next_help_heading = "Decisions")]
 pub struct DecisionArgs {
-    /// Time between two decisions about one PDAutoscaler.
-    #[arg(long, default_value = "15s", env = "PD_INTERVAL", value_parser = positive_duration, value_name = "DURATION")]
+    /// Time between two decisions about one PDAutoscaler, at most 1m.
+    #[arg(long, default_value = "15s", env = "PD_INTERVAL", value_parser = interval, value_name = "DURATION")]
     pub interval: Duration,
 
     /// Most time between two writes of an otherwise unchanged status, which keeps memory for the next leader.
@@ -93,6 +93,17 @@ fn positive_duration(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// Decisions further apart than a minute would each look like a gap in the watch, after which a full
+/// stabilization window must pass before replicas are lowered: they never would be.
+fn interval(text: &str) -> Result<Duration, String> {
+    let span = positive_duration(text)?;
+    if span <= Duration::from_mins(1) {
+        Ok(span)
+    } else {
+        Err("must be at most 1m".to_owned())
+    }
+}
+
 fn label_name(text: &str) -> Result<String, String> {
     let mut bytes = text.bytes();
     let starts_well = bytes
@@ -122,6 +133,7 @@ mod tests {
         for (flag, value) in [
             ("--interval", "0s"),
             ("--interval", "soon"),
+            ("--interval", "2m"),
             ("--pod-label", "a-b"),
         ] {
             let error = Args::try_parse_from(["pd-autoscaler", flag, value]).unwrap_err();

@@ -5,7 +5,7 @@
 //! pauses. Objects that cannot be decoded harm no other: they are watched behind a guard.
 
 use std::{
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -35,7 +35,10 @@ use crate::{
     apply::{self, ApplyError},
     context::{Context, ObjectKey},
     error::Error,
-    observe::{self, contention},
+    observe::{
+        self,
+        contention::{self, Claims},
+    },
     report::{Decided, Fate, Outcome, events, status},
 };
 
@@ -45,11 +48,23 @@ pub type Guarded = DeserializeGuard<PDAutoscaler>;
 /// Pause after a failed pass.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 
+/// How old the overview of all objects may be. Looking at all of them in every pass would make the
+/// work grow with the square of their number.
+const OVERVIEW_AGE_MAX: Duration = Duration::from_secs(2);
+
 /// What the passes share with the loop: the context, and the objects as last watched.
 #[derive(Debug)]
 struct Shared {
     context: Arc<Context>,
     store: Store<Guarded>,
+    overview: Mutex<Overview>,
+}
+
+/// What follows from all objects together.
+#[derive(Clone, Debug, Default)]
+struct Overview {
+    made_at: Option<Instant>,
+    claims: Arc<Claims>,
 }
 
 /// Decides for all PDAutoscalers until `stop` completes.
@@ -61,7 +76,12 @@ pub async fn run(
     let controller = Controller::new(api, watcher::Config::default());
     let store = controller.store();
     let config = controller::Config::default().concurrency(context.decision_args.concurrency);
-    let shared = Arc::new(Shared { context, store });
+    let overview = Mutex::default();
+    let shared = Arc::new(Shared {
+        context,
+        store,
+        overview,
+    });
     let passes = controller
         .with_config(config)
         .graceful_shutdown_on(stop)
@@ -105,7 +125,6 @@ async fn pass(object: Arc<Guarded>, shared: Arc<Shared>) -> Result<Action, Error
     if !context.is_leader() {
         return Ok(Action::await_change());
     }
-    shared.forget_deleted();
     if let Some(wait) = not_due(context, &key, &object) {
         return Ok(Action::requeue(wait));
     }
@@ -140,24 +159,22 @@ async fn pass(object: Arc<Guarded>, shared: Arc<Shared>) -> Result<Action, Error
 }
 
 impl Shared {
-    /// Forgets objects that are no longer watched, and their metrics.
-    fn forget_deleted(&self) {
-        self.context.forget_unless(|key| {
-            let object = ObjectRef::new_with(&key.name, ()).within(&key.namespace);
-            self.store.get(&object).is_some()
-        });
-    }
-
-    /// All other PDAutoscalers that can be decoded.
-    fn others(&self, key: &ObjectKey) -> Vec<PDAutoscaler> {
-        let decoded = self
-            .store
-            .state()
-            .into_iter()
-            .filter_map(|guarded| guarded.0.clone().ok());
-        decoded
-            .filter(|other| self::key(&other.metadata) != *key)
-            .collect()
+    /// Who has a right to which workload. Now and then looks at all objects anew, and forgets those
+    /// that are gone.
+    fn claims(&self) -> Arc<Claims> {
+        let mut overview = self.overview.lock().unwrap_or_else(PoisonError::into_inner);
+        let fresh = |at: Instant| at.elapsed() < OVERVIEW_AGE_MAX;
+        if !overview.made_at.is_some_and(fresh) {
+            let objects = self.store.state();
+            let decoded = objects.iter().filter_map(|guarded| guarded.0.as_ref().ok());
+            overview.claims = Arc::new(Claims::of(decoded));
+            overview.made_at = Some(Instant::now());
+            self.context.forget_unless(|key| {
+                let object = ObjectRef::new_with(&key.name, ()).within(&key.namespace);
+                self.store.get(&object).is_some()
+            });
+        }
+        Arc::clone(&overview.claims)
     }
 }
 
@@ -207,12 +224,15 @@ async fn outcome(
     let now = Timestamp::from_millis(jiff::Timestamp::now().as_millisecond());
     let decision = plan(&observation.snapshot, &memory, now);
     context.update(key, |state| state.memory = Some(decision.memory.clone()));
-    let contender = contention::contender(&context.client, object, &shared.others(key))
-        .await
-        .map_err(|source| Error::Contention {
-            namespace: key.namespace.clone(),
-            source,
-        })?;
+    let contender = match shared.claims().elder_than(object) {
+        Some(elder) => Some(elder),
+        None => contention::horizontal_autoscaler(&context.client, object)
+            .await
+            .map_err(|source| Error::Contention {
+                namespace: key.namespace.clone(),
+                source,
+            })?,
+    };
     let fate = match (
         audit(&observation.snapshot, decision.plan),
         contender,

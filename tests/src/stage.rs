@@ -377,11 +377,24 @@ impl Watch {
 
     /// Times at which replicas of either role fell.
     pub fn falls(&self) -> Vec<Instant> {
+        self.falls_where(|was, is| is.1 < was.1 || is.2 < was.2)
+    }
+
+    /// Times at which prefill replicas fell.
+    pub fn prefill_falls(&self) -> Vec<Instant> {
+        self.falls_where(|was, is| is.1 < was.1)
+    }
+
+    fn falls_where(
+        &self,
+        fell: impl Fn(&(Instant, i32, i32), &(Instant, i32, i32)) -> bool,
+    ) -> Vec<Instant> {
         let pairs = self.pairs();
-        let fell = pairs
-            .windows(2)
-            .filter(|w| w[1].1 < w[0].1 || w[1].2 < w[0].2);
-        fell.map(|w| w[1].0).collect()
+        let steps = pairs.iter().zip(pairs.iter().skip(1));
+        steps
+            .filter(|(was, is)| fell(was, is))
+            .map(|(_, is)| is.0)
+            .collect()
     }
 }
 

@@ -5,10 +5,10 @@
 
 use k8s_openapi::{
     api::{
-        apps::v1::{Deployment, StatefulSet},
+        apps::v1::{Deployment, DeploymentSpec, StatefulSet, StatefulSetSpec},
         core::v1::{Pod, PodTemplateSpec},
     },
-    apimachinery::pkg::apis::meta::v1::{LabelSelector, OwnerReference},
+    apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference},
 };
 use kube::{Api, Client, ResourceExt as _, api::ListParams, core::Selector};
 use pd_api::v1alpha1::{RoleSpec, TargetReference};
@@ -108,6 +108,23 @@ struct Workload {
     uid: String,
 }
 
+impl Workload {
+    fn new(
+        meta: ObjectMeta,
+        replicas: Option<i32>,
+        selector: LabelSelector,
+        template: PodTemplateSpec,
+    ) -> Self {
+        Self {
+            // A missing `replicas` means 1 in both kinds.
+            replicas: u32::try_from(replicas.unwrap_or(1)).unwrap_or(0),
+            selector,
+            template,
+            uid: meta.uid.unwrap_or_default(),
+        }
+    }
+}
+
 /// Reads the workload of `role` in `namespace`.
 pub async fn observe(
     client: &Client,
@@ -163,39 +180,32 @@ async fn read(
         }),
         Err(source) => Err(unreadable(target, source)),
     };
-    // A missing `replicas` means 1 in both kinds.
-    let replicas = |stated: Option<i32>| u32::try_from(stated.unwrap_or(1)).unwrap_or(0);
+    let (client, name) = (client.clone(), target.name.as_str());
     match kind {
         TargetKind::Deployment => {
-            let found = Api::<Deployment>::namespaced(client.clone(), namespace)
-                .get_opt(&target.name)
-                .await;
-            absent(found.map(|found| {
-                let object = found?;
-                let (uid, spec) = (object.uid().unwrap_or_default(), object.spec?);
-                let replicas = replicas(spec.replicas);
-                Some(Workload {
+            let api = Api::<Deployment>::namespaced(client, namespace);
+            absent(api.get_opt(name).await.map(|found| {
+                let (meta, spec) = found.map(|object| (object.metadata, object.spec))?;
+                let DeploymentSpec {
                     replicas,
-                    selector: spec.selector,
-                    template: spec.template,
-                    uid,
-                })
+                    selector,
+                    template,
+                    ..
+                } = spec?;
+                Some(Workload::new(meta, replicas, selector, template))
             }))
         }
         TargetKind::StatefulSet => {
-            let found = Api::<StatefulSet>::namespaced(client.clone(), namespace)
-                .get_opt(&target.name)
-                .await;
-            absent(found.map(|found| {
-                let object = found?;
-                let (uid, spec) = (object.uid().unwrap_or_default(), object.spec?);
-                let replicas = replicas(spec.replicas);
-                Some(Workload {
+            let api = Api::<StatefulSet>::namespaced(client, namespace);
+            absent(api.get_opt(name).await.map(|found| {
+                let (meta, spec) = found.map(|object| (object.metadata, object.spec))?;
+                let StatefulSetSpec {
                     replicas,
-                    selector: spec.selector,
-                    template: spec.template,
-                    uid,
-                })
+                    selector,
+                    template,
+                    ..
+                } = spec?;
+                Some(Workload::new(meta, replicas, selector, template))
             }))
         }
     }
