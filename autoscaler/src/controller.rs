@@ -27,7 +27,7 @@ use pd_api::{
     PauseReading,
     v1alpha1::{Mode, PDAutoscaler, PDAutoscalerStatus},
 };
-use pd_core::{Memory, Timestamp, audit, plan};
+use pd_core::{Memory, PerRole, Plan, Policy, Snapshot, Timestamp, audit, plan};
 use serde_json::json;
 use tracing::{debug, info, warn};
 
@@ -38,6 +38,7 @@ use crate::{
     observe::{
         self,
         contention::{self, Claims},
+        target::ObservedTarget,
     },
     report::{Decided, Fate, Outcome, events, status},
 };
@@ -192,13 +193,12 @@ fn not_due(context: &Context, key: &ObjectKey, object: &Guarded) -> Option<Durat
     same.then_some(wait + interval.mul_f64(0.1))
 }
 
-/// Observe, validate, plan, apply.
+/// Validate, observe, plan, apply.
 async fn outcome(
     shared: &Shared,
     object: &PDAutoscaler,
     key: &ObjectKey,
 ) -> Result<Outcome, Error> {
-    let context = &*shared.context;
     if object.spec.mode == Mode::Off {
         return Ok(Outcome::Off);
     }
@@ -206,68 +206,89 @@ async fn outcome(
         Ok(policy) => policy,
         Err(errors) => return Ok(Outcome::Invalid(errors)),
     };
-    let targets = match observe::targets(context, &key.namespace, &object.spec).await {
+    let targets = match observe::targets(&shared.context, &key.namespace, &object.spec).await {
         Ok(targets) => targets,
         Err((role, error)) => return Ok(Outcome::Untargeted { role, error }),
     };
+    let decided = decide(shared, object, key, policy, &targets).await?;
+    Ok(Outcome::Decided(Box::new(decided)))
+}
+
+async fn decide(
+    shared: &Shared,
+    object: &PDAutoscaler,
+    key: &ObjectKey,
+    policy: Policy,
+    targets: &PerRole<ObservedTarget>,
+) -> Result<Decided, Error> {
+    let context = &*shared.context;
     let pauses = PauseReading::from_annotations(object.annotations());
     let observation = observe::observe(
         context,
         object,
         &key.namespace,
         policy,
-        &targets,
+        targets,
         pauses.paused,
     )
     .await;
-    let memory = memory(context, object, key);
     let now = Timestamp::from_millis(jiff::Timestamp::now().as_millisecond());
-    let decision = plan(&observation.snapshot, &memory, now);
+    let decision = plan(&observation.snapshot, &memory(context, object, key), now);
     context.update(key, |state| state.memory = Some(decision.memory.clone()));
-    let contender = match shared.claims().elder_than(object) {
-        Some(elder) => Some(elder),
-        None => contention::horizontal_autoscaler(&context.client, object)
-            .await
-            .map_err(|source| Error::Contention {
-                namespace: key.namespace.clone(),
-                source,
-            })?,
-    };
-    let fate = match (
-        audit(&observation.snapshot, decision.plan),
-        contender,
-        object.spec.mode,
-    ) {
-        (findings, _, _) if !findings.is_empty() => {
-            context.metrics.audit_found(findings.len());
-            Fate::Refused(findings)
-        }
-        (_, Some(text), _) => Fate::Contended(text),
-        (_, None, Mode::Recommend) => Fate::Recommended,
-        (_, None, _) => {
-            let current = observation.snapshot.roles.map(|state| state.current);
-            let (written, result) = apply::apply(
-                context,
-                &key.namespace,
-                &object.spec,
-                current,
-                decision.plan,
-            )
-            .await;
-            match result {
-                Ok(()) => Fate::Applied(written),
-                Err(error) => Fate::Failed(written, error),
-            }
-        }
-    };
-    Ok(Outcome::Decided(Box::new(Decided {
+    let fate = fate(shared, object, key, &observation.snapshot, decision.plan).await?;
+    Ok(Decided {
         snapshot: observation.snapshot,
         decision,
         engine: observation.engine,
         metrics_error: observation.metrics_error,
         fate,
         annotation_errors: pauses.errors,
-    })))
+    })
+}
+
+/// What becomes of a plan: applied, unless the audit, another autoscaler or the mode forbids it.
+async fn fate(
+    shared: &Shared,
+    object: &PDAutoscaler,
+    key: &ObjectKey,
+    snapshot: &Snapshot,
+    plan: Plan,
+) -> Result<Fate, Error> {
+    let context = &*shared.context;
+    let findings = audit(snapshot, plan);
+    if !findings.is_empty() {
+        context.metrics.audit_found(findings.len());
+        return Ok(Fate::Refused(findings));
+    }
+    if let Some(contender) = contender(shared, object, key).await? {
+        return Ok(Fate::Contended(contender));
+    }
+    if object.spec.mode == Mode::Recommend {
+        return Ok(Fate::Recommended);
+    }
+    let current = snapshot.roles.map(|state| state.current);
+    let (written, result) =
+        apply::apply(context, &key.namespace, &object.spec, current, plan).await;
+    Ok(match result {
+        Ok(()) => Fate::Applied(written),
+        Err(error) => Fate::Failed(written, error),
+    })
+}
+
+/// Who else scales a target, if anyone does.
+async fn contender(
+    shared: &Shared,
+    object: &PDAutoscaler,
+    key: &ObjectKey,
+) -> Result<Option<String>, Error> {
+    if let Some(elder) = shared.claims().elder_than(object) {
+        return Ok(Some(elder));
+    }
+    let read = contention::horizontal_autoscaler(&shared.context.client, object).await;
+    read.map_err(|source| Error::Contention {
+        namespace: key.namespace.clone(),
+        source,
+    })
 }
 
 /// Memory of this process, else of the process before, else none.

@@ -38,8 +38,8 @@ static PREPARED: OnceCell<Result<(), String>> = OnceCell::const_new();
 
 /// The shared cluster with GPU nodes and the CRD.
 pub async fn prepared_cluster() -> Result<&'static ControlPlane, StageError> {
-    let plane = shared().await.map_err(|error| error.to_string())?;
-    let prepared = PREPARED.get_or_init(|| async {
+    let plane = shared().await.map_err(ToString::to_string)?;
+    let prepared = PREPARED.get_or_init(async || {
         let nodes = NodeSpec {
             count: 8,
             gpus: 8,

@@ -11,7 +11,7 @@ use pd_tests::{
     chart,
     control_plane::{ControlPlane, Namespace, NodeSpec, Options, eventually},
     stage::{DEADLINE, autoscaler, run_controller, workload},
-    supervisor::Process,
+    supervisor::{Process, Signal},
 };
 use serde_json::{Value, json};
 
@@ -35,6 +35,63 @@ async fn get(url: &str) -> (u16, String) {
     (answer.status().as_u16(), answer.text().await.unwrap())
 }
 
+/// Waits until the answer at `url` has `status` and contains `text`.
+async fn until_answer(url: &str, status: u16, text: &str) {
+    eventually(
+        &format!("{status} `{text}` at {url}"),
+        DEADLINE,
+        async || {
+            let (got, body) = get(url).await;
+            if got == status && body.contains(text) {
+                Ok(())
+            } else {
+                Err(format!("{got} {body}"))
+            }
+        },
+    )
+    .await
+    .unwrap();
+}
+
+/// Waits until kubectl's answer contains `text`.
+async fn until_kubectl(namespace: &Namespace<'_>, arguments: &[&str], text: &str) {
+    eventually(
+        &format!("`{text}` from {arguments:?}"),
+        DEADLINE,
+        async || {
+            let answer = namespace.kubectl(arguments).await.unwrap();
+            if answer.contains(text) {
+                Ok(())
+            } else {
+                Err(answer)
+            }
+        },
+    )
+    .await
+    .unwrap();
+}
+
+/// Makes a service in a namespace of its own; no Prometheus is configured, so it says that and holds.
+async fn serve_without_prometheus(plane: &ControlPlane) {
+    let inference = Namespace::create(plane, "inference").await.unwrap();
+    for role in ["prefill", "decode"] {
+        let deployment = workload("Deployment", role, 2);
+        inference.apply(&deployment.to_string()).await.unwrap();
+    }
+    let object = autoscaler("llama", "Deployment", &json!({}));
+    inference.apply(&object.to_string()).await.unwrap();
+    let path = "--output=jsonpath={.status.conditions[?(@.type==\"MetricsAvailable\")].message}";
+    let message = "no prometheus server is known";
+    until_kubectl(&inference, &["get", "pda", "llama", path], message).await;
+    let replicas = "--output=jsonpath={.spec.replicas}";
+    until_kubectl(
+        &inference,
+        &["get", "deployment", "llama-decode", replicas],
+        "2",
+    )
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_release_waits_for_its_crd_and_then_works_everywhere() {
     let nodes = vec![NodeSpec {
@@ -55,91 +112,33 @@ async fn a_release_waits_for_its_crd_and_then_works_everywhere() {
     let controller = run_controller(&plane, &release, "one", &[]).await.unwrap();
     let admin = admin_url(&controller).await;
     let ready = format!("{admin}/readyz");
-    eventually(
-        "a controller that waits for the CRD",
-        DEADLINE,
-        async || {
-            let (status, text) = get(&ready).await;
-            if status == 503 && text.contains("is not installed") {
-                Ok(())
-            } else {
-                Err(text)
-            }
-        },
+    until_answer(&ready, 503, "is not installed").await;
+    until_answer(&format!("{admin}/livez"), 200, "").await;
+    // There is no object that could carry a condition: the event is on the controller's own pod.
+    until_kubectl(
+        &system,
+        &["get", "events.events.k8s.io", "--output=json"],
+        "CrdMissing",
     )
-    .await
-    .unwrap();
-    assert_eq!(get(&format!("{admin}/livez")).await.0, 200);
-    eventually(
-        "an event on the controller's own pod",
-        DEADLINE,
-        async || {
-            let events = system
-                .kubectl(&["get", "events.events.k8s.io", "--output=json"])
-                .await
-                .unwrap();
-            if events.contains("CrdMissing") {
-                Ok(())
-            } else {
-                Err("no event".to_owned())
-            }
-        },
-    )
-    .await
-    .unwrap();
+    .await;
 
     // Spelled out: helm takes an empty map for "as before".
-    release
-        .upgrade(&plane, &json!({ "crds": { "enabled": true } }))
-        .await
-        .unwrap();
-    eventually("a controller that is ready", DEADLINE, async || {
-        let (status, text) = get(&ready).await;
-        if status == 200 { Ok(()) } else { Err(text) }
-    })
-    .await
-    .unwrap();
-    // No Prometheus is configured: it says so, and holds.
-    let inference = Namespace::create(&plane, "inference").await.unwrap();
-    for role in ["prefill", "decode"] {
-        inference
-            .apply(&workload("Deployment", role, 2).to_string())
-            .await
-            .unwrap();
-    }
-    inference
-        .apply(&autoscaler("llama", "Deployment", &json!({})).to_string())
-        .await
-        .unwrap();
-    let path = "--output=jsonpath={.status.conditions[?(@.type==\"MetricsAvailable\")].message}";
-    eventually("a status in another namespace", DEADLINE, async || {
-        let message = inference
-            .kubectl(&["get", "pda", "llama", path])
-            .await
-            .unwrap();
-        if message.contains("no prometheus server is known") {
-            Ok(())
-        } else {
-            Err(message)
-        }
-    })
-    .await
-    .unwrap();
-    let metrics = get(&format!("{admin}/metrics")).await.1;
-    for name in [
+    let with_crd = json!({ "crds": { "enabled": true } });
+    release.upgrade(&plane, &with_crd).await.unwrap();
+    until_answer(&ready, 200, "").await;
+    serve_without_prometheus(&plane).await;
+    for metric in [
         "pd_build_info{",
         "process_resident_memory_bytes ",
         "pd_autoscaler_leader 1",
         "pd_autoscaler_passes_total{reason=\"PrometheusUnreachable\"}",
         "pd_autoscaler_prometheus_query_errors_total{category=\"no_server\"}",
     ] {
-        assert!(metrics.contains(name), "{name} is not in\n{metrics}");
+        until_answer(&format!("{admin}/metrics"), 200, metric).await;
     }
     let log = controller.log();
     assert!(!log.contains("forbidden"), "a right is missing: {log}");
-    controller
-        .signal(pd_tests::supervisor::Signal::Terminate)
-        .unwrap();
+    controller.signal(Signal::Terminate).unwrap();
     assert!(controller.wait_exit(Duration::from_secs(30)).await.unwrap());
     assert!(
         controller.log().contains("\"ended\""),
