@@ -45,7 +45,9 @@ pub async fn targets(
         let observed = target::observe(&context.client, namespace, spec.role(role)).await;
         observed.map_err(|error| (role, error))
     };
-    let (prefill, decode) = futures::try_join!(read(Role::Prefill), read(Role::Decode))?;
+    // Both are waited for, so that of two failures always the same one is told.
+    let (prefill, decode) = futures::join!(read(Role::Prefill), read(Role::Decode));
+    let (prefill, decode) = (prefill?, decode?);
     Ok(PerRole { prefill, decode })
 }
 
