@@ -16,8 +16,8 @@ use crate::{
     workload::Workload,
 };
 
-/// A prefill queue should be gone after so many seconds. A minute is below every start-up time in
-/// use, so draining never asks for replicas that would arrive after the queue is gone anyway.
+/// Seconds within which a prefill queue should be gone once what it asks for serves. Shorter asks for
+/// replicas that idle a minute later, longer leaves users waiting.
 const DRAIN_SECONDS: f64 = 60.0;
 
 /// Before anything is learnt: waiting prompts per ready worker from which one more is asked for.
