@@ -133,23 +133,34 @@ fn at_period_start(
     })
 }
 
+/// What each policy allows, given by `limit` from the replicas at the start of its period.
+fn allowed_by_each<'a>(
+    current: u32,
+    rules: &'a ScalingRules,
+    changes: &'a [ReplicaChange],
+    now: Timestamp,
+    limit: impl Fn(i64, Change) -> i64 + 'a,
+) -> impl Iterator<Item = u32> + 'a {
+    rules.policies.iter().map(move |policy| {
+        let start = at_period_start(current, policy, changes, now).max(0);
+        let allowed = limit(start, policy.change).max(0);
+        u32::try_from(allowed).unwrap_or(u32::MAX)
+    })
+}
+
 fn most_allowed(
     current: u32,
     rules: &ScalingRules,
     changes: &[ReplicaChange],
     now: Timestamp,
 ) -> u32 {
-    let allowed = rules.policies.iter().map(|policy| {
-        let start = at_period_start(current, policy, changes, now).max(0);
-        let most = match policy.change {
-            Change::Replicas(count) => start + i64::from(count),
-            // Rounded up, as HPA does: 10 % of 4 replicas still allows one.
-            Change::Percent(percent) => (start * (100 + i64::from(percent)))
-                .unsigned_abs()
-                .div_ceil(100)
-                .cast_signed(),
-        };
-        u32::try_from(most.max(0)).unwrap_or(u32::MAX)
+    let allowed = allowed_by_each(current, rules, changes, now, |start, change| match change {
+        Change::Replicas(count) => start + i64::from(count),
+        // Rounded up, as HPA does: 10 % of 4 replicas still allows one.
+        Change::Percent(percent) => (start * (100 + i64::from(percent)))
+            .unsigned_abs()
+            .div_ceil(100)
+            .cast_signed(),
     });
     match rules.select {
         SelectPolicy::Max => allowed.max().unwrap_or(u32::MAX),
@@ -164,13 +175,9 @@ fn least_allowed(
     changes: &[ReplicaChange],
     now: Timestamp,
 ) -> u32 {
-    let allowed = rules.policies.iter().map(|policy| {
-        let start = at_period_start(current, policy, changes, now).max(0);
-        let least = match policy.change {
-            Change::Replicas(count) => start - i64::from(count),
-            Change::Percent(percent) => start * (100 - i64::from(percent.min(100))) / 100,
-        };
-        u32::try_from(least.max(0)).unwrap_or(u32::MAX)
+    let allowed = allowed_by_each(current, rules, changes, now, |start, change| match change {
+        Change::Replicas(count) => start - i64::from(count),
+        Change::Percent(percent) => start * (100 - i64::from(percent.min(100))) / 100,
     });
     match rules.select {
         SelectPolicy::Max => allowed.min().unwrap_or(0),

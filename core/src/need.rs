@@ -3,12 +3,19 @@
 //! A need is `None` when nothing can be said; the caller then keeps the replicas. It carries both
 //! the whole number and the number before rounding, which the tolerance is judged by.
 
-pub mod decode;
-pub mod prefill;
+mod decode;
+mod prefill;
 
 use std::time::Duration;
 
-use crate::{memory::RoleMemory, report::Reason, snapshot::RoleState, time::Timestamp};
+use crate::{
+    memory::{Memory, RoleMemory},
+    report::Reason,
+    role::PerRole,
+    snapshot::{RoleState, Snapshot},
+    time::Timestamp,
+    workload::Workload,
+};
 
 /// Replicas a role needs.
 #[derive(Clone, Debug, PartialEq)]
@@ -56,6 +63,25 @@ impl Need {
             Some(other) if other.exact > self.exact => other,
             _ => self,
         }
+    }
+}
+
+/// Replicas each role needs, or nothing where that is not known.
+pub fn needs(
+    snapshot: &Snapshot,
+    workload: &Workload,
+    memory: &Memory,
+    now: Timestamp,
+) -> PerRole<Option<Need>> {
+    if workload.idle(&snapshot.signals) {
+        return snapshot.policy.bounds.map(|bounds| {
+            let message = "no request arrives, waits or runs".to_owned();
+            Some(Need::of(0.0, bounds.max_replicas, Reason::Idle, message))
+        });
+    }
+    PerRole {
+        prefill: prefill::need(snapshot, workload, memory, now),
+        decode: decode::need(snapshot, workload, memory, now),
     }
 }
 

@@ -217,11 +217,7 @@ impl<'a> Planner<'a> {
     }
 
     fn size(&mut self) {
-        let (workload, memory, now) = (&self.workload, &self.memory, self.now);
-        self.needs = PerRole {
-            prefill: need::prefill::need(self.snapshot, workload, memory, now),
-            decode: need::decode::need(self.snapshot, workload, memory, now),
-        };
+        self.needs = need::needs(self.snapshot, &self.workload, &self.memory, self.now);
         for role in Role::ALL {
             if let Some(need) = self.needs.get(role).clone() {
                 self.note(Stage::Need, Some(role), need.reason, need.message);
@@ -315,14 +311,15 @@ impl<'a> Planner<'a> {
         kept
     }
 
-    fn report(&self, to: PerRole<u32>, solved: PerRole<u32>, wanted: PerRole<u32>) -> Report {
+    fn report(&mut self, to: PerRole<u32>, solved: PerRole<u32>, wanted: PerRole<u32>) -> Report {
         let from = self.snapshot.roles.map(|state| state.current);
         let objective = &self.snapshot.policy.objective;
         let bottleneck: Bottleneck = self.workload.bottleneck(&self.snapshot.signals, objective);
         let need = PerRole::from_fn(|role| self.needs.get(role).as_ref().map(|n| n.replicas));
+        let reason = self.deciding_reason(from, to, solved, wanted);
         Report {
-            reason: self.deciding_reason(from, to, solved, wanted),
-            steps: self.steps.clone(),
+            reason,
+            steps: std::mem::take(&mut self.steps),
             observed: self.workload.observed,
             need,
             metrics_complete: PerRole::from_fn(|role| self.evidence.get(role).complete()),

@@ -54,8 +54,6 @@ reasons! {
     DecodeLatency,
     /// Nothing is learnt yet about a replica, and it is saturated.
     Saturated,
-    /// Some prompts take longer than the TTFT limit on any number of replicas.
-    ObjectiveUnreachable,
     /// Metrics are missing, so replicas are not lowered.
     MetricsMissing,
     /// Some ready workers are not scraped, so replicas are not lowered.
@@ -96,8 +94,6 @@ reasons! {
     ModeOff,
     /// The mode is Recommend: the decision is shown and not applied.
     Recommended,
-    /// The decision was applied.
-    Applied,
     /// Everything works.
     Ready,
     /// The spec holds a value that cannot be used.

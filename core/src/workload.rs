@@ -5,9 +5,10 @@
 //! states them.
 
 use crate::{
+    histogram::Histogram,
     policy::Objective,
     report::{Bottleneck, Observed},
-    signal::{Gap, HistogramReading, Signals},
+    signal::{Gap, HistogramReading, Reading, Signals},
 };
 
 /// Fewest observations for a quantile: below, one slow request is 5 %.
@@ -38,12 +39,6 @@ pub struct Workload {
 impl Workload {
     /// The workload in `signals`, judged by `objective`.
     pub fn estimate(signals: &Signals, objective: &Objective) -> Self {
-        let mean = |reading: &HistogramReading| {
-            reading
-                .with_samples(MEAN_SAMPLES_MIN)
-                .ok()
-                .and_then(super::histogram::Histogram::mean)
-        };
         let transfer_seconds_mean = mean(&signals.decode_ttft);
         let observed = observe(signals, objective, transfer_seconds_mean.unwrap_or(0.0));
         Self {
@@ -52,7 +47,7 @@ impl Workload {
             prompt_lengths: signals
                 .prompt_tokens
                 .with_samples(MEAN_SAMPLES_MIN)
-                .map(super::histogram::Histogram::points)
+                .map(Histogram::points)
                 .unwrap_or_default(),
             output_tokens_mean: observed.output_tokens_mean,
             itl_seconds_mean: mean(&signals.inter_token_latency),
@@ -63,7 +58,7 @@ impl Workload {
 
     /// Whether nothing arrives, waits or runs, as far as `signals` tell for sure.
     pub fn idle(&self, signals: &Signals) -> bool {
-        let none = |reading: crate::signal::Reading| reading.known() == Some(0.0);
+        let none = |reading: Reading| reading.known() == Some(0.0);
         self.arrival_rate_rps == Some(0.0)
             && none(signals.waiting_requests.prefill)
             && none(signals.waiting_requests.decode)
@@ -73,7 +68,7 @@ impl Workload {
     /// Where requests lose time when the objective is missed.
     pub fn bottleneck(&self, signals: &Signals, objective: &Objective) -> Bottleneck {
         let ttft_limit = objective.ttft.limit.as_secs_f64();
-        let waiting = |reading: crate::signal::Reading| reading.known().is_some_and(|n| n >= 1.0);
+        let waiting = |reading: Reading| reading.known().is_some_and(|n| n >= 1.0);
         if self
             .observed
             .ttft_seconds
@@ -100,6 +95,11 @@ impl Workload {
     }
 }
 
+fn mean(reading: &HistogramReading) -> Option<f64> {
+    let histogram = reading.with_samples(MEAN_SAMPLES_MIN).ok()?;
+    histogram.mean()
+}
+
 fn observe(signals: &Signals, objective: &Objective, transfer_seconds: f64) -> Observed {
     let share = |percentile: u8| f64::from(percentile) / 100.0;
     let quantile = |reading: &HistogramReading, percentile: u8| {
@@ -109,12 +109,6 @@ fn observe(signals: &Signals, objective: &Objective, transfer_seconds: f64) -> O
     let attained = |reading: &HistogramReading, limit_seconds: f64| {
         let histogram = reading.with_samples(QUANTILE_SAMPLES_MIN).ok()?;
         histogram.share_at_or_below(limit_seconds)
-    };
-    let mean = |reading: &HistogramReading| {
-        reading
-            .with_samples(MEAN_SAMPLES_MIN)
-            .ok()
-            .and_then(super::histogram::Histogram::mean)
     };
     let (ttft, tpot) = (objective.ttft, objective.tpot);
     let ttft_seconds = signals.ttft_seconds_override.known().or_else(|| {

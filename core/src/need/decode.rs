@@ -1,8 +1,8 @@
 //! Decode replicas: enough slots and KV-cache blocks for the requests in flight.
 //!
 //! Arriving output tokens times the time per token is the number of requests in flight (Little's
-//! law); its Poisson quantile divided by the batch that keeps TPOT is the pool. KV-cache use and waiting requests have their
-//! own say, because a full cache is a cliff and not a slope.
+//! law); its Poisson quantile divided by the batch that keeps TPOT is the pool. KV-cache use and
+//! waiting requests have their own say, because a full cache is a cliff and not a slope.
 
 use statrs::distribution::{ContinuousCDF, Normal};
 
@@ -18,18 +18,13 @@ const TPOT_AIM: f64 = 0.9;
 /// Share of KV-cache blocks that may be in use: beyond it engines start to preempt.
 const KV_USAGE_MAX: f64 = 0.85;
 
-/// Decode replicas that `snapshot` needs, or nothing when that is not known.
-pub fn need(
+/// Decode replicas that `snapshot`, which is not idle, needs, or nothing when that is not known.
+pub(super) fn need(
     snapshot: &Snapshot,
     workload: &Workload,
     memory: &Memory,
     now: Timestamp,
 ) -> Option<Need> {
-    let replicas_max = snapshot.policy.bounds.decode.max_replicas;
-    if workload.idle(&snapshot.signals) {
-        let message = "no request arrives, waits or runs".to_owned();
-        return Some(Need::of(0.0, replicas_max, Reason::Idle, message));
-    }
     let others = [
         by_kv_cache(snapshot),
         by_queue(snapshot, memory),

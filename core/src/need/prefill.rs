@@ -23,18 +23,13 @@ const DRAIN_SECONDS: f64 = 60.0;
 /// Before anything is learnt: waiting prompts per ready worker from which one more is asked for.
 const SATURATED_WAITING_PER_WORKER: f64 = 2.0;
 
-/// Prefill replicas that `snapshot` needs, or nothing when that is not known.
-pub fn need(
+/// Prefill replicas that `snapshot`, which is not idle, needs, or nothing when that is not known.
+pub(super) fn need(
     snapshot: &Snapshot,
     workload: &Workload,
     memory: &Memory,
     now: Timestamp,
 ) -> Option<Need> {
-    let replicas_max = snapshot.policy.bounds.prefill.max_replicas;
-    if workload.idle(&snapshot.signals) {
-        let message = "no request arrives, waits or runs".to_owned();
-        return Some(Need::of(0.0, replicas_max, Reason::Idle, message));
-    }
     let waiting = snapshot.signals.waiting_requests.prefill.known();
     let by_work = by_work(snapshot, workload, &memory.learnt, waiting.unwrap_or(0.0));
     let Some(by_work) = by_work else {
