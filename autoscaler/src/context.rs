@@ -105,10 +105,14 @@ impl Context {
         self.leadership.borrow().is_leader()
     }
 
-    /// A copy of what is kept of `key`.
-    pub fn state(&self, key: &ObjectKey) -> ObjectState {
+    /// What `read` makes of what is kept of `key`; nothing if nothing is kept.
+    pub fn read<T>(
+        &self,
+        key: &ObjectKey,
+        read: impl FnOnce(&ObjectState) -> Option<T>,
+    ) -> Option<T> {
         let objects = self.objects.lock().unwrap_or_else(PoisonError::into_inner);
-        objects.get(key).cloned().unwrap_or_default()
+        objects.get(key).and_then(read)
     }
 
     /// Changes what is kept of `key`.
@@ -117,20 +121,18 @@ impl Context {
         change(objects.entry(key.clone()).or_default());
     }
 
-    /// Forgets all objects but those for which `exists` holds, and their metrics.
-    pub fn forget_unless(&self, exists: impl Fn(&ObjectKey) -> bool) {
+    /// Forgets `key`, which is gone, and its metrics.
+    pub fn forget(&self, key: &ObjectKey) {
         let mut objects = self.objects.lock().unwrap_or_else(PoisonError::into_inner);
-        objects.retain(|key, _| {
-            let keep = exists(key);
-            if !keep {
-                self.metrics.forget(key);
-            }
-            keep
-        });
+        objects.remove(key);
+        self.metrics.forget(key);
     }
 
     /// Forgets everything: another process leads now, and status will have its memory.
     pub fn forget_all(&self) {
-        self.forget_unless(|_| false);
+        let mut objects = self.objects.lock().unwrap_or_else(PoisonError::into_inner);
+        for key in std::mem::take(&mut *objects).keys() {
+            self.metrics.forget(key);
+        }
     }
 }

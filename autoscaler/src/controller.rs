@@ -16,15 +16,11 @@ use kube::{
     api::{Patch, PatchParams},
     core::{DeserializeGuard, error_boundary::InvalidObject},
     runtime::{
-        Controller, controller,
-        controller::Action,
-        events::Event,
-        reflector::{ObjectRef, Store},
-        watcher,
+        Controller, controller, controller::Action, events::Event, reflector::Store, watcher,
     },
 };
 use pd_api::{
-    PauseReading,
+    ConditionState, ConditionType, PauseReading, condition,
     v1alpha1::{Mode, PDAutoscaler, PDAutoscalerStatus},
 };
 use pd_core::{Memory, PerRole, Plan, Policy, Snapshot, Timestamp, audit, plan};
@@ -94,6 +90,10 @@ pub async fn run(
                 Err(controller::Error::ReconcilerFailed(..)) => {} // told by `failed`
                 Err(controller::Error::ObjectNotFound(object)) => {
                     debug!(object = %object, "gone");
+                    shared.context.forget(&ObjectKey {
+                        namespace: object.namespace.unwrap_or_default(),
+                        name: object.name,
+                    });
                 }
                 Err(error) => warn!(%error, "watching PDAutoscalers failed, trying again"),
             }
@@ -160,8 +160,7 @@ async fn pass(object: Arc<Guarded>, shared: Arc<Shared>) -> Result<Action, Error
 }
 
 impl Shared {
-    /// Who has a right to which workload. Now and then looks at all objects anew, and forgets those
-    /// that are gone.
+    /// Who has a right to which workload. Now and then looks at all objects anew.
     fn claims(&self) -> Arc<Claims> {
         let mut overview = self.overview.lock().unwrap_or_else(PoisonError::into_inner);
         let fresh = |at: Instant| at.elapsed() < OVERVIEW_AGE_MAX;
@@ -170,10 +169,6 @@ impl Shared {
             let decoded = objects.iter().filter_map(|guarded| guarded.0.as_ref().ok());
             overview.claims = Arc::new(Claims::of(decoded));
             overview.made_at = Some(Instant::now());
-            self.context.forget_unless(|key| {
-                let object = ObjectRef::new_with(&key.name, ()).within(&key.namespace);
-                self.store.get(&object).is_some()
-            });
         }
         Arc::clone(&overview.claims)
     }
@@ -182,15 +177,16 @@ impl Shared {
 /// How long to wait when the last pass saw this very spec and is not an interval ago: our own
 /// status writes wake us too.
 fn not_due(context: &Context, key: &ObjectKey, object: &Guarded) -> Option<Duration> {
-    let state = context.state(key);
-    let (generation, annotations) = state.seen?;
-    let same = generation == object.meta().generation && annotations == *object.annotations();
     let interval = context.decision_args.interval;
-    // A timer that fires a moment early must not cost a whole interval.
-    let wait = interval
-        .mul_f64(0.9)
-        .checked_sub(state.passed_at?.elapsed())?;
-    same.then_some(wait + interval.mul_f64(0.1))
+    context.read(key, |state| {
+        let (generation, annotations) = state.seen.as_ref()?;
+        let same = *generation == object.meta().generation && annotations == object.annotations();
+        // A timer that fires a moment early must not cost a whole interval.
+        let wait = interval
+            .mul_f64(0.9)
+            .checked_sub(state.passed_at?.elapsed())?;
+        same.then_some(wait + interval.mul_f64(0.1))
+    })
 }
 
 /// Validate, observe, plan, apply.
@@ -303,11 +299,8 @@ fn memory(context: &Context, object: &PDAutoscaler, key: &ObjectKey) -> Memory {
             }
         }
     };
-    context
-        .state(key)
-        .memory
-        .or_else(stored)
-        .unwrap_or_default()
+    let kept = context.read(key, |state| state.memory.clone());
+    kept.or_else(stored).unwrap_or_default()
 }
 
 /// Metrics, log, events and status.
@@ -327,8 +320,7 @@ async fn tell(
         .unwrap_or_default();
     let mut events = events::events(outcome, conditions_before, &after.conditions);
     let stale = context
-        .state(key)
-        .written_at
+        .read(key, |state| state.written_at)
         .is_none_or(|at| at.elapsed() >= context.decision_args.status_interval);
     let written = if stale || status::differs(before, &after) {
         write_status(context, key, &after).await
@@ -364,10 +356,8 @@ async fn publish(
 }
 
 fn measure(context: &Context, key: &ObjectKey, outcome: &Outcome, after: &PDAutoscalerStatus) {
-    let ready = after
-        .conditions
-        .iter()
-        .any(|c| c.type_ == "Ready" && c.status == "True");
+    let ready = condition::get(&after.conditions, ConditionType::Ready)
+        .is_some_and(|ready| ready.status == ConditionState::True.as_str());
     context.metrics.readiness(key, ready);
     let Outcome::Decided(decided) = outcome else {
         return;

@@ -136,6 +136,17 @@ async fn a_release_waits_for_its_crd_and_then_works_everywhere() {
     ] {
         until_answer(&format!("{admin}/metrics"), 200, metric).await;
     }
+    // The service went with its namespace, and its series go with it though no object is left.
+    eventually("metrics without the object", DEADLINE, async || {
+        let body = get(&format!("{admin}/metrics")).await.1;
+        if body.contains("name=\"llama\"") {
+            Err(body)
+        } else {
+            Ok(())
+        }
+    })
+    .await
+    .unwrap();
     let log = controller.log();
     assert!(!log.contains("forbidden"), "a right is missing: {log}");
     controller.signal(Signal::Terminate).unwrap();

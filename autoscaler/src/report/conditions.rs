@@ -5,7 +5,7 @@ use pd_api::{
     ConditionType,
     condition::Finding,
 };
-use pd_core::{PerRole, Reason, Report, Role, policy::Policy};
+use pd_core::{PerRole, Reason, Report, policy::Policy};
 
 use super::{Decided, Fate, Outcome};
 use crate::observe::target::TargetError;
@@ -314,9 +314,4 @@ fn paused(decided: &Decided) -> Finding {
         Reason::NotPaused
     };
     finding(ConditionType::Paused, any.into(), reason, message)
-}
-
-/// Whether `role` was among the roles written.
-pub fn was_written(decided: &Decided, role: Role) -> bool {
-    decided.written().contains(&role)
 }

@@ -2,7 +2,7 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::runtime::events::{Event, EventType};
-use pd_api::{ConditionType, v1alpha1::status::truncated};
+use pd_api::{ConditionType, condition, v1alpha1::status::truncated};
 use pd_core::Role;
 
 use super::{Decided, Outcome};
@@ -60,15 +60,9 @@ fn scaled(decided: &Decided, role: Role) -> Event {
 
 /// The event for a condition whose verdict changed; none for one that is good from the start.
 fn turned(kind: ConditionType, before: &[Condition], after: &[Condition]) -> Option<Event> {
-    let find = |conditions: &'_ [Condition]| {
-        conditions
-            .iter()
-            .find(|c| c.type_ == kind.as_str())
-            .cloned()
-    };
-    let now = find(after)?;
+    let now = condition::get(after, kind)?;
     let good = is_good(kind, &now.status);
-    match find(before) {
+    match condition::get(before, kind) {
         Some(was) if was.status == now.status && was.reason == now.reason => None,
         // From one good reason to another is no news.
         Some(was) if good && is_good(kind, &was.status) => None,
