@@ -380,9 +380,16 @@ impl Watch {
         self.falls_where(|was, is| is.1 < was.1 || is.2 < was.2)
     }
 
-    /// Times at which prefill replicas fell.
-    pub fn prefill_falls(&self) -> Vec<Instant> {
-        self.falls_where(|was, is| is.1 < was.1)
+    /// When prefill replicas first fell; waited for, because a watch may lag behind a read.
+    pub async fn first_prefill_fall(&self) -> Result<Instant, StageError> {
+        let fall = eventually("a fall of prefill replicas", DEADLINE, async || {
+            let falls = self.falls_where(|was, is| is.1 < was.1);
+            falls
+                .first()
+                .copied()
+                .ok_or_else(|| format!("{:?}", self.pairs()))
+        });
+        Ok(fall.await?)
     }
 
     fn falls_where(

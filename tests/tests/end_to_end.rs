@@ -146,7 +146,7 @@ async fn prometheus_down_for_a_minute_loses_no_replica() {
         .await
         .unwrap();
     assert!(
-        watch.prefill_falls()[0] - back >= WINDOW,
+        watch.first_prefill_fall().await.unwrap() - back >= WINDOW,
         "a whole window is seen first"
     );
 }
@@ -171,7 +171,7 @@ async fn less_load_lowers_replicas_only_after_the_window() {
         .until_replicas("fewer prefill replicas", |p, _| p < before.0)
         .await
         .unwrap();
-    let waited = watch.prefill_falls()[0] - calm;
+    let waited = watch.first_prefill_fall().await.unwrap() - calm;
     assert!(waited >= WINDOW, "lowered after {waited:?}");
     stage
         .until_replicas("as few as the load needs", |p, d| (p, d) == (1, 1))
