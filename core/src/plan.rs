@@ -384,4 +384,6 @@ impl<'a> Planner<'a> {
 }
 
 #[cfg(test)]
+mod scenarios;
+#[cfg(test)]
 mod tests;
