@@ -6,7 +6,15 @@ use std::time::Duration;
 use rstest::rstest;
 
 use super::*;
-use crate::testing;
+use crate::{
+    memory::{ReplicaChange, RoleMemory},
+    need::Need,
+    policy::{Behavior, Change, RatePolicy, ScalingRules, SelectPolicy},
+    report::Reason,
+    role::{PerRole, Role},
+    testing,
+    time::Timestamp,
+};
 
 fn at(seconds: i64) -> Timestamp {
     Timestamp::from_millis(seconds * 1_000)
