@@ -8,17 +8,21 @@
 //! differs, and `guard/tests/hpa.rs` holds the tables.
 
 mod band;
+mod bounds;
 mod pause;
 mod rate;
 mod release;
 mod stabilize;
+mod stuck;
 mod tolerate;
 
 pub use band::keep_hard_band;
+pub use bounds::{IMPLICIT_PERCENT, IMPLICIT_PERIOD, hold_bounds};
 pub use pause::pause;
 pub use rate::limit_rate;
 pub use release::{await_releases, held_gpus};
 pub use stabilize::stabilize;
+pub use stuck::{StuckCause, StuckMemory, StuckState, withdraw};
 pub use tolerate::tolerate;
 
 #[cfg(test)]

@@ -24,6 +24,7 @@ pub mod error_budget;
 pub mod evidence;
 pub mod guard;
 pub mod histogram;
+pub mod lead;
 pub mod memory;
 pub mod need;
 pub mod plan;

@@ -1,7 +1,8 @@
 //! The hard ratio band on the way: guards that cut a change short must not leave the band.
 //!
 //! The solve gives a pair inside the band; rates and releases may move one role of it less than the
-//! other. Of the pairs on the way this picks the furthest one that the band holds.
+//! other. Of the pairs on the way this picks the furthest one that the band holds. Bounds come before
+//! the band: a role outside its bounds goes on its way to them, even through pairs outside the band.
 
 use crate::{
     policy::Enforcement,
@@ -47,6 +48,14 @@ pub fn keep_hard_band(wanted: PerRole<u32>, snapshot: &Snapshot) -> (PerRole<u32
                 + u64::from(pair.decode.abs_diff(wanted.decode))
         })
         .unwrap_or(current);
+    let bounds = snapshot.policy.bounds;
+    let stuck_outside = Role::ALL.into_iter().any(|role| {
+        let (now, wanted, kept) = (*current.get(role), *wanted.get(role), *kept.get(role));
+        bounds.get(role).clamp(now) != now && wanted != now && kept == now
+    });
+    if stuck_outside {
+        return (wanted, None);
+    }
     let message = format!(
         "{}:{} would leave the hard ratio band; {}:{} is as far as the change may go now",
         wanted.prefill, wanted.decode, kept.prefill, kept.decode

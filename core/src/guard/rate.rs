@@ -85,7 +85,8 @@ fn most_allowed(
     let allowed = allowed_by_each(current, rules, changes, now, |start, change| match change {
         Change::Replicas(count) => start + i64::from(count),
         // Rounded up, as HPA does: 10 % of 4 replicas still allows one.
-        Change::Percent(percent) => (start * (100 + i64::from(percent)))
+        Change::Percent(percent) => start
+            .saturating_mul(100 + i64::from(percent))
             .unsigned_abs()
             .div_ceil(100)
             .cast_signed(),
@@ -97,7 +98,8 @@ fn most_allowed(
     }
 }
 
-fn least_allowed(
+/// Fewest replicas that `rules` allow now; none without policies.
+pub(super) fn least_allowed(
     current: u32,
     rules: &ScalingRules,
     changes: &[ReplicaChange],
