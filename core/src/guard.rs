@@ -1,6 +1,6 @@
 //! Slowing and stopping changes, one file per rule: tolerance, stabilization windows, rate policies,
 //! bounds that moved, pauses, releases before growth, the hard band on the way, asks that are stuck,
-//! and replicas that go back and forth.
+//! rollouts, and replicas or readiness that go back and forth.
 //!
 //! A guard takes what the stage before wants and gives what may be done now, with a step that says
 //! why when the two differ. Windows, policies and their selection mean what they mean in
@@ -9,20 +9,29 @@
 
 mod band;
 mod bounds;
+mod flap;
 mod pause;
 mod rate;
+mod ready_share;
 mod release;
 mod stabilize;
 mod stuck;
+mod surge;
 mod tolerate;
 
 pub use band::keep_hard_band;
 pub use bounds::{IMPLICIT_PERCENT, IMPLICIT_PERIOD, hold_bounds};
+pub use flap::{FACTOR_MAX, FlapMemory, REVERSAL_COUNTS, REVERSAL_WITHIN, damp};
 pub use pause::pause;
 pub use rate::limit_rate;
+pub use ready_share::ReadyShare;
 pub use release::{await_releases, held_gpus};
 pub use stabilize::stabilize;
-pub use stuck::{StuckCause, StuckMemory, StuckState, withdraw};
+pub use stuck::{
+    BACKOFF_LEAST, BACKOFF_MOST, LATE_LEADS, LATE_LEAST, StuckCause, StuckMemory, StuckState,
+    withdraw,
+};
+pub use surge::{rolling_out, serving, surge};
 pub use tolerate::tolerate;
 
 #[cfg(test)]

@@ -19,10 +19,6 @@ fn played(series: &[(u64, u32, u32)]) -> LeadTimes {
     lead
 }
 
-fn seconds(samples: &[u32]) -> Vec<u32> {
-    samples.to_vec()
-}
-
 #[rstest]
 #[case::one_step(&[(0, 4, 4), (10, 6, 4), (100, 6, 6)], &[90, 90])]
 #[case::partial_arrival(&[(0, 4, 4), (10, 6, 4), (70, 6, 5), (130, 6, 6)], &[60, 120])]
@@ -48,7 +44,7 @@ fn seconds(samples: &[u32]) -> Vec<u32> {
 #[case::a_loss_long_after_an_arrival(&[(0, 4, 4), (10, 5, 4), (40, 5, 5), (600, 5, 4)], &[30])]
 #[case::to_zero_and_back(&[(0, 2, 2), (10, 0, 2), (20, 0, 0), (60, 2, 0), (160, 2, 2)], &[100, 100])]
 fn samples_come_from_asks_alone(#[case] series: &[(u64, u32, u32)], #[case] want: &[u32]) {
-    assert_eq!(played(series).samples_seconds, seconds(want));
+    assert_eq!(played(series).samples_seconds, want);
 }
 
 #[test]
@@ -100,7 +96,7 @@ fn pending_replicas_count_when_their_time_has_come() {
     // The first two are late: nobody counts on them any more.
     assert_eq!(expected(&lead, 301, 600), 7);
     assert_eq!(lead.pending(), 4);
-    assert_eq!(lead.waiting(at(320)), Some(Duration::from_secs(120)));
+    assert_eq!(lead.waiting(at(320)), Some(Duration::from_mins(2)));
     lead.observe(9, 6, false, at(330));
     assert_eq!(lead.waiting(at(340)), Some(Duration::from_secs(10)));
 }
@@ -121,7 +117,7 @@ proptest! {
             now += step;
             lead.observe(current, ready, rolling, at(now));
             prop_assert_eq!(lead.pending(), current.saturating_sub(ready));
-            let later = lead.expected_ready(at(now), Duration::from_secs(60), LEAD_PRIOR);
+            let later = lead.expected_ready(at(now), Duration::from_mins(1), LEAD_PRIOR);
             prop_assert!(later >= ready.min(current) && later <= current);
             prop_assert!(lead.p50(LEAD_PRIOR) <= lead.p90(LEAD_PRIOR));
             let mut again = lead.clone();

@@ -259,7 +259,7 @@ fn unlike_hpa_a_change_by_a_person_uses_up_the_period() {
 
 #[test]
 fn unlike_hpa_no_policies_mean_no_limit() {
-    // The API fills in HPA's defaults where a direction is left out; an empty list has no limit.
+    // Where HPA fills in its defaults (up: double or four pods in 15 s), a direction has no limit.
     assert_eq!(limited(3, 1_000, rules((0, 0), (0, 0), Max), &[]), 1_000);
     assert_eq!(limited(1_000, 3, rules((0, 0), (0, 0), Min), &[]), 3);
 }
