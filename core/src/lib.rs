@@ -26,6 +26,7 @@ pub mod evidence;
 pub mod forecast;
 pub mod guard;
 pub mod histogram;
+pub mod lead;
 pub mod memory;
 pub mod need;
 pub mod plan;

@@ -280,7 +280,6 @@ impl<'a> Planner<'a> {
     /// Replicas after rate policies, pauses and releases that must come first.
     fn guarded(&mut self, wanted: PerRole<u32>) -> PerRole<u32> {
         let limited = PerRole::from_fn(|role| {
-            let bounds = self.snapshot.policy.bounds.get(role);
             let changes = &self.memory.roles.get(role).changes;
             let behavior = &self.snapshot.policy.behavior;
             let current = self.snapshot.roles.get(role).current;
@@ -293,13 +292,15 @@ impl<'a> Planner<'a> {
                 self.now,
             );
             self.steps.extend(step);
-            // Bounds are the user's own word and hold at once, in either direction.
-            let bounded = bounds.clamp(replicas);
-            let bounded = if wanted.get(role) == &current {
-                current
-            } else {
-                bounded
-            };
+            let (bounded, step) = guard::hold_bounds(
+                role,
+                *wanted.get(role),
+                replicas,
+                self.snapshot,
+                changes,
+                self.now,
+            );
+            self.steps.extend(step);
             let (replicas, step) = guard::pause(role, bounded, self.snapshot);
             self.steps.extend(step);
             replicas

@@ -86,6 +86,14 @@ reasons! {
     RateLimitedUp,
     /// The scale-down policies allow no larger step now.
     RateLimitedDown,
+    /// The replicas are above their maximum and go down to it in steps.
+    BoundsStepDown,
+    /// Replicas that were asked for did not come, and the ask is taken back.
+    StuckWithdrawn,
+    /// Replicas that were asked for do not come, and no more are asked for until later.
+    StuckWaiting,
+    /// The replicas went back and forth, so that lowering them waits longer for a while.
+    FlapDamped,
     /// A person has paused this direction.
     Paused,
     /// Scaling is not paused.
