@@ -13,18 +13,20 @@
 //!
 //! Modules follow the stages of a decision: [`signal`] and [`histogram`] hold what was measured and
 //! how far it may be trusted, [`capacity`] what one replica can do, [`need`] how many replicas the
-//! objective takes, [`solve`] fits both roles into ratio, bounds and budget, [`guard`] slows and
-//! stops changes, [`report`] says why, and [`audit`] checks every plan against the invariants.
+//! objective takes, [`solve`] fits both roles into ratio, bounds and budget, [`operating_point`] and
+//! [`mod@budget`] say which ratio and which budget those are, [`guard`] slows and stops changes, [`report`] says why, and [`audit`] checks every plan against the invariants.
 //!
 //! Functions are total: bad data becomes a [`Reason`] in the report and a held replica count.
 
 pub mod audit;
+pub mod budget;
 pub mod capacity;
 pub mod evidence;
 pub mod guard;
 pub mod histogram;
 pub mod memory;
 pub mod need;
+pub mod operating_point;
 pub mod plan;
 pub mod policy;
 pub mod queueing;
