@@ -1,5 +1,5 @@
 //! Operating points: configurations of so many prefill and so many decode workers, each found
-//! offline for one kind of traffic (as AIConfigurator does), and which of them suits the traffic
+//! offline for one kind of traffic (as `AIConfigurator` does), and which of them suits the traffic
 //! now.
 //!
 //! The point whose prompt and output lengths are nearest counts, in logarithms: twice as long is as

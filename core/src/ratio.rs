@@ -2,7 +2,7 @@
 //!
 //! Comparisons cross-multiply integers, so a band of 1:2 with 20 % tolerance contains exactly the
 //! pairs it should and rounding never decides. What the ratio of a service has been over time is
-//! in [`state`](self::state).
+//! in `state`.
 
 mod state;
 

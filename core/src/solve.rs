@@ -3,8 +3,8 @@
 //!
 //! For every prefill count the best decode count follows directly, so one pass over the prefill
 //! counts is exact; the tests compare with trying every pair. What comes closest when the needs do
-//! not fit is chosen in [`split`](self::split). A pair that cannot be paid holds what is there and
-//! says so: neither role is ever solved to zero.
+//! not fit is chosen in `split`. Where no pair can be paid, what is there stays and the steps say so:
+//! neither role is ever solved to zero.
 
 mod split;
 

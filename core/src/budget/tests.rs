@@ -178,7 +178,9 @@ proptest! {
     fn single_gpus_are_split_as_evenly_as_any_split_could(budget in 0u32..40, claims in any_claims(1)) {
         let claims = &claims[..claims.len().min(4)];
         let got = split(budget, claims);
-        prop_assume!(got.feasible);
+        if !got.feasible {
+            return Ok(());
+        }
         let wanted: u32 = claims.iter().map(|c| c.wanted_gpus).sum();
         let uneven: u64 = claims.iter().zip(&got.granted_gpus).map(|(c, &g)| unevenness(c, g)).sum();
         prop_assert_eq!(uneven, least_unevenness(budget.min(wanted), claims), "{:?}", got);
