@@ -13,13 +13,14 @@
 //!
 //! Modules follow the stages of a decision: [`signal`] and [`histogram`] hold what was measured and
 //! how far it may be trusted, [`capacity`] what one replica can do, [`forecast`] how much work will
-//! come, [`need`] how many replicas the objective takes, [`solve`] fits both roles into ratio,
-//! bounds and budget, [`guard`] slows and stops changes, [`report`] says why, and [`audit`] checks
-//! every plan against the invariants.
+//! come, [`need`] how many replicas the objective takes, [`solve`] fits both roles into ratio, bounds
+//! and budget, [`guard`] slows and stops changes, [`report`] says why, and [`audit`] checks every plan
+//! against the invariants.
 //!
 //! Functions are total: bad data becomes a [`Reason`] in the report and a held replica count.
 
 pub mod audit;
+pub mod budget;
 pub mod capacity;
 pub mod error_budget;
 pub mod evidence;
@@ -29,6 +30,7 @@ pub mod histogram;
 pub mod lead;
 pub mod memory;
 pub mod need;
+pub mod operating_point;
 pub mod plan;
 pub mod policy;
 pub mod queueing;

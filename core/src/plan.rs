@@ -84,10 +84,12 @@ impl<'a> Planner<'a> {
         let wanted = PerRole::from_fn(|role| self.stabilized(role));
         let solution = Problem {
             policy: &self.snapshot.policy,
+            ratio: self.snapshot.policy.ratio,
             need: wanted,
             current: self.snapshot.roles.map(|state| state.current),
             floor: self.floor(),
             gpus_per_replica: self.snapshot.roles.map(|state| state.gpus_per_replica),
+            attained: PerRole::default(),
         }
         .solve();
         self.steps.extend(solution.steps);

@@ -72,6 +72,10 @@ reasons! {
     RatioBreach,
     /// The ratio band cannot be reached inside the replica bounds and budget.
     RatioUnreachable,
+    /// The ratio follows an operating point that was found for traffic like this.
+    OperatingPoint,
+    /// Services that share a GPU budget leave less than this one needs.
+    BudgetShared,
     /// The GPU budget does not allow what the objective needs.
     BudgetLimited,
     /// The GPU budget does not even allow the least replicas.
