@@ -31,6 +31,7 @@ pub mod queueing;
 pub mod ratio;
 pub mod report;
 pub mod role;
+pub mod schedule;
 pub mod signal;
 pub mod snapshot;
 pub mod solve;
@@ -38,6 +39,7 @@ pub mod solve;
 mod testing;
 pub mod time;
 pub mod workload;
+pub mod zero;
 
 pub use audit::{Finding, audit};
 pub use memory::Memory;
