@@ -20,6 +20,7 @@
 
 pub mod audit;
 pub mod capacity;
+pub mod error_budget;
 pub mod evidence;
 pub mod guard;
 pub mod histogram;

@@ -39,18 +39,19 @@ pub struct Workload {
 impl Workload {
     /// The workload in `signals`, judged by `objective`.
     pub fn estimate(signals: &Signals, objective: &Objective) -> Self {
-        let transfer_seconds_mean = mean(&signals.decode_ttft);
+        let transfer_seconds_mean = mean(&signals.recent.decode_ttft);
         let observed = observe(signals, objective, transfer_seconds_mean.unwrap_or(0.0));
         Self {
             arrival_rate_rps: observed.arrival_rate_rps,
-            prefill_seconds_mean: mean(&signals.prefill_time),
+            prefill_seconds_mean: mean(&signals.recent.prefill_time),
             prompt_lengths: signals
+                .recent
                 .prompt_tokens
                 .with_samples(MEAN_SAMPLES_MIN)
                 .map(Histogram::points)
                 .unwrap_or_default(),
             output_tokens_mean: observed.output_tokens_mean,
-            itl_seconds_mean: mean(&signals.inter_token_latency),
+            itl_seconds_mean: mean(&signals.recent.inter_token_latency),
             transfer_seconds_mean,
             observed,
         }
@@ -112,7 +113,8 @@ fn observe(signals: &Signals, objective: &Objective, transfer_seconds: f64) -> O
     };
     let (ttft, tpot) = (objective.ttft, objective.tpot);
     let ttft_seconds = signals.ttft_seconds_override.known().or_else(|| {
-        quantile(&signals.prefill_ttft, ttft.percentile).map(|prefill| prefill + transfer_seconds)
+        quantile(&signals.recent.prefill_ttft, ttft.percentile)
+            .map(|prefill| prefill + transfer_seconds)
     });
     Observed {
         arrival_rate_rps: arrival_rate(signals),
@@ -120,14 +122,14 @@ fn observe(signals: &Signals, objective: &Objective, transfer_seconds: f64) -> O
         tpot_seconds: signals
             .tpot_seconds_override
             .known()
-            .or_else(|| quantile(&signals.tpot, tpot.percentile)),
+            .or_else(|| quantile(&signals.recent.tpot, tpot.percentile)),
         ttft_attainment: attained(
             &signals.prefill_ttft_attainment,
             ttft.limit.as_secs_f64() - transfer_seconds,
         ),
         tpot_attainment: attained(&signals.tpot_attainment, tpot.limit.as_secs_f64()),
-        prompt_tokens_mean: mean(&signals.prompt_tokens),
-        output_tokens_mean: mean(&signals.output_tokens),
+        prompt_tokens_mean: mean(&signals.recent.prompt_tokens),
+        output_tokens_mean: mean(&signals.recent.output_tokens),
     }
 }
 

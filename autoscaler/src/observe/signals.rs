@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, time::Duration};
 use pd_core::{
     Gap, PerRole, Reading, Role, Signals,
     histogram::Histogram,
-    signal::{Coverage, HistogramReading},
+    signal::{Coverage, Distributions, HistogramReading},
 };
 
 use crate::{
@@ -64,8 +64,7 @@ pub fn signals(answers: &Answers, ready: PerRole<&[String]>, age_max: Duration) 
     let state = ByPod::new(&answers.state, ready, age_max);
     let coverage = PerRole::from_fn(|role| state.coverage(role));
     let both = |signal: &str| PerRole::from_fn(|role| state.sum(signal, role));
-    let histogram = |signal: &str| histogram(&answers.histograms, signal);
-    let attainment = |signal: &str| self::histogram(&answers.attainment, signal);
+    let attainment = |signal: &str| histogram(&answers.attainment, signal);
     Signals {
         coverage,
         prefill_completion_rate_rps: idle_if_zero(
@@ -79,6 +78,18 @@ pub fn signals(answers: &Answers, ready: PerRole<&[String]>, age_max: Duration) 
         running_requests: both("running"),
         decode_kv_usage: state.mean("kv_usage", Role::Decode),
         output_token_rate_tps: total(&answers.state, "output_token_rate"),
+        recent: distributions(&answers.histograms),
+        prefill_ttft_attainment: attainment("ttft_attainment"),
+        tpot_attainment: attainment("tpot_attainment"),
+        ttft_seconds_override: single(answers.overrides.ttft.as_ref()),
+        tpot_seconds_override: single(answers.overrides.tpot.as_ref()),
+        ..Signals::default()
+    }
+}
+
+fn distributions(answer: &Result<Vec<Sample>, QueryError>) -> Distributions {
+    let histogram = |signal: &str| histogram(answer, signal);
+    Distributions {
         prefill_ttft: histogram("prefill_ttft"),
         decode_ttft: histogram("decode_ttft"),
         prefill_time: histogram("prefill_time"),
@@ -86,10 +97,6 @@ pub fn signals(answers: &Answers, ready: PerRole<&[String]>, age_max: Duration) 
         output_tokens: histogram("output_tokens"),
         tpot: histogram("tpot"),
         inter_token_latency: histogram("itl"),
-        prefill_ttft_attainment: attainment("ttft_attainment"),
-        tpot_attainment: attainment("tpot_attainment"),
-        ttft_seconds_override: single(answers.overrides.ttft.as_ref()),
-        tpot_seconds_override: single(answers.overrides.tpot.as_ref()),
     }
 }
 

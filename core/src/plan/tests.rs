@@ -261,7 +261,7 @@ fn fallback_raises_after_its_time_and_never_lowers() {
 #[test]
 fn measured_ttft_over_the_limit_asks_for_one_more_once_things_have_settled() {
     let mut snapshot = testing::snapshot(3, 3, LOAD);
-    snapshot.signals.prefill_ttft = testing::around(2.0, 600.0);
+    snapshot.signals.recent.prefill_ttft = testing::around(2.0, 600.0);
     snapshot.signals.waiting_requests.prefill = Reading::of(2.0);
     let first = plan(&snapshot, &Memory::default(), at(0));
     assert_eq!(first.report.reason, Reason::PrefillLatency);
@@ -276,7 +276,7 @@ fn measured_ttft_over_the_limit_asks_for_one_more_once_things_have_settled() {
 #[test]
 fn before_anything_is_learnt_saturation_asks_for_one_more() {
     let mut snapshot = testing::snapshot(2, 2, LOAD);
-    snapshot.signals.prefill_time = HistogramReading::Unknown(Gap::Empty);
+    snapshot.signals.recent.prefill_time = HistogramReading::Unknown(Gap::Empty);
     snapshot.signals.waiting_requests.prefill = Reading::of(50.0);
     let decision = plan(&snapshot, &Memory::default(), at(0));
     assert_eq!(decision.plan.replicas.prefill, 3);

@@ -96,7 +96,7 @@ fn a_failed_query_is_unknown_and_says_so() {
         Reading::Unknown(Gap::QueryFailed)
     );
     assert_eq!(
-        signals.prefill_ttft,
+        signals.recent.prefill_ttft,
         HistogramReading::Unknown(Gap::QueryFailed)
     );
     assert_eq!(
@@ -148,7 +148,7 @@ fn histograms_are_put_together_from_their_parts() {
         histograms: Ok(histograms),
         ..answers(vec![])
     };
-    let HistogramReading::Value(tpot) = read(&answers, &[], &[]).tpot else {
+    let HistogramReading::Value(tpot) = read(&answers, &[], &[]).recent.tpot else {
         panic!("no histogram")
     };
     assert_eq!((tpot.count(), tpot.mean()), (40.0, Some(0.03)));
