@@ -37,6 +37,7 @@ pub mod queueing;
 pub mod ratio;
 pub mod report;
 pub mod role;
+pub mod schedule;
 pub mod signal;
 pub mod snapshot;
 pub mod solve;
@@ -44,6 +45,7 @@ pub mod solve;
 mod testing;
 pub mod time;
 pub mod workload;
+pub mod zero;
 
 pub use audit::{Finding, audit};
 pub use forecast::{Forecast, Forecaster};

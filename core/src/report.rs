@@ -98,6 +98,24 @@ reasons! {
     StuckWaiting,
     /// The replicas went back and forth, so that lowering them waits longer for a while.
     FlapDamped,
+    /// A schedule sets the replica bounds now.
+    ScheduleActive,
+    /// A schedule starts within the lead time, and its minimum holds already.
+    ScheduleAhead,
+    /// Schedules set a minimum above the maximum, and the maximum gives way.
+    ScheduleConflict,
+    /// The service has been idle for long enough, and both roles go to zero.
+    ScaledToZero,
+    /// The idle service cannot go to zero, because it is not known whether requests wait.
+    ZeroNotSafe,
+    /// Requests wait for a service at zero, and both roles get replicas.
+    Waking,
+    /// A request arrived while the last replicas of both roles were leaving.
+    ScaleDownCancelled,
+    /// At zero it is not known whether requests wait.
+    WakeSignalMissing,
+    /// One role alone was at zero, and gets replicas.
+    RoleAloneAtZero,
     /// A person has paused this direction.
     Paused,
     /// Scaling is not paused.
@@ -174,6 +192,8 @@ pub enum Stage {
     Capacity,
     /// Replicas the objective takes.
     Need,
+    /// The replica bounds in force: schedules, and scale to zero.
+    Bounds,
     /// Whether a need is large and lasting enough.
     Stabilize,
     /// Both roles in ratio, bounds and budget.
@@ -190,6 +210,7 @@ impl Stage {
             Self::Workload => "workload",
             Self::Capacity => "capacity",
             Self::Need => "need",
+            Self::Bounds => "bounds",
             Self::Stabilize => "stabilize",
             Self::Solve => "solve",
             Self::Guard => "guard",
