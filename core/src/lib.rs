@@ -19,6 +19,7 @@
 //! Functions are total: bad data becomes a [`Reason`] in the report and a held replica count.
 
 pub mod audit;
+pub mod bottleneck;
 pub mod capacity;
 pub mod evidence;
 pub mod guard;
