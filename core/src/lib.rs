@@ -21,6 +21,7 @@
 
 pub mod audit;
 pub mod budget;
+pub mod bottleneck;
 pub mod capacity;
 pub mod error_budget;
 pub mod evidence;

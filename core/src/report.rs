@@ -249,6 +249,8 @@ pub enum Bottleneck {
     DecodeBatch,
     /// Between the roles: KV transfer. More replicas do not help.
     KvTransfer,
+    /// Before the engines: the gateway holds requests that the engines answer in time.
+    Outside,
 }
 
 impl Bottleneck {
@@ -261,6 +263,7 @@ impl Bottleneck {
             Self::DecodeAdmission => "DecodeAdmission",
             Self::DecodeBatch => "DecodeBatch",
             Self::KvTransfer => "KvTransfer",
+            Self::Outside => "Outside",
         }
     }
 }

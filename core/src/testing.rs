@@ -104,6 +104,7 @@ pub(crate) fn snapshot(prefill: u32, decode: u32, load: Load) -> Snapshot {
     };
     let covered = |scraped| Coverage {
         scraped,
+        seen: scraped,
         oldest_age: Some(Duration::from_secs(5)),
     };
     Snapshot {
@@ -130,8 +131,14 @@ pub(crate) fn snapshot(prefill: u32, decode: u32, load: Load) -> Snapshot {
                 decode: Reading::of(batch * decoders),
             },
             arrival_dispersion: Reading::of(1.0),
+            requests_peak: PerRole {
+                prefill: Reading::of(load.rate_rps * load.prefill_seconds * 2.0),
+                decode: Reading::of(batch * decoders * 1.2),
+            },
+            decode_deferred_requests: Reading::KnownZero,
             prefix_hit_share: Reading::KnownZero,
             decode_kv_usage: Reading::of(0.2),
+            decode_kv_capacity_tokens: Reading::of(400_000.0),
             decode_preemption_rate_rps: Reading::KnownZero,
             output_token_rate_tps: Reading::of(tokens_per_second),
             recent: distributions.clone(),

@@ -277,6 +277,7 @@ fn measured_ttft_over_the_limit_asks_for_one_more_once_things_have_settled() {
 fn before_anything_is_learnt_saturation_asks_for_one_more() {
     let mut snapshot = testing::snapshot(2, 2, LOAD);
     snapshot.signals.recent.prefill_time = HistogramReading::Unknown(Gap::Empty);
+    snapshot.signals.wide.prefill_time = HistogramReading::Unknown(Gap::Empty);
     snapshot.signals.waiting_requests.prefill = Reading::of(50.0);
     let decision = plan(&snapshot, &Memory::default(), at(0));
     assert_eq!(decision.plan.replicas.prefill, 3);
