@@ -385,4 +385,6 @@ impl<'a> Planner<'a> {
 }
 
 #[cfg(test)]
+mod scenarios;
+#[cfg(test)]
 mod tests;
