@@ -51,8 +51,19 @@ pub struct LeadTimes {
 struct Ask {
     at: Timestamp,
     replicas: u32,
-    /// Whether the arrival will say something about the lead time.
-    timed: bool,
+    kind: AskKind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+enum AskKind {
+    /// The arrival will say something about the lead time.
+    Timed,
+    /// It will not: something else was going on, or nobody saw when it was asked for.
+    Untimed,
+    /// Not asked for: a replica that served and stopped. It is the first to come back, so that a pod
+    /// whose readiness flaps does not pass for the arrival of what is really waited for.
+    Lost,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,7 +84,7 @@ impl LeadTimes {
         let seen = self.seen.replace(Seen { current, serving });
         let pending = current - serving;
         let Some(before) = seen else {
-            self.ask(pending, false, now);
+            self.ask(pending, AskKind::Untimed, now);
             return;
         };
         let kept = before.serving.min(current);
@@ -82,13 +93,18 @@ impl LeadTimes {
         }
         if serving < kept {
             self.forget_hasty_arrival(now);
-            self.ask(kept - serving, false, now);
+            self.ask(kept - serving, AskKind::Lost, now);
         } else {
             // What rises beyond the replicas asked for until now was surge, and closes nothing.
             self.arrive(serving - kept, now);
         }
         let rise = current.saturating_sub(before.current);
-        self.ask(rise, !rolling && ready <= before.current, now);
+        let kind = if rolling || ready > before.current {
+            AskKind::Untimed
+        } else {
+            AskKind::Timed
+        };
+        self.ask(rise, kind, now);
         self.reconcile(pending, now);
     }
 
@@ -130,7 +146,7 @@ impl LeadTimes {
     }
 
     /// How long the oldest pending replica is waited for without any other arriving; nothing while
-    /// none is pending.
+    /// none is pending. Replicas that were lost and came back are no arrival.
     pub fn waiting(&self, now: Timestamp) -> Option<Duration> {
         let oldest = self.asks.first()?.at;
         let since = self.arrived_at.map_or(oldest, |at| at.max(oldest));
@@ -145,45 +161,47 @@ impl LeadTimes {
         Some(Duration::from_secs((*seconds).into()))
     }
 
-    fn ask(&mut self, replicas: u32, timed: bool, now: Timestamp) {
+    fn ask(&mut self, replicas: u32, kind: AskKind, now: Timestamp) {
         if replicas == 0 {
             return;
         }
         let full = self.asks.len() >= ASKS_MAX;
         match self.asks.last_mut() {
             // Merged into an earlier one: the guess errs towards a longer lead, which asks earlier.
-            Some(last) if full || (last.at == now && last.timed == timed) => {
+            Some(last) if full || (last.at == now && last.kind == kind) => {
                 last.replicas = last.replicas.saturating_add(replicas);
-                last.timed &= timed;
+                if last.kind != kind {
+                    last.kind = AskKind::Untimed;
+                }
             }
             _ => self.asks.push(Ask {
                 at: now,
                 replicas,
-                timed,
+                kind,
             }),
         }
     }
 
+    /// Closes asks: what was lost first, then first in, first out.
     fn arrive(&mut self, mut replicas: u32, now: Timestamp) {
+        for ask in self.asks.iter_mut().filter(|ask| ask.kind == AskKind::Lost) {
+            let here = ask.replicas.min(replicas);
+            replicas -= here;
+            ask.replicas -= here;
+        }
+        self.asks.retain(|ask| ask.replicas > 0);
         if replicas == 0 {
             return;
         }
         let mut left = SAMPLES_PER_ARRIVAL;
         self.arrived_at = Some(now);
         self.arrived_samples = 0;
-        while replicas > 0
-            && let Some(first) = self.asks.first_mut()
-        {
-            let here = first.replicas.min(replicas);
+        for ask in &mut self.asks {
+            let here = ask.replicas.min(replicas);
             replicas -= here;
-            first.replicas -= here;
-            let Ask {
-                at,
-                replicas: rest,
-                timed,
-            } = *first;
-            if timed {
-                let seconds = now.since(at).as_secs().min(SAMPLE_SECONDS_MAX);
+            ask.replicas -= here;
+            if ask.kind == AskKind::Timed {
+                let seconds = now.since(ask.at).as_secs().min(SAMPLE_SECONDS_MAX);
                 let seconds = u32::try_from(seconds).unwrap_or(u32::MAX);
                 let count = here.min(left);
                 left -= count;
@@ -192,17 +210,16 @@ impl LeadTimes {
                     self.arrived_samples += 1;
                 }
             }
-            if rest == 0 {
-                self.asks.remove(0);
-            }
         }
+        self.asks.retain(|ask| ask.replicas > 0);
         let excess = self.samples_seconds.len().saturating_sub(SAMPLES_MAX);
         self.samples_seconds.drain(..excess);
     }
 
     fn stop_timing(&mut self) {
-        for ask in &mut self.asks {
-            ask.timed = false;
+        let timed = |ask: &&mut Ask| ask.kind == AskKind::Timed;
+        for ask in self.asks.iter_mut().filter(timed) {
+            ask.kind = AskKind::Untimed;
         }
     }
 
@@ -234,7 +251,11 @@ impl LeadTimes {
                 self.asks.pop();
             }
         }
-        self.ask(pending.saturating_sub(self.pending()), false, now);
+        self.ask(
+            pending.saturating_sub(self.pending()),
+            AskKind::Untimed,
+            now,
+        );
     }
 }
 

@@ -102,6 +102,17 @@ fn pending_replicas_count_when_their_time_has_come() {
 }
 
 #[test]
+fn a_pod_whose_readiness_flaps_does_not_pass_for_an_arrival() {
+    let mut lead = played(&[(0, 4, 4), (10, 5, 4)]);
+    for second in (20..620).step_by(20) {
+        let ready = if (second / 20) % 2 == 0 { 4 } else { 3 };
+        lead.observe(5, ready, false, at(second));
+    }
+    assert_eq!(lead.waiting(at(620)), Some(Duration::from_secs(610)));
+    assert_eq!(lead.samples(), 0);
+}
+
+#[test]
 fn nothing_pending_is_nothing_waited_for() {
     assert_eq!(played(&[(0, 4, 4)]).waiting(at(100)), None);
 }

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use rstest::rstest;
 
 use super::*;
-use crate::{guard::await_releases, role::PerRole, testing};
+use crate::{guard::await_releases, lead::LeadTimes, role::PerRole, testing};
 
 fn at(seconds: u64) -> Timestamp {
     Timestamp::from_millis(1_700_000_000_000).plus(Duration::from_secs(seconds))
@@ -128,6 +128,34 @@ fn an_ask_far_beyond_the_lead_time_counts_as_stuck(
     };
     let (got, _) = withdraw(Role::Prefill, 6, &state, &mut StuckMemory::default(), at(0));
     assert_eq!(got, if withdrawn { 4 } else { 6 });
+}
+
+#[test]
+fn an_ask_that_nobody_explains_is_withdrawn_by_its_lead_time_alone() {
+    let (mut lead, mut memory) = (LeadTimes::default(), StuckMemory::default());
+    let mut current = 4;
+    let mut path = Vec::new();
+    for second in (0..1_800).step_by(15) {
+        // Two more are needed from the start; five pods are all that ever serve.
+        let ready = if second < 120 { 4 } else { current.min(5) };
+        lead.observe(current, ready, false, at(second));
+        let state = StuckState {
+            current,
+            ready,
+            min_replicas: 1,
+            stuck: None,
+            waiting: lead.waiting(at(second)),
+            lead_p90: lead.p90(crate::lead::LEAD_PRIOR),
+        };
+        let (next, _) = withdraw(Role::Decode, 6, &state, &mut memory, at(second));
+        if next != current {
+            path.push((second, next));
+        }
+        current = next;
+    }
+    // The fifth arrives at 120 s; 10 min later the sixth is given up, and asked for again 5 min on.
+    assert_eq!(path, vec![(0, 6), (720, 5), (1_020, 6), (1_635, 5)]);
+    assert_eq!(lead.samples(), 1);
 }
 
 #[test]
