@@ -4,11 +4,17 @@
 //! `kubectl describe` can be searched for in Grafana. A [`Report`] renders as one paragraph for
 //! people and serialises for status and logs.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::role::{PerRole, Role};
+use crate::{
+    error_budget::Care,
+    policy::{Bounds, RatioPolicy},
+    ratio::{Breach, Ratio},
+    role::{PerRole, Role},
+    signal::inputs::Input,
+};
 
 macro_rules! reasons {
     ($($(#[doc = $doc:literal])+ $name:ident,)+) => {
@@ -40,12 +46,16 @@ reasons! {
     Idle,
     /// Arriving prompts need this many prefill replicas for the TTFT objective.
     PrefillWork,
+    /// Prompts expected within the lead time need this many prefill replicas.
+    PrefillForecast,
     /// Waiting prompts need more prefill replicas to drain.
     PrefillQueue,
     /// Measured TTFT misses the objective and prefill is why.
     PrefillLatency,
     /// Arriving tokens need this many decode replicas for the TPOT objective.
     DecodeWork,
+    /// Tokens expected within the lead time need this many decode replicas.
+    DecodeForecast,
     /// Requests wait for a decode replica.
     DecodeQueue,
     /// KV-cache blocks in use need this many decode replicas.
@@ -190,6 +200,8 @@ pub enum Stage {
     Workload,
     /// What one replica can do.
     Capacity,
+    /// How much work will come within the lead time.
+    Forecast,
     /// Replicas the objective takes.
     Need,
     /// The replica bounds in force: schedules, and scale to zero.
@@ -209,6 +221,7 @@ impl Stage {
             Self::Signals => "signals",
             Self::Workload => "workload",
             Self::Capacity => "capacity",
+            Self::Forecast => "forecast",
             Self::Need => "need",
             Self::Bounds => "bounds",
             Self::Stabilize => "stabilize",
@@ -288,6 +301,42 @@ pub struct Observed {
     pub output_tokens_mean: Option<f64>,
 }
 
+/// Replicas of both roles after one stage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Proposal {
+    /// The stage.
+    pub stage: Stage,
+    /// Replicas; nothing where the stage cannot say.
+    pub replicas: PerRole<Option<u32>>,
+}
+
+/// How long replicas of a role take from being asked for to serving.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LeadTime {
+    /// Half of them take no longer.
+    pub p50: Duration,
+    /// Nine of ten take no longer.
+    pub p90: Duration,
+    /// Measured replicas that this rests on; 0 means that it is assumed.
+    pub samples: u32,
+}
+
+/// The P:D ratio as judged.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RatioReport {
+    /// The policy in force; nothing when the ratio follows the traffic.
+    pub policy: Option<RatioPolicy>,
+    /// The ratio that the traffic asks for, smoothed.
+    pub traffic: Option<Ratio>,
+    /// The band is left, since when and why.
+    pub breach: Option<Breach>,
+    /// The operating point in force, if there are any.
+    pub operating_point: Option<String>,
+}
+
 /// Why a plan is what it is.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -300,8 +349,20 @@ pub struct Report {
     pub observed: Observed,
     /// Replicas the objective needs, before any limit; nothing when not known.
     pub need: PerRole<Option<u32>>,
+    /// What each stage made of the need, in their order.
+    pub proposals: Vec<Proposal>,
+    /// What was read, with ages and samples.
+    pub inputs: Vec<Input>,
     /// Whether every signal needed for a full decision about the role is known.
     pub metrics_complete: PerRole<bool>,
+    /// How careful sizing was, and what is left of the error budget.
+    pub care: PerRole<Care>,
+    /// How long replicas take from being asked for to serving.
+    pub lead: PerRole<LeadTime>,
+    /// Replica bounds in force.
+    pub bounds: PerRole<Bounds>,
+    /// The ratio band in force, and since when it is left and why.
+    pub ratio: RatioReport,
     /// Where requests lose time.
     pub bottleneck: Bottleneck,
     /// Replicas before.
