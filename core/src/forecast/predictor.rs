@@ -79,6 +79,16 @@ impl Predictions {
             }
         }
         said[PREDICTORS - 1] = autoregression(replay, &said[BASE], ahead);
+        if let Some(last) = values.len().checked_sub(1)
+            && let Some(before) = last.checked_sub(1)
+            && replay.run_start[last] < last
+        {
+            // A slot that has just begun shares most of its window with the one before: taken whole,
+            // the newest noise would count twice. The last value is what it is.
+            for said in said.iter_mut().skip(1) {
+                said[last] = said[before] + replay.last_share * (said[last] - said[before]);
+            }
+        }
         let answered = (0..values.len().saturating_sub(ahead))
             .filter(|&then| replay.run_start[then + ahead] <= then)
             .collect();
