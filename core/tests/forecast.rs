@@ -7,6 +7,14 @@
 //! standard error has coverage, over-provision (mean forecast over mean actual) and pinball loss as a
 //! share of the mean load.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    reason = "a test may fail, and its times and ranks are small"
+)]
+
 use std::{path::Path, process::Command, time::Duration};
 
 use pd_core::{Forecaster, Timestamp};
@@ -15,8 +23,8 @@ const HORIZONS_SECONDS: [usize; 4] = [60, 180, 300, 600];
 const QUANTILES: [f64; 3] = [0.9, 0.95, 0.99];
 /// Weights of the references: 1 is the last value.
 const SMOOTHING: [f64; 4] = [1.0, 0.6, 0.3, 0.12];
-/// A question at least so far apart; five steps of 15 s fall on every quarter of a minute.
-const QUESTION_SECONDS: usize = 75;
+/// A question at least so far apart; nine steps of 15 s fall on every quarter of a minute.
+const QUESTION_SECONDS: usize = 135;
 /// The first hour is not scored.
 const LEARNING_SECONDS: usize = 3_600;
 
@@ -204,7 +212,7 @@ fn two_days_of_work_are_covered_as_asked() {
             include_str!("fixtures/mlarge_prefill_seconds_per_second.csv"),
         ),
     ];
-    judge(&works, 1.0, 1.0);
+    judge(&works, 1.1, 1.0);
 }
 
 /// Seconds of prefill, and seconds per output token, of a 70B model on four H200, near enough.

@@ -98,13 +98,13 @@ fn a_ramp_is_covered_by_what_was_missed_on_it() {
 }
 
 /// Share of covered questions and mean over-provision in the second to the eighth hour.
-fn coverage(load: impl Fn(i64) -> f64, lead: Duration, quantile: f64) -> (f64, f64) {
+fn coverage(work: impl Fn(i64) -> f64, lead: Duration, quantile: f64) -> (f64, f64) {
     let mut forecaster = Forecaster::default();
     let (mut asked, mut covered, mut over) = (0.0, 0.0, 0.0);
     for seconds in (0..8 * 3_600).step_by(15) {
-        forecaster.observe(load(seconds), at(seconds));
+        forecaster.observe(work(seconds), at(seconds));
         if seconds >= 3_600 && seconds % 75 == 0 {
-            let coming = load(seconds + i64::try_from(lead.as_secs()).unwrap());
+            let coming = work(seconds + i64::try_from(lead.as_secs()).unwrap());
             let forecast = forecaster.forecast(lead, quantile, at(seconds)).unwrap();
             asked += 1.0;
             covered += f64::from(u8::from(coming <= forecast.value));
@@ -126,19 +126,19 @@ fn noise_is_covered_as_asked_within_half_of_what_may_be_missed(
         let day = 1.0 + daily * (seconds as f64 / 86_400.0 * TAU).sin();
         100.0 * day * (1.0 + 0.1 * shared)
     };
-    let (covered, over) = coverage(load, Duration::from_mins(lead_minutes), quantile);
-    let missed = 1.0 - covered;
-    assert!(missed < 1.6 * (1.0 - quantile), "covered {covered}");
+    let (share, over) = coverage(load, Duration::from_mins(lead_minutes), quantile);
+    let missed = 1.0 - share;
+    assert!(missed < 1.6 * (1.0 - quantile), "covered {share}");
     assert!(over < 1.45, "over-provision {over}");
 }
 
 #[test]
 fn a_longer_lead_and_a_higher_quantile_ask_for_more_on_a_wandering_load() {
-    let load = |seconds: i64| {
+    let work = |seconds: i64| {
         let walk: f64 = (0..=seconds / 60).map(noise).sum();
         (100.0 + 3.0 * walk).max(1.0)
     };
-    let (forecaster, now) = after(240, load);
+    let (forecaster, now) = after(240, work);
     let ask = |minutes, quantile| {
         let lead = Duration::from_mins(minutes);
         let forecast = forecaster.forecast(lead, quantile, at(now)).unwrap();
