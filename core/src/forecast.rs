@@ -7,9 +7,9 @@
 //! above it the quantile of the average's own past errors, as conformal prediction takes it. So a
 //! changed lead time costs nothing, a restart changes nothing, and there is no state to go stale.
 //!
-//! Measured on six production traces, it refuses what did not pay: picking one winner (5 % more
-//! pinball loss than averaging), errors relative to the level rather than to its root (2 %), a
-//! damped trend (10 %), an adaptive quantile (3 %), and the profile of the day before (no gain).
+//! Measured on production traces, it refuses what did not pay in pinball loss: one winner in place of
+//! the average (1 % worse), errors relative to the level rather than to its root (3 %), a damped trend
+//! (8 %), a quantile that adapts to misses (2 %), and the profile of the day before (no better).
 
 mod history;
 mod predictor;
@@ -45,9 +45,13 @@ const PRIOR_SPREAD_SLOTS: f64 = 3.0;
 /// A forecast never exceeds this multiple of the most work that the history holds.
 const BEYOND_SEEN: f64 = 3.0;
 
-/// Errors of overlapping spans repeat each other: this much per slot of overlap, the share allowed
-/// above the quantile is taken as smaller. Set so that coverage on the traces is the asked one.
-const OVERLAP_CAUTION: f64 = 8.0;
+/// Errors that may come out above the quantile are counted as fewer than asked: by one, as four hours
+/// are too short to show the worst, and by this much per slot of the horizon, as errors of overlapping
+/// spans repeat each other. Set so that coverage on the traces is the asked one.
+const OVERLAP_ERRORS: f64 = 0.25;
+
+/// At most this share of them is taken away.
+const CAUTION_MAX: f64 = 0.5;
 
 /// What one role's work was, and so what it may become. Plain data, at most 1.8 KiB of JSON.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -215,8 +219,9 @@ fn slots(span: Duration) -> usize {
 
 /// Share of errors that may lie above the quantile, smaller the fewer independent ones there are.
 fn allowed(quantile: f64, ahead: usize, pairs: usize) -> f64 {
-    let overlap = OVERLAP_CAUTION * ahead as f64 / pairs.max(1) as f64;
-    (1.0 - quantile) / (1.0 + overlap.min(1.0))
+    let asked = 1.0 - quantile;
+    let caution = (1.0 + OVERLAP_ERRORS * ahead as f64) / pairs.max(1) as f64;
+    asked - caution.min(CAUTION_MAX * asked)
 }
 
 /// Relative spread assumed before errors are known.

@@ -7,23 +7,32 @@
 //! standard error has coverage, over-provision (mean forecast over mean actual) and pinball loss as a
 //! share of the mean load.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    reason = "a test may fail, and its times and ranks are small"
+)]
+
 use std::{path::Path, process::Command, time::Duration};
 
 use pd_core::{Forecaster, Timestamp};
 
-/// Observations are as far apart.
-const STEP_SECONDS: usize = 15;
 const HORIZONS_SECONDS: [usize; 4] = [60, 180, 300, 600];
 const QUANTILES: [f64; 3] = [0.9, 0.95, 0.99];
 /// Weights of the references: 1 is the last value.
 const SMOOTHING: [f64; 4] = [1.0, 0.6, 0.3, 0.12];
+/// A question at least so far apart; nine steps of 15 s fall on every quarter of a minute.
+const QUESTION_SECONDS: usize = 135;
 /// The first hour is not scored.
 const LEARNING_SECONDS: usize = 3_600;
 
-/// One number per [`STEP_SECONDS`]: the mean of the minute before.
+/// A number per step, the mean of the minute before.
 struct Work {
     name: String,
     values: Vec<f64>,
+    step_seconds: usize,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -64,14 +73,16 @@ type Scores = [Score; 1 + SMOOTHING.len()];
 fn score(work: &Work, horizon_seconds: usize, quantile: f64) -> Scores {
     let mut scores = Scores::default();
     let mut forecaster = Forecaster::default();
-    let ahead = horizon_seconds / STEP_SECONDS;
-    let minutes: Vec<f64> = work.values.iter().copied().step_by(4).collect();
+    let ahead = horizon_seconds / work.step_seconds;
+    let per_minute = 60 / work.step_seconds;
+    let minutes: Vec<f64> = work.values.iter().copied().step_by(per_minute).collect();
     let ewmas = SMOOTHING.map(|smoothing| ewma(&minutes, smoothing));
     for (index, &value) in work.values.iter().enumerate() {
-        let now = at(index);
+        let seconds = index * work.step_seconds;
+        let now = at(seconds);
         forecaster.observe(value, now);
-        // Every fifth: questions come at any moment of a minute.
-        if index * STEP_SECONDS < LEARNING_SECONDS || index % 5 != 0 {
+        // Questions come at any moment of a minute.
+        if seconds < LEARNING_SECONDS || index % (QUESTION_SECONDS / work.step_seconds) != 0 {
             continue;
         }
         let Some(&actual) = work.values.get(index + ahead) else {
@@ -81,15 +92,21 @@ fn score(work: &Work, horizon_seconds: usize, quantile: f64) -> Scores {
         let forecast = forecaster.forecast(horizon, quantile, now).unwrap();
         scores[0].add(forecast.value, actual, quantile);
         for (score, ewma) in scores[1..].iter_mut().zip(&ewmas) {
-            let bound = reference(&minutes, ewma, index / 4, horizon_seconds / 60, quantile);
+            let bound = reference(
+                &minutes,
+                ewma,
+                index / per_minute,
+                horizon_seconds / 60,
+                quantile,
+            );
             score.add(bound, actual, quantile);
         }
     }
     scores
 }
 
-fn at(index: usize) -> Timestamp {
-    Timestamp::from_millis(1_700_000_000_000 + (index * STEP_SECONDS) as i64 * 1_000)
+fn at(seconds: usize) -> Timestamp {
+    Timestamp::from_millis(1_700_000_000_000 + seconds as i64 * 1_000)
 }
 
 fn ewma(values: &[f64], smoothing: f64) -> Vec<f64> {
@@ -174,15 +191,12 @@ fn judge(works: &[Work], tolerance: f64, margin: f64) {
     assert!(share <= margin, "{losses:?}");
 }
 
-/// A value a minute, taken for four observations with the steps between them filled in evenly.
+/// A value a minute.
 fn by_minute(name: &str, text: &str) -> Work {
-    let minutes: Vec<f64> = text.lines().map(|line| line.parse().unwrap()).collect();
-    let values = minutes.windows(2).flat_map(|pair| {
-        (0..4).map(|quarter| pair[0] + (pair[1] - pair[0]) * f64::from(quarter) / 4.0)
-    });
     Work {
         name: name.to_owned(),
-        values: values.collect(),
+        values: text.lines().map(|line| line.parse().unwrap()).collect(),
+        step_seconds: 60,
     }
 }
 
@@ -198,7 +212,7 @@ fn two_days_of_work_are_covered_as_asked() {
             include_str!("fixtures/mlarge_prefill_seconds_per_second.csv"),
         ),
     ];
-    judge(&works, 0.6, 1.0);
+    judge(&works, 1.1, 1.0);
 }
 
 /// Seconds of prefill, and seconds per output token, of a 70B model on four H200, near enough.
@@ -239,9 +253,10 @@ fn works(path: &Path, name: &str) -> [Work; 2] {
     let work = |role: &str, seconds: &[f64]| Work {
         name: format!("{name} {role}"),
         values: (60..=end)
-            .step_by(STEP_SECONDS)
+            .step_by(15)
             .map(|second| seconds[second - 60..second].iter().sum::<f64>() / 60.0)
             .collect(),
+        step_seconds: 15,
     };
     [work("prefill", &prefill), work("decode", &decode)]
 }

@@ -39,6 +39,8 @@ const BREAK: u32 = 1 << 18;
 pub(super) struct History {
     /// When the last value was seen. Meaningless while there is none.
     at: Timestamp,
+    /// When the last value of the slot before was seen.
+    before: Timestamp,
     /// Encoded values and breaks.
     values: VecDeque<u32>,
 }
@@ -48,6 +50,9 @@ pub(super) struct Replay {
     pub(super) values: Vec<f64>,
     /// For each value, the index of the first one of its run.
     pub(super) run_start: Vec<usize>,
+    /// How much of a slot lies between the last value and the one before, 0 to 1: the last slot may
+    /// just have begun.
+    pub(super) last_share: f64,
 }
 
 impl Replay {
@@ -66,12 +71,13 @@ impl History {
         let code = encode(value);
         let Some(&last) = self.values.back() else {
             self.values.push_back(code);
-            self.at = now;
+            (self.before, self.at) = (now, now);
             return;
         };
         let passed = slot(now).saturating_sub(slot(self.at));
         if !(-PAUSE_SLOTS_MAX..=PAUSE_SLOTS_MAX).contains(&passed) {
             self.values.push_back(BREAK);
+            self.before = self.at;
         } else if passed < 0 || now < self.at {
             return;
         } else if passed == 0 {
@@ -80,6 +86,7 @@ impl History {
             for _ in 1..passed {
                 self.values.push_back(last);
             }
+            self.before = self.at;
         }
         self.values.push_back(code);
         self.at = now;
@@ -98,6 +105,7 @@ impl History {
         let mut replay = Replay {
             values: Vec::with_capacity(SLOTS_MAX),
             run_start: Vec::with_capacity(SLOTS_MAX),
+            last_share: (self.at.since(self.before).as_secs_f64() / SLOT.as_secs_f64()).min(1.0),
         };
         let surplus = self.values.len().saturating_sub(SLOTS_MAX);
         let mut start = 0;

@@ -44,6 +44,8 @@ const SCALE_FLOOR: f64 = 0.02;
 pub(super) struct Predictions {
     /// Per predictor, per slot: what it says then about the value `ahead` slots later.
     said: [[f64; SLOTS_MAX]; PREDICTORS],
+    /// Per predictor, per slot: what one unit of error is then.
+    scales: [[f64; SLOTS_MAX]; PREDICTORS],
     values: Vec<f64>,
     /// Moments whose answer is known: the value `ahead` slots later is of the same run.
     answered: Vec<usize>,
@@ -79,16 +81,28 @@ impl Predictions {
             }
         }
         said[PREDICTORS - 1] = autoregression(replay, &said[BASE], ahead);
+        if let Some(last) = values.len().checked_sub(1)
+            && let Some(before) = last.checked_sub(1)
+            && replay.run_start[last] < last
+        {
+            // A slot that has just begun shares most of its window with the one before: taken whole,
+            // the newest noise would count twice. The last value is what it is.
+            for said in said.iter_mut().skip(1) {
+                said[last] = said[before] + replay.last_share * (said[last] - said[before]);
+            }
+        }
         let answered = (0..values.len().saturating_sub(ahead))
             .filter(|&then| replay.run_start[then + ahead] <= then)
             .collect();
         let mean = values.iter().sum::<f64>() / values.len().max(1) as f64;
+        let floor = SCALE_FLOOR * mean;
         Self {
             said,
+            scales: said.map(|said| said.map(|said| scale(said, floor))),
             values: values.clone(),
             answered,
             ahead,
-            floor: SCALE_FLOOR * mean,
+            floor,
         }
     }
 
@@ -103,15 +117,14 @@ impl Predictions {
             return [1.0 / PREDICTORS as f64; PREDICTORS];
         }
         let mut errors = Vec::with_capacity(SLOTS_MAX);
-        let losses = self.said.each_ref().map(|said| {
+        let losses: [f64; PREDICTORS] = std::array::from_fn(|index| {
+            let (said, scales) = (&self.said[index], &self.scales[index]);
             errors.clear();
-            errors.extend(self.answered.iter().map(|&then| {
-                let scale = self.scale(said[then]);
-                self.error(then, said[then], scale)
-            }));
+            let answered = self.answered.iter();
+            errors.extend(answered.map(|&then| self.error(then, said[then], scales[then])));
             let margin = residual::order_statistic(&mut errors, quantile);
             let loss = self.answered.iter().map(|&then| {
-                let bound = said[then] + margin * self.scale(said[then]);
+                let bound = said[then] + margin * scales[then];
                 let above = self.values[then + self.ahead] - bound;
                 (quantile * above).max((quantile - 1.0) * above)
             });
@@ -133,13 +146,13 @@ impl Predictions {
         };
         let errors = self.answered.iter().map(|&then| {
             let said = average(then);
-            self.error(then, said, self.scale(said))
+            self.error(then, said, scale(said, self.floor))
         });
         let mean = self.values.len().checked_sub(1).map_or(0.0, average);
         Mixture {
             errors: errors.collect(),
             mean,
-            scale: self.scale(mean),
+            scale: scale(mean, self.floor),
         }
     }
 
@@ -148,11 +161,11 @@ impl Predictions {
         let missed = self.values[then + self.ahead] - said;
         if scale > 0.0 { missed / scale } else { 0.0 }
     }
+}
 
-    /// One unit of error where `said` is predicted.
-    fn scale(&self, said: f64) -> f64 {
-        said.max(self.floor).sqrt()
-    }
+/// One unit of error where `said` is predicted.
+fn scale(said: f64, floor: f64) -> f64 {
+    said.max(floor).sqrt()
 }
 
 /// The base, corrected by a regression of what comes `ahead` slots later on the last values, all as
@@ -174,14 +187,16 @@ fn autoregression(replay: &Replay, base: &[f64; SLOTS_MAX], ahead: usize) -> [f6
     };
     let mut squares = LeastSquares::default();
     let mut said = [0.0; SLOTS_MAX];
+    let mut seen = [[0.0; LAGS]; SLOTS_MAX];
     for now in 0..values.len() {
         if let Some(then) = now.checked_sub(ahead)
             && replay.run_start[now] <= then
         {
-            squares.learn(lags(then), deviation(values[now], base[then]));
+            squares.learn(seen[then], deviation(values[now], base[then]));
         }
+        seen[now] = lags(now);
         let (low, high) = CORRECTION;
-        said[now] = base[now] * (1.0 + squares.predict(lags(now)).clamp(low, high));
+        said[now] = base[now] * (1.0 + squares.predict(seen[now]).clamp(low, high));
     }
     said
 }
@@ -208,14 +223,15 @@ impl Default for LeastSquares {
 impl LeastSquares {
     fn learn(&mut self, x: [f64; LAGS], y: f64) {
         let gain = self.covariance.map(|row| dot(row, x));
-        let divisor = FORGETTING + dot(gain, x);
-        let missed = y - self.predict(x);
+        // One division for all twelve cells.
+        let share = 1.0 / (FORGETTING + dot(gain, x));
+        let step = share * (y - self.predict(x));
         for (coefficient, gain) in self.coefficients.iter_mut().zip(gain) {
-            *coefficient += gain / divisor * missed;
+            *coefficient += gain * step;
         }
         for (row, left) in self.covariance.iter_mut().zip(gain) {
             for (cell, right) in row.iter_mut().zip(gain) {
-                *cell = (*cell - left * right / divisor) / FORGETTING;
+                *cell = (*cell - left * right * share) * (1.0 / FORGETTING);
             }
         }
     }

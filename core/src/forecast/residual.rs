@@ -13,16 +13,17 @@ const TAIL_SHARE: usize = 10;
 
 /// The `quantile` (0..1) of `errors`, reordering them; zero if there are none.
 pub(super) fn quantile(errors: &mut [f64], quantile: f64) -> f64 {
-    errors.sort_unstable_by(f64::total_cmp);
     let count = errors.len();
     let tail = (count / TAIL_SHARE).max(TAIL_ERRORS_MIN).min(count);
     let outside = tail as f64 / (count as f64 + 1.0);
-    if 1.0 - quantile >= outside || tail == 0 {
-        return interpolated(errors, rank(count, quantile));
+    if tail == 0 {
+        return 0.0;
     }
-    let (_, largest) = errors.split_at(count - tail);
-    let threshold = interpolated(errors, rank(count, 1.0 - outside));
-    let excess = largest.iter().map(|error| (error - threshold).max(0.0));
+    if 1.0 - quantile >= outside {
+        return at_rank(errors, rank(count, quantile));
+    }
+    let threshold = at_rank(errors, rank(count, 1.0 - outside));
+    let excess = errors.iter().map(|error| (error - threshold).max(0.0));
     let mean_excess = excess.sum::<f64>() / tail as f64;
     threshold + mean_excess * (outside / (1.0 - quantile).max(f64::EPSILON)).ln()
 }
@@ -42,15 +43,21 @@ fn rank(count: usize, quantile: f64) -> f64 {
     (count as f64 + 1.0) * quantile - 1.0
 }
 
-/// Between the errors around `rank`, held at the ends.
-fn interpolated(sorted: &[f64], rank: f64) -> f64 {
-    let Some(last) = sorted.len().checked_sub(1) else {
+/// Between the errors around `rank`, held at the ends. Selects, for a sort would cost as much as all
+/// else in a forecast.
+fn at_rank(errors: &mut [f64], rank: f64) -> f64 {
+    let Some(last) = errors.len().checked_sub(1) else {
         return 0.0;
     };
-    let below = floor_index(rank, last);
-    let above = (below + 1).min(last);
-    let part = (rank - below as f64).clamp(0.0, 1.0);
-    sorted[below] + (sorted[above] - sorted[below]) * part
+    let index = floor_index(rank, last);
+    let (_, &mut below, larger) = errors.select_nth_unstable_by(index, f64::total_cmp);
+    let above = larger.iter().copied().fold(f64::INFINITY, f64::min);
+    let part = (rank - index as f64).clamp(0.0, 1.0);
+    if above.is_finite() {
+        below + (above - below) * part
+    } else {
+        below
+    }
 }
 
 #[expect(
