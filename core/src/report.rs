@@ -4,7 +4,7 @@
 //! `kubectl describe` can be searched for in Grafana. A [`Report`] renders as one paragraph for
 //! people and serialises for status and logs.
 
-use std::{fmt, time::Duration};
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -44,6 +44,12 @@ reasons! {
     Steady,
     /// No request arrives and none is in flight.
     Idle,
+    /// What arrives.
+    Workload,
+    /// What one replica can do.
+    Capacity,
+    /// How much work is expected when replicas asked for now will serve.
+    Forecast,
     /// Arriving prompts need this many prefill replicas for the TTFT objective.
     PrefillWork,
     /// Prompts expected within the lead time need this many prefill replicas.
@@ -312,13 +318,13 @@ pub struct Proposal {
 }
 
 /// How long replicas of a role take from being asked for to serving.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LeadTime {
-    /// Half of them take no longer.
-    pub p50: Duration,
-    /// Nine of ten take no longer.
-    pub p90: Duration,
+    /// Half of them take no longer, seconds.
+    pub p50_seconds: f64,
+    /// Nine of ten take no longer, seconds.
+    pub p90_seconds: f64,
     /// Measured replicas that this rests on; 0 means that it is assumed.
     pub samples: u32,
 }

@@ -94,6 +94,8 @@ pub struct StuckState {
     pub waiting: Option<Duration>,
     /// The role's lead time, p90.
     pub lead_p90: Duration,
+    /// Least time without any arrival after which an ask counts as late.
+    pub late_after: Duration,
 }
 
 impl StuckState {
@@ -104,7 +106,7 @@ impl StuckState {
     /// Stuck replicas and why; reported ones come before late ones.
     fn stuck_now(&self) -> Option<(u32, StuckCause)> {
         let pending = self.current - self.serving();
-        let late_after = LATE_LEAST.max(self.lead_p90.saturating_mul(LATE_LEADS));
+        let late_after = self.late_after.max(self.lead_p90.saturating_mul(LATE_LEADS));
         let late = self.waiting.is_some_and(|waiting| waiting >= late_after);
         self.stuck
             .map(|(count, cause)| (count.min(pending), cause))

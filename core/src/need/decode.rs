@@ -64,7 +64,6 @@ fn running_batch(sizing: &Sizing<'_>) -> Option<f64> {
 
 /// Requests in flight, and how they fit.
 struct InFlight {
-    rate_tps: f64,
     requests: f64,
     /// Their standard deviation.
     scatter: f64,
@@ -83,7 +82,6 @@ impl InFlight {
         // Half of the burstiness: requests stay long enough to spread the other half.
         let peakedness = f64::midpoint(1.0, sizing.workload.arrival_scv);
         Some(Self {
-            rate_tps,
             requests,
             scatter: (peakedness * requests).sqrt(),
             batch,
