@@ -339,18 +339,20 @@ impl Capacity<'_> {
             self.decode_factor,
             self.decode_error,
         );
-        let mut message = format!("{prefill}, {decode}");
+        let mut parts = vec![prefill, decode];
         let residual_milliseconds = self.ttft_residual_seconds * 1e3;
         if residual_milliseconds >= 1.0 {
-            message += &format!(", TTFT has {residual_milliseconds:.0} ms beyond compute and wait");
+            parts.push(format!(
+                "TTFT has {residual_milliseconds:.0} ms beyond compute and wait"
+            ));
         }
         if self.routing_factor >= 1.05 {
-            message += &format!(
-                ", prompts wait {:.1} times as long as with perfect routing",
+            parts.push(format!(
+                "prompts wait {:.1} times as long as with perfect routing",
                 self.routing_factor
-            );
+            ));
         }
-        message
+        parts.join(", ")
     }
 }
 

@@ -68,8 +68,12 @@ impl Sums {
     /// The coefficients, none negative, with the least squared error, where each of them is drawn to
     /// `prior` as strongly as by `pull` of squared feature. Nothing if the sums do not determine them.
     pub(super) fn solve(&self, prior: Features, pull: Features) -> Option<Features> {
-        let [a, b, c, d, e, f] = self.products;
-        let mut matrix = [[a, b, c], [b, d, e], [c, e, f]];
+        let of = self.products;
+        let mut matrix = [
+            [of[0], of[1], of[2]],
+            [of[1], of[3], of[4]],
+            [of[2], of[4], of[5]],
+        ];
         let mut right = self.results;
         for term in 0..3 {
             matrix[term][term] += pull[term];
@@ -176,11 +180,11 @@ mod tests {
             };
             let Some(best) = sums(&points).solve([0.0; 3], pull) else {
                 // Every term pays nothing: all of them zero is the best.
-                prop_assert!((0..3).all(|t| {
+                for term in 0..3 {
                     let mut moved = [0.0; 3];
-                    moved[t] = 1e-3;
-                    loss(moved) >= loss([0.0; 3])
-                }));
+                    moved[term] = 1e-3;
+                    prop_assert!(loss(moved) >= loss([0.0; 3]));
+                }
                 return Ok(());
             };
             for term in 0..3 {

@@ -356,6 +356,7 @@ impl DecodeTable {
             .collect();
         batches.push(batch_max);
         batches.sort_by(f64::total_cmp);
+        batches.dedup_by(|one, other| one.total_cmp(other).is_eq());
         let (mut low, mut low_seconds) = (1.0, seconds(1.0));
         for high in batches {
             let high_seconds = seconds(high);
@@ -369,13 +370,9 @@ impl DecodeTable {
     }
 
     pub(super) fn points(&self) -> impl Iterator<Item = (f64, f64, f64)> + '_ {
-        let curve = |curve: &DecodeCurve| {
-            let context = curve.context_tokens;
-            let points = curve.points.0.clone();
-            points
-                .into_iter()
-                .map(move |(batch, seconds)| (batch, context, seconds))
-        };
-        self.0.iter().flat_map(curve)
+        self.0.iter().flat_map(|curve| {
+            let points = curve.points.0.iter();
+            points.map(|&(batch, seconds)| (batch, curve.context_tokens, seconds))
+        })
     }
 }

@@ -159,8 +159,10 @@ struct Generator {
 
 #[derive(Deserialize)]
 struct Workers {
-    prefill_workers: u32,
-    decode_workers: u32,
+    #[serde(rename = "prefill_workers")]
+    prefill: u32,
+    #[serde(rename = "decode_workers")]
+    decode: u32,
     prefill_gpus_per_worker: Option<u32>,
     decode_gpus_per_worker: Option<u32>,
 }
@@ -207,15 +209,11 @@ pub fn deployment(text: &str) -> Result<Deployment, ImportError> {
     Ok(Deployment {
         workers: PerRole {
             prefill: at_least_one(
-                workers.prefill_workers,
+                workers.prefill,
                 "WorkerConfig.prefill_workers",
                 disaggregated,
             )?,
-            decode: at_least_one(
-                workers.decode_workers,
-                "WorkerConfig.decode_workers",
-                disaggregated,
-            )?,
+            decode: at_least_one(workers.decode, "WorkerConfig.decode_workers", disaggregated)?,
         },
         gpus_per_worker: PerRole {
             prefill: gpus(
