@@ -8,9 +8,9 @@ use pd_api::v1alpha1::PDAutoscalerSpec;
 use pd_core::{
     PerRole, Ratio,
     policy::{
-        AttainmentTarget, Behavior, Bounds, Change, Coefficients, Enforcement, LatencyTarget,
-        LeadPolicy, Objective, OnMissingMetrics, OperatingPoint, OperatingPoints, Policy,
-        PrefillCoefficients, RatePolicy, RatioPolicy, ScalingRules, SelectPolicy,
+        AttainmentTarget, Behavior, Bounds, Change, Coefficients, DecodeCoefficients, Enforcement,
+        LatencyTarget, LeadPolicy, Objective, OnMissingMetrics, OperatingPoint, OperatingPoints,
+        Policy, PrefillCoefficients, RatePolicy, RatioPolicy, ScalingRules, SelectPolicy,
     },
     ratio::RatioBand,
     schedule::{Schedule, ScheduledBounds, TimeZone},
