@@ -7,8 +7,8 @@ use std::time::Duration;
 use crate::{
     histogram::Histogram,
     policy::{
-        AttainmentTarget, Behavior, Bounds, LatencyTarget, Objective, OnMissingMetrics, Policy,
-        ScalingRules, SelectPolicy,
+        AttainmentTarget, Behavior, Bounds, Coefficients, LatencyTarget, LeadPolicy, Objective,
+        OnMissingMetrics, Policy, ScalingRules, SelectPolicy,
     },
     role::PerRole,
     signal::{Coverage, Distributions, HistogramReading, Reading, Signals},
@@ -45,6 +45,14 @@ pub(crate) fn policy() -> Policy {
             scale_down: rules(300, 10),
         },
         on_missing_metrics: OnMissingMetrics::Hold,
+        schedules: Vec::new(),
+        scale_to_zero: None,
+        lead: LeadPolicy {
+            assumed: Duration::from_mins(2),
+            stuck_after: Duration::from_mins(10),
+        },
+        operating_points: None,
+        coefficients: Coefficients::default(),
     }
 }
 

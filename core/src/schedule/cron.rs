@@ -33,10 +33,7 @@ pub struct Cron {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CronError {
     /// Not five fields.
-    #[error(
-        "has {count} fields; write five: minute, hour, day of month, month and day of week, such as \
-         `0 8 * * 1-5`"
-    )]
+    #[error("has {count} fields; write five, such as `0 8 * * 1-5`")]
     FieldCount {
         /// Fields found.
         count: usize,
