@@ -20,8 +20,8 @@
 //! Functions are total: bad data becomes a [`Reason`] in the report and a held replica count.
 
 pub mod audit;
-pub mod budget;
 pub mod bottleneck;
+pub mod budget;
 pub mod capacity;
 pub mod error_budget;
 pub mod evidence;

@@ -4,9 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    capacity::Profile, guard::StuckCause, policy::Policy, role::PerRole, signal::Signals,
-};
+use crate::{capacity::Profile, guard::StuckCause, policy::Policy, role::PerRole, signal::Signals};
 
 /// What was observed, and what the user wants.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

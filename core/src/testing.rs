@@ -156,5 +156,6 @@ pub(crate) fn snapshot(prefill: u32, decode: u32, load: Load) -> Snapshot {
             ..Signals::default()
         },
         paused: Paused::default(),
+        profile: None,
     }
 }

@@ -105,7 +105,9 @@ fn prefill_needs(scenario: &Scenario, load: &Load) -> Vec<u32> {
     let ttft_seconds = objective.ttft.limit_milliseconds * 1e-3;
     let tpot_seconds = objective.tpot.limit_milliseconds * 1e-3;
     let limit_of = |window: &PrefillWindow| {
-        ttft_seconds - transfer_seconds(&scenario.profile, window) - FIRST_TOKEN_STEPS * tpot_seconds
+        ttft_seconds
+            - transfer_seconds(&scenario.profile, window)
+            - FIRST_TOKEN_STEPS * tpot_seconds
     };
     // What no pool can serve in time uses up part of what may miss.
     let hopeless: f64 = load

@@ -57,7 +57,9 @@ pub enum SimulateError {
         percent: u8,
     },
     /// The file has changed between the two readings.
-    #[error("the trace had {surveyed} requests when first read and {played} when played: leave the file alone")]
+    #[error(
+        "the trace had {surveyed} requests when first read and {played} when played: leave the file alone"
+    )]
     Changed {
         /// Requests at first.
         surveyed: u64,
@@ -138,7 +140,10 @@ impl Run {
         Ok(ledger.outcome(self, policy, wall_seconds))
     }
 
-    fn autoscaler(&self, policy: PolicyName) -> Result<(Box<dyn Autoscaler>, Setup), SimulateError> {
+    fn autoscaler(
+        &self,
+        policy: PolicyName,
+    ) -> Result<(Box<dyn Autoscaler>, Setup), SimulateError> {
         let setup = self.scenario.setup(self.length, self.start);
         Ok(match policy {
             PolicyName::Pdautoscaler => (Box::new(PdAutoscaler::default()), setup),

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use pd_core::{
     Ratio,
-    policy::{Enforcement, OperatingPoint, OperatingPoints, RatioPolicy},
+    operating_point::OperatingPoint,
+    policy::{Enforcement, OperatingPoints, RatioPolicy},
     ratio::RatioBand,
 };
 
@@ -148,16 +149,17 @@ pub(super) fn operating_points(
             name: point.name.clone(),
             prefill: whole("prefill", point.prefill, RATIO_PART_MAX),
             decode: whole("decode", point.decode, RATIO_PART_MAX),
-            input_tokens: whole(
+            input_tokens: f64::from(whole(
                 "inputTokens",
                 point.input_tokens,
                 OPERATING_POINT_TOKENS_MAX,
-            ),
-            output_tokens: whole(
+            )),
+            output_tokens: f64::from(whole(
                 "outputTokens",
                 point.output_tokens,
                 OPERATING_POINT_TOKENS_MAX,
-            ),
+            )),
+            request_rate_rps: None,
         });
     }
     let tolerance = spec.tolerance_percent.unwrap_or(TOLERANCE_PERCENT_DEFAULT);

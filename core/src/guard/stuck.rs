@@ -106,7 +106,9 @@ impl StuckState {
     /// Stuck replicas and why; reported ones come before late ones.
     fn stuck_now(&self) -> Option<(u32, StuckCause)> {
         let pending = self.current - self.serving();
-        let late_after = self.late_after.max(self.lead_p90.saturating_mul(LATE_LEADS));
+        let late_after = self
+            .late_after
+            .max(self.lead_p90.saturating_mul(LATE_LEADS));
         let late = self.waiting.is_some_and(|waiting| waiting >= late_after);
         self.stuck
             .map(|(count, cause)| (count.min(pending), cause))

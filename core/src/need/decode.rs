@@ -42,7 +42,9 @@ pub(super) fn need(sizing: &Sizing<'_>) -> Option<Need> {
 /// anything running now only as much as the model has proved right.
 fn batch_per_replica(sizing: &Sizing<'_>) -> Option<f64> {
     let limit = sizing.snapshot.policy.objective.tpot.limit.as_secs_f64();
-    let batch = sizing.capacity.batch_within(limit * TPOT_AIM, context_tokens(sizing))?;
+    let batch = sizing
+        .capacity
+        .batch_within(limit * TPOT_AIM, context_tokens(sizing))?;
     let running = running_batch(sizing).unwrap_or(0.0);
     let beyond = (batch - running).max(0.0) * (1.0 - sizing.capacity.decode_error);
     Some((running + beyond).clamp(1.0, batch.max(1.0)))

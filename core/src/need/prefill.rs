@@ -176,7 +176,10 @@ impl Demand {
 /// How the expected growth is told, nothing where there is hardly any.
 pub(super) fn told_ahead(ahead: f64) -> String {
     if ahead > 1.005 {
-        format!(" and {:.0} % more when replicas asked for now serve", (ahead - 1.0) * 100.0)
+        format!(
+            " and {:.0} % more when replicas asked for now serve",
+            (ahead - 1.0) * 100.0
+        )
     } else {
         String::new()
     }

@@ -64,14 +64,20 @@ impl Planner<'_> {
 
     /// Why `role` changes: the zero rule, what the solve made of its need, or the need.
     fn changing_reason(&self, role: Role) -> Reason {
-        let zero = [Reason::ScaledToZero, Reason::Waking, Reason::ScaleDownCancelled];
+        let zero = [
+            Reason::ScaledToZero,
+            Reason::Waking,
+            Reason::ScaleDownCancelled,
+        ];
         if let Some(step) = self.steps.iter().find(|step| zero.contains(&step.reason)) {
             return step.reason;
         }
-        let at = |stage| self.replicas_at(stage).and_then(|replicas| *replicas.get(role));
-        let of_solve = |step: &&Step| {
-            step.stage == Stage::Solve && step.reason != Reason::OperatingPoint
+        let at = |stage| {
+            self.replicas_at(stage)
+                .and_then(|replicas| *replicas.get(role))
         };
+        let of_solve =
+            |step: &&Step| step.stage == Stage::Solve && step.reason != Reason::OperatingPoint;
         if at(Stage::Solve) != at(Stage::Stabilize)
             && let Some(step) = self.steps.iter().find(of_solve)
         {

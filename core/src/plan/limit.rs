@@ -42,8 +42,7 @@ impl Planner<'_> {
     fn stabilized(&mut self, role: Role) -> u32 {
         let current = self.current(role);
         let flaps = &self.memory.roles.get(role).flaps;
-        let (behavior, damped) =
-            guard::damp(role, &self.snapshot.policy.behavior, flaps, self.now);
+        let (behavior, damped) = guard::damp(role, &self.snapshot.policy.behavior, flaps, self.now);
         let (mut wanted, close) = match self.needs.get(role) {
             Some(need) => guard::tolerate(need, current, &behavior),
             None => (current, None),
@@ -122,7 +121,9 @@ impl Planner<'_> {
             .workload
             .prompt_tokens
             .zip(self.workload.output_tokens_mean)
-            .map_or((f64::NAN, f64::NAN), |(prompt, output)| (prompt.first, output));
+            .map_or((f64::NAN, f64::NAN), |(prompt, output)| {
+                (prompt.first, output)
+            });
         let state = &mut self.memory.point;
         let chosen = operating_point::choose(&offered.points, traffic, state, self.now);
         if let Some(point) = chosen {
@@ -156,10 +157,10 @@ impl Planner<'_> {
         }
         .solve();
         let band = self.ratio.map(|ratio| ratio.band);
-        self.breach =
-            self.memory
-                .ratio
-                .judge(band, solution.replicas, solution.breach, self.now);
+        self.breach = self
+            .memory
+            .ratio
+            .judge(band, solution.replicas, solution.breach, self.now);
         self.steps.extend(solution.steps);
         solution.replicas
     }

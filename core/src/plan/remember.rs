@@ -28,7 +28,9 @@ impl Planner<'_> {
             memory.flaps.observe(state.current, now);
             memory.ready.observe(state.ready, now);
             let rolling = state.rolling_out || rolling_out(&state);
-            memory.lead.observe(state.current, state.ready, rolling, now);
+            memory
+                .lead
+                .observe(state.current, state.ready, rolling, now);
             if unwatched {
                 memory
                     .largest
@@ -68,15 +70,23 @@ impl Planner<'_> {
             verdict.decision,
             zero::Decision::Wake | zero::Decision::CancelDown
         );
-        Some(self.snapshot.policy.bounds.map(|bounds| {
-            if woken { bounds.min_replicas.max(1) } else { 0 }
-        }))
+        Some(self.snapshot.policy.bounds.map(
+            |bounds| {
+                if woken { bounds.min_replicas.max(1) } else { 0 }
+            },
+        ))
     }
 
     fn activity(&self) -> Activity {
         let signals = &self.snapshot.signals;
-        let complete = self.evidence.iter().all(|(_, evidence)| evidence.complete());
-        let arriving = self.workload.arrival_rate_rps.map(crate::signal::Reading::of);
+        let complete = self
+            .evidence
+            .iter()
+            .all(|(_, evidence)| evidence.complete());
+        let arriving = self
+            .workload
+            .arrival_rate_rps
+            .map(crate::signal::Reading::of);
         Activity::judge(
             &[
                 arriving.unwrap_or_default(),

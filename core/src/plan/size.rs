@@ -74,9 +74,7 @@ impl Planner<'_> {
     pub(super) fn size(&mut self) {
         self.describe();
         let objective = &self.snapshot.policy.objective;
-        let bottleneck = self
-            .workload
-            .bottleneck(&self.snapshot.signals, objective);
+        let bottleneck = self.workload.bottleneck(&self.snapshot.signals, objective);
         let sizing = Sizing {
             snapshot: &self.snapshot,
             workload: &self.workload,

@@ -6,7 +6,7 @@ use rstest::rstest;
 use super::*;
 use crate::{
     audit::audit,
-    policy::{Enforcement, RatioPolicy},
+    policy::{Enforcement, OnMissingMetrics, RatioPolicy},
     ratio::{Ratio, RatioBand},
     signal::{Gap, HistogramReading, Reading, Signals},
     snapshot::Paused,

@@ -113,7 +113,10 @@ impl Outcome {
             // Writing to a string cannot fail.
             let _ = writeln!(text, "{name:<22} {value}");
         };
-        line("policy", format!("{}, lead {} s", self.policy, self.lead_seconds));
+        line(
+            "policy",
+            format!("{}, lead {} s", self.policy, self.lead_seconds),
+        );
         line(
             "requests",
             format!(
@@ -141,7 +144,12 @@ impl Outcome {
                 seconds.map_or("-".to_owned(), |seconds| format!("{:.1}", seconds * 1e3))
             };
             let limit = limit * 1e3;
-            format!("{} / {} / {} ms, limit {limit} ms", ms(p50), ms(p95), ms(p99))
+            format!(
+                "{} / {} / {} ms, limit {limit} ms",
+                ms(p50),
+                ms(p95),
+                ms(p99)
+            )
         };
         line(
             "TTFT p50 / p95 / p99",

@@ -159,7 +159,11 @@ mod tests {
     fn one_copy_is_the_trace() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("trace.csv");
-        std::fs::write(&path, "timestamp_s,input_tokens,output_tokens\n1,2,3\n4,5,6\n").unwrap();
+        std::fs::write(
+            &path,
+            "timestamp_s,input_tokens,output_tokens\n1,2,3\n4,5,6\n",
+        )
+        .unwrap();
         let overlaid: Vec<_> = Overlay::open(&path, 1, 9).unwrap().flatten().collect();
         let plain: Vec<_> = Trace::open(&path).unwrap().flatten().collect();
         assert_eq!(overlaid, plain);

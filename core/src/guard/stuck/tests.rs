@@ -17,6 +17,7 @@ fn state(current: u32, ready: u32, stuck: u32, cause: StuckCause) -> StuckState 
         min_replicas: 1,
         stuck: Some((stuck, cause)),
         lead_p90: Duration::from_mins(2),
+        late_after: LATE_LEAST,
         ..StuckState::default()
     }
 }
@@ -124,6 +125,7 @@ fn an_ask_far_beyond_the_lead_time_counts_as_stuck(
         stuck: None,
         waiting: Some(Duration::from_secs(waiting_seconds)),
         lead_p90: Duration::from_secs(lead_seconds),
+        late_after: LATE_LEAST,
         ..state(6, 4, 0, StuckCause::Late)
     };
     let (got, _) = withdraw(Role::Prefill, 6, &state, &mut StuckMemory::default(), at(0));
@@ -146,6 +148,7 @@ fn an_ask_that_nobody_explains_is_withdrawn_by_its_lead_time_alone() {
             stuck: None,
             waiting: lead.waiting(at(second)),
             lead_p90: lead.p90(crate::lead::LEAD_PRIOR),
+            late_after: LATE_LEAST,
         };
         let (next, _) = withdraw(Role::Decode, 6, &state, &mut memory, at(second));
         if next != current {
@@ -250,6 +253,7 @@ prop_compose! {
             stuck: stuck.map(|count| (count, causes[cause])),
             waiting: waiting.map(Duration::from_secs),
             lead_p90: Duration::from_secs(lead),
+            late_after: LATE_LEAST,
         }
     }
 }
