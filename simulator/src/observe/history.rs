@@ -108,13 +108,13 @@ impl History {
 
     /// First and last sample of the window and their reach, if there are two.
     fn ends(&self, now: Nanos, window: Nanos) -> Option<(&WorkerMetrics, &WorkerMetrics, Reach)> {
-        let mut samples = self.within(now, window);
-        let (first, last) = (samples.next()?, samples.next_back()?);
+        let mut inside = self.within(now, window);
+        let (first, last) = (inside.next()?, inside.next_back()?);
         let sampled = seconds(last.at.saturating_sub(first.at));
         if sampled <= 0.0 {
             return None;
         }
-        let intervals = samples.count() + 1;
+        let intervals = inside.count() + 1;
         let interval = sampled / intervals as f64;
         let carried = |gap: f64| {
             if gap < interval * GAP_INTERVALS_MAX {
