@@ -243,7 +243,12 @@ impl Scenario {
             let remedy = "give a ratio that is not below `lowest`";
             ensure(lowest_first, "ratio.highest", ratio.highest, remedy)?;
             let tolerance = ratio.tolerance_percent;
-            ensure(tolerance <= 99, "ratio.tolerancePercent", tolerance, "give 0 to 99")?;
+            ensure(
+                tolerance <= 99,
+                "ratio.tolerancePercent",
+                tolerance,
+                "give 0 to 99",
+            )?;
         }
         self.behavior.validate()
     }
@@ -254,7 +259,10 @@ impl Scenario {
             ("scrapeIntervalSeconds", self.scrape_interval_seconds),
             ("rateWindowSeconds", self.rate_window_seconds),
             ("gaugeWindowSeconds", self.gauge_window_seconds),
-            ("objective.attainment.windowSeconds", self.objective.attainment.window_seconds),
+            (
+                "objective.attainment.windowSeconds",
+                self.objective.attainment.window_seconds,
+            ),
         ];
         for (field, seconds) in times {
             let usable = (1.0..=604_800.0).contains(&seconds);
@@ -265,7 +273,12 @@ impl Scenario {
         ensure(usable, "warmUpSeconds", warm_up, "give 0 to 604800 seconds")?;
         let (interval, scrape) = (self.interval(), from_seconds(self.scrape_interval_seconds));
         let remedy = "give a multiple of `scrapeIntervalSeconds`";
-        ensure(interval.is_multiple_of(scrape), "intervalSeconds", self.interval_seconds, remedy)
+        ensure(
+            interval.is_multiple_of(scrape),
+            "intervalSeconds",
+            self.interval_seconds,
+            remedy,
+        )
     }
 
     fn validate_objective(&self) -> Result<(), ScenarioError> {
@@ -281,13 +294,23 @@ impl Scenario {
         }
         let percent = objective.attainment.percent;
         let usable = (1..=100).contains(&percent);
-        ensure(usable, "objective.attainment.percent", percent, "give 1 to 100")
+        ensure(
+            usable,
+            "objective.attainment.percent",
+            percent,
+            "give 1 to 100",
+        )
     }
 
     fn validate_role(&self, role: Role) -> Result<(), ScenarioError> {
         let replicas = self.replicas.get(role);
         let field = |name: &str| format!("replicas.{role}.{name}");
-        ensure(replicas.min >= 1, &field("min"), replicas.min, "give 1 or more")?;
+        ensure(
+            replicas.min >= 1,
+            &field("min"),
+            replicas.min,
+            "give 1 or more",
+        )?;
         let remedy = "give `min` or more, and 10000 at most";
         let usable = (replicas.min..=10_000).contains(&replicas.max);
         ensure(usable, &field("max"), replicas.max, remedy)?;
@@ -297,7 +320,12 @@ impl Scenario {
         }
         let gpus = *self.gpus_per_replica.get(role);
         let usable = (1..=1_000).contains(&gpus);
-        ensure(usable, &format!("gpusPerReplica.{role}"), gpus, "give 1 to 1000")
+        ensure(
+            usable,
+            &format!("gpusPerReplica.{role}"),
+            gpus,
+            "give 1 to 1000",
+        )
     }
 
     /// Time between two decisions.
@@ -358,7 +386,6 @@ impl Scenario {
                 rate: from_seconds(self.rate_window_seconds),
                 gauge: from_seconds(self.gauge_window_seconds),
                 attainment: from_seconds(self.objective.attainment.window_seconds),
-                ..Windows::default()
             },
             warm_up: from_seconds(self.warm_up_seconds),
             ..Setup::new(self.policy(), self.profile.clone(), length)

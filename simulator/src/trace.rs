@@ -48,10 +48,14 @@ pub enum TraceFault {
     #[error("cannot be read: {0}")]
     Unreadable(#[from] io::Error),
     /// There is no header.
-    #[error("is empty: its first line must name the columns `timestamp_s,input_tokens,output_tokens`")]
+    #[error(
+        "is empty: its first line must name the columns `timestamp_s,input_tokens,output_tokens`"
+    )]
     Empty,
     /// A column is missing.
-    #[error("line 1 has no column `{0}`: name the columns `timestamp_s,input_tokens,output_tokens`")]
+    #[error(
+        "line 1 has no column `{0}`: name the columns `timestamp_s,input_tokens,output_tokens`"
+    )]
     MissingColumn(&'static str),
     /// There is a header and no row.
     #[error("has no requests: add a row after the header")]
@@ -77,7 +81,9 @@ pub enum TraceFault {
         remedy: &'static str,
     },
     /// The time is before that of the row before.
-    #[error("line {line} has `timestamp_s` `{value}`, before the `{before}` of the line above: sort the rows by time")]
+    #[error(
+        "line {line} has `timestamp_s` `{value}`, before the `{before}` of the line above: sort the rows by time"
+    )]
     Unsorted {
         /// The line, from 1.
         line: u64,
@@ -106,7 +112,9 @@ pub struct Trace {
 
 impl std::fmt::Debug for Trace {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Trace").field("path", &self.path).finish_non_exhaustive()
+        f.debug_struct("Trace")
+            .field("path", &self.path)
+            .finish_non_exhaustive()
     }
 }
 
@@ -135,7 +143,11 @@ impl Trace {
 
     /// Reads one row; nothing at the end.
     fn read(&mut self) -> Result<Option<Arrival>, TraceFault> {
-        if !self.reader.read_byte_record(&mut self.record).map_err(fault_of)? {
+        if !self
+            .reader
+            .read_byte_record(&mut self.record)
+            .map_err(fault_of)?
+        {
             return match self.before_seconds {
                 None => Err(TraceFault::NoRequests),
                 Some(_) => Ok(None),

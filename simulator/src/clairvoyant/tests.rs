@@ -72,8 +72,14 @@ fn a_steady_load_needs_what_a_pencil_says() {
     assert_eq!(bound.needed.decode[5], 1);
     let four_fold = super::bound(&scenario, &steady(&scenario, 40, 1_000, 400));
     assert_eq!(four_fold.needed.decode[5], 2);
-    assert!((bound.gpu_hours.prefill - 3.0 * 4.0 / 6.0).abs() < 1e-9, "{bound:?}");
-    assert!((bound.static_peak_gpu_hours - 4.0 * 4.0 / 6.0).abs() < 1e-9, "{bound:?}");
+    assert!(
+        (bound.everywhere.gpu_hours.prefill - 3.0 * 4.0 / 6.0).abs() < 1e-9,
+        "{bound:?}"
+    );
+    assert!(
+        (bound.static_peak_gpu_hours - 4.0 * 4.0 / 6.0).abs() < 1e-9,
+        "{bound:?}"
+    );
 }
 
 #[test]
@@ -83,7 +89,11 @@ fn a_longer_lead_never_costs_less() {
         let mut load = Load::new(&scenario);
         for number in 0..20_000_u64 {
             let at = number * number * SECOND / 200_000;
-            load.add(&Arrival { at, input_tokens: 2_000, output_tokens: 200 });
+            load.add(&Arrival {
+                at,
+                input_tokens: 2_000,
+                output_tokens: 200,
+            });
         }
         load.end(2_000 * SECOND);
         load
@@ -91,8 +101,7 @@ fn a_longer_lead_never_costs_less() {
     let mut before = 0.0;
     for lead_seconds in [0, 60, 120, 300, 600] {
         scenario.set_lead(std::time::Duration::from_secs(lead_seconds));
-        let hours = bound(&scenario, &load).gpu_hours;
-        let all = hours.prefill + hours.decode;
+        let all = bound(&scenario, &load).everywhere.all_gpu_hours();
         assert!(all >= before, "{all} < {before}");
         before = all;
     }

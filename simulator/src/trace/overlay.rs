@@ -2,7 +2,7 @@
 //!
 //! Multiplying every request would multiply the bursts as well; copies that start at different
 //! moments keep the shape of the day and become smoother, as more users do. A copy starts up to
-//! [`SHIFT_MAX`] into the trace and plays what it skipped after the end, so that every request
+//! ten minutes into the trace and plays what it skipped after the end, so that every request
 //! comes once per copy. The shifts follow from the seed; the first copy has none.
 
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use crate::engine::Arrival;
 use crate::time::{MINUTE, Nanos};
 
 /// How far a copy is shifted at most: far beyond a burst, and little on the scale of a day.
-pub const SHIFT_MAX: Nanos = 10 * MINUTE;
+const SHIFT_MAX: Nanos = 10 * MINUTE;
 
 /// Purpose of the random stream, beside those of the generator.
 const STREAM: u64 = 4;
@@ -159,7 +159,11 @@ mod tests {
     fn one_copy_is_the_trace() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("trace.csv");
-        std::fs::write(&path, "timestamp_s,input_tokens,output_tokens\n1,2,3\n4,5,6\n").unwrap();
+        std::fs::write(
+            &path,
+            "timestamp_s,input_tokens,output_tokens\n1,2,3\n4,5,6\n",
+        )
+        .unwrap();
         let overlaid: Vec<_> = Overlay::open(&path, 1, 9).unwrap().flatten().collect();
         let plain: Vec<_> = Trace::open(&path).unwrap().flatten().collect();
         assert_eq!(overlaid, plain);
