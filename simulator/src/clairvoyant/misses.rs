@@ -17,7 +17,7 @@ const REPLICAS_MAX: u32 = 10_000;
 
 /// Requests of one window that miss, by replicas.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Misses {
+pub(super) struct Misses {
     /// Replicas of the first entry; fewer would be overrun.
     pub(super) least: u32,
     /// Requests that miss with `least` replicas, one more, and so on; with more than the last, as
@@ -69,14 +69,14 @@ impl Misses {
         }
         let mean = loads.iter().map(|load| load.0).sum::<f64>() / loads.len() as f64;
         let first = least.max(ceil(mean));
-        let last = first.max(loads.iter().map(|load| ceil(load.0)).max().unwrap_or(0));
+        let most = first.max(loads.iter().map(|load| ceil(load.0)).max().unwrap_or(0));
         let missed_with = |replicas: u32| {
             let over = loads.iter().filter(|load| load.0 > f64::from(replicas));
             over.map(|load| load.1).sum::<f64>() / in_flight * requests
         };
         Self {
             least: first,
-            missed: (first..=last).map(missed_with).collect(),
+            missed: (first..=most).map(missed_with).collect(),
             requests,
         }
     }

@@ -31,7 +31,7 @@ pub(super) struct Costs {
 /// Replicas by window at the least cost with at most `may_miss` requests missing in all. When that
 /// cannot be had, those with which the fewest miss.
 pub(super) fn cheapest(
-    misses: &PerRole<Vec<Misses>>,
+    tables: &PerRole<Vec<Misses>>,
     costs: Costs,
     may_miss: f64,
 ) -> PerRole<Vec<u32>> {
@@ -39,7 +39,7 @@ pub(super) fn cheapest(
         let plan = PerRole::from_fn(|role| {
             let gpus = f64::from(*costs.gpus.get(role)).max(1.0);
             programme(
-                misses.get(role),
+                tables.get(role),
                 costs.window,
                 *costs.lead.get(role),
                 price / gpus,
@@ -47,7 +47,7 @@ pub(super) fn cheapest(
         });
         let missed: f64 = Role::ALL
             .into_iter()
-            .flat_map(|role| misses.get(role).iter().zip(plan.get(role)))
+            .flat_map(|role| tables.get(role).iter().zip(plan.get(role)))
             .map(|(window, replicas)| window.with(*replicas).unwrap_or(window.requests))
             .sum();
         (plan, missed)
@@ -74,11 +74,11 @@ struct Column {
 }
 
 /// Replicas by window that minimise replica time, starts and priced misses together.
-fn programme(misses: &[Misses], window: Nanos, lead: Nanos, price: f64) -> Vec<u32> {
-    let most = misses.iter().map(Misses::most).max().unwrap_or(0);
+pub(super) fn programme(tables: &[Misses], window: Nanos, lead: Nanos, price: f64) -> Vec<u32> {
+    let most = tables.iter().map(Misses::most).max().unwrap_or(0);
     let states = most as usize + 1;
-    let mut columns: Vec<Column> = Vec::with_capacity(misses.len());
-    for table in misses {
+    let mut columns: Vec<Column> = Vec::with_capacity(tables.len());
+    for table in tables {
         let mut column = match columns.last() {
             // The first replicas are there already.
             None => Column {
