@@ -84,10 +84,12 @@ impl<'a> Planner<'a> {
         let wanted = PerRole::from_fn(|role| self.stabilized(role));
         let solution = Problem {
             policy: &self.snapshot.policy,
+            ratio: self.snapshot.policy.ratio,
             need: wanted,
             current: self.snapshot.roles.map(|state| state.current),
             floor: self.floor(),
             gpus_per_replica: self.snapshot.roles.map(|state| state.gpus_per_replica),
+            attained: PerRole::default(),
         }
         .solve();
         self.steps.extend(solution.steps);
@@ -280,7 +282,6 @@ impl<'a> Planner<'a> {
     /// Replicas after rate policies, pauses and releases that must come first.
     fn guarded(&mut self, wanted: PerRole<u32>) -> PerRole<u32> {
         let limited = PerRole::from_fn(|role| {
-            let bounds = self.snapshot.policy.bounds.get(role);
             let changes = &self.memory.roles.get(role).changes;
             let behavior = &self.snapshot.policy.behavior;
             let current = self.snapshot.roles.get(role).current;
@@ -293,13 +294,15 @@ impl<'a> Planner<'a> {
                 self.now,
             );
             self.steps.extend(step);
-            // Bounds are the user's own word and hold at once, in either direction.
-            let bounded = bounds.clamp(replicas);
-            let bounded = if wanted.get(role) == &current {
-                current
-            } else {
-                bounded
-            };
+            let (bounded, step) = guard::hold_bounds(
+                role,
+                *wanted.get(role),
+                replicas,
+                self.snapshot,
+                changes,
+                self.now,
+            );
+            self.steps.extend(step);
             let (replicas, step) = guard::pause(role, bounded, self.snapshot);
             self.steps.extend(step);
             replicas
@@ -383,5 +386,7 @@ impl<'a> Planner<'a> {
     }
 }
 
+#[cfg(test)]
+mod scenarios;
 #[cfg(test)]
 mod tests;

@@ -45,154 +45,122 @@ impl Work {
     }
 }
 
-/// The smallest number of servers, up to `servers_max`, for which the share of requests that wait
-/// and compute longer than `limit_seconds` is at most `miss_share`.
+/// How well pools of every size serve some work.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Attainment {
+    /// Share (0 to 1, not falling) of the reachable requests within the limit; index = servers.
+    pub shares: Vec<f64>,
+    /// Share of all requests, 0 to 1, whose service alone exceeds the limit: no pool serves them in
+    /// time, so they are left out of [`Self::shares`].
+    pub unreachable_share: f64,
+}
+
+impl Attainment {
+    /// The smallest pool in which at most `miss_share` of the reachable requests exceed the limit;
+    /// nothing if none does.
+    pub fn servers_for(&self, miss_share: f64) -> Option<u32> {
+        let servers = self
+            .shares
+            .iter()
+            .skip(1)
+            .position(|share| 1.0 - share <= miss_share)?;
+        u32::try_from(servers + 1).ok()
+    }
+
+    /// Share of the reachable requests within the limit with so many servers, 0 to 1.
+    pub fn share(&self, servers: u32) -> f64 {
+        let last = self.shares.len().saturating_sub(1);
+        let index = usize::try_from(servers).map_or(last, |servers| servers.min(last));
+        self.shares.get(index).copied().unwrap_or(0.0)
+    }
+}
+
+/// A pool that is given more than it can do serves at best the part that it can, and late.
+const OVERLOADED_SHARE: f64 = 0.5;
+
+/// From this share on larger pools are not computed: they serve everything.
+const ALL_SERVED: f64 = 1.0 - 1e-7;
+
+/// The share of requests that wait and compute no longer than `limit_seconds`, for every pool of up to
+/// `servers_max` servers.
 ///
-/// Requests whose service alone exceeds the limit miss it whatever the pool; they are left out of
-/// the share, and [`Sizing::unreachable_share`] tells how many they are. When even `servers_max`
-/// servers do not suffice, `servers_max` is returned with [`Sizing::met`] false.
-pub fn servers_for(work: &Work, limit_seconds: f64, miss_share: f64, servers_max: u32) -> Sizing {
+/// `wait_factor` (1 or more) multiplies the mean wait: 1 is a router that knows the work at every
+/// server, more is one that does not.
+pub fn attainment(
+    work: &Work,
+    limit_seconds: f64,
+    wait_factor: f64,
+    servers_max: u32,
+) -> Attainment {
     let load = work.offered_load();
     let unreachable_share: f64 = work
         .service
         .iter()
-        .filter(|(s, _)| *s > limit_seconds)
+        .filter(|(seconds, _)| *seconds > limit_seconds)
         .map(|(_, share)| share)
         .sum();
-    let mut erlang_b = 1.0_f64;
+    let tail = Tail::new(work, limit_seconds, wait_factor, 1.0 - unreachable_share);
+    let mut shares = Vec::with_capacity(servers_max as usize + 1);
+    shares.push(if load > 0.0 { 0.0 } else { 1.0 });
+    let (mut erlang_b, mut best) = (1.0_f64, 0.0_f64);
     for servers in 1..=servers_max {
+        if best >= ALL_SERVED {
+            break;
+        }
         let c = f64::from(servers);
         erlang_b = load * erlang_b / (c + load * erlang_b);
-        if load >= c {
-            continue;
-        }
-        let miss = miss_share_with(work, c, erlang_b, limit_seconds, unreachable_share);
-        if miss <= miss_share {
-            return Sizing {
-                servers,
-                unreachable_share,
-                met: true,
-            };
-        }
+        let keeps_up = OVERLOADED_SHARE * (c / load).min(1.0);
+        let share = if load < c {
+            (1.0 - tail.miss_share(c, load, erlang_b)).max(keeps_up)
+        } else {
+            keeps_up
+        };
+        best = best.max(share);
+        shares.push(best);
     }
-    Sizing {
-        servers: servers_max,
+    shares.resize(servers_max as usize + 1, best);
+    Attainment {
+        shares,
         unreachable_share,
-        met: load <= 0.0,
     }
 }
 
-/// The answer of [`servers_for`].
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Sizing {
-    /// Servers.
-    pub servers: u32,
-    /// Share of requests whose service alone exceeds the limit, 0 to 1.
-    pub unreachable_share: f64,
-    /// The limit holds with so many servers.
-    pub met: bool,
+/// What the tail formula needs and the pool's size does not change.
+struct Tail {
+    /// `(seconds left to wait, share of the reachable requests)`.
+    slack: Vec<(f64, f64)>,
+    /// Mean wait times servers times idle share, per chance to wait, seconds.
+    wait_seconds: f64,
 }
 
-/// Share of the reachable requests that miss the limit with `c` servers, `c` above the load.
-fn miss_share_with(
-    work: &Work,
-    c: f64,
-    erlang_b: f64,
-    limit_seconds: f64,
-    unreachable: f64,
-) -> f64 {
-    let utilisation = work.offered_load() / c;
-    let wait_chance = erlang_b / (1.0 - utilisation * (1.0 - erlang_b));
-    let variability = f64::midpoint(work.arrival_scv, work.service_scv());
-    let mean_wait =
-        wait_chance * work.mean_service_seconds() / (c * (1.0 - utilisation)) * variability;
-    let reachable = 1.0 - unreachable;
-    if mean_wait <= 0.0 || reachable <= 0.0 {
-        return 0.0;
+impl Tail {
+    fn new(work: &Work, limit_seconds: f64, wait_factor: f64, reachable_share: f64) -> Self {
+        let reachable = work.service.iter().filter(|(s, _)| *s <= limit_seconds);
+        let variability = f64::midpoint(work.arrival_scv, work.service_scv());
+        Self {
+            slack: reachable
+                .map(|(seconds, share)| (limit_seconds - seconds, share / reachable_share))
+                .collect(),
+            wait_seconds: work.mean_service_seconds() * variability * wait_factor.max(1.0),
+        }
     }
-    let missed: f64 = work
-        .service
-        .iter()
-        .filter(|(seconds, _)| *seconds <= limit_seconds)
-        .map(|(seconds, share)| {
-            let slack = limit_seconds - seconds;
-            share * wait_chance * (-slack * wait_chance / mean_wait).exp()
-        })
-        .sum();
-    missed / reachable
+
+    /// Share of the reachable requests that miss the limit with `c` servers, `c` above the load.
+    fn miss_share(&self, c: f64, load: f64, erlang_b: f64) -> f64 {
+        let utilisation = load / c;
+        let wait_chance = erlang_b / (1.0 - utilisation * (1.0 - erlang_b));
+        // The mean wait of those who wait at all.
+        let waiting_seconds = self.wait_seconds / (c * (1.0 - utilisation));
+        if waiting_seconds <= 0.0 {
+            return 0.0;
+        }
+        let late = self.slack.iter().map(|&(slack, share)| {
+            let exponent = -slack / waiting_seconds;
+            share * exponent.exp()
+        });
+        (wait_chance * late.sum::<f64>()).min(1.0)
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-    use rstest::rstest;
-
-    use super::*;
-
-    fn exponential_like(rate: f64) -> Work {
-        // Service of exactly 1 s has no variance; the M/M/c table below wants SCV 1, which two
-        // points of equal share at 0 and 2 seconds have.
-        Work {
-            arrival_rate_rps: rate,
-            arrival_scv: 1.0,
-            service: vec![(0.0, 0.5), (2.0, 0.5)],
-        }
-    }
-
-    // Erlang C by hand: C(1, 0.5) = 0.5; C(2, 1) = 1/3; C(3, 2) = 4/9.
-    #[rstest]
-    #[case(1, 0.5, 0.5)]
-    #[case(2, 1.0, 1.0 / 3.0)]
-    #[case(3, 2.0, 4.0 / 9.0)]
-    fn erlang_c_matches_its_closed_form(#[case] c: u32, #[case] load: f64, #[case] want: f64) {
-        let mut erlang_b = 1.0;
-        for n in 1..=c {
-            erlang_b = load * erlang_b / (f64::from(n) + load * erlang_b);
-        }
-        let got = erlang_b / (1.0 - load / f64::from(c) * (1.0 - erlang_b));
-        assert!((got - want).abs() < 1e-12, "{got} != {want}");
-    }
-
-    #[test]
-    fn larger_pools_may_run_hotter() {
-        let utilisation = |rate: f64| {
-            let sizing = servers_for(&exponential_like(rate), 4.0, 0.05, 1_000);
-            rate / f64::from(sizing.servers)
-        };
-        assert!(utilisation(1.0) < utilisation(10.0));
-        assert!(utilisation(10.0) < utilisation(100.0));
-    }
-
-    #[test]
-    fn prompts_longer_than_the_limit_are_told_apart() {
-        let work = Work {
-            arrival_rate_rps: 1.0,
-            arrival_scv: 1.0,
-            service: vec![(0.1, 0.9), (9.0, 0.1)],
-        };
-        let sizing = servers_for(&work, 0.5, 0.05, 100);
-        assert!(
-            sizing.met && (sizing.unreachable_share - 0.1).abs() < 1e-12,
-            "{sizing:?}"
-        );
-    }
-
-    #[test]
-    fn no_work_needs_one_server_and_too_much_is_not_met() {
-        assert_eq!(servers_for(&exponential_like(0.0), 1.0, 0.05, 8).servers, 1);
-        let flooded = servers_for(&exponential_like(100.0), 1.0, 0.05, 8);
-        assert_eq!((flooded.servers, flooded.met), (8, false));
-    }
-
-    proptest! {
-        #[test]
-        fn more_load_never_needs_fewer_servers(
-            rate in 0.0f64..50.0, more in 0.0f64..20.0, service in 0.01f64..2.0, limit in 0.1f64..5.0,
-        ) {
-            let work = |rate| Work { arrival_rate_rps: rate, arrival_scv: 1.0, service: vec![(service, 1.0)] };
-            let less = servers_for(&work(rate), limit, 0.05, 500).servers;
-            let greater = servers_for(&work(rate + more), limit, 0.05, 500).servers;
-            prop_assert!(less <= greater);
-        }
-    }
-}
+mod tests;

@@ -72,6 +72,10 @@ reasons! {
     RatioBreach,
     /// The ratio band cannot be reached inside the replica bounds and budget.
     RatioUnreachable,
+    /// The ratio follows an operating point that was found for traffic like this.
+    OperatingPoint,
+    /// Services that share a GPU budget leave less than this one needs.
+    BudgetShared,
     /// The GPU budget does not allow what the objective needs.
     BudgetLimited,
     /// The GPU budget does not even allow the least replicas.
@@ -86,6 +90,32 @@ reasons! {
     RateLimitedUp,
     /// The scale-down policies allow no larger step now.
     RateLimitedDown,
+    /// The replicas are above their maximum and go down to it in steps.
+    BoundsStepDown,
+    /// Replicas that were asked for did not come, and the ask is taken back.
+    StuckWithdrawn,
+    /// Replicas that were asked for do not come, and no more are asked for until later.
+    StuckWaiting,
+    /// The replicas went back and forth, so that lowering them waits longer for a while.
+    FlapDamped,
+    /// A schedule sets the replica bounds now.
+    ScheduleActive,
+    /// A schedule starts within the lead time, and its minimum holds already.
+    ScheduleAhead,
+    /// Schedules set a minimum above the maximum, and the maximum gives way.
+    ScheduleConflict,
+    /// The service has been idle for long enough, and both roles go to zero.
+    ScaledToZero,
+    /// The idle service cannot go to zero, because it is not known whether requests wait.
+    ZeroNotSafe,
+    /// Requests wait for a service at zero, and both roles get replicas.
+    Waking,
+    /// A request arrived while the last replicas of both roles were leaving.
+    ScaleDownCancelled,
+    /// At zero it is not known whether requests wait.
+    WakeSignalMissing,
+    /// One role alone was at zero, and gets replicas.
+    RoleAloneAtZero,
     /// A person has paused this direction.
     Paused,
     /// Scaling is not paused.
@@ -162,6 +192,8 @@ pub enum Stage {
     Capacity,
     /// Replicas the objective takes.
     Need,
+    /// The replica bounds in force: schedules, and scale to zero.
+    Bounds,
     /// Whether a need is large and lasting enough.
     Stabilize,
     /// Both roles in ratio, bounds and budget.
@@ -178,6 +210,7 @@ impl Stage {
             Self::Workload => "workload",
             Self::Capacity => "capacity",
             Self::Need => "need",
+            Self::Bounds => "bounds",
             Self::Stabilize => "stabilize",
             Self::Solve => "solve",
             Self::Guard => "guard",
@@ -216,6 +249,8 @@ pub enum Bottleneck {
     DecodeBatch,
     /// Between the roles: KV transfer. More replicas do not help.
     KvTransfer,
+    /// Before the engines: the gateway holds requests that the engines answer in time.
+    Outside,
 }
 
 impl Bottleneck {
@@ -228,6 +263,7 @@ impl Bottleneck {
             Self::DecodeAdmission => "DecodeAdmission",
             Self::DecodeBatch => "DecodeBatch",
             Self::KvTransfer => "KvTransfer",
+            Self::Outside => "Outside",
         }
     }
 }

@@ -7,12 +7,27 @@
 //!
 //! Sums over workers are partial when some ready workers were not scraped. A partial sum is a lower
 //! bound of the load, so it may raise replicas but not lower them; [`Coverage`] tells.
+//!
+//! Observers report what they read. [`Signals::judged`] then refuses what cannot be true and carries
+//! partial sums to the whole role; [`estimate`] turns distributions into numbers of known quality,
+//! and [`inputs`] lists everything for the report.
+
+pub mod estimate;
+pub mod inputs;
+pub mod judge;
+pub mod name;
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::{histogram::Histogram, role::PerRole};
+
+/// Window of [`Signals::wide`].
+pub const WIDE_WINDOW: Duration = Duration::from_mins(10);
+
+/// Span that requests are counted in for [`Signals::arrival_dispersion`].
+pub const DISPERSION_SPAN: Duration = Duration::from_secs(30);
 
 /// One measured quantity.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -42,6 +57,12 @@ pub enum Gap {
     TooFewSamples,
     /// The signal was not asked for.
     NotAsked,
+    /// The number is not plausible in its unit, alone or beside the others.
+    OutOfRange,
+    /// The newest sample is from the future by more than the allowed age.
+    ClockSkew,
+    /// Too few of the ready workers are scraped to speak for the role.
+    NoQuorum,
 }
 
 impl Gap {
@@ -54,6 +75,9 @@ impl Gap {
             Self::Stale => "the newest sample is too old",
             Self::TooFewSamples => "there were too few requests in the window",
             Self::NotAsked => "it was not asked for",
+            Self::OutOfRange => "the number is not plausible in its unit",
+            Self::ClockSkew => "the newest sample is from the future, so clocks differ",
+            Self::NoQuorum => "fewer than half of the ready workers are scraped",
         }
     }
 }
@@ -100,6 +124,10 @@ impl Default for Reading {
 pub struct Coverage {
     /// Ready workers with a fresh sample.
     pub scraped: u32,
+    /// Ready workers with any sample within [`WIDE_WINDOW`]. Those that never had one are new: they
+    /// have no part of the load yet that would be missing.
+    #[serde(default)]
+    pub seen: u32,
     /// Age of the oldest of those samples; nothing when none was scraped.
     pub oldest_age: Option<Duration>,
 }
@@ -123,6 +151,22 @@ impl HistogramReading {
             Self::Unknown(gap) => Err(*gap),
         }
     }
+
+    /// The mean, if there is an observation.
+    pub fn mean(&self) -> Option<f64> {
+        match self {
+            Self::Value(histogram) => histogram.mean(),
+            Self::Unknown(_) => None,
+        }
+    }
+
+    /// Why there is no histogram, if there is none.
+    pub const fn gap(&self) -> Option<Gap> {
+        match self {
+            Self::Value(_) => None,
+            Self::Unknown(gap) => Some(*gap),
+        }
+    }
 }
 
 impl Default for HistogramReading {
@@ -131,29 +175,10 @@ impl Default for HistogramReading {
     }
 }
 
-/// Everything measured about a service at one moment.
-///
-/// Rates and histograms are over the observer's rate window; gauges are means over it. Quantities
-/// of a role are sums over its workers unless named otherwise.
+/// Distributions over one window, summed over workers.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Signals {
-    /// Workers that were scraped.
-    pub coverage: PerRole<Coverage>,
-    /// Requests per second that finished prefill.
-    pub prefill_completion_rate_rps: Reading,
-    /// Change of the prefill queue, requests per second; negative change reads as zero.
-    pub prefill_queue_growth_rps: Reading,
-    /// Requests per second that arrive, stated by the user's own query. Wins over the two above.
-    pub arrival_rate_rps_override: Reading,
-    /// Requests that wait for a worker of the role.
-    pub waiting_requests: PerRole<Reading>,
-    /// Requests that a worker of the role works on.
-    pub running_requests: PerRole<Reading>,
-    /// Share of KV-cache blocks in use, mean over the decode workers, 0 to 1.
-    pub decode_kv_usage: Reading,
-    /// Output tokens per second of the decode workers.
-    pub output_token_rate_tps: Reading,
+#[serde(rename_all = "camelCase", default)]
+pub struct Distributions {
     /// Time from arrival at a prefill worker to the first token there, seconds.
     pub prefill_ttft: HistogramReading,
     /// Time from arrival at a decode worker to the first token there, seconds: KV transfer and
@@ -169,6 +194,56 @@ pub struct Signals {
     pub tpot: HistogramReading,
     /// Time between tokens, seconds.
     pub inter_token_latency: HistogramReading,
+}
+
+/// Everything measured about a service at one moment.
+///
+/// Rates and `recent` are over `rate_window`, `wide` over [`WIDE_WINDOW`]; gauges are means over a
+/// short window. Quantities of a role are sums over its workers unless named otherwise.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Signals {
+    /// Workers that were scraped.
+    pub coverage: PerRole<Coverage>,
+    /// Window of rates and of `recent`: a rate tells of half of it ago.
+    pub rate_window: Duration,
+    /// Requests per second that finished prefill.
+    pub prefill_completion_rate_rps: Reading,
+    /// Requests per second that finished decode.
+    pub decode_completion_rate_rps: Reading,
+    /// Change of the prefill queue, requests per second; negative change reads as zero.
+    pub prefill_queue_growth_rps: Reading,
+    /// Requests per second that arrive, stated by the user's own query. Wins over the two above.
+    pub arrival_rate_rps_override: Reading,
+    /// Index of dispersion of request counts in [`DISPERSION_SPAN`]: their variance over their mean.
+    /// 1 is Poisson, above is bursty.
+    pub arrival_dispersion: Reading,
+    /// Requests that wait for a worker of the role.
+    pub waiting_requests: PerRole<Reading>,
+    /// Requests that a worker of the role works on.
+    pub running_requests: PerRole<Reading>,
+    /// Most requests that waited or ran at the role's workers at once in the rate window, or more:
+    /// each worker's most, summed.
+    pub requests_peak: PerRole<Reading>,
+    /// Requests at decode workers that have room there and wait for their KV cache to arrive; they
+    /// are in `waiting_requests` too.
+    pub decode_deferred_requests: Reading,
+    /// Requests that wait at the gateway while nothing serves, by the user's own query.
+    pub wake_requests: Reading,
+    /// Share of prompt tokens that prefill workers found in their prefix caches, 0 to 1.
+    pub prefix_hit_share: Reading,
+    /// Share of KV-cache blocks in use, mean over the decode workers, 0 to 1.
+    pub decode_kv_usage: Reading,
+    /// Tokens that the KV cache of one decode worker holds, mean over them.
+    pub decode_kv_capacity_tokens: Reading,
+    /// Requests per second that decode workers put back because their KV cache was full.
+    pub decode_preemption_rate_rps: Reading,
+    /// Output tokens per second of the decode workers.
+    pub output_token_rate_tps: Reading,
+    /// Distributions over the rate window.
+    pub recent: Distributions,
+    /// The same over [`WIDE_WINDOW`], for services with few requests.
+    pub wide: Distributions,
     /// `prefill_ttft` over the attainment window.
     pub prefill_ttft_attainment: HistogramReading,
     /// `tpot` over the attainment window.

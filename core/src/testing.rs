@@ -1,5 +1,7 @@
 //! Builders for tests: a service that is healthy, from which a test changes what it is about.
 
+pub(crate) mod world;
+
 use std::time::Duration;
 
 use crate::{
@@ -9,7 +11,7 @@ use crate::{
         ScalingRules, SelectPolicy,
     },
     role::PerRole,
-    signal::{Coverage, HistogramReading, Reading, Signals},
+    signal::{Coverage, Distributions, HistogramReading, Reading, Signals},
     snapshot::{Paused, RoleState, Snapshot},
 };
 
@@ -91,8 +93,18 @@ pub(crate) fn snapshot(prefill: u32, decode: u32, load: Load) -> Snapshot {
     let batch = 0.008 * per_worker / (1.0 - 0.000_2 * per_worker).max(0.05);
     let itl = 0.008 + 0.000_2 * batch;
     let requests = load.rate_rps * 60.0;
+    let distributions = Distributions {
+        prefill_ttft: around(load.prefill_seconds * 1.2, requests),
+        decode_ttft: around(0.02, requests),
+        prefill_time: around(load.prefill_seconds, requests),
+        prompt_tokens: around(1_000.0, requests),
+        output_tokens: around(load.output_tokens, requests),
+        tpot: around(itl, requests),
+        inter_token_latency: around(itl, tokens_per_second * 60.0),
+    };
     let covered = |scraped| Coverage {
         scraped,
+        seen: scraped,
         oldest_age: Some(Duration::from_secs(5)),
     };
     Snapshot {
@@ -106,7 +118,9 @@ pub(crate) fn snapshot(prefill: u32, decode: u32, load: Load) -> Snapshot {
                 prefill: covered(prefill),
                 decode: covered(decode),
             },
+            rate_window: Duration::from_mins(1),
             prefill_completion_rate_rps: Reading::of(load.rate_rps),
+            decode_completion_rate_rps: Reading::of(load.rate_rps),
             prefill_queue_growth_rps: Reading::KnownZero,
             waiting_requests: PerRole {
                 prefill: Reading::KnownZero,
@@ -116,15 +130,19 @@ pub(crate) fn snapshot(prefill: u32, decode: u32, load: Load) -> Snapshot {
                 prefill: Reading::of(load.rate_rps * load.prefill_seconds),
                 decode: Reading::of(batch * decoders),
             },
+            arrival_dispersion: Reading::of(1.0),
+            requests_peak: PerRole {
+                prefill: Reading::of(load.rate_rps * load.prefill_seconds * 2.0),
+                decode: Reading::of(batch * decoders * 1.2),
+            },
+            decode_deferred_requests: Reading::KnownZero,
+            prefix_hit_share: Reading::KnownZero,
             decode_kv_usage: Reading::of(0.2),
+            decode_kv_capacity_tokens: Reading::of(400_000.0),
+            decode_preemption_rate_rps: Reading::KnownZero,
             output_token_rate_tps: Reading::of(tokens_per_second),
-            prefill_ttft: around(load.prefill_seconds * 1.2, requests),
-            decode_ttft: around(0.02, requests),
-            prefill_time: around(load.prefill_seconds, requests),
-            prompt_tokens: around(1_000.0, requests),
-            output_tokens: around(load.output_tokens, requests),
-            tpot: around(itl, requests),
-            inter_token_latency: around(itl, tokens_per_second * 60.0),
+            recent: distributions.clone(),
+            wide: distributions,
             prefill_ttft_attainment: around(load.prefill_seconds * 1.2, requests),
             tpot_attainment: around(itl, requests),
             ..Signals::default()

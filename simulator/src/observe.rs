@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use pd_core::histogram::Histogram as Distribution;
-use pd_core::signal::{Coverage, HistogramReading};
+use pd_core::signal::{Coverage, Distributions, HistogramReading};
 use pd_core::{Gap, PerRole, Reading, Role, Signals};
 
 use self::attainment::Attainment;
@@ -113,6 +113,7 @@ impl Observer {
         let completed = self.rate(Prefill, |m| (m.finished_stop + m.finished_length) as f64);
         Signals {
             coverage: PerRole::from_fn(|role| self.coverage(role)),
+            rate_window: Duration::from_nanos(self.windows.rate),
             prefill_completion_rate_rps: reading(completed),
             prefill_queue_growth_rps: reading(self.queue_growth()),
             waiting_requests: PerRole::from_fn(|role| {
@@ -123,6 +124,16 @@ impl Observer {
             }),
             decode_kv_usage: reading(self.decode_kv_usage()),
             output_token_rate_tps: reading(self.rate(Decode, |m| m.generation_tokens as f64)),
+            recent: self.distributions(),
+            prefill_ttft_attainment: self.prefill_ttft.reading(),
+            tpot_attainment: self.tpot.reading(),
+            ..Signals::default()
+        }
+    }
+
+    fn distributions(&self) -> Distributions {
+        use Role::{Decode, Prefill};
+        Distributions {
             prefill_ttft: self.distribution(Prefill, |m| &m.time_to_first_token),
             decode_ttft: self.distribution(Decode, |m| &m.time_to_first_token),
             prefill_time: self.distribution(Prefill, |m| &m.request_prefill_time),
@@ -130,9 +141,6 @@ impl Observer {
             output_tokens: self.distribution(Decode, |m| &m.request_generation_tokens),
             tpot: self.distribution(Decode, |m| &m.request_time_per_output_token),
             inter_token_latency: self.distribution(Decode, |m| &m.inter_token_latency),
-            prefill_ttft_attainment: self.prefill_ttft.reading(),
-            tpot_attainment: self.tpot.reading(),
-            ..Signals::default()
         }
     }
 

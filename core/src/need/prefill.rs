@@ -8,7 +8,7 @@ use super::{Need, correction};
 use crate::{
     capacity::Learnt,
     memory::Memory,
-    queueing::{Sizing, Work, servers_for},
+    queueing::{Attainment, Work, attainment},
     report::Reason,
     role::Role,
     snapshot::Snapshot,
@@ -58,13 +58,12 @@ fn by_work(
     let replicas_max = snapshot.policy.bounds.prefill.max_replicas;
     let limit_seconds = ttft.limit.as_secs_f64() - transfer;
     let miss_share = 1.0 - f64::from(ttft.percentile) / 100.0;
-    let sizing = servers_for(&work, limit_seconds, miss_share, replicas_max);
+    let attained = attainment(&work, limit_seconds, 1.0, replicas_max);
     let draining = waiting * mean_seconds / DRAIN_SECONDS;
     let load = work.offered_load();
-    let pool = if sizing.met {
-        f64::from(sizing.servers)
-    } else {
-        load.max(f64::from(replicas_max))
+    let pool = match attained.servers_for(miss_share) {
+        Some(servers) => f64::from(servers),
+        None => load.max(f64::from(replicas_max)),
     };
     let queue_decides = draining >= 0.5;
     let reason = if queue_decides {
@@ -78,7 +77,7 @@ fn by_work(
         } else {
             0.0
         };
-    let message = message(snapshot, &work, sizing, waiting, exact, limit_seconds);
+    let message = message(snapshot, &work, &attained, waiting, exact, limit_seconds);
     let mut need = Need::of(exact, replicas_max, reason, message);
     // Tolerance is judged by how busy the pool would be, not by the whole number it was rounded to.
     need.exact = (need.exact - 1.0 + (load / need.exact.max(1.0))).max(load);
@@ -104,7 +103,7 @@ fn service_times(prompt_lengths: &[(f64, f64)], mean_seconds: f64) -> Vec<(f64, 
 fn message(
     snapshot: &Snapshot,
     work: &Work,
-    sizing: Sizing,
+    attained: &Attainment,
     waiting: f64,
     exact: f64,
     limit_seconds: f64,
@@ -123,10 +122,10 @@ fn message(
              {limit:.0} ms, which more prefill does not mend"
         );
     }
-    let unreachable = if sizing.unreachable_share > 0.005 {
+    let unreachable = if attained.unreachable_share > 0.005 {
         format!(
             "; {:.1} % of the prompts compute longer than that on any number",
-            sizing.unreachable_share * 100.0
+            attained.unreachable_share * 100.0
         )
     } else {
         String::new()

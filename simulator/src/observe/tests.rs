@@ -111,7 +111,7 @@ fn what_is_scraped_agrees_with_what_was_sent() {
     assert!((rate - 20.0).abs() < 0.2, "{rate}");
     let tokens = signals.output_token_rate_tps.known().unwrap();
     assert!((tokens - 2_000.0).abs() < 40.0, "{tokens}");
-    let prompts = signals.prompt_tokens.with_samples(1.0).unwrap();
+    let prompts = signals.recent.prompt_tokens.with_samples(1.0).unwrap();
     assert!((prompts.mean().unwrap() - 500.0).abs() < 1e-6);
     assert!((prompts.count() - 2_400.0).abs() < 24.0);
     let coverage = signals.coverage.map(|role| role.scraped);
@@ -150,7 +150,10 @@ fn an_idle_service_is_known_to_be_idle_and_an_absent_one_is_not() {
     let nothing = Reading::Unknown(Gap::Empty);
     assert_eq!(signals.prefill_completion_rate_rps, nothing);
     assert_eq!(signals.waiting_requests.prefill, nothing);
-    assert_eq!(signals.prefill_ttft, HistogramReading::Unknown(Gap::Empty));
+    assert_eq!(
+        signals.recent.prefill_ttft,
+        HistogramReading::Unknown(Gap::Empty)
+    );
     assert_eq!(signals.coverage.prefill, Coverage::default());
 }
 

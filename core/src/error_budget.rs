@@ -1,0 +1,181 @@
+//! How careful to be: the risk of a miss that sizing takes, steered by the error budget.
+//!
+//! The objective allows a share of requests to miss within its window: the error budget. While it is
+//! full, sizing takes the risk that the percentile allows at any moment; as it is spent, the risk falls
+//! to what the attainment allows and below, so that attainment lands on the objective instead of above
+//! it at a cost. This is the burn rate of the Site Reliability Workbook (Google, 2018, chapter 5) read
+//! the other way round: not to wake people, but to say how much headroom the next replicas buy.
+//!
+//! Each role may spend half of the budget, and what the other leaves of its half. So the role that
+//! causes the misses pays for them. Risks are one-sided standard normal quantiles: 1.64 is 5 %.
+
+use serde::{Deserialize, Serialize};
+use statrs::distribution::{ContinuousCDF, Normal};
+
+use crate::{
+    policy::{LatencyTarget, Objective},
+    role::{PerRole, Role},
+};
+
+/// How far sizing goes beyond the stricter of percentile and attainment once the budget is spent,
+/// standard deviations.
+const BEYOND_SPENT: f64 = 0.5;
+
+/// Budgets are not overspent by more than this as far as sizing cares: 1 is the whole budget again.
+const OVERSPENT_MAX: f64 = 1.0;
+
+/// What is left of a role's part of the error budget, and how careful that makes.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Care {
+    /// Share of the budget that is left: 1 is all of it, 0 none, below 0 it is overspent; nothing when
+    /// attainment is not known.
+    pub budget_left: Option<f64>,
+    /// Standard normal quantile that sizing keeps to.
+    pub z: f64,
+}
+
+impl Care {
+    /// The share of requests, 0 to 1, that may miss as sizing sees it.
+    pub fn miss_share(&self) -> f64 {
+        1.0 - self.quantile()
+    }
+
+    /// The quantile, 0.5 to 1, that sizing keeps to.
+    pub fn quantile(&self) -> f64 {
+        Normal::standard().cdf(self.z)
+    }
+}
+
+/// How careful to be with each role, from the shares of requests (0 to 1) that met its limit within
+/// the attainment window.
+pub fn care(objective: &Objective, attained: PerRole<Option<f64>>) -> PerRole<Care> {
+    let allowed = 1.0 - f64::from(objective.attainment.percent) / 100.0;
+    let missed = attained.map(|share| share.map(|share| (1.0 - share).clamp(0.0, 1.0)));
+    PerRole::from_fn(|role| {
+        let other = match role {
+            Role::Prefill => missed.decode,
+            Role::Decode => missed.prefill,
+        };
+        let part = allowed - other.unwrap_or(allowed).min(allowed / 2.0);
+        let budget_left = missed.get(role).map(|missed| left(part, missed));
+        let target = match role {
+            Role::Prefill => objective.ttft,
+            Role::Decode => objective.tpot,
+        };
+        Care {
+            budget_left,
+            z: z(objective, target, budget_left),
+        }
+    })
+}
+
+fn left(part: f64, missed: f64) -> f64 {
+    if part > 0.0 {
+        (1.0 - missed / part).max(-OVERSPENT_MAX)
+    } else if missed > 0.0 {
+        -OVERSPENT_MAX
+    } else {
+        0.0
+    }
+}
+
+/// From the looser of percentile and attainment with a full budget to beyond the stricter with none.
+fn z(objective: &Objective, target: LatencyTarget, budget_left: Option<f64>) -> f64 {
+    let of_percent = |percent: u8| {
+        // 100 % would be infinitely careful; one in two thousand is as far as samples tell.
+        let share = (f64::from(percent) / 100.0).clamp(0.5, 0.999_5);
+        Normal::standard().inverse_cdf(share)
+    };
+    let (percentile, attainment) = (
+        of_percent(target.percentile),
+        of_percent(objective.attainment.percent),
+    );
+    let loose = percentile.min(attainment);
+    let strict = percentile.max(attainment) + BEYOND_SPENT;
+    // While nothing is known of attainment, half a budget is assumed.
+    let left = budget_left.unwrap_or(0.5);
+    strict + (loose - strict) * left.min(1.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::testing;
+
+    fn objective(percentile: u8, percent: u8) -> Objective {
+        let mut objective = testing::policy().objective;
+        objective.ttft.percentile = percentile;
+        objective.tpot.percentile = percentile;
+        objective.attainment.percent = percent;
+        objective
+    }
+
+    fn both(prefill: f64, decode: f64) -> PerRole<Option<f64>> {
+        PerRole {
+            prefill: Some(prefill),
+            decode: Some(decode),
+        }
+    }
+
+    #[test]
+    fn a_full_budget_takes_the_risk_of_the_percentile() {
+        let care = care(&objective(95, 99), both(1.0, 1.0));
+        assert!((care.prefill.quantile() - 0.95).abs() < 1e-3, "{care:?}");
+    }
+
+    #[test]
+    fn a_spent_budget_is_more_careful_than_the_attainment() {
+        let care = care(&objective(95, 99), both(0.99, 1.0));
+        assert_eq!(
+            care.prefill.budget_left.map(|left| left.abs() < 1e-9),
+            Some(true)
+        );
+        assert!(care.prefill.quantile() > 0.995, "{care:?}");
+        let overspent = super::care(&objective(95, 99), both(0.9, 1.0)).prefill;
+        assert!(overspent.z > care.prefill.z);
+    }
+
+    #[test]
+    fn only_the_role_that_misses_pays() {
+        let care = care(&objective(95, 99), both(0.98, 1.0));
+        assert!(care.prefill.budget_left < Some(0.0));
+        assert!((care.decode.quantile() - 0.95).abs() < 1e-3, "{care:?}");
+    }
+
+    #[test]
+    fn what_one_role_leaves_of_its_half_the_other_may_spend() {
+        let left = |decode| {
+            care(&objective(95, 99), both(0.995, decode))
+                .prefill
+                .budget_left
+        };
+        let (alone, shared) = (left(1.0).unwrap(), left(0.995).unwrap());
+        assert!(
+            (alone - 0.5).abs() < 1e-9 && shared.abs() < 1e-9,
+            "{alone} {shared}"
+        );
+    }
+
+    #[test]
+    fn an_attainment_of_all_requests_is_bounded_in_its_care() {
+        let spotless = care(&objective(95, 100), both(1.0, 1.0));
+        let broken = care(&objective(95, 100), both(0.999, 1.0));
+        assert!(spotless.prefill.z.is_finite() && broken.prefill.z > spotless.prefill.z);
+    }
+
+    proptest! {
+        #[test]
+        fn fewer_attained_never_means_less_care(
+            percentile in 50u8..=99, percent in 1u8..=100,
+            share in 0.0f64..=1.0, less in 0.0f64..=1.0, other in 0.0f64..=1.0,
+        ) {
+            let objective = objective(percentile, percent);
+            let z = |share| care(&objective, both(share, other)).prefill.z;
+            prop_assert!(z(share * less) >= z(share));
+            prop_assert!(z(share).is_finite());
+        }
+    }
+}
