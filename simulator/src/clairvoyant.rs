@@ -71,7 +71,7 @@ pub fn bound(scenario: &Scenario, load: &Load) -> Bound {
     let hopeless = hopeless_share(scenario, load);
     let prefill_share = ((allowed - hopeless) / (1.0 - hopeless)).max(MISS_SHARE_MIN);
     let misses = PerRole {
-        prefill: prefill_misses(scenario, load, prefill_share),
+        prefill: prefill_misses(scenario, load),
         decode: load.decode_misses(scenario.replicas.decode.min),
     };
     let needed = PerRole {
@@ -168,7 +168,7 @@ fn hopeless_share(scenario: &Scenario, load: &Load) -> f64 {
     hopeless.sum::<f64>() / load.requests().max(1) as f64
 }
 
-fn prefill_misses(scenario: &Scenario, load: &Load, share: f64) -> Vec<Misses> {
+fn prefill_misses(scenario: &Scenario, load: &Load) -> Vec<Misses> {
     let least = scenario.replicas.prefill.min;
     let table = |window: &PrefillWindow| {
         if window.requests == 0 {
@@ -181,7 +181,7 @@ fn prefill_misses(scenario: &Scenario, load: &Load, share: f64) -> Vec<Misses> {
             arrival_scv: window.arrival_scv(),
             service: window.service_shares(),
         };
-        Misses::of_queue(&work, limit_seconds, share, requests, least)
+        Misses::of_queue(&work, limit_seconds, requests, least)
     };
     load.prefill().iter().map(table).collect()
 }

@@ -156,6 +156,8 @@ impl Observer {
         let scraped = u32::try_from(self.ready(role).count()).unwrap_or(u32::MAX);
         Coverage {
             scraped,
+            // A ready worker answers every scrape.
+            seen: scraped,
             // Decisions follow a scrape at once; a worker that does not answer is not counted.
             oldest_age: (scraped > 0).then_some(Duration::ZERO),
         }

@@ -4,16 +4,13 @@
 //! hardly any request misses. Both bounds are read from it: the one that holds the objective in every
 //! window, and the one that holds it over the run.
 
-use pd_core::queueing::{Work, servers_for};
+use pd_core::queueing::{Work, attainment};
 
-/// Each level of misses is so much smaller than the one before.
-const LEVEL_STEP: f64 = 0.8;
+/// Below this share of misses more replicas are not told apart.
+const MISS_SHARE_LEAST: f64 = 1e-6;
 
-/// The smallest share of misses that is told from none.
-const LEVEL_LEAST: f64 = 1e-5;
-
-/// Replicas tried at most.
-const REPLICAS_MAX: u32 = 10_000;
+/// Servers tried beyond twice the load, which even one slow prompt a minute does not need.
+const SERVERS_BEYOND_LOAD: u32 = 64;
 
 /// Requests of one window that miss, by replicas.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -37,28 +34,26 @@ impl Misses {
         }
     }
 
-    /// Of prompts by the tail formula. `share` is met exactly, other levels to a fifth.
-    pub(super) fn of_queue(
-        work: &Work,
-        limit_seconds: f64,
-        share: f64,
-        requests: f64,
-        least: u32,
-    ) -> Self {
-        let geometric = std::iter::successors(Some(1.0), |level| Some(level * LEVEL_STEP));
-        let mut levels: Vec<f64> = geometric.take_while(|level| *level > LEVEL_LEAST).collect();
-        levels.push(share);
-        levels.sort_by(|a, b| b.total_cmp(a));
-        let mut table = Self {
-            least,
-            missed: Vec::new(),
-            requests,
-        };
-        for level in levels {
-            let servers = servers_for(work, limit_seconds, level, REPLICAS_MAX).servers;
-            table.note(servers, level * requests);
+    /// Of prompts by the tail formula with a router that knows the work at each worker.
+    pub(super) fn of_queue(work: &Work, limit_seconds: f64, requests: f64, least: u32) -> Self {
+        let load = ceil(work.offered_load());
+        let servers_max = load.saturating_mul(2).saturating_add(SERVERS_BEYOND_LOAD);
+        let shares = attainment(work, limit_seconds, 1.0, servers_max.max(least));
+        // A pool that is just busy all the time is overrun.
+        let first = least.max(floor(work.offered_load()).saturating_add(1));
+        let mut missed = Vec::new();
+        for servers in first..=servers_max.max(first) {
+            let miss_share = 1.0 - shares.share(servers);
+            missed.push(miss_share * requests);
+            if miss_share <= MISS_SHARE_LEAST {
+                break;
+            }
         }
-        table
+        Self {
+            least: first,
+            missed,
+            requests,
+        }
     }
 
     /// Of answers: `loads` has the replicas that a second takes and its requests in flight.
@@ -78,21 +73,6 @@ impl Misses {
             least: first,
             missed: (first..=most).map(missed_with).collect(),
             requests,
-        }
-    }
-
-    /// Notes that at most `missed` requests miss with `replicas`; levels come in falling order.
-    fn note(&mut self, replicas: u32, missed: f64) {
-        if self.missed.is_empty() {
-            self.least = self.least.max(replicas);
-        }
-        let place = replicas.saturating_sub(self.least) as usize;
-        if self.missed.len() <= place {
-            let before = self.missed.last().copied().unwrap_or(missed);
-            self.missed.resize(place + 1, before);
-        }
-        if let Some(entry) = self.missed.get_mut(place) {
-            *entry = missed;
         }
     }
 
@@ -125,4 +105,13 @@ impl Misses {
 )]
 fn ceil(load: f64) -> u32 {
     load.ceil() as u32
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a float-to-integer cast saturates, and loads are not negative"
+)]
+fn floor(load: f64) -> u32 {
+    load.floor() as u32
 }
