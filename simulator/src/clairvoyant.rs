@@ -1,27 +1,33 @@
-//! The clairvoyant bound: GPU-hours of a plan that knows every request beforehand.
+//! The clairvoyant bounds: GPU-hours of plans that know every request beforehand.
 //!
-//! Per window the fewest replicas that hold the objective at the load that really came, then the
-//! cheapest way to have them serve in time when a start costs its lead time. It follows the usual
-//! relaxation of right-sizing problems (Lin, Wierman, Andrew, Thereska: Dynamic right-sizing for
-//! power-proportional data centers, INFOCOM 2011): roles apart, replicas alike, cost linear.
+//! From the replicas that each window needs at the load that really came follows the cheapest way
+//! to have them serve in time when a start costs its lead time. It is the usual relaxation of
+//! right-sizing problems (Lin, Wierman, Andrew, Thereska: Dynamic right-sizing for
+//! power-proportional data centers, INFOCOM 2011): roles apart, replicas alike, cost linear. The
+//! plan `everywhere` holds the objective in each window by itself; the plan `overall` holds it over
+//! the run and lets requests miss where that saves most, so nothing can be cheaper.
 //!
 //! Assumed: prefill by the tail formula of [`pd_core::queueing`] with the window's own prompts and
 //! the scatter of its own gaps, at a share of misses that is what the objective leaves after prompts
 //! that no pool could serve in time; queues do not carry over from window to window. Decode by
 //! [`load`]: answers run at the TPOT limit, spread evenly over replicas that are filled to the batch
-//! that holds it. Both roles may miss as much as the objective allows for both together. Replicas
-//! leave at once, without draining; ratio band, budget, the maximum, rate limits and windows do not
-//! hold; the first replicas are there for nothing. Each of these makes it cheaper than
-//! what can be had, except that no window is given up to save its cost. So it is a bound at about
-//! the attainment asked for, not a proof; playing it (`--policy clairvoyant`) shows what it attains.
+//! that holds it. In `everywhere` both roles may miss as much as the objective allows for both
+//! together. Replicas leave at once, without draining; ratio band, budget, the maximum, rate limits
+//! and stabilization do not hold; the first replicas are there for nothing. A formula is no proof:
+//! playing the plans (`--policy clairvoyant`, `--policy clairvoyant-overall`) shows what they attain.
 
 pub mod load;
 pub mod startup;
 
-use pd_core::queueing::{Work, servers_for};
+mod misses;
+mod spend;
+
+use pd_core::queueing::Work;
 use pd_core::{PerRole, Role};
 
 use self::load::{Load, PrefillWindow};
+use self::misses::Misses;
+use self::spend::Costs;
 use crate::engine::Profile;
 use crate::observe::engine_role;
 use crate::scenario::Scenario;
@@ -34,45 +40,83 @@ pub const WINDOW: Nanos = 60 * SECOND;
 /// one, half on average, and its own.
 const FIRST_TOKEN_STEPS: f64 = 1.5;
 
-/// Replicas tried at most.
-const REPLICAS_MAX: u32 = 10_000;
+/// The smallest share of requests that a plan may miss, where prompts without hope use up the rest.
+const MISS_SHARE_MIN: f64 = 1e-4;
 
 /// A plan that knows the load.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ForeseenPlan {
+    /// Replicas that serve or wait in each window.
+    pub serving: PerRole<Vec<u32>>,
+    /// GPU-hours of the plan, starts included.
+    pub gpu_hours: PerRole<f64>,
+}
+
+/// What knowing the load is worth.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Bound {
-    /// Replicas that each window needs.
+    /// Replicas that each window needs to hold the objective by itself.
     pub needed: PerRole<Vec<u32>>,
-    /// Replicas that serve or wait in each window of the cheapest plan; never below `needed`.
-    pub serving: PerRole<Vec<u32>>,
-    /// GPU-hours of that plan, starts included.
-    pub gpu_hours: PerRole<f64>,
+    /// The cheapest plan with never fewer than `needed`.
+    pub everywhere: ForeseenPlan,
+    /// The cheapest plan that holds the objective over the run.
+    pub overall: ForeseenPlan,
     /// GPU-hours of each role's largest need, held all along.
     pub static_peak_gpu_hours: f64,
 }
 
-/// The bound of a scenario under `load`.
+/// The bounds of a scenario under `load`.
 pub fn bound(scenario: &Scenario, load: &Load) -> Bound {
-    let needed = PerRole {
-        prefill: prefill_needs(scenario, load),
-        decode: load.decode_needs(scenario),
+    let allowed = 1.0 - f64::from(scenario.objective.attainment.percent) / 100.0;
+    let hopeless = hopeless_share(scenario, load);
+    let prefill_share = ((allowed - hopeless) / (1.0 - hopeless)).max(MISS_SHARE_MIN);
+    let misses = PerRole {
+        prefill: prefill_misses(scenario, load),
+        decode: load.decode_misses(scenario.replicas.decode.min),
     };
-    let mut serving = PerRole::<Vec<u32>>::default();
-    let mut gpu_hours = PerRole::default();
-    let mut static_peak_gpu_hours = 0.0;
-    for role in Role::ALL {
-        let lead = scenario.profile.startup_time(engine_role(role));
-        let plan = startup::cheapest(needed.get(role), WINDOW, lead);
-        let gpus = f64::from(*scenario.gpus_per_replica.get(role));
-        *gpu_hours.get_mut(role) = gpus * paid(&plan, load.length(), lead) / HOUR as f64;
+    let needed = PerRole {
+        prefill: replicas_for(&misses.prefill, prefill_share),
+        decode: replicas_for(&misses.decode, allowed),
+    };
+    let costs = Costs {
+        window: WINDOW,
+        lead: PerRole::from_fn(|role| scenario.profile.startup_time(engine_role(role))),
+        gpus: scenario.gpus_per_replica,
+    };
+    let may_miss = (allowed - hopeless).max(MISS_SHARE_MIN) * load.requests() as f64;
+    let everywhere =
+        PerRole::from_fn(|role| startup::cheapest(needed.get(role), WINDOW, *costs.lead.get(role)));
+    let overall = spend::cheapest(&misses, costs, may_miss);
+    let static_peak_gpu_hours = Role::ALL.into_iter().map(|role| {
         let peak = needed.get(role).iter().max().copied().unwrap_or(0);
-        static_peak_gpu_hours += gpus * f64::from(peak) * load.length() as f64 / HOUR as f64;
-        *serving.get_mut(role) = plan;
-    }
+        let gpus = f64::from(peak) * f64::from(*costs.gpus.get(role));
+        gpus * load.length() as f64 / HOUR as f64
+    });
     Bound {
+        static_peak_gpu_hours: static_peak_gpu_hours.sum(),
+        everywhere: ForeseenPlan::priced(everywhere, costs, load.length()),
+        overall: ForeseenPlan::priced(overall, costs, load.length()),
         needed,
-        serving,
-        gpu_hours,
-        static_peak_gpu_hours,
+    }
+}
+
+impl ForeseenPlan {
+    fn priced(serving: PerRole<Vec<u32>>, costs: Costs, length: Nanos) -> Self {
+        let gpu_hours = PerRole::from_fn(|role| {
+            let gpus = f64::from(*costs.gpus.get(role));
+            gpus * paid(serving.get(role), length, *costs.lead.get(role)) / HOUR as f64
+        });
+        Self { serving, gpu_hours }
+    }
+
+    /// Replicas of the first window.
+    pub fn at_start(&self) -> PerRole<u32> {
+        PerRole::from_fn(|role| self.serving.get(role).first().copied().unwrap_or(1))
+    }
+
+    /// GPU-hours of both roles.
+    pub fn all_gpu_hours(&self) -> f64 {
+        self.gpu_hours.prefill + self.gpu_hours.decode
     }
 }
 
@@ -100,40 +144,46 @@ fn paid(plan: &[u32], length: Nanos, lead: Nanos) -> f64 {
     served.sum::<f64>() + started.sum::<f64>() * lead as f64
 }
 
-fn prefill_needs(scenario: &Scenario, load: &Load) -> Vec<u32> {
-    let objective = scenario.objective;
-    let ttft_seconds = objective.ttft.limit_milliseconds * 1e-3;
-    let tpot_seconds = objective.tpot.limit_milliseconds * 1e-3;
-    let limit_of = |window: &PrefillWindow| {
-        ttft_seconds
-            - transfer_seconds(&scenario.profile, window)
-            - FIRST_TOKEN_STEPS * tpot_seconds
-    };
-    // What no pool can serve in time uses up part of what may miss.
-    let hopeless: f64 = load
-        .prefill()
+fn replicas_for(misses: &[Misses], share: f64) -> Vec<u32> {
+    misses
         .iter()
-        .map(|window| window.share_slower_than(limit_of(window)) * window.requests as f64)
-        .sum();
-    let requests = load.requests().max(1) as f64;
-    let hopeless = hopeless / requests;
-    let allowed = 1.0 - f64::from(objective.attainment.percent) / 100.0;
-    let miss_share = ((allowed - hopeless) / (1.0 - hopeless)).max(1e-4);
+        .map(|window| window.replicas_for(share))
+        .collect()
+}
+
+/// Seconds that a window's prompts may wait and compute: the TTFT limit less what comes after.
+fn prefill_limit_seconds(scenario: &Scenario, window: &PrefillWindow) -> f64 {
+    let objective = scenario.objective;
+    let first_token = FIRST_TOKEN_STEPS * objective.tpot.limit_milliseconds;
+    (objective.ttft.limit_milliseconds - first_token) * 1e-3
+        - transfer_seconds(&scenario.profile, window)
+}
+
+/// Share of all prompts that no pool can serve in time; they use up part of what may miss.
+fn hopeless_share(scenario: &Scenario, load: &Load) -> f64 {
+    let hopeless = load.prefill().iter().map(|window| {
+        let limit_seconds = prefill_limit_seconds(scenario, window);
+        window.share_slower_than(limit_seconds) * window.requests as f64
+    });
+    hopeless.sum::<f64>() / load.requests().max(1) as f64
+}
+
+fn prefill_misses(scenario: &Scenario, load: &Load) -> Vec<Misses> {
     let least = scenario.replicas.prefill.min;
-    let need = |window: &PrefillWindow| {
+    let table = |window: &PrefillWindow| {
+        if window.requests == 0 {
+            return Misses::none(least);
+        }
+        let limit_seconds = prefill_limit_seconds(scenario, window);
+        let requests = window.requests as f64 * (1.0 - window.share_slower_than(limit_seconds));
         let work = Work {
             arrival_rate_rps: window.requests as f64 / seconds(WINDOW),
             arrival_scv: window.arrival_scv(),
             service: window.service_shares(),
         };
-        if window.requests == 0 {
-            return least;
-        }
-        servers_for(&work, limit_of(window), miss_share, REPLICAS_MAX)
-            .servers
-            .max(least)
+        Misses::of_queue(&work, limit_seconds, requests, least)
     };
-    load.prefill().iter().map(need).collect()
+    load.prefill().iter().map(table).collect()
 }
 
 /// Time in which the KV cache of the window's mean prompt travels.

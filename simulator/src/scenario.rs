@@ -386,7 +386,6 @@ impl Scenario {
                 rate: from_seconds(self.rate_window_seconds),
                 gauge: from_seconds(self.gauge_window_seconds),
                 attainment: from_seconds(self.objective.attainment.window_seconds),
-                ..Windows::default()
             },
             warm_up: from_seconds(self.warm_up_seconds),
             ..Setup::new(self.policy(), self.profile.clone(), length)

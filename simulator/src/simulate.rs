@@ -23,7 +23,7 @@ use self::outcome::Outcome;
 pub use self::source::Source;
 use crate::autoscaler::{Autoscaler, Fixed, Foreseen, PdAutoscaler};
 use crate::clairvoyant::load::Load;
-use crate::clairvoyant::{self, Bound};
+use crate::clairvoyant::{self, Bound, ForeseenPlan};
 use crate::engine::{self, Arrival};
 use crate::scenario::{Scenario, ScenarioError};
 use crate::time::{Nanos, from_seconds};
@@ -151,17 +151,22 @@ impl Run {
                 let replicas = static_peak::search(self)?;
                 (Box::new(Fixed::new(replicas)), self.scenario_from(replicas))
             }
-            PolicyName::Clairvoyant => {
-                let profile = &self.scenario.profile;
-                let lead = PerRole {
-                    prefill: profile.startup_time(engine::Role::Prefill),
-                    decode: profile.startup_time(engine::Role::Decode),
-                };
-                let serving = self.bound.serving.clone();
-                let foreseen = Foreseen::new(serving, clairvoyant::WINDOW, lead, setup.interval);
-                (Box::new(foreseen), setup)
-            }
+            PolicyName::Clairvoyant => self.foreseen(&self.bound.everywhere),
+            PolicyName::ClairvoyantOverall => self.foreseen(&self.bound.overall),
         })
+    }
+
+    /// A plan, begun with its own first replicas.
+    fn foreseen(&self, plan: &ForeseenPlan) -> (Box<dyn Autoscaler>, Setup) {
+        let profile = &self.scenario.profile;
+        let lead = PerRole {
+            prefill: profile.startup_time(engine::Role::Prefill),
+            decode: profile.startup_time(engine::Role::Decode),
+        };
+        let setup = self.scenario_from(plan.at_start());
+        let serving = plan.serving.clone();
+        let foreseen = Foreseen::new(serving, clairvoyant::WINDOW, lead, setup.interval);
+        (Box::new(foreseen), setup)
     }
 
     /// The setup, begun with `replicas` whatever the scenario says.

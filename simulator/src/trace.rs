@@ -130,7 +130,7 @@ impl Trace {
         let mut reader = ReaderBuilder::new()
             .buffer_capacity(BUFFER_BYTES)
             .from_reader(text);
-        let columns = columns(&mut reader).map_err(failed)?;
+        let columns = columns(&mut reader, path).map_err(failed)?;
         Ok(Self {
             path: path.to_owned(),
             reader,
@@ -143,11 +143,8 @@ impl Trace {
 
     /// Reads one row; nothing at the end.
     fn read(&mut self) -> Result<Option<Arrival>, TraceFault> {
-        if !self
-            .reader
-            .read_byte_record(&mut self.record)
-            .map_err(fault_of)?
-        {
+        let read = self.reader.read_byte_record(&mut self.record);
+        if !read.map_err(|error| fault_of(error, &self.path))? {
             return match self.before_seconds {
                 None => Err(TraceFault::NoRequests),
                 Some(_) => Ok(None),
@@ -164,7 +161,7 @@ impl Trace {
     }
 
     fn line(&self) -> u64 {
-        self.record.position().map_or(0, csv::Position::line)
+        line_at(&self.path, self.record.position())
     }
 
     /// The field of a column, without the spaces around it.
@@ -240,8 +237,10 @@ fn unpacked(file: File) -> io::Result<Box<dyn Read + Send>> {
     })
 }
 
-fn columns(reader: &mut Reader<Box<dyn Read + Send>>) -> Result<Columns, TraceFault> {
-    let header = reader.byte_headers().map_err(fault_of)?;
+fn columns(reader: &mut Reader<Box<dyn Read + Send>>, path: &Path) -> Result<Columns, TraceFault> {
+    let header = reader
+        .byte_headers()
+        .map_err(|error| fault_of(error, path))?;
     if header.is_empty() {
         return Err(TraceFault::Empty);
     }
@@ -255,8 +254,27 @@ fn columns(reader: &mut Reader<Box<dyn Read + Send>>) -> Result<Columns, TraceFa
     Ok(Columns { places })
 }
 
-fn fault_of(error: csv::Error) -> TraceFault {
-    let line = error.position().map_or(0, csv::Position::line);
+/// The line of the record that begins at or after `position`. The reader's own count is off where
+/// lines are empty or end in two characters, so the file is read once more, as far as the fault.
+fn line_at(path: &Path, position: Option<&csv::Position>) -> u64 {
+    let Some(position) = position else { return 0 };
+    let Ok(text) = File::open(path).and_then(unpacked) else {
+        return position.line();
+    };
+    let mut line = 1;
+    let bytes = BufReader::with_capacity(BUFFER_BYTES, text).bytes();
+    for (offset, byte) in (0_u64..).zip(bytes.map_while(Result::ok)) {
+        let ends_line = matches!(byte, b'\n' | b'\r');
+        if offset >= position.byte() && !ends_line {
+            break;
+        }
+        line += u64::from(byte == b'\n');
+    }
+    line
+}
+
+fn fault_of(error: csv::Error, path: &Path) -> TraceFault {
+    let line = line_at(path, error.position());
     match error.into_kind() {
         csv::ErrorKind::Io(error) => TraceFault::Unreadable(error),
         csv::ErrorKind::UnequalLengths {

@@ -10,6 +10,7 @@ use crate::scenario::Scenario;
 use crate::time::{Nanos, SECOND, from_seconds, seconds};
 
 use super::WINDOW;
+use super::misses::Misses;
 
 /// Length of a decode cell.
 const CELL: Nanos = SECOND;
@@ -136,27 +137,19 @@ impl Load {
         &self.prefill
     }
 
-    /// Decode replicas that each window needs: the fewest with which at most the allowed share of
-    /// its request-seconds falls into seconds in which the batches are larger than the limit allows.
-    pub(super) fn decode_needs(&self, scenario: &Scenario) -> Vec<u32> {
-        let allowed = 1.0 - f64::from(scenario.objective.attainment.percent) / 100.0;
-        let least = scenario.replicas.decode.min;
+    /// Requests of each window whose tokens take too long, by decode replicas: the share of its
+    /// request-seconds in seconds in which the batches are larger than the limit allows.
+    pub(super) fn decode_misses(&self, least: u32) -> Vec<Misses> {
         let cells = usize::try_from(WINDOW / CELL).unwrap_or(1).max(1);
-        let mut loads: Vec<(f64, f64)> = Vec::with_capacity(cells);
-        let mut need = |window: &[Cell]| {
-            loads.clear();
+        let requests = self.prefill.iter().map(|window| window.requests as f64);
+        let table = |(window, requests): (&[Cell], f64)| {
             let busy = window.iter().filter(|cell| cell.requests > 0.0);
-            loads.extend(busy.map(|cell| (cell.requests / self.batch_max(cell), cell.requests)));
-            loads.sort_by(|a, b| b.0.total_cmp(&a.0));
-            let may_miss = allowed * loads.iter().map(|load| load.1).sum::<f64>();
-            let mut missed = 0.0;
-            let decides = loads.iter().find(|load| {
-                missed += load.1;
-                missed > may_miss
-            });
-            least.max(decides.map_or(0, |load| ceil(load.0)))
+            let loads: Vec<(f64, f64)> = busy
+                .map(|cell| (cell.requests / self.batch_max(cell), cell.requests))
+                .collect();
+            Misses::of_batches(&loads, requests, least)
         };
-        self.decode.chunks(cells).map(&mut need).collect()
+        self.decode.chunks(cells).zip(requests).map(table).collect()
     }
 
     /// The largest batch of one replica that keeps the TPOT limit at a cell's mean context.
@@ -173,15 +166,6 @@ impl Load {
             .min(by_memory)
             .max(1.0)
     }
-}
-
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "a float-to-integer cast saturates, and loads are not negative"
-)]
-fn ceil(load: f64) -> u32 {
-    load.ceil() as u32
 }
 
 /// Length class of a prompt: eight per octave.

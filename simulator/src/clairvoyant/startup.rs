@@ -22,10 +22,10 @@ pub fn cheapest(needed: &[u32], window: Nanos, lead: Nanos) -> Vec<u32> {
             last.resize(need, None);
         }
         for (level, seen) in last.iter_mut().take(need).enumerate() {
-            if let Some(before) = *seen
-                && index - before - 1 <= wait_max
-            {
-                for waiting in plan.iter_mut().take(index).skip(before + 1) {
+            // The first replicas are there for nothing, so before the first window each level was.
+            let gap_start = seen.map_or(0, |before| before + 1);
+            if index - gap_start <= wait_max {
+                for waiting in plan.iter_mut().take(index).skip(gap_start) {
                     let replicas = u32::try_from(level + 1).unwrap_or(u32::MAX);
                     *waiting = (*waiting).max(replicas);
                 }

@@ -160,11 +160,9 @@ impl Ledger {
             let gpus = f64::from(*self.gpus_per_replica.get(role));
             self.replica_nanos.get(role) * gpus / HOUR as f64
         });
-        let bound = run.bound.gpu_hours;
-        let (all, clairvoyant) = (
-            gpu_hours.prefill + gpu_hours.decode,
-            bound.prefill + bound.decode,
-        );
+        let all = gpu_hours.prefill + gpu_hours.decode;
+        let (everywhere, overall) = (&run.bound.everywhere, &run.bound.overall);
+        let over = |bound: f64| (bound > 0.0).then(|| all / bound);
         let profile = &run.scenario.profile;
         let objective = run.scenario.objective;
         Outcome {
@@ -196,10 +194,14 @@ impl Ledger {
             gpu_hours: all,
             prefill_gpu_hours: gpu_hours.prefill,
             decode_gpu_hours: gpu_hours.decode,
-            clairvoyant_gpu_hours: clairvoyant,
-            clairvoyant_prefill_gpu_hours: bound.prefill,
-            clairvoyant_decode_gpu_hours: bound.decode,
-            gpu_hours_over_clairvoyant: (clairvoyant > 0.0).then(|| all / clairvoyant),
+            clairvoyant_gpu_hours: everywhere.all_gpu_hours(),
+            clairvoyant_prefill_gpu_hours: everywhere.gpu_hours.prefill,
+            clairvoyant_decode_gpu_hours: everywhere.gpu_hours.decode,
+            gpu_hours_over_clairvoyant: over(everywhere.all_gpu_hours()),
+            clairvoyant_overall_gpu_hours: overall.all_gpu_hours(),
+            clairvoyant_overall_prefill_gpu_hours: overall.gpu_hours.prefill,
+            clairvoyant_overall_decode_gpu_hours: overall.gpu_hours.decode,
+            gpu_hours_over_clairvoyant_overall: over(overall.all_gpu_hours()),
             static_peak_gpu_hours: run.bound.static_peak_gpu_hours,
             prefill_replicas_max: self.replicas_max.prefill,
             decode_replicas_max: self.replicas_max.decode,

@@ -56,8 +56,10 @@ pub enum PolicyName {
     Pdautoscaler,
     /// The fewest fixed replicas that attain the objective, found by search.
     StaticPeak,
-    /// The plan of the clairvoyant bound, carried out.
+    /// The clairvoyant plan that holds the objective in every minute, carried out.
     Clairvoyant,
+    /// The clairvoyant plan that holds the objective over the run, carried out.
+    ClairvoyantOverall,
 }
 
 impl fmt::Display for PolicyName {
@@ -66,6 +68,7 @@ impl fmt::Display for PolicyName {
             Self::Pdautoscaler => "pdautoscaler",
             Self::StaticPeak => "static-peak",
             Self::Clairvoyant => "clairvoyant",
+            Self::ClairvoyantOverall => "clairvoyant-overall",
         })
     }
 }

@@ -66,7 +66,8 @@ pub struct Outcome {
     pub prefill_gpu_hours: f64,
     /// The part of decode.
     pub decode_gpu_hours: f64,
-    /// GPU-hours of the clairvoyant bound; see [`crate::clairvoyant`] for what it assumes.
+    /// GPU-hours of the clairvoyant plan that holds the objective in every minute; see
+    /// [`crate::clairvoyant`] for what it assumes.
     pub clairvoyant_gpu_hours: f64,
     /// The part of prefill.
     pub clairvoyant_prefill_gpu_hours: f64,
@@ -74,6 +75,15 @@ pub struct Outcome {
     pub clairvoyant_decode_gpu_hours: f64,
     /// `gpuHours` divided by `clairvoyantGpuHours`.
     pub gpu_hours_over_clairvoyant: Option<f64>,
+    /// GPU-hours of the clairvoyant plan that holds the objective over the whole run and lets
+    /// requests miss where that saves most.
+    pub clairvoyant_overall_gpu_hours: f64,
+    /// The part of prefill.
+    pub clairvoyant_overall_prefill_gpu_hours: f64,
+    /// The part of decode.
+    pub clairvoyant_overall_decode_gpu_hours: f64,
+    /// `gpuHours` divided by `clairvoyantOverallGpuHours`.
+    pub gpu_hours_over_clairvoyant_overall: Option<f64>,
     /// GPU-hours of each role's largest clairvoyant need, held all along.
     pub static_peak_gpu_hours: f64,
     /// The most prefill replicas asked for.
@@ -109,101 +119,106 @@ impl Outcome {
     /// A short table.
     pub fn to_text(&self) -> String {
         let mut text = String::new();
-        let mut line = |name: &str, value: String| {
+        for (name, value) in self.head().into_iter().chain(self.costs()) {
             // Writing to a string cannot fail.
             let _ = writeln!(text, "{name:<22} {value}");
-        };
-        line(
-            "policy",
-            format!("{}, lead {} s", self.policy, self.lead_seconds),
-        );
-        line(
-            "requests",
-            format!(
-                "{} in {:.2} h, {} completed, {} refused, {} unfinished",
-                self.requests,
-                self.simulated_seconds / 3_600.0,
-                self.completed,
-                self.refused,
-                self.unfinished
-            ),
-        );
-        line(
-            "attainment",
-            format!(
-                "{} of {} % wanted (TTFT {}, TPOT {}, worst hour {})",
-                percent(self.attainment_percent),
-                self.attainment_goal_percent,
-                percent(self.ttft_attainment_percent),
-                percent(self.tpot_attainment_percent),
-                percent(self.worst_hour_attainment_percent)
-            ),
-        );
-        let latencies = |p50, p95, p99, limit: f64| {
-            let ms = |seconds: Option<f64>| {
-                seconds.map_or("-".to_owned(), |seconds| format!("{:.1}", seconds * 1e3))
-            };
-            let limit = limit * 1e3;
-            format!(
-                "{} / {} / {} ms, limit {limit} ms",
-                ms(p50),
-                ms(p95),
-                ms(p99)
-            )
-        };
-        line(
-            "TTFT p50 / p95 / p99",
-            latencies(
-                self.ttft_p50_seconds,
-                self.ttft_p95_seconds,
-                self.ttft_p99_seconds,
-                self.ttft_limit_seconds,
-            ),
-        );
-        line(
-            "TPOT p50 / p95 / p99",
-            latencies(
-                self.tpot_p50_seconds,
-                self.tpot_p95_seconds,
-                self.tpot_p99_seconds,
-                self.tpot_limit_seconds,
-            ),
-        );
-        line(
-            "GPU-hours",
-            format!(
-                "{:.1} (prefill {:.1}, decode {:.1})",
-                self.gpu_hours, self.prefill_gpu_hours, self.decode_gpu_hours
-            ),
-        );
-        line(
-            "clairvoyant bound",
-            format!(
-                "{:.1} (prefill {:.1}, decode {:.1}); {} of it used; static peak {:.1}",
-                self.clairvoyant_gpu_hours,
-                self.clairvoyant_prefill_gpu_hours,
-                self.clairvoyant_decode_gpu_hours,
-                self.gpu_hours_over_clairvoyant
-                    .map_or("-".to_owned(), |over| format!("{over:.3} x")),
-                self.static_peak_gpu_hours
-            ),
-        );
-        line(
-            "replica changes",
-            format!(
-                "{}, {} reversals, {} requests dropped, {} audit findings",
-                self.scale_events, self.reversals, self.dropped_by_scale_down, self.audit_findings
-            ),
-        );
-        line(
-            "speed",
-            format!(
-                "{:.2} s, {:.0} requests/s",
-                self.wall_seconds, self.simulated_requests_per_second
-            ),
-        );
+        }
         text
     }
+
+    /// What was played and what users saw of it.
+    fn head(&self) -> [(&'static str, String); 5] {
+        let policy = format!("{}, lead {} s", self.policy, self.lead_seconds);
+        let requests = format!(
+            "{} in {:.2} h, {} completed, {} refused, {} unfinished",
+            self.requests,
+            self.simulated_seconds / 3_600.0,
+            self.completed,
+            self.refused,
+            self.unfinished
+        );
+        let attainment = format!(
+            "{} of {} % wanted (TTFT {}, TPOT {}, worst hour {})",
+            percent(self.attainment_percent),
+            self.attainment_goal_percent,
+            percent(self.ttft_attainment_percent),
+            percent(self.tpot_attainment_percent),
+            percent(self.worst_hour_attainment_percent)
+        );
+        let ttft = [
+            self.ttft_p50_seconds,
+            self.ttft_p95_seconds,
+            self.ttft_p99_seconds,
+        ];
+        let tpot = [
+            self.tpot_p50_seconds,
+            self.tpot_p95_seconds,
+            self.tpot_p99_seconds,
+        ];
+        [
+            ("policy", policy),
+            ("requests", requests),
+            ("attainment", attainment),
+            (
+                "TTFT p50 / p95 / p99",
+                latencies(ttft, self.ttft_limit_seconds),
+            ),
+            (
+                "TPOT p50 / p95 / p99",
+                latencies(tpot, self.tpot_limit_seconds),
+            ),
+        ]
+    }
+
+    /// What it cost.
+    fn costs(&self) -> [(&'static str, String); 5] {
+        let over = |ratio: Option<f64>| ratio.map_or("-".to_owned(), |over| format!("{over:.3}"));
+        let gpu_hours = format!(
+            "{:.1} (prefill {:.1}, decode {:.1}), {} x clairvoyant, {} x clairvoyant overall",
+            self.gpu_hours,
+            self.prefill_gpu_hours,
+            self.decode_gpu_hours,
+            over(self.gpu_hours_over_clairvoyant),
+            over(self.gpu_hours_over_clairvoyant_overall)
+        );
+        let clairvoyant = format!(
+            "{:.1} (prefill {:.1}, decode {:.1}); overall {:.1} ({:.1}, {:.1}); static peak {:.1}",
+            self.clairvoyant_gpu_hours,
+            self.clairvoyant_prefill_gpu_hours,
+            self.clairvoyant_decode_gpu_hours,
+            self.clairvoyant_overall_gpu_hours,
+            self.clairvoyant_overall_prefill_gpu_hours,
+            self.clairvoyant_overall_decode_gpu_hours,
+            self.static_peak_gpu_hours
+        );
+        let changes = format!(
+            "{}, {} reversals, {} requests dropped, {} audit findings",
+            self.scale_events, self.reversals, self.dropped_by_scale_down, self.audit_findings
+        );
+        let limits = format!(
+            "{:.0} GPU-s over budget, {:.0} s out of ratio band",
+            self.budget_overshoot_gpu_seconds, self.ratio_out_of_band_seconds
+        );
+        let speed = format!(
+            "{:.2} s, {:.0} requests/s",
+            self.wall_seconds, self.simulated_requests_per_second
+        );
+        [
+            ("GPU-hours", gpu_hours),
+            ("clairvoyant GPU-hours", clairvoyant),
+            ("replica changes", changes),
+            ("limits", limits),
+            ("speed", speed),
+        ]
+    }
+}
+
+fn latencies(quantiles: [Option<f64>; 3], limit_seconds: f64) -> String {
+    let ms = |seconds: Option<f64>| {
+        seconds.map_or("-".to_owned(), |seconds| format!("{:.1}", seconds * 1e3))
+    };
+    let [p50, p95, p99] = quantiles.map(ms);
+    format!("{p50} / {p95} / {p99} ms, limit {} ms", limit_seconds * 1e3)
 }
 
 fn percent(share: Option<f64>) -> String {

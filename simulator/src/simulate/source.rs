@@ -8,10 +8,10 @@ use super::options::Options;
 use crate::engine::Arrival;
 use crate::time::{DAY, Nanos};
 use crate::trace::{Overlay, TraceError};
-use crate::traffic::{Arrivals, Curve, servegen_day};
+use crate::traffic::{Arrivals, Curve, DayError, servegen_day};
 
 /// Requests in order of arrival, which may turn out to be unreadable.
-pub type Requests = Box<dyn Iterator<Item = Result<Arrival, TraceError>> + Send>;
+pub(super) type Requests = Box<dyn Iterator<Item = Result<Arrival, TraceError>> + Send>;
 
 /// A source of requests.
 #[derive(Clone, Debug)]
@@ -30,15 +30,12 @@ enum Kind {
 impl Source {
     /// The source that the options name, cut off at `until`.
     pub fn of(options: &Options, until: Option<Nanos>) -> Result<Self, SimulateError> {
-        let kind = match &options.trace {
-            Some(path) => Kind::Trace {
-                path: path.clone(),
-                copies: options.copies,
-            },
-            None => {
-                let day = servegen_day()?.scaled(f64::from(options.copies));
-                Kind::Day(day.map_err(crate::traffic::DayError::from)?)
-            }
+        let copies = options.copies;
+        let kind = if let Some(path) = options.trace.clone() {
+            Kind::Trace { path, copies }
+        } else {
+            let day = servegen_day()?.scaled(f64::from(copies));
+            Kind::Day(day.map_err(DayError::from)?)
         };
         Ok(Self {
             kind,
@@ -48,7 +45,7 @@ impl Source {
     }
 
     /// The requests from the start.
-    pub fn open(&self) -> Result<Requests, TraceError> {
+    pub(super) fn open(&self) -> Result<Requests, TraceError> {
         let until = self.until.unwrap_or(Nanos::MAX);
         let in_time = move |arrival: &Result<Arrival, TraceError>| {
             arrival.as_ref().map_or(true, |arrival| arrival.at < until)

@@ -2,7 +2,7 @@
 //!
 //! Multiplying every request would multiply the bursts as well; copies that start at different
 //! moments keep the shape of the day and become smoother, as more users do. A copy starts up to
-//! [`SHIFT_MAX`] into the trace and plays what it skipped after the end, so that every request
+//! ten minutes into the trace and plays what it skipped after the end, so that every request
 //! comes once per copy. The shifts follow from the seed; the first copy has none.
 
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use crate::engine::Arrival;
 use crate::time::{MINUTE, Nanos};
 
 /// How far a copy is shifted at most: far beyond a burst, and little on the scale of a day.
-pub const SHIFT_MAX: Nanos = 10 * MINUTE;
+const SHIFT_MAX: Nanos = 10 * MINUTE;
 
 /// Purpose of the random stream, beside those of the generator.
 const STREAM: u64 = 4;

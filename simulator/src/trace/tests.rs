@@ -94,6 +94,10 @@ fn columns_are_found_by_name_and_others_are_not_read() {
     "timestamp_s,input_tokens,output_tokens\n1,2,3\n\n2,2,3.5\n",
     "trace `t` line 4 has `output_tokens` `3.5`: write a whole number of tokens, 0 to 100000000"
 )]
+#[case::two_characters_end_a_line(
+    "timestamp_s,input_tokens,output_tokens\r\n1,2,3\r\n2,2,x\r\n",
+    "trace `t` line 3 has `output_tokens` `x`: write a whole number of tokens, 0 to 100000000"
+)]
 #[case::absurd_tokens(
     "timestamp_s,input_tokens,output_tokens\n1,2,4000000000\n",
     "trace `t` line 2 has `output_tokens` `4000000000`: write a whole number of tokens, 0 to 100000000"
