@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use pd_core::policy::{
-    AttainmentTarget, Bounds, Enforcement, LatencyTarget, Objective, OnMissingMetrics, Policy,
-    RatioPolicy,
+    AttainmentTarget, Bounds, Coefficients, Enforcement, LatencyTarget, LeadPolicy, Objective,
+    OnMissingMetrics, Policy, RatioPolicy,
 };
 use pd_core::ratio::RatioBand;
 use pd_core::{PerRole, Ratio, Role};
@@ -370,6 +370,15 @@ impl Scenario {
             budget_gpus: self.budget_gpus,
             behavior: self.behavior.rules(),
             on_missing_metrics: OnMissingMetrics::Hold,
+            schedules: Vec::new(),
+            scale_to_zero: None,
+            // The product's defaults: lead times are measured, not told.
+            lead: LeadPolicy {
+                assumed: Duration::from_mins(2),
+                stuck_after: Duration::from_mins(10),
+            },
+            operating_points: None,
+            coefficients: Coefficients::default(),
         }
     }
 
@@ -383,6 +392,7 @@ impl Scenario {
             interval: self.interval(),
             scrape_interval: from_seconds(self.scrape_interval_seconds),
             windows: Windows {
+                wide: Windows::default().wide,
                 rate: from_seconds(self.rate_window_seconds),
                 gauge: from_seconds(self.gauge_window_seconds),
                 attainment: from_seconds(self.objective.attainment.window_seconds),

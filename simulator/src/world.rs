@@ -288,10 +288,12 @@ impl<A: Iterator<Item = Arrival>, L: Listener> World<A, L> {
                     starting: replicas.starting,
                     terminating: replicas.draining,
                     gpus_per_replica: *self.setup.gpus_per_replica.get(role),
+                    ..RoleState::default()
                 }
             }),
             signals: self.observer.signals(),
             paused: Paused::default(),
+            profile: None,
         }
     }
 
