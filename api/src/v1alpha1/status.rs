@@ -4,6 +4,11 @@
 //! milliseconds are whole, shares are text with two decimals. All lists and texts are bounded, so
 //! that a status never grows into the API server's limits.
 
+#![expect(
+    clippy::struct_field_names,
+    reason = "the unit is the last word of a name, and the KubeSchema derive repeats the type"
+)]
+
 use std::borrow::Cow;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};

@@ -76,16 +76,20 @@ fn bounds(
 ) -> ScheduledBounds {
     let path = format!("{path}.{role}");
     let own_crossed = own.min_replicas > own.max_replicas;
+    let crossing = || {
+        let (least, most) = (own.min_replicas, own.max_replicas);
+        format!("{CROSSING_REMEDY} ({least} to {most})")
+    };
     match (spec.min_replicas, spec.max_replicas) {
         (Some(least), Some(most)) if least > most => {
             let remedy = format!("is above maxReplicas `{most}`; {BOUNDS_REMEDY}");
             errors.push(&format!("{path}.minReplicas"), least, remedy);
         }
         (Some(least), None) if least > own.max_replicas && !own_crossed => {
-            errors.push(&format!("{path}.minReplicas"), least, CROSSING_REMEDY);
+            errors.push(&format!("{path}.minReplicas"), least, crossing());
         }
         (None, Some(most)) if most < own.min_replicas && !own_crossed => {
-            errors.push(&format!("{path}.maxReplicas"), most, CROSSING_REMEDY);
+            errors.push(&format!("{path}.maxReplicas"), most, crossing());
         }
         _ => {}
     }
