@@ -91,8 +91,9 @@ pub struct Sizing<'a> {
     pub capacity: Capacity<'a>,
     /// How careful to be.
     pub care: PerRole<Care>,
-    /// Work expected when replicas asked for now will serve, as a multiple of the work now; at least 1.
-    pub ahead: PerRole<f64>,
+    /// Work expected when replicas asked for now will serve: of prefill busy workers, of decode output
+    /// tokens per second. Nothing when that is not known.
+    pub ahead: PerRole<Option<f64>>,
     /// How long replicas asked for now take to serve.
     pub lead: PerRole<Duration>,
     /// Where requests lose time.
@@ -126,6 +127,11 @@ impl Sizing<'_> {
 
     fn role_memory(&self, role: Role) -> &RoleMemory {
         self.memory.roles.get(role)
+    }
+
+    /// The work expected, if it is more than `work` is now.
+    fn growing_beyond(&self, role: Role, work: f64) -> Option<f64> {
+        self.ahead.get(role).filter(|ahead| *ahead > work)
     }
 
     fn replicas_max(&self, role: Role) -> u32 {

@@ -255,6 +255,6 @@ impl Policy {
         Role::ALL
             .into_iter()
             .map(|role| u64::from(*replicas.get(role)) * u64::from(*gpus_per_replica.get(role)))
-            .sum()
+            .fold(0, u64::saturating_add)
     }
 }

@@ -9,14 +9,19 @@
 
 use statrs::distribution::{ContinuousCDF, Normal};
 
-use super::{Need, Sizing, prefill::told_ahead};
+use super::{Need, Sizing};
 use crate::{
+    capacity::Source,
     report::{Bottleneck, Reason},
     role::Role,
 };
 
 /// Share of the TPOT limit that is aimed at: what is left is for the scatter between workers.
 const TPOT_AIM: f64 = 0.9;
+
+/// Error of a model whose shape is only assumed, beyond the batches that were seen: comparing it with
+/// what runs says nothing about what does not.
+const ASSUMED_ERROR: f64 = 0.5;
 
 /// Share of KV-cache blocks that may be in use: beyond it engines start to preempt.
 const KV_USAGE_MAX: f64 = 0.85;
@@ -46,7 +51,11 @@ fn batch_per_replica(sizing: &Sizing<'_>) -> Option<f64> {
         .capacity
         .batch_within(limit * TPOT_AIM, context_tokens(sizing))?;
     let running = running_batch(sizing).unwrap_or(0.0);
-    let beyond = (batch - running).max(0.0) * (1.0 - sizing.capacity.decode_error);
+    let error = match sizing.capacity.decode_source {
+        Source::Assumed => sizing.capacity.decode_error.max(ASSUMED_ERROR),
+        _ => sizing.capacity.decode_error,
+    };
+    let beyond = (batch - running).max(0.0) * (1.0 - error);
     Some((running + beyond).clamp(1.0, batch.max(1.0)))
 }
 
@@ -75,11 +84,10 @@ struct InFlight {
 }
 
 impl InFlight {
-    fn of(sizing: &Sizing<'_>, rate_tps: f64, ahead: f64) -> Option<Self> {
+    fn of(sizing: &Sizing<'_>, rate_tps: f64) -> Option<Self> {
         let context = context_tokens(sizing);
         let batch = batch_per_replica(sizing)?;
         let itl_seconds = sizing.capacity.itl_seconds(batch, context)?;
-        let rate_tps = rate_tps * ahead;
         let requests = rate_tps * itl_seconds;
         // Half of the burstiness: requests stay long enough to spread the other half.
         let peakedness = f64::midpoint(1.0, sizing.workload.arrival_scv);
@@ -136,9 +144,9 @@ fn by_kv_tokens(
 
 fn by_work(sizing: &Sizing<'_>) -> Option<Need> {
     let rate_tps = rate_tps(sizing)?;
-    let ahead = *sizing.ahead.get(Role::Decode);
-    let in_flight = InFlight::of(sizing, rate_tps, ahead)?;
-    let now = InFlight::of(sizing, rate_tps, 1.0)?;
+    let ahead = sizing.growing_beyond(Role::Decode, rate_tps);
+    let in_flight = InFlight::of(sizing, ahead.unwrap_or(rate_tps))?;
+    let now = InFlight::of(sizing, rate_tps)?;
     let care = sizing.care.decode;
     let exact = in_flight.replicas(care.z);
     let reason = if exact.ceil() > now.replicas(care.z).ceil() {
@@ -154,7 +162,9 @@ fn by_work(sizing: &Sizing<'_>) -> Option<Need> {
     let message = format!(
         "{rate_tps:.0} output tokens/s{} keep {:.0} requests in flight, {:.0} at {:.1} %; a batch of {:.0} \
          per replica keeps TPOT under {:.0} ms{memory}",
-        told_ahead(ahead),
+        ahead.map_or_else(String::new, |tps| format!(
+            ", {tps:.0} by the time new replicas serve,"
+        )),
         in_flight.requests,
         in_flight.slots(care.z),
         care.quantile() * 100.0,

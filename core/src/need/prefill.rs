@@ -37,9 +37,10 @@ pub(super) fn need(sizing: &Sizing<'_>) -> Option<Need> {
 fn by_work(sizing: &Sizing<'_>) -> Option<Need> {
     let demand = Demand::of(sizing)?;
     let replicas_max = sizing.replicas_max(Role::Prefill);
-    let now = demand.pool(sizing, 1.0, replicas_max);
-    let ahead = *sizing.ahead.get(Role::Prefill);
-    let later = (ahead > 1.0).then(|| demand.pool(sizing, ahead, replicas_max));
+    let load = demand.rate_rps * demand.mean_seconds;
+    let now = demand.pool(sizing, load, replicas_max);
+    let ahead = sizing.growing_beyond(Role::Prefill, load);
+    let later = ahead.map(|load| demand.pool(sizing, load, replicas_max));
     let (reason, pool) = match later {
         Some(later) if later.servers > now.servers => (Reason::PrefillForecast, later),
         _ => (Reason::PrefillWork, now),
@@ -105,15 +106,20 @@ impl Demand {
         })
     }
 
-    fn pool(&self, sizing: &Sizing<'_>, multiple: f64, replicas_max: u32) -> Pool {
+    /// The pool for prompts that keep `load` workers busy.
+    fn pool(&self, sizing: &Sizing<'_>, load: f64, replicas_max: u32) -> Pool {
+        let rate_rps = if self.mean_seconds > 0.0 {
+            load / self.mean_seconds
+        } else {
+            self.rate_rps
+        };
         let work = Work {
-            arrival_rate_rps: self.rate_rps * multiple,
+            arrival_rate_rps: rate_rps,
             arrival_scv: sizing.workload.arrival_scv,
             service: self.service.clone(),
         };
         let wait_factor = sizing.capacity.routing_factor;
         let attained = attainment(&work, self.limit_seconds, wait_factor, replicas_max);
-        let load = work.offered_load();
         let servers = attained.servers_for(sizing.care.prefill.miss_share());
         Pool {
             servers: servers.map_or_else(|| load.max(f64::from(replicas_max)), f64::from),
@@ -137,7 +143,7 @@ impl Demand {
     fn message(
         &self,
         sizing: &Sizing<'_>,
-        ahead: f64,
+        ahead: Option<f64>,
         attained: &Attainment,
         exact: f64,
     ) -> String {
@@ -146,7 +152,9 @@ impl Demand {
             self.rate_rps,
             self.mean_seconds * 1e3,
             self.rate_rps * self.mean_seconds,
-            told_ahead(ahead),
+            ahead.map_or_else(String::new, |load| format!(
+                ", {load:.2} by the time new ones serve"
+            )),
             self.waiting,
         );
         let ttft = sizing.snapshot.policy.objective.ttft;
@@ -170,18 +178,6 @@ impl Demand {
             sizing.care.prefill.quantile() * 100.0,
             self.limit_seconds * 1e3,
         )
-    }
-}
-
-/// How the expected growth is told, nothing where there is hardly any.
-pub(super) fn told_ahead(ahead: f64) -> String {
-    if ahead > 1.005 {
-        format!(
-            " and {:.0} % more when replicas asked for now serve",
-            (ahead - 1.0) * 100.0
-        )
-    } else {
-        String::new()
     }
 }
 

@@ -92,6 +92,8 @@ impl Planner<'_> {
 
     /// How much longer than by the formula prompts wait, and what TTFT holds besides compute and wait.
     fn learn_waiting(&mut self) -> Option<()> {
+        // What a first look shows is one sample, and no steady state.
+        self.memory.decided_at?;
         if !self.settled(Role::Prefill) {
             return None;
         }

@@ -60,17 +60,6 @@ impl Planner<'_> {
         }
     }
 
-    /// Work when replicas asked for now will serve, as a multiple of the work now.
-    fn ahead(&self, role: Role) -> f64 {
-        let Some(forecast) = self.forecast.get(role) else {
-            return 1.0;
-        };
-        match self.work(role) {
-            Some(work) if work > 0.0 => (forecast.value / work).max(1.0),
-            _ => 1.0,
-        }
-    }
-
     pub(super) fn size(&mut self) {
         self.describe();
         let objective = &self.snapshot.policy.objective;
@@ -81,7 +70,7 @@ impl Planner<'_> {
             memory: &self.memory,
             capacity: self.capacity(),
             care: self.care,
-            ahead: PerRole::from_fn(|role| self.ahead(role)),
+            ahead: PerRole::from_fn(|role| self.forecast.get(role).as_ref().map(|f| f.value)),
             lead: self.lead,
             bottleneck,
             now: self.now,
