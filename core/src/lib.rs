@@ -16,6 +16,8 @@
 //! objective takes, [`solve`] fits both roles into ratio, bounds and budget, [`guard`] slows and
 //! stops changes, [`report`] says why, and [`audit`] checks every plan against the invariants.
 //!
+//! [`toleration`] stands apart: which nodes a pod with numeric tolerations may be on, and for how long.
+//!
 //! Functions are total: bad data becomes a [`Reason`] in the report and a held replica count.
 
 pub mod audit;
@@ -38,6 +40,7 @@ pub mod solve;
 #[cfg(test)]
 mod testing;
 pub mod time;
+pub mod toleration;
 pub mod workload;
 
 pub use audit::{Finding, audit};
