@@ -54,23 +54,28 @@ pub enum Outcome {
 
 /// How long a pod with `tolerations` may stay on a node with `taints`. Taints with other effects do not count.
 pub fn stay(taints: &[Taint], tolerations: &[Toleration], comparison: Comparison) -> Stay {
-    let mut least: Option<i64> = None;
-    for taint in taints
+    let evicting = taints
         .iter()
-        .filter(|taint| taint.effect == Effect::NoExecute)
-    {
-        let answer = first_toleration(tolerations, taint, comparison);
-        let Some(toleration) = answer.and_then(|index| tolerations.get(index)) else {
+        .filter(|taint| taint.effect == Effect::NoExecute);
+    stay_of(evicting.map(|taint| {
+        let index = first_toleration(tolerations, taint, comparison)?;
+        Some(tolerations.get(index)?.toleration_seconds)
+    }))
+}
+
+/// How long a pod may stay whose `NoExecute` taints have these answers: nothing for an untolerated taint, else the
+/// `tolerationSeconds` of the first toleration that tolerates it.
+pub fn stay_of(answers: impl IntoIterator<Item = Option<Option<i64>>>) -> Stay {
+    let mut least: Option<i64> = None;
+    for answer in answers {
+        let Some(seconds) = answer else {
             return Stay::Over;
         };
-        if let Some(seconds) = toleration.toleration_seconds {
+        if let Some(seconds) = seconds {
             least = Some(least.map_or(seconds, |least| least.min(seconds)));
         }
     }
-    match least {
-        None => Stay::Forever,
-        Some(seconds) => span(seconds),
-    }
+    least.map_or(Stay::Forever, span)
 }
 
 /// Upstream multiplies in 64 bits, so that more than about 292 years wrap around; a wrapped negative span counts as

@@ -185,6 +185,21 @@ impl Interval {
     }
 }
 
+/// `at least 951`, `at most 949`, `900 to 990`.
+impl std::fmt::Display for Interval {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match (self.least, self.most) {
+            (Some(least), Some(most)) if least > most => {
+                f.write_str("a number that does not exist")
+            }
+            (Some(least), Some(most)) => write!(f, "{least} to {most}"),
+            (Some(least), None) => write!(f, "at least {least}"),
+            (None, Some(most)) => write!(f, "at most {most}"),
+            (None, None) => f.write_str("any number"),
+        }
+    }
+}
+
 impl ExtendedToleration {
     /// The numbers it tolerates.
     pub fn interval(&self) -> Result<Interval, BoundError> {
@@ -334,5 +349,26 @@ impl Rule {
                     .is_some_and(|number| interval.contains(number)),
                 Accepts::Nothing => false,
             }
+    }
+
+    /// How far the taint's value may worsen before the rule ends, at least 1; nothing if it does not tolerate the taint
+    /// by number.
+    pub fn margin(&self, parsed: &ParsedTaint) -> Option<u64> {
+        match (&self.accepts, parsed.number) {
+            (Accepts::Numbers(interval), Some(number)) if self.concerns(&parsed.taint) => {
+                interval.margin(number)
+            }
+            _ => None,
+        }
+    }
+
+    /// The numbers it accepts, to follow "is" or "is not": `at least 951`, `900 to 990`.
+    pub fn numbers(&self) -> String {
+        match &self.accepts {
+            Accepts::Numbers(interval) => interval.to_string(),
+            Accepts::Text(text) => format!("`{text}`"),
+            Accepts::Any => "anything".to_owned(),
+            Accepts::Nothing => "a number that can be compared".to_owned(),
+        }
     }
 }
