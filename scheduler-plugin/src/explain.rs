@@ -161,14 +161,15 @@ pub enum When {
 /// Reads the files, explains, and writes the answer.
 pub fn run(args: &ExplainArgs, out: &mut impl io::Write) -> Result<(), ExplainError> {
     let explanation = explain(&pod(&args.pod)?, &nodes(&args.node)?, args.gate);
-    match args.output {
-        Output::Text => write!(out, "{explanation}")?,
-        Output::Json => {
-            serde_json::to_writer_pretty(&mut *out, &explanation).map_err(io::Error::from)?;
-            writeln!(out)?;
-        }
+    let answer = match args.output {
+        Output::Text => explanation.to_string(),
+        Output::Json => serde_json::to_string_pretty(&explanation).map_err(io::Error::from)? + "\n",
+    };
+    match out.write_all(answer.as_bytes()) {
+        // Whoever reads has read enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => Ok(written?),
     }
-    Ok(())
 }
 
 /// Explains `pod` on `nodes`.

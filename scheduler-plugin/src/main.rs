@@ -12,9 +12,10 @@ use pd_scheduler_plugin::{
 #[tokio::main]
 async fn main() -> ExitCode {
     let done = match Args::parse().command {
+        // Its messages are whole, while those of `serve` have their causes behind them.
         Command::Explain(args) => explain::run(&args, &mut std::io::stdout().lock())
             .map(|()| true)
-            .map_err(anyhow::Error::from),
+            .map_err(|error| anyhow::Error::msg(error.to_string())),
         Command::Serve(args) => serve(*args).await.map(|ending| ending.is_clean()),
     };
     match done {

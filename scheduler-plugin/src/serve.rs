@@ -206,3 +206,97 @@ fn rejected(rejection: &BytesRejection) -> Response {
 fn fault(status: StatusCode, message: &str) -> Response {
     (status, Json(json!({ "Error": message }))).into_response()
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::{
+        body::{Body, to_bytes},
+        http::Request,
+    };
+    use pd_core::toleration::{Effect, Taint};
+    use rstest::rstest;
+    use serde_json::Value;
+    use tower::ServiceExt as _;
+
+    use super::*;
+
+    const CALL: &str = r#"{"Pod":{"spec":{"tolerations":[{"key":"sla","operator":"Gt","value":"900"}]}},"Nodes":null,"NodeNames":["a","b"]}"#;
+
+    fn synced() -> NodeCache {
+        let cache = NodeCache::default();
+        let mut nodes = Nodes::default();
+        for (name, value) in [("a", "950"), ("b", "800")] {
+            let taint = Taint::new("sla", value, Effect::NoSchedule);
+            nodes.set(name.to_owned(), vec![taint]);
+        }
+        cache.replace(nodes);
+        cache
+    }
+
+    async fn ask(cache: NodeCache, method: &str, path: &str, body: String) -> (StatusCode, Value) {
+        let router = router(cache, Margin::Most, Arc::default());
+        let request = Request::builder().method(method).uri(path);
+        let request = request.body(Body::from(body)).unwrap();
+        let response = router.oneshot(request).await.unwrap();
+        let status = response.status();
+        assert_eq!(response.headers()[header::CONTENT_TYPE], "application/json");
+        let body = to_bytes(response.into_body(), usize::MAX).await.unwrap();
+        (status, serde_json::from_slice(&body).unwrap())
+    }
+
+    #[tokio::test]
+    async fn calls_are_answered_once_the_nodes_are_known() {
+        let (status, answer) = ask(synced(), "POST", "/filter", CALL.to_owned()).await;
+        assert_eq!(status, StatusCode::OK);
+        assert_eq!(answer["NodeNames"], json!(["a"]));
+        let (status, answer) = ask(synced(), "POST", "/prioritize", CALL.to_owned()).await;
+        assert_eq!(status, StatusCode::OK);
+        assert_eq!(
+            answer,
+            json!([{ "Host": "a", "Score": 10 }, { "Host": "b", "Score": 0 }])
+        );
+        for path in ["/filter", "/prioritize"] {
+            let (status, answer) = ask(NodeCache::default(), "POST", path, CALL.to_owned()).await;
+            assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+            assert!(answer["Error"].as_str().unwrap().contains("not listed yet"));
+        }
+    }
+
+    #[rstest]
+    #[case::no_json("POST", "/filter", "{", 400, "EOF")]
+    #[case::no_json_to_score("POST", "/prioritize", "{", 400, "EOF")]
+    #[case::another_method("GET", "/filter", "", 405, "not POST")]
+    #[case::another_path("POST", "/bind", "{}", 404, "`/bind`")]
+    #[case::whole_nodes("POST", "/filter", r#"{"Pod":{},"Nodes":{}}"#, 200, "nodeCacheCapable")]
+    #[case::whole_nodes_to_score(
+        "POST",
+        "/prioritize",
+        r#"{"Pod":{},"Nodes":{}}"#,
+        400,
+        "nodeCacheCapable"
+    )]
+    #[tokio::test]
+    async fn bad_calls_get_a_status_and_a_message(
+        #[case] method: &str,
+        #[case] path: &str,
+        #[case] body: &str,
+        #[case] status: u16,
+        #[case] says: &str,
+    ) {
+        let (got, answer) = ask(synced(), method, path, body.to_owned()).await;
+        assert_eq!(got.as_u16(), status);
+        assert!(answer["Error"].as_str().unwrap().contains(says), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn a_body_too_large_is_refused_with_the_cause() {
+        let (status, answer) = ask(synced(), "POST", "/filter", " ".repeat(BODY_MAX + 1)).await;
+        assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE);
+        assert!(
+            answer["Error"]
+                .as_str()
+                .unwrap()
+                .contains("nodeCacheCapable")
+        );
+    }
+}
