@@ -49,7 +49,7 @@ pub struct ExplainArgs {
     #[arg(long, value_enum, default_value = "text")]
     pub output: Output,
 
-    /// Whether Gt and Lt compare: the feature gate TaintTolerationComparisonOperators, or this project in its place.
+    /// Whether Gt and Lt compare: the feature gate `TaintTolerationComparisonOperators`, or this project in its place.
     #[arg(long, value_enum, default_value = "on")]
     pub gate: Gate,
 }

@@ -175,9 +175,14 @@ impl TaintedNode {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use futures::stream;
     use pd_core::toleration::Effect;
-    use pd_runtime::readiness::{Check, Readiness};
+    use pd_runtime::{
+        readiness::{Check, Readiness},
+        shutdown::Shutdown,
+    };
 
     use super::*;
 
@@ -194,7 +199,7 @@ mod tests {
     }
 
     async fn after(events: Vec<Event<TaintedNode>>) -> (NodeCache, Check) {
-        let readiness = Readiness::new(Default::default());
+        let readiness = Readiness::new(Shutdown::new(Duration::ZERO).stopping());
         let ready = readiness.register("nodes");
         let cache = NodeCache::default();
         cache

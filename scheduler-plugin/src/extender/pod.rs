@@ -8,7 +8,7 @@ use std::fmt;
 use pd_core::toleration::{
     Effect, ExtendedToleration, Rule, Toleration,
     extension::ParsedTaint,
-    rewrite::{ANNOTATION, restore},
+    rewrite::{ANNOTATION, Asked, restore},
 };
 use serde::{
     Deserialize, Deserializer,
@@ -60,7 +60,7 @@ pub(super) fn ask(raw: &RawValue) -> Result<Ask, CallError> {
         Some(Err(error)) => return Ok(broken(&error)),
     };
     let rules: Result<Vec<Rule>, _> = match restore(tolerations, &originals) {
-        Ok(asked) => asked.iter().map(|asked| asked.rule()).collect(),
+        Ok(asked) => asked.iter().map(Asked::rule).collect(),
         Err(error) => return Ok(broken(&error)),
     };
     Ok(match rules {

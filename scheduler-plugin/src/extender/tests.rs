@@ -12,7 +12,10 @@ use crate::nodes::Nodes;
 
 const SLA: &str = "node.kubernetes.io/sla";
 
-fn cluster(nodes: &[(&str, &[(&str, &str, Effect)])]) -> Nodes {
+/// Key, value and effect of a taint.
+type Short<'a> = (&'a str, &'a str, Effect);
+
+fn cluster(nodes: &[(&str, &[Short<'_>])]) -> Nodes {
     let mut cluster = Nodes::default();
     for (name, taints) in nodes {
         let taints = taints
