@@ -22,37 +22,48 @@
 
 pub mod behavior;
 pub mod budget;
+pub mod capacity;
 pub mod duration;
 pub mod metrics;
 pub mod objective;
 pub mod ratio;
 pub mod reserved;
 mod rules;
+pub mod schedule;
 pub mod status;
 pub mod target;
+pub mod zero;
 
 use kube::{CustomResource, KubeSchema};
 use pd_core::Role;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use self::rules::{refused, rule_naming_value};
+use self::rules::rule_naming_value;
 pub use self::{
     behavior::{
-        BehaviorSpec, FallbackSpec, MissingMetricsBehavior, MissingMetricsSpec, RatePolicyKind,
-        RatePolicySpec, ScaleDownRules, ScaleUpRules, SelectPolicyKind,
+        BehaviorSpec, FallbackSpec, LeadSpec, MissingMetricsBehavior, MissingMetricsSpec,
+        RatePolicyKind, RatePolicySpec, ScaleDownRules, ScaleUpRules, SelectPolicyKind,
     },
     budget::BudgetSpec,
+    capacity::{
+        CapacitySpec, DecodeCapacitySpec, DecodeCoefficientsSpec, PrefillCapacitySpec,
+        PrefillCoefficientsSpec, ProfileKind, ProfileReference,
+    },
     duration::{DurationText, ParseDurationError},
     metrics::{Engine, MetricsSource, MetricsSpec, QueryOverrides, Selectors},
     objective::{AttainmentSpec, LatencyTargetSpec, ObjectiveSpec},
-    ratio::{RatioEnforcement, RatioPolicyKind, RatioPreset, RatioRange, RatioSpec},
+    ratio::{
+        OperatingPointSpec, RatioEnforcement, RatioPolicyKind, RatioPreset, RatioRange, RatioSpec,
+    },
     reserved::Reserved,
+    schedule::{ScheduleSpec, ScheduledBoundsSpec},
     status::{
-        AttainmentStatus, GpuStatus, LastDecision, LatencyStatus, PDAutoscalerStatus, RatioStatus,
-        RoleStatus, StepStatus,
+        AttainmentStatus, GpuStatus, LastDecision, LatencyStatus, LeadTimeStatus,
+        PDAutoscalerStatus, RatioStatus, RoleStatus, SchedulesStatus, StepStatus,
     },
     target::{RoleSpec, TargetReference},
+    zero::ScaleToZeroSpec,
 };
 
 /// API group of every resource.
@@ -176,6 +187,8 @@ pub(crate) const FALLBACK_BOUNDS_REMEDY: &str =
     ),
     validation = fallback_in_bounds(Role::Prefill),
     validation = fallback_in_bounds(Role::Decode),
+    validation = schedule::bounds_do_not_cross(Role::Prefill),
+    validation = schedule::bounds_do_not_cross(Role::Decode),
 )]
 pub struct PDAutoscalerSpec {
     /// Off: nothing is decided. Recommend: decisions are made and shown in status, and not applied.
@@ -194,25 +207,23 @@ pub struct PDAutoscalerSpec {
     /// Where measurements come from. Default: the controller's Prometheus server, engine detected.
     #[serde(default)]
     pub metrics: MetricsSpec,
-    /// Not supported by this version. Will state what one replica can do.
+    /// What one replica can do. Default: learnt from the engines' metrics.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[x_kube(validation = refused("capacity", reserved::CAPACITY))]
-    pub capacity: Option<Reserved>,
+    pub capacity: Option<CapacitySpec>,
     /// A limit on the GPUs of both roles together. Default: none but maxReplicas.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub budget: Option<BudgetSpec>,
     /// How fast replicas may change. Default: up at once, down after 300s.
     #[serde(default)]
     pub behavior: BehaviorSpec,
-    /// Not supported by this version. Will change bounds at set times.
+    /// Replica bounds that hold at set times. At most 16.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = schedule::MAX))]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    pub schedules: Vec<ScheduleSpec>,
+    /// When both roles go to zero together. Default: never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 32))]
-    #[x_kube(validation = refused("schedules", reserved::SCHEDULES))]
-    pub schedules: Option<Vec<Reserved>>,
-    /// Not supported by this version. Will let both roles go to zero together.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[x_kube(validation = refused("scaleToZero", reserved::SCALE_TO_ZERO))]
-    pub scale_to_zero: Option<Reserved>,
+    pub scale_to_zero: Option<ScaleToZeroSpec>,
     /// What happens while metrics are missing. Default: replicas are held.
     #[serde(default)]
     pub on_missing_metrics: MissingMetricsSpec,

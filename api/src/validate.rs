@@ -6,32 +6,38 @@
 //! for. Messages share their wording with the CEL rules, so a user sees one sentence wherever the
 //! value is refused.
 
+mod capacity;
+mod ratio;
 mod refused;
+mod schedule;
 
 use std::{fmt::Display, time::Duration};
 
 use pd_core::{
     PerRole, Policy, Ratio, Role,
     policy::{
-        AttainmentTarget, Behavior, Bounds, Change, Enforcement, LatencyTarget, Objective,
-        OnMissingMetrics, RatePolicy, RatioPolicy, ScalingRules, SelectPolicy,
+        AttainmentTarget, Behavior, Bounds, Change, LatencyTarget, LeadPolicy, Objective,
+        OnMissingMetrics, RatePolicy, ScalingRules, SelectPolicy,
     },
-    ratio::RatioBand,
+    zero::ScaleToZero,
 };
 
 use crate::v1alpha1::{
     self as api, PDAutoscalerSpec,
     behavior::{
-        FALLBACK_NEEDED, FALLBACK_UNUSED, POLICIES_MAX, POLICY_VALUE_MAX, TOLERANCE_PERCENT_MAX,
+        FALLBACK_NEEDED, FALLBACK_UNUSED, LEAD_REMEDY, POLICIES_MAX, POLICY_VALUE_MAX,
+        TOLERANCE_PERCENT_MAX,
     },
     budget::BUDGET_GPUS_MAX,
     duration::{
-        ATTAINMENT_WINDOW, DurationRange, FALLBACK_AFTER, LATENCY_TARGET, RATE_PERIOD,
-        STABILIZATION_WINDOW,
+        ATTAINMENT_WINDOW, DurationRange, FALLBACK_AFTER, IDLE_AFTER, LATENCY_TARGET, LEAD_ASSUMED,
+        RATE_PERIOD, STABILIZATION_WINDOW, STUCK_AFTER,
     },
+    metrics::QUERY_LENGTH_MAX,
     objective::{PERCENTILE_MAX, PERCENTILE_MIN},
-    ratio::{NO_BAND_REMEDY, RANGE_REMEDY, RATIO_REMEDY, TOLERANCE_PERCENT_DEFAULT},
+    ratio::RATIO_REMEDY,
     target::{BOUNDS_REMEDY, GPUS_PER_REPLICA_MAX, REPLICAS_MAX},
+    zero::WAKE_SIGNAL_REMEDY,
 };
 
 /// A field that holds what cannot be used.
@@ -118,7 +124,7 @@ impl PDAutoscalerSpec {
         let policy = Policy {
             bounds: PerRole::from_fn(|role| bounds(self.role(role), role, &mut errors)),
             objective: objective(&self.objective, &mut errors),
-            ratio: ratio(&self.ratio, &mut errors),
+            ratio: ratio::band(&self.ratio, &mut errors),
             budget_gpus: self
                 .budget
                 .as_ref()
@@ -126,6 +132,14 @@ impl PDAutoscalerSpec {
                 .map(|gpus| errors.whole("budget.gpus", gpus, 1, BUDGET_GPUS_MAX)),
             behavior: behavior(&self.behavior, &mut errors),
             on_missing_metrics: on_missing_metrics(self, &mut errors),
+            schedules: schedule::schedules(self, &mut errors),
+            scale_to_zero: self
+                .scale_to_zero
+                .as_ref()
+                .map(|spec| scale_to_zero(spec, &mut errors)),
+            lead: lead(&self.behavior.lead, &mut errors),
+            operating_points: ratio::operating_points(&self.ratio, &mut errors),
+            coefficients: capacity::coefficients(self.capacity.as_ref(), &mut errors),
         };
         if errors.0.is_empty() {
             Ok(policy)
@@ -196,96 +210,6 @@ fn objective(spec: &api::ObjectiveSpec, errors: &mut Errors) -> Objective {
         ttft,
         tpot,
         attainment,
-    }
-}
-
-fn ratio(spec: &api::RatioSpec, errors: &mut Errors) -> Option<RatioPolicy> {
-    ratio_fields_fit_policy(spec, errors);
-    let tolerance_percent = errors.percent(
-        "ratio.tolerancePercent",
-        spec.tolerance_percent.unwrap_or(TOLERANCE_PERCENT_DEFAULT),
-        0,
-        99,
-    );
-    let target = spec
-        .target
-        .as_deref()
-        .and_then(|text| errors.ratio("ratio.target", text));
-    let range = spec
-        .range
-        .as_ref()
-        .and_then(|range| ratio_range(range, errors));
-    let (lowest, highest) = match spec.policy {
-        api::RatioPolicyKind::Auto => return None,
-        api::RatioPolicyKind::Fixed => target.map(|target| (target, target))?,
-        api::RatioPolicyKind::Range => range?,
-        api::RatioPolicyKind::Preset => {
-            let target = spec.preset?.ratio().parse().ok()?;
-            (target, target)
-        }
-    };
-    let enforcement = match spec.enforcement.unwrap_or_default() {
-        api::RatioEnforcement::Soft => Enforcement::Soft,
-        api::RatioEnforcement::Hard => Enforcement::Hard,
-    };
-    Some(RatioPolicy {
-        band: RatioBand {
-            lowest,
-            highest,
-            tolerance_percent,
-        },
-        enforcement,
-    })
-}
-
-fn ratio_range(range: &api::RatioRange, errors: &mut Errors) -> Option<(Ratio, Ratio)> {
-    let lowest = errors.ratio("ratio.range.lowest", &range.lowest);
-    let highest = errors.ratio("ratio.range.highest", &range.highest);
-    let (lowest, highest) = (lowest?, highest?);
-    // Both sides are at most 1000, so the products fit.
-    if lowest.prefill() * highest.decode() > highest.prefill() * lowest.decode() {
-        let remedy = format!("is above highest `{highest}`; {RANGE_REMEDY}");
-        errors.push("ratio.range.lowest", lowest, remedy);
-    }
-    Some((lowest, highest))
-}
-
-/// Each ratio policy has exactly its own fields.
-fn ratio_fields_fit_policy(spec: &api::RatioSpec, errors: &mut Errors) {
-    use api::RatioPolicyKind::{Auto, Fixed, Preset, Range};
-
-    let fields = [
-        ("target", Fixed, spec.target.is_some(), "1:2"),
-        ("range", Range, spec.range.is_some(), "1:4 to 1:1"),
-        ("preset", Preset, spec.preset.is_some(), "Balanced"),
-    ];
-    for (field, policy, present, example) in fields {
-        let path = format!("ratio.{field}");
-        if spec.policy == policy && !present {
-            errors.push(
-                &path,
-                "unset",
-                format!("is needed by policy `{policy:?}`, such as {example}"),
-            );
-        } else if spec.policy != policy && present {
-            let remedy = format!(
-                "is only for policy `{policy:?}`, and policy is `{:?}`; remove {field} or set policy to {policy:?}",
-                spec.policy
-            );
-            errors.push(&path, "set", remedy);
-        }
-    }
-    if spec.policy == Auto {
-        if let Some(percent) = spec.tolerance_percent {
-            errors.push("ratio.tolerancePercent", percent, NO_BAND_REMEDY);
-        }
-        if let Some(enforcement) = spec.enforcement {
-            errors.push(
-                "ratio.enforcement",
-                format!("{enforcement:?}"),
-                NO_BAND_REMEDY,
-            );
-        }
     }
 }
 
@@ -415,5 +339,32 @@ fn on_missing_metrics(spec: &PDAutoscalerSpec, errors: &mut Errors) -> OnMissing
     match missing.behavior {
         Hold => OnMissingMetrics::Hold,
         Fallback => OnMissingMetrics::Fallback { replicas, after },
+    }
+}
+
+fn scale_to_zero(spec: &api::ScaleToZeroSpec, errors: &mut Errors) -> ScaleToZero {
+    let query = &spec.wake_signal;
+    if query.trim().is_empty() || query.chars().count() > QUERY_LENGTH_MAX {
+        let remedy = format!("{WAKE_SIGNAL_REMEDY}, 1 to {QUERY_LENGTH_MAX} characters");
+        errors.push("scaleToZero.wakeSignal", query, remedy);
+    }
+    ScaleToZero {
+        idle_after: errors.duration("scaleToZero.idleAfter", &spec.idle_after, &IDLE_AFTER),
+    }
+}
+
+fn lead(spec: &api::LeadSpec, errors: &mut Errors) -> LeadPolicy {
+    if let (Ok(assumed), Ok(stuck_after)) = (spec.assumed.parse(), spec.stuck_after.parse())
+        && assumed >= stuck_after
+    {
+        let remedy = format!(
+            "is not below stuckAfter `{}`; {LEAD_REMEDY}",
+            spec.stuck_after
+        );
+        errors.push("behavior.lead.assumed", &spec.assumed, remedy);
+    }
+    LeadPolicy {
+        assumed: errors.duration("behavior.lead.assumed", &spec.assumed, &LEAD_ASSUMED),
+        stuck_after: errors.duration("behavior.lead.stuckAfter", &spec.stuck_after, &STUCK_AFTER),
     }
 }

@@ -8,10 +8,13 @@ use pd_api::v1alpha1::PDAutoscalerSpec;
 use pd_core::{
     PerRole, Ratio,
     policy::{
-        AttainmentTarget, Behavior, Bounds, Change, Enforcement, LatencyTarget, Objective,
-        OnMissingMetrics, Policy, RatePolicy, RatioPolicy, ScalingRules, SelectPolicy,
+        AttainmentTarget, Behavior, Bounds, Change, Coefficients, DecodeCoefficients, Enforcement,
+        LatencyTarget, LeadPolicy, Objective, OnMissingMetrics, OperatingPoint, OperatingPoints,
+        Policy, PrefillCoefficients, RatePolicy, RatioPolicy, ScalingRules, SelectPolicy,
     },
     ratio::RatioBand,
+    schedule::{Schedule, ScheduledBounds, TimeZone},
+    zero::ScaleToZero,
 };
 use rstest::rstest;
 use serde_json::{Value, json};
@@ -76,6 +79,14 @@ fn the_least_spec_gets_the_documented_defaults() {
             scale_down: rules(300, 10),
         },
         on_missing_metrics: OnMissingMetrics::Hold,
+        schedules: Vec::new(),
+        scale_to_zero: None,
+        lead: LeadPolicy {
+            assumed: Duration::from_mins(2),
+            stuck_after: Duration::from_mins(10),
+        },
+        operating_points: None,
+        coefficients: Coefficients::default(),
     };
     assert_eq!(policy(&json!({})), want);
 }
@@ -165,6 +176,137 @@ fn fallback_and_budget_reach_the_core() {
             after: Duration::from_mins(10),
         }
     );
+}
+
+#[test]
+fn schedules_reach_the_core_with_their_zone() {
+    let policy = policy(&json!({ "schedules": [
+        { "cron": "0 8 * * MON-FRI", "timeZone": "Asia/Kolkata", "duration": "10h",
+          "prefill": { "minReplicas": 4 }, "decode": { "minReplicas": 12, "maxReplicas": 20 } },
+        { "cron": "0 0 1 * *", "duration": "30m", "decode": { "maxReplicas": 2 } },
+    ] }));
+    let bounds = |min_replicas, max_replicas| ScheduledBounds {
+        min_replicas,
+        max_replicas,
+    };
+    let want = [
+        Schedule {
+            cron: "0 8 * * MON-FRI".parse().unwrap(),
+            time_zone: "Asia/Kolkata".parse().unwrap(),
+            duration: Duration::from_hours(10),
+            replicas: PerRole {
+                prefill: bounds(Some(4), None),
+                decode: bounds(Some(12), Some(20)),
+            },
+        },
+        Schedule {
+            cron: "0 0 1 * *".parse().unwrap(),
+            time_zone: TimeZone::UTC,
+            duration: Duration::from_mins(30),
+            replicas: PerRole {
+                prefill: bounds(None, None),
+                decode: bounds(None, Some(2)),
+            },
+        },
+    ];
+    assert_eq!(policy.schedules, want);
+}
+
+/// What only the Rust validation can know.
+#[rstest]
+#[case::unknown_zone(json!({ "timeZone": "Europe/Bonn" }), "spec.schedules[0].timeZone", "`Europe/Bonn` must be a time zone of the IANA database")]
+#[case::range_backwards(json!({ "cron": "0 18-8 * * *" }), "spec.schedules[0].cron", "ends before it starts; swap its ends")]
+#[case::february(json!({ "cron": "0 8 30 2 *" }), "spec.schedules[0].cron", "none of its months has such a day")]
+#[case::which_field(json!({ "cron": "0 24 * * *" }), "spec.schedules[0].cron", "it has `24` for the hour; write 0 to 23")]
+fn schedules_that_the_crd_lets_pass_are_refused(
+    #[case] more: Value,
+    #[case] path: &str,
+    #[case] says: &str,
+) {
+    let mut schedule =
+        json!({ "cron": "0 8 * * *", "duration": "1h", "decode": { "minReplicas": 2 } });
+    let fields = schedule.as_object_mut().unwrap();
+    fields.extend(more.as_object().unwrap().clone());
+    let errors = spec(&json!({ "schedules": [schedule] }))
+        .policy()
+        .unwrap_err();
+    assert_eq!(errors.len(), 1, "{errors:#?}");
+    assert_eq!(errors[0].path, path);
+    assert!(errors[0].to_string().contains(says), "{}", errors[0]);
+}
+
+#[test]
+fn zero_and_lead_times_reach_the_core() {
+    let query = "sum(gateway_queue)";
+    let zero = |more: Value| policy(&json!({ "scaleToZero": more })).scale_to_zero;
+    let after = |minutes| {
+        Some(ScaleToZero {
+            idle_after: Duration::from_mins(minutes),
+        })
+    };
+    assert_eq!(zero(json!({ "wakeSignal": query })), after(30));
+    assert_eq!(
+        zero(json!({ "wakeSignal": query, "idleAfter": "1h" })),
+        after(60)
+    );
+    let lead = policy(&json!({ "behavior": { "lead": { "assumed": "5m" } } })).lead;
+    let want = LeadPolicy {
+        assumed: Duration::from_mins(5),
+        stuck_after: Duration::from_mins(10),
+    };
+    assert_eq!(lead, want);
+}
+
+#[test]
+fn operating_points_reach_the_core_with_their_band() {
+    let policy = policy(&json!({ "ratio": {
+        "policy": "OperatingPoints",
+        "operatingPoints": [
+            { "name": "chat", "prefill": 1, "decode": 3, "inputTokens": 1000, "outputTokens": 500 },
+        ],
+        "enforcement": "Hard",
+    } }));
+    let point = OperatingPoint {
+        name: "chat".to_owned(),
+        prefill: 1,
+        decode: 3,
+        input_tokens: 1_000,
+        output_tokens: 500,
+    };
+    let want = OperatingPoints {
+        points: vec![point],
+        tolerance_percent: 20,
+        enforcement: Enforcement::Hard,
+    };
+    assert_eq!(policy.operating_points, Some(want));
+    assert_eq!(policy.ratio, None);
+}
+
+#[test]
+fn coefficients_reach_the_core_and_profiles_are_left_to_the_controller() {
+    let capacity = json!({ "capacity": {
+        "prefill": { "coefficients": { "perTokenNanos": 60000 } },
+        "decode": { "coefficients": { "baseMicros": 9000, "perRequestNanos": 40000, "batchMax": 256 } },
+    } });
+    let want = Coefficients {
+        prefill: Some(PrefillCoefficients {
+            base_micros: 0,
+            per_token_nanos: 60_000,
+            per_token_squared_picos: 0,
+        }),
+        decode: Some(DecodeCoefficients {
+            base_micros: 9_000,
+            per_request_nanos: 40_000,
+            per_context_token_picos: 0,
+            kv_capacity_tokens: None,
+            batch_max: Some(256),
+        }),
+    };
+    assert_eq!(policy(&capacity).coefficients, want);
+    let profile = json!({ "capacity": {
+        "decode": { "profileRef": { "kind": "ConfigMap", "name": "llama" } },
+    } });
+    assert_eq!(policy(&profile).coefficients, Coefficients::default());
 }
 
 #[test]

@@ -68,7 +68,7 @@ pub async fn observe(
         context.metrics.query_failed(error);
     }
     let ready = PerRole::from_fn(|role| targets.get(role).ready_pods.as_slice());
-    let signals: Signals = signals::signals(&answers, ready, args.metrics_age_max);
+    let signals: Signals = signals::signals(&answers, ready, &scope, args.metrics_age_max);
     let roles = PerRole::from_fn(|role| targets.get(role).state);
     Observation {
         snapshot: Snapshot {
@@ -129,9 +129,10 @@ async fn ask(context: &Context, spec: &PDAutoscalerSpec, scope: &Scope) -> Answe
         }
     };
     let overrides = spec.metrics.overrides.clone().unwrap_or_default();
-    let (state, histograms, attainment, ttft, tpot, arrival_rate) = futures::join!(
+    let (state, histograms, wide, attainment, ttft, tpot, arrival_rate) = futures::join!(
         query(scope.state_query()),
         query(scope.histogram_query()),
+        query(scope.wide_query()),
         query(scope.attainment_query()),
         stated(overrides.ttft.as_ref()),
         stated(overrides.tpot.as_ref()),
@@ -140,11 +141,13 @@ async fn ask(context: &Context, spec: &PDAutoscalerSpec, scope: &Scope) -> Answe
     Answers {
         state,
         histograms,
+        wide,
         attainment,
         overrides: Overrides {
             ttft,
             tpot,
             arrival_rate,
+            wake: None,
         },
     }
 }

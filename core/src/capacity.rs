@@ -1,15 +1,30 @@
-//! What one replica can do, learnt from plain engine metrics.
+//! What one replica can do.
 //!
-//! Prefill: seconds of compute per prompt, spread over prompt lengths in proportion. Decode: the
-//! time between tokens as a line over the batch, `itl = base + slope * batch`, by least squares
-//! whose weights fade (the form of llm-d's workload-variant-autoscaler). Before
-//! batches have varied enough to show the line, a step is taken to double at a batch of 64.
+//! Either somebody measured it ([`profile`], read by [`import`]), or it is learnt online from plain
+//! engine metrics ([`learn`]); both are corrected by what is observed now ([`calibrate`]). The
+//! [`Estimator`] puts these together and answers with a [`Capacity`], which knows how wrong it may be.
 //!
-//! A batch beyond anything seen is trusted only a little way out.
+//! [`Learnt`] is the smaller memory that decisions hold today. Prefill: seconds of compute per prompt,
+//! spread over prompt lengths in proportion. Decode: the time between tokens as a line over the batch,
+//! `itl = base + slope * batch`, by least squares whose weights fade (the form of llm-d's
+//! workload-variant-autoscaler). Before batches have varied enough to show the line, a step is taken to
+//! double at a batch of 64. A batch beyond anything seen is trusted only a little way out.
+
+pub mod calibrate;
+pub mod coefficients;
+pub mod estimator;
+mod fit;
+pub mod import;
+pub mod learn;
+pub mod profile;
+pub mod table;
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+
+pub use estimator::{Capacity, Estimator, Source};
+pub use profile::{DecodeModel, PrefillModel, Profile};
 
 /// Observed seconds after which an observation's weight has halved.
 const HALF_LIFE_SECONDS: f64 = 3_600.0;

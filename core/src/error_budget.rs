@@ -41,7 +41,16 @@ impl Care {
         1.0 - self.quantile()
     }
 
-    /// The quantile, 0.5 to 1, that sizing keeps to.
+    /// The same with `z` less standard deviations.
+    #[must_use]
+    pub fn less(self, z: f64) -> Self {
+        Self {
+            z: self.z - z,
+            ..self
+        }
+    }
+
+    /// The quantile, 0 to 1, that sizing keeps to.
     pub fn quantile(&self) -> f64 {
         Normal::standard().cdf(self.z)
     }

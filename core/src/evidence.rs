@@ -1,11 +1,13 @@
 //! Whether enough is known about a role to lower its replicas.
 //!
 //! Missing evidence never lowers replicas. Partial evidence (some ready workers not scraped) is a
-//! lower bound of the load: it may raise replicas, and does not lower them either.
+//! lower bound of the load: it may raise replicas, and does not lower them either. A signal that
+//! cannot be true counts as missing, also one that the role could do without: whatever spoilt it may
+//! have spoilt the others.
 
 use crate::{
     role::Role,
-    signal::{Gap, Reading, Signals},
+    signal::{Gap, Reading, Signals, name::SignalName},
     snapshot::Snapshot,
 };
 
@@ -14,6 +16,8 @@ use crate::{
 pub struct Evidence {
     /// Signals that are not known, by name.
     pub missing: Vec<(&'static str, Gap)>,
+    /// Of those that are read but not believed, the first one's sentence without its full stop.
+    pub doubt: Option<String>,
     /// Ready workers with a fresh sample.
     pub scraped: u32,
     /// Ready workers.
@@ -36,8 +40,12 @@ impl Evidence {
         if let Some((name, gap)) = self.missing.first() {
             let others = match self.missing.len() {
                 1 => String::new(),
+                2 => " (and 1 other signal)".to_owned(),
                 more => format!(" (and {} other signals)", more - 1),
             };
+            if let Some(doubt) = &self.doubt {
+                return format!("{doubt}{others}");
+            }
             return format!("`{name}` is not known because {}{others}", gap.as_text());
         }
         if self.ready == 0 {
@@ -50,41 +58,133 @@ impl Evidence {
     }
 }
 
-/// What is missing for a full decision about `role`.
+/// What is missing for a full decision about `role`. The snapshot is the one that was observed, or
+/// the same with judged signals; only the first has the numbers behind a doubt.
 pub fn evidence(snapshot: &Snapshot, role: Role) -> Evidence {
     let signals = &snapshot.signals;
     let needed = match role {
         Role::Prefill => prefill_signals(signals),
         Role::Decode => decode_signals(signals),
     };
+    let mut doubts = signals.doubts();
+    doubts.retain(|doubt| judges(doubt.signal) == role);
+    let mut missing: Vec<(&'static str, Gap)> = doubts
+        .iter()
+        .map(|doubt| (doubt.signal.as_str(), doubt.gap))
+        .collect();
+    let gaps = needed
+        .into_iter()
+        .filter_map(|(name, reading)| reading.gap().map(|gap| (name.as_str(), gap)));
+    for gap in gaps.chain(refused(signals, role)) {
+        if !missing.iter().any(|(name, _)| *name == gap.0) {
+            missing.push(gap);
+        }
+    }
     Evidence {
-        missing: needed
-            .into_iter()
-            .filter_map(|(name, reading)| reading.gap().map(|gap| (name, gap)))
-            .collect(),
+        missing,
+        doubt: doubts.into_iter().next().map(|doubt| doubt.message),
         scraped: signals.coverage.get(role).scraped,
         ready: snapshot.roles.get(role).ready,
     }
 }
 
-fn prefill_signals(signals: &Signals) -> Vec<(&'static str, Reading)> {
+/// The role that is held when the signal is not believed.
+fn judges(signal: SignalName) -> Role {
+    match (signal.role(), signal) {
+        (Some(role), _) => role,
+        (None, SignalName::TpotOverride) => Role::Decode,
+        (None, _) => Role::Prefill,
+    }
+}
+
+/// Signals of `role` that were already refused.
+fn refused(signals: &Signals, role: Role) -> impl Iterator<Item = (&'static str, Gap)> {
+    let numbers = signals
+        .numbers()
+        .map(|(name, reading)| (name, reading.gap()));
+    let distributions = signals
+        .distributions()
+        .map(|(name, recent, wide)| (name, recent.gap().max(wide.gap())));
+    numbers
+        .chain(distributions)
+        .filter_map(move |(name, gap)| match gap? {
+            gap @ (Gap::OutOfRange | Gap::NoQuorum) if judges(name) == role => {
+                Some((name.as_str(), gap))
+            }
+            _ => None,
+        })
+}
+
+fn prefill_signals(signals: &Signals) -> Vec<(SignalName, Reading)> {
     let arrivals = match signals.arrival_rate_rps_override {
-        Reading::Unknown(Gap::NotAsked) => {
-            ("prefillCompletionRate", signals.prefill_completion_rate_rps)
-        }
-        stated => ("arrivalRate", stated),
+        Reading::Unknown(Gap::NotAsked) => (
+            SignalName::PrefillCompletionRate,
+            signals.prefill_completion_rate_rps,
+        ),
+        stated => (SignalName::ArrivalRate, stated),
     };
     vec![
         arrivals,
-        ("prefillWaitingRequests", signals.waiting_requests.prefill),
+        (
+            SignalName::PrefillWaitingRequests,
+            signals.waiting_requests.prefill,
+        ),
     ]
 }
 
-fn decode_signals(signals: &Signals) -> Vec<(&'static str, Reading)> {
+fn decode_signals(signals: &Signals) -> Vec<(SignalName, Reading)> {
     vec![
-        ("outputTokenRate", signals.output_token_rate_tps),
-        ("decodeRunningRequests", signals.running_requests.decode),
-        ("decodeWaitingRequests", signals.waiting_requests.decode),
-        ("decodeKvUsage", signals.decode_kv_usage),
+        (SignalName::OutputTokenRate, signals.output_token_rate_tps),
+        (
+            SignalName::DecodeRunningRequests,
+            signals.running_requests.decode,
+        ),
+        (
+            SignalName::DecodeWaitingRequests,
+            signals.waiting_requests.decode,
+        ),
+        (SignalName::DecodeKvUsage, signals.decode_kv_usage),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing;
+
+    fn snapshot() -> Snapshot {
+        let load = testing::Load {
+            rate_rps: 10.0,
+            prefill_seconds: 0.1,
+            output_tokens: 200.0,
+        };
+        testing::snapshot(2, 4, load)
+    }
+
+    #[test]
+    fn a_service_whose_units_are_wrong_is_held_and_told_which() {
+        let mut snapshot = snapshot();
+        snapshot.signals.recent.inter_token_latency = testing::around(25.0, 1e5);
+        let found = evidence(&snapshot, Role::Decode);
+        assert!(!found.complete());
+        assert_eq!(
+            found.message(),
+            "`interTokenLatency` is 25 s and is plausible from 0.00001 to 10 s; it looks like \
+             milliseconds"
+        );
+        assert!(evidence(&snapshot, Role::Prefill).complete());
+        // Judged or not, it is held.
+        snapshot.signals = snapshot
+            .signals
+            .judged(snapshot.roles.map(|state| state.ready));
+        assert!(!evidence(&snapshot, Role::Decode).complete());
+    }
+
+    #[test]
+    fn too_few_workers_scraped_is_told_with_the_numbers() {
+        let mut snapshot = snapshot();
+        snapshot.signals.coverage.decode.scraped = 1;
+        let message = evidence(&snapshot, Role::Decode).message();
+        assert!(message.contains("1 of 4 workers are scraped"), "{message}");
+    }
 }

@@ -1,9 +1,10 @@
 //! Latency and length distributions as engines publish them: cumulative counts at fixed edges.
 //!
 //! Buckets bound what can be known. A quantile is interpolated inside its bucket and says so when
-//! it falls beyond the last finite edge; a share below a limit is exact at an edge and interpolated
-//! between two. The mean is exact. Observations of several workers are summed bucket by bucket
-//! before any of this: quantiles do not average.
+//! it falls beyond the last finite edge or into the first bucket; a share below a limit is exact at
+//! an edge and interpolated between two, with both edges told. The mean is exact, and moments are
+//! scaled to it. Observations of several workers are summed bucket by bucket before any of this:
+//! quantiles do not average.
 
 use serde::{Deserialize, Serialize};
 
@@ -19,13 +20,48 @@ pub struct Histogram {
     sum: f64,
 }
 
+/// How a number stands to the true one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Bound {
+    /// As near as the buckets allow.
+    #[default]
+    Near,
+    /// The true value is this or more: it lies beyond the last finite edge.
+    AtLeast,
+    /// The true value is this or less: it lies in the first bucket.
+    AtMost,
+}
+
 /// A quantile read from buckets.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Quantile {
-    /// The interpolated value, or the last finite edge when `at_least`.
+    /// The interpolated value, or the edge that `bound` speaks of.
     pub value: f64,
-    /// The true value lies beyond the last finite edge.
-    pub at_least: bool,
+    /// Whether it is clipped by the outermost edges.
+    pub bound: Bound,
+}
+
+/// Share of observations at or below a limit, and what the buckets allow it to be.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Share {
+    /// Exact at a bucket edge, interpolated between two, 0 to 1.
+    pub value: f64,
+    /// What is at or below the edge under the limit: surely within.
+    pub low: f64,
+    /// What is at or below the edge over the limit: all that may be within.
+    pub high: f64,
+}
+
+/// Raw moments of a distribution: the means of the value, its square and its cube.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Moments {
+    /// Mean.
+    pub first: f64,
+    /// Mean of the squares.
+    pub second: f64,
+    /// Mean of the cubes.
+    pub third: f64,
 }
 
 impl Histogram {
@@ -71,26 +107,34 @@ impl Histogram {
         }
         let rank = share * self.count;
         let (mut lower_edge, mut below) = (0.0, 0.0);
-        for &(edge, at_or_below) in &self.buckets {
+        for (index, &(edge, at_or_below)) in self.buckets.iter().enumerate() {
             if at_or_below >= rank && at_or_below > below {
                 let part = ((rank - below) / (at_or_below - below)).max(0.0);
-                return Some(Quantile {
-                    value: lower_edge + part * (edge - lower_edge),
-                    at_least: false,
+                let first = index == 0;
+                return Some(if first {
+                    Quantile {
+                        value: edge,
+                        bound: Bound::AtMost,
+                    }
+                } else {
+                    Quantile {
+                        value: lower_edge + part * (edge - lower_edge),
+                        bound: Bound::Near,
+                    }
                 });
             }
             (lower_edge, below) = (edge, at_or_below);
         }
         Some(Quantile {
             value: lower_edge,
-            at_least: true,
+            bound: Bound::AtLeast,
         })
     }
 
-    /// Share (0 to 1) of the observations at or below `limit`: exact at a bucket edge, interpolated
-    /// between two; what lies beyond the last edge counts as above.
-    pub fn share_at_or_below(&self, limit: f64) -> Option<f64> {
-        if self.count <= 0.0 {
+    /// Share of the observations at or below `limit`; what lies beyond the last edge counts as
+    /// above.
+    pub fn share_within(&self, limit: f64) -> Option<Share> {
+        if self.count <= 0.0 || limit.is_nan() {
             return None;
         }
         let (mut lower_edge, mut below) = (0.0, 0.0);
@@ -102,11 +146,58 @@ impl Histogram {
                 } else {
                     1.0
                 };
-                return Some((below + part * (at_or_below - below)) / self.count);
+                let at_edge = part >= 1.0;
+                return Some(Share {
+                    value: (below + part * (at_or_below - below)) / self.count,
+                    low: if at_edge { at_or_below } else { below } / self.count,
+                    high: at_or_below / self.count,
+                });
             }
             (lower_edge, below) = (edge, at_or_below);
         }
-        Some(below / self.count)
+        let value = below / self.count;
+        Some(Share {
+            value,
+            low: value,
+            high: 1.0,
+        })
+    }
+
+    /// The value of [`Histogram::share_within`], 0 to 1.
+    pub fn share_at_or_below(&self, limit: f64) -> Option<f64> {
+        self.share_within(limit).map(|share| share.value)
+    }
+
+    /// Sum of the observations.
+    pub const fn sum(&self) -> f64 {
+        self.sum
+    }
+
+    /// Moments, with the observations of a bucket spread evenly over it, those beyond the last edge
+    /// at it, and all scaled so that the first is the exact mean.
+    pub fn moments(&self) -> Option<Moments> {
+        let mean = self.mean()?;
+        let (mut first, mut second, mut third) = (0.0, 0.0, 0.0);
+        let (mut low, mut below) = (0.0_f64, 0.0);
+        for &(high, at_or_below) in &self.buckets {
+            let share = (at_or_below - below) / self.count;
+            first += share * f64::midpoint(low, high);
+            second += share * (low * low + low * high + high * high) / 3.0;
+            third += share * (low + high) * (low * low + high * high) / 4.0;
+            (low, below) = (high, at_or_below);
+        }
+        let beyond = (self.count - below) / self.count;
+        first += beyond * low;
+        second += beyond * low * low;
+        third += beyond * low * low * low;
+        let scale = if first > 0.0 { mean / first } else { 0.0 };
+        let moments = Moments {
+            first: mean,
+            second: second * scale * scale,
+            third: third * scale * scale * scale,
+        };
+        let finite = moments.second.is_finite() && moments.third.is_finite();
+        finite.then_some(moments)
     }
 
     /// `(representative value, share of observations)` of every bucket that holds any: the middle
@@ -156,7 +247,8 @@ mod tests {
     #[test]
     fn quantiles_interpolate_inside_their_bucket() {
         let q = ttft().quantile(0.85).unwrap();
-        assert!((q.value - 0.375).abs() < 1e-12 && !q.at_least, "{q:?}");
+        assert!((q.value - 0.375).abs() < 1e-12, "{q:?}");
+        assert_eq!(q.bound, Bound::Near);
         assert!((ttft().quantile(1.0).unwrap().value - 0.5).abs() < 1e-12);
     }
 
@@ -167,9 +259,54 @@ mod tests {
             h.quantile(0.9).unwrap(),
             Quantile {
                 value: 1.0,
-                at_least: true
+                bound: Bound::AtLeast
             }
         );
+    }
+
+    #[test]
+    fn a_quantile_in_the_first_bucket_is_only_an_upper_bound() {
+        // SGLang's buckets of TTFT begin at 100 ms: 30 ms and 90 ms look the same.
+        let h = Histogram::from_cumulative(vec![(0.1, 95.0), (0.2, 100.0)], 100.0, 6.0).unwrap();
+        assert_eq!(
+            h.quantile(0.5).unwrap(),
+            Quantile {
+                value: 0.1,
+                bound: Bound::AtMost
+            }
+        );
+        assert_eq!(h.quantile(0.99).unwrap().bound, Bound::Near);
+    }
+
+    #[test]
+    fn attainment_is_exact_at_an_edge_and_between_two_says_how_far_it_may_be_off() {
+        let at_edge = ttft().share_within(0.25).unwrap();
+        assert_eq!((at_edge.low, at_edge.high), (at_edge.value, at_edge.value));
+        let between = ttft().share_within(0.375).unwrap();
+        assert!((between.low - 0.7).abs() < 1e-12 && (between.high - 1.0).abs() < 1e-12);
+        let h = Histogram::from_cumulative(vec![(1.0, 5.0)], 10.0, 30.0).unwrap();
+        let beyond = h.share_within(2.0).unwrap();
+        assert_eq!((beyond.value, beyond.low, beyond.high), (0.5, 0.5, 1.0));
+    }
+
+    #[test]
+    fn moments_of_an_even_spread_are_its_own() {
+        // Evenly from 0 to 3: means of x, x^2, x^3 are 1.5, 3 and 6.75.
+        let buckets = vec![(1.0, 10.0), (2.0, 20.0), (3.0, 30.0)];
+        let moments = Histogram::from_cumulative(buckets, 30.0, 45.0)
+            .unwrap()
+            .moments()
+            .unwrap();
+        assert!((moments.first - 1.5).abs() < 1e-12);
+        assert!((moments.second - 3.0).abs() < 1e-12);
+        assert!((moments.third - 6.75).abs() < 1e-12);
+    }
+
+    #[test]
+    fn a_counter_that_was_reset_leaves_no_bucket_negative() {
+        let h = Histogram::from_cumulative(vec![(1.0, 9.0), (2.0, 4.0)], 3.0, 5.0).unwrap();
+        assert!((h.count() - 9.0).abs() < 1e-12);
+        assert_eq!(h.share_at_or_below(2.0), Some(1.0));
     }
 
     #[test]
@@ -215,7 +352,12 @@ mod tests {
             let h = Histogram::from_cumulative(buckets, total, total).unwrap();
             let q = h.quantile(share).unwrap();
             let back = h.share_at_or_below(q.value).unwrap();
-            prop_assert!((back - share).abs() < 1e-6, "{} -> {:?} -> {}", share, q, back);
+            let consistent = match q.bound {
+                Bound::Near => (back - share).abs() < 1e-6,
+                Bound::AtMost => back >= share,
+                Bound::AtLeast => back <= share,
+            };
+            prop_assert!(consistent, "{} -> {:?} -> {}", share, q, back);
         }
 
         #[test]

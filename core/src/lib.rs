@@ -12,28 +12,35 @@
 //! the simulator and the tests all call the same function.
 //!
 //! Modules follow the stages of a decision: [`signal`] and [`histogram`] hold what was measured and
-//! how far it may be trusted, [`capacity`] what one replica can do, [`need`] how many replicas the
-//! objective takes, [`solve`] fits both roles into ratio, bounds and budget, [`guard`] slows and
-//! stops changes, [`report`] says why, and [`audit`] checks every plan against the invariants.
+//! how far it may be trusted, [`capacity`] what one replica can do, [`forecast`] how much work will
+//! come, [`need`] how many replicas the objective takes, [`solve`] fits both roles into ratio, bounds
+//! and budget, [`guard`] slows and stops changes, [`report`] says why, and [`audit`] checks every plan
+//! against the invariants.
 //!
 //! [`toleration`] stands apart: which nodes a pod with numeric tolerations may be on, and for how long.
 //!
 //! Functions are total: bad data becomes a [`Reason`] in the report and a held replica count.
 
 pub mod audit;
+pub mod bottleneck;
+pub mod budget;
 pub mod capacity;
 pub mod error_budget;
 pub mod evidence;
+pub mod forecast;
 pub mod guard;
 pub mod histogram;
+pub mod lead;
 pub mod memory;
 pub mod need;
+pub mod operating_point;
 pub mod plan;
 pub mod policy;
 pub mod queueing;
 pub mod ratio;
 pub mod report;
 pub mod role;
+pub mod schedule;
 pub mod signal;
 pub mod snapshot;
 pub mod solve;
@@ -42,8 +49,10 @@ mod testing;
 pub mod time;
 pub mod toleration;
 pub mod workload;
+pub mod zero;
 
 pub use audit::{Finding, audit};
+pub use forecast::{Forecast, Forecaster};
 pub use memory::Memory;
 pub use plan::{Decision, Plan, plan};
 pub use policy::Policy;

@@ -8,10 +8,26 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{capacity::Learnt, role::PerRole, time::Timestamp};
+use crate::{
+    capacity::Estimator,
+    forecast::Forecaster,
+    guard::{FlapMemory, ReadyShare, StuckMemory},
+    lead::LeadTimes,
+    operating_point::PointState,
+    ratio::RatioState,
+    role::PerRole,
+    time::Timestamp,
+    zero::ZeroMemory,
+};
 
-/// Version of the format. Memory of another version is forgotten, which only costs one window.
-pub const MEMORY_VERSION: u32 = 1;
+/// Version of the format.
+///
+/// Version 1 had windows and changes and a smaller memory of capacity: the first two are kept. Memory
+/// of any other version is forgotten, which only costs one window.
+pub const MEMORY_VERSION: u32 = 2;
+
+/// Most bytes of JSON that the memory of one service takes.
+pub const MEMORY_BYTES_MAX: usize = 16 * 1_024;
 
 /// Samples a window keeps at most.
 pub const WINDOW_SAMPLES_MAX: usize = 64;
@@ -33,7 +49,17 @@ pub struct Memory {
     /// History of each role.
     pub roles: PerRole<RoleMemory>,
     /// What one replica can do.
-    pub learnt: Learnt,
+    #[serde(default)]
+    pub capacity: Estimator,
+    /// The ratio over time.
+    #[serde(default)]
+    pub ratio: RatioState,
+    /// Which operating point is in force.
+    #[serde(default)]
+    pub point: PointState,
+    /// Idleness, and what is known at zero.
+    #[serde(default)]
+    pub zero: ZeroMemory,
 }
 
 impl Default for Memory {
@@ -42,19 +68,24 @@ impl Default for Memory {
             version: MEMORY_VERSION,
             decided_at: None,
             roles: PerRole::default(),
-            learnt: Learnt::default(),
+            capacity: Estimator::default(),
+            ratio: RatioState::default(),
+            point: PointState::default(),
+            zero: ZeroMemory::default(),
         }
     }
 }
 
 impl Memory {
-    /// This memory, or a fresh one if it is of another version.
+    /// This memory in the present version, or a fresh one if nothing of it can be used.
     #[must_use]
     pub fn usable(self) -> Self {
-        if self.version == MEMORY_VERSION {
-            self
-        } else {
-            Self::default()
+        match self.version {
+            1 | MEMORY_VERSION => Self {
+                version: MEMORY_VERSION,
+                ..self
+            },
+            _ => Self::default(),
         }
     }
 }
@@ -73,6 +104,21 @@ pub struct RoleMemory {
     pub replicas_seen: Option<u32>,
     /// Since when the role's metrics have not been complete.
     pub missing_since: Option<Timestamp>,
+    /// How long its replicas take to serve.
+    #[serde(default)]
+    pub lead: LeadTimes,
+    /// Asks that were not answered.
+    #[serde(default)]
+    pub stuck: StuckMemory,
+    /// Replicas that went back and forth.
+    #[serde(default)]
+    pub flaps: FlapMemory,
+    /// Ready replicas, damped.
+    #[serde(default)]
+    pub ready: ReadyShare,
+    /// The role's work over time, and how wrong forecasts of it were.
+    #[serde(default)]
+    pub forecast: Forecaster,
 }
 
 /// The target's replicas were seen to change.

@@ -1,7 +1,8 @@
 //! Replicas a role needs for its objective, before ratio, budget and guards.
 //!
-//! A need is `None` when nothing can be said; the caller then keeps the replicas. It carries both
-//! the whole number and the number before rounding, which the tolerance is judged by.
+//! A need is `None` when nothing can be said; the caller then keeps the replicas. It carries the
+//! whole number, the number before rounding, which the tolerance is judged by, and what share of the
+//! requests other numbers of replicas would serve, by which a short budget is split.
 
 mod decode;
 mod prefill;
@@ -9,9 +10,12 @@ mod prefill;
 use std::time::Duration;
 
 use crate::{
+    capacity::Capacity,
+    error_budget::Care,
+    guard::{rolling_out, serving},
     memory::{Memory, RoleMemory},
-    report::Reason,
-    role::PerRole,
+    report::{Bottleneck, Reason},
+    role::{PerRole, Role},
     snapshot::{RoleState, Snapshot},
     time::Timestamp,
     workload::Workload,
@@ -24,6 +28,8 @@ pub struct Need {
     pub replicas: u32,
     /// Before rounding up.
     pub exact: f64,
+    /// Share of requests, 0 to 1, within the role's limit; index = replicas. Empty when not known.
+    pub attained: Vec<f64>,
     /// What drives it.
     pub reason: Reason,
     /// A sentence without its full stop, with the numbers.
@@ -51,51 +57,103 @@ impl Need {
         Self {
             replicas,
             exact: bounded,
+            attained: Vec::new(),
             reason,
             message,
         }
     }
 
-    /// The larger of two needs.
+    /// The larger of two needs, with the table of either.
     #[must_use]
     pub fn or_larger(self, other: Option<Self>) -> Self {
         match other {
-            Some(other) if other.exact > self.exact => other,
+            Some(mut other) if other.exact > self.exact => {
+                if other.attained.is_empty() {
+                    other.attained = self.attained;
+                }
+                other
+            }
             _ => self,
         }
     }
 }
 
+/// What needs are computed from.
+#[derive(Clone, Copy, Debug)]
+pub struct Sizing<'a> {
+    /// What is observed, with believed signals only.
+    pub snapshot: &'a Snapshot,
+    /// What arrives.
+    pub workload: &'a Workload,
+    /// What earlier decisions left.
+    pub memory: &'a Memory,
+    /// What one replica can do.
+    pub capacity: Capacity<'a>,
+    /// How careful to be.
+    pub care: PerRole<Care>,
+    /// Work expected when replicas asked for now will serve: of prefill busy workers, of decode output
+    /// tokens per second. Nothing when that is not known.
+    pub ahead: PerRole<Option<f64>>,
+    /// How long replicas asked for now take to serve.
+    pub lead: PerRole<Duration>,
+    /// Where requests lose time.
+    pub bottleneck: Bottleneck,
+    /// Now.
+    pub now: Timestamp,
+}
+
 /// Replicas each role needs, or nothing where that is not known.
-pub fn needs(
-    snapshot: &Snapshot,
-    workload: &Workload,
-    memory: &Memory,
-    now: Timestamp,
-) -> PerRole<Option<Need>> {
-    if workload.idle(&snapshot.signals) {
+pub fn needs(sizing: &Sizing<'_>) -> PerRole<Option<Need>> {
+    let snapshot = sizing.snapshot;
+    if sizing.workload.idle(&snapshot.signals) {
         return snapshot.policy.bounds.map(|bounds| {
             let message = "no request arrives, waits or runs".to_owned();
             Some(Need::of(0.0, bounds.max_replicas, Reason::Idle, message))
         });
     }
     PerRole {
-        prefill: prefill::need(snapshot, workload, memory, now),
-        decode: decode::need(snapshot, workload, memory, now),
+        prefill: prefill::need(sizing),
+        decode: decode::need(sizing),
     }
 }
 
 /// How long after a change the latency windows still show the time before it.
 const SETTLE: Duration = Duration::from_mins(2);
 
-/// One step more than the replicas that are ready, for latency that misses its objective although
-/// the model says the replicas suffice. Only when nothing is starting and the last change has
-/// settled, so that one miss is not answered twice.
-fn correction(state: &RoleState, memory: &RoleMemory, now: Timestamp) -> Option<u32> {
-    let settled = memory
-        .changes
-        .iter()
-        .all(|change| now.since(change.at) >= SETTLE);
-    let whole = state.starting == 0 && state.ready >= state.current && state.ready > 0;
-    (settled && whole).then(|| state.ready.saturating_add((state.ready / 10).max(1)))
+impl Sizing<'_> {
+    fn state(&self, role: Role) -> &RoleState {
+        self.snapshot.roles.get(role)
+    }
+
+    fn role_memory(&self, role: Role) -> &RoleMemory {
+        self.memory.roles.get(role)
+    }
+
+    /// The work expected, if it is more than `work` is now.
+    fn growing_beyond(&self, role: Role, work: f64) -> Option<f64> {
+        self.ahead.get(role).filter(|ahead| *ahead > work)
+    }
+
+    fn replicas_max(&self, role: Role) -> u32 {
+        self.snapshot.policy.bounds.get(role).max_replicas
+    }
+
+    /// One step more than the replicas that serve, for latency that misses its objective although
+    /// the model says the replicas suffice. Only when nothing is starting and the last change has
+    /// settled, so that one miss is not answered twice.
+    fn correction(&self, role: Role) -> Option<u32> {
+        let state = self.state(role);
+        let settled = self
+            .role_memory(role)
+            .changes
+            .iter()
+            .all(|change| self.now.since(change.at) >= SETTLE);
+        let ready = serving(state);
+        let whole = !rolling_out(state)
+            && !state.rolling_out
+            && state.starting == 0
+            && state.ready >= state.current
+            && ready > 0;
+        (settled && whole).then(|| ready.saturating_add((ready / 10).max(1)))
+    }
 }

@@ -1,23 +1,32 @@
 //! The one decision: from what is known now and what is remembered to replicas, and why.
 //!
-//! The frame is fixed and the stages are functions of their own modules: signals, workload,
-//! capacity, need, stabilization, joint solve, guards. Each leaves its steps in the report. Calling
-//! twice at the same moment with the returned memory gives the same plan.
+//! The frame is fixed and the stages are functions of their own modules: signals, bounds, workload,
+//! capacity, forecast, need, stabilization, joint solve, guards. The files below this one say what each
+//! stage is given; each leaves its steps in the report. Calling twice at the same moment with the
+//! returned memory gives the same plan.
+
+mod explain;
+mod learn;
+mod limit;
+mod remember;
+mod size;
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    capacity::{Capacity, Profile},
+    error_budget::{Care, care},
     evidence::{Evidence, evidence},
-    guard,
+    forecast::Forecast,
     memory::Memory,
-    need::{self, Need},
-    policy::{OnMissingMetrics, Policy},
-    report::{Bottleneck, Reason, Report, Stage, Step},
+    need::Need,
+    policy::RatioPolicy,
+    ratio::Breach,
+    report::{Proposal, Reason, Report, Stage, Step},
     role::{PerRole, Role},
     snapshot::Snapshot,
-    solve::Problem,
     time::Timestamp,
     workload::Workload,
 };
@@ -25,9 +34,6 @@ use crate::{
 /// After so long without a decision the time between is unknown, and a full stabilization window
 /// must pass before replicas are lowered. Six default intervals.
 const UNWATCHED_MAX: Duration = Duration::from_secs(90);
-
-/// How long after a change of decode replicas the rate window still mixes before and after.
-const LEARN_AFTER_CHANGE: Duration = Duration::from_mins(2);
 
 /// Replicas both roles should have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,46 +60,83 @@ pub fn plan(snapshot: &Snapshot, memory: &Memory, now: Timestamp) -> Decision {
 }
 
 struct Planner<'a> {
-    snapshot: &'a Snapshot,
+    /// What was observed, less the signals that cannot be believed, with the bounds in force.
+    snapshot: Snapshot,
+    profile: Option<&'a Profile>,
     now: Timestamp,
+    /// Since the decision before; a second when there is none.
+    elapsed: Duration,
     memory: Memory,
     workload: Workload,
     evidence: PerRole<Evidence>,
+    care: PerRole<Care>,
+    /// How long replicas asked for now take to serve.
+    lead: PerRole<Duration>,
+    forecast: PerRole<Option<Forecast>>,
     needs: PerRole<Option<Need>>,
+    /// The ratio band in force.
+    ratio: Option<RatioPolicy>,
+    operating_point: Option<String>,
+    breach: Option<Breach>,
+    proposals: Vec<Proposal>,
     steps: Vec<Step>,
 }
 
 impl<'a> Planner<'a> {
-    fn new(snapshot: &'a Snapshot, memory: &Memory, now: Timestamp) -> Self {
+    fn new(observed: &'a Snapshot, memory: &Memory, now: Timestamp) -> Self {
+        let ready = observed.roles.map(|state| state.ready);
+        let snapshot = Snapshot {
+            policy: observed.policy.clone(),
+            roles: observed.roles,
+            signals: observed.signals.judged(ready),
+            paused: observed.paused,
+            profile: None,
+        };
+        let memory = memory.clone().usable();
+        let workload = Workload::estimate(&snapshot.signals, &snapshot.policy.objective);
+        let attained = PerRole {
+            prefill: workload.observed.ttft_attainment,
+            decode: workload.observed.tpot_attainment,
+        };
         Self {
-            snapshot,
             now,
-            memory: memory.clone().usable(),
-            workload: Workload::estimate(&snapshot.signals, &snapshot.policy.objective),
-            evidence: PerRole::from_fn(|role| evidence(snapshot, role)),
+            elapsed: memory
+                .decided_at
+                .map_or(Duration::from_secs(1), |at| now.since(at)),
+            memory,
+            care: care(&snapshot.policy.objective, attained),
+            workload,
+            evidence: PerRole::from_fn(|role| evidence(observed, role)),
+            lead: PerRole::default(),
+            forecast: PerRole::default(),
             needs: PerRole::default(),
+            ratio: snapshot.policy.ratio,
+            operating_point: None,
+            breach: None,
+            proposals: Vec::new(),
             steps: Vec::new(),
+            profile: observed.profile.as_ref(),
+            snapshot,
         }
     }
 
     fn run(mut self) -> Decision {
         self.remember_replicas();
-        self.judge_signals();
-        self.learn();
-        self.size();
-        let wanted = PerRole::from_fn(|role| self.stabilized(role));
-        let solution = Problem {
-            policy: &self.snapshot.policy,
-            need: wanted,
-            current: self.snapshot.roles.map(|state| state.current),
-            floor: self.floor(),
-            gpus_per_replica: self.snapshot.roles.map(|state| state.gpus_per_replica),
-        }
-        .solve();
-        self.steps.extend(solution.steps);
-        let replicas = self.guarded(solution.replicas);
+        self.set_bounds();
+        let awake = self.decide_about_zero();
+        let replicas = match awake {
+            Some(least) => {
+                self.judge_signals();
+                self.learn();
+                self.foresee();
+                self.size();
+                let limited = self.limit();
+                self.wake(least, limited)
+            }
+            None => self.sleep(),
+        };
         self.memory.decided_at = Some(self.now);
-        let report = self.report(replicas, solution.replicas, wanted);
+        let report = self.report(replicas);
         Decision {
             plan: Plan { replicas },
             report,
@@ -101,32 +144,16 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// Fewest replicas the solve may give: what a role has counts when its metrics do not allow to
-    /// lower it, unless the user's own bounds or budget already do.
-    fn floor(&self) -> PerRole<u32> {
-        let current = self.snapshot.roles.map(|state| state.current);
-        let gpus = Policy::gpus(
-            current,
-            self.snapshot.roles.map(|state| state.gpus_per_replica),
-        );
-        let over_budget = self
-            .snapshot
-            .policy
-            .budget_gpus
-            .is_some_and(|budget| gpus > u64::from(budget));
-        PerRole::from_fn(|role| {
-            let bounds = self.snapshot.policy.bounds.get(role);
-            let blind = !self.evidence.get(role).complete() && !over_budget;
-            if blind {
-                bounds.clamp(*current.get(role))
-            } else {
-                bounds.min_replicas
-            }
-        })
-    }
-
     fn current(&self, role: Role) -> u32 {
         self.snapshot.roles.get(role).current
+    }
+
+    fn currents(&self) -> PerRole<u32> {
+        self.snapshot.roles.map(|state| state.current)
+    }
+
+    fn capacity(&self) -> Capacity<'a> {
+        self.memory.capacity.capacity(self.profile)
     }
 
     fn note(&mut self, stage: Stage, role: Option<Role>, reason: Reason, message: String) {
@@ -138,250 +165,12 @@ impl<'a> Planner<'a> {
         });
     }
 
-    /// Notes replica changes, and after a gap in the watch takes the current replicas as needed.
-    fn remember_replicas(&mut self) {
-        let unwatched = self
-            .memory
-            .decided_at
-            .is_none_or(|at| self.now.since(at) > UNWATCHED_MAX);
-        let window = self
-            .snapshot
-            .policy
-            .behavior
-            .scale_down
-            .stabilization_window;
-        for role in Role::ALL {
-            let current = self.current(role);
-            let memory = self.memory.roles.get_mut(role);
-            memory.see_replicas(current, self.now);
-            if unwatched {
-                use crate::memory::Extreme::Largest;
-                memory.largest.extreme(current, self.now, window, Largest);
-            }
-        }
-    }
-
-    fn judge_signals(&mut self) {
-        for role in Role::ALL {
-            let evidence = self.evidence.get(role);
-            let memory = self.memory.roles.get_mut(role);
-            if evidence.complete() {
-                memory.missing_since = None;
-                continue;
-            }
-            memory.missing_since.get_or_insert(self.now);
-            let partial = evidence.missing.is_empty() && evidence.ready > 0;
-            let reason = if partial {
-                Reason::MetricsPartial
-            } else {
-                Reason::MetricsMissing
-            };
-            let message = format!("{}; replicas are not lowered", evidence.message());
-            self.note(Stage::Signals, Some(role), reason, message);
-        }
-    }
-
-    /// Learns from this snapshot. Of decode only while its workers stay the same for a window: one
-    /// that came or went is in the rates for part of it.
-    fn learn(&mut self) {
-        let decode = &self.memory.roles.decode;
-        let settled = self.snapshot.roles.decode.starting == 0
-            && decode
-                .changes
-                .iter()
-                .all(|change| self.now.since(change.at) >= LEARN_AFTER_CHANGE);
-        let batch = self.decode_batch();
-        let elapsed = self
-            .memory
-            .decided_at
-            .map_or(Duration::from_secs(1), |at| self.now.since(at));
-        let learnt = &mut self.memory.learnt;
-        if let Some(seconds) = self.workload.prefill_seconds_mean {
-            learnt.prefill_seconds_per_request = Some(seconds);
-        }
-        if let Some(tokens) = self.workload.output_tokens_mean {
-            learnt.output_tokens_per_request = Some(tokens);
-        }
-        if let (true, Some(batch), Some(itl)) = (settled, batch, self.workload.itl_seconds_mean) {
-            learnt.decode.observe(batch, itl, elapsed);
-        }
-    }
-
-    /// Requests in a decode step of one worker, mean over the window that the time between tokens is
-    /// from: by Little's law, so that both describe the same steps.
-    fn decode_batch(&self) -> Option<f64> {
-        let rate_tps = self.snapshot.signals.output_token_rate_tps.known()?;
-        let workers = self.snapshot.signals.coverage.decode.scraped;
-        let itl = self.workload.itl_seconds_mean?;
-        (workers > 0).then(|| rate_tps * itl / f64::from(workers))
-    }
-
-    fn size(&mut self) {
-        self.needs = need::needs(self.snapshot, &self.workload, &self.memory, self.now);
-        for role in Role::ALL {
-            if let Some(need) = self.needs.get(role).clone() {
-                self.note(Stage::Need, Some(role), need.reason, need.message);
-            }
-        }
-    }
-
-    /// The need of `role` after missing metrics, tolerance and stabilization windows.
-    fn stabilized(&mut self, role: Role) -> u32 {
-        let current = self.current(role);
-        let behavior = &self.snapshot.policy.behavior;
-        let (mut wanted, close) = match self.needs.get(role) {
-            Some(need) => guard::tolerate(need, current, behavior),
-            None => (current, None),
-        };
-        if !self.evidence.get(role).complete() {
-            wanted = wanted.max(current).max(self.fallback(role));
-        }
-        if let (Some(reason), Some(need)) = (close, self.needs.get(role)) {
-            let message = format!(
-                "{:.2} replicas are needed, close enough to {current}",
-                need.exact
-            );
-            self.note(Stage::Stabilize, Some(role), reason, message);
-        }
-        let memory = self.memory.roles.get_mut(role);
-        let (replicas, step) = guard::stabilize(role, wanted, current, behavior, memory, self.now);
-        self.steps.extend(step);
-        replicas
-    }
-
-    /// Replicas that metrics missing for long call for; 0 when they do not.
-    fn fallback(&mut self, role: Role) -> u32 {
-        let OnMissingMetrics::Fallback { replicas, after } =
-            self.snapshot.policy.on_missing_metrics
-        else {
-            return 0;
-        };
-        let missing_since = self.memory.roles.get(role).missing_since;
-        let missing = missing_since.map_or(Duration::ZERO, |since| self.now.since(since));
-        let floor = *replicas.get(role);
-        if missing < after {
-            return 0;
-        }
-        if floor > self.current(role) {
-            let message = format!(
-                "metrics are missing for {} s; the floor is {floor}",
-                missing.as_secs()
-            );
-            self.note(
-                Stage::Stabilize,
-                Some(role),
-                Reason::FallbackReplicas,
-                message,
-            );
-        }
-        floor
-    }
-
-    /// Replicas after rate policies, pauses and releases that must come first.
-    fn guarded(&mut self, wanted: PerRole<u32>) -> PerRole<u32> {
-        let limited = PerRole::from_fn(|role| {
-            let bounds = self.snapshot.policy.bounds.get(role);
-            let changes = &self.memory.roles.get(role).changes;
-            let behavior = &self.snapshot.policy.behavior;
-            let current = self.snapshot.roles.get(role).current;
-            let (replicas, step) = guard::limit_rate(
-                role,
-                *wanted.get(role),
-                current,
-                behavior,
-                changes,
-                self.now,
-            );
-            self.steps.extend(step);
-            // Bounds are the user's own word and hold at once, in either direction.
-            let bounded = bounds.clamp(replicas);
-            let bounded = if wanted.get(role) == &current {
-                current
-            } else {
-                bounded
-            };
-            let (replicas, step) = guard::pause(role, bounded, self.snapshot);
-            self.steps.extend(step);
-            replicas
-        });
-        let (granted, steps) = guard::await_releases(limited, self.snapshot);
-        self.steps.extend(steps);
-        let (kept, step) = guard::keep_hard_band(granted, self.snapshot);
-        self.steps.extend(step);
-        kept
-    }
-
-    fn report(&mut self, to: PerRole<u32>, solved: PerRole<u32>, wanted: PerRole<u32>) -> Report {
-        let from = self.snapshot.roles.map(|state| state.current);
-        let objective = &self.snapshot.policy.objective;
-        let bottleneck: Bottleneck = self.workload.bottleneck(&self.snapshot.signals, objective);
-        let need = PerRole::from_fn(|role| self.needs.get(role).as_ref().map(|n| n.replicas));
-        let reason = self.deciding_reason(from, to, solved, wanted);
-        Report {
-            reason,
-            steps: std::mem::take(&mut self.steps),
-            observed: self.workload.observed,
-            need,
-            metrics_complete: PerRole::from_fn(|role| self.evidence.get(role).complete()),
-            bottleneck,
-            from,
-            to,
-        }
-    }
-
-    fn deciding_reason(
-        &self,
-        from: PerRole<u32>,
-        to: PerRole<u32>,
-        solved: PerRole<u32>,
-        wanted: PerRole<u32>,
-    ) -> Reason {
-        let changed = Role::ALL
-            .into_iter()
-            .filter(|&role| from.get(role) != to.get(role));
-        let largest = changed.max_by_key(|&role| to.get(role).abs_diff(*from.get(role)));
-        if let Some(role) = largest {
-            if solved.get(role) != wanted.get(role)
-                && let Some(step) = self.steps.iter().find(|step| step.stage == Stage::Solve)
-            {
-                return step.reason;
-            }
-            let fallback = self
-                .steps
-                .iter()
-                .find(|step| step.role == Some(role) && step.reason == Reason::FallbackReplicas);
-            return match (fallback, self.needs.get(role)) {
-                (Some(step), _) => step.reason,
-                (None, Some(need)) => need.reason,
-                (None, None) => Reason::MetricsMissing,
-            };
-        }
-        self.holding_reason()
-    }
-
-    /// Why nothing changes: what held a change back, if anything did.
-    fn holding_reason(&self) -> Reason {
-        let idle = self
-            .needs
-            .prefill
-            .as_ref()
-            .is_some_and(|need| need.reason == Reason::Idle);
-        let holds = |step: &&Step| {
-            // These explain the pair as it is, they do not hold it back.
-            let settled = [
-                Reason::RatioBand,
-                Reason::AtMinReplicas,
-                Reason::WithinTolerance,
-            ];
-            step.stage != Stage::Need && !settled.contains(&step.reason)
-        };
-        match self.steps.iter().rev().find(holds) {
-            Some(step) => step.reason,
-            None if idle => Reason::Idle,
-            None => Reason::Steady,
-        }
+    fn propose(&mut self, stage: Stage, replicas: PerRole<Option<u32>>) {
+        self.proposals.push(Proposal { stage, replicas });
     }
 }
 
+#[cfg(test)]
+mod scenarios;
 #[cfg(test)]
 mod tests;

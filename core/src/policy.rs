@@ -9,12 +9,15 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    operating_point::OperatingPoint,
     ratio::RatioBand,
     role::{PerRole, Role},
+    schedule::Schedule,
+    zero::ScaleToZero,
 };
 
 /// Everything about one service that the user decides.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Policy {
     /// Replica bounds of each role.
@@ -29,6 +32,16 @@ pub struct Policy {
     pub behavior: Behavior,
     /// What to do while metrics are missing.
     pub on_missing_metrics: OnMissingMetrics,
+    /// Bounds that hold at set times, at most [`crate::schedule::SCHEDULES_MAX`].
+    pub schedules: Vec<Schedule>,
+    /// When both roles may go to zero together; absent when they may not.
+    pub scale_to_zero: Option<ScaleToZero>,
+    /// How long replicas take to serve.
+    pub lead: LeadPolicy,
+    /// Configurations to switch among by the traffic; absent unless the ratio policy asks for them.
+    pub operating_points: Option<OperatingPoints>,
+    /// What one replica can do, where the user states it as numbers.
+    pub coefficients: Coefficients,
 }
 
 /// Replica bounds of a role, inclusive.
@@ -170,12 +183,78 @@ pub enum OnMissingMetrics {
     },
 }
 
+/// How long replicas take from being asked for to serving.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LeadPolicy {
+    /// What is assumed before lead times are measured, above zero.
+    pub assumed: Duration,
+    /// After so long an ask counts as stuck, longer than `assumed`.
+    pub stuck_after: Duration,
+}
+
+/// Configurations found offline, each for a kind of traffic.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OperatingPoints {
+    /// The configurations, 1 to 32, with names that differ.
+    pub points: Vec<OperatingPoint>,
+    /// How far the ratio may leave that of the point in force, percent, 0 to 99.
+    pub tolerance_percent: u8,
+    /// What wins when that band and the objective disagree.
+    pub enforcement: Enforcement,
+}
+
+/// What one replica of each role can do, as whole numbers; absent where it is not stated.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Coefficients {
+    /// Prefill.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prefill: Option<PrefillCoefficients>,
+    /// Decode.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decode: Option<DecodeCoefficients>,
+}
+
+/// Time to compute a prompt of n tokens of which p more are cached:
+/// `base + per_token * n + per_token_squared * (n^2 + 2 n p)`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PrefillCoefficients {
+    /// Constant part, microseconds.
+    pub base_micros: u32,
+    /// Per computed token, nanoseconds, above zero.
+    pub per_token_nanos: u32,
+    /// Per squared computed token, picoseconds.
+    pub per_token_squared_picos: u32,
+}
+
+/// Time of a decode step of a batch of B requests that hold c tokens of context together:
+/// `base + per_request * B + per_context_token * c`; and what a replica holds at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DecodeCoefficients {
+    /// Constant part, microseconds, above zero.
+    pub base_micros: u32,
+    /// Per request of the batch, nanoseconds.
+    pub per_request_nanos: u32,
+    /// Per token of context in the batch, picoseconds.
+    pub per_context_token_picos: u32,
+    /// Tokens that the KV cache holds, above zero.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kv_capacity_tokens: Option<u32>,
+    /// Requests that a batch holds at most, above zero.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch_max: Option<u32>,
+}
+
 impl Policy {
     /// GPUs of `replicas` of both roles, given the GPUs of one replica of each.
     pub fn gpus(replicas: PerRole<u32>, gpus_per_replica: PerRole<u32>) -> u64 {
         Role::ALL
             .into_iter()
             .map(|role| u64::from(*replicas.get(role)) * u64::from(*gpus_per_replica.get(role)))
-            .sum()
+            .fold(0, u64::saturating_add)
     }
 }

@@ -125,6 +125,25 @@ pub fn attainment(
     }
 }
 
+/// The mean wait of all requests in a pool of `servers`, seconds; nothing when it cannot keep up or
+/// there is nothing to serve.
+pub fn mean_wait_seconds(work: &Work, servers: u32) -> Option<f64> {
+    let (load, c) = (work.offered_load(), f64::from(servers));
+    if !(load > 0.0 && load < c) {
+        return None;
+    }
+    let mut erlang_b = 1.0_f64;
+    for servers in 1..=servers {
+        erlang_b = load * erlang_b / (f64::from(servers) + load * erlang_b);
+    }
+    let tail = Tail::new(work, f64::INFINITY, 1.0, 1.0);
+    Some(wait_chance(c, load, erlang_b) * tail.waiting_seconds(c, load))
+}
+
+fn wait_chance(c: f64, load: f64, erlang_b: f64) -> f64 {
+    erlang_b / (1.0 - load / c * (1.0 - erlang_b))
+}
+
 /// What the tail formula needs and the pool's size does not change.
 struct Tail {
     /// `(seconds left to wait, share of the reachable requests)`.
@@ -147,10 +166,7 @@ impl Tail {
 
     /// Share of the reachable requests that miss the limit with `c` servers, `c` above the load.
     fn miss_share(&self, c: f64, load: f64, erlang_b: f64) -> f64 {
-        let utilisation = load / c;
-        let wait_chance = erlang_b / (1.0 - utilisation * (1.0 - erlang_b));
-        // The mean wait of those who wait at all.
-        let waiting_seconds = self.wait_seconds / (c * (1.0 - utilisation));
+        let waiting_seconds = self.waiting_seconds(c, load);
         if waiting_seconds <= 0.0 {
             return 0.0;
         }
@@ -158,7 +174,12 @@ impl Tail {
             let exponent = -slack / waiting_seconds;
             share * exponent.exp()
         });
-        (wait_chance * late.sum::<f64>()).min(1.0)
+        (wait_chance(c, load, erlang_b) * late.sum::<f64>()).min(1.0)
+    }
+
+    /// The mean wait of those who wait at all.
+    fn waiting_seconds(&self, c: f64, load: f64) -> f64 {
+        self.wait_seconds / (c - load)
     }
 }
 

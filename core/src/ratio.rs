@@ -1,14 +1,22 @@
 //! The P:D ratio as the field writes it: two small integers, prefill first, such as `1:2`.
 //!
 //! Comparisons cross-multiply integers, so a band of 1:2 with 20 % tolerance contains exactly the
-//! pairs it should and rounding never decides.
+//! pairs it should and rounding never decides. What the ratio of a service has been over time is
+//! in `state`.
+
+mod state;
 
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
+pub use self::state::{Breach, BreachCause, IN_BAND_AFTER, RatioState, SMOOTHING};
+
 /// Largest number on either side of a ratio.
 pub const RATIO_PART_MAX: u32 = 1_000;
+
+/// Largest number on the smaller side of a ratio that is read off the traffic.
+pub const RATIO_DENOMINATOR_MAX: u32 = 16;
 
 /// Prefill replicas per decode replicas, both at least 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,6 +40,44 @@ impl Ratio {
     pub fn new(prefill: u32, decode: u32) -> Option<Self> {
         let valid = 1..=RATIO_PART_MAX;
         (valid.contains(&prefill) && valid.contains(&decode)).then_some(Self { prefill, decode })
+    }
+
+    /// The ratio closest to `prefill_per_decode` whose smaller side is at most
+    /// [`RATIO_DENOMINATOR_MAX`]; of two as close, the one with the smaller numbers. Nothing for
+    /// what is no number above zero; what is beyond 1000:1 or 1:1000 becomes that.
+    pub fn nearest(prefill_per_decode: f64) -> Option<Self> {
+        if !prefill_per_decode.is_finite() || prefill_per_decode <= 0.0 {
+            return None;
+        }
+        let most = f64::from(RATIO_PART_MAX);
+        let bounded = prefill_per_decode.clamp(1.0 / most, most);
+        let more_prefill = bounded >= 1.0;
+        let larger = if more_prefill {
+            bounded
+        } else {
+            bounded.recip()
+        };
+        let parts = (1..=RATIO_DENOMINATOR_MAX).map(|small| {
+            let large = (larger * f64::from(small)).round().clamp(1.0, most);
+            (small, large, (large / f64::from(small) - larger).abs())
+        });
+        // The sliver keeps 6:4, equal to 3:2 but for rounding, from being the closer one.
+        let (small, large, _) = parts.reduce(
+            |best, next| {
+                if next.2 < best.2 - 1e-9 { next } else { best }
+            },
+        )?;
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "whole and clamped to 1..=1000"
+        )]
+        let large = large as u32;
+        if more_prefill {
+            Self::new(large, small)
+        } else {
+            Self::new(small, large)
+        }
     }
 
     /// Prefill replicas per decode replica.
@@ -106,6 +152,15 @@ impl RatioBand {
             lowest: target,
             highest: target,
             tolerance_percent,
+        }
+    }
+
+    /// The band with a quarter of its tolerance taken off, rounded up to whole percent.
+    #[must_use]
+    pub const fn narrowed(self) -> Self {
+        Self {
+            tolerance_percent: self.tolerance_percent - self.tolerance_percent.div_ceil(4),
+            ..self
         }
     }
 
@@ -185,7 +240,40 @@ mod tests {
         assert_eq!(band.contains(p, d), want);
     }
 
+    #[rstest]
+    #[case::whole(2.0, "2:1")]
+    #[case::half(0.5, "1:2")]
+    #[case::lowest_terms(1.5, "3:2")]
+    #[case::third(1.0 / 3.0, "1:3")]
+    #[case::finer_than_sixteenths(3.31, "43:13")]
+    #[case::measured(36.2, "181:5")]
+    #[case::tiny(1e-9, "1:1000")]
+    #[case::huge(f64::MAX, "1000:1")]
+    fn measured_ratios_become_small_numbers(#[case] value: f64, #[case] want: &str) {
+        assert_eq!(Ratio::nearest(value).unwrap().to_string(), want);
+    }
+
+    #[test]
+    fn what_is_no_ratio_has_no_text() {
+        for value in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+            assert_eq!(Ratio::nearest(value), None, "{value}");
+        }
+    }
+
     proptest! {
+        #[test]
+        fn no_small_ratio_is_closer_than_the_nearest(value in 0.01f64..100.0) {
+            let got = Ratio::nearest(value).unwrap();
+            prop_assert!(got.prefill().min(got.decode()) <= RATIO_DENOMINATOR_MAX);
+            let (target, off) = if value >= 1.0 { (value, got.as_f64()) } else { (1.0 / value, 1.0 / got.as_f64()) };
+            for small in 1..=RATIO_DENOMINATOR_MAX {
+                for large in 1..=RATIO_PART_MAX {
+                    let other = (f64::from(large) / f64::from(small) - target).abs();
+                    prop_assert!((off - target).abs() <= other + 1e-8);
+                }
+            }
+        }
+
         #[test]
         fn band_agrees_with_exact_fractions(
             p in 1u32..200, d in 1u32..200, a in 1u32..20, b in 1u32..20, t in 0u8..=99,

@@ -8,7 +8,13 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::role::{PerRole, Role};
+use crate::{
+    error_budget::Care,
+    policy::{Bounds, RatioPolicy},
+    ratio::{Breach, Ratio},
+    role::{PerRole, Role},
+    signal::inputs::Input,
+};
 
 macro_rules! reasons {
     ($($(#[doc = $doc:literal])+ $name:ident,)+) => {
@@ -38,14 +44,24 @@ reasons! {
     Steady,
     /// No request arrives and none is in flight.
     Idle,
+    /// What arrives.
+    Workload,
+    /// What one replica can do.
+    Capacity,
+    /// How much work is expected when replicas asked for now will serve.
+    Forecast,
     /// Arriving prompts need this many prefill replicas for the TTFT objective.
     PrefillWork,
+    /// Prompts expected within the lead time need this many prefill replicas.
+    PrefillForecast,
     /// Waiting prompts need more prefill replicas to drain.
     PrefillQueue,
     /// Measured TTFT misses the objective and prefill is why.
     PrefillLatency,
     /// Arriving tokens need this many decode replicas for the TPOT objective.
     DecodeWork,
+    /// Tokens expected within the lead time need this many decode replicas.
+    DecodeForecast,
     /// Requests wait for a decode replica.
     DecodeQueue,
     /// KV-cache blocks in use need this many decode replicas.
@@ -72,6 +88,10 @@ reasons! {
     RatioBreach,
     /// The ratio band cannot be reached inside the replica bounds and budget.
     RatioUnreachable,
+    /// The ratio follows an operating point that was found for traffic like this.
+    OperatingPoint,
+    /// Services that share a GPU budget leave less than this one needs.
+    BudgetShared,
     /// The GPU budget does not allow what the objective needs.
     BudgetLimited,
     /// The GPU budget does not even allow the least replicas.
@@ -86,6 +106,32 @@ reasons! {
     RateLimitedUp,
     /// The scale-down policies allow no larger step now.
     RateLimitedDown,
+    /// The replicas are above their maximum and go down to it in steps.
+    BoundsStepDown,
+    /// Replicas that were asked for did not come, and the ask is taken back.
+    StuckWithdrawn,
+    /// Replicas that were asked for do not come, and no more are asked for until later.
+    StuckWaiting,
+    /// The replicas went back and forth, so that lowering them waits longer for a while.
+    FlapDamped,
+    /// A schedule sets the replica bounds now.
+    ScheduleActive,
+    /// A schedule starts within the lead time, and its minimum holds already.
+    ScheduleAhead,
+    /// Schedules set a minimum above the maximum, and the maximum gives way.
+    ScheduleConflict,
+    /// The service has been idle for long enough, and both roles go to zero.
+    ScaledToZero,
+    /// The idle service cannot go to zero, because it is not known whether requests wait.
+    ZeroNotSafe,
+    /// Requests wait for a service at zero, and both roles get replicas.
+    Waking,
+    /// A request arrived while the last replicas of both roles were leaving.
+    ScaleDownCancelled,
+    /// At zero it is not known whether requests wait.
+    WakeSignalMissing,
+    /// One role alone was at zero, and gets replicas.
+    RoleAloneAtZero,
     /// A person has paused this direction.
     Paused,
     /// Scaling is not paused.
@@ -160,8 +206,12 @@ pub enum Stage {
     Workload,
     /// What one replica can do.
     Capacity,
+    /// How much work will come within the lead time.
+    Forecast,
     /// Replicas the objective takes.
     Need,
+    /// The replica bounds in force: schedules, and scale to zero.
+    Bounds,
     /// Whether a need is large and lasting enough.
     Stabilize,
     /// Both roles in ratio, bounds and budget.
@@ -177,7 +227,9 @@ impl Stage {
             Self::Signals => "signals",
             Self::Workload => "workload",
             Self::Capacity => "capacity",
+            Self::Forecast => "forecast",
             Self::Need => "need",
+            Self::Bounds => "bounds",
             Self::Stabilize => "stabilize",
             Self::Solve => "solve",
             Self::Guard => "guard",
@@ -216,6 +268,8 @@ pub enum Bottleneck {
     DecodeBatch,
     /// Between the roles: KV transfer. More replicas do not help.
     KvTransfer,
+    /// Before the engines: the gateway holds requests that the engines answer in time.
+    Outside,
 }
 
 impl Bottleneck {
@@ -228,6 +282,7 @@ impl Bottleneck {
             Self::DecodeAdmission => "DecodeAdmission",
             Self::DecodeBatch => "DecodeBatch",
             Self::KvTransfer => "KvTransfer",
+            Self::Outside => "Outside",
         }
     }
 }
@@ -252,6 +307,42 @@ pub struct Observed {
     pub output_tokens_mean: Option<f64>,
 }
 
+/// Replicas of both roles after one stage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Proposal {
+    /// The stage.
+    pub stage: Stage,
+    /// Replicas; nothing where the stage cannot say.
+    pub replicas: PerRole<Option<u32>>,
+}
+
+/// How long replicas of a role take from being asked for to serving.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LeadTime {
+    /// Half of them take no longer, seconds.
+    pub p50_seconds: f64,
+    /// Nine of ten take no longer, seconds.
+    pub p90_seconds: f64,
+    /// Measured replicas that this rests on; 0 means that it is assumed.
+    pub samples: u32,
+}
+
+/// The P:D ratio as judged.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RatioReport {
+    /// The policy in force; nothing when the ratio follows the traffic.
+    pub policy: Option<RatioPolicy>,
+    /// The ratio that the traffic asks for, smoothed.
+    pub traffic: Option<Ratio>,
+    /// The band is left, since when and why.
+    pub breach: Option<Breach>,
+    /// The operating point in force, if there are any.
+    pub operating_point: Option<String>,
+}
+
 /// Why a plan is what it is.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -264,8 +355,20 @@ pub struct Report {
     pub observed: Observed,
     /// Replicas the objective needs, before any limit; nothing when not known.
     pub need: PerRole<Option<u32>>,
+    /// What each stage made of the need, in their order.
+    pub proposals: Vec<Proposal>,
+    /// What was read, with ages and samples.
+    pub inputs: Vec<Input>,
     /// Whether every signal needed for a full decision about the role is known.
     pub metrics_complete: PerRole<bool>,
+    /// How careful sizing was, and what is left of the error budget.
+    pub care: PerRole<Care>,
+    /// How long replicas take from being asked for to serving.
+    pub lead: PerRole<LeadTime>,
+    /// Replica bounds in force.
+    pub bounds: PerRole<Bounds>,
+    /// The ratio band in force, and since when it is left and why.
+    pub ratio: RatioReport,
     /// Where requests lose time.
     pub bottleneck: Bottleneck,
     /// Replicas before.

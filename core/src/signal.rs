@@ -7,6 +7,15 @@
 //!
 //! Sums over workers are partial when some ready workers were not scraped. A partial sum is a lower
 //! bound of the load, so it may raise replicas but not lower them; [`Coverage`] tells.
+//!
+//! Observers report what they read. [`Signals::judged`] then refuses what cannot be true and carries
+//! partial sums to the whole role; [`estimate`] turns distributions into numbers of known quality,
+//! and [`inputs`] lists everything for the report.
+
+pub mod estimate;
+pub mod inputs;
+pub mod judge;
+pub mod name;
 
 use std::time::Duration;
 
@@ -115,6 +124,10 @@ impl Default for Reading {
 pub struct Coverage {
     /// Ready workers with a fresh sample.
     pub scraped: u32,
+    /// Ready workers with any sample within [`WIDE_WINDOW`]. Those that never had one are new: they
+    /// have no part of the load yet that would be missing.
+    #[serde(default)]
+    pub seen: u32,
     /// Age of the oldest of those samples; nothing when none was scraped.
     pub oldest_age: Option<Duration>,
 }
@@ -136,6 +149,22 @@ impl HistogramReading {
             Self::Value(histogram) if histogram.count() >= samples_min => Ok(histogram),
             Self::Value(_) => Err(Gap::TooFewSamples),
             Self::Unknown(gap) => Err(*gap),
+        }
+    }
+
+    /// The mean, if there is an observation.
+    pub fn mean(&self) -> Option<f64> {
+        match self {
+            Self::Value(histogram) => histogram.mean(),
+            Self::Unknown(_) => None,
+        }
+    }
+
+    /// Why there is no histogram, if there is none.
+    pub const fn gap(&self) -> Option<Gap> {
+        match self {
+            Self::Value(_) => None,
+            Self::Unknown(gap) => Some(*gap),
         }
     }
 }
@@ -193,6 +222,12 @@ pub struct Signals {
     pub waiting_requests: PerRole<Reading>,
     /// Requests that a worker of the role works on.
     pub running_requests: PerRole<Reading>,
+    /// Most requests that waited or ran at the role's workers at once in the rate window, or more:
+    /// each worker's most, summed.
+    pub requests_peak: PerRole<Reading>,
+    /// Requests at decode workers that have room there and wait for their KV cache to arrive; they
+    /// are in `waiting_requests` too.
+    pub decode_deferred_requests: Reading,
     /// Requests that wait at the gateway while nothing serves, by the user's own query.
     pub wake_requests: Reading,
     /// Share of prompt tokens that prefill workers found in their prefix caches, 0 to 1.

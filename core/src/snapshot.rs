@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{policy::Policy, role::PerRole, signal::Signals};
+use crate::{capacity::Profile, guard::StuckCause, policy::Policy, role::PerRole, signal::Signals};
 
 /// What was observed, and what the user wants.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -18,6 +18,9 @@ pub struct Snapshot {
     pub signals: Signals,
     /// Directions that a person has paused.
     pub paused: Paused,
+    /// What one replica can do, if somebody measured it; without, it is learnt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub profile: Option<Profile>,
 }
 
 /// One role's workload as it is.
@@ -34,6 +37,12 @@ pub struct RoleState {
     pub terminating: u32,
     /// GPUs one replica holds; 0 when it needs none.
     pub gpus_per_replica: u32,
+    /// Replicas that exist, do not serve and will not without help, and why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stuck: Option<(u32, StuckCause)>,
+    /// A change of the pods themselves is under way, so that old and new ones exist side by side.
+    #[serde(default)]
+    pub rolling_out: bool,
 }
 
 impl RoleState {

@@ -2,19 +2,31 @@
 //! and GPU budget, or what comes closest.
 //!
 //! For every prefill count the best decode count follows directly, so one pass over the prefill
-//! counts is exact; the tests compare with trying every pair.
+//! counts is exact; the tests compare with trying every pair. What comes closest when the needs do
+//! not fit is chosen in `split`. Where no pair can be paid, what is there stays and the steps say so:
+//! neither role is ever solved to zero.
 
+mod split;
+
+pub use self::split::{Attained, PRODUCT_MARGIN_TENTHS, SHARE_MARGIN_PERCENT};
+use self::split::{Choice, Gap, Split};
 use crate::{
     policy::{Bounds, Enforcement, Policy, RatioPolicy},
+    ratio::BreachCause,
     report::{Reason, Stage, Step},
     role::{PerRole, Role},
 };
 
+/// Most replicas that are ever tried for a role: what the API accepts as `maxReplicas`.
+const REPLICAS_TRIED_MAX: u32 = 10_000;
+
 /// What is to be solved.
 #[derive(Clone, Copy, Debug)]
 pub struct Problem<'a> {
-    /// Bounds, ratio and budget.
+    /// Bounds and budget.
     pub policy: &'a Policy,
+    /// The ratio band in force: the policy's own, or that of an operating point.
+    pub ratio: Option<RatioPolicy>,
     /// Replicas each role needs.
     pub need: PerRole<u32>,
     /// Replicas each role has.
@@ -24,6 +36,8 @@ pub struct Problem<'a> {
     pub floor: PerRole<u32>,
     /// GPUs of one replica.
     pub gpus_per_replica: PerRole<u32>,
+    /// Share of requests that each role's replicas serve within its limit, where that is known.
+    pub attained: PerRole<Attained<'a>>,
 }
 
 /// The pair, and what limited it.
@@ -31,53 +45,60 @@ pub struct Problem<'a> {
 pub struct Solution {
     /// Replicas.
     pub replicas: PerRole<u32>,
+    /// Why they lie outside the ratio band, if they do.
+    pub breach: Option<BreachCause>,
     /// What limited or moved them.
     pub steps: Vec<Step>,
 }
 
 impl Problem<'_> {
-    /// Solves.
+    /// Solves. Total: any input gives a pair inside the bounds and the budget, or the current one
+    /// with [`Reason::BudgetInfeasible`].
     pub fn solve(&self) -> Solution {
         let mut steps = Vec::new();
         let need = PerRole::from_fn(|role| self.bounded(role, &mut steps));
         let replicas = self.pair(need, &mut steps);
-        if let Some(ratio) = self.policy.ratio
-            && !ratio.band.contains(replicas.prefill, replicas.decode)
-        {
-            let (least, most) = ratio.band.bounds();
-            steps.push(step(
-                None,
-                Reason::RatioBreach,
-                format!(
-                    "{}:{} lies outside the band of {least:.2} to {most:.2} prefill per decode",
-                    replicas.prefill, replicas.decode
-                ),
-            ));
+        let breach = self.ratio.and_then(|ratio| {
+            let outside = !ratio.band.contains(replicas.prefill, replicas.decode);
+            outside.then(|| self.breach(need, replicas, ratio, &mut steps))
+        });
+        Solution {
+            replicas,
+            breach,
+            steps,
         }
-        Solution { replicas, steps }
     }
 
     fn bounds(&self, role: Role) -> Bounds {
         *self.policy.bounds.get(role)
     }
 
+    /// Fewest replicas of `role`, never zero.
+    fn least(&self, role: Role) -> u32 {
+        self.bounds(role).clamp(*self.floor.get(role)).max(1)
+    }
+
+    /// Most replicas of `role`, never under the fewest.
+    fn most(&self, role: Role) -> u32 {
+        let most = self.bounds(role).max_replicas.min(REPLICAS_TRIED_MAX);
+        most.max(self.least(role))
+    }
+
     fn gpus(&self, prefill: u32, decode: u32) -> u64 {
         Policy::gpus(PerRole { prefill, decode }, self.gpus_per_replica)
     }
 
-    fn affordable(&self, prefill: u32, decode: u32) -> bool {
-        self.policy
-            .budget_gpus
-            .is_none_or(|most| self.gpus(prefill, decode) <= u64::from(most))
+    fn affordable(&self, pair: PerRole<u32>, budget: Option<u32>) -> bool {
+        budget.is_none_or(|most| self.gpus(pair.prefill, pair.decode) <= u64::from(most))
     }
 
     fn bounded(&self, role: Role, steps: &mut Vec<Step>) -> u32 {
-        let (need, bounds) = (*self.need.get(role), self.bounds(role));
-        let replicas = bounds.clamp(need);
+        let need = *self.need.get(role);
+        let replicas = need.clamp(self.least(role), self.most(role));
         if replicas < need {
             let message = format!("needed: {need}; maxReplicas is {replicas}");
             steps.push(step(Some(role), Reason::AtMaxReplicas, message));
-        } else if replicas > need {
+        } else if replicas > need && replicas == self.bounds(role).min_replicas {
             let message = format!("enough: {need}; minReplicas is {replicas}");
             steps.push(step(Some(role), Reason::AtMinReplicas, message));
         }
@@ -85,26 +106,17 @@ impl Problem<'_> {
     }
 
     fn pair(&self, need: PerRole<u32>, steps: &mut Vec<Step>) -> PerRole<u32> {
-        if let Some(ratio) = self.policy.ratio {
-            if let Some(pair) = self.cheapest_in_band(need, ratio) {
+        if let Some(ratio) = self.ratio {
+            if let Some(pair) = self.cheapest_in_band(need, ratio, self.policy.budget_gpus) {
                 if pair != need {
                     steps.push(step(None, Reason::RatioBand, padding(need, pair)));
                 }
                 return pair;
             }
             if ratio.enforcement == Enforcement::Hard {
-                if let Some(pair) = self.closest(need, Some(ratio)) {
-                    let message = format!(
-                        "the band holds at {}:{} although {}:{} is needed",
-                        pair.prefill, pair.decode, need.prefill, need.decode
-                    );
-                    let reason = if self.affordable(need.prefill, need.decode) {
-                        Reason::RatioBand
-                    } else {
-                        Reason::BudgetLimited
-                    };
-                    steps.push(step(None, reason, message));
-                    return pair;
+                if let Some(choice) = Split::new(self, need).choose(Some(ratio)) {
+                    steps.push(self.band_holds(need, choice.pair));
+                    return choice.pair;
                 }
                 let message =
                     "no pair inside replica bounds and budget lies in the band".to_owned();
@@ -114,73 +126,166 @@ impl Problem<'_> {
         self.within_budget(need, steps)
     }
 
-    /// The cheapest pair in the band that meets `need`. Decode's least in the band never falls as
-    /// prefill rises, so the first pair that fits is the cheapest.
-    fn cheapest_in_band(&self, need: PerRole<u32>, ratio: RatioPolicy) -> Option<PerRole<u32>> {
-        (need.prefill..=self.bounds(Role::Prefill).max_replicas).find_map(|prefill| {
-            let decode = ratio.band.decode_least(prefill).max(u64::from(need.decode));
-            let decode = u32::try_from(decode).ok()?;
-            let fits = decode <= self.bounds(Role::Decode).max_replicas
-                && u64::from(decode) <= ratio.band.decode_most(prefill)
-                && self.affordable(prefill, decode);
-            fits.then_some(PerRole { prefill, decode })
-        })
+    fn band_holds(&self, need: PerRole<u32>, pair: PerRole<u32>) -> Step {
+        let message = format!(
+            "the band holds at {}:{} although {}:{} is needed",
+            pair.prefill, pair.decode, need.prefill, need.decode
+        );
+        let reason = if self.affordable(need, self.policy.budget_gpus) {
+            Reason::RatioBand
+        } else {
+            Reason::BudgetLimited
+        };
+        step(None, reason, message)
+    }
+
+    /// The cheapest pair in the band that meets `need`; of several that cost the same, the one
+    /// closest to the current pair, so that padding never moves on its own.
+    ///
+    /// Decode's least in the band never falls as prefill rises, so nor do the GPUs, and the search
+    /// ends at the first pair that costs more than the best one.
+    fn cheapest_in_band(
+        &self,
+        need: PerRole<u32>,
+        ratio: RatioPolicy,
+        budget: Option<u32>,
+    ) -> Option<PerRole<u32>> {
+        let mut best: Option<((u64, u64), PerRole<u32>)> = None;
+        for prefill in need.prefill..=self.most(Role::Prefill) {
+            let least = ratio.band.decode_least(prefill).max(need.decode.into());
+            let most = ratio
+                .band
+                .decode_most(prefill)
+                .min(self.most(Role::Decode).into());
+            let Ok(cheapest) = u32::try_from(least) else {
+                break;
+            };
+            let gpus = self.gpus(prefill, cheapest);
+            let over = least > self.most(Role::Decode).into()
+                || budget.is_some_and(|most| gpus > u64::from(most))
+                || best.is_some_and(|((best, _), _)| gpus > best);
+            if over {
+                break;
+            }
+            if least > most {
+                continue;
+            }
+            // Decode replicas without GPUs cost nothing, so the current number may stay.
+            let free = self.gpus_per_replica.decode == 0;
+            let decode = if free {
+                u64::from(self.current.decode).clamp(least, most)
+            } else {
+                least
+            };
+            let decode = u32::try_from(decode).unwrap_or(cheapest);
+            let pair = PerRole { prefill, decode };
+            let key = (gpus, self.distance(pair));
+            if best.is_none_or(|(least, _)| key < least) {
+                best = Some((key, pair));
+            }
+        }
+        best.map(|(_, pair)| pair)
+    }
+
+    /// Replicas that differ from the current ones.
+    fn distance(&self, pair: PerRole<u32>) -> u64 {
+        u64::from(pair.prefill.abs_diff(self.current.prefill))
+            + u64::from(pair.decode.abs_diff(self.current.decode))
     }
 
     fn within_budget(&self, need: PerRole<u32>, steps: &mut Vec<Step>) -> PerRole<u32> {
-        if self.affordable(need.prefill, need.decode) {
+        if self.affordable(need, self.policy.budget_gpus) {
             return need;
         }
         let most = self.policy.budget_gpus.unwrap_or(u32::MAX);
-        let wanted = self.gpus(need.prefill, need.decode);
-        if let Some(pair) = self.closest(need, None) {
+        if let Some(choice) = self.shared_out(need) {
             let message = format!(
-                "{}:{} would hold {wanted} GPUs and the budget is {most}; {}:{} loses least",
-                need.prefill, need.decode, pair.prefill, pair.decode
+                "{}:{} would hold {} GPUs and the budget is {most}; {}",
+                need.prefill,
+                need.decode,
+                self.gpus(need.prefill, need.decode),
+                choice.text()
             );
             steps.push(step(None, Reason::BudgetLimited, message));
-            return pair;
+            return choice.pair;
         }
+        let (prefill, decode) = (self.least(Role::Prefill), self.least(Role::Decode));
         let message = format!(
-            "the fewest replicas allowed, {}:{}, hold {} GPUs and the budget is {most}: raise \
-             `budget.gpus` or lower `minReplicas`",
-            self.floor.prefill,
-            self.floor.decode,
-            self.gpus(self.floor.prefill, self.floor.decode)
+            "the fewest replicas allowed, {prefill}:{decode}, hold {} GPUs and the budget is \
+             {most}: raise `budget.gpus` or lower `minReplicas`",
+            self.gpus(prefill, decode)
         );
         steps.push(step(None, Reason::BudgetInfeasible, message));
         self.current
     }
 
-    /// The affordable pair, in the band if one is given, whose worse-served role gets the largest
-    /// share of its need; among equals the one whose better-served role gets more, then the
-    /// cheapest. Never below the floor.
-    fn closest(&self, need: PerRole<u32>, ratio: Option<RatioPolicy>) -> Option<PerRole<u32>> {
-        let prefill_max = self.bounds(Role::Prefill).max_replicas;
-        let pairs = (self.floor.prefill..=prefill_max).filter_map(|prefill| {
-            let (least, most) = self.decode_range(prefill, ratio)?;
-            let decode = need.decode.clamp(least, most);
-            Some(PerRole { prefill, decode })
-        });
-        pairs.max_by_key(|pair| {
-            // Shares times both needs: comparing whole numbers is exact.
-            let served =
-                |have: u32, want: u32, other: u32| u64::from(have.min(want)) * u64::from(other);
-            let prefill = served(pair.prefill, need.prefill, need.decode);
-            let decode = served(pair.decode, need.decode, need.prefill);
-            let cost = self.gpus(pair.prefill, pair.decode);
-            (
-                prefill.min(decode),
-                prefill.max(decode),
-                std::cmp::Reverse(cost),
-            )
-        })
+    /// The split of a short budget. A soft band is kept while that costs no more than the margin,
+    /// and returned to only when that costs nothing, so that it is not left and entered in turns.
+    fn shared_out(&self, need: PerRole<u32>) -> Option<Choice> {
+        let split = Split::new(self, need);
+        let free = split.choose(None)?;
+        let Some(ratio) = self.ratio else {
+            return Some(free);
+        };
+        let Some(banded) = split.choose(Some(ratio)) else {
+            return Some(free);
+        };
+        let in_band = ratio
+            .band
+            .contains(self.current.prefill, self.current.decode);
+        let keeps = match split.gap(&free.best, &banded.score) {
+            Gap::None => true,
+            Gap::Small => in_band,
+            Gap::Large => false,
+        };
+        Some(if keeps { banded } else { free })
+    }
+
+    /// Says that `replicas` lie outside the band, and why.
+    fn breach(
+        &self,
+        need: PerRole<u32>,
+        replicas: PerRole<u32>,
+        ratio: RatioPolicy,
+        steps: &mut Vec<Step>,
+    ) -> BreachCause {
+        let budget = self.policy.budget_gpus;
+        let least = PerRole::from_fn(|role| self.least(role));
+        let wanted = if self.affordable(need, budget) {
+            need
+        } else {
+            least
+        };
+        let (cause, why) =
+            if wanted == least && self.cheapest_in_band(least, ratio, budget).is_some() {
+                let why = "inside it fewer requests would be served in time".to_owned();
+                (BreachCause::Need, why)
+            } else if let Some(pair) = self.cheapest_in_band(wanted, ratio, None) {
+                let gpus = self.gpus(pair.prefill, pair.decode);
+                let why = format!(
+                    "{}:{} in the band would hold {gpus} GPUs and the budget is {}",
+                    pair.prefill,
+                    pair.decode,
+                    budget.unwrap_or(u32::MAX)
+                );
+                (BreachCause::Budget, why)
+            } else {
+                let why = "maxReplicas leave no pair in it that meets both needs".to_owned();
+                (BreachCause::Bounds, why)
+            };
+        let (low, high) = ratio.band.bounds();
+        let message = format!(
+            "{}:{} lies outside the band of {low:.2} to {high:.2} prefill per decode: {why}",
+            replicas.prefill, replicas.decode
+        );
+        steps.push(step(None, Reason::RatioBreach, message));
+        cause
     }
 
     /// Least and most decode replicas beside `prefill`, if any fit.
     fn decode_range(&self, prefill: u32, ratio: Option<RatioPolicy>) -> Option<(u32, u32)> {
-        let mut least = u64::from(self.floor.decode);
-        let mut most = u64::from(self.bounds(Role::Decode).max_replicas);
+        let mut least = u64::from(self.least(Role::Decode));
+        let mut most = u64::from(self.most(Role::Decode));
         if let Some(ratio) = ratio {
             least = least.max(ratio.band.decode_least(prefill));
             most = most.min(ratio.band.decode_most(prefill));

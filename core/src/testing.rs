@@ -1,12 +1,14 @@
 //! Builders for tests: a service that is healthy, from which a test changes what it is about.
 
+pub(crate) mod world;
+
 use std::time::Duration;
 
 use crate::{
     histogram::Histogram,
     policy::{
-        AttainmentTarget, Behavior, Bounds, LatencyTarget, Objective, OnMissingMetrics, Policy,
-        ScalingRules, SelectPolicy,
+        AttainmentTarget, Behavior, Bounds, Coefficients, LatencyTarget, LeadPolicy, Objective,
+        OnMissingMetrics, Policy, ScalingRules, SelectPolicy,
     },
     role::PerRole,
     signal::{Coverage, Distributions, HistogramReading, Reading, Signals},
@@ -43,6 +45,14 @@ pub(crate) fn policy() -> Policy {
             scale_down: rules(300, 10),
         },
         on_missing_metrics: OnMissingMetrics::Hold,
+        schedules: Vec::new(),
+        scale_to_zero: None,
+        lead: LeadPolicy {
+            assumed: Duration::from_mins(2),
+            stuck_after: Duration::from_mins(10),
+        },
+        operating_points: None,
+        coefficients: Coefficients::default(),
     }
 }
 
@@ -102,6 +112,7 @@ pub(crate) fn snapshot(prefill: u32, decode: u32, load: Load) -> Snapshot {
     };
     let covered = |scraped| Coverage {
         scraped,
+        seen: scraped,
         oldest_age: Some(Duration::from_secs(5)),
     };
     Snapshot {
@@ -128,8 +139,14 @@ pub(crate) fn snapshot(prefill: u32, decode: u32, load: Load) -> Snapshot {
                 decode: Reading::of(batch * decoders),
             },
             arrival_dispersion: Reading::of(1.0),
+            requests_peak: PerRole {
+                prefill: Reading::of(load.rate_rps * load.prefill_seconds * 2.0),
+                decode: Reading::of(batch * decoders * 1.2),
+            },
+            decode_deferred_requests: Reading::KnownZero,
             prefix_hit_share: Reading::KnownZero,
             decode_kv_usage: Reading::of(0.2),
+            decode_kv_capacity_tokens: Reading::of(400_000.0),
             decode_preemption_rate_rps: Reading::KnownZero,
             output_token_rate_tps: Reading::of(tokens_per_second),
             recent: distributions.clone(),
@@ -139,5 +156,6 @@ pub(crate) fn snapshot(prefill: u32, decode: u32, load: Load) -> Snapshot {
             ..Signals::default()
         },
         paused: Paused::default(),
+        profile: None,
     }
 }

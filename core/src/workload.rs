@@ -2,59 +2,155 @@
 //!
 //! Engines count requests when they finish, not when they arrive. Arrivals are therefore the
 //! requests that finished prefill plus the growth of the prefill queue, unless the user's own query
-//! states them.
+//! states them. Lengths are kept as moments: the work of a mean request is not the mean work, and a
+//! request holds its KV cache for as long as it answers. Prompt and answer lengths are taken as
+//! independent, because engines publish them apart.
 
 use crate::{
-    histogram::Histogram,
+    bottleneck,
+    histogram::{Histogram, Moments},
     policy::Objective,
     report::{Bottleneck, Observed},
-    signal::{Gap, HistogramReading, Reading, Signals},
+    signal::{
+        Gap, HistogramReading, Reading, Signals,
+        estimate::{self, Estimate},
+    },
 };
 
-/// Fewest observations for a quantile: below, one slow request is 5 %.
-const QUANTILE_SAMPLES_MIN: f64 = 20.0;
+/// Fewest observations for a share over the attainment window: below, one slow request is 5 %.
+const SHARE_SAMPLES_MIN: f64 = 20.0;
 
 /// Fewest observations for a mean.
 const MEAN_SAMPLES_MIN: f64 = 1.0;
+
+/// Finished requests from which the share of those that used prefill is believed.
+const PREFILL_SHARE_SAMPLES_MIN: f64 = 20.0;
+
+/// Most that burstiness may count for: beyond, a few minutes' counts are no statistics.
+const ARRIVAL_SCV_MAX: f64 = 10.0;
 
 /// What arrives and how it fares.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Workload {
     /// Requests per second that arrive.
     pub arrival_rate_rps: Option<f64>,
+    /// Squared coefficient of variation of the times between arrivals, 1 to 10; 1 where not known.
+    pub arrival_scv: f64,
     /// Compute seconds of a prompt, mean.
     pub prefill_seconds_mean: Option<f64>,
     /// `(prompt tokens, share of requests)`; empty when not known.
     pub prompt_lengths: Vec<(f64, f64)>,
+    /// Moments of prompt tokens per request.
+    pub prompt_tokens: Option<Moments>,
+    /// Share of prompt tokens found in prefix caches, 0 to 1.
+    pub prefix_hit_share: Option<f64>,
+    /// Share of requests that use prefill workers at all, 0 to 1: short prompts may go to decode.
+    pub prefill_share: Option<f64>,
     /// Output tokens of a request, mean.
     pub output_tokens_mean: Option<f64>,
-    /// Seconds between tokens, mean.
+    /// Moments of output tokens per request.
+    pub output_tokens: Option<Moments>,
+    /// What a request occupies on a decode worker over its stay.
+    pub residence: Option<Residence>,
+    /// Seconds between tokens, mean over the rate window: of the same steps as the token rate.
     pub itl_seconds_mean: Option<f64>,
     /// Seconds between a request's arrival at decode and its first token there, mean.
     pub transfer_seconds_mean: Option<f64>,
+    /// TTFT at the objective's percentile: the user's own, else that of the engines.
+    pub ttft: Option<Estimate>,
+    /// TTFT at the objective's percentile as the engines show it: the prefill quantile plus the
+    /// decode mean, which add up where two quantiles would not.
+    pub ttft_engines: Option<Estimate>,
+    /// TPOT at the objective's percentile.
+    pub tpot: Option<Estimate>,
     /// Values worth showing.
     pub observed: Observed,
+}
+
+/// Sums over the decode steps of one request, in expectation. A step lasts one inter-token latency.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Residence {
+    /// Steps: E\[output\].
+    pub steps: f64,
+    /// KV tokens summed over steps: E\[output (prompt + output / 2)\].
+    pub kv_token_steps: f64,
+    /// Squared KV tokens summed over steps: E\[output prompt² + output² prompt + output³ / 3\].
+    pub kv_token_squared_steps: f64,
+}
+
+impl Residence {
+    /// Of requests with these lengths, independent of each other; `prompt` of those that reach decode.
+    pub fn of(prompt: Moments, output: Moments) -> Self {
+        Self {
+            steps: output.first,
+            kv_token_steps: output.first * prompt.first + output.second / 2.0,
+            kv_token_squared_steps: output.first * prompt.second
+                + output.second * prompt.first
+                + output.third / 3.0,
+        }
+    }
+
+    /// KV tokens of a request at a random step, mean: long answers count for longer.
+    pub fn context_tokens_mean(&self) -> Option<f64> {
+        (self.steps > 0.0).then(|| self.kv_token_steps / self.steps)
+    }
+
+    /// `(mean, variance)` of the KV tokens held at once, in tokens and tokens squared, when
+    /// `rate_rps` requests per second arrive as a Poisson stream and a step takes `itl_seconds`.
+    pub fn kv_tokens(&self, rate_rps: f64, itl_seconds: f64) -> (f64, f64) {
+        let steps_per_second = rate_rps * itl_seconds;
+        (
+            steps_per_second * self.kv_token_steps,
+            steps_per_second * self.kv_token_squared_steps,
+        )
+    }
 }
 
 impl Workload {
     /// The workload in `signals`, judged by `objective`.
     pub fn estimate(signals: &Signals, objective: &Objective) -> Self {
-        let transfer_seconds_mean = mean(&signals.recent.decode_ttft);
-        let observed = observe(signals, objective, transfer_seconds_mean.unwrap_or(0.0));
-        Self {
-            arrival_rate_rps: observed.arrival_rate_rps,
-            prefill_seconds_mean: mean(&signals.recent.prefill_time),
-            prompt_lengths: signals
-                .recent
-                .prompt_tokens
+        let (recent, wide) = (&signals.recent, &signals.wide);
+        let transfer_seconds_mean = mean(&recent.decode_ttft, &wide.decode_ttft);
+        let ttft_engines = estimate::quantile(
+            &recent.prefill_ttft,
+            &wide.prefill_ttft,
+            share(objective.ttft.percentile),
+        )
+        .map(|prefill| prefill.plus(transfer_seconds_mean.unwrap_or(0.0)))
+        .ok();
+        let tpot =
+            estimate::quantile(&recent.tpot, &wide.tpot, share(objective.tpot.percentile)).ok();
+        let stated = |reading: Reading| reading.known().map(Estimate::stated);
+        let prompts = estimate::better(&recent.prompt_tokens, &wide.prompt_tokens).ok();
+        let outputs = estimate::better(&recent.output_tokens, &wide.output_tokens).ok();
+        let prompt_tokens = prompts.and_then(|(histogram, _)| histogram.moments());
+        let output_tokens = outputs.and_then(|(histogram, _)| histogram.moments());
+        let mut workload = Self {
+            arrival_rate_rps: arrival_rate(signals),
+            arrival_scv: arrival_scv(signals),
+            prefill_seconds_mean: mean(&recent.prefill_time, &wide.prefill_time),
+            prompt_lengths: prompts.map_or_else(Vec::new, |(histogram, _)| histogram.points()),
+            prompt_tokens,
+            prefix_hit_share: signals.prefix_hit_share.known(),
+            prefill_share: prefill_share(signals),
+            output_tokens_mean: output_tokens.map(|moments| moments.first),
+            output_tokens,
+            residence: prompt_tokens
+                .zip(output_tokens)
+                .map(|(prompt, output)| Residence::of(prompt, output)),
+            itl_seconds_mean: recent
+                .inter_token_latency
                 .with_samples(MEAN_SAMPLES_MIN)
-                .map(Histogram::points)
-                .unwrap_or_default(),
-            output_tokens_mean: observed.output_tokens_mean,
-            itl_seconds_mean: mean(&signals.recent.inter_token_latency),
+                .ok()
+                .and_then(Histogram::mean),
             transfer_seconds_mean,
-            observed,
-        }
+            ttft: stated(signals.ttft_seconds_override).or(ttft_engines),
+            ttft_engines,
+            tpot: stated(signals.tpot_seconds_override).or(tpot),
+            observed: Observed::default(),
+        };
+        workload.observed = workload.observe(signals, objective);
+        workload
     }
 
     /// Whether nothing arrives, waits or runs, as far as `signals` tell for sure.
@@ -68,69 +164,49 @@ impl Workload {
 
     /// Where requests lose time when the objective is missed.
     pub fn bottleneck(&self, signals: &Signals, objective: &Objective) -> Bottleneck {
+        bottleneck::bottleneck(signals, self, objective)
+    }
+
+    /// What to know about latencies that are not what they seem, each a sentence without its full
+    /// stop; none when they are as good as any.
+    pub fn remarks(&self) -> Vec<String> {
+        let remark = |name: &str, estimate: Option<Estimate>| {
+            let estimate = estimate?;
+            let milliseconds = estimate.value * 1e3;
+            let remark = estimate.remark()?;
+            Some(format!("{name} is {milliseconds:.0} ms, {remark}"))
+        };
+        [remark("TTFT", self.ttft), remark("TPOT", self.tpot)]
+            .into_iter()
+            .flatten()
+            .collect()
+    }
+
+    fn observe(&self, signals: &Signals, objective: &Objective) -> Observed {
+        let attained = |reading: &HistogramReading, limit_seconds: f64| {
+            let histogram = reading.with_samples(SHARE_SAMPLES_MIN).ok()?;
+            histogram.share_at_or_below(limit_seconds)
+        };
         let ttft_limit = objective.ttft.limit.as_secs_f64();
-        let waiting = |reading: Reading| reading.known().is_some_and(|n| n >= 1.0);
-        if self
-            .observed
-            .ttft_seconds
-            .is_some_and(|ttft| ttft > ttft_limit)
-        {
-            let transfer = self.transfer_seconds_mean.unwrap_or(0.0);
-            let compute = self.prefill_seconds_mean.unwrap_or(0.0);
-            return match () {
-                () if transfer > ttft_limit / 2.0 && waiting(signals.waiting_requests.decode) => {
-                    Bottleneck::DecodeAdmission
-                }
-                () if transfer > ttft_limit / 2.0 => Bottleneck::KvTransfer,
-                () if compute > ttft_limit / 2.0 && !waiting(signals.waiting_requests.prefill) => {
-                    Bottleneck::PrefillCompute
-                }
-                () => Bottleneck::PrefillQueue,
-            };
+        let transfer = self.transfer_seconds_mean.unwrap_or(0.0);
+        Observed {
+            arrival_rate_rps: self.arrival_rate_rps,
+            ttft_seconds: self.ttft.map(|ttft| ttft.value),
+            tpot_seconds: self.tpot.map(|tpot| tpot.value),
+            ttft_attainment: attained(&signals.prefill_ttft_attainment, ttft_limit - transfer),
+            tpot_attainment: attained(&signals.tpot_attainment, objective.tpot.limit.as_secs_f64()),
+            prompt_tokens_mean: self.prompt_tokens.map(|moments| moments.first),
+            output_tokens_mean: self.output_tokens_mean,
         }
-        let tpot_limit = objective.tpot.limit.as_secs_f64();
-        if self.itl_seconds_mean.is_some_and(|itl| itl > tpot_limit) {
-            return Bottleneck::DecodeBatch;
-        }
-        Bottleneck::None
     }
 }
 
-fn mean(reading: &HistogramReading) -> Option<f64> {
-    let histogram = reading.with_samples(MEAN_SAMPLES_MIN).ok()?;
-    histogram.mean()
+fn share(percentile: u8) -> f64 {
+    f64::from(percentile) / 100.0
 }
 
-fn observe(signals: &Signals, objective: &Objective, transfer_seconds: f64) -> Observed {
-    let share = |percentile: u8| f64::from(percentile) / 100.0;
-    let quantile = |reading: &HistogramReading, percentile: u8| {
-        let histogram = reading.with_samples(QUANTILE_SAMPLES_MIN).ok()?;
-        histogram.quantile(share(percentile)).map(|q| q.value)
-    };
-    let attained = |reading: &HistogramReading, limit_seconds: f64| {
-        let histogram = reading.with_samples(QUANTILE_SAMPLES_MIN).ok()?;
-        histogram.share_at_or_below(limit_seconds)
-    };
-    let (ttft, tpot) = (objective.ttft, objective.tpot);
-    let ttft_seconds = signals.ttft_seconds_override.known().or_else(|| {
-        quantile(&signals.recent.prefill_ttft, ttft.percentile)
-            .map(|prefill| prefill + transfer_seconds)
-    });
-    Observed {
-        arrival_rate_rps: arrival_rate(signals),
-        ttft_seconds,
-        tpot_seconds: signals
-            .tpot_seconds_override
-            .known()
-            .or_else(|| quantile(&signals.recent.tpot, tpot.percentile)),
-        ttft_attainment: attained(
-            &signals.prefill_ttft_attainment,
-            ttft.limit.as_secs_f64() - transfer_seconds,
-        ),
-        tpot_attainment: attained(&signals.tpot_attainment, tpot.limit.as_secs_f64()),
-        prompt_tokens_mean: mean(&signals.recent.prompt_tokens),
-        output_tokens_mean: mean(&signals.recent.output_tokens),
-    }
+fn mean(recent: &HistogramReading, wide: &HistogramReading) -> Option<f64> {
+    estimate::mean(recent, wide).ok().map(|mean| mean.value)
 }
 
 fn arrival_rate(signals: &Signals) -> Option<f64> {
@@ -142,3 +218,20 @@ fn arrival_rate(signals: &Signals) -> Option<f64> {
         _ => signals.arrival_rate_rps_override.known(),
     }
 }
+
+/// Over spans long against the time between arrivals, the index of dispersion of the counts is the
+/// squared coefficient of variation of a renewal stream, and counts correlation besides.
+fn arrival_scv(signals: &Signals) -> f64 {
+    let dispersion = signals.arrival_dispersion.known().unwrap_or(1.0);
+    dispersion.clamp(1.0, ARRIVAL_SCV_MAX)
+}
+
+fn prefill_share(signals: &Signals) -> Option<f64> {
+    let prefill = signals.prefill_completion_rate_rps.known()?;
+    let decode = signals.decode_completion_rate_rps.known()?;
+    let finished = decode * signals.rate_window.as_secs_f64();
+    (finished >= PREFILL_SHARE_SAMPLES_MIN).then(|| (prefill / decode).clamp(0.0, 1.0))
+}
+
+#[cfg(test)]
+mod tests;

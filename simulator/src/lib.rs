@@ -2,13 +2,22 @@
 //!
 //! [`engine`] is the model of the serving engines, [`traffic`] the requests that are sent to it,
 //! [`exposition`] the metrics text that such an engine would show to Prometheus, and [`observe`]
-//! what a controller would learn from it. These have no clock, threads or network, so that a day
-//! runs in a minute and the test suite's engine emulator runs the same model in real time. Clock,
-//! page and terminal are [`demo`]'s alone.
+//! what a controller would learn from it. [`world`] closes the loop with an [`autoscaler`]. These
+//! have no clock, threads or network, so that a day runs in seconds and the test suite's engine
+//! emulator runs the same model in real time.
+//!
+//! Two commands are made of them: [`demo`] shows a day on a local page, and [`simulate`] plays a
+//! [`trace`] in a [`scenario`] and prints what it came to, beside the [`clairvoyant`] bound.
 
+pub mod autoscaler;
+pub mod clairvoyant;
 pub mod demo;
 pub mod engine;
 pub mod exposition;
 pub mod observe;
+pub mod scenario;
+pub mod simulate;
 pub mod time;
+pub mod trace;
 pub mod traffic;
+pub mod world;

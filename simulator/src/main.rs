@@ -2,10 +2,11 @@
 //!
 //! Nothing is decided here; subcommands live in the library.
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use pd_sim::demo;
+use pd_sim::{demo, simulate};
 
 /// Play prefill/decode services under the decision code of PDAutoscaler, without a cluster
 #[derive(Debug, Parser)]
@@ -19,16 +20,26 @@ struct Cli {
 enum Command {
     /// Play a real-shaped day in a minute, live on a local page, and leave a report behind
     Demo(demo::options::Options),
+    /// Play a request trace and print attainment, GPU-hours and the clairvoyant bound
+    Simulate(simulate::options::Options),
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let Command::Demo(options) = Cli::parse().command;
-    match demo::run(options).await {
-        Ok(_) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    let error = match Cli::parse().command {
+        Command::Demo(options) => match demo::run(options).await {
+            Ok(_) => return ExitCode::SUCCESS,
+            Err(error) => error.to_string(),
+        },
+        Command::Simulate(options) => match simulate::run(&options) {
+            Ok(text) => {
+                // Whoever closed the pipe does not want to read it.
+                let _ = writeln!(std::io::stdout(), "{}", text.trim_end());
+                return ExitCode::SUCCESS;
+            }
+            Err(error) => error.to_string(),
+        },
+    };
+    eprintln!("error: {error}");
+    ExitCode::FAILURE
 }

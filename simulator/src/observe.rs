@@ -11,16 +11,18 @@
 //! its last. Gauges are read from ready workers only.
 
 mod attainment;
+mod counts;
 mod history;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use pd_core::histogram::Histogram as Distribution;
-use pd_core::signal::{Coverage, Distributions, HistogramReading};
+use pd_core::signal::{Coverage, Distributions, HistogramReading, WIDE_WINDOW};
 use pd_core::{Gap, PerRole, Reading, Role, Signals};
 
 use self::attainment::Attainment;
+use self::counts::Counts;
 use self::history::History;
 use crate::engine::{self, Histogram, Service, WorkerMetrics, WorkerState};
 use crate::time::{MINUTE, Nanos, SECOND};
@@ -30,6 +32,8 @@ use crate::time::{MINUTE, Nanos, SECOND};
 pub struct Windows {
     /// Window of rates and distributions.
     pub rate: Nanos,
+    /// Window of the same distributions for services with few requests.
+    pub wide: Nanos,
     /// Window of gauges: shorter, because a queue is what it is now.
     pub gauge: Nanos,
     /// Window of the attainment distributions.
@@ -40,6 +44,7 @@ impl Default for Windows {
     fn default() -> Self {
         Self {
             rate: 2 * MINUTE,
+            wide: Nanos::try_from(WIDE_WINDOW.as_nanos()).unwrap_or(10 * MINUTE),
             gauge: 30 * SECOND,
             attainment: 60 * MINUTE,
         }
@@ -54,6 +59,8 @@ pub struct Observer {
     workers: BTreeMap<String, History>,
     prefill_ttft: Attainment,
     tpot: Attainment,
+    finished: Counts,
+    kv_capacity_tokens: u64,
 }
 
 impl Observer {
@@ -65,6 +72,8 @@ impl Observer {
             workers: BTreeMap::new(),
             prefill_ttft: Attainment::new(engine::TTFT_BUCKETS),
             tpot: Attainment::new(engine::ITL_BUCKETS),
+            finished: Counts::default(),
+            kv_capacity_tokens: 0,
         }
     }
 
@@ -87,10 +96,14 @@ impl Observer {
             history.ready = worker.state == WorkerState::Ready;
             if let Some(before) = history.last() {
                 match role {
-                    Role::Prefill => self.prefill_ttft.add(
-                        &before.time_to_first_token,
-                        &worker.metrics.time_to_first_token,
-                    ),
+                    Role::Prefill => {
+                        self.prefill_ttft.add(
+                            &before.time_to_first_token,
+                            &worker.metrics.time_to_first_token,
+                        );
+                        let count = finished(worker.metrics) - finished(before);
+                        self.finished.add(count);
+                    }
                     Role::Decode => self.tpot.add(
                         &before.request_time_per_output_token,
                         &worker.metrics.request_time_per_output_token,
@@ -99,10 +112,13 @@ impl Observer {
             }
             history.push(self.now, worker.metrics.clone());
         }
+        self.finished.close(self.now, self.windows.wide);
+        self.kv_capacity_tokens = service.profile().kv_capacity_tokens;
         for window in [&mut self.prefill_ttft, &mut self.tpot] {
             window.close(self.now, self.windows.attainment);
         }
-        let oldest = self.now.saturating_sub(self.windows.rate);
+        let longest = self.windows.rate.max(self.windows.wide);
+        let oldest = self.now.saturating_sub(longest);
         self.workers
             .retain(|_, history| history.forget_until(oldest));
     }
@@ -110,37 +126,50 @@ impl Observer {
     /// What the samples show now.
     pub fn signals(&self) -> Signals {
         use Role::{Decode, Prefill};
-        let completed = self.rate(Prefill, |m| (m.finished_stop + m.finished_length) as f64);
         Signals {
             coverage: PerRole::from_fn(|role| self.coverage(role)),
             rate_window: Duration::from_nanos(self.windows.rate),
-            prefill_completion_rate_rps: reading(completed),
+            prefill_completion_rate_rps: reading(self.rate(Prefill, finished)),
+            decode_completion_rate_rps: reading(self.rate(Decode, finished)),
             prefill_queue_growth_rps: reading(self.queue_growth()),
+            arrival_dispersion: self.finished.dispersion(self.now),
             waiting_requests: PerRole::from_fn(|role| {
                 reading(self.gauge_sum(role, |m| m.requests_waiting() as f64))
             }),
             running_requests: PerRole::from_fn(|role| {
                 reading(self.gauge_sum(role, |m| m.requests_running as f64))
             }),
+            requests_peak: PerRole::from_fn(|role| reading(self.peak(role))),
+            decode_deferred_requests: reading(
+                self.gauge_sum(Decode, |m| m.requests_waiting_deferred as f64),
+            ),
+            prefix_hit_share: self.prefix_hit_share(),
             decode_kv_usage: reading(self.decode_kv_usage()),
+            decode_kv_capacity_tokens: reading(
+                self.ready(Decode)
+                    .next()
+                    .map(|_| self.kv_capacity_tokens as f64),
+            ),
+            decode_preemption_rate_rps: reading(self.rate(Decode, |m| m.preemptions as f64)),
             output_token_rate_tps: reading(self.rate(Decode, |m| m.generation_tokens as f64)),
-            recent: self.distributions(),
+            recent: self.distributions(self.windows.rate),
+            wide: self.distributions(self.windows.wide),
             prefill_ttft_attainment: self.prefill_ttft.reading(),
             tpot_attainment: self.tpot.reading(),
             ..Signals::default()
         }
     }
 
-    fn distributions(&self) -> Distributions {
+    fn distributions(&self, window: Nanos) -> Distributions {
         use Role::{Decode, Prefill};
         Distributions {
-            prefill_ttft: self.distribution(Prefill, |m| &m.time_to_first_token),
-            decode_ttft: self.distribution(Decode, |m| &m.time_to_first_token),
-            prefill_time: self.distribution(Prefill, |m| &m.request_prefill_time),
-            prompt_tokens: self.distribution(Prefill, |m| &m.request_prompt_tokens),
-            output_tokens: self.distribution(Decode, |m| &m.request_generation_tokens),
-            tpot: self.distribution(Decode, |m| &m.request_time_per_output_token),
-            inter_token_latency: self.distribution(Decode, |m| &m.inter_token_latency),
+            prefill_ttft: self.distribution(window, Prefill, |m| &m.time_to_first_token),
+            decode_ttft: self.distribution(window, Decode, |m| &m.time_to_first_token),
+            prefill_time: self.distribution(window, Prefill, |m| &m.request_prefill_time),
+            prompt_tokens: self.distribution(window, Prefill, |m| &m.request_prompt_tokens),
+            output_tokens: self.distribution(window, Decode, |m| &m.request_generation_tokens),
+            tpot: self.distribution(window, Decode, |m| &m.request_time_per_output_token),
+            inter_token_latency: self.distribution(window, Decode, |m| &m.inter_token_latency),
         }
     }
 
@@ -156,6 +185,7 @@ impl Observer {
         let scraped = u32::try_from(self.ready(role).count()).unwrap_or(u32::MAX);
         Coverage {
             scraped,
+            seen: scraped,
             // Decisions follow a scrape at once; a worker that does not answer is not counted.
             oldest_age: (scraped > 0).then_some(Duration::ZERO),
         }
@@ -185,21 +215,41 @@ impl Observer {
 
     /// A queue that shrinks does not grow.
     fn queue_growth(&self) -> Option<f64> {
-        let slopes = self
-            .ready(Role::Prefill)
-            .filter_map(|worker| worker.slope_per_second(|m| m.requests_waiting() as f64));
+        let slopes = self.ready(Role::Prefill).filter_map(|worker| {
+            let waiting = |m: &WorkerMetrics| m.requests_waiting() as f64;
+            worker.slope_per_second(self.now, self.windows.rate, waiting)
+        });
         Some(sum_if_any(slopes)?.max(0.0))
+    }
+
+    /// Most requests that ran and that waited, of each worker, summed.
+    fn peak(&self, role: Role) -> Option<f64> {
+        let most = |gauge: fn(&WorkerMetrics) -> f64| {
+            let workers = self.of_role(role);
+            sum_if_any(workers.filter_map(|w| w.most(self.now, self.windows.rate, gauge)))
+        };
+        Some(most(|m| m.requests_running as f64)? + most(|m| m.requests_waiting() as f64)?)
+    }
+
+    fn prefix_hit_share(&self) -> Reading {
+        let hits = self.rate(Role::Prefill, |m| m.prefix_cache_hits as f64);
+        let asked = self.rate(Role::Prefill, |m| m.prefix_cache_queries as f64);
+        match (hits, asked) {
+            (Some(_), Some(0.0)) => Reading::Unknown(Gap::TooFewSamples),
+            (Some(hits), Some(asked)) => Reading::of(hits / asked),
+            (_, None) | (None, _) => Reading::Unknown(Gap::Empty),
+        }
     }
 
     fn distribution(
         &self,
+        window: Nanos,
         role: Role,
         histogram: impl Fn(&WorkerMetrics) -> &Histogram,
     ) -> HistogramReading {
         let mut merged: Option<history::Increase> = None;
         for worker in self.of_role(role) {
-            let Some(increase) = worker.histogram_increase(self.now, self.windows.rate, &histogram)
-            else {
+            let Some(increase) = worker.histogram_increase(self.now, window, &histogram) else {
                 continue;
             };
             match &mut merged {
@@ -240,6 +290,10 @@ fn reading(number: Option<f64>) -> Reading {
         Some(0.0) => Reading::KnownZero,
         Some(number) => Reading::of(number),
     }
+}
+
+fn finished(metrics: &WorkerMetrics) -> f64 {
+    (metrics.finished_stop + metrics.finished_length) as f64
 }
 
 fn sum_if_any(numbers: impl Iterator<Item = f64>) -> Option<f64> {

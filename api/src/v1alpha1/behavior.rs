@@ -9,9 +9,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    duration::{DurationText, FALLBACK_AFTER, RATE_PERIOD, STABILIZATION_WINDOW},
+    duration::{
+        DURATION_REGEX, DurationText, FALLBACK_AFTER, LEAD_ASSUMED, RATE_PERIOD,
+        STABILIZATION_WINDOW, STUCK_AFTER,
+    },
     reserved::{self, Reserved},
-    rules::{duration_within, refused, rule},
+    rules::{duration_within, refused, rule, rule_naming_value},
     target::REPLICAS_MAX,
 };
 
@@ -21,6 +24,8 @@ pub const TOLERANCE_PERCENT_MAX: i32 = 50;
 pub const POLICIES_MAX: usize = 8;
 /// Largest change of a rate policy, replicas or percent.
 pub const POLICY_VALUE_MAX: i32 = 10_000;
+/// What to do when an ask is stuck before it is expected.
+pub(crate) const LEAD_REMEDY: &str = "raise stuckAfter or lower assumed";
 /// What to do when Fallback has no numbers.
 pub(crate) const FALLBACK_NEEDED: &str =
     "behavior `Fallback` needs fallback with prefill and decode";
@@ -38,10 +43,41 @@ pub struct BehaviorSpec {
     /// Rules for fewer replicas. Default: after 300s, tolerance 10 %, no limit on the rate.
     #[serde(default)]
     pub scale_down: ScaleDownRules,
-    /// Not supported by this version. Will set how far ahead need is forecast.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[x_kube(validation = refused("lead", reserved::LEAD))]
-    pub lead: Option<Reserved>,
+    /// How long replicas take to serve. Default: 120s until it is measured, stuck after 10m.
+    #[serde(default)]
+    pub lead: LeadSpec,
+}
+
+/// How long replicas take from being asked for to serving. Need is forecast that far ahead.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = rule_naming_value(
+    &format!(
+        "!self.assumed.matches('{DURATION_REGEX}') || !self.stuckAfter.matches('{DURATION_REGEX}') || \
+         duration(self.assumed) < duration(self.stuckAfter)"
+    ),
+    &format!("'assumed `' + self.assumed + '` is not below stuckAfter `' + self.stuckAfter + '`; {LEAD_REMEDY}'"),
+))]
+pub struct LeadSpec {
+    /// What is assumed of both roles until their lead times are measured, a duration from 1s to 2h.
+    /// Default 120s.
+    #[serde(default = "two_minutes")]
+    #[x_kube(validation = duration_within("assumed", &LEAD_ASSUMED))]
+    pub assumed: DurationText,
+    /// After so long, replicas that were asked for and do not serve count as stuck, and the other
+    /// role goes on without them; a duration from 1m to 24h, longer than assumed. Default 10m.
+    #[serde(default = "ten_minutes")]
+    #[x_kube(validation = duration_within("stuckAfter", &STUCK_AFTER))]
+    pub stuck_after: DurationText,
+}
+
+impl Default for LeadSpec {
+    fn default() -> Self {
+        Self {
+            assumed: two_minutes(),
+            stuck_after: ten_minutes(),
+        }
+    }
 }
 
 /// Rules for more replicas.
@@ -207,6 +243,10 @@ fn no_window() -> DurationText {
 
 fn five_minutes() -> DurationText {
     DurationText("300s".to_owned())
+}
+
+fn two_minutes() -> DurationText {
+    DurationText("120s".to_owned())
 }
 
 fn ten_minutes() -> DurationText {

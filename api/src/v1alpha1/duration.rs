@@ -9,6 +9,7 @@
 
 use std::{borrow::Cow, fmt, time::Duration};
 
+use pd_core::schedule::DURATION_MAX;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
@@ -191,6 +192,30 @@ pub(crate) const RATE_PERIOD: DurationRange = DurationRange {
 /// How long metrics must be missing before the fallback.
 pub(crate) const FALLBACK_AFTER: DurationRange = DurationRange {
     least: Duration::from_secs(1),
+    most: Duration::from_hours(24),
+    example: "10m",
+};
+/// How long a window of a schedule is open.
+pub(crate) const SCHEDULE_DURATION: DurationRange = DurationRange {
+    least: Duration::from_mins(1),
+    most: DURATION_MAX,
+    example: "10h",
+};
+/// How long a service must have been idle before it goes to zero.
+pub(crate) const IDLE_AFTER: DurationRange = DurationRange {
+    least: Duration::from_mins(1),
+    most: Duration::from_hours(24),
+    example: "30m",
+};
+/// What is assumed about lead times.
+pub(crate) const LEAD_ASSUMED: DurationRange = DurationRange {
+    least: Duration::from_secs(1),
+    most: Duration::from_hours(2),
+    example: "120s",
+};
+/// When an ask counts as stuck.
+pub(crate) const STUCK_AFTER: DurationRange = DurationRange {
+    least: Duration::from_mins(1),
     most: Duration::from_hours(24),
     example: "10m",
 };

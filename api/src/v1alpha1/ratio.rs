@@ -1,6 +1,6 @@
 //! The P:D ratio: prefill replicas per decode replicas, such as `1:2`.
 //!
-//! Four policies, each with exactly its own fields: a field of another policy is refused rather than
+//! Five policies, each with exactly its own fields: a field of another policy is refused rather than
 //! ignored. That is why tolerance and enforcement have no default in the schema: a default would be
 //! written into objects whose policy has no band.
 
@@ -8,8 +8,19 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::rules::{matching, rule, rule_naming_value};
+use super::{
+    rules::{matching, rule, rule_naming_value},
+    target::{NAME_REGEX, NAME_REMEDY},
+};
 
+/// Most operating points.
+pub const OPERATING_POINTS_MAX: usize = 32;
+/// Most characters of an operating point's name.
+pub const OPERATING_POINT_NAME_LENGTH_MAX: usize = 63;
+/// Most tokens of an operating point.
+pub const OPERATING_POINT_TOKENS_MAX: i32 = 10_000_000;
+/// Largest number on either side of a ratio.
+pub(crate) const RATIO_PART_MAX: i32 = 1_000;
 /// Tolerance of a band when none is given, percent.
 pub const TOLERANCE_PERCENT_DEFAULT: i32 = 20;
 /// Texts that are ratios, as RE2: two whole numbers from 1 to 1000.
@@ -20,7 +31,8 @@ pub(crate) const RATIO_REMEDY: &str =
 /// What to do when the range is upside down.
 pub(crate) const RANGE_REMEDY: &str = "swap them";
 /// What to do with a band's field when the policy has no band.
-pub(crate) const NO_BAND_REMEDY: &str = "has no meaning with policy `Auto`, which has no band; remove it or choose Fixed, Range or Preset";
+pub(crate) const NO_BAND_REMEDY: &str =
+    "has no meaning with policy `Auto`, which has no band; remove it or choose another policy";
 
 /// How many prefill replicas there are per decode replica.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
@@ -31,13 +43,16 @@ pub(crate) const NO_BAND_REMEDY: &str = "has no meaning with policy `Auto`, whic
     validation = rule("self.policy != 'Preset' || has(self.preset)", "policy `Preset` needs preset, such as Balanced"),
     validation = only_with("target", "Fixed"),
     validation = only_with("range", "Range"),
+    validation = rule("self.policy != 'OperatingPoints' || has(self.operatingPoints)", "policy `OperatingPoints` needs operatingPoints with at least one point"),
     validation = only_with("preset", "Preset"),
+    validation = only_with("operatingPoints", "OperatingPoints"),
     validation = band_only("tolerancePercent"),
     validation = band_only("enforcement"),
 )]
 pub struct RatioSpec {
     /// Auto: the ratio follows the traffic. Fixed: stay near target. Range: stay between lowest and
-    /// highest. Preset: stay near the ratio of a known kind of traffic. Default Auto.
+    /// highest. Preset: stay near the ratio of a known kind of traffic. OperatingPoints: stay near the
+    /// ratio of the point that was found for traffic like the present. Default Auto.
     #[serde(default)]
     pub policy: RatioPolicyKind,
     /// The ratio to stay near, prefill first, such as 1:2; each side 1 to 1000. For policy Fixed
@@ -52,7 +67,14 @@ pub struct RatioSpec {
     /// The kind of traffic.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preset: Option<RatioPreset>,
-    /// How far the ratio may leave target, range or preset, percent, 0 to 99. Default 20. Not for
+    /// Configurations found for known kinds of traffic, as AIConfigurator finds them; the one whose
+    /// token counts are nearest to those measured sets the ratio. For policy OperatingPoints only,
+    /// and needed there. 1 to 32, with different names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = OPERATING_POINTS_MAX))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub operating_points: Option<Vec<OperatingPointSpec>>,
+    /// How far the ratio may leave target, range, preset or point, percent, 0 to 99. Default 20. Not for
     /// policy Auto.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 99))]
@@ -93,6 +115,30 @@ pub enum RatioPolicyKind {
     Range,
     /// The ratio of a known kind of traffic.
     Preset,
+    /// The ratio of the configuration that suits the traffic.
+    OperatingPoints,
+}
+
+/// A configuration, and the traffic it was found for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct OperatingPointSpec {
+    /// Its name, in status and reasons: lower-case letters, digits, - and ., at most 63 characters.
+    #[schemars(length(min = 1, max = OPERATING_POINT_NAME_LENGTH_MAX))]
+    #[x_kube(validation = matching("name", NAME_REGEX, NAME_REMEDY))]
+    pub name: String,
+    /// Prefill workers, 1 to 1000. With decode it is a ratio: 2 and 4 mean the same as 1 and 2.
+    #[schemars(range(min = 1, max = RATIO_PART_MAX))]
+    pub prefill: i32,
+    /// Decode workers, 1 to 1000.
+    #[schemars(range(min = 1, max = RATIO_PART_MAX))]
+    pub decode: i32,
+    /// Prompt tokens per request that it was found for, 1 to 10000000.
+    #[schemars(range(min = 1, max = OPERATING_POINT_TOKENS_MAX))]
+    pub input_tokens: i32,
+    /// Output tokens per request that it was found for, 1 to 10000000.
+    #[schemars(range(min = 1, max = OPERATING_POINT_TOKENS_MAX))]
+    pub output_tokens: i32,
 }
 
 /// Two ratios, inclusive.

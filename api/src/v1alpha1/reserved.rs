@@ -36,18 +36,10 @@ impl JsonSchema for Reserved {
 /// What to do without `target.role`.
 pub(crate) const ROLE: &str =
     "it is only for objects with several roles, which this version does not scale; remove it";
-/// What to do without `spec.capacity`.
-pub(crate) const CAPACITY: &str = "capacity is learnt from the engines' metrics; remove it";
-/// What to do without `spec.schedules`.
-pub(crate) const SCHEDULES: &str = "remove it, and raise minReplicas for times of known load";
-/// What to do without `spec.scaleToZero`.
-pub(crate) const SCALE_TO_ZERO: &str = "both roles keep at least one replica; remove it";
 /// What to do without `budget.ref`.
 pub(crate) const BUDGET_REF: &str = "set budget.gpus instead";
 /// What to do without `budget.priority`.
 pub(crate) const BUDGET_PRIORITY: &str = "it only orders objects that share a budget; remove it";
-/// What to do without `behavior.lead`.
-pub(crate) const LEAD: &str = "remove it, and leave headroom with minReplicas";
 /// What to do without `scaleDown.drain`.
 pub(crate) const DRAIN: &str =
     "set terminationGracePeriodSeconds and a preStop hook in the pod template instead";

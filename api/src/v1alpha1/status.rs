@@ -4,11 +4,16 @@
 //! milliseconds are whole, shares are text with two decimals. All lists and texts are bounded, so
 //! that a status never grows into the API server's limits.
 
+#![expect(
+    clippy::struct_field_names,
+    reason = "the unit is the last word of a name, and the KubeSchema derive repeats the type"
+)]
+
 use std::borrow::Cow;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::KubeSchema;
-use pd_core::Step;
+use pd_core::{Step, schedule::SCHEDULES_MAX};
 use schemars::{Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
@@ -53,6 +58,9 @@ pub struct PDAutoscalerStatus {
     /// Measured share of requests that kept the limits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attainment: Option<AttainmentStatus>,
+    /// Which schedules hold. Absent without schedules.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedules: Option<SchedulesStatus>,
     /// What limits the service now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = WORD_LENGTH_MAX))]
@@ -93,6 +101,27 @@ pub struct RoleStatus {
     /// GPUs that one replica holds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gpus_per_replica: Option<u32>,
+    /// Measured time from asking for a replica to its serving. Absent before it is measured, while
+    /// behavior.lead.assumed counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lead_time: Option<LeadTimeStatus>,
+    /// What the need was computed from: Profile, Coefficients, Learnt, or Saturation before anything
+    /// is learnt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = WORD_LENGTH_MAX))]
+    pub capacity_source: Option<String>,
+}
+
+/// Measured time from asking for a replica to its serving, whole seconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LeadTimeStatus {
+    /// Half of the replicas served after so long, seconds.
+    #[serde(default)]
+    pub p50_seconds: u32,
+    /// Nine of ten replicas served after so long, seconds.
+    #[serde(default)]
+    pub p90_seconds: u32,
 }
 
 /// The P:D ratio.
@@ -114,6 +143,15 @@ pub struct RatioStatus {
     /// Whether the current ratio lies in the band. Absent for policy Auto.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub in_band: Option<bool>,
+    /// Why the current ratio lies outside the band, one word, as in events. Absent inside the band
+    /// and without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = WORD_LENGTH_MAX))]
+    pub breach: Option<String>,
+    /// The operating point in force. Absent unless policy is OperatingPoints.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = WORD_LENGTH_MAX))]
+    pub operating_point: Option<String>,
 }
 
 /// GPUs of both roles together.
@@ -155,6 +193,26 @@ pub struct AttainmentStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 6))]
     pub tpot_percent: Option<String>,
+    /// Percent of the requests that may miss the objective in its window and have not yet, 0 to 100;
+    /// 0 when it is used up. Absent when not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 100))]
+    pub error_budget_left_percent: Option<i32>,
+}
+
+/// Which schedules hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SchedulesStatus {
+    /// Those of spec.schedules that hold now, by their place in the list, the first being 0.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = SCHEDULES_MAX))]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    pub active: Vec<u32>,
+    /// When one of them next begins or ceases to hold. Absent when none does within 7 days.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "time_schema")]
+    pub next_change: Option<Time>,
 }
 
 /// A decision, and why it was taken.

@@ -41,7 +41,7 @@ fn target(target: &api::TargetReference, role: Role, errors: &mut Errors) {
 }
 
 /// Whether `name` can be the name of a Kubernetes object.
-fn is_object_name(name: &str) -> bool {
+pub(super) fn is_object_name(name: &str) -> bool {
     let is_inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'.';
     let is_edge = |b: Option<u8>| b.is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
     name.len() <= 253
@@ -132,13 +132,6 @@ fn reserved_fields(spec: &PDAutoscalerSpec, errors: &mut Errors) {
             spec.decode.target.role.is_some(),
             reserved::ROLE,
         ),
-        ("capacity", spec.capacity.is_some(), reserved::CAPACITY),
-        ("schedules", spec.schedules.is_some(), reserved::SCHEDULES),
-        (
-            "scaleToZero",
-            spec.scale_to_zero.is_some(),
-            reserved::SCALE_TO_ZERO,
-        ),
         (
             "budget.ref",
             budget.is_some_and(|b| b.reference.is_some()),
@@ -148,11 +141,6 @@ fn reserved_fields(spec: &PDAutoscalerSpec, errors: &mut Errors) {
             "budget.priority",
             budget.is_some_and(|b| b.priority.is_some()),
             reserved::BUDGET_PRIORITY,
-        ),
-        (
-            "behavior.lead",
-            spec.behavior.lead.is_some(),
-            reserved::LEAD,
         ),
         (
             "behavior.scaleDown.drain",

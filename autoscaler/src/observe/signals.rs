@@ -1,7 +1,8 @@
-//! From the samples of the three queries to the core's signals.
+//! From the samples of the four queries to the core's signals.
 //!
-//! Gauges of pods that are gone are dropped, stale pods are not counted as scraped, and
-//! everything that is missing becomes `Unknown` with its cause. Pure: samples in, signals out.
+//! Gauges of pods that are gone are dropped, stale pods are not counted as scraped, a pod without a
+//! number is left out of means, and everything that is missing becomes `Unknown` with its cause.
+//! Pure: samples in, signals out. Whether they can be true is the core's to judge.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -13,16 +14,21 @@ use pd_core::{
 
 use crate::{
     prometheus::{QueryError, Sample},
-    queries::{POD, SIGNAL},
+    queries::{POD, SIGNAL, Scope},
 };
+
+/// Requests that a span must hold on average for their dispersion to say anything.
+const COUNT_MEAN_MIN: f64 = 1.0;
 
 /// Answers of the queries of one pass.
 #[derive(Debug)]
 pub struct Answers {
     /// Gauges and counters by pod.
     pub state: Result<Vec<Sample>, QueryError>,
-    /// Distributions over the window.
+    /// Distributions over the window of rates.
     pub histograms: Result<Vec<Sample>, QueryError>,
+    /// Distributions over the wide window.
+    pub wide: Result<Vec<Sample>, QueryError>,
     /// Distributions over the attainment window.
     pub attainment: Result<Vec<Sample>, QueryError>,
     /// The user's own queries, if any.
@@ -38,6 +44,8 @@ pub struct Overrides<T> {
     pub tpot: T,
     /// Requests per second that arrive.
     pub arrival_rate: T,
+    /// Requests that wait at the gateway while nothing serves.
+    pub wake: T,
 }
 
 impl Answers {
@@ -47,11 +55,12 @@ impl Answers {
             &self.overrides.ttft,
             &self.overrides.tpot,
             &self.overrides.arrival_rate,
+            &self.overrides.wake,
         ];
         own.into_iter()
             .filter_map(|answer| answer.as_ref()?.as_ref().err())
             .chain(
-                [&self.state, &self.histograms, &self.attainment]
+                [&self.state, &self.histograms, &self.wide, &self.attainment]
                     .into_iter()
                     .filter_map(|a| a.as_ref().err()),
             )
@@ -59,31 +68,50 @@ impl Answers {
     }
 }
 
-/// The signals in `answers`, of the pods that are ready now.
-pub fn signals(answers: &Answers, ready: PerRole<&[String]>, age_max: Duration) -> Signals {
+/// The signals in `answers` to the queries of `scope`, of the pods that are ready now. Samples may be
+/// older, or from the future, by `age_max`.
+pub fn signals(
+    answers: &Answers,
+    ready: PerRole<&[String]>,
+    scope: &Scope,
+    age_max: Duration,
+) -> Signals {
     let state = ByPod::new(&answers.state, ready, age_max);
     let coverage = PerRole::from_fn(|role| state.coverage(role));
     let both = |signal: &str| PerRole::from_fn(|role| state.sum(signal, role));
+    let rate = |signal: &str, role: Role| {
+        let total = total(&answers.state, signal);
+        idle_if_zero(total, *coverage.get(role), ready.get(role))
+    };
     let attainment = |signal: &str| histogram(&answers.attainment, signal);
+    let own = &answers.overrides;
     Signals {
         coverage,
-        prefill_completion_rate_rps: idle_if_zero(
-            total(&answers.state, "finished_rate"),
-            coverage.prefill,
-            ready.prefill,
-        ),
+        rate_window: scope.window,
+        prefill_completion_rate_rps: rate("finished_rate", Role::Prefill),
+        decode_completion_rate_rps: rate("decode_finished_rate", Role::Decode),
         prefill_queue_growth_rps: state.growth(),
-        arrival_rate_rps_override: single(answers.overrides.arrival_rate.as_ref()),
+        arrival_rate_rps_override: single(own.arrival_rate.as_ref()),
+        arrival_dispersion: dispersion(&answers.state),
         waiting_requests: both("waiting"),
         running_requests: both("running"),
+        requests_peak: PerRole {
+            prefill: total(&answers.state, "prefill_peak"),
+            decode: total(&answers.state, "decode_peak"),
+        },
+        decode_deferred_requests: state.sum("deferred", Role::Decode),
+        wake_requests: single(own.wake.as_ref()),
+        prefix_hit_share: prefix_hit_share(&answers.state),
         decode_kv_usage: state.mean("kv_usage", Role::Decode),
-        output_token_rate_tps: total(&answers.state, "output_token_rate"),
+        decode_kv_capacity_tokens: state.kv_capacity(&answers.state),
+        decode_preemption_rate_rps: rate("preemption_rate", Role::Decode),
+        output_token_rate_tps: rate("output_token_rate", Role::Decode),
         recent: distributions(&answers.histograms),
+        wide: distributions(&answers.wide),
         prefill_ttft_attainment: attainment("ttft_attainment"),
         tpot_attainment: attainment("tpot_attainment"),
-        ttft_seconds_override: single(answers.overrides.ttft.as_ref()),
-        tpot_seconds_override: single(answers.overrides.tpot.as_ref()),
-        ..Signals::default()
+        ttft_seconds_override: single(own.ttft.as_ref()),
+        tpot_seconds_override: single(own.tpot.as_ref()),
     }
 }
 
@@ -119,13 +147,34 @@ pub fn engine(answers: &Answers) -> Option<&'static str> {
     }
 }
 
+/// How the newest sample of a pod stands to now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Freshness {
+    Fresh(Duration),
+    Stale,
+    FromTheFuture,
+}
+
+impl Freshness {
+    fn of(age_seconds: f64, age_max: Duration) -> Self {
+        let age_max_seconds = age_max.as_secs_f64();
+        if age_seconds < -age_max_seconds {
+            return Self::FromTheFuture;
+        }
+        match Duration::try_from_secs_f64(age_seconds.max(0.0)) {
+            Ok(age) if age <= age_max => Self::Fresh(age),
+            Ok(_) | Err(_) => Self::Stale,
+        }
+    }
+}
+
 /// Readings by signal and pod, of pods that are ready and fresh.
 struct ByPod<'a> {
-    error: Option<Gap>,
     values: BTreeMap<(&'a str, &'a str), f64>,
-    ages: PerRole<Vec<Duration>>,
     fresh: PerRole<Vec<&'a str>>,
-    any_series: bool,
+    coverage: PerRole<Coverage>,
+    /// Why there is nothing of a role without a fresh pod.
+    gaps: PerRole<Gap>,
 }
 
 impl<'a> ByPod<'a> {
@@ -134,55 +183,60 @@ impl<'a> ByPod<'a> {
         ready: PerRole<&'a [String]>,
         age_max: Duration,
     ) -> Self {
-        let (samples, error) = match answer {
-            Ok(samples) => (samples.as_slice(), None),
-            Err(_) => (&[][..], Some(Gap::QueryFailed)),
-        };
+        let samples = answer.as_deref().unwrap_or_default();
         let values: BTreeMap<(&str, &str), f64> = samples
             .iter()
             .map(|s| ((s.label(SIGNAL), s.label(POD)), s.value))
             .collect();
-        let age_of = |pod: &str| {
-            let seconds = *values.get(&("age", pod))?;
-            Duration::try_from_secs_f64(seconds.max(0.0)).ok()
+        let freshness = ready.map(|pods| {
+            let aged = pods.iter().filter_map(|pod| {
+                let age_seconds = *values.get(&("age", pod.as_str()))?;
+                Some((pod.as_str(), Freshness::of(age_seconds, age_max)))
+            });
+            aged.collect::<Vec<_>>()
+        });
+        let fresh = |role: Role| {
+            let of_role = freshness.get(role).iter();
+            of_role.filter_map(|&(pod, freshness)| match freshness {
+                Freshness::Fresh(age) => Some((pod, age)),
+                Freshness::Stale | Freshness::FromTheFuture => None,
+            })
         };
-        let fresh_of = |pods: &'a [String]| -> Vec<(&'a str, Duration)> {
-            let aged = pods
-                .iter()
-                .filter_map(|pod| Some((pod.as_str(), age_of(pod)?)));
-            aged.filter(|(_, age)| *age <= age_max).collect()
+        let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        let was_seen = |pod: &&String| values.contains_key(&("seen", pod.as_str()));
+        let gap = |role: Role| match freshness.get(role) {
+            _ if answer.is_err() => Gap::QueryFailed,
+            of_role if of_role.iter().any(|(_, f)| *f == Freshness::FromTheFuture) => {
+                Gap::ClockSkew
+            }
+            of_role if !of_role.is_empty() => Gap::Stale,
+            _ => Gap::Empty,
         };
-        let fresh = ready.map(fresh_of);
         Self {
-            error,
-            ages: PerRole::from_fn(|role| fresh.get(role).iter().map(|(_, age)| *age).collect()),
-            fresh: PerRole::from_fn(|role| fresh.get(role).iter().map(|(pod, _)| *pod).collect()),
-            any_series: ready
-                .iter()
-                .any(|(_, pods)| pods.iter().any(|pod| age_of(pod).is_some())),
+            fresh: PerRole::from_fn(|role| fresh(role).map(|(pod, _)| pod).collect()),
+            coverage: PerRole::from_fn(|role| Coverage {
+                scraped: count(fresh(role).count()),
+                seen: count(ready.get(role).iter().filter(was_seen).count()),
+                oldest_age: fresh(role).map(|(_, age)| age).max(),
+            }),
+            gaps: PerRole::from_fn(gap),
             values,
         }
     }
 
     fn coverage(&self, role: Role) -> Coverage {
-        Coverage {
-            scraped: u32::try_from(self.fresh.get(role).len()).unwrap_or(u32::MAX),
-            oldest_age: self.ages.get(role).iter().max().copied(),
-        }
+        *self.coverage.get(role)
     }
 
     fn of_role(&self, signal: &str, role: Role) -> Result<Vec<f64>, Gap> {
-        if let Some(gap) = self.error {
-            return Err(gap);
-        }
         let pods = self.fresh.get(role);
         let values: Vec<f64> = pods
             .iter()
             .filter_map(|pod| self.values.get(&(signal, *pod)).copied())
             .collect();
-        match (values.is_empty(), self.any_series && pods.is_empty()) {
+        match (values.is_empty(), pods.is_empty()) {
             (false, _) => Ok(values),
-            (true, true) => Err(Gap::Stale),
+            (true, true) => Err(*self.gaps.get(role)),
             (true, false) => Err(Gap::Empty),
         }
     }
@@ -194,11 +248,41 @@ impl<'a> ByPod<'a> {
         }
     }
 
+    /// Mean over the pods that have a number: one that idles may say NaN.
     fn mean(&self, signal: &str, role: Role) -> Reading {
         match self.of_role(signal, role) {
-            Ok(values) => Reading::of(values.iter().sum::<f64>() / values.len() as f64),
+            Ok(mut values) => {
+                values.retain(|value| value.is_finite());
+                Reading::of(values.iter().sum::<f64>() / values.len() as f64)
+            }
             Err(gap) => Reading::Unknown(gap),
         }
+    }
+
+    /// Tokens that the KV cache of a decode pod holds, mean: blocks times their size, over the
+    /// engines of the pod.
+    fn kv_capacity(&self, answer: &Result<Vec<Sample>, QueryError>) -> Reading {
+        let mut by_pod: BTreeMap<&str, f64> = BTreeMap::new();
+        for sample in answer.as_deref().unwrap_or_default() {
+            let pod = sample.label(POD);
+            if sample.label(SIGNAL) != "kv_config" || !self.fresh.decode.contains(&pod) {
+                continue;
+            }
+            let number = |label: &str| sample.label(label).parse::<f64>().ok();
+            if let Some((size, blocks)) = number("block_size").zip(number("num_gpu_blocks")) {
+                *by_pod.entry(pod).or_default() += size * blocks * sample.value;
+            }
+        }
+        if by_pod.is_empty() {
+            let pods_known = !self.fresh.decode.is_empty();
+            let gap = if pods_known {
+                Gap::Empty
+            } else {
+                self.gaps.decode
+            };
+            return Reading::Unknown(gap);
+        }
+        Reading::of(by_pod.values().sum::<f64>() / by_pod.len() as f64)
     }
 
     /// Growth of the prefill queue; a queue that shrinks does not grow.
@@ -219,6 +303,33 @@ fn total(answer: &Result<Vec<Sample>, QueryError>, signal: &str) -> Reading {
     found.map_or(Reading::Unknown(Gap::Empty), |sample| {
         Reading::of(sample.value)
     })
+}
+
+/// Share of prompt tokens found in the prefix caches; nothing while no prompt is looked up.
+fn prefix_hit_share(answer: &Result<Vec<Sample>, QueryError>) -> Reading {
+    let hits = total(answer, "prefix_hit_rate");
+    let asked = total(answer, "prefix_query_rate");
+    match (hits.known(), asked.known()) {
+        (Some(_), Some(0.0)) => Reading::Unknown(Gap::TooFewSamples),
+        (Some(hits), Some(asked)) => Reading::of(hits / asked),
+        (None, _) => hits,
+        (_, None) => asked,
+    }
+}
+
+/// Variance over mean of the requests in a span: half of the mean squared difference of neighbours is
+/// the variance, whatever the trend.
+fn dispersion(answer: &Result<Vec<Sample>, QueryError>) -> Reading {
+    let (mean, squared) = (
+        total(answer, "count_mean"),
+        total(answer, "count_change_squared"),
+    );
+    match (mean.known(), squared.known()) {
+        (Some(mean), Some(_)) if mean < COUNT_MEAN_MIN => Reading::Unknown(Gap::TooFewSamples),
+        (Some(mean), Some(squared)) => Reading::of(squared / 2.0 / mean),
+        (None, _) => mean,
+        (_, None) => squared,
+    }
 }
 
 /// A zero is known when every ready worker was scraped.

@@ -58,6 +58,7 @@ fn describe(status: &mut PDAutoscalerStatus, decided: &Decided, now: &Time) {
     let attainment = AttainmentStatus {
         ttft_percent: observed.ttft_attainment.and_then(percent_text),
         tpot_percent: observed.tpot_attainment.and_then(percent_text),
+        ..AttainmentStatus::default()
     };
     status.attainment = (attainment != AttainmentStatus::default()).then_some(attainment);
     status.bottleneck = Some(report.bottleneck.as_str().to_owned());
@@ -87,6 +88,7 @@ fn role_status(decided: &Decided, role: Role) -> RoleStatus {
         starting_replicas: state.starting,
         terminating_replicas: state.terminating,
         gpus_per_replica: Some(state.gpus_per_replica),
+        ..RoleStatus::default()
     }
 }
 
@@ -107,6 +109,7 @@ fn ratio_status(decided: &Decided, asked: PerRole<u32>, desired: PerRole<u32>) -
             }
         }),
         in_band: band.map(|band| band.contains(asked.prefill, asked.decode)),
+        ..RatioStatus::default()
     }
 }
 

@@ -1,12 +1,23 @@
 //! Tolerance, windows, rate policies and releases, from tables typed from the documentation of
 //! `HorizontalPodAutoscaler` where semantics are its own.
 
+mod hpa;
+
 use std::time::Duration;
 
 use rstest::rstest;
 
 use super::*;
-use crate::testing;
+use crate::{
+    memory::{ReplicaChange, RoleMemory},
+    need::Need,
+    policy::{Behavior, Change, Enforcement, RatePolicy, RatioPolicy, ScalingRules, SelectPolicy},
+    ratio::{Ratio, RatioBand},
+    report::Reason,
+    role::{PerRole, Role},
+    testing,
+    time::Timestamp,
+};
 
 fn at(seconds: i64) -> Timestamp {
     Timestamp::from_millis(seconds * 1_000)
@@ -162,5 +173,33 @@ fn at_a_full_budget_a_role_grows_only_into_what_was_released() {
         await_releases(wanted, &snapshot).0.prefill,
         3,
         "one decode pod is still leaving"
+    );
+}
+
+#[test]
+fn a_role_over_its_maximum_comes_down_even_through_pairs_outside_a_hard_band() {
+    let load = testing::Load {
+        rate_rps: 1.0,
+        prefill_seconds: 0.1,
+        output_tokens: 10.0,
+    };
+    let mut snapshot = testing::snapshot(10, 20, load);
+    snapshot.policy.ratio = Some(RatioPolicy {
+        band: RatioBand::around(Ratio::new(1, 2).unwrap(), 0),
+        enforcement: Enforcement::Hard,
+    });
+    let pair = |prefill, decode| PerRole { prefill, decode };
+    let keep = |snapshot: &crate::Snapshot, wanted| keep_hard_band(wanted, snapshot).0;
+    assert_eq!(
+        keep(&snapshot, pair(9, 19)),
+        pair(10, 20),
+        "no pair on the way"
+    );
+    snapshot.policy.bounds.prefill.max_replicas = 5;
+    assert_eq!(keep(&snapshot, pair(9, 19)), pair(9, 19));
+    assert_eq!(
+        keep(&snapshot, pair(9, 17)),
+        pair(9, 18),
+        "in the band where that moves it too"
     );
 }

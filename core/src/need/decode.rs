@@ -1,137 +1,256 @@
 //! Decode replicas: enough slots and KV-cache blocks for the requests in flight.
 //!
-//! Arriving output tokens times the time per token is the number of requests in flight (Little's
-//! law); its Poisson quantile divided by the batch that keeps TPOT is the pool. KV-cache use and
-//! waiting requests have their own say, because a full cache is a cliff and not a slope.
+//! Output tokens per second times the time per token is the number of requests in flight (Little's
+//! law). Decode workers share their steps, so below saturation that number is Poisson whatever the
+//! lengths of answers are, wider when arrivals are bursty: its quantile must fit into the batches that
+//! keep TPOT, and the KV cache of its contexts into the workers' memory. The first limit is a slope, the
+//! second a cliff, so both are kept for themselves. Waiting requests and measured latency have their own
+//! say.
 
 use statrs::distribution::{ContinuousCDF, Normal};
 
-use super::{Need, correction};
+use super::{Need, Sizing};
 use crate::{
-    memory::Memory, report::Reason, role::Role, snapshot::Snapshot, time::Timestamp,
-    workload::Workload,
+    capacity::Source,
+    report::{Bottleneck, Reason},
+    role::Role,
 };
 
 /// Share of the TPOT limit that is aimed at: what is left is for the scatter between workers.
 const TPOT_AIM: f64 = 0.9;
 
+/// Error of a model whose shape is only assumed, beyond the batches that were seen: comparing it with
+/// what runs says nothing about what does not.
+const ASSUMED_ERROR: f64 = 0.5;
+
 /// Share of KV-cache blocks that may be in use: beyond it engines start to preempt.
 const KV_USAGE_MAX: f64 = 0.85;
 
-/// Decode replicas that `snapshot`, which is not idle, needs, or nothing when that is not known.
-pub(super) fn need(
-    snapshot: &Snapshot,
-    workload: &Workload,
-    memory: &Memory,
-    now: Timestamp,
-) -> Option<Need> {
-    let others = [
-        by_kv_cache(snapshot),
-        by_queue(snapshot, memory),
-        by_latency(snapshot, workload, memory, now),
-    ];
-    match by_work(snapshot, workload, memory) {
+/// A pool whose requests do not fit serves at best the part that does, and late.
+const OVERLOADED_SHARE: f64 = 0.5;
+
+/// Decode replicas that are needed, or nothing when that is not known. Not for an idle service.
+pub(super) fn need(sizing: &Sizing<'_>) -> Option<Need> {
+    let others = [by_kv_cache(sizing), by_queue(sizing), by_latency(sizing)];
+    match by_work(sizing) {
         Some(by_work) => Some(others.into_iter().fold(by_work, Need::or_larger)),
         // Without the work, the others are only lower bounds: they count when they raise.
         None => others
             .into_iter()
             .flatten()
-            .filter(|need| need.replicas > snapshot.roles.decode.current)
+            .filter(|need| need.replicas > sizing.state(Role::Decode).current)
             .max_by(|a, b| a.exact.total_cmp(&b.exact)),
     }
 }
 
-/// The batch one replica may run, from what is learnt.
-fn batch_per_replica(snapshot: &Snapshot, memory: &Memory) -> Option<f64> {
-    let aim_seconds = snapshot.policy.objective.tpot.limit.as_secs_f64() * TPOT_AIM;
-    memory.learnt.decode.batch_within(aim_seconds)
+/// The batch one replica may run: what the model gives for the aimed-at TPOT, and of what lies beyond
+/// anything running now only as much as the model has proved right.
+fn batch_per_replica(sizing: &Sizing<'_>) -> Option<f64> {
+    let limit = sizing.snapshot.policy.objective.tpot.limit.as_secs_f64();
+    let batch = sizing
+        .capacity
+        .batch_within(limit * TPOT_AIM, context_tokens(sizing))?;
+    let running = running_batch(sizing).unwrap_or(0.0);
+    let error = match sizing.capacity.decode_source {
+        Source::Assumed => sizing.capacity.decode_error.max(ASSUMED_ERROR),
+        _ => sizing.capacity.decode_error,
+    };
+    let beyond = (batch - running).max(0.0) * (1.0 - error);
+    Some((running + beyond).clamp(1.0, batch.max(1.0)))
 }
 
-fn by_work(snapshot: &Snapshot, workload: &Workload, memory: &Memory) -> Option<Need> {
-    let batch = batch_per_replica(snapshot, memory)?;
-    let itl_seconds = memory.learnt.decode.itl_seconds(batch)?;
-    let generated = snapshot.signals.output_token_rate_tps.known()?;
-    let output_tokens = workload
-        .output_tokens_mean
-        .or(memory.learnt.output_tokens_per_request)
-        .unwrap_or(0.0);
-    let arriving = workload.arrival_rate_rps.unwrap_or(0.0) * output_tokens;
-    let rate_tps = generated.max(arriving);
-    let in_flight = rate_tps * itl_seconds;
-    let percentile = f64::from(snapshot.policy.objective.tpot.percentile) / 100.0;
-    let z = Normal::standard().inverse_cdf(percentile);
-    let in_flight_high = in_flight + z * in_flight.sqrt();
-    let exact = in_flight_high / batch;
+/// Tokens of context of a request in flight, by how long requests stay.
+fn context_tokens(sizing: &Sizing<'_>) -> f64 {
+    let residence = sizing.workload.residence;
+    residence
+        .and_then(|residence| residence.context_tokens_mean())
+        .unwrap_or(0.0)
+}
+
+fn running_batch(sizing: &Sizing<'_>) -> Option<f64> {
+    let running = sizing.snapshot.signals.running_requests.decode.known()?;
+    let workers = sizing.snapshot.signals.coverage.decode.scraped;
+    (workers > 0).then(|| running / f64::from(workers))
+}
+
+/// Requests in flight, and how they fit.
+struct InFlight {
+    requests: f64,
+    /// Their standard deviation.
+    scatter: f64,
+    batch: f64,
+    /// Replicas that their KV caches take, if that is known.
+    by_kv: Option<f64>,
+}
+
+impl InFlight {
+    fn of(sizing: &Sizing<'_>, rate_tps: f64) -> Option<Self> {
+        let context = context_tokens(sizing);
+        let batch = batch_per_replica(sizing)?;
+        let itl_seconds = sizing.capacity.itl_seconds(batch, context)?;
+        let requests = rate_tps * itl_seconds;
+        // Half of the burstiness: requests stay long enough to spread the other half.
+        let peakedness = f64::midpoint(1.0, sizing.workload.arrival_scv);
+        Some(Self {
+            requests,
+            scatter: (peakedness * requests).sqrt(),
+            batch,
+            by_kv: by_kv_tokens(sizing, rate_tps, itl_seconds, peakedness),
+        })
+    }
+
+    fn slots(&self, z: f64) -> f64 {
+        self.requests + z * self.scatter
+    }
+
+    fn replicas(&self, z: f64) -> f64 {
+        (self.slots(z) / self.batch).max(self.by_kv.unwrap_or(0.0))
+    }
+
+    /// Share of requests that find their slot, by replicas.
+    fn attained(&self, replicas_max: u32) -> Vec<f64> {
+        let normal = Normal::standard();
+        let share = |replicas: u32| {
+            let slots = f64::from(replicas) * self.batch;
+            let served = if self.scatter > 0.0 {
+                normal.cdf((slots - self.requests) / self.scatter)
+            } else {
+                f64::from(u8::from(slots >= self.requests))
+            };
+            let kept = self.requests.max(f64::MIN_POSITIVE);
+            served.max(OVERLOADED_SHARE * (slots / kept).min(1.0))
+        };
+        (0..=replicas_max).map(share).collect()
+    }
+}
+
+/// Replicas for the KV tokens of requests in flight: their quantile in `KV_USAGE_MAX` of the blocks.
+fn by_kv_tokens(
+    sizing: &Sizing<'_>,
+    rate_tps: f64,
+    itl_seconds: f64,
+    peakedness: f64,
+) -> Option<f64> {
+    let residence = sizing.workload.residence?;
+    let measured = sizing.snapshot.signals.decode_kv_capacity_tokens.known();
+    let capacity = measured.or(sizing.capacity.kv_capacity_tokens())?;
+    if capacity <= 0.0 || residence.steps <= 0.0 {
+        return None;
+    }
+    let (mean, variance) = residence.kv_tokens(rate_tps / residence.steps, itl_seconds);
+    let tokens = mean + sizing.care.decode.z * (peakedness * variance).sqrt();
+    Some(tokens / (capacity * KV_USAGE_MAX))
+}
+
+fn by_work(sizing: &Sizing<'_>) -> Option<Need> {
+    let rate_tps = rate_tps(sizing)?;
+    let ahead = sizing.growing_beyond(Role::Decode, rate_tps);
+    let in_flight = InFlight::of(sizing, ahead.unwrap_or(rate_tps))?;
+    let now = InFlight::of(sizing, rate_tps)?;
+    let care = sizing.care.decode;
+    let exact = in_flight.replicas(care.z);
+    let reason = if exact.ceil() > now.replicas(care.z).ceil() {
+        Reason::DecodeForecast
+    } else if in_flight.by_kv >= Some(exact) {
+        Reason::DecodeKvCache
+    } else {
+        Reason::DecodeWork
+    };
+    let memory = in_flight.by_kv.map_or_else(String::new, |replicas| {
+        format!("; their KV caches fill {replicas:.2}")
+    });
     let message = format!(
-        "{rate_tps:.0} output tokens/s keep {in_flight:.0} requests in flight ({in_flight_high:.0} at \
-         p{}); a batch of {batch:.0} per replica keeps TPOT under {:.0} ms",
-        snapshot.policy.objective.tpot.percentile,
-        snapshot.policy.objective.tpot.limit.as_secs_f64() * 1e3,
+        "{rate_tps:.0} output tokens/s{} keep {:.0} requests in flight, {:.0} at {:.1} %; a batch of {:.0} \
+         per replica keeps TPOT under {:.0} ms{memory}",
+        ahead.map_or_else(String::new, |tps| format!(
+            ", {tps:.0} by the time new replicas serve,"
+        )),
+        in_flight.requests,
+        in_flight.slots(care.z),
+        care.quantile() * 100.0,
+        in_flight.batch,
+        sizing.snapshot.policy.objective.tpot.limit.as_secs_f64() * 1e3,
     );
-    let replicas_max = snapshot.policy.bounds.decode.max_replicas;
-    Some(Need::of(exact, replicas_max, Reason::DecodeWork, message))
+    let replicas_max = sizing.replicas_max(Role::Decode);
+    let mut need = Need::of(exact, replicas_max, reason, message);
+    need.attained = in_flight.attained(replicas_max);
+    Some(need)
 }
 
-fn by_kv_cache(snapshot: &Snapshot) -> Option<Need> {
-    let usage = snapshot.signals.decode_kv_usage.known()?;
-    let ready = snapshot.roles.decode.ready;
-    let exact = usage * f64::from(ready) / KV_USAGE_MAX;
+/// Output tokens per second that decode must generate once replicas asked for now serve: what it
+/// generates, and of what arrives beyond that the part that will be in flight by then.
+fn rate_tps(sizing: &Sizing<'_>) -> Option<f64> {
+    let generated = sizing.snapshot.signals.output_token_rate_tps.known()?;
+    let workload = sizing.workload;
+    let arriving = workload
+        .arrival_rate_rps
+        .zip(workload.output_tokens_mean)
+        .map(|(rate, tokens)| rate * tokens);
+    let residence = workload
+        .output_tokens_mean
+        .zip(workload.itl_seconds_mean)
+        .map(|(tokens, itl)| tokens * itl);
+    let (Some(arriving), Some(residence)) = (arriving, residence) else {
+        return Some(generated);
+    };
+    if arriving <= generated || residence <= 0.0 {
+        return Some(generated);
+    }
+    let in_flight_by_then = -(-sizing.lead.decode.as_secs_f64() / residence).exp_m1();
+    Some(generated + (arriving - generated) * in_flight_by_then)
+}
+
+fn by_kv_cache(sizing: &Sizing<'_>) -> Option<Need> {
+    let usage = sizing.snapshot.signals.decode_kv_usage.known()?;
+    // A mean over all workers that were scraped, those of a surge too.
+    let workers = sizing.snapshot.signals.coverage.decode.scraped;
     let message = format!(
-        "KV caches of {ready} workers are {:.0} % full, {:.0} % is the most",
+        "KV caches of {workers} workers are {:.0} % full, {:.0} % is the most",
         usage * 100.0,
         KV_USAGE_MAX * 100.0
     );
-    let replicas_max = snapshot.policy.bounds.decode.max_replicas;
     Some(Need::of(
-        exact,
-        replicas_max,
+        usage * f64::from(workers) / KV_USAGE_MAX,
+        sizing.replicas_max(Role::Decode),
         Reason::DecodeKvCache,
         message,
     ))
 }
 
-fn by_queue(snapshot: &Snapshot, memory: &Memory) -> Option<Need> {
-    let waiting = snapshot.signals.waiting_requests.decode.known()?;
-    let running = snapshot.signals.running_requests.decode.known()?;
-    if waiting < 1.0 {
+fn by_queue(sizing: &Sizing<'_>) -> Option<Need> {
+    let waiting = sizing.snapshot.signals.waiting_requests.decode.known()?;
+    let running = sizing.snapshot.signals.running_requests.decode.known()?;
+    if waiting < 1.0 || sizing.bottleneck == Bottleneck::KvTransfer {
         return None;
     }
-    let batch = batch_per_replica(snapshot, memory)?;
+    let batch = batch_per_replica(sizing)?;
     let message = format!(
         "{waiting:.0} requests wait for decode and {running:.0} run; one replica takes {batch:.0}"
     );
-    let replicas_max = snapshot.policy.bounds.decode.max_replicas;
     Some(Need::of(
         (running + waiting) / batch,
-        replicas_max,
+        sizing.replicas_max(Role::Decode),
         Reason::DecodeQueue,
         message,
     ))
 }
 
-fn by_latency(
-    snapshot: &Snapshot,
-    workload: &Workload,
-    memory: &Memory,
-    now: Timestamp,
-) -> Option<Need> {
-    let limit_seconds = snapshot.policy.objective.tpot.limit.as_secs_f64();
-    let stated = snapshot.signals.tpot_seconds_override.known();
-    let measured = stated.or(workload.itl_seconds_mean)?;
+fn by_latency(sizing: &Sizing<'_>) -> Option<Need> {
+    let limit_seconds = sizing.snapshot.policy.objective.tpot.limit.as_secs_f64();
+    let stated = sizing.snapshot.signals.tpot_seconds_override.known();
+    let measured = stated.or(sizing.workload.itl_seconds_mean)?;
     if measured <= limit_seconds {
         return None;
     }
-    let role = Role::Decode;
-    let replicas = correction(snapshot.roles.get(role), memory.roles.get(role), now)?;
+    let replicas = sizing.correction(Role::Decode)?;
     let message = format!(
         "measured TPOT is {:.0} ms, over the limit of {:.0} ms",
         measured * 1e3,
         limit_seconds * 1e3
     );
-    let replicas_max = snapshot.policy.bounds.decode.max_replicas;
     Some(Need::of(
         f64::from(replicas),
-        replicas_max,
+        sizing.replicas_max(Role::Decode),
         Reason::DecodeLatency,
         message,
     ))

@@ -1,186 +1,228 @@
 //! Prefill replicas: the smallest pool that keeps the TTFT tail inside the objective.
 //!
-//! Arriving prompts and their compute times go through the tail formula of [`crate::queueing`],
-//! with what KV transfer and decode admission already take off the limit. A queue that has built up
-//! adds the replicas that drain it within [`DRAIN_SECONDS`].
+//! Arriving prompts and their compute times go through the tail formula of [`crate::queueing`], with
+//! what KV transfer, admission and overheads already take off the limit: once for the work of now, once
+//! for the work expected when replicas asked for now will serve. What has queued up by then must drain
+//! in a stated time.
 
-use super::{Need, correction};
+use std::time::Duration;
+
+use super::{Need, Sizing};
 use crate::{
-    capacity::Learnt,
-    memory::Memory,
+    guard::serving,
     queueing::{Attainment, Work, attainment},
-    report::Reason,
+    report::{Bottleneck, Reason},
     role::Role,
-    snapshot::Snapshot,
-    time::Timestamp,
-    workload::Workload,
 };
 
-/// Seconds within which a prefill queue should be gone once what it asks for serves. Shorter asks for
-/// replicas that idle a minute later, longer leaves users waiting.
-const DRAIN_SECONDS: f64 = 60.0;
+/// Seconds within which a prefill queue should be gone once what it asks for serves, at least: shorter
+/// asks for replicas that idle a minute later. Replicas that take longer to come get as long as they
+/// took, since those who wait have missed their limit already.
+const DRAIN_SECONDS_MIN: f64 = 60.0;
 
 /// Before anything is learnt: waiting prompts per ready worker from which one more is asked for.
 const SATURATED_WAITING_PER_WORKER: f64 = 2.0;
 
-/// Prefill replicas that `snapshot`, which is not idle, needs, or nothing when that is not known.
-pub(super) fn need(
-    snapshot: &Snapshot,
-    workload: &Workload,
-    memory: &Memory,
-    now: Timestamp,
-) -> Option<Need> {
-    let waiting = snapshot.signals.waiting_requests.prefill.known();
-    let by_work = by_work(snapshot, workload, &memory.learnt, waiting.unwrap_or(0.0));
-    let Some(by_work) = by_work else {
-        return saturated(snapshot, waiting);
+/// Share of prompts that no pool serves in time from which the message says so.
+const UNREACHABLE_TOLD: f64 = 0.005;
+
+/// Prefill replicas that are needed, or nothing when that is not known. Not for an idle service.
+pub(super) fn need(sizing: &Sizing<'_>) -> Option<Need> {
+    let Some(by_work) = by_work(sizing) else {
+        return saturated(sizing);
     };
-    Some(by_work.or_larger(by_latency(snapshot, workload, memory, now)))
+    Some(by_work.or_larger(by_latency(sizing)))
 }
 
-fn by_work(
-    snapshot: &Snapshot,
-    workload: &Workload,
-    learnt: &Learnt,
-    waiting: f64,
-) -> Option<Need> {
-    let arrival_rate_rps = workload.arrival_rate_rps?;
-    let mean_seconds = workload
-        .prefill_seconds_mean
-        .or(learnt.prefill_seconds_per_request)?;
-    let ttft = snapshot.policy.objective.ttft;
-    let transfer = workload.transfer_seconds_mean.unwrap_or(0.0);
-    let work = Work {
-        arrival_rate_rps,
-        arrival_scv: 1.0,
-        service: service_times(&workload.prompt_lengths, mean_seconds),
+fn by_work(sizing: &Sizing<'_>) -> Option<Need> {
+    let demand = Demand::of(sizing)?;
+    let replicas_max = sizing.replicas_max(Role::Prefill);
+    let load = demand.rate_rps * demand.mean_seconds;
+    let now = demand.pool(sizing, load, replicas_max);
+    let ahead = sizing.growing_beyond(Role::Prefill, load);
+    let later = ahead.map(|load| demand.pool(sizing, load, replicas_max));
+    let (reason, pool) = match later {
+        Some(later) if later.servers > now.servers => (Reason::PrefillForecast, later),
+        _ => (Reason::PrefillWork, now),
     };
-    let replicas_max = snapshot.policy.bounds.prefill.max_replicas;
-    let limit_seconds = ttft.limit.as_secs_f64() - transfer;
-    let miss_share = 1.0 - f64::from(ttft.percentile) / 100.0;
-    let attained = attainment(&work, limit_seconds, 1.0, replicas_max);
-    let draining = waiting * mean_seconds / DRAIN_SECONDS;
-    let load = work.offered_load();
-    let pool = match attained.servers_for(miss_share) {
-        Some(servers) => f64::from(servers),
-        None => load.max(f64::from(replicas_max)),
-    };
-    let queue_decides = draining >= 0.5;
-    let reason = if queue_decides {
-        Reason::PrefillQueue
+    let drained = pool.load + demand.backlog(sizing) * demand.mean_seconds / drain_seconds(sizing);
+    // A pool has slack of its own; only what that does not drain in time is added.
+    let (reason, exact) = if drained > pool.servers + 0.5 {
+        (Reason::PrefillQueue, drained.ceil())
     } else {
-        Reason::PrefillWork
+        (reason, pool.servers)
     };
-    let exact = pool
-        + if queue_decides {
-            draining.round().max(1.0)
-        } else {
-            0.0
-        };
-    let message = message(snapshot, &work, &attained, waiting, exact, limit_seconds);
+    let message = demand.message(sizing, ahead, &pool.attained, exact);
     let mut need = Need::of(exact, replicas_max, reason, message);
     // Tolerance is judged by how busy the pool would be, not by the whole number it was rounded to.
-    need.exact = (need.exact - 1.0 + (load / need.exact.max(1.0))).max(load);
+    need.exact = (need.exact - 1.0 + (pool.load / need.exact.max(1.0))).max(pool.load);
+    need.attained = pool.attained.shares;
     Some(need)
 }
 
-/// Compute seconds by prompt length: in proportion to tokens, with the measured mean.
-fn service_times(prompt_lengths: &[(f64, f64)], mean_seconds: f64) -> Vec<(f64, f64)> {
-    let mean_tokens: f64 = prompt_lengths
-        .iter()
-        .map(|(tokens, share)| tokens * share)
-        .sum();
-    if mean_tokens <= 0.0 {
-        return vec![(mean_seconds, 1.0)];
-    }
-    let seconds_per_token = mean_seconds / mean_tokens;
-    prompt_lengths
-        .iter()
-        .map(|&(tokens, share)| (tokens * seconds_per_token, share))
-        .collect()
+fn drain_seconds(sizing: &Sizing<'_>) -> f64 {
+    sizing.lead.prefill.as_secs_f64().max(DRAIN_SECONDS_MIN)
 }
 
-fn message(
-    snapshot: &Snapshot,
-    work: &Work,
-    attained: &Attainment,
-    waiting: f64,
-    exact: f64,
+/// What prompts ask of the pool.
+struct Demand {
+    rate_rps: f64,
+    service: Vec<(f64, f64)>,
+    mean_seconds: f64,
     limit_seconds: f64,
-) -> String {
-    let arriving = format!(
-        "{:.2} requests/s of {:.0} ms each keep {:.2} workers busy, {waiting:.0} wait",
-        work.arrival_rate_rps,
-        work.mean_service_seconds() * 1e3,
-        work.offered_load(),
-    );
-    let ttft = snapshot.policy.objective.ttft;
-    if limit_seconds <= 0.0 {
-        let limit = ttft.limit.as_secs_f64() * 1e3;
-        return format!(
-            "{arriving}; KV transfer and decode admission alone take longer than the TTFT limit of \
-             {limit:.0} ms, which more prefill does not mend"
-        );
-    }
-    let unreachable = if attained.unreachable_share > 0.005 {
-        format!(
-            "; {:.1} % of the prompts compute longer than that on any number",
-            attained.unreachable_share * 100.0
-        )
-    } else {
-        String::new()
-    };
-    format!(
-        "{arriving}; p{} of TTFT stays under {:.0} ms with {exact:.0}{unreachable}",
-        ttft.percentile,
-        limit_seconds * 1e3,
-    )
+    waiting: f64,
 }
 
-fn by_latency(
-    snapshot: &Snapshot,
-    workload: &Workload,
-    memory: &Memory,
-    now: Timestamp,
-) -> Option<Need> {
-    use crate::report::Bottleneck;
-    let objective = &snapshot.policy.objective;
-    let bottleneck = workload.bottleneck(&snapshot.signals, objective);
-    let ttft = workload.observed.ttft_seconds?;
-    if bottleneck != Bottleneck::PrefillQueue {
+/// A pool that serves a demand.
+struct Pool {
+    servers: f64,
+    load: f64,
+    attained: Attainment,
+}
+
+impl Demand {
+    fn of(sizing: &Sizing<'_>) -> Option<Self> {
+        let (workload, capacity) = (sizing.workload, &sizing.capacity);
+        let cached = workload.prefix_hit_share.unwrap_or(0.0);
+        let mut service = capacity.service_times(&workload.prompt_lengths, cached);
+        if service.is_empty() {
+            service.push((workload.prefill_seconds_mean?, 1.0));
+        }
+        let mean_seconds = service.iter().map(|(seconds, share)| seconds * share).sum();
+        let limit = sizing.snapshot.policy.objective.ttft.limit.as_secs_f64();
+        let transfer = workload.transfer_seconds_mean.unwrap_or(0.0);
+        Some(Self {
+            rate_rps: workload.arrival_rate_rps?,
+            service,
+            mean_seconds,
+            limit_seconds: limit - transfer - capacity.ttft_residual_seconds,
+            waiting: sizing
+                .snapshot
+                .signals
+                .waiting_requests
+                .prefill
+                .known()
+                .unwrap_or(0.0),
+        })
+    }
+
+    /// The pool for prompts that keep `load` workers busy.
+    fn pool(&self, sizing: &Sizing<'_>, load: f64, replicas_max: u32) -> Pool {
+        let rate_rps = if self.mean_seconds > 0.0 {
+            load / self.mean_seconds
+        } else {
+            self.rate_rps
+        };
+        let work = Work {
+            arrival_rate_rps: rate_rps,
+            arrival_scv: sizing.workload.arrival_scv,
+            service: self.service.clone(),
+        };
+        let wait_factor = sizing.capacity.routing_factor;
+        let attained = attainment(&work, self.limit_seconds, wait_factor, replicas_max);
+        let servers = attained.servers_for(sizing.care.prefill.miss_share());
+        Pool {
+            servers: servers.map_or_else(|| load.max(f64::from(replicas_max)), f64::from),
+            load,
+            attained,
+        }
+    }
+
+    /// Prompts that will wait when what is asked for serves: those that do, and what arrives until
+    /// then beyond what the present workers serve. The sum hardly changes while replicas are on their
+    /// way, so that one backlog is asked for once.
+    fn backlog(&self, sizing: &Sizing<'_>) -> f64 {
+        let workers = f64::from(serving(sizing.state(Role::Prefill)));
+        if self.mean_seconds <= 0.0 {
+            return self.waiting;
+        }
+        let beyond = (self.rate_rps - workers / self.mean_seconds).max(0.0);
+        self.waiting + beyond * remaining(sizing).as_secs_f64()
+    }
+
+    fn message(
+        &self,
+        sizing: &Sizing<'_>,
+        ahead: Option<f64>,
+        attained: &Attainment,
+        exact: f64,
+    ) -> String {
+        let arriving = format!(
+            "{:.2} requests/s of {:.0} ms each keep {:.2} workers busy{}, {:.0} wait",
+            self.rate_rps,
+            self.mean_seconds * 1e3,
+            self.rate_rps * self.mean_seconds,
+            ahead.map_or_else(String::new, |load| format!(
+                ", {load:.2} by the time new ones serve"
+            )),
+            self.waiting,
+        );
+        let ttft = sizing.snapshot.policy.objective.ttft;
+        if self.limit_seconds <= 0.0 {
+            let limit = ttft.limit.as_secs_f64() * 1e3;
+            return format!(
+                "{arriving}; KV transfer and decode admission alone take longer than the TTFT limit of \
+                 {limit:.0} ms, which more prefill does not mend"
+            );
+        }
+        let unreachable = if attained.unreachable_share > UNREACHABLE_TOLD {
+            format!(
+                "; {:.1} % of the prompts compute longer than that on any number",
+                attained.unreachable_share * 100.0
+            )
+        } else {
+            String::new()
+        };
+        format!(
+            "{arriving}; TTFT of {:.1} % stays under {:.0} ms with {exact:.0}{unreachable}",
+            sizing.care.prefill.quantile() * 100.0,
+            self.limit_seconds * 1e3,
+        )
+    }
+}
+
+/// Time until the oldest pending replicas should serve, or those that would be asked for now.
+fn remaining(sizing: &Sizing<'_>) -> Duration {
+    let lead = sizing.lead.prefill;
+    let waited = sizing.role_memory(Role::Prefill).lead.waiting(sizing.now);
+    lead.saturating_sub(waited.unwrap_or_default())
+}
+
+fn by_latency(sizing: &Sizing<'_>) -> Option<Need> {
+    let objective = &sizing.snapshot.policy.objective;
+    let ttft = sizing.workload.observed.ttft_seconds?;
+    if sizing.bottleneck != Bottleneck::PrefillQueue {
         return None;
     }
-    let role = Role::Prefill;
-    let replicas = correction(snapshot.roles.get(role), memory.roles.get(role), now)?;
+    let replicas = sizing.correction(Role::Prefill)?;
     let message = format!(
         "measured TTFT is {:.0} ms at p{}, over the limit of {:.0} ms",
         ttft * 1e3,
         objective.ttft.percentile,
         objective.ttft.limit.as_secs_f64() * 1e3
     );
-    let replicas_max = snapshot.policy.bounds.prefill.max_replicas;
     Some(Need::of(
         f64::from(replicas),
-        replicas_max,
+        sizing.replicas_max(Role::Prefill),
         Reason::PrefillLatency,
         message,
     ))
 }
 
-fn saturated(snapshot: &Snapshot, waiting: Option<f64>) -> Option<Need> {
-    let state = snapshot.roles.prefill;
-    let waiting = waiting?;
-    if state.ready == 0
+fn saturated(sizing: &Sizing<'_>) -> Option<Need> {
+    let state = sizing.state(Role::Prefill);
+    let waiting = sizing.snapshot.signals.waiting_requests.prefill.known()?;
+    let workers = serving(state);
+    if workers == 0
         || state.starting > 0
-        || waiting < SATURATED_WAITING_PER_WORKER * f64::from(state.ready)
+        || waiting < SATURATED_WAITING_PER_WORKER * f64::from(workers)
     {
         return None;
     }
-    let replicas = f64::from(state.ready.saturating_add(1));
+    let replicas = f64::from(workers.saturating_add(1));
     let message = format!(
-        "{waiting:.0} prompts wait for {} workers, and nothing is learnt yet about their speed",
-        state.ready
+        "{waiting:.0} prompts wait for {workers} workers, and nothing is learnt yet about their speed"
     );
-    let replicas_max = snapshot.policy.bounds.prefill.max_replicas;
+    let replicas_max = sizing.replicas_max(Role::Prefill);
     Some(Need::of(replicas, replicas_max, Reason::Saturated, message))
 }

@@ -6,7 +6,7 @@ use rstest::rstest;
 use super::*;
 use crate::{
     audit::audit,
-    policy::{Enforcement, RatioPolicy},
+    policy::{Enforcement, OnMissingMetrics, RatioPolicy},
     ratio::{Ratio, RatioBand},
     signal::{Gap, HistogramReading, Reading, Signals},
     snapshot::Paused,
@@ -277,6 +277,7 @@ fn measured_ttft_over_the_limit_asks_for_one_more_once_things_have_settled() {
 fn before_anything_is_learnt_saturation_asks_for_one_more() {
     let mut snapshot = testing::snapshot(2, 2, LOAD);
     snapshot.signals.recent.prefill_time = HistogramReading::Unknown(Gap::Empty);
+    snapshot.signals.wide.prefill_time = HistogramReading::Unknown(Gap::Empty);
     snapshot.signals.waiting_requests.prefill = Reading::of(50.0);
     let decision = plan(&snapshot, &Memory::default(), at(0));
     assert_eq!(decision.plan.replicas.prefill, 3);
@@ -307,18 +308,28 @@ fn a_pause_stops_its_direction_only() {
 }
 
 #[test]
-fn a_lowered_maximum_holds_at_once_even_without_metrics() {
-    let mut snapshot = blinded(|s| *s = Signals::default());
-    snapshot.policy.bounds.prefill.max_replicas = 6;
-    let decision = plan(&snapshot, &Memory::default(), at(0));
-    assert_eq!(
-        decision.plan.replicas,
-        PerRole {
-            prefill: 6,
-            decode: 10
+fn a_lowered_maximum_is_reached_in_steps_even_without_metrics() {
+    let mut memory = Memory::default();
+    let mut path = vec![10];
+    for tick in 0..40 {
+        let mut snapshot = blinded(|s| *s = Signals::default());
+        snapshot.policy.bounds.prefill.max_replicas = 6;
+        snapshot.roles.prefill = testing::serving(path[path.len() - 1]);
+        let decision = plan(&snapshot, &memory, at(tick * 15));
+        assert_eq!(audit(&snapshot, decision.plan), vec![]);
+        assert_eq!(decision.plan.replicas.decode, 10);
+        if decision.plan.replicas.prefill > 6 {
+            assert!(
+                decision.report.has(Reason::BoundsStepDown),
+                "{:?}",
+                decision.report
+            );
         }
-    );
-    assert_eq!(audit(&snapshot, decision.plan), vec![]);
+        path.push(decision.plan.replicas.prefill);
+        memory = decision.memory;
+    }
+    path.dedup();
+    assert_eq!(path, vec![10, 9, 8, 7, 6]);
 }
 
 #[test]

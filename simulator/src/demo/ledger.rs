@@ -7,8 +7,10 @@ use pd_core::policy::Objective;
 use pd_core::{PerRole, Role};
 
 use super::record::{Point, Replicas, Summary};
+use crate::autoscaler::Verdict;
 use crate::engine::{Arrival, Ending, Outcome};
 use crate::time::{HOUR, Nanos, seconds};
+use crate::world::Listener;
 
 /// Sums since the last point.
 #[derive(Debug, Default)]
@@ -40,8 +42,8 @@ pub(super) struct Ledger {
     replicas_max: PerRole<u32>,
     replicas_min: PerRole<u32>,
     scale_events: PerRole<u32>,
-    pub(super) decisions: u64,
-    pub(super) audit_findings: u64,
+    decisions: u64,
+    audit_findings: u64,
 }
 
 impl Ledger {
@@ -71,53 +73,6 @@ impl Ledger {
         }
     }
 
-    pub(super) fn arrived(&mut self, arrival: &Arrival) {
-        self.arrivals += 1;
-        self.span.arrivals += 1;
-        self.span.input_tokens += u64::from(arrival.input_tokens);
-        self.span.output_tokens += u64::from(arrival.output_tokens);
-    }
-
-    pub(super) fn ended(&mut self, outcome: &Outcome) {
-        if outcome.restarts > 0 {
-            self.restarted += 1;
-        }
-        if outcome.ending == Ending::Refused {
-            self.refused += 1;
-            return;
-        }
-        self.completed += 1;
-        self.span.ended += 1;
-        let ttft = outcome.ttft_seconds();
-        let mut attained = ttft <= self.objective.ttft.limit.as_secs_f64();
-        self.span.ttft_seconds.push(ttft);
-        if let Some(tpot) = outcome.tpot_seconds() {
-            attained &= tpot <= self.objective.tpot.limit.as_secs_f64();
-            self.span.tpot_seconds.push(tpot);
-        }
-        self.span.attained += u64::from(attained);
-        self.attained += u64::from(attained);
-    }
-
-    /// Charges the GPUs held since the last call, and notes the replicas from now on.
-    pub(super) fn hold(&mut self, now: Nanos, replicas: PerRole<Replicas>) {
-        self.gpu_nanos += f64::from(self.gpus()) * now.saturating_sub(self.now) as f64;
-        self.now = now;
-        for role in Role::ALL {
-            let desired = replicas.get(role).desired;
-            if desired != self.replicas.get(role).desired {
-                *self.scale_events.get_mut(role) += 1;
-            }
-            let (most, least) = (
-                self.replicas_max.get_mut(role),
-                self.replicas_min.get_mut(role),
-            );
-            *most = desired.max(*most);
-            *least = desired.min(*least);
-        }
-        self.replicas = replicas;
-    }
-
     pub(super) fn replicas(&self) -> PerRole<Replicas> {
         self.replicas
     }
@@ -127,7 +82,7 @@ impl Ledger {
         let workers = self
             .replicas
             .iter()
-            .map(|(_, r)| r.ready + r.starting + r.draining);
+            .map(|(_, replicas)| replicas.provisioned());
         workers.sum::<u32>() * self.gpus_per_replica
     }
 
@@ -198,6 +153,60 @@ impl Ledger {
             decisions: self.decisions,
             audit_findings: self.audit_findings,
         }
+    }
+}
+
+impl Listener for Ledger {
+    fn arrived(&mut self, arrival: &Arrival) {
+        self.arrivals += 1;
+        self.span.arrivals += 1;
+        self.span.input_tokens += u64::from(arrival.input_tokens);
+        self.span.output_tokens += u64::from(arrival.output_tokens);
+    }
+
+    fn ended(&mut self, outcome: &Outcome) {
+        if outcome.restarts > 0 {
+            self.restarted += 1;
+        }
+        if outcome.ending == Ending::Refused {
+            self.refused += 1;
+            return;
+        }
+        self.completed += 1;
+        self.span.ended += 1;
+        let ttft = outcome.ttft_seconds();
+        let mut attained = ttft <= self.objective.ttft.limit.as_secs_f64();
+        self.span.ttft_seconds.push(ttft);
+        if let Some(tpot) = outcome.tpot_seconds() {
+            attained &= tpot <= self.objective.tpot.limit.as_secs_f64();
+            self.span.tpot_seconds.push(tpot);
+        }
+        self.span.attained += u64::from(attained);
+        self.attained += u64::from(attained);
+    }
+
+    /// Charges the GPUs held since the last call.
+    fn hold(&mut self, now: Nanos, replicas: PerRole<Replicas>) {
+        self.gpu_nanos += f64::from(self.gpus()) * now.saturating_sub(self.now) as f64;
+        self.now = now;
+        for role in Role::ALL {
+            let desired = replicas.get(role).desired;
+            if desired != self.replicas.get(role).desired {
+                *self.scale_events.get_mut(role) += 1;
+            }
+            let (most, least) = (
+                self.replicas_max.get_mut(role),
+                self.replicas_min.get_mut(role),
+            );
+            *most = desired.max(*most);
+            *least = desired.min(*least);
+        }
+        self.replicas = replicas;
+    }
+
+    fn decided(&mut self, verdict: &Verdict) {
+        self.decisions += 1;
+        self.audit_findings += verdict.findings.len() as u64;
     }
 }
 

@@ -9,20 +9,7 @@ use pd_core::{PerRole, Report};
 use serde::Serialize;
 
 use super::scenario::About;
-
-/// Replicas of a role at one moment.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Replicas {
-    /// Asked for.
-    pub desired: u32,
-    /// Taking requests.
-    pub ready: u32,
-    /// Not ready yet.
-    pub starting: u32,
-    /// Finishing what they have before they leave.
-    pub draining: u32,
-}
+pub use crate::world::Replicas;
 
 /// One point of every chart: what happened since the point before.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]

@@ -9,8 +9,8 @@ use std::time::Duration;
 use pd_core::PerRole;
 use pd_core::Ratio;
 use pd_core::policy::{
-    AttainmentTarget, Behavior, Bounds, Enforcement, LatencyTarget, Objective, OnMissingMetrics,
-    Policy, RatioPolicy, ScalingRules, SelectPolicy,
+    AttainmentTarget, Behavior, Bounds, Coefficients, Enforcement, LatencyTarget, LeadPolicy,
+    Objective, OnMissingMetrics, Policy, RatioPolicy, ScalingRules, SelectPolicy,
 };
 use pd_core::ratio::RatioBand;
 use serde::Serialize;
@@ -201,6 +201,14 @@ fn policy() -> Policy {
             scale_down: rules(300, 10),
         },
         on_missing_metrics: OnMissingMetrics::Hold,
+        schedules: Vec::new(),
+        scale_to_zero: None,
+        lead: LeadPolicy {
+            assumed: Duration::from_mins(2),
+            stuck_after: Duration::from_mins(10),
+        },
+        operating_points: None,
+        coefficients: Coefficients::default(),
     }
 }
 

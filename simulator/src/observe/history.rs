@@ -1,4 +1,4 @@
-//! The samples of one worker within the rate window, and what they say.
+//! The samples of one worker within the widest window, and what they say.
 //!
 //! Counters here never reset: a worker's name is its own for ever and its counters only rise. What
 //! is left of Prometheus' rules is the carrying of an increase from the samples to the window.
@@ -97,14 +97,25 @@ impl History {
         !self.samples.is_empty()
     }
 
-    /// First and last sample and their reach, if there are two.
+    /// The samples of the window that ends now.
+    fn within(&self, now: Nanos, window: Nanos) -> impl DoubleEndedIterator<Item = &Sample> {
+        let oldest = now.saturating_sub(window);
+        let first = self
+            .samples
+            .partition_point(|sample| sample.at <= oldest && oldest > 0);
+        self.samples.range(first..)
+    }
+
+    /// First and last sample of the window and their reach, if there are two.
     fn ends(&self, now: Nanos, window: Nanos) -> Option<(&WorkerMetrics, &WorkerMetrics, Reach)> {
-        let (first, last) = (self.samples.front()?, self.samples.back()?);
+        let mut inside = self.within(now, window);
+        let (first, last) = (inside.next()?, inside.next_back()?);
         let sampled = seconds(last.at.saturating_sub(first.at));
         if sampled <= 0.0 {
             return None;
         }
-        let interval = sampled / (self.samples.len() - 1) as f64;
+        let intervals = inside.count() + 1;
+        let interval = sampled / intervals as f64;
         let carried = |gap: f64| {
             if gap < interval * GAP_INTERVALS_MAX {
                 gap
@@ -171,15 +182,31 @@ impl History {
         (count > 0).then(|| sum / f64::from(count))
     }
 
-    /// Least-squares slope of a gauge over all samples, per second.
-    pub(super) fn slope_per_second(&self, gauge: impl Fn(&WorkerMetrics) -> f64) -> Option<f64> {
-        let start = self.samples.front()?.at;
+    /// Most that a gauge was at the samples of the window.
+    pub(super) fn most(
+        &self,
+        now: Nanos,
+        window: Nanos,
+        gauge: impl Fn(&WorkerMetrics) -> f64,
+    ) -> Option<f64> {
+        self.within(now, window)
+            .map(|sample| gauge(&sample.metrics))
+            .max_by(f64::total_cmp)
+    }
+
+    /// Least-squares slope of a gauge over the samples of the window, per second.
+    pub(super) fn slope_per_second(
+        &self,
+        now: Nanos,
+        window: Nanos,
+        gauge: impl Fn(&WorkerMetrics) -> f64,
+    ) -> Option<f64> {
+        let start = self.within(now, window).next()?.at;
         let points = || {
-            self.samples
-                .iter()
+            self.within(now, window)
                 .map(|sample| (seconds(sample.at - start), gauge(&sample.metrics)))
         };
-        let count = self.samples.len() as f64;
+        let count = points().count() as f64;
         let (x, y) = points().fold((0.0, 0.0), |(x, y), point| (x + point.0, y + point.1));
         let (x, y) = (x / count, y / count);
         let spread: f64 = points().map(|point| (point.0 - x).powi(2)).sum();

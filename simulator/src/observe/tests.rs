@@ -61,7 +61,7 @@ fn one_sample_tells_no_increase() {
 #[test]
 fn slopes_and_means_are_those_of_the_samples() {
     let history = sampled_at((0..=120).step_by(15), 0);
-    let slope = history.slope_per_second(|m| m.generation_tokens as f64);
+    let slope = history.slope_per_second(120 * SECOND, 2 * MINUTE, |m| m.generation_tokens as f64);
     assert!((slope.unwrap() - 10.0).abs() < 1e-9);
     let mean = history.mean_since(90 * SECOND, |m| m.generation_tokens as f64);
     assert!((mean.unwrap() - 1_125.0).abs() < 1e-9);
@@ -171,4 +171,27 @@ fn attainment_forgets_what_is_older_than_its_window() {
     let later = count(&observer);
     assert!(half > 7_000.0, "{half}");
     assert!((later - 7_200.0).abs() < 20.0, "{later}");
+}
+
+#[test]
+fn what_only_the_engines_know_is_scraped_too() {
+    let mut service = service(2, 2);
+    let mut observer = Observer::new(Windows::default());
+    run(&mut service, &mut observer, 20, 12 * MINUTE);
+    let signals = observer.signals();
+    let rate = signals.decode_completion_rate_rps.known().unwrap();
+    assert!((rate - 20.0).abs() < 0.5, "{rate}");
+    let wide = signals.wide.prompt_tokens.with_samples(1.0).unwrap();
+    assert!((wide.count() - 12_000.0).abs() < 120.0, "{}", wide.count());
+    // Requests come like clockwork.
+    let dispersion = signals.arrival_dispersion.known().unwrap();
+    assert!(dispersion < 0.2, "{dispersion}");
+    let capacity = Profile::default().kv_capacity_tokens as f64;
+    assert_eq!(signals.decode_kv_capacity_tokens, Reading::Value(capacity));
+    assert_eq!(signals.decode_preemption_rate_rps, Reading::KnownZero);
+    let (peak, running) = (signals.requests_peak, signals.running_requests);
+    assert!(peak.decode.known() >= running.decode.known());
+    assert_eq!(signals.doubts(), vec![]);
+    let ready = PerRole::from_fn(|_| 2);
+    assert_eq!(signals.judged(ready), signals);
 }

@@ -18,6 +18,7 @@ fn answers(state: Vec<Sample>) -> Answers {
     Answers {
         state: Ok(state),
         histograms: Ok(vec![]),
+        wide: Ok(vec![]),
         attainment: Ok(vec![]),
         overrides: Overrides::default(),
     }
@@ -30,7 +31,17 @@ fn read(answers: &Answers, prefill: &[&str], decode: &[&str]) -> Signals {
         prefill: prefill.as_slice(),
         decode: decode.as_slice(),
     };
-    signals(answers, ready, Duration::from_secs(30))
+    let scope = Scope {
+        namespace_label: "namespace".into(),
+        pod_label: "pod".into(),
+        namespace: "inference".into(),
+        prefill_pods: "p-.*".into(),
+        decode_pods: "d-.*".into(),
+        selectors: vec![],
+        window: Duration::from_mins(2),
+        attainment_window: Duration::from_hours(1),
+    };
+    signals(answers, ready, &scope, Duration::from_secs(30))
 }
 
 #[test]
@@ -84,6 +95,7 @@ fn a_failed_query_is_unknown_and_says_so() {
     let answers = Answers {
         state: down(),
         histograms: down(),
+        wide: down(),
         attainment: down(),
         overrides: Overrides {
             ttft: Some(down()),
@@ -170,4 +182,99 @@ fn the_engine_is_told_by_the_names_it_uses() {
         Some("VLLM (names before 0.9.2)")
     );
     assert_eq!(named(&[]), None);
+}
+
+#[test]
+fn a_sample_from_the_future_is_told_as_clock_skew() {
+    let read_at = |age: f64| {
+        let answers = answers(vec![pod("age", "d-0", age), pod("running", "d-0", 5.0)]);
+        read(&answers, &[], &["d-0"])
+    };
+    let skewed = read_at(-45.0);
+    assert_eq!(
+        skewed.running_requests.decode,
+        Reading::Unknown(Gap::ClockSkew)
+    );
+    assert_eq!(skewed.coverage.decode.scraped, 0);
+    let slightly = read_at(-3.0);
+    assert_eq!(slightly.running_requests.decode, Reading::Value(5.0));
+    assert_eq!(slightly.coverage.decode.oldest_age, Some(Duration::ZERO));
+}
+
+#[test]
+fn an_idle_pod_without_a_number_is_left_out_of_the_mean() {
+    let answers = answers(vec![
+        pod("age", "d-0", 1.0),
+        pod("age", "d-1", 1.0),
+        pod("kv_usage", "d-0", 0.6),
+        pod("kv_usage", "d-1", f64::NAN),
+    ]);
+    let signals = read(&answers, &[], &["d-0", "d-1"]);
+    assert_eq!(signals.decode_kv_usage, Reading::Value(0.6));
+}
+
+#[test]
+fn a_pod_that_was_scraped_and_is_not_any_more_is_missing_and_a_new_one_is_not() {
+    let answers = answers(vec![
+        pod("age", "d-0", 1.0),
+        pod("seen", "d-0", 40.0),
+        pod("seen", "d-1", 39.0),
+    ]);
+    let coverage = read(&answers, &[], &["d-0", "d-1", "d-new"])
+        .coverage
+        .decode;
+    assert_eq!((coverage.scraped, coverage.seen), (1, 2));
+}
+
+#[test]
+fn kv_caches_are_as_large_as_the_engines_of_a_pod_say() {
+    let config = |name: &str, blocks: &str, engines: f64| {
+        let labels = [
+            (SIGNAL, "kv_config"),
+            (POD, name),
+            ("block_size", "16"),
+            ("num_gpu_blocks", blocks),
+        ];
+        sample(&labels, engines)
+    };
+    let read_with = |config: Vec<Sample>| {
+        let mut state = vec![pod("age", "d-0", 1.0), pod("age", "d-1", 1.0)];
+        state.extend(config);
+        read(&answers(state), &[], &["d-0", "d-1"]).decode_kv_capacity_tokens
+    };
+    let capacity = read_with(vec![
+        config("d-0", "1000", 2.0),
+        config("d-1", "3000", 1.0),
+        config("d-gone", "9000", 1.0),
+    ]);
+    assert_eq!(capacity, Reading::Value(40_000.0));
+    let unknown = read_with(vec![config("d-0", "None", 1.0)]);
+    assert_eq!(unknown, Reading::Unknown(Gap::Empty));
+}
+
+#[test]
+fn prefix_hits_are_a_share_of_what_was_looked_up() {
+    let hits = |hits: f64, asked: f64| {
+        let rates = vec![
+            sample(&[(SIGNAL, "prefix_hit_rate")], hits),
+            sample(&[(SIGNAL, "prefix_query_rate")], asked),
+        ];
+        read(&answers(rates), &[], &[]).prefix_hit_share
+    };
+    assert_eq!(hits(300.0, 1_000.0), Reading::Value(0.3));
+    assert_eq!(hits(0.0, 0.0), Reading::Unknown(Gap::TooFewSamples));
+}
+
+#[test]
+fn dispersion_is_half_the_squared_change_over_the_mean() {
+    let of = |mean: f64, squared: f64| {
+        let counts = vec![
+            sample(&[(SIGNAL, "count_mean")], mean),
+            sample(&[(SIGNAL, "count_change_squared")], squared),
+        ];
+        read(&answers(counts), &[], &[]).arrival_dispersion
+    };
+    assert_eq!(of(50.0, 300.0), Reading::Value(3.0));
+    assert_eq!(of(0.2, 0.4), Reading::Unknown(Gap::TooFewSamples));
+    assert_eq!(of(f64::NAN, 1.0), Reading::Unknown(Gap::NotANumber));
 }

@@ -1,0 +1,245 @@
+//! The profile of a replica: how long prefill and decode take it, and how much it holds.
+//!
+//! A profile is what somebody measured or computed before the service ran: coefficients, or a table
+//! where coefficients fit badly. It is believed in its shape; its scale is corrected online, because
+//! real engines took 1.05 to 2.2 times what such profiles say.
+//!
+//! Every number is checked before it is used, and every function answers for any argument: sizes that
+//! are not numbers count as zero, those beyond all engines as the largest there is.
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use super::{
+    coefficients::{DecodeCoefficients, PrefillCoefficients},
+    table::{DecodeTable, PrefillTable, TableError},
+};
+
+/// Tokens of a prompt or a context at most, far beyond any model.
+pub const PREFILL_TOKENS_MAX: f64 = 1e8;
+
+/// Seconds of one pass at most.
+pub const SECONDS_MAX: f64 = 86_400.0;
+
+/// Requests in a batch at most, far beyond any engine.
+pub const BATCH_LIMIT: f64 = 1e6;
+
+/// Tokens in a KV cache at most.
+pub const KV_TOKENS_MAX: f64 = 1e12;
+
+/// What one replica can do.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Profile {
+    /// Prefill times.
+    pub prefill: PrefillModel,
+    /// Decode times.
+    pub decode: DecodeModel,
+    /// Tokens that the KV cache holds; above 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kv_capacity_tokens: Option<f64>,
+    /// Requests that a decode batch holds at most; 1 or more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch_max: Option<u32>,
+}
+
+/// A number that no replica can have.
+#[derive(Clone, Debug, Error, PartialEq)]
+pub enum ProfileError {
+    /// A field out of range.
+    #[error("profile field `{field}` is `{value}`: {remedy}")]
+    Field {
+        /// The field.
+        field: &'static str,
+        /// Its value.
+        value: f64,
+        /// What to give instead.
+        remedy: &'static str,
+    },
+    /// A table that cannot be.
+    #[error(transparent)]
+    Table(#[from] TableError),
+}
+
+/// Prefill seconds by computed and cached tokens.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum PrefillModel {
+    /// By formula.
+    Coefficients(PrefillCoefficients),
+    /// By table.
+    Table(PrefillTable),
+}
+
+/// Seconds between tokens by batch and context.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum DecodeModel {
+    /// By formula.
+    Coefficients(DecodeCoefficients),
+    /// By table.
+    Table(DecodeTable),
+}
+
+impl PrefillModel {
+    /// Seconds to compute `new_tokens` of a prompt whose first `cached_tokens` are cached.
+    pub fn seconds(&self, new_tokens: f64, cached_tokens: f64) -> f64 {
+        let new = size(new_tokens, PREFILL_TOKENS_MAX);
+        let cached = size(cached_tokens, PREFILL_TOKENS_MAX);
+        let seconds = match self {
+            Self::Coefficients(coefficients) => coefficients.seconds(new, cached),
+            Self::Table(table) => table.seconds(new, cached),
+        };
+        size(seconds, SECONDS_MAX)
+    }
+}
+
+impl DecodeModel {
+    /// Seconds of one step of `batch` requests with `context_tokens` each.
+    pub fn itl_seconds(&self, batch: f64, context_tokens: f64) -> f64 {
+        let batch = size(batch, BATCH_LIMIT);
+        let context = size(context_tokens, PREFILL_TOKENS_MAX);
+        let seconds = match self {
+            Self::Coefficients(coefficients) => coefficients.itl_seconds(batch, context),
+            Self::Table(table) => table.itl_seconds(batch, context),
+        };
+        size(seconds, SECONDS_MAX)
+    }
+
+    /// The largest batch up to `batch_max` that keeps `itl_limit_seconds` with `context_tokens` of
+    /// context each; nothing when not even a batch of one does. A table answers no batch beyond those
+    /// measured.
+    fn batch_within(
+        &self,
+        itl_limit_seconds: f64,
+        context_tokens: f64,
+        batch_max: f64,
+    ) -> Option<f64> {
+        if itl_limit_seconds.is_nan() {
+            return None;
+        }
+        let context = size(context_tokens, PREFILL_TOKENS_MAX);
+        match self {
+            Self::Coefficients(coefficients) => coefficients
+                .batch_within(itl_limit_seconds, context)
+                .map(|batch| batch.min(batch_max)),
+            Self::Table(table) => {
+                let batch_max = batch_max.min(table.batch_measured(context)).max(1.0);
+                table.batch_within(itl_limit_seconds, context, batch_max)
+            }
+        }
+    }
+}
+
+impl Profile {
+    /// The largest batch of requests with `context_tokens` each that keeps `itl_limit_seconds` and fits
+    /// into the batch and the KV cache: at least 1, for a replica that is there serves somebody.
+    pub fn batch_within(&self, itl_limit_seconds: f64, context_tokens: f64) -> f64 {
+        let batch_max = self.batch_held(context_tokens);
+        self.decode
+            .batch_within(itl_limit_seconds, context_tokens, batch_max)
+            .unwrap_or(1.0)
+    }
+
+    /// The largest batch of requests with `context_tokens` each that fits, at least 1.
+    pub fn batch_held(&self, context_tokens: f64) -> f64 {
+        let context = size(context_tokens, PREFILL_TOKENS_MAX).max(1.0);
+        let kv = self
+            .kv_capacity_tokens
+            .map_or(BATCH_LIMIT, |tokens| tokens / context);
+        let batch = self.batch_max.map_or(BATCH_LIMIT, f64::from);
+        size(kv.min(batch), BATCH_LIMIT).max(1.0)
+    }
+
+    /// This profile, if every number in it can be. Tables were checked when they were made.
+    pub fn validated(self) -> Result<Self, ProfileError> {
+        if let PrefillModel::Coefficients(coefficients) = &self.prefill {
+            coefficients.validate()?;
+        }
+        if let DecodeModel::Coefficients(coefficients) = &self.decode {
+            coefficients.validate()?;
+        }
+        if let Some(tokens) = self.kv_capacity_tokens
+            && !(tokens.is_finite() && (1.0..=KV_TOKENS_MAX).contains(&tokens))
+        {
+            return Err(ProfileError::Field {
+                field: "kvCapacityTokens",
+                value: tokens,
+                remedy: "give a number from 1 to 1e12, or leave it out",
+            });
+        }
+        if self.batch_max == Some(0) {
+            return Err(ProfileError::Field {
+                field: "batchMax",
+                value: 0.0,
+                remedy: "give 1 or more, or leave it out",
+            });
+        }
+        Ok(self)
+    }
+
+    /// A number that changes when the profile does, so that a correction learnt for another one is
+    /// not applied to it. Fits into the 53 bits that every JSON reader keeps.
+    pub(super) fn fingerprint(&self) -> u64 {
+        let mut mixed = 0xcbf2_9ce4_8422_2325_u64;
+        let mut mix = |value: f64| {
+            mixed = (mixed ^ value.to_bits()).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            mixed ^= mixed >> 29;
+        };
+        match &self.prefill {
+            PrefillModel::Coefficients(c) => c.terms().into_iter().for_each(&mut mix),
+            PrefillModel::Table(table) => {
+                mix(table.seconds(1.0, 1e6));
+                table.points().for_each(|(tokens, seconds)| {
+                    mix(tokens);
+                    mix(seconds);
+                });
+            }
+        }
+        match &self.decode {
+            DecodeModel::Coefficients(c) => c.terms().into_iter().for_each(&mut mix),
+            DecodeModel::Table(table) => table.points().for_each(|(batch, context, seconds)| {
+                mix(batch);
+                mix(context);
+                mix(seconds);
+            }),
+        }
+        mixed >> 11
+    }
+}
+
+/// `value` within `0..=most`; zero if it is no number.
+pub(super) fn size(value: f64, most: f64) -> f64 {
+    if value.is_nan() {
+        0.0
+    } else {
+        value.clamp(0.0, most)
+    }
+}
+
+pub(super) fn not_negative(field: &'static str, value: f64) -> Result<(), ProfileError> {
+    if value.is_finite() && (0.0..=SECONDS_MAX).contains(&value) {
+        return Ok(());
+    }
+    let remedy = "give a number from 0 to 86400";
+    Err(ProfileError::Field {
+        field,
+        value,
+        remedy,
+    })
+}
+
+pub(super) fn positive(field: &'static str, value: f64) -> Result<(), ProfileError> {
+    if value.is_finite() && value > 0.0 && value <= SECONDS_MAX {
+        return Ok(());
+    }
+    let remedy = "give a number above 0 and up to 86400";
+    Err(ProfileError::Field {
+        field,
+        value,
+        remedy,
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,70 @@
+//! The hard ratio band on the way: guards that cut a change short must not leave the band.
+//!
+//! The solve gives a pair inside the band; rates and releases may move one role of it less than the
+//! other. Of the pairs on the way this picks the furthest one that the band holds. Bounds come before
+//! the band: a role outside its bounds goes on its way to them, even through pairs outside the band.
+
+use crate::{
+    policy::Enforcement,
+    report::{Reason, Stage, Step},
+    role::{PerRole, Role},
+    snapshot::Snapshot,
+};
+
+/// The change cut short where a hard ratio band would be left on the way: of the pairs between the
+/// current replicas and `wanted` that lie in the band, the one that goes furthest.
+pub fn keep_hard_band(wanted: PerRole<u32>, snapshot: &Snapshot) -> (PerRole<u32>, Option<Step>) {
+    let current = snapshot.roles.map(|state| state.current);
+    let ratio = snapshot
+        .policy
+        .ratio
+        .filter(|ratio| ratio.enforcement == Enforcement::Hard);
+    let Some(band) = ratio.map(|ratio| ratio.band) else {
+        return (wanted, None);
+    };
+    let leaves = band.contains(current.prefill, current.decode)
+        && !band.contains(wanted.prefill, wanted.decode);
+    if !leaves {
+        return (wanted, None);
+    }
+    let between = |role| {
+        let (a, b): (u32, u32) = (*current.get(role), *wanted.get(role));
+        (a.min(b), a.max(b))
+    };
+    let (prefill_least, prefill_most) = between(Role::Prefill);
+    let (decode_least, decode_most) = between(Role::Decode);
+    let pairs = (prefill_least..=prefill_most).filter_map(|prefill| {
+        let least = band.decode_least(prefill).max(u64::from(decode_least));
+        let most = band.decode_most(prefill).min(u64::from(decode_most));
+        let decode = (least <= most).then(|| u64::from(wanted.decode).clamp(least, most))?;
+        Some(PerRole {
+            prefill,
+            decode: u32::try_from(decode).ok()?,
+        })
+    });
+    let kept = pairs
+        .min_by_key(|pair| {
+            u64::from(pair.prefill.abs_diff(wanted.prefill))
+                + u64::from(pair.decode.abs_diff(wanted.decode))
+        })
+        .unwrap_or(current);
+    let bounds = snapshot.policy.bounds;
+    let stuck_outside = Role::ALL.into_iter().any(|role| {
+        let (now, wanted, kept) = (*current.get(role), *wanted.get(role), *kept.get(role));
+        bounds.get(role).clamp(now) != now && wanted != now && kept == now
+    });
+    if stuck_outside {
+        return (wanted, None);
+    }
+    let message = format!(
+        "{}:{} would leave the hard ratio band; {}:{} is as far as the change may go now",
+        wanted.prefill, wanted.decode, kept.prefill, kept.decode
+    );
+    let step = Step {
+        stage: Stage::Guard,
+        role: None,
+        reason: Reason::RatioBand,
+        message,
+    };
+    (kept, Some(step))
+}

@@ -1,0 +1,171 @@
+//! Bounds that moved past the replicas: up to a new minimum at once, down to a new maximum in steps.
+//!
+//! A maximum below the current replicas comes from an edit, a schedule that ended, or an object made
+//! over a larger workload. HPA cuts to it in one step and without its policies, which takes capacity
+//! away from live requests. Here the cut goes through the scale-down policies, and where there are
+//! none, or they are disabled, through [`IMPLICIT_PERCENT`] a minute: the maximum is the user's own
+//! word, so it is reached, but not at once. A minimum is a promise of capacity and waits for nothing.
+
+use std::time::Duration;
+
+use super::rate::least_allowed;
+use crate::{
+    memory::ReplicaChange,
+    policy::{Change, RatePolicy, ScalingRules, SelectPolicy},
+    report::{Reason, Stage, Step},
+    role::Role,
+    snapshot::Snapshot,
+    time::Timestamp,
+};
+
+/// Percent of the replicas, at least one, that go in each [`IMPLICIT_PERIOD`] while they are above
+/// their maximum and no scale-down policy says how fast.
+pub const IMPLICIT_PERCENT: u32 = 10;
+
+/// The period of [`IMPLICIT_PERCENT`].
+pub const IMPLICIT_PERIOD: Duration = Duration::from_mins(1);
+
+/// Replicas inside the bounds, or one step closer to them.
+///
+/// `wanted` is what was solved for, `limited` what the rate policies made of it. A solve that keeps
+/// the replicas although they are out of bounds is an infeasible budget, and stays.
+pub fn hold_bounds(
+    role: Role,
+    wanted: u32,
+    limited: u32,
+    snapshot: &Snapshot,
+    changes: &[ReplicaChange],
+    now: Timestamp,
+) -> (u32, Option<Step>) {
+    let current = snapshot.roles.get(role).current;
+    let bounds = snapshot.policy.bounds.get(role);
+    if wanted == current {
+        return (current, None);
+    }
+    if current <= bounds.clamp(current) {
+        return (bounds.clamp(limited), None);
+    }
+    let rules = &snapshot.policy.behavior.scale_down;
+    if !rules.policies.is_empty() && rules.select != SelectPolicy::Disabled {
+        return (limited.min(current).max(bounds.min_replicas), None);
+    }
+    let allowed = least_allowed(current, &implicit(rules), changes, now).min(current);
+    let replicas = bounds.clamp(wanted).max(allowed);
+    let step = (replicas > bounds.clamp(wanted)).then(|| Step {
+        stage: Stage::Guard,
+        role: Some(role),
+        reason: Reason::BoundsStepDown,
+        message: format!(
+            "{current} replicas are above the maximum of {}; without scale-down policies \
+             {IMPLICIT_PERCENT} % go a minute, {replicas} stay now",
+            bounds.max_replicas
+        ),
+    });
+    (replicas, step)
+}
+
+fn implicit(rules: &ScalingRules) -> ScalingRules {
+    ScalingRules {
+        select: SelectPolicy::Max,
+        policies: vec![RatePolicy {
+            change: Change::Percent(IMPLICIT_PERCENT),
+            period: IMPLICIT_PERIOD,
+        }],
+        ..rules.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use rstest::rstest;
+
+    use super::*;
+    use crate::{memory::RoleMemory, testing};
+
+    const LOAD: testing::Load = testing::Load {
+        rate_rps: 1.0,
+        prefill_seconds: 0.1,
+        output_tokens: 10.0,
+    };
+
+    fn at(seconds: u64) -> Timestamp {
+        Timestamp::from_millis(0).plus(Duration::from_secs(seconds))
+    }
+
+    fn bounded(current: u32, min_replicas: u32, max_replicas: u32) -> Snapshot {
+        let mut snapshot = testing::snapshot(current, 2, LOAD);
+        snapshot.policy.bounds.prefill.min_replicas = min_replicas;
+        snapshot.policy.bounds.prefill.max_replicas = max_replicas;
+        snapshot
+    }
+
+    #[rstest]
+    #[case::inside(5, 1, 8, 6, 6)]
+    #[case::raised_to_a_new_minimum_at_once(2, 12, 32, 12, 12)]
+    #[case::a_tenth(30, 1, 10, 10, 27)]
+    #[case::at_least_one(6, 1, 5, 5, 5)]
+    #[case::at_least_one_of_few(4, 1, 2, 2, 3)]
+    #[case::an_infeasible_budget_holds(9, 1, 5, 9, 9)]
+    #[case::to_one(2, 1, 1, 1, 1)]
+    fn replicas_come_back_into_their_bounds(
+        #[case] current: u32,
+        #[case] min: u32,
+        #[case] max: u32,
+        #[case] wanted: u32,
+        #[case] want: u32,
+    ) {
+        let snapshot = bounded(current, min, max);
+        // The rate of growth is limited to one; a minimum does not ask for it.
+        let limited = wanted.min(current + 1);
+        let (got, step) = hold_bounds(Role::Prefill, wanted, limited, &snapshot, &[], at(0));
+        assert_eq!(got, want);
+        assert_eq!(
+            step.is_some(),
+            got > wanted,
+            "a cut that is not finished says so"
+        );
+    }
+
+    #[test]
+    fn policies_of_the_user_come_before_the_implicit_one() {
+        let mut snapshot = bounded(30, 1, 10);
+        let rules = &mut snapshot.policy.behavior.scale_down;
+        rules.policies = vec![RatePolicy {
+            change: Change::Replicas(8),
+            period: Duration::from_mins(5),
+        }];
+        let hold = |snapshot: &Snapshot, limited| {
+            hold_bounds(Role::Prefill, 10, limited, snapshot, &[], at(0)).0
+        };
+        assert_eq!(hold(&snapshot, 22), 22);
+        snapshot.policy.behavior.scale_down.select = SelectPolicy::Disabled;
+        assert_eq!(
+            hold(&snapshot, 30),
+            27,
+            "disabled stops decisions, and the maximum is none"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn a_lowered_maximum_is_reached_a_tenth_a_minute(current in 1u32..400, max in 1u32..400) {
+            let mut memory = RoleMemory::default();
+            let mut replicas = current;
+            let mut a_minute_ago = std::collections::VecDeque::new();
+            for tick in 0..240u64 {
+                let snapshot = bounded(replicas, 1, max);
+                memory.see_replicas(replicas, at(tick * 15));
+                a_minute_ago.push_back(replicas);
+                let start = if a_minute_ago.len() > 4 { a_minute_ago.pop_front().unwrap() } else { current };
+                let wanted = replicas.min(max);
+                let (next, _) =
+                    hold_bounds(Role::Prefill, wanted, wanted, &snapshot, &memory.changes, at(tick * 15));
+                prop_assert!(next <= replicas && (next >= max || next == replicas));
+                prop_assert!(next >= start * 9 / 10 || replicas <= max, "{start} to {next} in a minute");
+                replicas = next;
+            }
+            prop_assert!(replicas <= max.max(current / 100), "{replicas}");
+        }
+    }
+}

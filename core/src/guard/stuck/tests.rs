@@ -1,0 +1,290 @@
+//! Stuck asks through their life: waiting, withdrawn, backing off, asked for again, served.
+
+use proptest::prelude::*;
+use rstest::rstest;
+
+use super::*;
+use crate::{guard::await_releases, lead::LeadTimes, role::PerRole, testing};
+
+fn at(seconds: u64) -> Timestamp {
+    Timestamp::from_millis(1_700_000_000_000).plus(Duration::from_secs(seconds))
+}
+
+fn state(current: u32, ready: u32, stuck: u32, cause: StuckCause) -> StuckState {
+    StuckState {
+        current,
+        ready,
+        min_replicas: 1,
+        stuck: Some((stuck, cause)),
+        lead_p90: Duration::from_mins(2),
+        late_after: LATE_LEAST,
+        ..StuckState::default()
+    }
+}
+
+/// Decides every 15 s from `from` to `until`, applying each result; a role without GPUs for more
+/// than `serving`. Gives the (second, replicas) of each change.
+fn played(memory: &mut StuckMemory, wanted: u32, serving: u32, until: u64) -> Vec<(u64, u32)> {
+    let mut current = wanted;
+    let mut path = vec![(0, current)];
+    for second in (0..=until).step_by(15) {
+        let stuck = current.saturating_sub(serving);
+        let state = state(current, serving, stuck, StuckCause::Unschedulable);
+        let (next, _) = withdraw(Role::Decode, wanted, &state, memory, at(second));
+        if next != current {
+            path.push((second, next));
+        }
+        current = next;
+    }
+    path
+}
+
+#[test]
+fn a_stuck_ask_is_withdrawn_and_repeated_after_a_back_off_that_doubles() {
+    let path = played(&mut StuckMemory::default(), 6, 4, 10_800);
+    let want = [
+        (0, 6),
+        (600, 4),
+        // 5 min later it is asked for again, and is stuck again for 10 min.
+        (900, 6),
+        (1_515, 4),
+        (2_115, 6),
+        (2_730, 4),
+        (3_930, 6),
+        (4_545, 4),
+        (6_945, 6),
+        (7_560, 4),
+    ];
+    assert_eq!(path.get(..want.len()), Some(want.as_slice()));
+    // 5, 10, 20 and 40 min have passed; an hour is the longest.
+    assert_eq!(path.get(want.len()), None, "an hour from 7560 s on");
+}
+
+#[rstest]
+#[case::what_serves_stays(6, 4, 2, 6, 4)]
+#[case::what_really_starts_stays(8, 4, 2, 8, 6)]
+#[case::the_need_may_be_lower_than_what_serves(6, 4, 2, 3, 3)]
+#[case::one_stays_although_none_serves(3, 0, 3, 3, 1)]
+#[case::more_stuck_than_pending_is_not_believed(6, 5, 4, 6, 5)]
+fn a_withdrawal_never_takes_what_serves(
+    #[case] current: u32,
+    #[case] ready: u32,
+    #[case] stuck: u32,
+    #[case] wanted: u32,
+    #[case] want: u32,
+) {
+    let mut memory = StuckMemory::default();
+    let state = state(current, ready, stuck, StuckCause::ImagePull);
+    withdraw(Role::Decode, wanted, &state, &mut memory, at(0));
+    let (got, step) = withdraw(Role::Decode, wanted, &state, &mut memory, at(300));
+    assert_eq!(got, want);
+    let withdrawn = step.is_some_and(|step| {
+        step.reason == Reason::StuckWithdrawn && step.message.contains("ImagePull")
+    });
+    assert_eq!(withdrawn, wanted > want);
+}
+
+#[test]
+fn the_minimum_of_the_user_is_not_withdrawn() {
+    let mut memory = StuckMemory::default();
+    let state = StuckState {
+        min_replicas: 6,
+        ..state(6, 4, 2, StuckCause::QuotaExceeded)
+    };
+    for second in [0, 300, 3_000] {
+        let (got, step) = withdraw(Role::Decode, 8, &state, &mut memory, at(second));
+        assert_eq!(got, 6, "neither less than the minimum nor more of the same");
+        assert_eq!(step.map(|step| step.reason), Some(Reason::StuckWaiting));
+    }
+}
+
+#[test]
+fn while_an_ask_is_stuck_no_more_is_asked_for() {
+    let mut memory = StuckMemory::default();
+    let stuck = state(6, 4, 2, StuckCause::Unschedulable);
+    let (got, step) = withdraw(Role::Decode, 10, &stuck, &mut memory, at(0));
+    assert_eq!(
+        (got, step.map(|step| step.reason)),
+        (6, Some(Reason::StuckWaiting))
+    );
+    let (got, step) = withdraw(Role::Decode, 3, &stuck, &mut memory, at(15));
+    assert_eq!((got, step), (3, None), "fewer may always be wanted");
+}
+
+#[rstest]
+#[case::at_the_least(120, 599, false)]
+#[case::past_the_least(120, 600, true)]
+#[case::three_leads(300, 899, false)]
+#[case::past_three_leads(300, 900, true)]
+fn an_ask_far_beyond_the_lead_time_counts_as_stuck(
+    #[case] lead_seconds: u64,
+    #[case] waiting_seconds: u64,
+    #[case] withdrawn: bool,
+) {
+    let state = StuckState {
+        stuck: None,
+        waiting: Some(Duration::from_secs(waiting_seconds)),
+        lead_p90: Duration::from_secs(lead_seconds),
+        late_after: LATE_LEAST,
+        ..state(6, 4, 0, StuckCause::Late)
+    };
+    let (got, _) = withdraw(Role::Prefill, 6, &state, &mut StuckMemory::default(), at(0));
+    assert_eq!(got, if withdrawn { 4 } else { 6 });
+}
+
+#[test]
+fn an_ask_that_nobody_explains_is_withdrawn_by_its_lead_time_alone() {
+    let (mut lead, mut memory) = (LeadTimes::default(), StuckMemory::default());
+    let mut current = 4;
+    let mut path = Vec::new();
+    for second in (0..1_800).step_by(15) {
+        // Two more are needed from the start; five pods are all that ever serve.
+        let ready = if second < 120 { 4 } else { current.min(5) };
+        lead.observe(current, ready, false, at(second));
+        let state = StuckState {
+            current,
+            ready,
+            min_replicas: 1,
+            stuck: None,
+            waiting: lead.waiting(at(second)),
+            lead_p90: lead.p90(crate::lead::LEAD_PRIOR),
+            late_after: LATE_LEAST,
+        };
+        let (next, _) = withdraw(Role::Decode, 6, &state, &mut memory, at(second));
+        if next != current {
+            path.push((second, next));
+        }
+        current = next;
+    }
+    // The fifth arrives at 120 s; 10 min later the sixth is given up, and asked for again 5 min on.
+    assert_eq!(path, vec![(0, 6), (720, 5), (1_020, 6), (1_635, 5)]);
+    assert_eq!(lead.samples(), 1);
+}
+
+#[test]
+fn a_crash_loop_that_runs_for_a_moment_is_still_stuck() {
+    let mut memory = StuckMemory::default();
+    let crashing = state(6, 4, 2, StuckCause::CrashLoop);
+    let running = StuckState {
+        stuck: None,
+        ..crashing
+    };
+    for second in (0..300).step_by(15) {
+        let now = if second % 60 == 30 {
+            &running
+        } else {
+            &crashing
+        };
+        assert_eq!(withdraw(Role::Decode, 6, now, &mut memory, at(second)).0, 6);
+    }
+    assert_eq!(
+        withdraw(Role::Decode, 6, &crashing, &mut memory, at(300)).0,
+        4
+    );
+}
+
+#[test]
+fn once_served_the_back_off_starts_from_the_beginning() {
+    let mut memory = StuckMemory::default();
+    played(&mut memory, 6, 4, 1_600);
+    assert_eq!(memory.ceiling(at(1_600)), Some(4));
+    let served = StuckState {
+        stuck: None,
+        ..state(6, 6, 0, StuckCause::Unschedulable)
+    };
+    withdraw(Role::Decode, 6, &served, &mut memory, at(2_400));
+    assert_eq!(memory, StuckMemory::default());
+}
+
+#[test]
+fn replicas_that_a_person_adds_and_that_start_are_not_taken_back() {
+    let mut memory = StuckMemory::default();
+    played(&mut memory, 6, 4, 600);
+    let starting = StuckState {
+        stuck: None,
+        ..state(7, 4, 0, StuckCause::Unschedulable)
+    };
+    let (got, _) = withdraw(Role::Decode, 9, &starting, &mut memory, at(630));
+    assert_eq!(got, 7);
+}
+
+#[test]
+fn the_other_role_grows_into_the_budget_of_a_withdrawn_ask() {
+    let load = testing::Load {
+        rate_rps: 1.0,
+        prefill_seconds: 0.1,
+        output_tokens: 10.0,
+    };
+    // 10 pods of 4 GPUs are the budget; two of six decode pods never find a node.
+    let mut snapshot = testing::snapshot(4, 6, load);
+    snapshot.policy.budget_gpus = Some(40);
+    snapshot.roles.decode.ready = 4;
+    snapshot.roles.decode.starting = 2;
+    let mut memory = StuckMemory::default();
+    let stuck = state(6, 4, 2, StuckCause::Unschedulable);
+    let mut ask = |snapshot: &crate::Snapshot, state, second| {
+        let (decode, _) = withdraw(Role::Decode, 6, state, &mut memory, at(second));
+        let wanted = PerRole { prefill: 6, decode };
+        await_releases(wanted, snapshot).0
+    };
+    let pair = |prefill, decode| PerRole { prefill, decode };
+    assert_eq!(ask(&snapshot, &stuck, 0), pair(4, 6));
+    assert_eq!(
+        ask(&snapshot, &stuck, 600),
+        pair(4, 4),
+        "first the ask is taken back"
+    );
+    snapshot.roles.decode = testing::serving(4);
+    let loose = state(4, 4, 0, StuckCause::Unschedulable);
+    assert_eq!(ask(&snapshot, &loose, 615), pair(6, 4));
+}
+
+prop_compose! {
+    fn any_state()(
+        current in 0u32..40, ready in 0u32..40, min_replicas in 1u32..8, stuck in prop::option::of(0u32..50),
+        cause in 0usize..5, waiting in prop::option::of(0u64..10_000), lead in 0u64..2_000,
+    ) -> StuckState {
+        use StuckCause::{CrashLoop, CreateFailed, ImagePull, QuotaExceeded, Unschedulable};
+        let causes = [Unschedulable, QuotaExceeded, ImagePull, CrashLoop, CreateFailed];
+        StuckState {
+            current,
+            ready,
+            min_replicas,
+            stuck: stuck.map(|count| (count, causes[cause])),
+            waiting: waiting.map(Duration::from_secs),
+            lead_p90: Duration::from_secs(lead),
+            late_after: LATE_LEAST,
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn what_serves_is_never_withdrawn(
+        series in prop::collection::vec((any_state(), 0u32..40, 0u64..2_000), 1..60),
+    ) {
+        let mut memory = StuckMemory::default();
+        let mut now = 0;
+        for (state, wanted, step) in series {
+            now += step;
+            let (got, _) = withdraw(Role::Decode, wanted, &state, &mut memory, at(now));
+            prop_assert!(got <= wanted);
+            let floor = state.ready.min(state.current).max(state.min_replicas);
+            prop_assert!(got >= floor.min(wanted));
+            let once = memory;
+            let (again, _) = withdraw(Role::Decode, wanted, &state, &mut memory, at(now));
+            prop_assert_eq!(again, got);
+            prop_assert_eq!(memory.ceiling(at(now)), once.ceiling(at(now)));
+            let text = serde_json::to_string(&memory).unwrap();
+            prop_assert!(text.len() <= 200, "{} bytes", text.len());
+            prop_assert_eq!(serde_json::from_str::<StuckMemory>(&text).unwrap(), memory);
+        }
+    }
+
+    #[test]
+    fn nothing_stuck_changes_nothing(current in 0u32..1_000, wanted in 0u32..1_000, now in 0u64..100_000) {
+        let state = StuckState { current, ready: current, min_replicas: 1, ..StuckState::default() };
+        let got = withdraw(Role::Prefill, wanted, &state, &mut StuckMemory::default(), at(now));
+        prop_assert_eq!(got, (wanted, None));
+    }
+}

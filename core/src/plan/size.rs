@@ -1,0 +1,124 @@
+//! What is expected to come while replicas start, and how many the objective takes for it.
+
+use std::time::Duration;
+
+use super::Planner;
+use crate::{
+    capacity::Source,
+    need::{Sizing, needs},
+    report::{Reason, Stage},
+    role::{PerRole, Role},
+    signal::Reading,
+};
+
+/// Standard deviations that the forecast is less careful than sizing: the sizing of a pool has headroom
+/// for bursts of its own, and a forecast that is exceeded is exceeded by a little and for a while.
+const FORECAST_Z_LESS: f64 = 0.6;
+
+/// Quantile of forecasts at least: below the middle there is no care at all.
+const FORECAST_QUANTILE_MIN: f64 = 0.5;
+
+impl Planner<'_> {
+    /// Takes in each role's work now, and forecasts it for when replicas asked for now would serve.
+    pub(super) fn foresee(&mut self) {
+        // A rate tells of half its window ago, so the forecast has to reach over that too.
+        let lag = self.snapshot.signals.rate_window / 2;
+        for role in Role::ALL {
+            if self.evidence.get(role).complete()
+                && let Some(work) = self.work(role)
+            {
+                let memory = self.memory.roles.get_mut(role);
+                memory.forecast.observe(work, self.now);
+            }
+            let horizon = self.lead.get(role).saturating_add(lag);
+            let quantile = self.care.get(role).less(FORECAST_Z_LESS).quantile();
+            let forecast = self.memory.roles.get(role).forecast.forecast(
+                horizon.min(Duration::from_mins(30)),
+                quantile.max(FORECAST_QUANTILE_MIN),
+                self.now,
+            );
+            if let Some(forecast) = &forecast {
+                let message = forecast.message();
+                self.note(Stage::Forecast, Some(role), Reason::Forecast, message);
+            }
+            *self.forecast.get_mut(role) = forecast;
+        }
+    }
+
+    /// The role's work: of prefill the busy workers that prompts keep, of decode the tokens per second.
+    fn work(&self, role: Role) -> Option<f64> {
+        match role {
+            Role::Prefill => {
+                let seconds = self.workload.prefill_seconds_mean;
+                let rate = self.workload.arrival_rate_rps?;
+                if rate <= 0.0 {
+                    return Some(0.0);
+                }
+                Some(rate * seconds?)
+            }
+            Role::Decode => self.snapshot.signals.output_token_rate_tps.known(),
+        }
+    }
+
+    pub(super) fn size(&mut self) {
+        self.describe();
+        let objective = &self.snapshot.policy.objective;
+        let bottleneck = self.workload.bottleneck(&self.snapshot.signals, objective);
+        let sizing = Sizing {
+            snapshot: &self.snapshot,
+            workload: &self.workload,
+            memory: &self.memory,
+            capacity: self.capacity(),
+            care: self.care,
+            ahead: PerRole::from_fn(|role| self.forecast.get(role).as_ref().map(|f| f.value)),
+            lead: self.lead,
+            bottleneck,
+            now: self.now,
+        };
+        self.needs = needs(&sizing);
+        for role in Role::ALL {
+            if let Some(need) = self.needs.get(role) {
+                let (reason, message) = (need.reason, need.message.clone());
+                self.note(Stage::Need, Some(role), reason, message);
+            }
+        }
+        let exact = PerRole::from_fn(|role| self.needs.get(role).as_ref().map(|need| need.exact));
+        self.memory.ratio.follow(exact, self.now);
+        let replicas =
+            PerRole::from_fn(|role| self.needs.get(role).as_ref().map(|need| need.replicas));
+        self.propose(Stage::Need, replicas);
+    }
+
+    /// Notes what arrives and what a replica is taken to do about it.
+    fn describe(&mut self) {
+        if let Some(message) = self.arriving() {
+            self.note(Stage::Workload, None, Reason::Workload, message);
+        }
+        let capacity = self.capacity();
+        if capacity.source() != Source::Unknown {
+            let message = capacity.message();
+            self.note(Stage::Capacity, None, Reason::Capacity, message);
+        }
+    }
+
+    fn arriving(&self) -> Option<String> {
+        let workload = &self.workload;
+        let rate = workload.arrival_rate_rps?;
+        let prompt = workload.prompt_tokens?.first;
+        let output = workload.output_tokens_mean?;
+        let cached = workload.prefix_hit_share.filter(|share| *share > 0.0);
+        let cached = cached.map_or_else(String::new, |share| {
+            format!(", {:.0} % of them cached", share * 100.0)
+        });
+        let dispersion = self.snapshot.signals.arrival_dispersion;
+        let bursts = match dispersion {
+            Reading::Value(dispersion) if dispersion > 1.05 => {
+                format!(", bursty by {dispersion:.1}")
+            }
+            _ => String::new(),
+        };
+        Some(format!(
+            "{rate:.2} requests/s of {prompt:.0} prompt tokens{cached} and {output:.0} output tokens{bursts}"
+        ))
+    }
+}

@@ -1,0 +1,225 @@
+//! A service in closed loop with its decisions, as simple as scenarios allow: a fluid.
+//!
+//! Replicas start after a time, queues grow by what arrives over what is served, and every decision
+//! is audited and asked for twice. A scenario changes the load, the snapshot or the world between
+//! ticks. What needs requests one by one is the simulator's to show.
+
+use std::time::Duration;
+
+use crate::{
+    audit::audit,
+    memory::Memory,
+    plan::{Decision, plan},
+    policy::Policy,
+    role::{PerRole, Role},
+    signal::Reading,
+    snapshot::{RoleState, Snapshot},
+    testing::{self, Load},
+    time::Timestamp,
+};
+
+/// Time between two decisions.
+pub(crate) const TICK: Duration = Duration::from_secs(15);
+
+/// One role's pods: when each serves, and when those that leave are gone.
+#[derive(Clone, Debug, Default)]
+struct Pods {
+    ready_at: Vec<Timestamp>,
+    gone_at: Vec<Timestamp>,
+}
+
+/// Decode as it runs at one moment.
+struct Steps {
+    itl_seconds: f64,
+    tokens_per_second: f64,
+}
+
+/// A service and what was decided for it.
+pub(crate) struct World {
+    pub(crate) policy: Policy,
+    pub(crate) load: Load,
+    pub(crate) now: Timestamp,
+    pub(crate) memory: Memory,
+    /// Replicas asked for.
+    pub(crate) current: PerRole<u32>,
+    /// From asking to serving.
+    pub(crate) start_up: Duration,
+    /// From asking to being gone.
+    pub(crate) drain: Duration,
+    pub(crate) gpus_per_replica: u32,
+    pods: PerRole<Pods>,
+    prefill_queue: f64,
+    /// Requests in flight at decode.
+    decoding: f64,
+    /// What happened, newest last.
+    pub(crate) history: Vec<PerRole<u32>>,
+}
+
+impl World {
+    /// `prefill`:`decode` replicas that serve `load`, a day after the epoch.
+    pub(crate) fn new(prefill: u32, decode: u32, load: Load) -> Self {
+        let now = Timestamp::from_millis(1_700_000_000_000);
+        let current = PerRole { prefill, decode };
+        Self {
+            policy: testing::policy(),
+            load,
+            now,
+            memory: Memory::default(),
+            current,
+            start_up: Duration::ZERO,
+            drain: Duration::ZERO,
+            gpus_per_replica: 4,
+            pods: current.map(|count| Pods {
+                ready_at: vec![now; count as usize],
+                gone_at: Vec::new(),
+            }),
+            prefill_queue: 0.0,
+            decoding: 0.0,
+            history: Vec::new(),
+        }
+    }
+
+    /// Replicas that serve.
+    pub(crate) fn ready(&self, role: Role) -> u32 {
+        let ready = self.pods.get(role).ready_at.iter();
+        u32::try_from(ready.filter(|at| **at <= self.now).count()).unwrap()
+    }
+
+    /// What is observed now.
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        let ready = PerRole::from_fn(|role| self.ready(role));
+        let capacity = f64::from(ready.prefill) / self.load.prefill_seconds;
+        let served = Load {
+            rate_rps: self.load.rate_rps.min(capacity),
+            ..self.load
+        };
+        let mut snapshot = testing::snapshot(ready.prefill, ready.decode, served);
+        snapshot.policy = self.policy.clone();
+        snapshot.roles = PerRole::from_fn(|role| {
+            let pods = self.pods.get(role);
+            RoleState {
+                current: *self.current.get(role),
+                ready: *ready.get(role),
+                starting: u32::try_from(pods.ready_at.len()).unwrap() - ready.get(role),
+                terminating: u32::try_from(pods.gone_at.len()).unwrap(),
+                gpus_per_replica: self.gpus_per_replica,
+                ..RoleState::default()
+            }
+        });
+        self.show_decode(&mut snapshot);
+        let growth = (self.load.rate_rps - served.rate_rps).max(0.0);
+        snapshot.signals.prefill_queue_growth_rps = Reading::of(growth);
+        snapshot.signals.waiting_requests.prefill = Reading::of(self.prefill_queue);
+        if self.prefill_queue > 0.0 {
+            let wait = self.prefill_queue / capacity.max(1e-9);
+            let ttft = testing::around(wait + self.load.prefill_seconds, served.rate_rps * 60.0);
+            snapshot.signals.recent.prefill_ttft = ttft.clone();
+            snapshot.signals.wide.prefill_ttft = ttft;
+        }
+        snapshot
+    }
+
+    /// What decode shows: tokens as fast as its batches let it, whatever arrives.
+    fn show_decode(&self, snapshot: &mut Snapshot) {
+        let (signals, steps) = (&mut snapshot.signals, self.decode_steps());
+        let requests = steps.tokens_per_second / self.load.output_tokens * 60.0;
+        let itl = testing::around(steps.itl_seconds, steps.tokens_per_second * 60.0);
+        let tpot = testing::around(steps.itl_seconds, requests);
+        signals.output_token_rate_tps = Reading::of(steps.tokens_per_second);
+        signals.running_requests.decode = Reading::of(self.decoding);
+        for window in [&mut signals.recent, &mut signals.wide] {
+            window.inter_token_latency = itl.clone();
+            window.tpot = tpot.clone();
+        }
+        signals.tpot_attainment = tpot;
+    }
+
+    fn decode_steps(&self) -> Steps {
+        let workers = f64::from(self.ready(Role::Decode).max(1));
+        let itl_seconds = 0.008 + 0.000_2 * self.decoding / workers;
+        Steps {
+            itl_seconds,
+            tokens_per_second: self.decoding / itl_seconds,
+        }
+    }
+
+    /// One interval passes, and the world decides.
+    pub(crate) fn tick(&mut self) -> Decision {
+        self.tick_seeing(|_| {})
+    }
+
+    /// As [`Self::tick`], with the snapshot changed by `see` before the decision.
+    pub(crate) fn tick_seeing(&mut self, see: impl Fn(&mut Snapshot)) -> Decision {
+        self.pass(TICK);
+        let mut snapshot = self.snapshot();
+        see(&mut snapshot);
+        let decision = plan(&snapshot, &self.memory, self.now);
+        let findings = audit(&snapshot, decision.plan);
+        assert!(
+            findings.is_empty(),
+            "{findings:?}: {}",
+            decision.report.paragraph()
+        );
+        let again = plan(&snapshot, &decision.memory, self.now);
+        assert_eq!(again.plan, decision.plan, "a second look decides otherwise");
+        self.memory = decision.memory.clone();
+        self.apply(decision.plan.replicas);
+        self.history.push(self.current);
+        decision
+    }
+
+    /// Ticks for `span`; the last decision.
+    pub(crate) fn run(&mut self, span: Duration) -> Decision {
+        self.run_seeing(span, |_| {})
+    }
+
+    /// As [`Self::run`], with every snapshot changed by `see`.
+    pub(crate) fn run_seeing(&mut self, span: Duration, see: impl Fn(&mut Snapshot)) -> Decision {
+        let mut last = self.tick_seeing(&see);
+        for _ in 1..span.as_secs() / TICK.as_secs() {
+            last = self.tick_seeing(&see);
+        }
+        last
+    }
+
+    /// Time passes: queues grow or drain, pods leave.
+    fn pass(&mut self, span: Duration) {
+        self.now = self.now.plus(span);
+        let capacity = f64::from(self.ready(Role::Prefill)) / self.load.prefill_seconds;
+        let seconds = span.as_secs_f64();
+        let served = (self.load.rate_rps * seconds + self.prefill_queue).min(capacity * seconds);
+        self.prefill_queue += self.load.rate_rps * seconds - served;
+        // Small steps, because answers are shorter than an interval.
+        for _ in 0..100 {
+            let ended = self.decode_steps().tokens_per_second / self.load.output_tokens;
+            self.decoding += (served / seconds - ended) * seconds / 100.0;
+            self.decoding = self.decoding.max(0.0);
+        }
+        let now = self.now;
+        for role in Role::ALL {
+            self.pods.get_mut(role).gone_at.retain(|at| *at > now);
+        }
+    }
+
+    /// Somebody asks for so many replicas.
+    pub(crate) fn apply(&mut self, replicas: PerRole<u32>) {
+        let (now, ready_at, gone_at) = (
+            self.now,
+            self.now.plus(self.start_up),
+            self.now.plus(self.drain),
+        );
+        for role in Role::ALL {
+            let (want, pods) = (*replicas.get(role) as usize, self.pods.get_mut(role));
+            while pods.ready_at.len() < want {
+                pods.ready_at.push(ready_at);
+            }
+            while pods.ready_at.len() > want {
+                pods.ready_at.pop();
+                if gone_at > now {
+                    pods.gone_at.push(gone_at);
+                }
+            }
+        }
+        self.current = replicas;
+    }
+}

@@ -1,0 +1,137 @@
+//! Estimates from signals against numbers worked out by hand and by brute force.
+
+use rstest::rstest;
+
+use super::*;
+use crate::{
+    signal::Distributions,
+    snapshot::Snapshot,
+    testing::{self, Load, around},
+};
+
+fn snapshot() -> Snapshot {
+    let load = Load {
+        rate_rps: 10.0,
+        prefill_seconds: 0.1,
+        output_tokens: 200.0,
+    };
+    testing::snapshot(2, 4, load)
+}
+
+fn estimated(change: impl Fn(&mut Signals)) -> Workload {
+    let mut snapshot = snapshot();
+    change(&mut snapshot.signals);
+    Workload::estimate(&snapshot.signals, &snapshot.policy.objective)
+}
+
+/// Every value once: E\[x^k\] is the plain mean.
+fn moments(values: &[f64]) -> Moments {
+    let mean = |power: i32| {
+        values.iter().map(|value| value.powi(power)).sum::<f64>() / values.len() as f64
+    };
+    Moments {
+        first: mean(1),
+        second: mean(2),
+        third: mean(3),
+    }
+}
+
+#[test]
+fn residence_agrees_with_walking_through_every_step() {
+    let (prompts, outputs) = ([100.0, 4_000.0], [50.0, 400.0, 3_000.0]);
+    let (mut steps, mut kv, mut kv_squared) = (0.0, 0.0, 0.0);
+    for prompt in prompts {
+        for output in outputs {
+            let mut generated = 0.5;
+            while generated < output {
+                let context: f64 = prompt + generated;
+                steps += 1.0;
+                kv += context;
+                kv_squared += context * context;
+                generated += 1.0;
+            }
+        }
+    }
+    let requests = 6.0;
+    let found = Residence::of(moments(&prompts), moments(&outputs));
+    assert!((found.steps - steps / requests).abs() < 1e-6);
+    assert!((found.kv_token_steps / (kv / requests) - 1.0).abs() < 1e-6);
+    assert!((found.kv_token_squared_steps / (kv_squared / requests) - 1.0).abs() < 1e-6);
+    let (mean, variance) = found.kv_tokens(2.0, 0.025);
+    assert!((mean / (0.05 * kv / requests) - 1.0).abs() < 1e-6);
+    assert!((variance / (0.05 * kv_squared / requests) - 1.0).abs() < 1e-6);
+}
+
+#[test]
+fn long_answers_weigh_more_in_the_context_than_their_number() {
+    let found = Residence::of(moments(&[1_000.0]), moments(&[10.0, 1_990.0]));
+    let context = found.context_tokens_mean().unwrap();
+    // The mean request would say 1,000 + 1,000 / 2; nearly all steps are of the long one.
+    assert!((context - 1_990.05).abs() < 0.01, "{context}");
+}
+
+#[rstest]
+#[case::poisson(Reading::of(1.0), 1.0)]
+#[case::smoother_than_poisson(Reading::of(0.2), 1.0)]
+#[case::bursty(Reading::of(4.5), 4.5)]
+#[case::absurd(Reading::of(5_000.0), 10.0)]
+#[case::not_known(Reading::Unknown(Gap::TooFewSamples), 1.0)]
+fn burstiness_counts_within_reason(#[case] dispersion: Reading, #[case] expected: f64) {
+    let workload = estimated(|signals| signals.arrival_dispersion = dispersion);
+    assert!((workload.arrival_scv - expected).abs() < 1e-12);
+}
+
+#[rstest]
+#[case::all(10.0, 10.0, Some(1.0))]
+#[case::short_prompts_go_straight_to_decode(4.0, 10.0, Some(0.4))]
+#[case::prefill_is_ahead(12.0, 10.0, Some(1.0))]
+#[case::hardly_any_request(0.1, 0.1, None)]
+fn the_share_of_requests_that_use_prefill_is_seen(
+    #[case] prefill: f64,
+    #[case] decode: f64,
+    #[case] expected: Option<f64>,
+) {
+    let workload = estimated(|signals| {
+        signals.prefill_completion_rate_rps = Reading::of(prefill);
+        signals.decode_completion_rate_rps = Reading::of(decode);
+    });
+    assert_eq!(workload.prefill_share, expected);
+}
+
+#[test]
+fn a_service_with_few_requests_is_read_over_ten_minutes() {
+    let workload = estimated(|signals| {
+        signals.recent = Distributions::default();
+        signals.recent.prefill_ttft = around(5.0, 3.0);
+    });
+    let ttft = workload.ttft.unwrap();
+    assert!(ttft.value < 0.2, "{ttft:?}");
+    assert_eq!(workload.output_tokens_mean, Some(200.0));
+    assert!(workload.residence.is_some());
+    assert_eq!(
+        workload.itl_seconds_mean, None,
+        "not of the same steps as the rate"
+    );
+    let remarks = workload.remarks();
+    assert!(
+        remarks[0].ends_with("ms, over ten minutes, from 600 requests"),
+        "{remarks:?}"
+    );
+}
+
+#[test]
+fn what_users_see_wins_over_what_engines_see() {
+    let workload = estimated(|signals| signals.ttft_seconds_override = Reading::of(4.0));
+    assert_eq!(workload.observed.ttft_seconds, Some(4.0));
+    assert!(workload.ttft_engines.unwrap().value < 0.2);
+}
+
+#[test]
+fn nothing_known_estimates_nothing() {
+    let workload = estimated(|signals| *signals = Signals::default());
+    let nothing = Workload {
+        arrival_scv: 1.0,
+        ..Workload::default()
+    };
+    assert_eq!(workload, nothing);
+}

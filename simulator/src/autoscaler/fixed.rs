@@ -1,0 +1,32 @@
+//! Static provisioning: the same replicas all along.
+//!
+//! What is done where nothing scales: enough for the busiest moment, held for ever. The search for
+//! the fewest such replicas belongs to whoever plays the runs.
+
+use pd_core::{PerRole, Snapshot};
+
+use super::{Autoscaler, Verdict};
+use crate::time::Nanos;
+
+/// Replicas that never change.
+#[derive(Clone, Copy, Debug)]
+pub struct Fixed {
+    replicas: PerRole<u32>,
+}
+
+impl Fixed {
+    /// Holds `replicas`.
+    pub fn new(replicas: PerRole<u32>) -> Self {
+        Self { replicas }
+    }
+}
+
+impl Autoscaler for Fixed {
+    fn decide(&mut self, _: &Snapshot, _: Nanos) -> Verdict {
+        Verdict::of(self.replicas)
+    }
+
+    fn reads_metrics(&self) -> bool {
+        false
+    }
+}
