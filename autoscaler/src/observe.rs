@@ -76,6 +76,7 @@ pub async fn observe(
             roles,
             signals,
             paused,
+            profile: None,
         },
         engine: signals::engine(&answers),
         metrics_error: answers.first_error().cloned(),
