@@ -219,15 +219,7 @@ async fn decide(
 ) -> Result<Decided, Error> {
     let context = &*shared.context;
     let pauses = PauseReading::from_annotations(object.annotations());
-    let observation = observe::observe(
-        context,
-        object,
-        &key.namespace,
-        policy,
-        targets,
-        pauses.paused,
-    )
-    .await;
+    let observation = observe::observe(context, object, key, policy, targets, pauses.paused).await;
     let now = Timestamp::from_millis(jiff::Timestamp::now().as_millisecond());
     let decision = plan(&observation.snapshot, &memory(context, object, key), now);
     context.update(key, |state| state.memory = Some(decision.memory.clone()));
@@ -235,6 +227,7 @@ async fn decide(
     Ok(Decided {
         snapshot: observation.snapshot,
         decision,
+        stated: observation.stated,
         engine: observation.engine,
         metrics_error: observation.metrics_error,
         fate,

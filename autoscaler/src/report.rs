@@ -11,7 +11,11 @@ pub mod status;
 use pd_api::FieldError;
 use pd_core::{Decision, Finding, PerRole, Reason, Role, Snapshot};
 
-use crate::{apply::ApplyError, observe::target::TargetError, prometheus::QueryError};
+use crate::{
+    apply::ApplyError,
+    observe::{profile::Stated, target::TargetError},
+    prometheus::QueryError,
+};
 
 /// How a pass ended.
 #[derive(Debug)]
@@ -40,6 +44,8 @@ pub struct Decided {
     pub snapshot: Snapshot,
     /// The decision.
     pub decision: Decision,
+    /// What is stated about replicas.
+    pub stated: Stated,
     /// The engine whose metrics were found.
     pub engine: Option<&'static str>,
     /// Why metrics are missing, if a query failed.
