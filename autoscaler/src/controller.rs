@@ -206,7 +206,8 @@ async fn outcome(
         Ok(targets) => targets,
         Err((role, error)) => return Ok(Outcome::Untargeted { role, error }),
     };
-    let decided = decide(shared, object, key, policy, &targets).await?;
+    // Boxed, for the many queries of a decision make its future large.
+    let decided = Box::pin(decide(shared, object, key, policy, &targets)).await?;
     Ok(Outcome::Decided(Box::new(decided)))
 }
 
@@ -356,11 +357,9 @@ fn measure(context: &Context, key: &ObjectKey, outcome: &Outcome, after: &PDAuto
         return;
     };
     let report = &decided.decision.report;
-    context.metrics.decided(
-        key,
-        report,
-        &decided.snapshot.roles.map(|state| state.ready),
-    );
+    context
+        .metrics
+        .decided(key, report, &decided.snapshot.roles);
     for &role in decided.written() {
         context.metrics.scaled(
             key,
@@ -379,12 +378,15 @@ fn measure(context: &Context, key: &ObjectKey, outcome: &Outcome, after: &PDAuto
     ) {
         context.metrics.conflicted();
     }
-    debug!(
-        namespace = key.namespace,
-        name = key.name,
-        report = report.paragraph(),
-        "decided"
-    );
+    if tracing::enabled!(tracing::Level::DEBUG) {
+        debug!(
+            namespace = key.namespace,
+            name = key.name,
+            summary = report.paragraph(),
+            report = serde_json::to_string(report).unwrap_or_default(),
+            "decided"
+        );
+    }
 }
 
 /// Server-side apply of the whole status, so that parts that are gone go.

@@ -1,11 +1,12 @@
 //! Telling people: status, conditions, events.
 //!
 //! A pass ends in one [`Outcome`]; [`conditions`] turns it into findings, [`status`] into the status
-//! object, [`events`] into events for what changed. Status is written when something a person would
+//! object, [`events`] into events for what changed, [`sentence`] a decision into what a person reads. Status is written when something a person would
 //! act on changed, and otherwise only now and then to keep memory for the next leader.
 
 pub mod conditions;
 pub mod events;
+pub mod sentence;
 pub mod status;
 
 use pd_api::FieldError;

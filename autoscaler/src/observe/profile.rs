@@ -1,7 +1,7 @@
 //! What one replica can do, where the user says so: coefficients of the spec, or a profile in a
-//! ConfigMap.
+//! `ConfigMap`.
 //!
-//! A ConfigMap is looked at in every pass, by its metadata alone, and read again only when its version
+//! A `ConfigMap` is looked at in every pass, by its metadata alone, and read again only when its version
 //! has changed. Whatever is wrong with it never stops a decision: the role is learnt from metrics then,
 //! and status says what to mend. While the API server does not answer, what was read last counts.
 
@@ -39,7 +39,7 @@ pub enum Origin {
     Learnt,
     /// Coefficients in the spec.
     Coefficients,
-    /// The ConfigMap of this name.
+    /// The `ConfigMap` of this name.
     ConfigMap(String),
 }
 

@@ -1,10 +1,10 @@
-//! From the data of a ConfigMap to one role's part of a performance profile.
+//! From the data of a `ConfigMap` to one role's part of a performance profile.
 //!
 //! The keys that are looked at when none is named: `prefill.csv` or `decode.csv` by role, else
 //! `profile.yaml`, else the only key there is. What a text is follows from its columns, not from the
 //! key: a table, a sweep of Dynamo's profiler, or coefficients as YAML. Two more keys belong to tables:
 //! `kv.csv` for what the KV cache holds, and `tp` for the tensor parallelism of a replica, without
-//! which it is the number of GPUs of one. Pure; every error names ConfigMap, key and remedy.
+//! which it is the number of GPUs of one. Pure; every error names `ConfigMap`, key and remedy.
 
 use std::collections::BTreeMap;
 
@@ -35,7 +35,7 @@ const KEYS_TOLD_MAX: usize = 5;
 /// Why a role has no profile, although one is named.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum ProfileError {
-    /// There is no such ConfigMap.
+    /// There is no such `ConfigMap`.
     #[error(
         "ConfigMap `{name}` does not exist in namespace `{namespace}`: create it, or remove profileRef"
     )]
@@ -56,7 +56,7 @@ pub enum ProfileError {
     /// The key that is named is not there.
     #[error("ConfigMap `{name}` has no key `{key}`: it has {found}")]
     KeyMissing {
-        /// Name of the ConfigMap.
+        /// Name of the `ConfigMap`.
         name: String,
         /// The key.
         key: String,
@@ -68,7 +68,7 @@ pub enum ProfileError {
         "ConfigMap `{name}` has {found}: name one in profileRef.key, or call it `{role}.csv` or `{YAML}`"
     )]
     KeyUnclear {
-        /// Name of the ConfigMap.
+        /// Name of the `ConfigMap`.
         name: String,
         /// The role.
         role: Role,
@@ -81,7 +81,7 @@ pub enum ProfileError {
          replica, 1 to {PARALLELISM_MAX}"
     )]
     Parallelism {
-        /// Name of the ConfigMap.
+        /// Name of the `ConfigMap`.
         name: String,
         /// What is there.
         value: String,
@@ -89,7 +89,7 @@ pub enum ProfileError {
     /// The text says nothing about the role.
     #[error("key `{key}` of ConfigMap `{name}` has no {role} times: {remedy}")]
     OtherForm {
-        /// Name of the ConfigMap.
+        /// Name of the `ConfigMap`.
         name: String,
         /// The key.
         key: String,
@@ -101,12 +101,12 @@ pub enum ProfileError {
     /// The text is wrong somewhere.
     #[error("key `{key}` of ConfigMap `{name}`: {source}{remedy}")]
     Text {
-        /// Name of the ConfigMap.
+        /// Name of the `ConfigMap`.
         name: String,
         /// The key.
         key: String,
         /// Where and why.
-        source: ImportError,
+        source: Box<ImportError>,
         /// What else may help; empty when the source says it all.
         remedy: &'static str,
     },
@@ -157,18 +157,18 @@ impl Form {
     }
 }
 
-/// The data of a ConfigMap, and whose part is wanted.
+/// The data of a `ConfigMap`, and whose part is wanted.
 #[derive(Clone, Copy, Debug)]
 pub struct Wanted<'a> {
     /// The role.
     pub role: Role,
-    /// Name of the ConfigMap.
+    /// Name of the `ConfigMap`.
     pub name: &'a str,
     /// Its texts by key.
     pub data: &'a BTreeMap<String, String>,
     /// The key, if one is named.
     pub key: Option<&'a str>,
-    /// GPUs of one replica: the tensor parallelism where the ConfigMap names none.
+    /// GPUs of one replica: the tensor parallelism where the `ConfigMap` names none.
     pub gpus_per_replica: u32,
 }
 
@@ -283,7 +283,7 @@ impl Wanted<'_> {
             } else {
                 ""
             },
-            source,
+            source: Box::new(source),
         })
     }
 

@@ -1,6 +1,6 @@
 //! Which key is read, what its text is taken for, and what a user is told when it is wrong.
 //!
-//! The importers have their own tests; here it is about a ConfigMap as a whole. Messages are compared
+//! The importers have their own tests; here it is about a `ConfigMap` as a whole. Messages are compared
 //! word by word where they name a place, because finding it is what they are for.
 
 use rstest::rstest;
