@@ -94,17 +94,13 @@ impl<'a> Planner<'a> {
         };
         let memory = memory.clone().usable();
         let workload = Workload::estimate(&snapshot.signals, &snapshot.policy.objective);
-        let attained = PerRole {
-            prefill: workload.observed.ttft_attainment,
-            decode: workload.observed.tpot_attainment,
-        };
         Self {
             now,
             elapsed: memory
                 .decided_at
                 .map_or(Duration::from_secs(1), |at| now.since(at)),
             memory,
-            care: care(&snapshot.policy.objective, attained),
+            care: care(&snapshot.policy.objective, workload.attained),
             workload,
             evidence: PerRole::from_fn(|role| evidence(observed, role)),
             lead: PerRole::default(),

@@ -2,7 +2,7 @@
 //!
 //! A reversal is a rise soon after a fall, or a fall soon after a rise, by anyone. Reversals of the
 //! last hour, each counting less as it ages, give a factor of 1 to [`FACTOR_MAX`] for the scale-down
-//! window and tolerance. One reversal is an ordinary peak and costs nothing. Raising replicas is never
+//! window and tolerance. Two are ordinary peaks and cost nothing. Raising replicas is never
 //! slowed, and when it is calm the factor decays to 1 within the hour: nobody has to reset anything.
 
 use std::time::Duration;
@@ -25,6 +25,9 @@ pub const REVERSAL_COUNTS: Duration = Duration::from_hours(1);
 /// The largest factor. With it the worst alternation reverses eight times an hour, where a service
 /// without a scale-down window would 240 times.
 pub const FACTOR_MAX: f64 = 4.0;
+
+/// Reversals in the last hour that change nothing.
+const REVERSALS_FREE: f64 = 2.0;
 
 /// What a window shorter than this is widened by: four times nothing would be nothing.
 const WINDOW_BASE: Duration = Duration::from_mins(5);
@@ -82,7 +85,7 @@ impl FlapMemory {
         let whole = REVERSAL_COUNTS.as_secs_f64();
         let weight = |at: &Timestamp| (1.0 - now.since(*at).as_secs_f64() / whole).max(0.0);
         let pressure: f64 = self.reversals.iter().map(weight).sum();
-        pressure.clamp(1.0, FACTOR_MAX)
+        (pressure / REVERSALS_FREE).clamp(1.0, FACTOR_MAX)
     }
 
     /// Reversals in the last hour, as far as they are kept.

@@ -13,7 +13,7 @@ use crate::{
 
 /// Standard deviations that the forecast is less careful than sizing: the sizing of a pool has headroom
 /// for bursts of its own, and a forecast that is exceeded is exceeded by a little and for a while.
-const FORECAST_Z_LESS: f64 = 0.6;
+const FORECAST_Z_LESS: f64 = 0.3;
 
 /// Quantile of forecasts at least: below the middle there is no care at all.
 const FORECAST_QUANTILE_MIN: f64 = 0.5;
