@@ -7,10 +7,11 @@ use std::time::Duration;
 use pd_api::v1alpha1::PDAutoscalerSpec;
 use pd_core::{
     PerRole, Ratio,
+    operating_point::OperatingPoint,
     policy::{
         AttainmentTarget, Behavior, Bounds, Change, Coefficients, DecodeCoefficients, Enforcement,
-        LatencyTarget, LeadPolicy, Objective, OnMissingMetrics, OperatingPoint, OperatingPoints,
-        Policy, PrefillCoefficients, RatePolicy, RatioPolicy, ScalingRules, SelectPolicy,
+        LatencyTarget, LeadPolicy, Objective, OnMissingMetrics, OperatingPoints, Policy,
+        PrefillCoefficients, RatePolicy, RatioPolicy, ScalingRules, SelectPolicy,
     },
     ratio::RatioBand,
     schedule::{Schedule, ScheduledBounds, TimeZone},

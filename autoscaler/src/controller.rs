@@ -23,7 +23,7 @@ use pd_api::{
     ConditionState, ConditionType, PauseReading, condition,
     v1alpha1::{Mode, PDAutoscaler, PDAutoscalerStatus},
 };
-use pd_core::{Memory, PerRole, Plan, Policy, Snapshot, Timestamp, audit, plan};
+use pd_core::{Decision, Memory, PerRole, Policy, Snapshot, Timestamp, audit, plan};
 use serde_json::json;
 use tracing::{debug, info, warn};
 
@@ -224,7 +224,7 @@ async fn decide(
     let now = Timestamp::from_millis(jiff::Timestamp::now().as_millisecond());
     let decision = plan(&observation.snapshot, &memory(context, object, key), now);
     context.update(key, |state| state.memory = Some(decision.memory.clone()));
-    let fate = fate(shared, object, key, &observation.snapshot, decision.plan).await?;
+    let fate = fate(shared, object, key, &observation.snapshot, &decision).await?;
     Ok(Decided {
         snapshot: observation.snapshot,
         decision,
@@ -242,10 +242,10 @@ async fn fate(
     object: &PDAutoscaler,
     key: &ObjectKey,
     snapshot: &Snapshot,
-    plan: Plan,
+    decision: &Decision,
 ) -> Result<Fate, Error> {
     let context = &*shared.context;
-    let findings = audit(snapshot, plan);
+    let findings = audit(snapshot, decision);
     if !findings.is_empty() {
         context.metrics.audit_found(findings.len());
         return Ok(Fate::Refused(findings));
@@ -257,8 +257,14 @@ async fn fate(
         return Ok(Fate::Recommended);
     }
     let current = snapshot.roles.map(|state| state.current);
-    let (written, result) =
-        apply::apply(context, &key.namespace, &object.spec, current, plan).await;
+    let (written, result) = apply::apply(
+        context,
+        &key.namespace,
+        &object.spec,
+        current,
+        decision.plan,
+    )
+    .await;
     Ok(match result {
         Ok(()) => Fate::Applied(written),
         Err(error) => Fate::Failed(written, error),

@@ -33,7 +33,7 @@ fn settle(prefill: u32, decode: u32, load: Load, seconds: u64) -> (Decision, Vec
         let snapshot = testing::snapshot(replicas.prefill, replicas.decode, load);
         let decision = plan(&snapshot, &memory, at(now));
         assert_eq!(
-            audit(&snapshot, decision.plan),
+            audit(&snapshot, &decision),
             vec![],
             "{}",
             decision.report.paragraph()
@@ -316,7 +316,7 @@ fn a_lowered_maximum_is_reached_in_steps_even_without_metrics() {
         snapshot.policy.bounds.prefill.max_replicas = 6;
         snapshot.roles.prefill = testing::serving(path[path.len() - 1]);
         let decision = plan(&snapshot, &memory, at(tick * 15));
-        assert_eq!(audit(&snapshot, decision.plan), vec![]);
+        assert_eq!(audit(&snapshot, &decision), vec![]);
         assert_eq!(decision.plan.replicas.decode, 10);
         if decision.plan.replicas.prefill > 6 {
             assert!(
@@ -409,7 +409,7 @@ proptest! {
         let mut memory = Memory::default();
         for (tick, snapshot) in snapshots.iter().enumerate() {
             let decision = plan(snapshot, &memory, at(tick as u64 * 15));
-            let findings = audit(snapshot, decision.plan);
+            let findings = audit(snapshot, &decision);
             prop_assert!(findings.is_empty(), "{findings:?}\n{}", decision.report.paragraph());
             memory = decision.memory;
         }

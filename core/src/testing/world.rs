@@ -154,7 +154,7 @@ impl World {
         let mut snapshot = self.snapshot();
         see(&mut snapshot);
         let decision = plan(&snapshot, &self.memory, self.now);
-        let findings = audit(&snapshot, decision.plan);
+        let findings = audit(&snapshot, &decision);
         assert!(
             findings.is_empty(),
             "{findings:?}: {}",

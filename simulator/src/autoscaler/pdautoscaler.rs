@@ -25,8 +25,8 @@ impl Autoscaler for PdAutoscaler {
     fn decide(&mut self, snapshot: &Snapshot, now: Nanos) -> Verdict {
         let millis = i64::try_from(now / MILLISECOND).unwrap_or(i64::MAX);
         let decision = plan(snapshot, &self.memory, Timestamp::from_millis(millis));
+        let findings = audit(snapshot, &decision);
         self.memory = decision.memory;
-        let findings = audit(snapshot, decision.plan);
         let replicas = if findings.is_empty() {
             decision.plan.replicas
         } else {
