@@ -51,6 +51,24 @@ fn each_role_reads_its_own_table_of_one_config_map() {
 }
 
 #[test]
+fn the_example_is_a_profile_of_both_roles() {
+    let text = include_str!("../../../../../examples/profile-configmap.yaml");
+    let example: k8s_openapi::api::core::v1::ConfigMap = serde_saphyr::from_str(text).unwrap();
+    let data = example.data.unwrap();
+    for role in Role::ALL {
+        let wanted = Wanted {
+            role,
+            name: "llama-70b-h200",
+            data: &data,
+            key: None,
+            gpus_per_replica: 8,
+        };
+        let part = wanted.part().unwrap();
+        assert_eq!(part.kv_capacity_tokens.is_some(), role == Role::Decode);
+    }
+}
+
+#[test]
 fn yaml_is_split_among_the_roles_and_may_have_one_alone() {
     let data = [("anything", BOTH)];
     let decode = part(Role::Decode, &data, None).unwrap();
