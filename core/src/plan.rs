@@ -124,6 +124,7 @@ impl<'a> Planner<'a> {
             Some(least) => {
                 self.judge_signals();
                 self.learn();
+                self.weigh_misses();
                 self.foresee();
                 self.size();
                 let limited = self.limit();
