@@ -271,8 +271,9 @@ fn operating_points_reach_the_core_with_their_band() {
         name: "chat".to_owned(),
         prefill: 1,
         decode: 3,
-        input_tokens: 1_000,
-        output_tokens: 500,
+        input_tokens: 1_000.0,
+        output_tokens: 500.0,
+        request_rate_rps: None,
     };
     let want = OperatingPoints {
         points: vec![point],
