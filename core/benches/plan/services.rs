@@ -28,7 +28,7 @@ use pd_core::{
 const TICK: Duration = Duration::from_secs(15);
 
 /// When decisions begin.
-pub const START: Timestamp = Timestamp::from_millis(1_700_000_000_000);
+pub(crate) const START: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 
 fn rules(window: Duration, tolerance_percent: u8, percent: u32) -> ScalingRules {
     ScalingRules {
@@ -169,7 +169,7 @@ fn service(policy: Policy, rate_rps: f64, replicas: PerRole<u32>) -> Snapshot {
 }
 
 /// A service of some ten replicas without a profile, at most 32 of each role.
-pub fn typical(rate_rps: f64) -> Snapshot {
+pub(crate) fn typical(rate_rps: f64) -> Snapshot {
     let replicas = PerRole {
         prefill: 6,
         decode: 4,
@@ -179,7 +179,7 @@ pub fn typical(rate_rps: f64) -> Snapshot {
 
 /// Everything as large as it may be: profile tables, 16 schedules, 32 operating points, up to 1,000
 /// replicas of each role, and a budget that is too short for the need.
-pub fn worst(rate_rps: f64) -> Snapshot {
+pub(crate) fn worst(rate_rps: f64) -> Snapshot {
     let replicas = PerRole {
         prefill: 300,
         decode: 300,
@@ -247,7 +247,7 @@ fn profile() -> Option<Profile> {
 }
 
 /// The memory of a day of decisions on `service`, by its rate, and the moment after it.
-pub fn after_a_day(service: impl Fn(f64) -> Snapshot, rate_rps: f64) -> (Memory, Timestamp) {
+pub(crate) fn after_a_day(service: impl Fn(f64) -> Snapshot, rate_rps: f64) -> (Memory, Timestamp) {
     let (mut memory, mut now) = (Memory::default(), START);
     for tick in 0..5_760_u32 {
         let daily = (f64::from(tick) / 5_760.0 * std::f64::consts::TAU).sin();
