@@ -15,6 +15,8 @@ pub mod demo;
 pub mod engine;
 pub mod exposition;
 pub mod observe;
+pub mod policy;
+pub mod protocol;
 pub mod scenario;
 pub mod simulate;
 pub mod time;

@@ -6,7 +6,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use pd_sim::{demo, simulate};
+use pd_sim::{demo, policy, simulate};
 
 /// Play prefill/decode services under the decision code of PDAutoscaler, without a cluster
 #[derive(Debug, Parser)]
@@ -22,6 +22,8 @@ enum Command {
     Demo(demo::options::Options),
     /// Play a request trace and print attainment, GPU-hours and the clairvoyant bound
     Simulate(simulate::options::Options),
+    /// Decide as a process: one JSON snapshot per line in, one decision per line out
+    Policy(policy::Options),
 }
 
 #[tokio::main]
@@ -39,6 +41,12 @@ async fn main() -> ExitCode {
             }
             Err(error) => error.to_string(),
         },
+        Command::Policy(options) => {
+            match policy::run(&options, std::io::stdin().lock(), std::io::stdout().lock()) {
+                Ok(()) => return ExitCode::SUCCESS,
+                Err(error) => error.to_string(),
+            }
+        }
     };
     eprintln!("error: {error}");
     ExitCode::FAILURE

@@ -25,7 +25,7 @@ const MAY_DEPEND_ON: [(&str, &[&str]); 6] = [
     ("pd-api", &["pd-core"]),
     ("pd-runtime", &[]),
     ("pd-autoscaler", &["pd-core", "pd-api", "pd-runtime"]),
-    ("pd-sim", &["pd-core"]),
+    ("pd-sim", &["pd-core", "pd-api"]),
     (
         "pd-tests",
         &["pd-core", "pd-api", "pd-runtime", "pd-autoscaler", "pd-sim"],

@@ -3,9 +3,9 @@
 //! Every plan is audited as the controller audits it before a write. A plan that breaks an invariant
 //! is not applied; the replicas stay as they are.
 
-use pd_core::{Memory, Snapshot, Timestamp, audit, plan};
+use pd_core::{Memory, Timestamp, audit, plan};
 
-use super::{Autoscaler, Verdict};
+use super::{Autoscaler, Reads, Sight, Verdict};
 use crate::time::{MILLISECOND, Nanos};
 
 /// The decision core with what it remembers.
@@ -22,7 +22,8 @@ impl PdAutoscaler {
 }
 
 impl Autoscaler for PdAutoscaler {
-    fn decide(&mut self, snapshot: &Snapshot, now: Nanos) -> Verdict {
+    fn decide(&mut self, sight: &Sight, now: Nanos) -> Verdict {
+        let snapshot = &sight.snapshot;
         let millis = i64::try_from(now / MILLISECOND).unwrap_or(i64::MAX);
         let decision = plan(snapshot, &self.memory, Timestamp::from_millis(millis));
         self.memory = decision.memory;
@@ -36,6 +37,11 @@ impl Autoscaler for PdAutoscaler {
             replicas,
             findings,
             report: Some(decision.report),
+            failure: None,
         }
+    }
+
+    fn reads(&self) -> Reads {
+        Reads::Signals
     }
 }
