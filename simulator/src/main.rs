@@ -6,7 +6,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use pd_sim::{demo, policy, simulate};
+use pd_sim::{compare, demo, policy, simulate};
 
 /// Play prefill/decode services under the decision code of PDAutoscaler, without a cluster
 #[derive(Debug, Parser)]
@@ -22,6 +22,8 @@ enum Command {
     Demo(demo::options::Options),
     /// Play a request trace and print attainment, GPU-hours and the clairvoyant bound
     Simulate(simulate::options::Options),
+    /// Play policies x traces x lead times on all cores: table, JSON, CSV, HTML report
+    Compare(compare::options::Options),
     /// Decide as a process: one JSON snapshot per line in, one decision per line out
     Policy(policy::Options),
 }
@@ -36,6 +38,13 @@ async fn main() -> ExitCode {
         Command::Simulate(options) => match simulate::run(&options) {
             Ok(text) => {
                 // Whoever closed the pipe does not want to read it.
+                let _ = writeln!(std::io::stdout(), "{}", text.trim_end());
+                return ExitCode::SUCCESS;
+            }
+            Err(error) => error.to_string(),
+        },
+        Command::Compare(options) => match compare::run(&options) {
+            Ok(text) => {
                 let _ = writeln!(std::io::stdout(), "{}", text.trim_end());
                 return ExitCode::SUCCESS;
             }
