@@ -38,7 +38,7 @@ pub enum CompareError {
         /// The policy, after a comma, if one was being played.
         policy: String,
         /// Why.
-        source: SimulateError,
+        source: Box<SimulateError>,
     },
     /// There is neither one scenario nor one per trace.
     #[error("{scenarios} scenarios for {traces} traces: give one for all, or one for each")]
@@ -149,7 +149,7 @@ fn failed(scene: &Scene, policy: Option<PolicyName>, source: SimulateError) -> C
         trace: scene.trace.clone(),
         lead_seconds: scene.lead.as_secs_f64(),
         policy: policy.map_or(String::new(), |policy| format!(", {policy}")),
-        source,
+        source: Box::new(source),
     }
 }
 

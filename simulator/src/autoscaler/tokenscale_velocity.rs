@@ -1,6 +1,6 @@
 //! `TokenScale`: arriving tokens per second over the token velocity of one replica.
 //!
-//! Rule: Lai et al., "TokenScale", arXiv 2512.03416: prefillers are the arriving prompt tokens per
+//! Rule: Lai et al., "`TokenScale`", arXiv 2512.03416: prefillers are the arriving prompt tokens per
 //! second over the lesser of prefill and network velocity; decoders are the arriving prompt and
 //! answer tokens per second over the decode velocity, the rate at which a decoder at its TPOT limit
 //! releases the tokens of finished requests. The paper takes the answer's length from a predictor by
