@@ -4,10 +4,16 @@
 //! and in production before a plan is applied. A finding is a bug; the plan is then not applied.
 //!
 //! What is in force (replica bounds, ratio band) is taken from the report, and the report is held
-//! against the policy: only schedules may move the bounds, only operating points the band.
+//! against the policy: only schedules may move the bounds, only operating points the band. Laws about
+//! several decisions, which take deciding again, are in `laws`.
+
+mod laws;
 
 use serde::{Deserialize, Serialize};
 
+#[cfg(test)]
+pub(crate) use self::laws::monotone;
+pub use self::laws::{LOAD_FACTOR, laws, with_load};
 use crate::{
     evidence::evidence,
     memory::Memory,
@@ -86,6 +92,26 @@ pub enum Finding {
         from: u32,
         /// Replicas after, as reported.
         to: u32,
+    },
+    /// Deciding again at once with the memory that was returned gives another plan.
+    #[error("{role} gets {once} replicas, and {twice} when asked again at once")]
+    NotIdempotent {
+        /// The role.
+        role: Role,
+        /// Replicas in the plan.
+        once: u32,
+        /// Replicas in the second plan.
+        twice: u32,
+    },
+    /// More load gives a smaller need.
+    #[error("{role} needs {need}, and {need_loaded} under more load")]
+    NotMonotone {
+        /// The role.
+        role: Role,
+        /// The need.
+        need: u32,
+        /// The need under more load.
+        need_loaded: u32,
     },
 }
 
@@ -270,3 +296,6 @@ impl Case<'_> {
         (leaves && inside && !self.to_zero()).then_some(Finding::LeavesHardBand { prefill, decode })
     }
 }
+
+#[cfg(test)]
+mod tests;
