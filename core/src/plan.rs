@@ -96,17 +96,13 @@ impl<'a> Planner<'a> {
         };
         let memory = memory.clone().usable();
         let workload = Workload::estimate(&snapshot.signals, &snapshot.policy.objective);
-        let attained = PerRole {
-            prefill: workload.observed.ttft_attainment,
-            decode: workload.observed.tpot_attainment,
-        };
         Self {
             now,
             elapsed: memory
                 .decided_at
                 .map_or(Duration::from_secs(1), |at| now.since(at)),
             memory,
-            care: care(&snapshot.policy.objective, attained),
+            care: care(&snapshot.policy.objective, workload.attained),
             workload,
             evidence: PerRole::from_fn(|role| evidence(observed, role)),
             lead: PerRole::default(),
@@ -130,6 +126,7 @@ impl<'a> Planner<'a> {
         } else {
             self.judge_signals();
             self.learn();
+            self.weigh_misses();
             self.foresee();
             self.size();
             self.limit()

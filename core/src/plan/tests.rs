@@ -263,10 +263,21 @@ fn fallback_raises_after_its_time_and_never_lowers() {
 fn measured_ttft_over_the_limit_asks_for_one_more_once_things_have_settled() {
     let mut snapshot = testing::snapshot(3, 3, LOAD);
     snapshot.signals.recent.prefill_ttft = testing::around(2.0, 600.0);
+    snapshot.signals.prefill_ttft_attainment = testing::around(2.0, 600.0);
     snapshot.signals.waiting_requests.prefill = Reading::of(2.0);
     let first = plan(&snapshot, &Memory::default(), at(0));
     assert_eq!(first.report.reason, Reason::PrefillLatency);
     assert_eq!(first.plan.replicas.prefill, 4);
+    // A budget that is not spent covers single misses.
+    let mut covered = snapshot.clone();
+    covered.signals.prefill_ttft_attainment = testing::around(0.1, 600.0);
+    assert_eq!(
+        plan(&covered, &Memory::default(), at(0))
+            .plan
+            .replicas
+            .prefill,
+        3
+    );
     // The windows still show the slow requests while the new replica starts and settles.
     snapshot.roles.prefill = testing::serving(4);
     snapshot.signals.coverage.prefill.scraped = 4;

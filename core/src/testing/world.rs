@@ -47,6 +47,8 @@ pub(crate) struct World {
     /// From asking to being gone.
     pub(crate) drain: Duration,
     pub(crate) gpus_per_replica: u32,
+    /// A role whose new replicas find no GPUs.
+    pub(crate) never_ready: Option<Role>,
     pods: PerRole<Pods>,
     prefill_queue: f64,
     /// Requests in flight at decode.
@@ -69,6 +71,7 @@ impl World {
             start_up: Duration::ZERO,
             drain: Duration::ZERO,
             gpus_per_replica: 4,
+            never_ready: None,
             pods: current.map(|count| Pods {
                 ready_at: vec![now; count as usize],
                 gone_at: Vec::new(),
@@ -143,7 +146,7 @@ impl World {
         }
     }
 
-    /// One interval passes, and the world decides on a snapshot that `see` changes first.
+    /// One interval passes, and the world decides on what it sees after `see`.
     pub(crate) fn tick_seeing(&mut self, see: impl Fn(&mut Snapshot)) -> Decision {
         self.pass(TICK);
         let mut snapshot = self.snapshot();
@@ -195,6 +198,9 @@ impl World {
             self.decoding += (served / seconds - ended) * seconds / 100.0;
             self.decoding = self.decoding.max(0.0);
         }
+        if self.decoding < 1e-3 {
+            self.decoding = 0.0;
+        }
         let now = self.now;
         for role in Role::ALL {
             self.pods.get_mut(role).gone_at.retain(|at| *at > now);
@@ -210,6 +216,11 @@ impl World {
         );
         for role in Role::ALL {
             let (want, pods) = (*replicas.get(role) as usize, self.pods.get_mut(role));
+            let ready_at = if self.never_ready == Some(role) {
+                Timestamp::from_millis(i64::MAX)
+            } else {
+                ready_at
+            };
             while pods.ready_at.len() < want {
                 pods.ready_at.push(ready_at);
             }
