@@ -98,8 +98,9 @@ impl Decider {
             snapshot.policy = policy.clone();
         }
         let decision = plan(&snapshot, &self.memory, Timestamp::from_millis(at));
+        let findings = audit(&snapshot, &decision);
         self.memory = decision.memory;
-        if let Some(finding) = audit(&snapshot, decision.plan).first() {
+        if let Some(finding) = findings.first() {
             return Err(format!("the plan breaks an invariant: {finding:?}"));
         }
         let reason = decision
