@@ -280,8 +280,8 @@ pub(crate) fn profile() -> impl Strategy<Value = Profile> {
             seconds_per_context_token: steps.2,
         };
         let coefficients = Profile {
-            prefill: PrefillModel::Coefficients(prefill),
-            decode: DecodeModel::Coefficients(decode),
+            prefill: Some(PrefillModel::Coefficients(prefill)),
+            decode: Some(DecodeModel::Coefficients(decode)),
             kv_capacity_tokens: Some(tokens),
             batch_max: Some(batch),
         };
@@ -296,8 +296,12 @@ pub(crate) fn profile() -> impl Strategy<Value = Profile> {
             (context, points.to_vec())
         };
         Some(Profile {
-            prefill: PrefillModel::Table(PrefillTable::new(prefill.to_vec(), times.2).ok()?),
-            decode: DecodeModel::Table(DecodeTable::new(vec![curve(512.0), curve(4_096.0)]).ok()?),
+            prefill: Some(PrefillModel::Table(
+                PrefillTable::new(prefill.to_vec(), times.2).ok()?,
+            )),
+            decode: Some(DecodeModel::Table(
+                DecodeTable::new(vec![curve(512.0), curve(4_096.0)]).ok()?,
+            )),
             ..coefficients
         })
     })

@@ -1,0 +1,130 @@
+//! What changes over time: restarts, edits, traffic that shifts, many services, and a record of it all.
+
+use std::time::Duration;
+
+use super::{LOAD, MINUTE, settled};
+use crate::{
+    memory::Memory,
+    snapshot::Snapshot,
+    testing::{Load, world::World},
+};
+
+#[test]
+fn f13_a_restart_in_a_burst_lowers_nothing_for_a_whole_window() {
+    let mut world = settled(LOAD);
+    world.load.rate_rps *= 3.0;
+    world.run(10 * MINUTE);
+    let high = world.current;
+    world.load = LOAD;
+    world.memory = Memory::default();
+    world.run(Duration::from_secs(285));
+    assert_eq!(world.current, high);
+    world.run(20 * MINUTE);
+    assert!(world.current.prefill < high.prefill);
+}
+
+#[test]
+fn f19_a_jump_of_prefix_cache_hits_leaves_decode_alone() {
+    let mut world = settled(Load {
+        prefill_seconds: 0.5,
+        ..LOAD
+    });
+    let before = world.current;
+    world.load.prefill_seconds = 0.1;
+    world.run(30 * MINUTE);
+    assert!(
+        world
+            .history
+            .iter()
+            .all(|replicas| replicas.decode == before.decode)
+    );
+    assert!(world.current.prefill < before.prefill);
+}
+
+#[test]
+fn f20_a_flip_of_the_traffic_moves_the_ratio_once() {
+    let mut world = settled(Load {
+        rate_rps: 10.0,
+        prefill_seconds: 0.8,
+        output_tokens: 100.0,
+    });
+    let before = world.current;
+    world.load.prefill_seconds = 0.02;
+    world.load.output_tokens = 2_000.0;
+    world.run(60 * MINUTE);
+    let after = world.current;
+    assert!(after.prefill < before.prefill && after.decode > before.decode);
+    let risen = world
+        .history
+        .windows(2)
+        .any(|pair| pair[1].prefill > pair[0].prefill);
+    assert!(!risen, "{:?}", world.history);
+    let fallen = world
+        .history
+        .windows(2)
+        .filter(|pair| pair[1].decode < pair[0].decode);
+    assert!(fallen.count() <= 1, "{:?}", world.history);
+}
+
+#[test]
+fn f24_an_edited_policy_keeps_history_and_asks() {
+    let mut world = settled(LOAD);
+    world.load.rate_rps *= 2.0;
+    world.run(MINUTE);
+    let asked = world.current;
+    world.load = LOAD;
+    world.policy.objective.ttft.limit = Duration::from_millis(600);
+    world.run(4 * MINUTE);
+    assert_eq!(world.current, asked, "the window of 300 s still holds");
+}
+
+#[test]
+fn f29_a_thousand_services_are_decided_for_one_by_one_from_the_same_code() {
+    // Time is the benchmark's; here, that decisions of many services do not touch each other.
+    let mut worlds: Vec<World> = (1..=100)
+        .map(|rate| {
+            World::new(
+                2,
+                2,
+                Load {
+                    rate_rps: f64::from(rate) / 4.0,
+                    ..LOAD
+                },
+            )
+        })
+        .collect();
+    for world in &mut worlds {
+        world.run(5 * MINUTE);
+    }
+    let mut alone = World::new(
+        2,
+        2,
+        Load {
+            rate_rps: 12.5,
+            ..LOAD
+        },
+    );
+    alone.run(5 * MINUTE);
+    assert_eq!(worlds[49].history, alone.history);
+}
+
+#[test]
+fn f30_a_recorded_week_of_advice_replays_to_the_same_advice() {
+    let mut world = settled(LOAD);
+    let mut recorded = Vec::new();
+    for tick in 0..240 {
+        world.load.rate_rps = 20.0 + 15.0 * (f64::from(tick) / 40.0).sin();
+        let memory = serde_json::to_string(&world.memory).unwrap();
+        // A tick passes before the world decides; what it sees then is recorded.
+        let seen = std::cell::RefCell::new(None);
+        let decision = world.tick_seeing(|snapshot| {
+            *seen.borrow_mut() = Some(serde_json::to_string(snapshot).unwrap());
+        });
+        recorded.push((seen.into_inner().unwrap(), memory, world.now, decision.plan));
+    }
+    for (snapshot, memory, now, plan) in recorded {
+        let snapshot: Snapshot = serde_json::from_str(&snapshot).unwrap();
+        let memory: Memory = serde_json::from_str(&memory).unwrap();
+        assert_eq!(crate::plan(&snapshot, &memory, now).plan, plan);
+    }
+}
