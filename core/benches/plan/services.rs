@@ -239,8 +239,12 @@ fn profile() -> Option<Profile> {
         (context, points.collect())
     };
     Some(Profile {
-        prefill: PrefillModel::Table(PrefillTable::new(prefill.collect(), 1e-9).ok()?),
-        decode: DecodeModel::Table(DecodeTable::new((1..=16).map(curve).collect()).ok()?),
+        prefill: Some(PrefillModel::Table(
+            PrefillTable::new(prefill.collect(), 1e-9).ok()?,
+        )),
+        decode: Some(DecodeModel::Table(
+            DecodeTable::new((1..=16).map(curve).collect()).ok()?,
+        )),
         kv_capacity_tokens: Some(500_000.0),
         batch_max: Some(256),
     })

@@ -263,8 +263,19 @@ fn on_missing_metrics() -> impl Strategy<Value = OnMissingMetrics> {
     ]
 }
 
-/// Any profile that is valid.
+/// Any profile that is valid, of both roles or of one.
 pub(crate) fn profile() -> impl Strategy<Value = Profile> {
+    (whole_profile(), 0u8..6).prop_map(|(mut profile, part)| {
+        match part {
+            0 => profile.prefill = None,
+            1 => profile.decode = None,
+            _ => {}
+        }
+        profile
+    })
+}
+
+fn whole_profile() -> impl Strategy<Value = Profile> {
     let times = (0.0f64..0.05, 1e-6f64..1e-3, 0.0f64..1e-8);
     let steps = (1e-3f64..0.03, 0.0f64..1e-3, 0.0f64..1e-7);
     let parts = (times, steps, any::<bool>(), 1e3f64..1e7, 1u32..2_000);
@@ -280,8 +291,8 @@ pub(crate) fn profile() -> impl Strategy<Value = Profile> {
             seconds_per_context_token: steps.2,
         };
         let coefficients = Profile {
-            prefill: PrefillModel::Coefficients(prefill),
-            decode: DecodeModel::Coefficients(decode),
+            prefill: Some(PrefillModel::Coefficients(prefill)),
+            decode: Some(DecodeModel::Coefficients(decode)),
             kv_capacity_tokens: Some(tokens),
             batch_max: Some(batch),
         };
@@ -296,8 +307,12 @@ pub(crate) fn profile() -> impl Strategy<Value = Profile> {
             (context, points.to_vec())
         };
         Some(Profile {
-            prefill: PrefillModel::Table(PrefillTable::new(prefill.to_vec(), times.2).ok()?),
-            decode: DecodeModel::Table(DecodeTable::new(vec![curve(512.0), curve(4_096.0)]).ok()?),
+            prefill: Some(PrefillModel::Table(
+                PrefillTable::new(prefill.to_vec(), times.2).ok()?,
+            )),
+            decode: Some(DecodeModel::Table(
+                DecodeTable::new(vec![curve(512.0), curve(4_096.0)]).ok()?,
+            )),
             ..coefficients
         })
     })
