@@ -41,8 +41,8 @@ async fn a_schedule_acts_ahead_and_an_idle_service_goes_to_zero_and_back() {
     stage.deploy(1, 1).await.unwrap();
     // Replicas are assumed to take five minutes, so that the schedule is near enough already.
     let lead = json!({ "lead": { "assumed": "5m", "stuckAfter": "10m" } });
-    let scheduled = json!({ "schedules": [soon(3)], "behavior": lead });
-    stage.autoscale(&scheduled).await.unwrap();
+    let object = json!({ "schedules": [soon(3)], "behavior": lead });
+    stage.autoscale(&object).await.unwrap();
     let _controller = stage.controller("one").await.unwrap();
     stage
         .until_replicas("the schedule's minimum, ahead of it", |p, d| {

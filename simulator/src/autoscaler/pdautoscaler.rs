@@ -5,12 +5,12 @@
 //! take deciding again, which the controller does not do; a law that is broken is a finding too.
 
 use pd_core::{
-    Memory, Snapshot, Timestamp,
+    Memory, Timestamp,
     audit::{audit, laws},
     plan,
 };
 
-use super::{Autoscaler, Verdict};
+use super::{Autoscaler, Reads, Sight, Verdict};
 use crate::time::{MILLISECOND, Nanos};
 
 /// The decision core with what it remembers.
@@ -27,7 +27,8 @@ impl PdAutoscaler {
 }
 
 impl Autoscaler for PdAutoscaler {
-    fn decide(&mut self, snapshot: &Snapshot, now: Nanos) -> Verdict {
+    fn decide(&mut self, sight: &Sight, now: Nanos) -> Verdict {
+        let snapshot = &sight.snapshot;
         let millis = i64::try_from(now / MILLISECOND).unwrap_or(i64::MAX);
         let at = Timestamp::from_millis(millis);
         let decision = plan(snapshot, &self.memory, at);
@@ -43,6 +44,11 @@ impl Autoscaler for PdAutoscaler {
             replicas,
             findings,
             report: Some(decision.report),
+            failure: None,
         }
+    }
+
+    fn reads(&self) -> Reads {
+        Reads::Signals
     }
 }
