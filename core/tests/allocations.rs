@@ -22,7 +22,7 @@ fn allocations(service: impl Fn(f64) -> Snapshot, rate_rps: f64) -> u64 {
 fn a_usual_decision_allocates_little() {
     let count = allocations(services::typical, 20.0);
     eprintln!("{count} allocations");
-    assert!(count <= 500, "{count} allocations");
+    assert!(count <= 700, "{count} allocations");
 }
 
 #[test]

@@ -129,9 +129,6 @@ fn answers() -> String {
     text
 }
 
-/// The standard normal quantile of 95 %, which a full error budget asks for.
-const Z_95: f64 = 1.644_854;
-
 /// Numbers in the order in which they stand in `text`.
 fn numbers(text: &str) -> Vec<f64> {
     let digits = text.split(|c: char| !(c.is_ascii_digit() || c == '.'));
@@ -153,6 +150,7 @@ fn arithmetic(decision: &Decision) -> String {
     };
     let forecast = numbers(&step(Reason::Forecast).unwrap().message);
     let ahead = forecast[0].max(load);
+    let allowed = decision.report.care.prefill.miss_share();
     let slack = TTFT_LIMIT_SECONDS - TRANSFER_SECONDS - PREFILL_SECONDS;
     let _ = writeln!(
         text,
@@ -181,15 +179,16 @@ fn arithmetic(decision: &Decision) -> String {
             waits * 100.0,
             late * 100.0
         );
-        if late <= 0.05 && enough.is_none() {
+        if late <= allowed && enough.is_none() {
             enough = Some(servers);
         }
     }
     assert_eq!(enough, decision.report.need.prefill, "{text}");
     let _ = writeln!(
         text,
-        "prefill needed         = {}: the first with at most 5 % late",
-        enough.unwrap()
+        "prefill needed         = {}: the first with at most {:.1} % late",
+        enough.unwrap(),
+        allowed * 100.0
     );
     text += &decode_arithmetic(decision);
     text
@@ -202,7 +201,9 @@ fn decode_arithmetic(decision: &Decision) -> String {
     let said = numbers(&step.message);
     let ahead = usize::from(step.message.contains("by the time"));
     let (expected, requests, batch) = (said[ahead], said[ahead + 1], said[ahead + 4]);
-    let slots = requests + Z_95 * requests.sqrt();
+    let care = decision.report.care.decode;
+    let (z, percent) = (care.z, care.quantile() * 100.0);
+    let slots = requests + z * requests.sqrt();
     let need = (slots / batch).ceil();
     let mut text = String::new();
     let tokens = RATE_RPS * OUTPUT_TOKENS;
@@ -212,7 +213,7 @@ fn decode_arithmetic(decision: &Decision) -> String {
     );
     let _ = writeln!(
         text,
-        "requests in flight     = {requests:.0}; 95 % of the time at most {requests:.0} + 1.645 x sqrt({requests:.0}) = {slots:.0}"
+        "requests in flight     = {requests:.0}; {percent:.1} % of the time at most {requests:.0} + {z:.3} x sqrt({requests:.0}) = {slots:.0}"
     );
     let _ = writeln!(
         text,

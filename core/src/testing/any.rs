@@ -263,8 +263,19 @@ fn on_missing_metrics() -> impl Strategy<Value = OnMissingMetrics> {
     ]
 }
 
-/// Any profile that is valid.
+/// Any profile that is valid, of both roles or of one.
 pub(crate) fn profile() -> impl Strategy<Value = Profile> {
+    (whole_profile(), 0u8..6).prop_map(|(mut profile, part)| {
+        match part {
+            0 => profile.prefill = None,
+            1 => profile.decode = None,
+            _ => {}
+        }
+        profile
+    })
+}
+
+fn whole_profile() -> impl Strategy<Value = Profile> {
     let times = (0.0f64..0.05, 1e-6f64..1e-3, 0.0f64..1e-8);
     let steps = (1e-3f64..0.03, 0.0f64..1e-3, 0.0f64..1e-7);
     let parts = (times, steps, any::<bool>(), 1e3f64..1e7, 1u32..2_000);
