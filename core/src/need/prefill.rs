@@ -46,7 +46,9 @@ fn by_work(sizing: &Sizing<'_>) -> Option<Need> {
         Some(later) if later.servers > now.servers => (Reason::PrefillForecast, later),
         _ => (Reason::PrefillWork, now),
     };
-    let drained = pool.load + demand.backlog(sizing) * demand.mean_seconds / drain_seconds(sizing);
+    // By the larger load, also where both pools have as many servers: more load never drains sooner.
+    let load_then = ahead.unwrap_or(load).max(load);
+    let drained = load_then + demand.backlog(sizing) * demand.mean_seconds / drain_seconds(sizing);
     // A pool has slack of its own; only what that does not drain in time is added.
     let (reason, exact) = if drained > pool.servers + 0.5 {
         (Reason::PrefillQueue, drained.ceil())
