@@ -117,6 +117,12 @@ pub fn needs(sizing: &Sizing<'_>) -> PerRole<Option<Need>> {
     }
 }
 
+/// Share of the error budget above which single misses are what the budget is for.
+const COVERED: f64 = 0.5;
+
+/// Most replicas, as a multiple of what the model says, that misses which it does not explain may ask for.
+const CORRECTED_MAX: u32 = 2;
+
 /// How long after a change the latency windows still show the time before it.
 const SETTLE: Duration = Duration::from_mins(2);
 
@@ -138,10 +144,19 @@ impl Sizing<'_> {
         self.snapshot.policy.bounds.get(role).max_replicas
     }
 
-    /// One step more than the replicas that serve, for latency that misses its objective although
-    /// the model says the replicas suffice. Only when nothing is starting and the last change has
-    /// settled, so that one miss is not answered twice.
-    fn correction(&self, role: Role) -> Option<u32> {
+    /// One step more than the replicas that serve, for latency that misses its limit although the model
+    /// says that `modelled` replicas suffice. Only when the error budget does not cover such misses,
+    /// nothing is starting and the last change has settled, so that one miss is not answered twice; and
+    /// never to more than [`CORRECTED_MAX`] times the model, since then something else is wrong.
+    fn correction(&self, role: Role, modelled: Option<u32>) -> Option<u32> {
+        let covered = self
+            .care
+            .get(role)
+            .budget_left
+            .is_some_and(|left| left > COVERED);
+        if covered {
+            return None;
+        }
         let state = self.state(role);
         let settled = self
             .role_memory(role)
@@ -154,6 +169,10 @@ impl Sizing<'_> {
             && state.starting == 0
             && state.ready >= state.current
             && ready > 0;
-        (settled && whole).then(|| ready.saturating_add((ready / 10).max(1)))
+        let more = ready.saturating_add((ready / 10).max(1));
+        let most = modelled.map_or(u32::MAX, |modelled| {
+            modelled.saturating_mul(CORRECTED_MAX).saturating_add(1)
+        });
+        (settled && whole && more <= most).then_some(more)
     }
 }

@@ -20,15 +20,23 @@ use std::{
 use serde_json::Value;
 
 /// Which workspace crates each crate may depend on, for its code and its tests alike.
-const MAY_DEPEND_ON: [(&str, &[&str]); 6] = [
+const MAY_DEPEND_ON: [(&str, &[&str]); 7] = [
     ("pd-core", &[]),
     ("pd-api", &["pd-core"]),
     ("pd-runtime", &[]),
     ("pd-autoscaler", &["pd-core", "pd-api", "pd-runtime"]),
+    ("pd-scheduler-plugin", &["pd-core", "pd-runtime"]),
     ("pd-sim", &["pd-core", "pd-api"]),
     (
         "pd-tests",
-        &["pd-core", "pd-api", "pd-runtime", "pd-autoscaler", "pd-sim"],
+        &[
+            "pd-core",
+            "pd-api",
+            "pd-runtime",
+            "pd-autoscaler",
+            "pd-scheduler-plugin",
+            "pd-sim",
+        ],
     ),
 ];
 

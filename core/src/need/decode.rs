@@ -31,8 +31,15 @@ const OVERLOADED_SHARE: f64 = 0.5;
 
 /// Decode replicas that are needed, or nothing when that is not known. Not for an idle service.
 pub(super) fn need(sizing: &Sizing<'_>) -> Option<Need> {
-    let others = [by_kv_cache(sizing), by_queue(sizing), by_latency(sizing)];
-    match by_work(sizing) {
+    let by_work = by_work(sizing);
+    let modelled = by_work.as_ref().map(|need| need.replicas);
+    let others = [
+        by_kv_cache(sizing),
+        by_queue(sizing),
+        by_ceiling(sizing),
+        by_latency(sizing, modelled),
+    ];
+    match by_work {
         Some(by_work) => Some(others.into_iter().fold(by_work, Need::or_larger)),
         // Without the work, the others are only lower bounds: they count when they raise.
         None => others
@@ -235,14 +242,30 @@ fn by_queue(sizing: &Sizing<'_>) -> Option<Need> {
     ))
 }
 
-fn by_latency(sizing: &Sizing<'_>) -> Option<Need> {
+/// Replicas that were seen to fail get less than what they failed at.
+fn by_ceiling(sizing: &Sizing<'_>) -> Option<Need> {
+    let rate_tps = rate_tps(sizing)?;
+    let most = sizing.memory.decode_ceiling.work_per_replica(sizing.now)?;
+    let message = format!(
+        "{rate_tps:.0} output tokens/s; a replica gets at most {most:.0}, because with more TPOT was over \
+         its limit lately"
+    );
+    Some(Need::of(
+        rate_tps / most,
+        sizing.replicas_max(Role::Decode),
+        Reason::DecodeLatency,
+        message,
+    ))
+}
+
+fn by_latency(sizing: &Sizing<'_>, modelled: Option<u32>) -> Option<Need> {
     let limit_seconds = sizing.snapshot.policy.objective.tpot.limit.as_secs_f64();
     let stated = sizing.snapshot.signals.tpot_seconds_override.known();
     let measured = stated.or(sizing.workload.itl_seconds_mean)?;
     if measured <= limit_seconds {
         return None;
     }
-    let replicas = sizing.correction(Role::Decode)?;
+    let replicas = sizing.correction(Role::Decode, modelled)?;
     let message = format!(
         "measured TPOT is {:.0} ms, over the limit of {:.0} ms",
         measured * 1e3,

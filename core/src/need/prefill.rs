@@ -31,7 +31,8 @@ pub(super) fn need(sizing: &Sizing<'_>) -> Option<Need> {
     let Some(by_work) = by_work(sizing) else {
         return saturated(sizing);
     };
-    Some(by_work.or_larger(by_latency(sizing)))
+    let modelled = by_work.replicas;
+    Some(by_work.or_larger(by_latency(sizing, modelled)))
 }
 
 fn by_work(sizing: &Sizing<'_>) -> Option<Need> {
@@ -188,13 +189,13 @@ fn remaining(sizing: &Sizing<'_>) -> Duration {
     lead.saturating_sub(waited.unwrap_or_default())
 }
 
-fn by_latency(sizing: &Sizing<'_>) -> Option<Need> {
+fn by_latency(sizing: &Sizing<'_>, modelled: u32) -> Option<Need> {
     let objective = &sizing.snapshot.policy.objective;
     let ttft = sizing.workload.observed.ttft_seconds?;
     if sizing.bottleneck != Bottleneck::PrefillQueue {
         return None;
     }
-    let replicas = sizing.correction(Role::Prefill)?;
+    let replicas = sizing.correction(Role::Prefill, Some(modelled))?;
     let message = format!(
         "measured TTFT is {:.0} ms at p{}, over the limit of {:.0} ms",
         ttft * 1e3,

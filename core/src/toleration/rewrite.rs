@@ -1,0 +1,141 @@
+//! Numeric tolerations on clusters that refuse them: to `Exists` and back, without loss.
+//!
+//! [`rewrite`] turns each `Gt` and `Lt` into `Exists` at the same place, with effect and seconds kept, and records the
+//! originals, which the pod carries in [`ANNOTATION`] as a JSON list. [`restore`] reads both and says what the pod
+//! asked for: whoever places or evicts it judges that, never the `Exists`. An annotation that the list does not bear
+//! out is an error, not a guess, for else a pod could claim `Exists` and no number.
+
+use super::{
+    Comparison, ExtendedToleration, Operator, Rule, Toleration,
+    extension::{BoundError, NumericOperator},
+};
+
+/// The annotation of a pod that holds a JSON list of [`ExtendedToleration`].
+pub const ANNOTATION: &str = "pdautoscaler.io/numeric-tolerations";
+
+/// Most entries that are read; a pod with more is refused.
+pub const ORIGINALS_MAX: usize = 64;
+
+/// A toleration as its author meant it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked<'a> {
+    /// As the spec has it.
+    Plain(&'a Toleration),
+    /// The spec says `Exists`, the annotation says this.
+    Rewritten {
+        /// The entry of the spec, whose seconds count: a live pod may change them.
+        spec: &'a Toleration,
+        /// What it stands for.
+        original: &'a ExtendedToleration,
+    },
+}
+
+/// Why annotation and tolerations do not belong together.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Disagreement {
+    /// An original without its `Exists`.
+    #[error(
+        "entry {entry} `{toleration}` has no toleration with the same key and effect and operator Exists in spec.tolerations: add it, or remove the entry"
+    )]
+    NotInSpec {
+        /// Its place in the annotation.
+        entry: usize,
+        /// The original.
+        toleration: String,
+    },
+    /// An original that means nothing.
+    #[error("entry {entry}: {source}")]
+    Bound {
+        /// Its place in the annotation.
+        entry: usize,
+        /// What is wrong with it.
+        source: BoundError,
+    },
+    /// Too many originals.
+    #[error("{0} entries are more than {ORIGINALS_MAX}: merge or remove some")]
+    TooMany(usize),
+}
+
+/// The list with every `Gt` and `Lt` turned into `Exists`, and what they were. Nothing changes without one, so that a
+/// second call does nothing. An entry that the API server would refuse for another reason is left to it.
+pub fn rewrite(list: &[Toleration]) -> (Vec<Toleration>, Vec<ExtendedToleration>) {
+    let mut rewritten = list.to_vec();
+    let mut originals = Vec::new();
+    for (index, toleration) in rewritten.iter_mut().enumerate() {
+        let operator = match toleration.operator {
+            Operator::Gt => NumericOperator::Gt,
+            Operator::Lt => NumericOperator::Lt,
+            _ => continue,
+        };
+        let original = ExtendedToleration {
+            key: toleration.key.clone(),
+            operator,
+            value: std::mem::take(&mut toleration.value),
+            effect: toleration.effect.clone(),
+            toleration_seconds: toleration.toleration_seconds,
+            must_be_present: false,
+            index: Some(index),
+        };
+        if let Err(BoundError::NoKey | BoundError::NoNumber { .. }) = original.interval() {
+            toleration.value = original.value;
+            continue;
+        }
+        toleration.operator = Operator::Exists;
+        originals.push(original);
+    }
+    (rewritten, originals)
+}
+
+/// The list as its author meant it, in the order of `spec`.
+pub fn restore<'a>(
+    spec: &'a [Toleration],
+    originals: &'a [ExtendedToleration],
+) -> Result<Vec<Asked<'a>>, Disagreement> {
+    if originals.len() > ORIGINALS_MAX {
+        return Err(Disagreement::TooMany(originals.len()));
+    }
+    let mut asked: Vec<Asked<'a>> = spec.iter().map(Asked::Plain).collect();
+    for (entry, original) in originals.iter().enumerate() {
+        let stands_for = |asked: &Asked<'a>| {
+            matches!(asked, Asked::Plain(spec)
+            if spec.operator == Operator::Exists
+                && spec.key == original.key
+                && spec.effect == original.effect)
+        };
+        let at_its_place = original
+            .index
+            .filter(|index| asked.get(*index).is_some_and(stands_for));
+        let place = at_its_place.or_else(|| asked.iter().position(stands_for));
+        let slot = place.and_then(|place| asked.get_mut(place));
+        let Some(Asked::Plain(spec)) = slot.as_deref().copied() else {
+            return Err(Disagreement::NotInSpec {
+                entry,
+                toleration: original.to_string(),
+            });
+        };
+        if let Err(source) = original.interval() {
+            return Err(Disagreement::Bound { entry, source });
+        }
+        if let Some(slot) = slot {
+            *slot = Asked::Rewritten { spec, original };
+        }
+    }
+    Ok(asked)
+}
+
+impl Asked<'_> {
+    /// The rule it is. Numbers compare whatever the cluster's gate says: making them compare is the point.
+    pub fn rule(&self) -> Result<Rule, BoundError> {
+        match self {
+            Self::Plain(toleration) => Ok(Rule::plain(toleration, Comparison::On)),
+            Self::Rewritten { original, .. } => Rule::extended(original),
+        }
+    }
+
+    /// How long it tolerates a `NoExecute` taint, seconds; absent means forever.
+    pub const fn toleration_seconds(&self) -> Option<i64> {
+        match self {
+            Self::Plain(spec) | Self::Rewritten { spec, .. } => spec.toleration_seconds,
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! The command line of pd-scheduler-plugin.
+//!
+//! `explain` takes files and no cluster, `serve` a cluster and no files. What belongs to one pod is in the pod, not here.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+};
+
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use pd_core::toleration::Comparison;
+use pd_runtime::{
+    admin::AdminArgs, kubernetes::KubeArgs, shutdown::ShutdownArgs, telemetry::TelemetryArgs,
+};
+use serde::Serialize;
+
+use crate::extender::Margin;
+
+/// Numeric SLA tolerations at the Kubernetes scheduler.
+#[derive(Debug, Clone, Parser)]
+#[command(name = crate::NAME, version)]
+pub struct Args {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Command {
+    /// Say whether a pod fits nodes by taints and tolerations, and why. Needs no cluster.
+    Explain(ExplainArgs),
+    /// Answer the scheduler's filter and prioritize calls.
+    Serve(Box<ServeArgs>),
+}
+
+/// Flags of `explain`.
+#[derive(Debug, Clone, ClapArgs)]
+pub struct ExplainArgs {
+    /// YAML or JSON file with one Pod, or one workload with a pod template.
+    #[arg(long, value_name = "FILE")]
+    pub pod: PathBuf,
+
+    /// YAML or JSON file with Nodes; several documents, lists and files are fine.
+    #[arg(long, value_name = "FILE", required = true, num_args = 1..)]
+    pub node: Vec<PathBuf>,
+
+    /// Shape of the answer.
+    #[arg(long, value_enum, default_value = "text")]
+    pub output: Output,
+
+    /// Whether Gt and Lt compare: the feature gate `TaintTolerationComparisonOperators`, or this project in its place.
+    #[arg(long, value_enum, default_value = "on")]
+    pub gate: Gate,
+}
+
+/// Shape of an explanation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people.
+    Text,
+    /// One JSON object, with keys that stay.
+    Json,
+}
+
+/// The feature gate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Gate {
+    /// Numbers compare.
+    On,
+    /// They do not, as on every release unless switched on.
+    Off,
+}
+
+impl From<Gate> for Comparison {
+    fn from(gate: Gate) -> Self {
+        match gate {
+            Gate::On => Self::On,
+            Gate::Off => Self::Off,
+        }
+    }
+}
+
+/// Flags of `serve`.
+#[derive(Debug, Clone, ClapArgs)]
+pub struct ServeArgs {
+    /// The extender.
+    #[command(flatten)]
+    pub extender: ExtenderArgs,
+    /// Kubernetes.
+    #[command(flatten)]
+    pub kubernetes: KubeArgs,
+    /// Probes and metrics.
+    #[command(flatten)]
+    pub admin: AdminArgs,
+    /// Logs.
+    #[command(flatten)]
+    pub telemetry: TelemetryArgs,
+    /// Shutdown.
+    #[command(flatten)]
+    pub shutdown: ShutdownArgs,
+}
+
+/// How the extender answers.
+#[derive(Debug, Clone, ClapArgs)]
+#[command(next_help_heading = "Extender")]
+pub struct ExtenderArgs {
+    /// Address that serves /filter and /prioritize. Port 0 takes a free port, which is logged.
+    #[arg(long, env = "PD_EXTENDER_ADDRESS", value_name = "ADDRESS", default_value_t = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 8888)))]
+    pub extender_address: SocketAddr,
+
+    /// Which nodes score best: those with the most SLA margin, or those with the least, which keeps the best nodes free.
+    #[arg(long, env = "PD_PREFER_MARGIN", value_enum, default_value = "most")]
+    pub prefer_margin: Margin,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_parse_and_defaults_are_valid() {
+        use clap::CommandFactory as _;
+        Args::command().debug_assert();
+        Args::try_parse_from([crate::NAME, "serve"]).unwrap();
+        let explain = ["explain", "--pod", "p", "--node", "a", "b", "--node", "c"];
+        let args = Args::try_parse_from([crate::NAME].into_iter().chain(explain)).unwrap();
+        assert!(matches!(args.command, Command::Explain(args) if args.node.len() == 3));
+    }
+}
