@@ -20,7 +20,7 @@ const FRONTIER_COST_MAX: f64 = 4.0;
 
 /// Attainments on the axis of a frontier plot, by their nines.
 static NINES: [(f64, &str); 6] = [
-    (0.301_03, "50"),
+    (std::f64::consts::LOG10_2, "50"),
     (1.0, "90"),
     (1.301_03, "95"),
     (2.0, "99"),
