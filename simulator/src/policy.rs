@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use pd_api::v1alpha1::PDAutoscaler;
 use pd_core::policy::Policy;
-use pd_core::{Memory, Timestamp, audit, plan};
+use pd_core::{Memory, Timestamp, audit::audit, plan};
 use thiserror::Error;
 
 use crate::protocol::{Answer, Observation};
@@ -98,11 +98,10 @@ impl Decider {
             snapshot.policy = policy.clone();
         }
         let decision = plan(&snapshot, &self.memory, Timestamp::from_millis(at));
-        let findings = audit(&snapshot, &decision);
-        self.memory = decision.memory;
-        if let Some(finding) = findings.first() {
+        if let Some(finding) = audit(&snapshot, &decision).first() {
             return Err(format!("the plan breaks an invariant: {finding:?}"));
         }
+        self.memory = decision.memory;
         let reason = decision
             .report
             .steps

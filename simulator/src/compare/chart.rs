@@ -13,11 +13,13 @@ const TOP: f64 = 12.0;
 const BOTTOM: f64 = 36.0;
 
 /// A range of one axis and what it says.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Axis {
     pub(super) label: &'static str,
     pub(super) low: f64,
     pub(super) high: f64,
+    /// Ticks and their texts, where these are not the numbers themselves.
+    pub(super) marks: &'static [(f64, &'static str)],
 }
 
 impl Axis {
@@ -33,6 +35,7 @@ impl Axis {
                 label,
                 low: 0.0,
                 high: 1.0,
+                marks: &[],
             };
         }
         let low = if low < 0.5 * high { 0.0 } else { low };
@@ -42,6 +45,7 @@ impl Axis {
             label,
             low,
             high: high + room,
+            marks: &[],
         }
     }
 
@@ -50,7 +54,11 @@ impl Axis {
     }
 
     /// Round values within the range, about five.
-    fn ticks(&self) -> Vec<f64> {
+    fn ticks(&self) -> Vec<(f64, String)> {
+        if !self.marks.is_empty() {
+            let marks = self.marks.iter();
+            return marks.map(|(at, text)| (*at, (*text).to_owned())).collect();
+        }
         let rough = (self.high - self.low).max(1e-9) / 5.0;
         let power = 10_f64.powf(rough.log10().floor());
         let step = [1.0, 2.0, 5.0, 10.0]
@@ -60,7 +68,10 @@ impl Axis {
             .unwrap_or(power);
         let first = (self.low / step).ceil();
         let ticks = (0..12).map(|n| (first + f64::from(n)) * step);
-        ticks.take_while(|tick| *tick <= self.high + 1e-9).collect()
+        ticks
+            .take_while(|tick| *tick <= self.high + 1e-9)
+            .map(|tick| (tick, short(tick)))
+            .collect()
     }
 }
 
@@ -93,24 +104,22 @@ impl Chart {
     // Writing to a string cannot fail.
     fn axes(&mut self) {
         let (bottom, right) = (HEIGHT - BOTTOM, WIDTH - RIGHT);
-        for tick in self.y.ticks() {
+        for (tick, text) in self.y.ticks() {
             let (_, y) = self.place(self.x.low, tick);
             let _ = write!(
                 self.svg,
                 "<path class=\"grid\" d=\"M{LEFT} {y:.2}H{right}\"/><text class=\"tick\" text-anchor=\"end\" \
-                 x=\"{:.2}\" y=\"{:.2}\">{}</text>",
+                 x=\"{:.2}\" y=\"{:.2}\">{text}</text>",
                 LEFT - 6.0,
-                y + 4.0,
-                short(tick)
+                y + 4.0
             );
         }
-        for tick in self.x.ticks() {
+        for (tick, text) in self.x.ticks() {
             let (x, _) = self.place(tick, self.y.low);
             let _ = write!(
                 self.svg,
-                "<text class=\"tick\" text-anchor=\"middle\" x=\"{x:.2}\" y=\"{:.2}\">{}</text>",
-                bottom + 15.0,
-                short(tick)
+                "<text class=\"tick\" text-anchor=\"middle\" x=\"{x:.2}\" y=\"{:.2}\">{text}</text>",
+                bottom + 15.0
             );
         }
         let _ = write!(
@@ -210,8 +219,10 @@ mod tests {
             label: "",
             low: 81.0,
             high: 100.0,
+            marks: &[],
         };
-        assert_eq!(axis.ticks(), [85.0, 90.0, 95.0, 100.0]);
+        let texts: Vec<String> = axis.ticks().into_iter().map(|tick| tick.1).collect();
+        assert_eq!(texts, ["85", "90", "95", "100"]);
         let none = Axis::around("", std::iter::empty());
         assert!((none.low, none.high) == (0.0, 1.0));
     }

@@ -15,8 +15,18 @@ use crate::simulate::options::PolicyName;
 
 const STYLE: &str = include_str!("report.css");
 
-/// Least attainment that frontier plots begin at, percent: below, nothing is worth telling apart.
-const FRONTIER_PERCENT: f64 = 50.0;
+/// Most times the bound that frontier plots reach to; what costs more is drawn at the edge.
+const FRONTIER_COST_MAX: f64 = 4.0;
+
+/// Attainments on the axis of a frontier plot, by their nines.
+static NINES: [(f64, &str); 6] = [
+    (std::f64::consts::LOG10_2, "50"),
+    (1.0, "90"),
+    (1.301_03, "95"),
+    (2.0, "99"),
+    (3.0, "99.9"),
+    (4.0, "99.99"),
+];
 
 /// The page.
 pub(super) fn page(cells: &[Cell]) -> String {
@@ -134,8 +144,8 @@ fn lead(html: &mut String, cells: &[&Cell]) {
     let seconds = first.row.outcome.lead_seconds;
     let _ = write!(
         html,
-        "<h3>Lead {seconds} s</h3><div class=\"pair\"><figure>{}<figcaption>Cost and attainment: up and to \
-         the left is better; below {FRONTIER_PERCENT} % is drawn at the edge</figcaption></figure>{}</div>",
+        "<h3>Lead {seconds} s</h3><div class=\"pair\"><figure>{}<figcaption>Cost over the bound and attainment, \
+         by its nines: up and to the left is better; what is beyond is drawn at the edge</figcaption></figure>{}</div>",
         frontier(&cells),
         table(&cells)
     );
@@ -155,30 +165,36 @@ fn lead(html: &mut String, cells: &[&Cell]) {
     html.push_str("</details>");
 }
 
+/// 1 for 90 %, 2 for 99 %, 3 for 99.9 %.
+fn nines(percent: f64) -> f64 {
+    -(1.0 - percent / 100.0).max(1e-5).log10()
+}
+
 fn frontier(cells: &[&Cell]) -> String {
-    let costs = cells.iter().map(|cell| cell.row.outcome.gpu_hours);
+    let most = cells.iter().map(|cell| over(cell)).fold(1.2, f64::max);
     let mut chart = Chart::new(
-        Axis::around("GPU-hours", costs),
+        Axis {
+            label: "GPU-hours over the bound",
+            low: 0.5,
+            high: most.min(FRONTIER_COST_MAX) + 0.1,
+            marks: &[],
+        },
         Axis {
             label: "attainment, %",
-            low: FRONTIER_PERCENT,
-            high: 101.0,
+            low: 0.2,
+            high: 4.3,
+            marks: &NINES,
         },
     );
     if let Some(first) = cells.first() {
-        chart.level(goal(first));
+        chart.level(nines(goal(first)));
     }
     for cell in cells {
-        let outcome = &cell.row.outcome;
-        let class = class(outcome.policy);
-        let named = matches!(class, "us" | "bound" | "static" | "command");
-        chart.dot(
-            class,
-            outcome.policy.as_str(),
-            outcome.gpu_hours,
-            percent(cell),
-            named,
-        );
+        let policy = cell.row.outcome.policy;
+        let class = class(policy);
+        let named = matches!(class, "us" | "static" | "command");
+        let nines = nines(percent(cell));
+        chart.dot(class, policy.as_str(), over(cell), nines, named);
     }
     chart.end()
 }
