@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use crate::{
-    audit::{Finding, audit, laws},
+    audit::{audit, laws},
     memory::Memory,
     plan::{Decision, plan},
     policy::Policy,
@@ -153,13 +153,7 @@ impl World {
         see(&mut snapshot);
         let decision = plan(&snapshot, &self.memory, self.now);
         let mut findings = audit(&snapshot, &decision);
-        // Monotony is held against any snapshot, in `plan::laws`.
-        let broken = laws(&snapshot, self.now, &decision);
-        findings.extend(
-            broken
-                .into_iter()
-                .filter(|finding| !matches!(finding, Finding::NotMonotone { .. })),
-        );
+        findings.extend(laws(&snapshot, self.now, &decision));
         assert!(
             findings.is_empty(),
             "{findings:?}: {}",
