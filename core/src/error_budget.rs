@@ -35,6 +35,10 @@ const BEYOND_SPENT: f64 = 0.5;
 /// Budgets are not overspent by more than this as far as sizing cares: 1 is the whole budget again.
 const OVERSPENT_MAX: f64 = 1.0;
 
+/// Least careful, standard deviations. With half of the requests allowed to miss, a pool would be enough
+/// that does not even keep up.
+const Z_MIN: f64 = 0.3;
+
 /// Most careful, standard deviations: one miss in two thousand. Samples of an hour tell no more, and a
 /// pool for fewer costs without end.
 const Z_MAX: f64 = 3.29;
@@ -134,7 +138,7 @@ fn z(
     let strict = percentile.max(attainment) + BEYOND_SPENT;
     let left = budget_left.unwrap_or(LEFT_UNKNOWN);
     let spent = 1.0 - left.min(1.0);
-    (loose + (strict - loose) * spent).min(Z_MAX)
+    (loose + (strict - loose) * spent).clamp(Z_MIN, Z_MAX)
 }
 
 #[cfg(test)]

@@ -131,6 +131,14 @@ impl Sizing<'_> {
         self.snapshot.roles.get(role)
     }
 
+    /// Replicas that serve and stay. One whose readiness comes and goes counts by its share of time, so
+    /// that a flapping probe is no loss of capacity every other look.
+    fn serving(&self, role: Role) -> u32 {
+        let state = self.state(role);
+        let damped = self.role_memory(role).ready.whole().min(state.current);
+        serving(state).max(damped)
+    }
+
     fn role_memory(&self, role: Role) -> &RoleMemory {
         self.memory.roles.get(role)
     }
@@ -163,7 +171,7 @@ impl Sizing<'_> {
             .changes
             .iter()
             .all(|change| self.now.since(change.at) >= SETTLE);
-        let ready = serving(state);
+        let ready = self.serving(role);
         let whole = !rolling_out(state)
             && !state.rolling_out
             && state.starting == 0

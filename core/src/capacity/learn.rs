@@ -17,10 +17,29 @@ use super::{
     fit::{Features, Sums},
     profile::{BATCH_LIMIT, PREFILL_TOKENS_MAX},
 };
-use crate::capacity::{
-    BATCH_BEYOND_SEEN, BATCH_DOUBLING_ASSUMED, BATCH_TRUSTED_MIN, HALF_LIFE_SECONDS,
-    LINE_SECONDS_MIN, LINE_SPREAD_MIN, LINE_SPREAD_REQUESTS_MIN,
-};
+
+/// Observed seconds after which an observation's weight has halved.
+const HALF_LIFE_SECONDS: f64 = 3_600.0;
+
+/// Weight that must have gathered before the line is believed, seconds.
+const LINE_SECONDS_MIN: f64 = 300.0;
+
+/// Spread of the batch, as a share of its mean, that a line needs.
+const LINE_SPREAD_MIN: f64 = 0.1;
+
+/// Spread of the batch, in requests, that a line needs: between 1.0 and 1.2 there is only noise.
+const LINE_SPREAD_REQUESTS_MIN: f64 = 2.0;
+
+/// Batch at which a step takes twice as long as with hardly any request, before the line is known.
+/// On the dense models measured it lies between 55 (contexts of 8,000 tokens) and 150 (of 1,000).
+const BATCH_DOUBLING_ASSUMED: f64 = 64.0;
+
+/// How far beyond the largest batch seen the line is followed. Time grows gently with the batch; the
+/// cliffs, a full KV cache and a full batch, show in signals of their own.
+const BATCH_BEYOND_SEEN: f64 = 4.0;
+
+/// A batch that every engine in use holds, however little was seen.
+const BATCH_TRUSTED_MIN: f64 = 32.0;
 
 /// Seconds of evidence that the shape known before counts for. Little: it decides where nothing varied
 /// and steadies where little did.

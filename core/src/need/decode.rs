@@ -227,6 +227,9 @@ fn by_kv_cache(sizing: &Sizing<'_>) -> Option<Need> {
 fn by_queue(sizing: &Sizing<'_>) -> Option<Need> {
     let waiting = sizing.snapshot.signals.waiting_requests.decode.known()?;
     let running = sizing.snapshot.signals.running_requests.decode.known()?;
+    // Those that wait for their KV cache to arrive need no other worker.
+    let deferred = sizing.snapshot.signals.decode_deferred_requests.known();
+    let waiting = waiting - deferred.unwrap_or(0.0);
     if waiting < 1.0 || sizing.bottleneck == Bottleneck::KvTransfer {
         return None;
     }

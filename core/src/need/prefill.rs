@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use super::{Need, Sizing};
 use crate::{
-    guard::serving,
     queueing::{Attainment, Work, attainment},
     report::{Bottleneck, Reason},
     role::Role,
@@ -135,7 +134,7 @@ impl Demand {
     /// then beyond what the present workers serve. The sum hardly changes while replicas are on their
     /// way, so that one backlog is asked for once.
     fn backlog(&self, sizing: &Sizing<'_>) -> f64 {
-        let workers = f64::from(serving(sizing.state(Role::Prefill)));
+        let workers = f64::from(sizing.serving(Role::Prefill));
         if self.mean_seconds <= 0.0 {
             return self.waiting;
         }
@@ -215,7 +214,7 @@ fn by_latency(sizing: &Sizing<'_>, modelled: u32) -> Option<Need> {
 fn saturated(sizing: &Sizing<'_>) -> Option<Need> {
     let state = sizing.state(Role::Prefill);
     let waiting = sizing.snapshot.signals.waiting_requests.prefill.known()?;
-    let workers = serving(state);
+    let workers = sizing.serving(Role::Prefill);
     if workers == 0
         || state.starting > 0
         || waiting < SATURATED_WAITING_PER_WORKER * f64::from(workers)

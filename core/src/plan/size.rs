@@ -116,6 +116,9 @@ impl Planner<'_> {
         if let Some(message) = self.arriving() {
             self.note(Stage::Workload, None, Reason::Workload, message);
         }
+        for remark in self.workload.remarks() {
+            self.note(Stage::Workload, None, Reason::Workload, remark);
+        }
         let capacity = self.capacity();
         if capacity.source() != Source::Unknown {
             let message = capacity.message();
