@@ -11,6 +11,9 @@ use crate::{
     snapshot::Snapshot,
 };
 
+/// Most prefill counts that are tried: no object may ask for more replicas.
+const PAIRS_TRIED_MAX: u32 = 10_000;
+
 /// The change cut short where a hard ratio band would be left on the way: of the pairs between the
 /// current replicas and `wanted` that lie in the band, the one that goes furthest.
 pub fn keep_hard_band(wanted: PerRole<u32>, snapshot: &Snapshot) -> (PerRole<u32>, Option<Step>) {
@@ -33,7 +36,15 @@ pub fn keep_hard_band(wanted: PerRole<u32>, snapshot: &Snapshot) -> (PerRole<u32
     };
     let (prefill_least, prefill_most) = between(Role::Prefill);
     let (decode_least, decode_most) = between(Role::Decode);
-    let pairs = (prefill_least..=prefill_most).filter_map(|prefill| {
+    // From the wanted side on, since what is nearest to it is looked for.
+    let up = current.prefill <= wanted.prefill;
+    let steps = 0..=(prefill_most - prefill_least).min(PAIRS_TRIED_MAX);
+    let pairs = steps.filter_map(|step| {
+        let prefill = if up {
+            prefill_most - step
+        } else {
+            prefill_least + step
+        };
         let least = band.decode_least(prefill).max(u64::from(decode_least));
         let most = band.decode_most(prefill).min(u64::from(decode_most));
         let decode = (least <= most).then(|| u64::from(wanted.decode).clamp(least, most))?;
