@@ -107,7 +107,7 @@ impl InFlight {
     }
 
     fn slots(&self, z: f64) -> f64 {
-        self.requests + z * self.scatter
+        high(self.requests, self.scatter, z)
     }
 
     fn replicas(&self, z: f64) -> f64 {
@@ -131,6 +131,11 @@ impl InFlight {
     }
 }
 
+/// What a number in flight does not exceed, `z` standard deviations above its mean.
+fn high(mean: f64, scatter: f64, z: f64) -> f64 {
+    mean + z * scatter
+}
+
 /// Replicas for the KV tokens of requests in flight: their quantile in `KV_USAGE_MAX` of the blocks.
 fn by_kv_tokens(
     sizing: &Sizing<'_>,
@@ -145,7 +150,8 @@ fn by_kv_tokens(
         return None;
     }
     let (mean, variance) = residence.kv_tokens(rate_tps / residence.steps, itl_seconds);
-    let tokens = mean + sizing.care.decode.z * (peakedness * variance).sqrt();
+    let scatter = (peakedness * variance).sqrt();
+    let tokens = high(mean, scatter, sizing.care.decode.z);
     Some(tokens / (capacity * KV_USAGE_MAX))
 }
 
@@ -281,3 +287,6 @@ fn by_latency(sizing: &Sizing<'_>, modelled: Option<u32>) -> Option<Need> {
         message,
     ))
 }
+
+#[cfg(test)]
+mod tests;
