@@ -41,9 +41,9 @@ pub enum GateMode {
     /// Ask it, again and again.
     Auto,
     /// It does: nothing is rewritten.
-    On,
+    Native,
     /// It does not: everything is rewritten.
-    Off,
+    Rewrite,
 }
 
 /// How the webhook answers.

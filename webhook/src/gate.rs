@@ -118,8 +118,8 @@ pub async fn watch(
     metrics: Arc<Metrics>,
 ) {
     let fixed = match mode {
-        GateMode::On => Some(Comparison::On),
-        GateMode::Off => Some(Comparison::Off),
+        GateMode::Native => Some(Comparison::On),
+        GateMode::Rewrite => Some(Comparison::Off),
         GateMode::Auto => None,
     };
     if let Some(comparison) = fixed {

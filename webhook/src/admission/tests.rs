@@ -444,7 +444,10 @@ fn a_live_pod_gains_numbers_and_keeps_its_affinity() {
 #[case::no_version(r#"{"request":{"uid":"u"}}"#, "apiVersion")]
 #[case::no_request(r#"{"apiVersion":"admission.k8s.io/v1"}"#, "`request` is missing")]
 #[case::no_uid(r#"{"apiVersion":"admission.k8s.io/v1","request":{}}"#, "uid")]
-#[case::wrong_type(r#"{"apiVersion":"admission.k8s.io/v1","request":{"uid":1}}"#, "expected a string")]
+#[case::wrong_type(
+    r#"{"apiVersion":"admission.k8s.io/v1","request":{"uid":1}}"#,
+    "expected a string"
+)]
 fn what_is_no_review_is_told_so(#[case] body: &str, #[case] says: &str) {
     for error in [
         mutate(body.as_bytes(), Comparison::Off).unwrap_err(),
