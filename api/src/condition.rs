@@ -15,6 +15,8 @@ pub enum ConditionType {
     Ready,
     /// Both targets exist and can be scaled.
     TargetResolved,
+    /// What is stated about replicas could be read.
+    CapacityResolved,
     /// Every signal that decisions need is known.
     MetricsAvailable,
     /// The objective holds over the attainment window.
@@ -33,9 +35,10 @@ pub enum ConditionType {
 
 impl ConditionType {
     /// Every type, in the order they are shown.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Ready,
         Self::TargetResolved,
+        Self::CapacityResolved,
         Self::MetricsAvailable,
         Self::ObjectiveMet,
         Self::ScalingLimited,
@@ -50,6 +53,7 @@ impl ConditionType {
         match self {
             Self::Ready => "Ready",
             Self::TargetResolved => "TargetResolved",
+            Self::CapacityResolved => "CapacityResolved",
             Self::MetricsAvailable => "MetricsAvailable",
             Self::ObjectiveMet => "ObjectiveMet",
             Self::ScalingLimited => "ScalingLimited",

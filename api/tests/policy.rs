@@ -7,10 +7,11 @@ use std::time::Duration;
 use pd_api::v1alpha1::PDAutoscalerSpec;
 use pd_core::{
     PerRole, Ratio,
+    operating_point::OperatingPoint,
     policy::{
         AttainmentTarget, Behavior, Bounds, Change, Coefficients, DecodeCoefficients, Enforcement,
-        LatencyTarget, LeadPolicy, Objective, OnMissingMetrics, OperatingPoint, OperatingPoints,
-        Policy, PrefillCoefficients, RatePolicy, RatioPolicy, ScalingRules, SelectPolicy,
+        LatencyTarget, LeadPolicy, Objective, OnMissingMetrics, OperatingPoints, Policy,
+        PrefillCoefficients, RatePolicy, RatioPolicy, ScalingRules, SelectPolicy,
     },
     ratio::RatioBand,
     schedule::{Schedule, ScheduledBounds, TimeZone},
@@ -270,8 +271,9 @@ fn operating_points_reach_the_core_with_their_band() {
         name: "chat".to_owned(),
         prefill: 1,
         decode: 3,
-        input_tokens: 1_000,
-        output_tokens: 500,
+        input_tokens: 1_000.0,
+        output_tokens: 500.0,
+        request_rate_rps: None,
     };
     let want = OperatingPoints {
         points: vec![point],

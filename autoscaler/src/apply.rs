@@ -4,6 +4,11 @@
 //! little. Every write is made against the replicas that the decision saw: if somebody else changed
 //! them, ours is not made and the next pass decides anew. Leadership is checked right before each
 //! write.
+//!
+//! Both roles go to zero together and come back together, in two writes. When only one of them is
+//! made, the next pass finds one role alone at zero, and the core knows from its memory that it was
+//! going there: it finishes the way down while nobody asks, and turns both back up otherwise. Without
+//! that memory, as after a crash in between, it turns both back up.
 
 use k8s_openapi::api::{
     apps::v1::{Deployment, StatefulSet},
@@ -224,5 +229,16 @@ mod tests {
         );
         assert_eq!(write_order(current, plan(4, 3)), vec![Role::Decode]);
         assert_eq!(write_order(current, plan(4, 2)), vec![]);
+        // To zero and back both are written; what a failed write left is written by the next pass.
+        assert_eq!(
+            write_order(current, plan(0, 0)),
+            vec![Role::Prefill, Role::Decode]
+        );
+        let alone = PerRole {
+            prefill: 0,
+            decode: 2,
+        };
+        assert_eq!(write_order(alone, plan(0, 0)), vec![Role::Decode]);
+        assert_eq!(write_order(alone, plan(1, 2)), vec![Role::Prefill]);
     }
 }

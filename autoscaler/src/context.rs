@@ -13,13 +13,14 @@ use kube::{
     Client,
     runtime::events::{Recorder, Reporter},
 };
-use pd_core::Memory;
+use pd_core::{Memory, PerRole};
 use pd_runtime::leader::Leadership;
 use tokio::sync::watch;
 
 use crate::{
     args::{DecisionArgs, PrometheusArgs},
     metrics::Metrics,
+    observe::profile::CachedPart,
     prometheus::Servers,
 };
 
@@ -37,6 +38,8 @@ pub struct ObjectKey {
 pub struct ObjectState {
     /// Memory of the decision core; nothing before the first decision of this process.
     pub memory: Option<Memory>,
+    /// Performance profiles as last read.
+    pub profiles: PerRole<Option<CachedPart>>,
     /// Generation and annotations that the last pass saw.
     pub seen: Option<(Option<i64>, BTreeMap<String, String>)>,
     /// When the last pass ended.

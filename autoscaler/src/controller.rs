@@ -23,7 +23,7 @@ use pd_api::{
     ConditionState, ConditionType, PauseReading, condition,
     v1alpha1::{Mode, PDAutoscaler, PDAutoscalerStatus},
 };
-use pd_core::{Memory, PerRole, Plan, Policy, Snapshot, Timestamp, audit, plan};
+use pd_core::{Decision, Memory, PerRole, Policy, Snapshot, Timestamp, audit, plan};
 use serde_json::json;
 use tracing::{debug, info, warn};
 
@@ -206,7 +206,8 @@ async fn outcome(
         Ok(targets) => targets,
         Err((role, error)) => return Ok(Outcome::Untargeted { role, error }),
     };
-    let decided = decide(shared, object, key, policy, &targets).await?;
+    // Boxed, for the many queries of a decision make its future large.
+    let decided = Box::pin(decide(shared, object, key, policy, &targets)).await?;
     Ok(Outcome::Decided(Box::new(decided)))
 }
 
@@ -219,22 +220,15 @@ async fn decide(
 ) -> Result<Decided, Error> {
     let context = &*shared.context;
     let pauses = PauseReading::from_annotations(object.annotations());
-    let observation = observe::observe(
-        context,
-        object,
-        &key.namespace,
-        policy,
-        targets,
-        pauses.paused,
-    )
-    .await;
+    let observation = observe::observe(context, object, key, policy, targets, pauses.paused).await;
     let now = Timestamp::from_millis(jiff::Timestamp::now().as_millisecond());
     let decision = plan(&observation.snapshot, &memory(context, object, key), now);
     context.update(key, |state| state.memory = Some(decision.memory.clone()));
-    let fate = fate(shared, object, key, &observation.snapshot, decision.plan).await?;
+    let fate = fate(shared, object, key, &observation.snapshot, &decision).await?;
     Ok(Decided {
         snapshot: observation.snapshot,
         decision,
+        stated: observation.stated,
         engine: observation.engine,
         metrics_error: observation.metrics_error,
         fate,
@@ -248,10 +242,10 @@ async fn fate(
     object: &PDAutoscaler,
     key: &ObjectKey,
     snapshot: &Snapshot,
-    plan: Plan,
+    decision: &Decision,
 ) -> Result<Fate, Error> {
     let context = &*shared.context;
-    let findings = audit(snapshot, plan);
+    let findings = audit(snapshot, decision);
     if !findings.is_empty() {
         context.metrics.audit_found(findings.len());
         return Ok(Fate::Refused(findings));
@@ -263,8 +257,14 @@ async fn fate(
         return Ok(Fate::Recommended);
     }
     let current = snapshot.roles.map(|state| state.current);
-    let (written, result) =
-        apply::apply(context, &key.namespace, &object.spec, current, plan).await;
+    let (written, result) = apply::apply(
+        context,
+        &key.namespace,
+        &object.spec,
+        current,
+        decision.plan,
+    )
+    .await;
     Ok(match result {
         Ok(()) => Fate::Applied(written),
         Err(error) => Fate::Failed(written, error),
@@ -363,11 +363,9 @@ fn measure(context: &Context, key: &ObjectKey, outcome: &Outcome, after: &PDAuto
         return;
     };
     let report = &decided.decision.report;
-    context.metrics.decided(
-        key,
-        report,
-        &decided.snapshot.roles.map(|state| state.ready),
-    );
+    context
+        .metrics
+        .decided(key, report, &decided.snapshot.roles);
     for &role in decided.written() {
         context.metrics.scaled(
             key,
@@ -386,12 +384,15 @@ fn measure(context: &Context, key: &ObjectKey, outcome: &Outcome, after: &PDAuto
     ) {
         context.metrics.conflicted();
     }
-    debug!(
-        namespace = key.namespace,
-        name = key.name,
-        report = report.paragraph(),
-        "decided"
-    );
+    if tracing::enabled!(tracing::Level::DEBUG) {
+        debug!(
+            namespace = key.namespace,
+            name = key.name,
+            summary = report.paragraph(),
+            report = serde_json::to_string(report).unwrap_or_default(),
+            "decided"
+        );
+    }
 }
 
 /// Server-side apply of the whole status, so that parts that are gone go.

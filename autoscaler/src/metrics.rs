@@ -1,12 +1,14 @@
 //! What the controller tells Prometheus about itself and its objects.
 //!
 //! Names carry the prefix `pd_autoscaler_`, base units and no label of unbounded values but the
-//! object's own namespace and name. Gauges of an object go when the object goes.
+//! object's own namespace and name. Gauges of an object go when the object goes. What sizing rests on
+//! has a file of its own below this one.
+
+mod sizing;
 
 use std::{sync::atomic::AtomicU64, time::Duration};
 
-use crate::{context::ObjectKey, prometheus::QueryError};
-use pd_core::{Reason, Report, Role};
+use pd_core::{PerRole, Reason, Report, Role, RoleState};
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{
@@ -17,6 +19,9 @@ use prometheus_client::{
     },
     registry::Registry,
 };
+
+use self::sizing::Sizing;
+use crate::{context::ObjectKey, prometheus::QueryError};
 
 /// Upper edges of pass durations, seconds.
 const PASS_SECONDS: [f64; 9] = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 15.0];
@@ -79,6 +84,7 @@ pub struct Metrics {
     latency: Family<ObjectiveLabels, FloatGauge>,
     attainment: Family<ObjectiveLabels, FloatGauge>,
     arrival_rate: Family<ObjectLabels, FloatGauge>,
+    sizing: Sizing,
     query_duration: Histogram,
     query_errors: Family<CategoryLabels, Counter>,
     apply_conflicts: Counter,
@@ -109,6 +115,7 @@ impl Default for Metrics {
             latency: family(),
             attainment: family(),
             arrival_rate: family(),
+            sizing: Sizing::default(),
             query_duration: Histogram::new(PASS_SECONDS),
             query_errors: family(),
             apply_conflicts: Counter::default(),
@@ -162,6 +169,7 @@ impl Metrics {
             arrivals,
             self.arrival_rate.clone(),
         );
+        self.sizing.register(registry);
     }
 
     fn register_controller(&self, registry: &mut Registry) {
@@ -260,7 +268,8 @@ impl Metrics {
     }
 
     /// A decision was made for `key`.
-    pub fn decided(&self, key: &ObjectKey, report: &Report, ready: &pd_core::PerRole<u32>) {
+    pub fn decided(&self, key: &ObjectKey, report: &Report, roles: &PerRole<RoleState>) {
+        self.sizing.decided(key, report, roles);
         for role in Role::ALL {
             let labels = role_labels(key, role);
             let set = |family: &Family<RoleLabels, Gauge>, value: Option<u32>| match value {
@@ -273,7 +282,7 @@ impl Metrics {
             };
             set(&self.current_replicas, Some(*report.from.get(role)));
             set(&self.desired_replicas, Some(*report.to.get(role)));
-            set(&self.ready_replicas, Some(*ready.get(role)));
+            set(&self.ready_replicas, Some(roles.get(role).ready));
             set(&self.needed_replicas, *report.need.get(role));
         }
         let observed = &report.observed;
@@ -319,6 +328,7 @@ impl Metrics {
             self.latency.remove(&objective_labels(key, objective));
             self.attainment.remove(&objective_labels(key, objective));
         }
+        self.sizing.forget(key);
         self.ready.remove(&object(key));
         self.arrival_rate.remove(&object(key));
     }

@@ -5,7 +5,10 @@
 
 pub mod contention;
 pub mod gpus;
+pub mod profile;
+pub mod rollout;
 pub mod signals;
+pub mod stuck;
 pub mod target;
 
 use std::time::Duration;
@@ -14,12 +17,13 @@ use pd_api::v1alpha1::{PDAutoscaler, PDAutoscalerSpec};
 use pd_core::{PerRole, Policy, Role, Signals, Snapshot, snapshot::Paused};
 
 use self::{
+    profile::Stated,
     signals::{Answers, Overrides},
     target::{ObservedTarget, TargetError},
 };
 use crate::{
     args::PrometheusArgs,
-    context::Context,
+    context::{Context, ObjectKey},
     prometheus::{QueryError, Sample},
     queries::Scope,
 };
@@ -29,6 +33,8 @@ use crate::{
 pub struct Observation {
     /// For the core.
     pub snapshot: Snapshot,
+    /// What is stated about replicas.
+    pub stated: Stated,
     /// The engine whose metrics were found.
     pub engine: Option<&'static str>,
     /// Why metrics are missing, if a query failed.
@@ -55,28 +61,40 @@ pub async fn targets(
 pub async fn observe(
     context: &Context,
     object: &PDAutoscaler,
-    namespace: &str,
+    key: &ObjectKey,
     policy: Policy,
     targets: &PerRole<ObservedTarget>,
     paused: Paused,
 ) -> Observation {
     let args = &context.prometheus_args;
     let attainment_window = policy.objective.attainment.window;
-    let scope = scope(args, &object.spec, namespace, targets, attainment_window);
-    let answers = ask(context, &object.spec, &scope).await;
+    let scope = scope(
+        args,
+        &object.spec,
+        &key.namespace,
+        targets,
+        attainment_window,
+    );
+    let roles = PerRole::from_fn(|role| targets.get(role).state);
+    let gpus = roles.map(|state| state.gpus_per_replica);
+    let (answers, stated) = futures::join!(
+        ask(context, &object.spec, &scope),
+        profile::stated(context, key, &object.spec, &policy, gpus),
+    );
     if let Some(error) = answers.first_error() {
         context.metrics.query_failed(error);
     }
     let ready = PerRole::from_fn(|role| targets.get(role).ready_pods.as_slice());
     let signals: Signals = signals::signals(&answers, ready, &scope, args.metrics_age_max);
-    let roles = PerRole::from_fn(|role| targets.get(role).state);
     Observation {
         snapshot: Snapshot {
             policy,
             roles,
             signals,
             paused,
+            profile: stated.profile.clone(),
         },
+        stated,
         engine: signals::engine(&answers),
         metrics_error: answers.first_error().cloned(),
     }
@@ -129,7 +147,8 @@ async fn ask(context: &Context, spec: &PDAutoscalerSpec, scope: &Scope) -> Answe
         }
     };
     let overrides = spec.metrics.overrides.clone().unwrap_or_default();
-    let (state, histograms, wide, attainment, ttft, tpot, arrival_rate) = futures::join!(
+    let zero = spec.scale_to_zero.as_ref();
+    let (state, histograms, wide, attainment, ttft, tpot, arrival_rate, wake) = futures::join!(
         query(scope.state_query()),
         query(scope.histogram_query()),
         query(scope.wide_query()),
@@ -137,6 +156,7 @@ async fn ask(context: &Context, spec: &PDAutoscalerSpec, scope: &Scope) -> Answe
         stated(overrides.ttft.as_ref()),
         stated(overrides.tpot.as_ref()),
         stated(overrides.arrival_rate.as_ref()),
+        stated(zero.map(|zero| &zero.wake_signal)),
     );
     Answers {
         state,
@@ -147,7 +167,7 @@ async fn ask(context: &Context, spec: &PDAutoscalerSpec, scope: &Scope) -> Answe
             ttft,
             tpot,
             arrival_rate,
-            wake: None,
+            wake,
         },
     }
 }

@@ -1,17 +1,22 @@
 //! Telling people: status, conditions, events.
 //!
 //! A pass ends in one [`Outcome`]; [`conditions`] turns it into findings, [`status`] into the status
-//! object, [`events`] into events for what changed. Status is written when something a person would
+//! object, [`events`] into events for what changed, [`sentence`] a decision into what a person reads. Status is written when something a person would
 //! act on changed, and otherwise only now and then to keep memory for the next leader.
 
 pub mod conditions;
 pub mod events;
+pub mod sentence;
 pub mod status;
 
 use pd_api::FieldError;
 use pd_core::{Decision, Finding, PerRole, Reason, Role, Snapshot};
 
-use crate::{apply::ApplyError, observe::target::TargetError, prometheus::QueryError};
+use crate::{
+    apply::ApplyError,
+    observe::{profile::Stated, target::TargetError},
+    prometheus::QueryError,
+};
 
 /// How a pass ended.
 #[derive(Debug)]
@@ -40,6 +45,8 @@ pub struct Decided {
     pub snapshot: Snapshot,
     /// The decision.
     pub decision: Decision,
+    /// What is stated about replicas.
+    pub stated: Stated,
     /// The engine whose metrics were found.
     pub engine: Option<&'static str>,
     /// Why metrics are missing, if a query failed.

@@ -2,21 +2,33 @@
 //!
 //! It shares no code with the stages that it checks, runs on every plan in tests and simulation,
 //! and in production before a plan is applied. A finding is a bug; the plan is then not applied.
+//!
+//! What is in force (replica bounds, ratio band) is taken from the report, and the report is held
+//! against the policy: only schedules may move the bounds, only operating points the band. Laws about
+//! several decisions, which take deciding again, are in `laws`.
+
+mod laws;
 
 use serde::{Deserialize, Serialize};
 
+#[cfg(test)]
+pub(crate) use self::laws::monotone;
+pub use self::laws::{LOAD_FACTOR, laws, with_load};
 use crate::{
     evidence::evidence,
-    plan::Plan,
-    policy::Enforcement,
+    memory::Memory,
+    plan::Decision,
+    policy::{Bounds, Enforcement},
+    report::Report,
     role::{PerRole, Role},
-    snapshot::Snapshot,
+    snapshot::{RoleState, Snapshot},
+    time::Timestamp,
 };
 
 /// An invariant that a plan breaks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum Finding {
-    /// A role would have no replica.
+    /// A role would have no replica, alone or where zero is not allowed.
     #[error("{role} would have no replica")]
     NoReplicas {
         /// The role.
@@ -34,6 +46,15 @@ pub enum Finding {
         /// Most allowed.
         max: u32,
     },
+    /// The report names bounds that neither the policy nor a schedule states.
+    #[error("bounds of {role} differ from the policy's and there is no schedule")]
+    StrangeBounds {
+        /// The role.
+        role: Role,
+    },
+    /// The report names a ratio band that neither the policy nor an operating point states.
+    #[error("the ratio band differs from the policy's and there is no operating point")]
+    StrangeRatio,
     /// Replicas would be lowered without complete metrics.
     #[error("{role} would be lowered although its metrics are not complete")]
     LoweredBlindly {
@@ -62,102 +83,219 @@ pub enum Finding {
         /// Decode replicas.
         decode: u32,
     },
+    /// The report tells of other replicas than the plan or the snapshot.
+    #[error("the report says {role} goes from {from} to {to}, and that is not so")]
+    Misreported {
+        /// The role.
+        role: Role,
+        /// Replicas before, as reported.
+        from: u32,
+        /// Replicas after, as reported.
+        to: u32,
+    },
+    /// Deciding again at once with the memory that was returned gives another plan.
+    #[error("{role} gets {once} replicas, and {twice} when asked again at once")]
+    NotIdempotent {
+        /// The role.
+        role: Role,
+        /// Replicas in the plan.
+        once: u32,
+        /// Replicas in the second plan.
+        twice: u32,
+    },
+    /// More load gives a smaller need.
+    #[error("{role} needs {need}, and {need_loaded} under more load")]
+    NotMonotone {
+        /// The role.
+        role: Role,
+        /// The need.
+        need: u32,
+        /// The need under more load.
+        need_loaded: u32,
+    },
 }
 
-/// Checks `plan` against the invariants; nothing found means it may be applied.
-pub fn audit(snapshot: &Snapshot, plan: Plan) -> Vec<Finding> {
+/// Checks the plan of `decision`, made on `snapshot`, against the invariants; nothing found means it
+/// may be applied.
+pub fn audit(snapshot: &Snapshot, decision: &Decision) -> Vec<Finding> {
+    let case = Case {
+        snapshot,
+        report: &decision.report,
+        memory: &decision.memory,
+        now: decision.memory.decided_at,
+        replicas: decision.plan.replicas,
+    };
     let mut findings: Vec<Finding> = Role::ALL
         .into_iter()
-        .flat_map(|role| audit_role(snapshot, plan, role))
+        .flat_map(|role| case.of_role(role))
         .collect();
-    findings.extend(over_budget(snapshot, plan));
-    findings.extend(leaves_hard_band(snapshot, plan));
+    findings.extend(case.strange_ratio());
+    findings.extend(case.over_budget());
+    findings.extend(case.leaves_hard_band());
     findings
 }
 
-fn audit_role(snapshot: &Snapshot, plan: Plan, role: Role) -> Vec<Finding> {
-    let replicas = *plan.replicas.get(role);
-    let current = snapshot.roles.get(role).current;
-    let bounds = snapshot.policy.bounds.get(role);
-    let (min, max) = (bounds.min_replicas, bounds.max_replicas);
-    let mut findings = Vec::new();
-    if replicas == 0 && current > 0 {
-        findings.push(Finding::NoReplicas { role });
+/// What is audited.
+struct Case<'a> {
+    snapshot: &'a Snapshot,
+    report: &'a Report,
+    memory: &'a Memory,
+    now: Option<Timestamp>,
+    replicas: PerRole<u32>,
+}
+
+impl Case<'_> {
+    fn of_role(&self, role: Role) -> Vec<Finding> {
+        let (replicas, current) = (*self.replicas.get(role), self.state(role).current);
+        let mut findings = Vec::new();
+        let (from, to) = (*self.report.from.get(role), *self.report.to.get(role));
+        if (from, to) != (current, replicas) {
+            findings.push(Finding::Misreported { role, from, to });
+        }
+        let bounds = *self.report.bounds.get(role);
+        let policy = &self.snapshot.policy;
+        if policy.schedules.is_empty() && bounds != *policy.bounds.get(role) {
+            findings.push(Finding::StrangeBounds { role });
+        }
+        if self.no_replicas(role) {
+            findings.push(Finding::NoReplicas { role });
+        }
+        findings.extend(self.out_of_bounds(role, bounds));
+        if replicas < current && !self.may_lower(role, bounds) {
+            findings.push(Finding::LoweredBlindly { role });
+        }
+        let paused = self.snapshot.paused;
+        if (replicas > current && paused.scale_up) || (replicas < current && paused.scale_down) {
+            findings.push(Finding::ChangedWhilePaused { role });
+        }
+        findings
     }
-    let raised_over = replicas > max && replicas > current;
-    let lowered_under = replicas < min && replicas < current;
-    if raised_over || lowered_under {
-        findings.push(Finding::OutOfBounds {
+
+    fn state(&self, role: Role) -> &RoleState {
+        self.snapshot.roles.get(role)
+    }
+
+    fn currents(&self) -> PerRole<u32> {
+        self.snapshot.roles.map(|state| state.current)
+    }
+
+    /// Whether both roles go to zero or stay there together, as only scale to zero allows.
+    fn to_zero(&self) -> bool {
+        self.replicas == PerRole::default() && self.snapshot.policy.scale_to_zero.is_some()
+    }
+
+    /// Both roles at zero take a policy that allows it. One alone was so before, and the other does
+    /// not grow meanwhile.
+    fn no_replicas(&self, role: Role) -> bool {
+        if *self.replicas.get(role) > 0 || self.to_zero() {
+            return false;
+        }
+        let other_grows = Role::ALL
+            .into_iter()
+            .any(|other| *self.replicas.get(other) > self.state(other).current);
+        self.state(role).current > 0 || other_grows
+    }
+
+    fn out_of_bounds(&self, role: Role, bounds: Bounds) -> Option<Finding> {
+        let (replicas, current) = (*self.replicas.get(role), self.state(role).current);
+        let (min, max) = (bounds.min_replicas, bounds.max_replicas);
+        let raised_over = replicas > max && replicas > current;
+        let lowered_under = replicas < min && replicas < current && !self.to_zero();
+        (raised_over || lowered_under).then_some(Finding::OutOfBounds {
             role,
             replicas,
             min,
             max,
-        });
-    }
-    // Above the maximum or over the budget the user's own word lowers, whatever is known.
-    let told_to = current > max || budget_of(snapshot).is_some_and(|b| asked_gpus(snapshot) > b);
-    if replicas < current && !told_to && !evidence(snapshot, role).complete() {
-        findings.push(Finding::LoweredBlindly { role });
-    }
-    let paused = snapshot.paused;
-    if (replicas > current && paused.scale_up) || (replicas < current && paused.scale_down) {
-        findings.push(Finding::ChangedWhilePaused { role });
-    }
-    findings
-}
-
-fn budget_of(snapshot: &Snapshot) -> Option<u64> {
-    snapshot.policy.budget_gpus.map(u64::from)
-}
-
-fn asked_gpus(snapshot: &Snapshot) -> u64 {
-    Role::ALL
-        .into_iter()
-        .map(|role| {
-            let state = snapshot.roles.get(role);
-            u64::from(state.current) * u64::from(state.gpus_per_replica)
         })
-        .sum()
+    }
+
+    /// Whether `role` may be lowered to what the plan says: on complete metrics, by the user's own
+    /// word, or as far as replicas never served.
+    fn may_lower(&self, role: Role, bounds: Bounds) -> bool {
+        let known = |role| evidence(self.snapshot, role).complete();
+        if self.to_zero() {
+            // Of a service that serves all must be known. When one role is at zero already, nothing
+            // is served, and the gateway's word is all there is.
+            let serves = Role::ALL
+                .into_iter()
+                .all(|role| self.state(role).current > 0);
+            let asked_for = self.snapshot.signals.wake_requests.known() != Some(0.0);
+            return !asked_for && (!serves || Role::ALL.into_iter().all(known));
+        }
+        let over_budget = (self.snapshot.policy.budget_gpus)
+            .is_some_and(|budget| self.asked_gpus() > u64::from(budget));
+        // Above the maximum or over the budget the user's own word lowers, whatever is known.
+        let told_to = over_budget || *self.replicas.get(role) >= bounds.max_replicas;
+        told_to || known(role) || *self.replicas.get(role) >= self.least_without_metrics(role)
+    }
+
+    /// What serves or may still come: of an ask that is withdrawn, only what is stuck is taken back.
+    /// While a withdrawn ask may not be repeated, nothing that is pending needs to stay.
+    fn least_without_metrics(&self, role: Role) -> u32 {
+        let state = self.state(role);
+        let backing_off = self.now.is_some_and(|now| {
+            let memory = self.memory.roles.get(role);
+            memory.stuck.ceiling(now).is_some()
+        });
+        let stuck = match state.stuck {
+            _ if backing_off => u32::MAX,
+            Some((stuck, _)) => stuck,
+            None => 0,
+        };
+        state.ready.max(state.current.saturating_sub(stuck))
+    }
+
+    fn asked_gpus(&self) -> u64 {
+        let of_role = |role| {
+            let state = self.state(role);
+            u64::from(state.current) * u64::from(state.gpus_per_replica)
+        };
+        let all = Role::ALL.into_iter().map(of_role);
+        all.fold(0, u64::saturating_add)
+    }
+
+    fn over_budget(&self) -> Option<Finding> {
+        let budget = self.snapshot.policy.budget_gpus?;
+        let before = self.gpus_at_worst(self.currents());
+        let gpus = self.gpus_at_worst(self.replicas);
+        (gpus > before && gpus > u64::from(budget)).then_some(Finding::OverBudget { gpus, budget })
+    }
+
+    /// GPUs held at the worst moment while `replicas` are asked for: what exists stays until it is
+    /// gone, and what is on its way out does not make room for what is new.
+    fn gpus_at_worst(&self, replicas: PerRole<u32>) -> u64 {
+        let of_role = |role| {
+            let state = self.state(role);
+            let existing = u64::from(state.ready) + u64::from(state.starting);
+            let asked = u64::from((*replicas.get(role)).max(state.current));
+            let held = existing.max(asked) + u64::from(state.terminating);
+            held.saturating_mul(state.gpus_per_replica.into())
+        };
+        let all = Role::ALL.into_iter().map(of_role);
+        all.fold(0, u64::saturating_add)
+    }
+
+    fn strange_ratio(&self) -> Option<Finding> {
+        let policy = &self.snapshot.policy;
+        let strange = policy.operating_points.is_none() && self.report.ratio.policy != policy.ratio;
+        strange.then_some(Finding::StrangeRatio)
+    }
+
+    fn leaves_hard_band(&self) -> Option<Finding> {
+        let in_force = self.report.ratio.policy;
+        let ratio = in_force.filter(|ratio| ratio.enforcement == Enforcement::Hard)?;
+        let current = self.currents();
+        let PerRole { prefill, decode } = self.replicas;
+        let leaves = ratio.band.contains(current.prefill, current.decode)
+            && !ratio.band.contains(prefill, decode);
+        // Leaving is inevitable when the bounds moved away from the band.
+        let inside = Role::ALL.into_iter().all(|role| {
+            let bounds = self.report.bounds.get(role);
+            (bounds.min_replicas..=bounds.max_replicas).contains(current.get(role))
+        });
+        (leaves && inside && !self.to_zero()).then_some(Finding::LeavesHardBand { prefill, decode })
+    }
 }
 
-fn over_budget(snapshot: &Snapshot, plan: Plan) -> Option<Finding> {
-    let budget = snapshot.policy.budget_gpus?;
-    let current = snapshot.roles.map(|state| state.current);
-    let (before, gpus) = (
-        gpus_at_worst(snapshot, current),
-        gpus_at_worst(snapshot, plan.replicas),
-    );
-    (gpus > before && gpus > u64::from(budget)).then_some(Finding::OverBudget { gpus, budget })
-}
-
-/// GPUs held at the worst moment while `replicas` are asked for: what exists stays until it is
-/// gone, and what is on its way out does not make room for what is new.
-fn gpus_at_worst(snapshot: &Snapshot, replicas: PerRole<u32>) -> u64 {
-    let of_role = |role| {
-        let state: &crate::snapshot::RoleState = snapshot.roles.get(role);
-        let leaving = u64::from(state.terminating);
-        let existing = u64::from(state.ready) + u64::from(state.starting);
-        let asked = u64::from(*replicas.get(role)) + leaving;
-        (existing + leaving).max(asked).max(state.current.into())
-            * u64::from(state.gpus_per_replica)
-    };
-    Role::ALL.into_iter().map(of_role).sum()
-}
-
-fn leaves_hard_band(snapshot: &Snapshot, plan: Plan) -> Option<Finding> {
-    let ratio = snapshot
-        .policy
-        .ratio
-        .filter(|r| r.enforcement == Enforcement::Hard)?;
-    let current = snapshot.roles.map(|state| state.current);
-    let (prefill, decode) = (plan.replicas.prefill, plan.replicas.decode);
-    let leaves = ratio.band.contains(current.prefill, current.decode)
-        && !ratio.band.contains(prefill, decode);
-    // Leaving is inevitable when the bounds moved away from the band.
-    let bounds = snapshot.policy.bounds;
-    let inside = Role::ALL.into_iter().all(|role| {
-        let current = *current.get(role);
-        bounds.get(role).clamp(current) == current
-    });
-    (leaves && inside).then_some(Finding::LeavesHardBand { prefill, decode })
-}
+#[cfg(test)]
+mod tests;

@@ -11,6 +11,7 @@
 //! double at a batch of 64. A batch beyond anything seen is trusted only a little way out.
 
 pub mod calibrate;
+pub mod ceiling;
 pub mod coefficients;
 pub mod estimator;
 mod fit;
@@ -23,6 +24,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use ceiling::Ceiling;
 pub use estimator::{Capacity, Estimator, Source};
 pub use profile::{DecodeModel, PrefillModel, Profile};
 

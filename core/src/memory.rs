@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    capacity::Estimator,
+    capacity::{Ceiling, Estimator},
     forecast::Forecaster,
     guard::{FlapMemory, ReadyShare, StuckMemory},
     lead::LeadTimes,
@@ -51,6 +51,9 @@ pub struct Memory {
     /// What one replica can do.
     #[serde(default)]
     pub capacity: Estimator,
+    /// Output tokens per second that a decode replica failed at.
+    #[serde(default)]
+    pub decode_ceiling: Ceiling,
     /// The ratio over time.
     #[serde(default)]
     pub ratio: RatioState,
@@ -69,6 +72,7 @@ impl Default for Memory {
             decided_at: None,
             roles: PerRole::default(),
             capacity: Estimator::default(),
+            decode_ceiling: Ceiling::default(),
             ratio: RatioState::default(),
             point: PointState::default(),
             zero: ZeroMemory::default(),

@@ -149,7 +149,11 @@ impl Sizing<'_> {
     /// nothing is starting and the last change has settled, so that one miss is not answered twice; and
     /// never to more than [`CORRECTED_MAX`] times the model, since then something else is wrong.
     fn correction(&self, role: Role, modelled: Option<u32>) -> Option<u32> {
-        let covered = self.care.get(role).budget_left.is_some_and(|left| left > COVERED);
+        let covered = self
+            .care
+            .get(role)
+            .budget_left
+            .is_some_and(|left| left > COVERED);
         if covered {
             return None;
         }

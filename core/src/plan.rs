@@ -5,6 +5,7 @@
 //! stage is given; each leaves its steps in the report. Calling twice at the same moment with the
 //! returned memory gives the same plan.
 
+mod compare;
 mod explain;
 mod learn;
 mod limit;
@@ -15,6 +16,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::compare::needs_under;
 use crate::{
     capacity::{Capacity, Profile},
     error_budget::{Care, care},
@@ -119,17 +121,15 @@ impl<'a> Planner<'a> {
     fn run(mut self) -> Decision {
         self.remember_replicas();
         self.set_bounds();
-        let awake = self.decide_about_zero();
-        let replicas = match awake {
-            Some(least) => {
-                self.judge_signals();
-                self.learn();
-                self.foresee();
-                self.size();
-                let limited = self.limit();
-                self.wake(least, limited)
-            }
-            None => self.sleep(),
+        let replicas = if self.decide_about_zero() {
+            self.sleep()
+        } else {
+            self.judge_signals();
+            self.learn();
+            self.weigh_misses();
+            self.foresee();
+            self.size();
+            self.limit()
         };
         self.memory.decided_at = Some(self.now);
         let report = self.report(replicas);
@@ -166,6 +166,8 @@ impl<'a> Planner<'a> {
     }
 }
 
+#[cfg(test)]
+mod laws;
 #[cfg(test)]
 mod scenarios;
 #[cfg(test)]

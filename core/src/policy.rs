@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    capacity,
     operating_point::OperatingPoint,
     ratio::RatioBand,
     role::{PerRole, Role},
@@ -247,6 +248,26 @@ pub struct DecodeCoefficients {
     /// Requests that a batch holds at most, above zero.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub batch_max: Option<u32>,
+}
+
+impl From<PrefillCoefficients> for capacity::coefficients::PrefillCoefficients {
+    fn from(stated: PrefillCoefficients) -> Self {
+        Self {
+            base_seconds: f64::from(stated.base_micros) * 1e-6,
+            seconds_per_token: f64::from(stated.per_token_nanos) * 1e-9,
+            seconds_per_token_squared: f64::from(stated.per_token_squared_picos) * 1e-12,
+        }
+    }
+}
+
+impl From<DecodeCoefficients> for capacity::coefficients::DecodeCoefficients {
+    fn from(stated: DecodeCoefficients) -> Self {
+        Self {
+            base_seconds: f64::from(stated.base_micros) * 1e-6,
+            seconds_per_request: f64::from(stated.per_request_nanos) * 1e-9,
+            seconds_per_context_token: f64::from(stated.per_context_token_picos) * 1e-12,
+        }
+    }
 }
 
 impl Policy {

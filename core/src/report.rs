@@ -9,7 +9,9 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    capacity,
     error_budget::Care,
+    forecast::Forecast,
     policy::{Bounds, RatioPolicy},
     ratio::{Breach, Ratio},
     role::{PerRole, Role},
@@ -148,6 +150,16 @@ reasons! {
     AnnotationInvalid,
     /// Both targets exist and can be scaled.
     TargetsFound,
+    /// What one replica can do is learnt from the engines' metrics.
+    CapacityLearnt,
+    /// What one replica can do is stated, and was read.
+    CapacityStated,
+    /// The performance profile does not exist.
+    ProfileNotFound,
+    /// The performance profile holds what cannot be used.
+    ProfileInvalid,
+    /// The performance profile could not be read.
+    ProfileUnreadable,
     /// The CRD of PDAutoscaler is not installed.
     CrdMissing,
     /// A target does not exist.
@@ -329,6 +341,18 @@ pub struct LeadTime {
     pub samples: u32,
 }
 
+/// What a replica of a role was taken to do.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RoleCapacity {
+    /// Where its times come from.
+    pub source: capacity::Source,
+    /// Multiple of them that is measured.
+    pub factor: f64,
+    /// Their relative error, one standard deviation, from 0 to 1.
+    pub error: f64,
+}
+
 /// The P:D ratio as judged.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -363,6 +387,11 @@ pub struct Report {
     pub metrics_complete: PerRole<bool>,
     /// How careful sizing was, and what is left of the error budget.
     pub care: PerRole<Care>,
+    /// What a replica was taken to do.
+    pub capacity: PerRole<RoleCapacity>,
+    /// Work expected when replicas asked for now serve: of prefill in busy replicas, of decode in tokens
+    /// per second.
+    pub forecast: PerRole<Option<Forecast>>,
     /// How long replicas take from being asked for to serving.
     pub lead: PerRole<LeadTime>,
     /// Replica bounds in force.

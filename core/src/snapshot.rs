@@ -46,13 +46,11 @@ pub struct RoleState {
 }
 
 impl RoleState {
-    /// Replicas whose GPUs are or will be held: those that exist, or those asked for if more.
+    /// Replicas whose GPUs are or will be held: those that exist, or those asked for if more, and
+    /// those on their way out, which have left neither.
     pub fn holding(&self) -> u32 {
-        let existing = self
-            .ready
-            .saturating_add(self.starting)
-            .saturating_add(self.terminating);
-        existing.max(self.current)
+        let existing = self.ready.saturating_add(self.starting);
+        existing.max(self.current).saturating_add(self.terminating)
     }
 }
 

@@ -219,21 +219,22 @@ impl Problem<'_> {
         self.current
     }
 
-    /// The split of a short budget. A soft band is kept while that costs no more than the margin,
-    /// and returned to only when that costs nothing, so that it is not left and entered in turns.
+    /// The split of a short budget. A soft band is kept while its best pair costs no more than the
+    /// margin, and returned to only when that costs nothing, so that it is not left and entered in
+    /// turns. What the band costs is judged by the best pairs, which do not depend on the current one.
     fn shared_out(&self, need: PerRole<u32>) -> Option<Choice> {
         let split = Split::new(self, need);
         let free = split.choose(None)?;
         let Some(ratio) = self.ratio else {
             return Some(free);
         };
-        let Some(banded) = split.choose(Some(ratio)) else {
+        let Some(banded) = split.choose_near(Some(ratio), Some(&free.best)) else {
             return Some(free);
         };
         let in_band = ratio
             .band
             .contains(self.current.prefill, self.current.decode);
-        let keeps = match split.gap(&free.best, &banded.score) {
+        let keeps = match split.gap(&free.best, &banded.best) {
             Gap::None => true,
             Gap::Small => in_band,
             Gap::Large => false,

@@ -1,5 +1,6 @@
 //! Builders for tests: a service that is healthy, from which a test changes what it is about.
 
+pub(crate) mod any;
 pub(crate) mod world;
 
 use std::time::Duration;

@@ -1,22 +1,56 @@
 //! Who decides about replicas in a simulated world: the product, and what it is compared with.
 //!
 //! Each policy is a file of its own below this one and names the source of its rule. All of them
-//! see a [`Snapshot`], which is what a scrape of the workers shows; none sees the future except the
+//! get a [`Sight`], which is what workers and gateway show; none sees the future except the
 //! clairvoyant plan, which is a yardstick and no product. A policy never touches the workers: the
-//! world carries its verdict out, and for all policies alike.
+//! world carries its verdict out, and for all policies alike: the same start-up times, the same
+//! choice of who leaves, the same draining.
 
-mod fixed;
-mod foreseen;
-mod pdautoscaler;
+pub mod command;
+pub mod dynamo;
+pub mod peer;
+pub mod sight;
+
+pub mod aibrix_apa;
+pub mod engine_rates;
+pub mod fixed;
+pub mod foreseen;
+pub mod heteroscale_fixed_ratio;
+pub mod horizontal;
+pub mod hpa_average_value;
+pub mod hpa_value;
+pub mod keda_default;
+pub mod knative_kpa;
+pub mod kthena_pd_ratio;
+pub mod pdautoscaler;
+pub mod pinned;
+pub mod recorded;
+pub mod tokenscale_velocity;
+pub mod wva_saturation;
 
 use std::fmt;
 
 use pd_core::audit::Finding;
-use pd_core::{PerRole, Report, Snapshot};
+use pd_core::{PerRole, Report};
 
+pub use self::aibrix_apa::AibrixApa;
+pub use self::command::Process;
+pub use self::dynamo::Dynamo;
 pub use self::fixed::Fixed;
 pub use self::foreseen::Foreseen;
+pub use self::heteroscale_fixed_ratio::HeteroscaleFixedRatio;
+pub use self::hpa_average_value::HpaAverageValue;
+pub use self::hpa_value::HpaValue;
+pub use self::keda_default::KedaDefault;
+pub use self::knative_kpa::KnativeKpa;
+pub use self::kthena_pd_ratio::KthenaPdRatio;
 pub use self::pdautoscaler::PdAutoscaler;
+pub use self::peer::{Peer, Variant};
+pub use self::pinned::Pinned;
+pub use self::recorded::Recorded;
+pub use self::sight::{Gateway, Reads, Sight, WorkerSight};
+pub use self::tokenscale_velocity::TokenscaleVelocity;
+pub use self::wva_saturation::WvaSaturation;
 use crate::time::Nanos;
 
 /// One decision.
@@ -28,6 +62,8 @@ pub struct Verdict {
     pub findings: Vec<Finding>,
     /// Why, if the policy says so.
     pub report: Option<Report>,
+    /// The policy cannot go on, and why; the run is worth nothing from here on.
+    pub failure: Option<String>,
 }
 
 impl Verdict {
@@ -37,6 +73,7 @@ impl Verdict {
             replicas,
             findings: Vec::new(),
             report: None,
+            failure: None,
         }
     }
 }
@@ -44,11 +81,8 @@ impl Verdict {
 /// A policy in the loop.
 pub trait Autoscaler: fmt::Debug + Send {
     /// Decides at `now`, time of the run, on what is seen.
-    fn decide(&mut self, snapshot: &Snapshot, now: Nanos) -> Verdict;
+    fn decide(&mut self, sight: &Sight, now: Nanos) -> Verdict;
 
-    /// Whether it reads metrics at all. Without, nothing is scraped and the signals are empty,
-    /// which is faster.
-    fn reads_metrics(&self) -> bool {
-        true
-    }
+    /// How much of the service it reads.
+    fn reads(&self) -> Reads;
 }

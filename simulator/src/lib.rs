@@ -6,15 +6,21 @@
 //! have no clock, threads or network, so that a day runs in seconds and the test suite's engine
 //! emulator runs the same model in real time.
 //!
-//! Two commands are made of them: [`demo`] shows a day on a local page, and [`simulate`] plays a
-//! [`trace`] in a [`scenario`] and prints what it came to, beside the [`clairvoyant`] bound.
+//! Commands are made of them: [`demo`] shows a day on a local page, [`simulate`] plays a [`trace`] in
+//! a [`scenario`] and prints what it came to, beside the [`clairvoyant`] bound, [`compare`] does so for
+//! many policies, traces and lead times, and [`policy`] is the product as a process of the [`protocol`]
+//! that lets foreign policies decide here and ours elsewhere; [`replay`] decides on recordings again.
 
 pub mod autoscaler;
 pub mod clairvoyant;
+pub mod compare;
 pub mod demo;
 pub mod engine;
 pub mod exposition;
 pub mod observe;
+pub mod policy;
+pub mod protocol;
+pub mod replay;
 pub mod scenario;
 pub mod simulate;
 pub mod time;

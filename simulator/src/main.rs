@@ -6,7 +6,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use pd_sim::{demo, simulate};
+use pd_sim::{compare, demo, policy, replay, simulate};
 
 /// Play prefill/decode services under the decision code of PDAutoscaler, without a cluster
 #[derive(Debug, Parser)]
@@ -22,24 +22,42 @@ enum Command {
     Demo(demo::options::Options),
     /// Play a request trace and print attainment, GPU-hours and the clairvoyant bound
     Simulate(simulate::options::Options),
+    /// Play policies x traces x lead times on all cores: table, JSON, CSV, HTML report
+    Compare(compare::options::Options),
+    /// Decide as a process: one JSON snapshot per line in, one decision per line out
+    Policy(policy::Options),
+    /// Decide again on a recording and print where the decision differs
+    Replay(replay::Options),
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let error = match Cli::parse().command {
+    let done = match Cli::parse().command {
         Command::Demo(options) => match demo::run(options).await {
-            Ok(_) => return ExitCode::SUCCESS,
-            Err(error) => error.to_string(),
+            Ok(_) => Ok(String::new()),
+            Err(error) => Err(error.to_string()),
         },
-        Command::Simulate(options) => match simulate::run(&options) {
-            Ok(text) => {
+        Command::Simulate(options) => simulate::run(&options).map_err(|error| error.to_string()),
+        Command::Compare(options) => compare::run(&options).map_err(|error| error.to_string()),
+        Command::Policy(options) => {
+            let (input, output) = (std::io::stdin().lock(), std::io::stdout().lock());
+            policy::run(&options, input, output)
+                .map(|()| String::new())
+                .map_err(|error| error.to_string())
+        }
+        Command::Replay(options) => replay::run(&options).map_err(|error| error.to_string()),
+    };
+    match done {
+        Ok(text) => {
+            if !text.is_empty() {
                 // Whoever closed the pipe does not want to read it.
                 let _ = writeln!(std::io::stdout(), "{}", text.trim_end());
-                return ExitCode::SUCCESS;
             }
-            Err(error) => error.to_string(),
-        },
-    };
-    eprintln!("error: {error}");
-    ExitCode::FAILURE
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
 }

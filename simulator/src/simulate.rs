@@ -8,20 +8,28 @@ pub mod options;
 pub mod outcome;
 
 mod ledger;
+mod policy_name;
 mod quantiles;
 mod source;
 mod static_peak;
+mod timeline;
+mod tune;
 
-use std::time::Instant;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use pd_core::PerRole;
 use thiserror::Error;
 
 use self::ledger::Ledger;
 use self::options::{Options, PolicyName};
-use self::outcome::Outcome;
+use self::outcome::{Outcome, Speed};
 pub use self::source::Source;
-use crate::autoscaler::{Autoscaler, Fixed, Foreseen, PdAutoscaler};
+pub use self::timeline::Timeline;
+use crate::autoscaler::peer::{Known, TraceMeans};
+use crate::autoscaler::{
+    Autoscaler, Fixed, Foreseen, PdAutoscaler, Peer, Process, Recorded, Variant,
+};
 use crate::clairvoyant::load::Load;
 use crate::clairvoyant::{self, Bound, ForeseenPlan};
 use crate::engine::{self, Arrival};
@@ -56,6 +64,17 @@ pub enum SimulateError {
         /// The objective.
         percent: u8,
     },
+    /// The policy's process failed, or the recording.
+    #[error("{0}")]
+    Policy(String),
+    /// The recording cannot be begun.
+    #[error("recording `{}` cannot be written: {source}", path.display())]
+    Recording {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// The file has changed between the two readings.
     #[error(
         "the trace had {surveyed} requests when first read and {played} when played: leave the file alone"
@@ -77,17 +96,31 @@ pub struct Run {
     scenario: Scenario,
     source: Source,
     bound: Bound,
+    means: TraceMeans,
     requests: u64,
     length: Nanos,
     /// Replicas at the start, where the scenario names none.
     start: PerRole<u32>,
     seed: u64,
+    command: Option<Command>,
+    record: Option<PathBuf>,
+}
+
+/// A policy that runs as a process.
+#[derive(Clone, Debug)]
+struct Command {
+    text: String,
+    timeout: Duration,
 }
 
 /// Runs what the options ask for and gives the text to print.
 pub fn run(options: &Options) -> Result<String, SimulateError> {
     let run = Run::prepare(options)?;
-    let outcome = run.play(options.policy)?;
+    let policy = match options.policy_command {
+        Some(_) => PolicyName::Command,
+        None => options.policy,
+    };
+    let outcome = run.play(policy)?;
     Ok(match options.output {
         options::Output::Json => outcome.to_json()?,
         options::Output::Text => outcome.to_text(),
@@ -107,8 +140,11 @@ impl Run {
         let until = options.hours.map(|hours| from_seconds(hours * 3_600.0));
         let source = Source::of(options, until)?;
         let mut load = Load::new(&scenario);
+        let mut means = TraceMeans::default();
         for arrival in source.open()? {
-            load.add(&arrival?);
+            let arrival = arrival?;
+            load.add(&arrival);
+            means.add(&scenario.profile, &arrival);
         }
         let length = source.length(load.last_at(), scenario.interval());
         load.end(length);
@@ -119,15 +155,37 @@ impl Run {
             scenario,
             source,
             bound,
+            means,
             length,
             start,
             seed: options.seed,
+            command: options.policy_command.clone().map(|text| Command {
+                text,
+                timeout: options.policy_timeout,
+            }),
+            record: options.record.clone(),
         })
     }
 
     /// Plays the traffic under a policy.
     pub fn play(&self, policy: PolicyName) -> Result<Outcome, SimulateError> {
-        let (autoscaler, setup) = self.autoscaler(policy)?;
+        Ok(self.play_in_pieces(policy)?.0)
+    }
+
+    /// The same with the run in pieces.
+    pub fn play_in_pieces(&self, policy: PolicyName) -> Result<(Outcome, Timeline), SimulateError> {
+        let tuned = match policy {
+            PolicyName::Peer(peer, Variant::Tuned) => Some(tune::search(self, peer)?),
+            _ => None,
+        };
+        let (mut autoscaler, setup) = self.autoscaler(policy, tuned)?;
+        if let Some(path) = &self.record {
+            let recorded = Recorded::create(autoscaler, path);
+            autoscaler = Box::new(recorded.map_err(|source| SimulateError::Recording {
+                path: path.clone(),
+                source,
+            })?);
+        }
         let began = Instant::now();
         let ledger = self.ledger(setup, autoscaler, u64::MAX)?;
         let wall_seconds = began.elapsed().as_secs_f64();
@@ -137,12 +195,18 @@ impl Run {
                 played: ledger.requests(),
             });
         }
-        Ok(ledger.outcome(self, policy, wall_seconds))
+        let mut outcome = ledger.outcome(self, policy, tuned);
+        outcome.speed = Some(Speed {
+            wall_seconds,
+            simulated_requests_per_second: self.requests as f64 / wall_seconds.max(1e-9),
+        });
+        Ok((outcome, ledger.timeline().clone()))
     }
 
     fn autoscaler(
         &self,
         policy: PolicyName,
+        tuned: Option<PerRole<f64>>,
     ) -> Result<(Box<dyn Autoscaler>, Setup), SimulateError> {
         let setup = self.scenario.setup(self.length, self.start);
         Ok(match policy {
@@ -153,7 +217,38 @@ impl Run {
             }
             PolicyName::Clairvoyant => self.foreseen(&self.bound.everywhere),
             PolicyName::ClairvoyantOverall => self.foreseen(&self.bound.overall),
+            PolicyName::Peer(peer, variant) => {
+                self.peer(peer, variant, tuned.unwrap_or(PerRole::from_fn(|_| 1.0)))
+            }
+            PolicyName::Command => {
+                let command = self.command.as_ref().ok_or_else(|| {
+                    SimulateError::Policy("no command was given: use --policy-command".to_owned())
+                })?;
+                let process = Process::start(&command.text, command.timeout);
+                (Box::new(process.map_err(SimulateError::Policy)?), setup)
+            }
         })
+    }
+
+    /// A peer at its own interval, from the same first replicas.
+    fn peer(
+        &self,
+        peer: Peer,
+        variant: Variant,
+        aggressiveness: PerRole<f64>,
+    ) -> (Box<dyn Autoscaler>, Setup) {
+        let known = Known {
+            scenario: &self.scenario,
+            means: self.means,
+        };
+        let setup = self.scenario.setup(self.length, self.start);
+        let interval = peer.interval();
+        let setup = Setup {
+            interval,
+            scrape_interval: setup.scrape_interval.min(interval),
+            ..setup
+        };
+        (peer.build(variant, &known, aggressiveness), setup)
     }
 
     /// A plan, begun with its own first replicas.
@@ -191,7 +286,12 @@ impl Run {
         let ledger = Ledger::new(&self.scenario, &setup);
         let first = first.take_while(move |arrival| arrival.at < warm_up);
         let mut world = World::new(setup, autoscaler, first, arrivals, ledger);
-        while world.listener().missed() <= misses_max && world.step().is_some() {}
+        while world.listener().missed() <= misses_max {
+            let Some(step) = world.step() else { break };
+            if let Some(failure) = step.verdict.failure {
+                return Err(SimulateError::Policy(failure));
+            }
+        }
         if world.is_over() {
             world.finish();
         }

@@ -13,7 +13,8 @@ use pd_core::snapshot::Paused;
 use pd_core::{PerRole, Role, RoleState, Snapshot};
 use serde::Serialize;
 
-use crate::autoscaler::{Autoscaler, Verdict};
+use crate::autoscaler::sight::workers_of;
+use crate::autoscaler::{Autoscaler, Gateway, Reads, Sight, Verdict};
 use crate::engine::{Arrival, Outcome, Profile, Removal, Service, WorkerState};
 use crate::observe::{Observer, Windows, core_role, engine_role};
 use crate::time::{MINUTE, Nanos, SECOND};
@@ -117,6 +118,7 @@ pub struct World<A: Iterator<Item = Arrival>, L> {
     /// Workers ever added, which gives each a name of its own.
     added: PerRole<u32>,
     listener: L,
+    gateway: Gateway,
     /// Requests sent before the run; they are nobody's.
     warm_up_requests: u64,
     /// Time of the run. The service's own time is later by the warm-up.
@@ -141,6 +143,7 @@ impl<A: Iterator<Item = Arrival>, L: Listener> World<A, L> {
             desired: setup.replicas_at_start,
             added: PerRole::default(),
             listener,
+            gateway: Gateway::default(),
             warm_up_requests: 0,
             now: 0,
             setup,
@@ -162,13 +165,16 @@ impl<A: Iterator<Item = Arrival>, L: Listener> World<A, L> {
         while now < self.setup.warm_up {
             now = (now + self.setup.scrape_interval).min(self.setup.warm_up);
             while let Some(arrival) = arrivals.next_if(|arrival| arrival.at <= now) {
+                self.gateway.arrived(&arrival);
                 self.service.offer(arrival);
                 self.warm_up_requests += 1;
             }
             self.scrape(now);
         }
-        // Those that were refused at once are the warm-up's as well.
-        self.service.drain_outcomes();
+        // They are told to nobody but the gateway; those that were refused at once are among them.
+        for outcome in self.service.drain_outcomes() {
+            self.gateway.ended(&outcome);
+        }
     }
 
     /// The time of the run.
@@ -211,6 +217,7 @@ impl<A: Iterator<Item = Arrival>, L: Listener> World<A, L> {
             let now = (self.now + self.setup.scrape_interval).min(until);
             while let Some(arrival) = self.arrivals.next_if(|arrival| arrival.at <= now) {
                 self.listener.arrived(&arrival);
+                self.gateway.arrived(&arrival);
                 self.service.offer(Arrival {
                     at: arrival.at + self.setup.warm_up,
                     ..arrival
@@ -238,7 +245,7 @@ impl<A: Iterator<Item = Arrival>, L: Listener> World<A, L> {
     }
 
     fn scrape(&mut self, service_now: Nanos) {
-        if self.autoscaler.reads_metrics() {
+        if self.autoscaler.reads() == Reads::Signals {
             self.service.observe(service_now);
             self.observer.scrape(&self.service);
         } else {
@@ -248,6 +255,7 @@ impl<A: Iterator<Item = Arrival>, L: Listener> World<A, L> {
 
     fn tell_outcomes(&mut self) {
         for outcome in self.service.drain_outcomes() {
+            self.gateway.ended(&outcome);
             let Some(id) = outcome.id.checked_sub(self.warm_up_requests) else {
                 continue;
             };
@@ -263,7 +271,8 @@ impl<A: Iterator<Item = Arrival>, L: Listener> World<A, L> {
     }
 
     fn decide(&mut self) -> Step {
-        let verdict = self.autoscaler.decide(&self.snapshot(), self.now);
+        let sight = self.sight();
+        let verdict = self.autoscaler.decide(&sight, self.now);
         self.listener.decided(&verdict);
         let changed = verdict.replicas != self.desired;
         if changed {
@@ -274,6 +283,20 @@ impl<A: Iterator<Item = Arrival>, L: Listener> World<A, L> {
         let replicas = self.count();
         self.listener.hold(self.now, replicas);
         Step { verdict, changed }
+    }
+
+    fn sight(&mut self) -> Sight {
+        let workers = if self.autoscaler.reads() == Reads::Workers {
+            self.service.observe(self.service.now());
+            workers_of(&self.service)
+        } else {
+            PerRole::default()
+        };
+        Sight {
+            snapshot: self.snapshot(),
+            workers,
+            gateway: self.gateway,
+        }
     }
 
     fn snapshot(&self) -> Snapshot {

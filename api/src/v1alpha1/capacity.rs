@@ -89,7 +89,10 @@ pub struct ProfileReference {
     #[schemars(length(min = 1, max = 253))]
     #[x_kube(validation = matching("name", NAME_REGEX, NAME_REMEDY))]
     pub name: String,
-    /// Key of the profile in the object. Default: its only key.
+    /// Key of the profile in the object: a table or a sweep as CSV, or coefficients as YAML. Default:
+    /// prefill.csv or decode.csv by role, else profile.yaml, else the only key. Beside tables, the key
+    /// tp says which tensor parallelism a replica has, by default its number of GPUs, and kv.csv how
+    /// many tokens its KV cache holds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     #[x_kube(validation = matching("key", KEY_REGEX, KEY_REMEDY))]

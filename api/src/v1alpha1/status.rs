@@ -35,8 +35,8 @@ pub struct PDAutoscalerStatus {
     /// Generation of the spec that this status is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// Ready, TargetResolved, MetricsAvailable, ObjectiveMet, ScalingLimited, RatioInBand,
-    /// BudgetFeasible, TargetContended and Paused.
+    /// Ready, TargetResolved, CapacityResolved, MetricsAvailable, ObjectiveMet, ScalingLimited,
+    /// RatioInBand, BudgetFeasible, TargetContended and Paused.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "conditions_schema")]
     pub conditions: Vec<Condition>,
@@ -105,8 +105,8 @@ pub struct RoleStatus {
     /// behavior.lead.assumed counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lead_time: Option<LeadTimeStatus>,
-    /// What the need was computed from: Profile, Coefficients, Learnt, or Saturation before anything
-    /// is learnt.
+    /// What the need was computed from: Profile, Coefficients, Learnt, Assumed while the work has not
+    /// varied enough to learn from, or Saturation before anything is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = WORD_LENGTH_MAX))]
     pub capacity_source: Option<String>,

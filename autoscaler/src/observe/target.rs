@@ -5,16 +5,20 @@
 
 use k8s_openapi::{
     api::{
-        apps::v1::{Deployment, DeploymentSpec, StatefulSet, StatefulSetSpec},
+        apps::v1::{Deployment, StatefulSet},
         core::v1::{Pod, PodTemplateSpec},
     },
-    apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference},
+    apimachinery::pkg::apis::meta::v1::{LabelSelector, OwnerReference},
 };
 use kube::{Api, Client, ResourceExt as _, api::ListParams, core::Selector};
 use pd_api::v1alpha1::{RoleSpec, TargetReference};
 use pd_core::snapshot::RoleState;
 
-use super::gpus::gpus_per_pod;
+use super::{
+    gpus::gpus_per_pod,
+    rollout,
+    stuck::{CreateFailure, stuck},
+};
 use crate::queries::literal_pattern;
 
 /// Longest workload name for which the names of its pods are not cut (a generated pod name keeps
@@ -106,23 +110,51 @@ struct Workload {
     selector: LabelSelector,
     template: PodTemplateSpec,
     uid: String,
+    rolling_out: bool,
+    create_failure: Option<CreateFailure>,
 }
 
+/// Condition of a Deployment whose pods cannot be created; its message is the API server's.
+const REPLICA_FAILURE: &str = "ReplicaFailure";
+
 impl Workload {
-    fn new(
-        meta: ObjectMeta,
-        replicas: Option<i32>,
-        selector: LabelSelector,
-        template: PodTemplateSpec,
-    ) -> Self {
-        Self {
-            // A missing `replicas` means 1 in both kinds.
-            replicas: u32::try_from(replicas.unwrap_or(1)).unwrap_or(0),
-            selector,
-            template,
-            uid: meta.uid.unwrap_or_default(),
-        }
+    fn of_deployment(object: Deployment) -> Option<Self> {
+        let rolling_out = rollout::deployment(&object);
+        let conditions = object.status.and_then(|status| status.conditions);
+        let failure = conditions
+            .into_iter()
+            .flatten()
+            .find(|condition| condition.type_ == REPLICA_FAILURE && condition.status == "True");
+        let spec = object.spec?;
+        Some(Self {
+            replicas: replicas(spec.replicas),
+            selector: spec.selector,
+            template: spec.template,
+            uid: object.metadata.uid.unwrap_or_default(),
+            rolling_out,
+            create_failure: failure.map(|condition| CreateFailure {
+                message: condition.message.unwrap_or_default(),
+            }),
+        })
     }
+
+    fn of_stateful_set(object: StatefulSet) -> Option<Self> {
+        let rolling_out = rollout::stateful_set(&object);
+        let spec = object.spec?;
+        Some(Self {
+            replicas: replicas(spec.replicas),
+            selector: spec.selector,
+            template: spec.template,
+            uid: object.metadata.uid.unwrap_or_default(),
+            rolling_out,
+            create_failure: None,
+        })
+    }
+}
+
+/// A missing `replicas` means 1 in both kinds.
+fn replicas(stated: Option<i32>) -> u32 {
+    u32::try_from(stated.unwrap_or(1)).unwrap_or(0)
 }
 
 /// Reads the workload of `role` in `namespace`.
@@ -142,6 +174,8 @@ pub async fn observe(
     let mut state = RoleState {
         current: workload.replicas,
         gpus_per_replica: stated_gpus.unwrap_or(template_gpus),
+        stuck: stuck(&pods, workload.replicas, workload.create_failure.as_ref()),
+        rolling_out: workload.rolling_out,
         ..RoleState::default()
     };
     let mut ready_pods = Vec::new();
@@ -184,29 +218,13 @@ async fn read(
     match kind {
         TargetKind::Deployment => {
             let api = Api::<Deployment>::namespaced(client, namespace);
-            absent(api.get_opt(name).await.map(|found| {
-                let (meta, spec) = found.map(|object| (object.metadata, object.spec))?;
-                let DeploymentSpec {
-                    replicas,
-                    selector,
-                    template,
-                    ..
-                } = spec?;
-                Some(Workload::new(meta, replicas, selector, template))
-            }))
+            let found = api.get_opt(name).await;
+            absent(found.map(|found| found.and_then(Workload::of_deployment)))
         }
         TargetKind::StatefulSet => {
             let api = Api::<StatefulSet>::namespaced(client, namespace);
-            absent(api.get_opt(name).await.map(|found| {
-                let (meta, spec) = found.map(|object| (object.metadata, object.spec))?;
-                let StatefulSetSpec {
-                    replicas,
-                    selector,
-                    template,
-                    ..
-                } = spec?;
-                Some(Workload::new(meta, replicas, selector, template))
-            }))
+            let found = api.get_opt(name).await;
+            absent(found.map(|found| found.and_then(Workload::of_stateful_set)))
         }
     }
 }
@@ -261,14 +279,15 @@ fn belongs(pod: &Pod, target: &TargetReference, workload: &Workload) -> bool {
     })
 }
 
-enum Phase {
+/// Where a pod is in its life.
+pub(super) enum Phase {
     Ready,
     Starting,
     Terminating,
     Ended,
 }
 
-fn phase(pod: &Pod) -> Phase {
+pub(super) fn phase(pod: &Pod) -> Phase {
     let status = pod.status.as_ref();
     let ended = matches!(
         status.and_then(|s| s.phase.as_deref()),
@@ -289,11 +308,15 @@ fn phase(pod: &Pod) -> Phase {
 }
 
 /// RE2 for the names of the workload's pods. Pods of long names cannot be told by pattern, so those
-/// that are ready are listed.
+/// that are ready are listed; without any a name that no pod can have, for nothing would match all
+/// series without a pod.
 fn pod_pattern(kind: TargetKind, name: &str, ready_pods: &[String]) -> String {
     if kind == TargetKind::Deployment && name.len() > NAME_LENGTH_UNCUT {
         let names: Vec<String> = ready_pods.iter().map(|pod| literal_pattern(pod)).collect();
-        return format!("({})", names.join("|"));
+        return match names.as_slice() {
+            [] => "-".to_owned(),
+            names => format!("({})", names.join("|")),
+        };
     }
     let name = literal_pattern(name);
     match kind {
@@ -325,6 +348,8 @@ mod tests {
             selector: LabelSelector::default(),
             template: PodTemplateSpec::default(),
             uid: "1".into(),
+            rolling_out: false,
+            create_failure: None,
         };
         let owned = |kind: &str, name: &str, uid: &str| {
             pod(json!({"metadata": {"name": "x", "ownerReferences": [

@@ -7,8 +7,11 @@ use pd_api::{
 };
 use pd_core::{PerRole, Reason, Report, policy::Policy};
 
-use super::{Decided, Fate, Outcome};
-use crate::observe::target::TargetError;
+use super::{Decided, Fate, Outcome, sentence::told, status::error_budget_left};
+use crate::observe::{
+    profile::{Origin, ProfileError},
+    target::TargetError,
+};
 
 fn finding(
     condition: ConditionType,
@@ -123,6 +126,7 @@ fn of_decision(decided: &Decided) -> Vec<Finding> {
             Reason::TargetsFound,
             resolved,
         ),
+        capacity_resolved(decided),
         metrics_available(decided),
         objective_met(decided),
         scaling_limited(&decided.decision.report),
@@ -146,14 +150,14 @@ fn metrics_available(decided: &Decided) -> Finding {
         return of(False, reason, format!("{error}; replicas are not lowered"));
     }
     let report = &decided.decision.report;
-    let step = |reason| {
-        report.step(reason).map(|step| {
-            let role = step
-                .role
-                .map_or_else(String::new, |role| format!("{role}: "));
-            format!("{role}{}", step.message)
-        })
-    };
+    let step = |reason| report.step(reason).map(told);
+    if let Some(message) = step(Reason::WakeSignalMissing) {
+        return of(False, Reason::WakeSignalMissing, message);
+    }
+    if is_waking(decided) {
+        let message = "no replica serves yet since the service was woken".to_owned();
+        return of(Unknown, Reason::MetricsMissing, message);
+    }
     if let Some(message) = step(Reason::MetricsMissing) {
         return of(False, Reason::MetricsMissing, message);
     }
@@ -168,6 +172,51 @@ fn metrics_available(decided: &Decided) -> Finding {
     )
 }
 
+/// Whether a service that may go to zero is on its way back: what does not serve yet has no metrics,
+/// and that is no alarm.
+fn is_waking(decided: &Decided) -> bool {
+    let none_serves = decided
+        .snapshot
+        .roles
+        .iter()
+        .all(|(_, state)| state.ready == 0);
+    let none_is_stuck = decided
+        .snapshot
+        .roles
+        .iter()
+        .all(|(_, state)| state.stuck.is_none());
+    decided.snapshot.policy.scale_to_zero.is_some() && none_serves && none_is_stuck
+}
+
+fn capacity_resolved(decided: &Decided) -> Finding {
+    let of = |state, reason, message: String| {
+        finding(ConditionType::CapacityResolved, state, reason, message)
+    };
+    let stated = &decided.stated;
+    if let Some((_, first)) = stated.errors.first() {
+        let reason = match first {
+            ProfileError::NotFound { .. } => Reason::ProfileNotFound,
+            ProfileError::Unreadable { .. } => Reason::ProfileUnreadable,
+            _ => Reason::ProfileInvalid,
+        };
+        let errors = stated.errors.iter();
+        let texts: Vec<String> = errors
+            .map(|(role, error)| format!("{role}: {error}; until then it is learnt from metrics"))
+            .collect();
+        return of(False, reason, texts.join("; "));
+    }
+    let sources = stated.origin.iter().map(|(role, origin)| match origin {
+        Origin::Learnt => format!("{role} is learnt from the engines' metrics"),
+        Origin::Coefficients => format!("{role} has coefficients"),
+        Origin::ConfigMap(name) => format!("{role} has a profile in ConfigMap `{name}`"),
+    });
+    let reason = match stated.profile {
+        Some(_) => Reason::CapacityStated,
+        None => Reason::CapacityLearnt,
+    };
+    of(True, reason, sources.collect::<Vec<_>>().join(", "))
+}
+
 fn objective_met(decided: &Decided) -> Finding {
     let of = |state, reason, message: String| {
         finding(ConditionType::ObjectiveMet, state, reason, message)
@@ -180,8 +229,11 @@ fn objective_met(decided: &Decided) -> Finding {
     };
     let percent = f64::from(target.percent);
     let met = ttft * 100.0 >= percent && tpot * 100.0 >= percent;
+    let left = error_budget_left(&decided.decision.report).map_or_else(String::new, |left| {
+        format!(", and {:.0} % of the error budget is left", left * 100.0)
+    });
     let message = format!(
-        "{:.2} % of requests kept the TTFT limit and {:.2} % the TPOT limit over {} s; {} % is the objective",
+        "{:.2} % of requests kept the TTFT limit and {:.2} % the TPOT limit over {} s; {} % is the objective{left}",
         ttft * 100.0,
         tpot * 100.0,
         target.window.as_secs(),
@@ -198,23 +250,24 @@ fn objective_met(decided: &Decided) -> Finding {
 fn scaling_limited(report: &Report) -> Finding {
     let limits = [
         Reason::BudgetInfeasible,
+        Reason::BudgetShared,
         Reason::BudgetLimited,
         Reason::BudgetWaitsForRelease,
+        Reason::StuckWithdrawn,
+        Reason::StuckWaiting,
+        Reason::ScheduleConflict,
         Reason::AtMaxReplicas,
         Reason::RatioUnreachable,
+        Reason::BoundsStepDown,
         Reason::RateLimitedUp,
         Reason::RateLimitedDown,
         Reason::Paused,
+        Reason::FlapDamped,
+        Reason::ZeroNotSafe,
     ];
     let limit = limits.into_iter().find_map(|reason| report.step(reason));
     match limit {
-        Some(step) => {
-            let role = step
-                .role
-                .map_or_else(String::new, |role| format!("{role}: "));
-            let message = format!("{role}{}", step.message);
-            finding(ConditionType::ScalingLimited, True, step.reason, message)
-        }
+        Some(step) => finding(ConditionType::ScalingLimited, True, step.reason, told(step)),
         None => finding(
             ConditionType::ScalingLimited,
             False,
@@ -229,28 +282,40 @@ fn ratio_in_band(decided: &Decided) -> Finding {
     let of = |state, reason, message: String| {
         finding(ConditionType::RatioInBand, state, reason, message)
     };
-    match decided.snapshot.policy.ratio {
+    let ratio = &decided.decision.report.ratio;
+    if (prefill, decode) == (0, 0) {
+        let message = "both roles are at zero, where there is no ratio".to_owned();
+        return of(True, Reason::ScaledToZero, message);
+    }
+    let Some(policy) = ratio.policy else {
+        let told = ratio.traffic.map_or_else(String::new, |traffic| {
+            format!(", which asks for about {traffic}")
+        });
+        let message = format!("{prefill}:{decode} follows the traffic{told}");
+        return of(True, Reason::FollowsTraffic, message);
+    };
+    let (least, most) = policy.band.bounds();
+    let point = ratio
+        .operating_point
+        .as_ref()
+        .map_or_else(String::new, |name| format!(" of operating point `{name}`"));
+    let band = format!("the band{point} of {least:.2} to {most:.2} prefill per decode");
+    match ratio.breach {
         None => of(
             True,
-            Reason::FollowsTraffic,
-            format!("{prefill}:{decode} follows the traffic"),
+            Reason::InBand,
+            format!("{prefill}:{decode} lies inside {band}"),
         ),
-        Some(ratio) => {
-            let inside = ratio.band.contains(prefill, decode);
-            let (least, most) = ratio.band.bounds();
+        Some(_) if policy.band.contains(prefill, decode) => {
+            let message = format!("{prefill}:{decode} is back inside {band}, and not yet for long");
+            of(False, Reason::RatioBreach, message)
+        }
+        Some(breach) => {
             let message = format!(
-                "{prefill}:{decode} lies {} the band of {least:.2} to {most:.2} prefill per decode",
-                if inside { "inside" } else { "outside" }
+                "{prefill}:{decode} lies outside {band}: {}",
+                breach.cause.as_text()
             );
-            of(
-                inside.into(),
-                if inside {
-                    Reason::InBand
-                } else {
-                    Reason::RatioBreach
-                },
-                message,
-            )
+            of(False, Reason::RatioBreach, message)
         }
     }
 }

@@ -5,7 +5,7 @@ use kube::runtime::events::{Event, EventType};
 use pd_api::{ConditionType, condition, v1alpha1::status::truncated};
 use pd_core::Role;
 
-use super::{Decided, Outcome};
+use super::{Decided, Outcome, sentence};
 
 /// Action of the events about replica writes.
 pub const SCALE: &str = "Scale";
@@ -41,13 +41,7 @@ pub fn events(outcome: &Outcome, before: &[Condition], after: &[Condition]) -> V
 fn scaled(decided: &Decided, role: Role) -> Event {
     let report = &decided.decision.report;
     let (from, to) = (report.from.get(role), report.to.get(role));
-    let because = report
-        .steps
-        .iter()
-        .filter(|step| step.role == Some(role) || step.reason == report.reason)
-        .map(|step| step.message.as_str())
-        .collect::<Vec<_>>()
-        .join("; ");
+    let because = sentence::of_role(report, role);
     let note = format!("{role} {from} -> {to}: {because}");
     // The role's own reason where it has one: the decision's may be about the other role.
     let own = report

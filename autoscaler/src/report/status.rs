@@ -1,17 +1,27 @@
 //! The status object, and whether it is worth a write.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::jiff;
 use pd_api::{
     condition,
     v1alpha1::{
-        AttainmentStatus, GpuStatus, LastDecision, LatencyStatus, PDAutoscalerStatus, RatioStatus,
-        RoleStatus, StepStatus,
+        AttainmentStatus, GpuStatus, LastDecision, LatencyStatus, LeadTimeStatus,
+        PDAutoscalerStatus, RatioStatus, RoleStatus, SchedulesStatus, StepStatus,
         status::{MESSAGE_LENGTH_MAX, STEPS_MAX, percent_text, truncated},
     },
 };
-use pd_core::{PerRole, Role, policy::Policy};
+use pd_core::{
+    PerRole, Role, Timestamp,
+    capacity::Source,
+    memory::{MEMORY_BYTES_MAX, Memory},
+    policy::Policy,
+    report::LeadTime,
+    schedule,
+};
+use tracing::warn;
 
-use super::{Decided, Fate, Outcome, conditions::findings};
+use super::{Decided, Fate, Outcome, conditions::findings, sentence};
+use crate::observe::profile::Origin;
 
 /// The status after a pass, from the status before.
 pub fn status(
@@ -58,7 +68,7 @@ fn describe(status: &mut PDAutoscalerStatus, decided: &Decided, now: &Time) {
     let attainment = AttainmentStatus {
         ttft_percent: observed.ttft_attainment.and_then(percent_text),
         tpot_percent: observed.tpot_attainment.and_then(percent_text),
-        ..AttainmentStatus::default()
+        error_budget_left_percent: error_budget_left(report).map(whole_percent),
     };
     status.attainment = (attainment != AttainmentStatus::default()).then_some(attainment);
     status.bottleneck = Some(report.bottleneck.as_str().to_owned());
@@ -74,7 +84,8 @@ fn describe(status: &mut PDAutoscalerStatus, decided: &Decided, now: &Time) {
     if changes || another {
         status.last_decision = Some(last_decision(decided, now));
     }
-    status.memory = serde_json::to_string(&decided.decision.memory).ok();
+    status.schedules = schedules(&decided.snapshot.policy.schedules, now);
+    status.memory = memory_text(&decided.decision.memory);
 }
 
 fn role_status(decided: &Decided, role: Role) -> RoleStatus {
@@ -88,13 +99,63 @@ fn role_status(decided: &Decided, role: Role) -> RoleStatus {
         starting_replicas: state.starting,
         terminating_replicas: state.terminating,
         gpus_per_replica: Some(state.gpus_per_replica),
-        ..RoleStatus::default()
+        lead_time: lead_time(decided.decision.report.lead.get(role)),
+        capacity_source: Some(capacity_source(decided, role).to_owned()),
     }
+}
+
+/// The measured lead time; nothing while it is assumed.
+fn lead_time(lead: &LeadTime) -> Option<LeadTimeStatus> {
+    (lead.samples > 0).then(|| LeadTimeStatus {
+        p50_seconds: whole_seconds(lead.p50_seconds),
+        p90_seconds: whole_seconds(lead.p90_seconds),
+    })
+}
+
+fn capacity_source(decided: &Decided, role: Role) -> &'static str {
+    let source = decided.decision.report.capacity.get(role).source;
+    match (source, decided.stated.origin.get(role)) {
+        (Source::Profile, Origin::Coefficients) => "Coefficients",
+        (Source::Profile, _) => "Profile",
+        (Source::Learnt, _) => "Learnt",
+        (Source::Assumed, _) => "Assumed",
+        (Source::Unknown, _) => "Saturation",
+    }
+}
+
+/// Which schedules hold, and when that changes; nothing without any.
+fn schedules(schedules: &[schedule::Schedule], now: &Time) -> Option<SchedulesStatus> {
+    let at = Timestamp::from_millis(now.0.as_millisecond());
+    let change = schedule::next_change(schedules, at);
+    (!schedules.is_empty()).then(|| SchedulesStatus {
+        active: schedule::active(schedules, at)
+            .into_iter()
+            .filter_map(|index| u32::try_from(index).ok())
+            .collect(),
+        next_change: change
+            .and_then(|change| jiff::Timestamp::from_millisecond(change.as_millis()).ok())
+            .map(Time),
+    })
+}
+
+/// Memory as kept for the next leader. More than the core promises is not kept: losing it costs a
+/// window, and a status that cannot be written costs everything.
+fn memory_text(memory: &Memory) -> Option<String> {
+    let text = serde_json::to_string(memory).ok()?;
+    if text.len() > MEMORY_BYTES_MAX {
+        warn!(
+            bytes = text.len(),
+            "memory is larger than it may be and is not kept"
+        );
+        return None;
+    }
+    Some(text)
 }
 
 fn ratio_status(decided: &Decided, asked: PerRole<u32>, desired: PerRole<u32>) -> RatioStatus {
     let text = |replicas: PerRole<u32>| Some(format!("{}:{}", replicas.prefill, replicas.decode));
-    let band = decided.snapshot.policy.ratio.map(|ratio| ratio.band);
+    let ratio = &decided.decision.report.ratio;
+    let band = ratio.policy.map(|policy| policy.band);
     RatioStatus {
         current: text(asked),
         target: text(desired),
@@ -108,8 +169,9 @@ fn ratio_status(decided: &Decided, asked: PerRole<u32>, desired: PerRole<u32>) -
                 )
             }
         }),
-        in_band: band.map(|band| band.contains(asked.prefill, asked.decode)),
-        ..RatioStatus::default()
+        in_band: band.map(|_| ratio.breach.is_none()),
+        breach: ratio.breach.map(|breach| breach.cause.as_str().to_owned()),
+        operating_point: ratio.operating_point.clone(),
     }
 }
 
@@ -125,17 +187,12 @@ fn gpu_status(decided: &Decided, asked: PerRole<u32>, desired: PerRole<u32>) -> 
 
 fn last_decision(decided: &Decided, now: &Time) -> LastDecision {
     let report = &decided.decision.report;
-    let because = report
-        .steps
-        .iter()
-        .find(|step| step.reason == report.reason)
-        .map_or_else(String::new, |step| format!(": {}", step.message));
     let prefix = if matches!(decided.fate, Fate::Recommended) {
         "recommended: "
     } else {
         ""
     };
-    let message = format!("{prefix}{}{because}", report.headline());
+    let message = format!("{prefix}{}", sentence::sentence(report));
     LastDecision {
         time: now.clone(),
         reason: report.reason.as_str().to_owned(),
@@ -147,6 +204,32 @@ fn last_decision(decided: &Decided, now: &Time) -> LastDecision {
             .map(StepStatus::from)
             .collect(),
     }
+}
+
+fn whole_seconds(seconds: f64) -> u32 {
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "saturates, and lead times are below a day"
+    )]
+    let whole = seconds.round() as u32;
+    whole
+}
+
+/// A share as percent, rounded down, so that only a full budget is 100.
+fn whole_percent(share: f64) -> i32 {
+    #[expect(clippy::cast_possible_truncation, reason = "0 to 100")]
+    let percent = (share.clamp(0.0, 1.0) * 100.0 + 1e-6).floor() as i32;
+    percent
+}
+
+/// Share of the error budget that is left, 0 when it is overspent: the smaller of both roles' parts.
+pub(super) fn error_budget_left(report: &pd_core::Report) -> Option<f64> {
+    let left = Role::ALL.map(|role| report.care.get(role).budget_left);
+    left.into_iter()
+        .flatten()
+        .min_by(f64::total_cmp)
+        .map(|left| left.clamp(0.0, 1.0))
 }
 
 fn milliseconds(seconds: f64) -> i64 {
@@ -173,6 +256,7 @@ pub fn differs(before: Option<&PDAutoscalerStatus>, after: &PDAutoscalerStatus) 
         || before.decode != after.decode
         || before.gpus != after.gpus
         || before.ratio != after.ratio
+        || before.schedules != after.schedules
         || before.bottleneck != after.bottleneck
         || before.engine != after.engine
         || before.last_decision.as_ref().map(|d| &d.reason)

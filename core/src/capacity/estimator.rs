@@ -153,12 +153,8 @@ impl Estimator {
     }
 
     fn prefill_model<'a>(&self, profile: Option<&'a Profile>) -> (Source, Prefill<'a>, f64) {
-        if let Some(profile) = profile {
-            return (
-                Source::Profile,
-                Prefill::Profile(&profile.prefill),
-                ERROR_UNSEEN,
-            );
+        if let Some(model) = profile.and_then(|profile| profile.prefill.as_ref()) {
+            return (Source::Profile, Prefill::Profile(model), ERROR_UNSEEN);
         }
         match (self.prefill.coefficients(), self.prefill.mean_seconds()) {
             (Some(learnt), _) if self.prefill.is_learnt() => {
@@ -171,12 +167,8 @@ impl Estimator {
     }
 
     fn decode_model<'a>(&self, profile: Option<&'a Profile>) -> (Source, Decode<'a>, f64) {
-        if let Some(profile) = profile {
-            return (
-                Source::Profile,
-                Decode::Profile(&profile.decode),
-                ERROR_UNSEEN,
-            );
+        if let Some(model) = profile.and_then(|profile| profile.decode.as_ref()) {
+            return (Source::Profile, Decode::Profile(model), ERROR_UNSEEN);
         }
         let trusted = self.decode.batch_trusted();
         match self.decode.coefficients() {

@@ -27,14 +27,16 @@ pub const BATCH_LIMIT: f64 = 1e6;
 /// Tokens in a KV cache at most.
 pub const KV_TOKENS_MAX: f64 = 1e12;
 
-/// What one replica can do.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// What one replica can do. A role that nobody measured is learnt.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Profile {
     /// Prefill times.
-    pub prefill: PrefillModel,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prefill: Option<PrefillModel>,
     /// Decode times.
-    pub decode: DecodeModel,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decode: Option<DecodeModel>,
     /// Tokens that the KV cache holds; above 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kv_capacity_tokens: Option<f64>,
@@ -137,7 +139,8 @@ impl Profile {
     pub fn batch_within(&self, itl_limit_seconds: f64, context_tokens: f64) -> f64 {
         let batch_max = self.batch_held(context_tokens);
         self.decode
-            .batch_within(itl_limit_seconds, context_tokens, batch_max)
+            .as_ref()
+            .and_then(|decode| decode.batch_within(itl_limit_seconds, context_tokens, batch_max))
             .unwrap_or(1.0)
     }
 
@@ -153,10 +156,10 @@ impl Profile {
 
     /// This profile, if every number in it can be. Tables were checked when they were made.
     pub fn validated(self) -> Result<Self, ProfileError> {
-        if let PrefillModel::Coefficients(coefficients) = &self.prefill {
+        if let Some(PrefillModel::Coefficients(coefficients)) = &self.prefill {
             coefficients.validate()?;
         }
-        if let DecodeModel::Coefficients(coefficients) = &self.decode {
+        if let Some(DecodeModel::Coefficients(coefficients)) = &self.decode {
             coefficients.validate()?;
         }
         if let Some(tokens) = self.kv_capacity_tokens
@@ -187,8 +190,9 @@ impl Profile {
             mixed ^= mixed >> 29;
         };
         match &self.prefill {
-            PrefillModel::Coefficients(c) => c.terms().into_iter().for_each(&mut mix),
-            PrefillModel::Table(table) => {
+            None => mix(-1.0),
+            Some(PrefillModel::Coefficients(c)) => c.terms().into_iter().for_each(&mut mix),
+            Some(PrefillModel::Table(table)) => {
                 mix(table.seconds(1.0, 1e6));
                 table.points().for_each(|(tokens, seconds)| {
                     mix(tokens);
@@ -197,12 +201,15 @@ impl Profile {
             }
         }
         match &self.decode {
-            DecodeModel::Coefficients(c) => c.terms().into_iter().for_each(&mut mix),
-            DecodeModel::Table(table) => table.points().for_each(|(batch, context, seconds)| {
-                mix(batch);
-                mix(context);
-                mix(seconds);
-            }),
+            None => mix(-2.0),
+            Some(DecodeModel::Coefficients(c)) => c.terms().into_iter().for_each(&mut mix),
+            Some(DecodeModel::Table(table)) => {
+                table.points().for_each(|(batch, context, seconds)| {
+                    mix(batch);
+                    mix(context);
+                    mix(seconds);
+                });
+            }
         }
         mixed >> 11
     }

@@ -22,7 +22,7 @@ pub const REVERSAL_WITHIN: Duration = Duration::from_mins(30);
 /// How long a reversal counts, in full at first and falling to nothing.
 pub const REVERSAL_COUNTS: Duration = Duration::from_hours(1);
 
-/// The largest factor. With it the worst alternation reverses eight times an hour, where a service
+/// The largest factor. With it the worst alternation reverses ten times an hour, where a service
 /// without a scale-down window would 240 times.
 pub const FACTOR_MAX: f64 = 4.0;
 
@@ -85,7 +85,7 @@ impl FlapMemory {
         let whole = REVERSAL_COUNTS.as_secs_f64();
         let weight = |at: &Timestamp| (1.0 - now.since(*at).as_secs_f64() / whole).max(0.0);
         let pressure: f64 = self.reversals.iter().map(weight).sum();
-        (pressure / REVERSALS_FREE).clamp(1.0, FACTOR_MAX)
+        (1.0 + pressure - REVERSALS_FREE).clamp(1.0, FACTOR_MAX)
     }
 
     /// Reversals in the last hour, as far as they are kept.
@@ -206,7 +206,8 @@ mod tests {
 
     #[rstest]
     #[case::one_peak_is_forgiven(&[4, 8, 4], 1.0)]
-    #[case::two_reversals(&[4, 8, 4, 8], 2.0)]
+    #[case::two_are_ordinary(&[4, 8, 4, 8], 1.0)]
+    #[case::three_reversals(&[4, 8, 4, 8, 4], 2.0)]
     #[case::no_change(&[4, 4, 4, 4, 4], 1.0)]
     #[case::a_climb_in_steps(&[4, 5, 6, 9, 12], 1.0)]
     #[case::bounded(&[1, 2, 1, 2, 1, 2, 1, 2, 1, 2, 1, 2], 4.0)]
@@ -230,14 +231,14 @@ mod tests {
     #[test]
     fn the_factor_decays_when_it_is_calm() {
         let mut memory = FlapMemory::default();
-        for replicas in [1, 2, 1, 2, 1, 2] {
+        for replicas in [1, 2, 1, 2, 1, 2, 1, 2] {
             memory.observe(replicas, at(0));
         }
         let factors: Vec<f64> = [0, 1_200, 2_400, 3_600]
             .map(|second| memory.factor(at(second)))
             .to_vec();
         assert!(
-            factors.windows(2).all(|pair| pair[1] < pair[0]),
+            factors.is_sorted_by(|before, after| before >= after) && factors[1] < factors[0],
             "{factors:?}"
         );
         assert!((factors[3] - 1.0).abs() < 1e-9);
@@ -255,7 +256,7 @@ mod tests {
         #[case] want_tolerance: u8,
     ) {
         let mut memory = FlapMemory::default();
-        for replicas in [4, 8, 4, 8] {
+        for replicas in [4, 8, 4, 8, 4] {
             memory.observe(replicas, at(0));
         }
         let behavior = Behavior {
@@ -277,13 +278,13 @@ mod tests {
         let alternating = |second| if second / 420 % 2 == 0 { 20.0 } else { 8.0 };
         let free = busiest_hour(&reversals(300, 12, false, alternating));
         let damped = busiest_hour(&reversals(300, 12, true, alternating));
-        assert!(free >= 8 && damped <= 6, "{free} {damped}");
+        assert!(free >= 10 && damped <= 8, "{free} {damped}");
     }
 
     #[rstest]
-    #[case::no_window(0, 240, 8)]
+    #[case::no_window(0, 240, 10)]
     #[case::two_and_a_half_minutes(150, 24, 8)]
-    #[case::default(300, 12, 6)]
+    #[case::default(300, 12, 8)]
     #[case::ten_minutes(600, 6, 6)]
     fn the_worst_alternation_reverses_a_few_times_an_hour(
         #[case] window: u64,
@@ -325,7 +326,7 @@ mod tests {
             let turns = reversals(window, 12, true, |second| {
                 if second / half_seconds % 2 == 0 { high } else { low }
             });
-            prop_assert!(busiest_hour(&turns) <= 9, "{turns:?}");
+            prop_assert!(busiest_hour(&turns) <= 11, "{turns:?}");
             if half_seconds + 2 * TICK <= window {
                 // The window alone already holds what alternates faster than it.
                 prop_assert!(turns.len() <= 1, "{turns:?}");

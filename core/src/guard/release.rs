@@ -51,7 +51,34 @@ pub fn await_releases(wanted: PerRole<u32>, snapshot: &Snapshot) -> (PerRole<u32
             });
         }
     }
+    steps.extend(keep_together(&mut granted, wanted, snapshot));
     (granted, steps)
+}
+
+/// A role does not grow while the other would stay alone at zero: its replicas would serve nobody, and
+/// would hold the GPUs that the other waits for.
+fn keep_together(
+    granted: &mut PerRole<u32>,
+    wanted: PerRole<u32>,
+    snapshot: &Snapshot,
+) -> Option<Step> {
+    let waiting = |role: &Role| *granted.get(*role) == 0 && *wanted.get(*role) > 0;
+    let alone = Role::ALL.into_iter().find(waiting)?;
+    let other = match alone {
+        Role::Prefill => Role::Decode,
+        Role::Decode => Role::Prefill,
+    };
+    let current = snapshot.roles.get(other).current;
+    if *granted.get(other) <= current {
+        return None;
+    }
+    *granted.get_mut(other) = current;
+    Some(Step {
+        stage: Stage::Guard,
+        role: Some(other),
+        reason: Reason::BudgetWaitsForRelease,
+        message: format!("{current} stay until {alone} fits into the budget beside them"),
+    })
 }
 
 /// GPUs that `role` holds or will hold when asked for `replicas`, pods on their way out included.

@@ -27,6 +27,9 @@ pub const BACKOFF_MOST: Duration = Duration::from_hours(1);
 /// [`LATE_LEADS`] times the p90 of the lead time.
 pub const LATE_LEAST: Duration = Duration::from_mins(10);
 
+/// Longest wait for what does not come because something is broken.
+const BROKEN_MOST: Duration = Duration::from_mins(5);
+
 /// See [`LATE_LEAST`].
 pub const LATE_LEADS: u32 = 3;
 
@@ -66,13 +69,14 @@ impl StuckCause {
         }
     }
 
-    /// How long to wait before the ask is withdrawn. A node autoscaler needs minutes to bring a node
-    /// for what is unschedulable; what is late has had its time.
-    pub const fn deadline(self) -> Duration {
+    /// How long to wait before the ask is withdrawn, where `late_after` is how long the user waits for
+    /// any ask. A node autoscaler needs minutes to bring a node for what is unschedulable, so that has
+    /// all of it; what is late has had its time.
+    pub fn deadline(self, late_after: Duration) -> Duration {
         match self {
-            Self::Unschedulable => Duration::from_mins(10),
+            Self::Unschedulable => late_after,
             Self::QuotaExceeded | Self::ImagePull | Self::CrashLoop | Self::CreateFailed => {
-                Duration::from_mins(5)
+                late_after.min(BROKEN_MOST)
             }
             Self::Late => Duration::ZERO,
         }
@@ -225,7 +229,7 @@ pub fn withdraw(
     let (Some((count, cause)), Some((since, _))) = (stuck, memory.episode) else {
         return (wanted, None);
     };
-    let (stuck_for, deadline) = (now.since(since), cause.deadline());
+    let (stuck_for, deadline) = (now.since(since), cause.deadline(state.late_after));
     let (current, kept) = (state.current, state.kept());
     if stuck_for >= deadline && kept < current && wanted > kept {
         let backoff = memory.withdraw(cause, kept, now);

@@ -36,6 +36,7 @@ pub(super) fn need(sizing: &Sizing<'_>) -> Option<Need> {
     let others = [
         by_kv_cache(sizing),
         by_queue(sizing),
+        by_ceiling(sizing),
         by_latency(sizing, modelled),
     ];
     match by_work {
@@ -237,6 +238,22 @@ fn by_queue(sizing: &Sizing<'_>) -> Option<Need> {
         (running + waiting) / batch,
         sizing.replicas_max(Role::Decode),
         Reason::DecodeQueue,
+        message,
+    ))
+}
+
+/// Replicas that were seen to fail get less than what they failed at.
+fn by_ceiling(sizing: &Sizing<'_>) -> Option<Need> {
+    let rate_tps = rate_tps(sizing)?;
+    let most = sizing.memory.decode_ceiling.work_per_replica(sizing.now)?;
+    let message = format!(
+        "{rate_tps:.0} output tokens/s; a replica gets at most {most:.0}, because with more TPOT was over \
+         its limit lately"
+    );
+    Some(Need::of(
+        rate_tps / most,
+        sizing.replicas_max(Role::Decode),
+        Reason::DecodeLatency,
         message,
     ))
 }

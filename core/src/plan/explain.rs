@@ -3,7 +3,7 @@
 use super::Planner;
 use crate::{
     lead::LeadTimes,
-    report::{LeadTime, RatioReport, Reason, Report, Stage, Step},
+    report::{LeadTime, RatioReport, Reason, Report, RoleCapacity, Stage, Step},
     role::{PerRole, Role},
     signal::inputs::inputs,
 };
@@ -14,6 +14,7 @@ impl Planner<'_> {
         let policy = &self.snapshot.policy;
         let ready = self.snapshot.roles.map(|state| state.ready);
         let assumed = policy.lead.assumed;
+        let capacity = self.capacity();
         Report {
             reason: self.reason(from, to),
             steps: std::mem::take(&mut self.steps),
@@ -23,6 +24,19 @@ impl Planner<'_> {
             inputs: inputs(&self.snapshot.signals, ready),
             metrics_complete: PerRole::from_fn(|role| self.evidence.get(role).complete()),
             care: self.care,
+            capacity: PerRole {
+                prefill: RoleCapacity {
+                    source: capacity.prefill_source,
+                    factor: capacity.prefill_factor,
+                    error: capacity.prefill_error,
+                },
+                decode: RoleCapacity {
+                    source: capacity.decode_source,
+                    factor: capacity.decode_factor,
+                    error: capacity.decode_error,
+                },
+            },
+            forecast: self.forecast,
             lead: PerRole::from_fn(|role| {
                 let lead: &LeadTimes = &self.memory.roles.get(role).lead;
                 LeadTime {

@@ -25,6 +25,9 @@ const TOO_BUSY: f64 = 0.95;
 /// Load per worker up to which hardly anybody waits, so that what TTFT has beyond compute is overhead.
 const QUIET: f64 = 0.3;
 
+/// Fewest requests whose mean wait is compared: of fewer, one slow request is the mean.
+const WAIT_SAMPLES_MIN: f64 = 50.0;
+
 /// Shortest mean wait by the formula that is compared with what was measured, seconds.
 const WAIT_SECONDS_MIN: f64 = 0.002;
 
@@ -33,6 +36,7 @@ impl Planner<'_> {
         self.learn_prefill();
         self.learn_decode();
         self.learn_waiting();
+        self.learn_failure();
     }
 
     fn settled(&self, role: Role) -> bool {
@@ -81,6 +85,30 @@ impl Planner<'_> {
         }
     }
 
+    /// Decode steps over the limit, all replicas serving, tell that a replica has too much: at once after
+    /// replicas were lowered, because the window still shows better times, else once it has settled.
+    fn learn_failure(&mut self) {
+        let state = self.snapshot.roles.decode;
+        let limit = self.snapshot.policy.objective.tpot.limit.as_secs_f64();
+        let slow = self
+            .workload
+            .itl_seconds_mean
+            .is_some_and(|itl| itl > limit);
+        let changes = &self.memory.roles.decode.changes;
+        let lowered = changes.last().is_some_and(|change| change.to < change.from);
+        let whole = state.starting == 0 && state.ready == state.current && state.ready > 0;
+        let rate_tps = self.snapshot.signals.output_token_rate_tps.known();
+        if let (true, true, Some(rate_tps)) = (
+            slow && whole,
+            lowered || self.settled(Role::Decode),
+            rate_tps,
+        ) {
+            self.memory
+                .decode_ceiling
+                .failed(rate_tps, state.ready, self.now);
+        }
+    }
+
     /// Requests in a decode step of one worker, mean over the window that the time between tokens is
     /// from: by Little's law, so that both describe the same steps.
     fn decode_batch(&self) -> Option<f64> {
@@ -97,7 +125,8 @@ impl Planner<'_> {
         if !self.settled(Role::Prefill) {
             return None;
         }
-        let measured = self.snapshot.signals.recent.prefill_ttft.mean()?;
+        let ttft = &self.snapshot.signals.recent.prefill_ttft;
+        let measured = ttft.with_samples(WAIT_SAMPLES_MIN).ok()?.mean()?;
         let compute = self.workload.prefill_seconds_mean?;
         let workers = self.snapshot.roles.prefill.ready;
         let capacity = self.capacity();

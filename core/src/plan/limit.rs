@@ -25,11 +25,6 @@ impl Planner<'_> {
         guarded
     }
 
-    /// Both roles at least at `least` when the service has just been woken.
-    pub(super) fn wake(&mut self, least: PerRole<u32>, replicas: PerRole<u32>) -> PerRole<u32> {
-        PerRole::from_fn(|role| (*replicas.get(role)).max(*least.get(role)))
-    }
-
     /// Both roles at zero, unless a person has paused that.
     pub(super) fn sleep(&mut self) -> PerRole<u32> {
         if self.snapshot.paused.scale_down {

@@ -5,7 +5,7 @@ use crate::{
     guard::rolling_out,
     memory::Extreme,
     report::{Reason, Stage},
-    role::{PerRole, Role},
+    role::Role,
     schedule,
     zero::{self, Activity},
 };
@@ -49,11 +49,11 @@ impl Planner<'_> {
         self.steps.extend(steps);
     }
 
-    /// Whether the service serves: the fewest replicas to have then, or nothing when both roles go to
-    /// zero or stay there.
-    pub(super) fn decide_about_zero(&mut self) -> Option<PerRole<u32>> {
+    /// Whether both roles go to zero or stay there. A service that is woken needs no more than that:
+    /// its minimum is in the bounds, and waits for no window and no scale-up policy.
+    pub(super) fn decide_about_zero(&mut self) -> bool {
         let Some(policy) = self.snapshot.policy.scale_to_zero else {
-            return Some(PerRole::default());
+            return false;
         };
         let observed = zero::Observed {
             activity: self.activity(),
@@ -63,18 +63,7 @@ impl Planner<'_> {
         let verdict = zero::decide(policy, &self.memory.zero, &observed, self.now);
         self.memory.zero = verdict.memory;
         self.steps.extend(verdict.step);
-        if verdict.decision.is_zero() {
-            return None;
-        }
-        let woken = matches!(
-            verdict.decision,
-            zero::Decision::Wake | zero::Decision::CancelDown
-        );
-        Some(self.snapshot.policy.bounds.map(
-            |bounds| {
-                if woken { bounds.min_replicas.max(1) } else { 0 }
-            },
-        ))
+        verdict.decision.is_zero()
     }
 
     fn activity(&self) -> Activity {

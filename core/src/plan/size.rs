@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::Planner;
 use crate::{
     capacity::Source,
+    error_budget::care,
     need::{Sizing, needs},
     report::{Reason, Stage},
     role::{PerRole, Role},
@@ -19,6 +20,27 @@ const FORECAST_Z_LESS: f64 = 0.3;
 const FORECAST_QUANTILE_MIN: f64 = 0.5;
 
 impl Planner<'_> {
+    /// How careful to be, once it is known which misses no pool could have mended: prompts that compute
+    /// longer than their limit. Paying for those with more replicas would be in vain.
+    pub(super) fn weigh_misses(&mut self) {
+        let objective = &self.snapshot.policy.objective;
+        let limit = objective.ttft.limit.as_secs_f64()
+            - self.workload.transfer_seconds_mean.unwrap_or(0.0)
+            - self.capacity().ttft_residual_seconds;
+        let cached = self.workload.prefix_hit_share.unwrap_or(0.0);
+        let service = self
+            .capacity()
+            .service_times(&self.workload.prompt_lengths, cached);
+        let late = service.iter().filter(|(seconds, _)| *seconds > limit);
+        let in_vain: f64 = late.map(|(_, share)| share).sum();
+        let mut attained = self.workload.attained;
+        if let Some(share) = &mut attained.prefill {
+            share.value = (share.value + in_vain).min(1.0);
+            share.high = (share.high + in_vain).min(1.0);
+        }
+        self.care = care(objective, attained);
+    }
+
     /// Takes in each role's work now, and forecasts it for when replicas asked for now would serve.
     pub(super) fn foresee(&mut self) {
         // A rate tells of half its window ago, so the forecast has to reach over that too.

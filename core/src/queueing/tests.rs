@@ -124,6 +124,11 @@ impl Draws {
 fn simulated_miss_share(work: &Work, servers: u32, limit_seconds: f64, requests: u32) -> f64 {
     let mut draws = Draws(7);
     // Times as integers of a nanosecond, so that the heap can order them.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "simulated times are small and not negative"
+    )]
     let nanos = |seconds: f64| (seconds * 1e9) as u64;
     let mut free_at: BinaryHeap<Reverse<u64>> = (0..servers).map(|_| Reverse(0)).collect();
     let (mut now, mut missed, mut reachable) = (0.0_f64, 0_u32, 0_u32);

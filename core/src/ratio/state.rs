@@ -38,6 +38,28 @@ pub enum BreachCause {
     Transition,
 }
 
+impl BreachCause {
+    /// The name as shown.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Need => "Need",
+            Self::Bounds => "Bounds",
+            Self::Budget => "Budget",
+            Self::Transition => "Transition",
+        }
+    }
+
+    /// A clause that says it.
+    pub const fn as_text(self) -> &'static str {
+        match self {
+            Self::Need => "inside it fewer requests would be served in time",
+            Self::Bounds => "the replica bounds do not allow to keep it",
+            Self::Budget => "the GPU budget does not allow to keep it",
+            Self::Transition => "the replicas are on their way",
+        }
+    }
+}
+
 /// A pair is outside its band.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -78,6 +78,10 @@ impl Signals {
         let mut judged = self.clone();
         let idle = self.nothing_arrives();
         for (name, reading) in judged.numbers_mut() {
+            if let Some(gap) = reading.gap() {
+                // What was put together by hand may be no number; from here on it says so.
+                *reading = Reading::Unknown(gap);
+            }
             if let Some(doubt) = doubts.iter().find(|doubt| doubt.signal == name) {
                 *reading = Reading::Unknown(doubt.gap);
             } else if name.unit() == Unit::Share {

@@ -247,7 +247,7 @@ macro_rules! numbers {
             }
 
             /// The same, to be changed.
-            pub(super) fn numbers_mut(&mut self) -> impl Iterator<Item = (SignalName, &mut Reading)> {
+            pub(crate) fn numbers_mut(&mut self) -> impl Iterator<Item = (SignalName, &mut Reading)> {
                 [$((SignalName::$name, &mut self.$field$(.$part)?),)+].into_iter()
             }
         }
@@ -289,7 +289,7 @@ macro_rules! distributions {
             }
 
             /// The same, to be changed, with those over the attainment window.
-            pub(super) fn distributions_mut(
+            pub(crate) fn distributions_mut(
                 &mut self,
             ) -> impl Iterator<Item = (SignalName, &mut HistogramReading)> {
                 let (recent, wide) = (&mut self.recent, &mut self.wide);

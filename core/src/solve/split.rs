@@ -176,12 +176,22 @@ impl<'p, 'a> Split<'p, 'a> {
     /// The pair inside bounds, floor and budget, and in the band if one is given, that serves the
     /// most requests; or the one closest to the current pair if that is hardly worse.
     pub(super) fn choose(&self, ratio: Option<RatioPolicy>) -> Option<Choice> {
+        self.choose_near(ratio, None)
+    }
+
+    /// The same where "hardly worse" is meant against `reference`, of other limits, if one is given:
+    /// so that the margin is not spent twice.
+    pub(super) fn choose_near(
+        &self,
+        ratio: Option<RatioPolicy>,
+        reference: Option<&Score>,
+    ) -> Option<Choice> {
         let frontier = self.frontier(ratio);
         let best = frontier.iter().max_by_key(|candidate| candidate.score)?;
         let near = frontier
             .iter()
             .min_by_key(|candidate| (candidate.score.distance.0, Reverse(candidate.score)))?;
-        let stays = self.gap(&best.score, &near.score) != Gap::Large;
+        let stays = self.gap(reference.unwrap_or(&best.score), &near.score) != Gap::Large;
         let chosen = if stays { near } else { best };
         Some(Choice {
             pair: chosen.pair,

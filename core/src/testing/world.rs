@@ -1,13 +1,13 @@
 //! A service in closed loop with its decisions, as simple as scenarios allow: a fluid.
 //!
 //! Replicas start after a time, queues grow by what arrives over what is served, and every decision
-//! is audited and asked for twice. A scenario changes the load, the snapshot or the world between
+//! is audited and held against the laws. A scenario changes the load, the snapshot or the world between
 //! ticks. What needs requests one by one is the simulator's to show.
 
 use std::time::Duration;
 
 use crate::{
-    audit::audit,
+    audit::{Finding, audit, laws},
     memory::Memory,
     plan::{Decision, plan},
     policy::Policy,
@@ -47,6 +47,8 @@ pub(crate) struct World {
     /// From asking to being gone.
     pub(crate) drain: Duration,
     pub(crate) gpus_per_replica: u32,
+    /// A role whose new replicas find no GPUs.
+    pub(crate) never_ready: Option<Role>,
     pods: PerRole<Pods>,
     prefill_queue: f64,
     /// Requests in flight at decode.
@@ -69,6 +71,7 @@ impl World {
             start_up: Duration::ZERO,
             drain: Duration::ZERO,
             gpus_per_replica: 4,
+            never_ready: None,
             pods: current.map(|count| Pods {
                 ready_at: vec![now; count as usize],
                 gone_at: Vec::new(),
@@ -143,25 +146,25 @@ impl World {
         }
     }
 
-    /// One interval passes, and the world decides.
-    pub(crate) fn tick(&mut self) -> Decision {
-        self.tick_seeing(|_| {})
-    }
-
-    /// As [`Self::tick`], with the snapshot changed by `see` before the decision.
+    /// One interval passes, and the world decides on what it sees after `see`.
     pub(crate) fn tick_seeing(&mut self, see: impl Fn(&mut Snapshot)) -> Decision {
         self.pass(TICK);
         let mut snapshot = self.snapshot();
         see(&mut snapshot);
         let decision = plan(&snapshot, &self.memory, self.now);
-        let findings = audit(&snapshot, decision.plan);
+        let mut findings = audit(&snapshot, &decision);
+        // Monotony is held against any snapshot, in `plan::laws`.
+        let broken = laws(&snapshot, self.now, &decision);
+        findings.extend(
+            broken
+                .into_iter()
+                .filter(|finding| !matches!(finding, Finding::NotMonotone { .. })),
+        );
         assert!(
             findings.is_empty(),
             "{findings:?}: {}",
             decision.report.paragraph()
         );
-        let again = plan(&snapshot, &decision.memory, self.now);
-        assert_eq!(again.plan, decision.plan, "a second look decides otherwise");
         self.memory = decision.memory.clone();
         self.apply(decision.plan.replicas);
         self.history.push(self.current);
@@ -195,6 +198,9 @@ impl World {
             self.decoding += (served / seconds - ended) * seconds / 100.0;
             self.decoding = self.decoding.max(0.0);
         }
+        if self.decoding < 1e-3 {
+            self.decoding = 0.0;
+        }
         let now = self.now;
         for role in Role::ALL {
             self.pods.get_mut(role).gone_at.retain(|at| *at > now);
@@ -210,6 +216,11 @@ impl World {
         );
         for role in Role::ALL {
             let (want, pods) = (*replicas.get(role) as usize, self.pods.get_mut(role));
+            let ready_at = if self.never_ready == Some(role) {
+                Timestamp::from_millis(i64::MAX)
+            } else {
+                ready_at
+            };
             while pods.ready_at.len() < want {
                 pods.ready_at.push(ready_at);
             }

@@ -3,9 +3,9 @@
 //! What is done where nothing scales: enough for the busiest moment, held for ever. The search for
 //! the fewest such replicas belongs to whoever plays the runs.
 
-use pd_core::{PerRole, Snapshot};
+use pd_core::PerRole;
 
-use super::{Autoscaler, Verdict};
+use super::{Autoscaler, Reads, Sight, Verdict};
 use crate::time::Nanos;
 
 /// Replicas that never change.
@@ -22,11 +22,11 @@ impl Fixed {
 }
 
 impl Autoscaler for Fixed {
-    fn decide(&mut self, _: &Snapshot, _: Nanos) -> Verdict {
+    fn decide(&mut self, _: &Sight, _: Nanos) -> Verdict {
         Verdict::of(self.replicas)
     }
 
-    fn reads_metrics(&self) -> bool {
-        false
+    fn reads(&self) -> Reads {
+        Reads::Nothing
     }
 }

@@ -4,9 +4,9 @@
 //! objective when exactly those replicas serve. The plan is made beforehand from the whole trace, by
 //! [`crate::clairvoyant`]; nothing is read from the service.
 
-use pd_core::{PerRole, Snapshot};
+use pd_core::PerRole;
 
-use super::{Autoscaler, Verdict};
+use super::{Autoscaler, Reads, Sight, Verdict};
 use crate::time::Nanos;
 
 /// A plan known before the run.
@@ -47,7 +47,7 @@ impl Foreseen {
 }
 
 impl Autoscaler for Foreseen {
-    fn decide(&mut self, _: &Snapshot, now: Nanos) -> Verdict {
+    fn decide(&mut self, _: &Sight, now: Nanos) -> Verdict {
         Verdict::of(PerRole {
             prefill: self.most(
                 &self.serving.prefill,
@@ -62,7 +62,7 @@ impl Autoscaler for Foreseen {
         })
     }
 
-    fn reads_metrics(&self) -> bool {
-        false
+    fn reads(&self) -> Reads {
+        Reads::Nothing
     }
 }

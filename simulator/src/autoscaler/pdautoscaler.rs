@@ -1,11 +1,16 @@
 //! The product: [`pd_core::plan()`], unchanged, with its memory.
 //!
 //! Every plan is audited as the controller audits it before a write. A plan that breaks an invariant
-//! is not applied; the replicas stay as they are.
+//! is not applied; the replicas stay as they are. Besides, every decision is held against the laws that
+//! take deciding again, which the controller does not do; a law that is broken is a finding too.
 
-use pd_core::{Memory, Snapshot, Timestamp, audit, plan};
+use pd_core::{
+    Memory, Timestamp,
+    audit::{audit, laws},
+    plan,
+};
 
-use super::{Autoscaler, Verdict};
+use super::{Autoscaler, Reads, Sight, Verdict};
 use crate::time::{MILLISECOND, Nanos};
 
 /// The decision core with what it remembers.
@@ -22,20 +27,28 @@ impl PdAutoscaler {
 }
 
 impl Autoscaler for PdAutoscaler {
-    fn decide(&mut self, snapshot: &Snapshot, now: Nanos) -> Verdict {
+    fn decide(&mut self, sight: &Sight, now: Nanos) -> Verdict {
+        let snapshot = &sight.snapshot;
         let millis = i64::try_from(now / MILLISECOND).unwrap_or(i64::MAX);
-        let decision = plan(snapshot, &self.memory, Timestamp::from_millis(millis));
-        self.memory = decision.memory;
-        let findings = audit(snapshot, decision.plan);
+        let at = Timestamp::from_millis(millis);
+        let decision = plan(snapshot, &self.memory, at);
+        let mut findings = audit(snapshot, &decision);
         let replicas = if findings.is_empty() {
             decision.plan.replicas
         } else {
             snapshot.roles.map(|role| role.current)
         };
+        findings.extend(laws(snapshot, at, &decision));
+        self.memory = decision.memory;
         Verdict {
             replicas,
             findings,
             report: Some(decision.report),
+            failure: None,
         }
+    }
+
+    fn reads(&self) -> Reads {
+        Reads::Signals
     }
 }

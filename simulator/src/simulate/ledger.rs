@@ -10,6 +10,7 @@ use super::Run;
 use super::options::PolicyName;
 use super::outcome::Outcome;
 use super::quantiles::Quantiles;
+use super::timeline::Timeline;
 use crate::autoscaler::Verdict;
 use crate::engine::{self, Arrival, Ending};
 use crate::scenario::Scenario;
@@ -58,6 +59,7 @@ pub(super) struct Ledger {
     ttft: Quantiles,
     tpot: Quantiles,
     hours: Vec<Hour>,
+    timeline: Timeline,
     changes: PerRole<Option<Change>>,
     scale_events: u64,
     reversals: u64,
@@ -93,6 +95,7 @@ impl Ledger {
             ttft: Quantiles::default(),
             tpot: Quantiles::default(),
             hours: Vec::new(),
+            timeline: Timeline::new(setup.length),
             changes: PerRole::default(),
             scale_events: 0,
             reversals: 0,
@@ -154,13 +157,33 @@ impl Ledger {
             .min_by(f64::total_cmp)
     }
 
-    /// What the run came to.
-    pub(super) fn outcome(&self, run: &Run, policy: PolicyName, wall_seconds: f64) -> Outcome {
-        let gpu_hours = PerRole::from_fn(|role| {
+    fn gpu_hours_by_role(&self) -> PerRole<f64> {
+        PerRole::from_fn(|role| {
             let gpus = f64::from(*self.gpus_per_replica.get(role));
             self.replica_nanos.get(role) * gpus / HOUR as f64
-        });
-        let all = gpu_hours.prefill + gpu_hours.decode;
+        })
+    }
+
+    /// GPU-hours of both roles so far.
+    pub(super) fn gpu_hours(&self) -> f64 {
+        let by_role = self.gpu_hours_by_role();
+        by_role.prefill + by_role.decode
+    }
+
+    /// The run in pieces.
+    pub(super) fn timeline(&self) -> &Timeline {
+        &self.timeline
+    }
+
+    /// What the run came to.
+    pub(super) fn outcome(
+        &self,
+        run: &Run,
+        policy: PolicyName,
+        tuned: Option<PerRole<f64>>,
+    ) -> Outcome {
+        let gpu_hours = self.gpu_hours_by_role();
+        let all = self.gpu_hours();
         let (everywhere, overall) = (&run.bound.everywhere, &run.bound.overall);
         let over = |bound: f64| (bound > 0.0).then(|| all / bound);
         let profile = &run.scenario.profile;
@@ -212,8 +235,9 @@ impl Ledger {
             budget_overshoot_gpu_seconds: self.overshoot_nanos * 1e-9,
             ratio_out_of_band_seconds: self.out_of_band_nanos * 1e-9,
             audit_findings: self.audit_findings,
-            wall_seconds,
-            simulated_requests_per_second: self.requests as f64 / wall_seconds.max(1e-9),
+            tuned_prefill_aggressiveness: tuned.map(|tuned| tuned.prefill),
+            tuned_decode_aggressiveness: tuned.map(|tuned| tuned.decode),
+            speed: None,
         }
     }
 }
@@ -221,6 +245,7 @@ impl Ledger {
 impl Listener for Ledger {
     fn arrived(&mut self, arrival: &Arrival) {
         self.requests += 1;
+        self.timeline.arrived(arrival.at);
         if let Some(hour) = self.hour(arrival.at) {
             hour.requests += 1;
         }
@@ -246,6 +271,7 @@ impl Listener for Ledger {
         self.tpot_attained += u64::from(tpot_attained);
         if ttft_attained && tpot_attained {
             self.attained += 1;
+            self.timeline.attained(outcome.arrived_at);
             if let Some(hour) = self.hour(outcome.arrived_at) {
                 hour.attained += 1;
             }
@@ -253,6 +279,7 @@ impl Listener for Ledger {
     }
 
     fn hold(&mut self, now: Nanos, replicas: PerRole<Replicas>) {
+        self.timeline.held(self.now, now, self.replicas);
         let held = now.saturating_sub(self.now) as f64;
         for role in Role::ALL {
             let provisioned = self.replicas.get(role).provisioned();

@@ -1,11 +1,11 @@
 //! The options of `pd-sim simulate`, refused by name when they make no sense.
 
-use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::ValueEnum;
-use serde::Serialize;
+
+pub use super::policy_name::PolicyName;
 
 /// Longest lead time: a day.
 const LEAD_MAX: Duration = Duration::from_hours(24);
@@ -25,6 +25,15 @@ pub struct Options {
     /// Who decides
     #[arg(long, value_name = "NAME", default_value = "pdautoscaler")]
     pub policy: PolicyName,
+    /// Let a process decide instead: one JSON snapshot per line in, one decision per line out
+    #[arg(long, value_name = "CMD", conflicts_with = "policy")]
+    pub policy_command: Option<String>,
+    /// Longest time the process may take for one decision
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = timeout, requires = "policy_command")]
+    pub policy_timeout: Duration,
+    /// Write every snapshot and decision to this file, one JSON per line, for `pd-sim replay`
+    #[arg(long, value_name = "FILE")]
+    pub record: Option<PathBuf>,
     /// Seed of generated requests and of the shifts of copies; the same seed gives the same result
     #[arg(long, default_value_t = 7, allow_negative_numbers = true)]
     pub seed: u64,
@@ -48,32 +57,7 @@ pub enum Output {
     Json,
 }
 
-/// A policy by name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum PolicyName {
-    /// The product.
-    Pdautoscaler,
-    /// The fewest fixed replicas that attain the objective, found by search.
-    StaticPeak,
-    /// The clairvoyant plan that holds the objective in every minute, carried out.
-    Clairvoyant,
-    /// The clairvoyant plan that holds the objective over the run, carried out.
-    ClairvoyantOverall,
-}
-
-impl fmt::Display for PolicyName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Pdautoscaler => "pdautoscaler",
-            Self::StaticPeak => "static-peak",
-            Self::Clairvoyant => "clairvoyant",
-            Self::ClairvoyantOverall => "clairvoyant-overall",
-        })
-    }
-}
-
-fn lead(text: &str) -> Result<Duration, String> {
+pub(crate) fn lead(text: &str) -> Result<Duration, String> {
     let parsed = if text == "0" {
         Ok(Duration::ZERO)
     } else {
@@ -85,7 +69,15 @@ fn lead(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| "give a time with its unit, such as 120s or 5m, at most 24h".to_owned())
 }
 
-fn hours(text: &str) -> Result<f64, String> {
+/// A time-out of a process.
+pub(crate) fn timeout(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text)
+        .ok()
+        .filter(|timeout| (Duration::from_millis(1)..=Duration::from_hours(1)).contains(timeout))
+        .ok_or_else(|| "give a time with its unit, such as 10s, from 1ms to 1h".to_owned())
+}
+
+pub(crate) fn hours(text: &str) -> Result<f64, String> {
     text.parse()
         .ok()
         .filter(|hours| (0.01..=100_000.0).contains(hours))

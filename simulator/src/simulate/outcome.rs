@@ -104,7 +104,20 @@ pub struct Outcome {
     pub ratio_out_of_band_seconds: f64,
     /// Invariants that plans broke; such plans are not applied.
     pub audit_findings: u64,
-    /// Time the run took on this machine, the reading of the trace included.
+    /// Prefill's aggressiveness that was found for a tuned policy; 1 is its default.
+    pub tuned_prefill_aggressiveness: Option<f64>,
+    /// The same for decode.
+    pub tuned_decode_aggressiveness: Option<f64>,
+    /// What depends on the machine; left out where results are compared.
+    #[serde(flatten)]
+    pub speed: Option<Speed>,
+}
+
+/// How fast a run was played.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Speed {
+    /// Time the simulation took, seconds, without reading the trace beforehand.
     pub wall_seconds: f64,
     /// Requests per second of that time.
     pub simulated_requests_per_second: f64,
@@ -199,10 +212,12 @@ impl Outcome {
             "{:.0} GPU-s over budget, {:.0} s out of ratio band",
             self.budget_overshoot_gpu_seconds, self.ratio_out_of_band_seconds
         );
-        let speed = format!(
-            "{:.2} s, {:.0} requests/s",
-            self.wall_seconds, self.simulated_requests_per_second
-        );
+        let speed = self.speed.map_or("-".to_owned(), |speed| {
+            format!(
+                "{:.2} s, {:.0} requests/s",
+                speed.wall_seconds, speed.simulated_requests_per_second
+            )
+        });
         [
             ("GPU-hours", gpu_hours),
             ("clairvoyant GPU-hours", clairvoyant),

@@ -36,7 +36,8 @@ fn rights(objects: &[Value]) -> BTreeSet<String> {
 }
 
 /// All that the controller may do; a new right is a decision, made here too.
-pub(crate) const RIGHTS: [&str; 17] = [
+pub(crate) const RIGHTS: [&str; 18] = [
+    "/configmaps get",
     "/pods list",
     "apps/deployments get",
     "apps/deployments/scale get",

@@ -21,16 +21,16 @@ fn noise(step: u32) -> f64 {
 /// A profile of a replica, all times multiplied by `slower`.
 fn profile(slower: f64) -> Profile {
     Profile {
-        prefill: PrefillModel::Coefficients(PrefillCoefficients {
+        prefill: Some(PrefillModel::Coefficients(PrefillCoefficients {
             base_seconds: 0.008 * slower,
             seconds_per_token: 41.9e-6 * slower,
             seconds_per_token_squared: 0.478e-9 * slower,
-        }),
-        decode: DecodeModel::Coefficients(DecodeCoefficients {
+        })),
+        decode: Some(DecodeModel::Coefficients(DecodeCoefficients {
             base_seconds: 0.008_64 * slower,
             seconds_per_request: 0.047e-3 * slower,
             seconds_per_context_token: 13.4e-9 * slower,
-        }),
+        })),
         kv_capacity_tokens: Some(2_760_000.0),
         batch_max: Some(256),
     }
@@ -44,12 +44,14 @@ fn feed(estimator: &mut Estimator, given: Option<&Profile>, truth: &Profile, ste
         let lengths = [(300.0, 0.6), (3_000.0, 0.3), (9_000.0, 0.1)];
         let lengths = lengths.map(|(tokens, share)| (tokens * longer, share));
         let mean: f64 = split(&lengths, 0.2)
-            .map(|(new, cached, share)| share * truth.prefill.seconds(new, cached))
+            .map(|(new, cached, share)| {
+                share * truth.prefill.as_ref().unwrap().seconds(new, cached)
+            })
             .sum();
         let seen = |seconds: f64| seconds * (1.0 + 0.05 * noise(step));
         estimator.observe_prefill(given, seen(mean), &lengths, 0.2, TICK);
         let (batch, context) = (40.0 + 15.0 * moves, 3_000.0 + 500.0 * noise(step * 5));
-        let itl = truth.decode.itl_seconds(batch, context);
+        let itl = truth.decode.as_ref().unwrap().itl_seconds(batch, context);
         estimator.observe_decode(given, batch, context, seen(itl), TICK);
         estimator.observe_wait(0.06, 0.04, TICK);
         estimator.observe_ttft(0.35, 0.25, TICK);
@@ -70,13 +72,13 @@ fn a_wrong_profile_is_right_within_3_percent_after_ten_minutes(#[values(0.7, 1.5
     };
     near(
         capacity.prefill_seconds(2_000.0, 500.0),
-        truth.prefill.seconds(2_000.0, 500.0),
+        truth.prefill.as_ref().unwrap().seconds(2_000.0, 500.0),
     );
     near(
         capacity.itl_seconds(64.0, 3_000.0),
-        truth.decode.itl_seconds(64.0, 3_000.0),
+        truth.decode.as_ref().unwrap().itl_seconds(64.0, 3_000.0),
     );
-    let limit = truth.decode.itl_seconds(80.0, 3_000.0);
+    let limit = truth.decode.as_ref().unwrap().itl_seconds(80.0, 3_000.0);
     near(capacity.batch_within(limit, 3_000.0), 80.0);
     near(Some(capacity.routing_factor), 1.5);
     near(Some(capacity.ttft_residual_seconds), 0.1);
@@ -101,13 +103,13 @@ fn without_a_profile_the_replica_is_learnt() {
     let capacity = estimator.capacity(None);
     assert_eq!(capacity.source(), Source::Learnt);
     for (new, cached) in [(500.0, 0.0), (2_000.0, 0.0), (6_000.0, 1_000.0)] {
-        let off =
-            capacity.prefill_seconds(new, cached).unwrap() / truth.prefill.seconds(new, cached);
+        let off = capacity.prefill_seconds(new, cached).unwrap()
+            / truth.prefill.as_ref().unwrap().seconds(new, cached);
         assert!((off - 1.0).abs() < 0.12, "{new} tokens: {off}");
     }
     for batch in [20.0, 60.0] {
         let off = capacity.itl_seconds(batch, 3_000.0).unwrap()
-            / truth.decode.itl_seconds(batch, 3_000.0);
+            / truth.decode.as_ref().unwrap().itl_seconds(batch, 3_000.0);
         assert!((off - 1.0).abs() < 0.05, "batch {batch}: {off}");
     }
     assert!(

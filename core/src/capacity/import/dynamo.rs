@@ -36,8 +36,8 @@ const RAN_AT_ONCE: f64 = 0.7;
 pub fn profile(prefill: &str, decode: &str, tp: u32) -> Result<Profile, ImportError> {
     let (table, kv_capacity_tokens) = decode_table(decode, tp)?;
     let profile = Profile {
-        prefill: PrefillModel::Table(prefill_table(prefill, tp)?),
-        decode: DecodeModel::Table(table),
+        prefill: Some(PrefillModel::Table(prefill_table(prefill, tp)?)),
+        decode: Some(DecodeModel::Table(table)),
         kv_capacity_tokens: Some(kv_capacity_tokens),
         batch_max: None,
     };

@@ -7,7 +7,8 @@
 //! batchMax: 256
 //! ```
 //!
-//! A field that is not known is refused: a misspelt coefficient would be a missing one.
+//! Either role may be left out, and is learnt then. A field that is not known is refused: a misspelt
+//! coefficient would be a missing one.
 
 use serde::{Deserialize, de::DeserializeOwned};
 
@@ -20,8 +21,8 @@ use crate::capacity::{
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Text {
-    prefill: Prefill,
-    decode: Decode,
+    prefill: Option<Prefill>,
+    decode: Option<Decode>,
     kv_capacity_tokens: Option<f64>,
     batch_max: Option<u32>,
 }
@@ -48,15 +49,19 @@ struct Decode {
 pub fn profile(text: &str) -> Result<Profile, ImportError> {
     let text: Text = yaml(text)?;
     let profile = Profile {
-        prefill: PrefillModel::Coefficients(PrefillCoefficients {
-            base_seconds: text.prefill.base_milliseconds * 1e-3,
-            seconds_per_token: text.prefill.milliseconds_per_kilotoken * 1e-6,
-            seconds_per_token_squared: text.prefill.milliseconds_per_megatoken_squared * 1e-9,
+        prefill: text.prefill.map(|prefill| {
+            PrefillModel::Coefficients(PrefillCoefficients {
+                base_seconds: prefill.base_milliseconds * 1e-3,
+                seconds_per_token: prefill.milliseconds_per_kilotoken * 1e-6,
+                seconds_per_token_squared: prefill.milliseconds_per_megatoken_squared * 1e-9,
+            })
         }),
-        decode: DecodeModel::Coefficients(DecodeCoefficients {
-            base_seconds: text.decode.base_milliseconds * 1e-3,
-            seconds_per_request: text.decode.milliseconds_per_request * 1e-3,
-            seconds_per_context_token: text.decode.milliseconds_per_megatoken * 1e-9,
+        decode: text.decode.map(|decode| {
+            DecodeModel::Coefficients(DecodeCoefficients {
+                base_seconds: decode.base_milliseconds * 1e-3,
+                seconds_per_request: decode.milliseconds_per_request * 1e-3,
+                seconds_per_context_token: decode.milliseconds_per_megatoken * 1e-9,
+            })
         }),
         kv_capacity_tokens: text.kv_capacity_tokens,
         batch_max: text.batch_max,

@@ -30,8 +30,8 @@ pub fn profile(
     tp: u32,
 ) -> Result<Profile, ImportError> {
     let profile = Profile {
-        prefill: PrefillModel::Table(prefill_table(prefill, tp)?),
-        decode: DecodeModel::Table(decode_table(decode, tp)?),
+        prefill: Some(PrefillModel::Table(prefill_table(prefill, tp)?)),
+        decode: Some(DecodeModel::Table(decode_table(decode, tp)?)),
         kv_capacity_tokens: kv.map(|text| kv_capacity_tokens(text, tp)).transpose()?,
         batch_max: None,
     };

@@ -9,16 +9,16 @@ use super::*;
 
 fn coefficients() -> Profile {
     Profile {
-        prefill: PrefillModel::Coefficients(PrefillCoefficients {
+        prefill: Some(PrefillModel::Coefficients(PrefillCoefficients {
             base_seconds: 0.008,
             seconds_per_token: 41.9e-6,
             seconds_per_token_squared: 0.478e-9,
-        }),
-        decode: DecodeModel::Coefficients(DecodeCoefficients {
+        })),
+        decode: Some(DecodeModel::Coefficients(DecodeCoefficients {
             base_seconds: 0.008_64,
             seconds_per_request: 0.047e-3,
             seconds_per_context_token: 13.4e-9,
-        }),
+        })),
         kv_capacity_tokens: Some(2_760_000.0),
         batch_max: Some(512),
     }
@@ -29,17 +29,24 @@ fn tabled() -> Profile {
     let made = coefficients();
     let batches = [1.0, 8.0, 32.0, 64.0, 128.0, 256.0];
     let curve = |context: f64| {
-        let points = batches.map(|batch| (batch, made.decode.itl_seconds(batch, context)));
+        let points = batches.map(|batch| {
+            (
+                batch,
+                made.decode.as_ref().unwrap().itl_seconds(batch, context),
+            )
+        });
         (context, points.to_vec())
     };
     let curves = [128.0, 1_024.0, 8_192.0, 32_768.0].map(curve).to_vec();
     let lengths = [64.0, 512.0, 4_096.0, 32_768.0];
     let points = lengths
-        .map(|tokens| (tokens, made.prefill.seconds(tokens, 0.0)))
+        .map(|tokens| (tokens, made.prefill.as_ref().unwrap().seconds(tokens, 0.0)))
         .to_vec();
     Profile {
-        prefill: PrefillModel::Table(PrefillTable::new(points, 2.0 * 0.478e-9).unwrap()),
-        decode: DecodeModel::Table(DecodeTable::new(curves).unwrap()),
+        prefill: Some(PrefillModel::Table(
+            PrefillTable::new(points, 2.0 * 0.478e-9).unwrap(),
+        )),
+        decode: Some(DecodeModel::Table(DecodeTable::new(curves).unwrap())),
         ..made
     }
 }
@@ -47,8 +54,8 @@ fn tabled() -> Profile {
 proptest! {
     #[test]
     fn a_table_of_the_formula_is_the_formula(batch in 1.0f64..256.0, context in 128.0f64..32_768.0) {
-        let formula = coefficients().decode.itl_seconds(batch, context);
-        let table = tabled().decode.itl_seconds(batch, context);
+        let formula = coefficients().decode.as_ref().unwrap().itl_seconds(batch, context);
+        let table = tabled().decode.as_ref().unwrap().itl_seconds(batch, context);
         prop_assert!((table / formula - 1.0).abs() < 1e-9, "{table} {formula}");
     }
 
@@ -62,7 +69,7 @@ proptest! {
         let held = held.min(2_760_000.0 / context);
         let tried = (1..=512_u32)
             .map(f64::from)
-            .take_while(|batch| *batch <= held && profile.decode.itl_seconds(*batch, context) <= limit)
+            .take_while(|batch| *batch <= held && profile.decode.as_ref().unwrap().itl_seconds(*batch, context) <= limit)
             .last()
             .unwrap_or(1.0);
         let found = profile.batch_within(limit, context);
@@ -72,9 +79,9 @@ proptest! {
     #[test]
     fn any_argument_gets_an_answer(one in any::<f64>(), other in any::<f64>()) {
         for profile in [coefficients(), tabled()] {
-            let seconds = profile.prefill.seconds(one, other);
+            let seconds = profile.prefill.as_ref().unwrap().seconds(one, other);
             prop_assert!((0.0..=SECONDS_MAX).contains(&seconds), "{seconds}");
-            let seconds = profile.decode.itl_seconds(one, other);
+            let seconds = profile.decode.as_ref().unwrap().itl_seconds(one, other);
             prop_assert!((0.0..=SECONDS_MAX).contains(&seconds), "{seconds}");
             let batch = profile.batch_within(one, other);
             prop_assert!((1.0..=512.0).contains(&batch), "{batch}");
@@ -84,9 +91,9 @@ proptest! {
     #[test]
     fn more_work_never_takes_less_time(one in 1.0f64..1e6, more in 0.0f64..1e6, other in 0.0f64..1e5) {
         for profile in [coefficients(), tabled()] {
-            let prefill = |tokens| profile.prefill.seconds(tokens, other);
+            let prefill = |tokens| profile.prefill.as_ref().unwrap().seconds(tokens, other);
             prop_assert!(prefill(one + more) >= prefill(one) - 1e-12);
-            let decode = |batch| profile.decode.itl_seconds(batch, other);
+            let decode = |batch| profile.decode.as_ref().unwrap().itl_seconds(batch, other);
             prop_assert!(decode(one + more) >= decode(one) - 1e-12);
         }
     }

@@ -104,6 +104,22 @@ prop_compose! {
     }
 }
 
+/// What the band costs must not depend on which of its pairs happens to be near: here the pair of the
+/// band near 7:1 is worse than the best one outside, and the one near that is as good as it.
+#[test]
+fn a_band_is_kept_or_left_by_its_best_pair() {
+    let mut policy = with_band("1:1", 43, Enforcement::Soft);
+    policy.budget_gpus = Some(62);
+    policy.bounds.prefill.max_replicas = 7;
+    policy.bounds.decode.max_replicas = 11;
+    let solve = |current: PerRole<u32>| {
+        let problem = problem(&policy, (7, 9), (7, 3));
+        Problem { current, ..problem }.solve().replicas
+    };
+    let first = solve(pair(7, 1));
+    assert_eq!(solve(first), first);
+}
+
 /// As a part per million is where the search stops telling pairs apart.
 const SLIVER: f64 = 3e-6;
 

@@ -1,0 +1,211 @@
+//! Replicas that do not come, and why, as the cluster tells it.
+//!
+//! A pod says so itself, in its conditions and in what its containers wait for. Pods that cannot even
+//! be created say nothing: their controller does, in a condition of the workload. StatefulSets have no
+//! such condition; replicas of theirs that are missing count as late in the core. Pure: what was read
+//! in, a count and a cause out.
+
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use pd_core::guard::StuckCause;
+
+use super::target::{Phase, phase};
+
+/// Causes, those first that a person would mend first; of several equally common ones the first is told.
+const CAUSES: [StuckCause; 5] = [
+    StuckCause::QuotaExceeded,
+    StuckCause::Unschedulable,
+    StuckCause::ImagePull,
+    StuckCause::CrashLoop,
+    StuckCause::CreateFailed,
+];
+
+/// What a workload says about pods that it cannot create.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CreateFailure {
+    /// What the API server answered.
+    pub message: String,
+}
+
+/// Replicas of `pods` that will not serve without help, together with those of the `wanted` ones that
+/// `failure` keeps from being created; and the most common cause.
+pub fn stuck(
+    pods: &[Pod],
+    wanted: u32,
+    failure: Option<&CreateFailure>,
+) -> Option<(u32, StuckCause)> {
+    let mut counts = [0_u32; CAUSES.len()];
+    let mut count = |cause: StuckCause, replicas: u32| {
+        if let Some(at) = CAUSES.iter().position(|known| *known == cause) {
+            counts[at] = counts[at].saturating_add(replicas);
+        }
+    };
+    for pod in pods {
+        if let Some(cause) = cause(pod) {
+            count(cause, 1);
+        }
+    }
+    if let Some(failure) = failure {
+        let existing = pods
+            .iter()
+            .filter(|pod| matches!(phase(pod), Phase::Ready | Phase::Starting))
+            .count();
+        let existing = u32::try_from(existing).unwrap_or(u32::MAX);
+        count(failure.cause(), wanted.saturating_sub(existing));
+    }
+    let total = counts.iter().copied().fold(0, u32::saturating_add);
+    let most = counts.iter().copied().max()?;
+    let at = counts.iter().position(|count| *count == most)?;
+    (total > 0).then_some((total, CAUSES[at]))
+}
+
+impl CreateFailure {
+    /// The words are the API server's own admission of `ResourceQuota`.
+    fn cause(&self) -> StuckCause {
+        if self.message.contains("exceeded quota") {
+            StuckCause::QuotaExceeded
+        } else {
+            StuckCause::CreateFailed
+        }
+    }
+}
+
+/// Why a pod that should start will not; nothing for one that serves, ends, leaves or just starts.
+fn cause(pod: &Pod) -> Option<StuckCause> {
+    if !matches!(phase(pod), Phase::Starting) {
+        return None;
+    }
+    let status = pod.status.as_ref()?;
+    let unschedulable = status.conditions.iter().flatten().any(|condition| {
+        condition.type_ == "PodScheduled"
+            && condition.status == "False"
+            && condition.reason.as_deref() == Some("Unschedulable")
+    });
+    if unschedulable {
+        return Some(StuckCause::Unschedulable);
+    }
+    let init = status.init_container_statuses.iter().flatten();
+    let containers = status.container_statuses.iter().flatten();
+    init.chain(containers).find_map(container_cause)
+}
+
+/// The kubelet's words (`pkg/kubelet/images/types.go`, `pkg/kubelet/container/sync_result.go`).
+fn container_cause(container: &ContainerStatus) -> Option<StuckCause> {
+    let waiting = container.state.as_ref()?.waiting.as_ref()?;
+    match waiting.reason.as_deref()? {
+        "ImagePullBackOff"
+        | "ErrImagePull"
+        | "ErrImageNeverPull"
+        | "InvalidImageName"
+        | "ImageInspectError"
+        | "RegistryUnavailable"
+        | "SignatureValidationFailed" => Some(StuckCause::ImagePull),
+        "CrashLoopBackOff" => Some(StuckCause::CrashLoop),
+        "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" => {
+            Some(StuckCause::CreateFailed)
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn waits(reason: &str) -> Value {
+        json!({ "phase": "Pending", "containerStatuses": [{
+            "name": "engine", "image": "x", "imageID": "", "ready": false, "restartCount": 0,
+            "state": { "waiting": { "reason": reason } },
+        }] })
+    }
+
+    fn scheduled(status: &str, reason: &str) -> Value {
+        json!({ "phase": "Pending", "conditions": [
+            { "type": "PodScheduled", "status": status, "reason": reason },
+        ] })
+    }
+
+    fn pods(statuses: &[Value]) -> Vec<Pod> {
+        let pod = |status: &Value| json!({ "metadata": { "name": "x" }, "status": status });
+        statuses
+            .iter()
+            .map(|status| serde_json::from_value(pod(status)).unwrap())
+            .collect()
+    }
+
+    #[rstest]
+    #[case::no_node(scheduled("False", "Unschedulable"), Some(StuckCause::Unschedulable))]
+    #[case::held_back_on_purpose(scheduled("False", "SchedulingGated"), None)]
+    #[case::scheduled(scheduled("True", ""), None)]
+    #[case::pull_fails(waits("ErrImagePull"), Some(StuckCause::ImagePull))]
+    #[case::pull_waits(waits("ImagePullBackOff"), Some(StuckCause::ImagePull))]
+    #[case::crashes(waits("CrashLoopBackOff"), Some(StuckCause::CrashLoop))]
+    #[case::no_secret(waits("CreateContainerConfigError"), Some(StuckCause::CreateFailed))]
+    #[case::cannot_run(waits("RunContainerError"), Some(StuckCause::CreateFailed))]
+    #[case::starts(waits("ContainerCreating"), None)]
+    #[case::nothing_known(json!({}), None)]
+    fn a_pod_says_why_it_does_not_come(#[case] status: Value, #[case] want: Option<StuckCause>) {
+        let got = stuck(&pods(&[status]), 1, None);
+        assert_eq!(got, want.map(|cause| (1, cause)));
+    }
+
+    #[test]
+    fn an_init_container_counts_too() {
+        let mut status = waits("ImagePullBackOff");
+        status["initContainerStatuses"] = status["containerStatuses"].take();
+        status.as_object_mut().unwrap().remove("containerStatuses");
+        assert_eq!(
+            stuck(&pods(&[status]), 1, None),
+            Some((1, StuckCause::ImagePull))
+        );
+    }
+
+    #[rstest]
+    #[case::quota(
+        "pods \"llama-d\" is forbidden: exceeded quota: gpus, requested: requests.nvidia.com/gpu=1",
+        StuckCause::QuotaExceeded
+    )]
+    #[case::webhook(
+        "admission webhook \"deny.example.com\" denied the request",
+        StuckCause::CreateFailed
+    )]
+    fn pods_that_cannot_be_created_are_told_by_their_workload(
+        #[case] message: &str,
+        #[case] want: StuckCause,
+    ) {
+        let failure = CreateFailure {
+            message: message.to_owned(),
+        };
+        let there = pods(&[json!({})]);
+        assert_eq!(stuck(&there, 3, Some(&failure)), Some((2, want)));
+        assert_eq!(stuck(&there, 1, Some(&failure)), None);
+    }
+
+    #[test]
+    fn all_that_is_stuck_counts_and_the_most_common_cause_is_told() {
+        let mixed = pods(&[
+            waits("CrashLoopBackOff"),
+            scheduled("False", "Unschedulable"),
+            waits("CrashLoopBackOff"),
+            waits("ContainerCreating"),
+        ]);
+        assert_eq!(stuck(&mixed, 4, None), Some((3, StuckCause::CrashLoop)));
+        let tied = pods(&[
+            waits("CrashLoopBackOff"),
+            scheduled("False", "Unschedulable"),
+        ]);
+        assert_eq!(stuck(&tied, 2, None), Some((2, StuckCause::Unschedulable)));
+    }
+
+    #[test]
+    fn pods_that_serve_or_leave_are_not_stuck() {
+        let mut serving = waits("CrashLoopBackOff");
+        serving["conditions"] = json!([{ "type": "Ready", "status": "True" }]);
+        let mut all = pods(&[serving, waits("CrashLoopBackOff")]);
+        all[1].metadata.deletion_timestamp =
+            serde_json::from_value(json!("2026-01-01T00:00:00Z")).unwrap();
+        assert_eq!(stuck(&all, 2, None), None);
+    }
+}

@@ -1,0 +1,376 @@
+//! Laws of whole decisions, on any snapshot and over any history.
+//!
+//! Nothing panics; every plan passes the audit and the laws that take deciding again; a restart and the
+//! order of lists change nothing; what is not known lowers nothing; a constant load settles; and the
+//! memory stays small whatever was lived through. Cases come from `testing::any`, which makes what the
+//! API accepts and what a broken Prometheus may answer.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::{
+    audit::{audit, laws, monotone, with_load},
+    memory::{MEMORY_BYTES_MAX, MEMORY_VERSION},
+    signal::{Coverage, HistogramReading, Signals},
+    testing::{self, Load, any},
+};
+
+fn at(seconds: u64) -> Timestamp {
+    Timestamp::from_millis(1_700_000_000_000).plus(Duration::from_secs(seconds))
+}
+
+/// Snapshots of one history, with the seconds before each. Time may stand still.
+fn history(most: usize) -> impl Strategy<Value = Vec<(u64, Snapshot)>> {
+    let pause = prop_oneof![
+        1 => Just(0u64), 8 => Just(15), 2 => 60u64..700, 1 => 10_000u64..100_000,
+    ];
+    prop::collection::vec((pause, any::snapshot()), 1..=most)
+}
+
+/// The same policy over the whole of `history`, and each plan as the replicas of the next snapshot.
+fn carried_out(history: &[(u64, Snapshot)]) -> Vec<(Timestamp, Snapshot, Memory, Decision)> {
+    let (mut memory, mut now, mut lived) = (Memory::default(), at(0), Vec::new());
+    let mut asked: Option<PerRole<u32>> = None;
+    for (pause, snapshot) in history {
+        now = now.plus(Duration::from_secs(*pause));
+        let mut snapshot = snapshot.clone();
+        if let Some(asked) = asked {
+            snapshot.policy = history[0].1.policy.clone();
+            snapshot.profile.clone_from(&history[0].1.profile);
+            for (role, state) in [
+                (Role::Prefill, &mut snapshot.roles.prefill),
+                (Role::Decode, &mut snapshot.roles.decode),
+            ] {
+                state.current = *asked.get(role);
+            }
+        }
+        let decision = plan(&snapshot, &memory, now);
+        asked = Some(decision.plan.replicas);
+        let before = std::mem::replace(&mut memory, decision.memory.clone());
+        lived.push((now, snapshot, before, decision));
+    }
+    lived
+}
+
+fn through_json(memory: &Memory) -> Memory {
+    let text = serde_json::to_string(memory).unwrap();
+    assert!(text.len() <= MEMORY_BYTES_MAX, "{} bytes", text.len());
+    serde_json::from_str(&text).unwrap()
+}
+
+/// `snapshot` with every list whose order means nothing turned round.
+fn turned_round(mut snapshot: Snapshot) -> Snapshot {
+    snapshot.policy.schedules.reverse();
+    if let Some(offered) = &mut snapshot.policy.operating_points {
+        offered.points.reverse();
+    }
+    snapshot.policy.behavior.scale_up.policies.reverse();
+    snapshot.policy.behavior.scale_down.policies.reverse();
+    snapshot
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1_500))]
+
+    #[test]
+    fn any_decision_passes_the_audit_and_the_laws(history in history(4)) {
+        for (now, snapshot, _, decision) in carried_out(&history) {
+            let mut findings = audit(&snapshot, &decision);
+            findings.extend(laws(&snapshot, now, &decision));
+            prop_assert!(findings.is_empty(), "{findings:?}\n{}", decision.report.paragraph());
+        }
+    }
+
+    #[test]
+    fn any_snapshots_with_anything_between_them_pass_the_audit(history in history(3)) {
+        let mut memory = Memory::default();
+        let mut now = at(0);
+        for (pause, snapshot) in &history {
+            now = now.plus(Duration::from_secs(*pause));
+            let decision = plan(snapshot, &memory, now);
+            let findings = audit(snapshot, &decision);
+            prop_assert!(findings.is_empty(), "{findings:?}\n{}", decision.report.paragraph());
+            let again = plan(snapshot, &decision.memory, now);
+            prop_assert_eq!(again.plan, decision.plan);
+            memory = decision.memory;
+        }
+    }
+
+    #[test]
+    fn a_restart_at_any_moment_changes_nothing(history in history(4)) {
+        for (now, snapshot, before, decision) in carried_out(&history) {
+            let again = plan(&snapshot, &through_json(&before), now);
+            prop_assert_eq!(again.plan, decision.plan);
+            prop_assert_eq!(again.report, decision.report);
+            prop_assert_eq!(again.memory, decision.memory);
+        }
+    }
+
+    #[test]
+    fn the_order_of_lists_does_not_matter(history in history(3)) {
+        let turned: Vec<_> = history.iter().cloned().map(|(pause, s)| (pause, turned_round(s))).collect();
+        for (one, other) in carried_out(&history).into_iter().zip(carried_out(&turned)) {
+            prop_assert_eq!(one.3.plan, other.3.plan);
+            prop_assert_eq!(one.3.report.need, other.3.report.need);
+            prop_assert_eq!(one.3.memory, other.3.memory);
+        }
+    }
+
+    #[test]
+    fn any_load_more_never_needs_less(history in history(2), factor in 1.0f64..20.0) {
+        for (now, snapshot, _, decision) in carried_out(&history) {
+            let findings = monotone(&snapshot, &decision.memory, now, factor);
+            prop_assert!(findings.is_empty(), "{findings:?}\n{}", decision.report.paragraph());
+        }
+    }
+
+    #[test]
+    fn without_any_metrics_nothing_is_lowered(history in history(3)) {
+        let mut memory = Memory::default();
+        let mut now = at(0);
+        for (pause, snapshot) in &history {
+            now = now.plus(Duration::from_secs(*pause));
+            let mut dark = snapshot.clone();
+            dark.signals = Signals { rate_window: dark.signals.rate_window, ..Signals::default() };
+            // The user's own word, and asks that do not come, may lower whatever is known.
+            dark.policy.budget_gpus = None;
+            dark.policy.schedules.clear();
+            for bounds in [&mut dark.policy.bounds.prefill, &mut dark.policy.bounds.decode] {
+                bounds.max_replicas = 100;
+            }
+            for state in [&mut dark.roles.prefill, &mut dark.roles.decode] {
+                state.ready = state.current;
+                state.stuck = None;
+            }
+            let decision = plan(&dark, &memory, now);
+            for role in Role::ALL {
+                prop_assert!(decision.plan.replicas.get(role) >= &dark.roles.get(role).current);
+            }
+            memory = decision.memory;
+        }
+    }
+
+    #[test]
+    fn budget_and_bounds_hold_at_every_instant(history in history(4)) {
+        for (_, snapshot, _, decision) in carried_out(&history) {
+            let (roles, to) = (&snapshot.roles, decision.plan.replicas);
+            for role in Role::ALL {
+                let (bounds, from) = (decision.report.bounds.get(role), roles.get(role).current);
+                prop_assert!(*to.get(role) <= bounds.max_replicas.max(from));
+                let least = if to == PerRole::default() { 0 } else { bounds.min_replicas.min(from) };
+                prop_assert!(*to.get(role) >= least);
+            }
+            let Some(budget) = snapshot.policy.budget_gpus else { continue };
+            let held = |asked: PerRole<u32>| -> u64 {
+                let of = |role: Role| {
+                    let s = roles.get(role);
+                    let pods = (s.ready + s.starting).max(*asked.get(role)).max(s.current);
+                    u64::from((pods + s.terminating) * s.gpus_per_replica)
+                };
+                of(Role::Prefill) + of(Role::Decode)
+            };
+            let most = held(roles.map(|state| state.current)).max(budget.into());
+            prop_assert!(held(to) <= most, "{} GPUs of {budget}", held(to));
+        }
+    }
+}
+
+/// A service of the policy's replicas under `load`, decided every 15 s, each plan carried out at once,
+/// with the rates off by `noise` of themselves one time up and one time down, in no simple order.
+fn settle(load: Load, start: (u32, u32), noise: f64, ticks: u64) -> Vec<PerRole<u32>> {
+    let mut memory = Memory::default();
+    let mut replicas = PerRole {
+        prefill: start.0,
+        decode: start.1,
+    };
+    let mut path = Vec::new();
+    for tick in 0..ticks {
+        // A low-discrepancy sequence: even over any span, and the same in every run.
+        let off = ((tick as f64 * 0.618_034).fract() - 0.5) * 2.0 * noise;
+        let rate_rps = load.rate_rps * (1.0 + off);
+        let snapshot =
+            testing::snapshot(replicas.prefill, replicas.decode, Load { rate_rps, ..load });
+        let decision = plan(&snapshot, &memory, at(tick * 15));
+        let findings = audit(&snapshot, &decision);
+        assert!(
+            findings.is_empty(),
+            "{findings:?}\n{}",
+            decision.report.paragraph()
+        );
+        replicas = decision.plan.replicas;
+        memory = decision.memory;
+        path.push(replicas);
+    }
+    path
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+
+    #[test]
+    fn constant_load_does_not_flap(
+        rate_rps in 0.5f64..60.0, prefill_seconds in 0.02f64..0.4, output_tokens in 20.0f64..800.0,
+        start in (1u32..20, 1u32..20), noise in prop_oneof![Just(0.0), 0.0f64..0.05],
+    ) {
+        let load = Load { rate_rps, prefill_seconds, output_tokens };
+        // The pretended engine is no engine any more beyond 4,700 tokens/s per worker.
+        let carries = (rate_rps * output_tokens / 3_000.0).ceil();
+        let start = (start.0, (1..100).find(|d| f64::from(*d) > carries).unwrap_or(100) + start.1);
+        let path = settle(load, start, noise, 3 * 240);
+        for role in Role::ALL {
+            let path: Vec<u32> = path.iter().map(|replicas| *replicas.get(role)).collect();
+            let moves: Vec<i64> = path
+                .windows(2)
+                .map(|pair| i64::from(pair[1]) - i64::from(pair[0]))
+                .filter(|change| *change != 0)
+                .collect();
+            let turns = moves.windows(2).filter(|pair| pair[0].signum() != pair[1].signum()).count();
+            // Learning the decode line on the way down costs a turn, and a first wrong step another.
+            // Noise across the edge of a whole replica moves it to and fro, and the flap governor
+            // holds that to a few times an hour.
+            let most = if noise > 0.0 { 12 } else { 2 };
+            prop_assert!(turns <= most, "{moves:?}");
+            let late = &path[path.len() * 2 / 3..];
+            let calm = late.windows(2).all(|pair| pair[0] == pair[1]);
+            prop_assert!(calm || noise > 0.0, "{moves:?}");
+        }
+    }
+}
+
+fn absurd() -> impl Strategy<Value = f64> {
+    prop_oneof![
+        prop::num::f64::ANY,
+        prop::sample::select(vec![
+            0.0,
+            -0.0,
+            1e-300,
+            1e300,
+            f64::MAX,
+            f64::NAN,
+            f64::INFINITY,
+            -1.0
+        ]),
+    ]
+}
+
+fn any_u32() -> impl Strategy<Value = u32> {
+    prop_oneof![Just(0), Just(1), Just(u32::MAX), 0u32..1_100, any::<u32>()]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn no_number_panics(
+        snapshot in any::snapshot(), times in prop::collection::vec(any::<i64>(), 1..4),
+        numbers in prop::collection::vec(absurd(), 30), counts in prop::collection::vec(any_u32(), 14),
+        (edge, count, sum) in (absurd(), absurd(), absurd()), window in any::<u64>(),
+    ) {
+        let mut snapshot = snapshot;
+        for ((_, reading), number) in snapshot.signals.numbers_mut().zip(&numbers) {
+            *reading = crate::signal::Reading::Value(*number);
+        }
+        let histogram = crate::histogram::Histogram::from_cumulative(vec![(edge, count)], count, sum);
+        if let Some(histogram) = histogram {
+            for (_, reading) in snapshot.signals.distributions_mut() {
+                *reading = HistogramReading::Value(histogram.clone());
+            }
+        }
+        let mut counts = counts.into_iter();
+        let mut next = || counts.next().unwrap_or(0);
+        for state in [&mut snapshot.roles.prefill, &mut snapshot.roles.decode] {
+            (state.current, state.ready, state.starting) = (next(), next(), next());
+            (state.terminating, state.gpus_per_replica) = (next(), next());
+        }
+        let covered = |scraped, seen| Coverage { scraped, seen, oldest_age: Some(Duration::from_millis(window)) };
+        snapshot.signals.coverage.prefill = covered(next(), next());
+        snapshot.signals.coverage.decode = covered(next(), next());
+        snapshot.signals.rate_window = Duration::from_millis(window);
+        let mut memory = Memory::default();
+        for millis in times {
+            let decision = plan(&snapshot, &memory, Timestamp::from_millis(millis));
+            let findings = audit(&snapshot, &decision);
+            prop_assert!(findings.is_empty(), "{findings:?}\n{}", decision.report.paragraph());
+            prop_assert_eq!(through_json(&decision.memory), decision.memory.clone());
+            memory = decision.memory;
+        }
+    }
+}
+
+#[test]
+fn more_load_is_more_of_what_arrives_and_waits_and_no_longer_requests() {
+    let load = Load {
+        rate_rps: 10.0,
+        prefill_seconds: 0.1,
+        output_tokens: 200.0,
+    };
+    let signals = testing::snapshot(2, 2, load).signals;
+    let loaded = with_load(&signals, 2.0);
+    assert_eq!(loaded.output_token_rate_tps.known(), Some(4_000.0));
+    assert_eq!(loaded.decode_kv_usage.known(), Some(0.4));
+    assert_eq!(loaded.recent, signals.recent);
+    assert_eq!(loaded.running_requests, signals.running_requests);
+    assert_eq!(with_load(&signals, 9.0).decode_kv_usage.known(), Some(1.0));
+}
+
+#[test]
+fn memory_stays_small_through_hours_of_everything() {
+    let mut memory = Memory::default();
+    let mut largest = 0;
+    for tick in 0..3_000_u64 {
+        // The remainders make a load and replicas that keep moving without any randomness.
+        let rate_rps = 1.234_567 + ((tick * 37) % 23) as f64;
+        let replicas = 4 + u32::try_from((tick * 7) % 5).unwrap();
+        let load = Load {
+            rate_rps,
+            prefill_seconds: 0.101_3,
+            output_tokens: 200.7 + ((tick * 11) % 17) as f64 * 13.7,
+        };
+        let mut snapshot = testing::snapshot(replicas, replicas, load);
+        snapshot.roles.prefill.ready = replicas - u32::from(tick % 3 == 0);
+        snapshot.roles.decode.ready = replicas - u32::from(tick % 4 == 0);
+        snapshot.roles.decode.stuck =
+            (tick % 4 == 0).then_some((1, crate::guard::StuckCause::CrashLoop));
+        memory = through_json(&plan(&snapshot, &memory, at(tick * 15)).memory);
+        largest = largest.max(serde_json::to_string(&memory).unwrap().len());
+    }
+    assert!(largest <= MEMORY_BYTES_MAX, "{largest} bytes");
+    eprintln!("largest memory: {largest} bytes of JSON");
+}
+
+#[test]
+fn memory_of_another_version_is_forgotten() {
+    let foreign = Memory {
+        version: MEMORY_VERSION + 97,
+        ..Memory::default()
+    };
+    assert_eq!(foreign.usable(), Memory::default());
+}
+
+/// As the first version of the controller left it in a status.
+const MEMORY_V1: &str = r#"{"version":1,"decidedAt":1700000000000,"roles":{
+  "prefill":{"largest":[[1700000000000,9]],"least":[],
+    "changes":[{"at":1699999990000,"from":4,"to":9}],"replicasSeen":9,"missingSince":null},
+  "decode":{"largest":[[1700000000000,4]],"least":[],"changes":[],"replicasSeen":4,"missingSince":null}},
+  "learnt":{"prefillSecondsPerRequest":0.1,"outputTokensPerRequest":200.0,"decode":{"weight":900.0,
+    "batch":9000.0,"seconds":9.0,"batchSquared":90000.0,"batchSeconds":90.0,"batchSeenMax":10.0,
+    "baseSeconds":0.008}}}"#;
+
+#[test]
+fn memory_of_the_first_version_is_taken_over() {
+    let old: Memory = serde_json::from_str(MEMORY_V1).unwrap();
+    let memory = old.usable();
+    assert_eq!(memory.version, MEMORY_VERSION);
+    assert_eq!(memory.roles.prefill.changes.len(), 1);
+    // Nine were needed a moment ago, so nine stay for the rest of the window.
+    let load = Load {
+        rate_rps: 0.5,
+        prefill_seconds: 0.1,
+        output_tokens: 200.0,
+    };
+    let quiet = testing::snapshot(9, 4, load);
+    let decision = plan(&quiet, &memory, at(15));
+    assert_eq!(decision.plan.replicas.prefill, 9);
+    let whole = plan(&quiet, &Memory::default(), at(15)).memory.version;
+    assert_eq!(decision.memory.version, whole);
+}

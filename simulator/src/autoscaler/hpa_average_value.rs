@@ -1,0 +1,118 @@
+//! `HorizontalPodAutoscaler` on requests in flight, as a metric of type `AverageValue`, one per role.
+//!
+//! Rule: kubernetes/kubernetes `replica_calculator.go`, `GetExternalPerPodMetricReplicas`: the sum
+//! over the target, rounded up; within 10 % of target times the replicas of the *status*, which
+//! counts pods that do not serve yet, nothing changes. No metric, no change.
+//!
+//! Requests running and waiting per pod are what Google's guide to inference autoscaling and
+//! llm-d's guide to HPA with gateway metrics scale on. There is no published target for P/D; users
+//! begin with a few prompts per prefill worker and half the batch of a decode worker. Tuning
+//! divides both.
+
+use pd_core::PerRole;
+
+use super::horizontal::{Horizontal, TOLERANCE, ceil};
+use super::{Autoscaler, Reads, Sight, Verdict};
+use crate::time::Nanos;
+
+/// Prompts in flight per prefill worker.
+const PREFILL_TARGET: f64 = 4.0;
+
+/// Two such objects, one per role.
+#[derive(Clone, Debug)]
+pub struct HpaAverageValue {
+    targets: PerRole<f64>,
+    horizontal: PerRole<Horizontal>,
+}
+
+impl HpaAverageValue {
+    /// For decode workers with batches of up to `max_batch`, the targets divided by
+    /// `aggressiveness`.
+    pub fn new(max_batch: u32, aggressiveness: PerRole<f64>) -> Self {
+        Self {
+            targets: PerRole {
+                prefill: PREFILL_TARGET / aggressiveness.prefill,
+                decode: f64::from(max_batch) / 2.0 / aggressiveness.decode,
+            },
+            horizontal: PerRole::default(),
+        }
+    }
+}
+
+/// Replicas for a metric summed over pods, of which the status counts `existing`.
+pub(super) fn replicas_for_sum(sum: f64, target: f64, existing: u32, current: u32) -> u32 {
+    let ratio = sum / (target * f64::from(existing.max(1)));
+    if (ratio - 1.0).abs() <= TOLERANCE {
+        return current;
+    }
+    ceil(sum / target)
+}
+
+impl Autoscaler for HpaAverageValue {
+    fn decide(&mut self, sight: &Sight, now: Nanos) -> Verdict {
+        Verdict::of(PerRole::from_fn(|role| {
+            let current = sight.current(role);
+            let state = sight.snapshot.roles.get(role);
+            let Some(sum) = sight.sum(role, super::WorkerSight::in_flight) else {
+                return sight.bounded(role, current);
+            };
+            let existing = state.ready + state.starting;
+            let replicas = replicas_for_sum(sum, *self.targets.get(role), existing, current);
+            let recommended = sight.bounded(role, replicas);
+            self.horizontal
+                .get_mut(role)
+                .settle(now, current, recommended)
+        }))
+    }
+
+    fn reads(&self) -> Reads {
+        Reads::Workers
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::super::sight::testing::{alike, sight};
+    use super::*;
+
+    /// The sum over the target, rounded up, and a tolerance of 10 % of target times existing pods.
+    #[rstest]
+    #[case::exact(8.0, 2, 2, 2)]
+    #[case::within(8.7, 2, 2, 2)]
+    #[case::above(9.0, 2, 2, 3)]
+    #[case::below(4.0, 2, 2, 1)]
+    #[case::starting_pods_count_as_there(16.0, 4, 4, 4)]
+    #[case::idle(0.0, 3, 3, 0)]
+    fn a_sum_over_its_target(
+        #[case] sum: f64,
+        #[case] existing: u32,
+        #[case] current: u32,
+        #[case] want: u32,
+    ) {
+        assert_eq!(replicas_for_sum(sum, 4.0, existing, current), want);
+    }
+
+    #[test]
+    fn both_roles_scale_on_their_own_requests() {
+        let seen = sight(PerRole {
+            prefill: alike(2, 1.0, 7.0, 0.0),
+            decode: alike(2, 100.0, 0.0, 0.1),
+        });
+        let mut hpa = HpaAverageValue::new(
+            256,
+            PerRole {
+                prefill: 1.0,
+                decode: 2.0,
+            },
+        );
+        assert_eq!(
+            hpa.decide(&seen, 0).replicas,
+            PerRole {
+                prefill: 4,
+                decode: 4
+            }
+        );
+    }
+}

@@ -1,0 +1,119 @@
+//! KEDA's Prometheus scaler as the vLLM production-stack sets it up, one `ScaledObject` per role.
+//!
+//! Rule: kedacore/keda `pkg/scalers/prometheus_scaler.go` with `ignoreNullValues` left at its
+//! default true: an empty answer is the number 0. KEDA hands the number to an HPA as `AverageValue`,
+//! which decides every 15 s with the HPA's own behaviour. The trigger is the production-stack's:
+//! `vllm:num_requests_waiting`, threshold 5, summed over pods (one series; KEDA refuses several).
+//!
+//! Nothing that decode suffers from shows in its queue before its batch is full, and while no worker
+//! answers the load counts as none. Tuning divides the threshold.
+
+use pd_core::PerRole;
+
+use super::horizontal::Horizontal;
+use super::hpa_average_value::replicas_for_sum;
+use super::{Autoscaler, Reads, Sight, Verdict};
+use crate::time::Nanos;
+
+/// Waiting requests per worker.
+const THRESHOLD: f64 = 5.0;
+
+/// Two such objects, one per role.
+#[derive(Clone, Debug)]
+pub struct KedaDefault {
+    thresholds: PerRole<f64>,
+    horizontal: PerRole<Horizontal>,
+}
+
+impl KedaDefault {
+    /// With the threshold divided by `aggressiveness`.
+    pub fn new(aggressiveness: PerRole<f64>) -> Self {
+        Self {
+            thresholds: aggressiveness.map(|by| THRESHOLD / by),
+            horizontal: PerRole::default(),
+        }
+    }
+}
+
+impl Autoscaler for KedaDefault {
+    fn decide(&mut self, sight: &Sight, now: Nanos) -> Verdict {
+        Verdict::of(PerRole::from_fn(|role| {
+            let current = sight.current(role);
+            let state = sight.snapshot.roles.get(role);
+            let waiting = sight.sum(role, |worker| worker.waiting).unwrap_or(0.0);
+            let existing = state.ready + state.starting;
+            let replicas = replicas_for_sum(waiting, *self.thresholds.get(role), existing, current);
+            let recommended = sight.bounded(role, replicas);
+            self.horizontal
+                .get_mut(role)
+                .settle(now, current, recommended)
+        }))
+    }
+
+    fn reads(&self) -> Reads {
+        Reads::Workers
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::sight::testing::{alike, sight};
+    use super::*;
+    use crate::time::MINUTE;
+
+    const AS_IS: PerRole<f64> = PerRole {
+        prefill: 1.0,
+        decode: 1.0,
+    };
+
+    #[test]
+    fn the_queue_over_five_is_the_replicas() {
+        for (waiting, want) in [(0.0, 1), (5.0, 2), (5.4, 2), (6.0, 3), (12.0, 5)] {
+            let seen = sight(PerRole {
+                prefill: alike(2, 1.0, waiting, 0.0),
+                decode: alike(2, 200.0, 0.0, 0.9),
+            });
+            let replicas = KedaDefault::new(AS_IS).decide(&seen, 0).replicas;
+            // A full but queueless decode pool looks idle.
+            assert_eq!(
+                replicas,
+                PerRole {
+                    prefill: want,
+                    decode: 1
+                },
+                "{waiting}"
+            );
+        }
+    }
+
+    #[test]
+    fn no_answer_is_no_load() {
+        let mut seen = sight(PerRole::default());
+        seen.snapshot.roles = seen.snapshot.roles.map(|mut role| {
+            role.current = 9;
+            role
+        });
+        let mut keda = KedaDefault::new(AS_IS);
+        assert_eq!(
+            keda.decide(&seen, 0).replicas,
+            PerRole {
+                prefill: 1,
+                decode: 1
+            }
+        );
+        let busy = sight(PerRole {
+            prefill: alike(9, 1.0, 5.0, 0.0),
+            decode: alike(9, 1.0, 5.0, 0.0),
+        });
+        let mut keda = KedaDefault::new(AS_IS);
+        keda.decide(&busy, 0);
+        // Only the stabilization window of the HPA is between an empty answer and the minimum.
+        assert_eq!(
+            keda.decide(&seen, MINUTE).replicas,
+            PerRole {
+                prefill: 9,
+                decode: 9
+            }
+        );
+    }
+}

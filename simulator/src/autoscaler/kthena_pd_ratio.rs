@@ -1,0 +1,197 @@
+//! Volcano Kthena's `AutoscalingPolicy` with a disaggregated target and a ratio constraint.
+//!
+//! Rule and defaults: volcano-sh/kthena `pkg/autoscaler/algorithm/recommendation.go` and
+//! `autoscaler/disaggregated_scaler.go`: every 15 s; the gauge summed over the pods counts as that of
+//! one instance, so the tolerance of 10 % compares sum over target with 1; upwards at most the greater
+//! of one instance and 100 % per 15 s; a recommendation of 200 % of the replicas or more is panic and
+//! may be 1000 % for 60 s; downwards the highest recommendation of five minutes. `EnforceRoleRatio`
+//! then repairs the ratio upwards: the role that has too few gets more, and only if its maximum is in
+//! the way does the other get fewer.
+//!
+//! The metric is `vllm:num_requests_waiting` with the target 10 of the project's examples. The range
+//! of the ratio is the scenario's, or half to twice the ratio of the mean demands of the very trace,
+//! which no user knows so well. Tuning divides the target.
+
+use std::collections::VecDeque;
+
+use pd_core::{PerRole, Role};
+
+use super::horizontal::ceil;
+use super::{Autoscaler, Reads, Sight, Verdict};
+use crate::time::{MINUTE, Nanos, SECOND};
+
+/// Time between two decisions.
+pub const INTERVAL: Nanos = 15 * SECOND;
+
+const TOLERANCE: f64 = 0.1;
+const WAITING_TARGET: f64 = 10.0;
+const STABILIZATION: Nanos = 5 * MINUTE;
+const PANIC_THRESHOLD: f64 = 2.0;
+const PANIC_HOLD: Nanos = MINUTE;
+const PANIC_UP: u32 = 10;
+
+/// The range of prefill replicas per decode replica.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RatioRange {
+    /// Fewest prefill replicas per decode replica, above 0.
+    pub lowest: f64,
+    /// Most.
+    pub highest: f64,
+}
+
+/// Replicas whose ratio is in range, as `EnforceRoleRatio` finds them.
+fn enforce(replicas: PerRole<u32>, range: RatioRange, most: PerRole<u32>) -> PerRole<u32> {
+    let mut replicas = replicas.map(|count| count.max(1));
+    let ratio = f64::from(replicas.prefill) / f64::from(replicas.decode);
+    if ratio < range.lowest {
+        let prefill = ceil(range.lowest * f64::from(replicas.decode));
+        replicas.prefill = prefill.min(most.prefill);
+        if prefill > most.prefill {
+            replicas.decode = floor(f64::from(most.prefill) / range.lowest).max(1);
+        }
+    } else if ratio > range.highest {
+        let decode = ceil(f64::from(replicas.prefill) / range.highest);
+        replicas.decode = decode.min(most.decode);
+        if decode > most.decode {
+            replicas.prefill = floor(f64::from(most.decode) * range.highest).max(1);
+        }
+    }
+    replicas
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a float-to-integer cast saturates, and counts are not negative"
+)]
+fn floor(replicas: f64) -> u32 {
+    replicas.floor() as u32
+}
+
+/// The recommendation of one role.
+#[derive(Clone, Debug, Default)]
+struct Recommender {
+    recommended: VecDeque<(Nanos, u32)>,
+    panic_since: Option<Nanos>,
+}
+
+impl Recommender {
+    fn recommend(&mut self, now: Nanos, current: u32, sum_over_target: f64) -> u32 {
+        let held = (sum_over_target - 1.0).abs() <= TOLERANCE;
+        let wanted = if held { current } else { ceil(sum_over_target) };
+        self.recommended.push_back((now, wanted));
+        while self
+            .recommended
+            .front()
+            .is_some_and(|(at, _)| *at + STABILIZATION < now)
+        {
+            self.recommended.pop_front();
+        }
+        if f64::from(wanted) >= PANIC_THRESHOLD * f64::from(current.max(1)) {
+            self.panic_since = Some(now);
+        }
+        let panics = self
+            .panic_since
+            .is_some_and(|since| now <= since + PANIC_HOLD);
+        if wanted > current {
+            let up_to = if panics {
+                current.saturating_mul(1 + PANIC_UP)
+            } else {
+                current.saturating_mul(2).max(current.saturating_add(1))
+            };
+            return wanted.min(up_to);
+        }
+        if panics {
+            return current;
+        }
+        let highest = self.recommended.iter().map(|(_, replicas)| *replicas).max();
+        highest.unwrap_or(wanted).min(current)
+    }
+}
+
+/// The policy with its two roles.
+#[derive(Clone, Debug)]
+pub struct KthenaPdRatio {
+    targets: PerRole<f64>,
+    range: RatioRange,
+    recommenders: PerRole<Recommender>,
+}
+
+impl KthenaPdRatio {
+    /// With this range, and the target divided by `aggressiveness`.
+    pub fn new(range: RatioRange, aggressiveness: PerRole<f64>) -> Self {
+        Self {
+            targets: aggressiveness.map(|by| WAITING_TARGET / by),
+            range,
+            recommenders: PerRole::default(),
+        }
+    }
+
+    fn recommend(&mut self, role: Role, sight: &Sight, now: Nanos) -> Option<u32> {
+        let sum = sight.sum(role, |worker| worker.waiting)?;
+        let over = sum / self.targets.get(role);
+        let replicas = self
+            .recommenders
+            .get_mut(role)
+            .recommend(now, sight.current(role), over);
+        Some(sight.bounded(role, replicas))
+    }
+}
+
+impl Autoscaler for KthenaPdRatio {
+    fn decide(&mut self, sight: &Sight, now: Nanos) -> Verdict {
+        let current = PerRole::from_fn(|role| sight.current(role));
+        let prefill = self.recommend(Role::Prefill, sight, now);
+        let decode = self.recommend(Role::Decode, sight, now);
+        // A role without metrics stops both.
+        let (Some(prefill), Some(decode)) = (prefill, decode) else {
+            return Verdict::of(current);
+        };
+        let bounds = sight.snapshot.policy.bounds;
+        let most = bounds.map(|bounds| bounds.max_replicas);
+        let replicas = enforce(PerRole { prefill, decode }, self.range, most);
+        Verdict::of(PerRole::from_fn(|role| {
+            sight.bounded(role, *replicas.get(role))
+        }))
+    }
+
+    fn reads(&self) -> Reads {
+        Reads::Workers
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case::in_range((4, 2), (4, 2))]
+    #[case::too_little_prefill((1, 4), (4, 4))]
+    #[case::too_little_decode((9, 2), (9, 3))]
+    #[case::prefill_at_its_most((2, 15), (10, 10))]
+    #[case::decode_at_its_most((64, 5), (30, 10))]
+    #[case::a_single_zero_is_seeded((0, 1), (1, 1))]
+    fn the_ratio_is_repaired_upwards(#[case] from: (u32, u32), #[case] to: (u32, u32)) {
+        let pair = |(prefill, decode)| PerRole { prefill, decode };
+        let range = RatioRange {
+            lowest: 1.0,
+            highest: 3.0,
+        };
+        let most = PerRole {
+            prefill: 10,
+            decode: 10,
+        };
+        assert_eq!(enforce(pair(from), range, most), pair(to));
+    }
+
+    #[rstest]
+    #[case::sum_of_one_target_holds_ten(10, 1.0, 10)]
+    #[case::up_is_doubled_without_panic(4, 7.0, 7)]
+    #[case::panic_goes_beyond_doubling(4, 30.0, 30)]
+    #[case::panic_has_its_own_limit(1, 30.0, 11)]
+    fn a_sum_counts_as_one_instance(#[case] current: u32, #[case] over: f64, #[case] want: u32) {
+        assert_eq!(Recommender::default().recommend(0, current, over), want);
+    }
+}

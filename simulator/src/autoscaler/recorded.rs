@@ -1,0 +1,60 @@
+//! Any policy that reads signals, with everything it saw and decided written to a file.
+//!
+//! The lines are those of the policy protocol with the decision added. The first error of the file is
+//! the failure of a verdict: a recording with a hole would replay as something else.
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::Path;
+
+use super::{Autoscaler, Reads, Sight, Verdict};
+use crate::protocol::{Observation, VERSION};
+use crate::time::{MILLISECOND, Nanos};
+
+/// A policy and its recording.
+#[derive(Debug)]
+pub struct Recorded {
+    inner: Box<dyn Autoscaler>,
+    file: BufWriter<File>,
+}
+
+impl Recorded {
+    /// Records `inner` to a new file at `path`.
+    pub fn create(inner: Box<dyn Autoscaler>, path: &Path) -> std::io::Result<Self> {
+        Ok(Self {
+            inner,
+            file: BufWriter::new(File::create(path)?),
+        })
+    }
+
+    fn write(&mut self, observation: &Observation) -> std::io::Result<()> {
+        serde_json::to_writer(&mut self.file, observation)?;
+        self.file.write_all(b"\n")?;
+        self.file.flush()
+    }
+}
+
+impl Autoscaler for Recorded {
+    fn decide(&mut self, sight: &Sight, now: Nanos) -> Verdict {
+        let verdict = self.inner.decide(sight, now);
+        let observation = Observation {
+            version: VERSION,
+            time_milliseconds: i64::try_from(now / MILLISECOND).unwrap_or(i64::MAX),
+            snapshot: sight.snapshot.clone(),
+            replicas: Some(verdict.replicas),
+        };
+        let written = self.write(&observation);
+        let failure = written
+            .err()
+            .map(|error| format!("the recording cannot be written: {error}"));
+        Verdict {
+            failure: verdict.failure.or(failure),
+            ..verdict
+        }
+    }
+
+    fn reads(&self) -> Reads {
+        // What is not read is not recorded, so everything is read.
+        Reads::Signals
+    }
+}

@@ -1,0 +1,232 @@
+//! Plots as SVG text: axes, lines and dots, without a script.
+//!
+//! Numbers are written with two digits after the point, so that the same results give the same bytes.
+//! Colours are classes of the page's style sheet, which knows light and dark.
+
+use std::fmt::Write as _;
+
+const WIDTH: f64 = 640.0;
+const HEIGHT: f64 = 300.0;
+const LEFT: f64 = 52.0;
+const RIGHT: f64 = 12.0;
+const TOP: f64 = 12.0;
+const BOTTOM: f64 = 36.0;
+
+/// A range of one axis and what it says.
+#[derive(Clone, Debug)]
+pub(super) struct Axis {
+    pub(super) label: &'static str,
+    pub(super) low: f64,
+    pub(super) high: f64,
+}
+
+impl Axis {
+    /// An axis that holds all of `values`, from 0 if they are not far from it.
+    pub(super) fn around(label: &'static str, values: impl Iterator<Item = f64>) -> Self {
+        let (low, high) = values
+            .filter(|value| value.is_finite())
+            .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| {
+                (low.min(value), high.max(value))
+            });
+        if low > high {
+            return Self {
+                label,
+                low: 0.0,
+                high: 1.0,
+            };
+        }
+        let low = if low < 0.5 * high { 0.0 } else { low };
+        let room = ((high - low) * 0.06).max(1e-6);
+        let low = if low > 0.0 { low - room } else { low };
+        Self {
+            label,
+            low,
+            high: high + room,
+        }
+    }
+
+    fn share(&self, value: f64) -> f64 {
+        ((value - self.low) / (self.high - self.low).max(1e-12)).clamp(0.0, 1.0)
+    }
+
+    /// Round values within the range, about five.
+    fn ticks(&self) -> Vec<f64> {
+        let rough = (self.high - self.low).max(1e-9) / 5.0;
+        let power = 10_f64.powf(rough.log10().floor());
+        let step = [1.0, 2.0, 5.0, 10.0]
+            .into_iter()
+            .map(|factor| factor * power)
+            .find(|step| *step >= rough)
+            .unwrap_or(power);
+        let first = (self.low / step).ceil();
+        let ticks = (0..12).map(|n| (first + f64::from(n)) * step);
+        ticks.take_while(|tick| *tick <= self.high + 1e-9).collect()
+    }
+}
+
+/// A plot that is being drawn.
+#[derive(Debug)]
+pub(super) struct Chart {
+    svg: String,
+    x: Axis,
+    y: Axis,
+}
+
+impl Chart {
+    pub(super) fn new(x: Axis, y: Axis) -> Self {
+        let mut chart = Self {
+            svg: format!("<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\">"),
+            x,
+            y,
+        };
+        chart.axes();
+        chart
+    }
+
+    fn place(&self, x: f64, y: f64) -> (f64, f64) {
+        (
+            LEFT + self.x.share(x) * (WIDTH - LEFT - RIGHT),
+            HEIGHT - BOTTOM - self.y.share(y) * (HEIGHT - TOP - BOTTOM),
+        )
+    }
+
+    // Writing to a string cannot fail.
+    fn axes(&mut self) {
+        let (bottom, right) = (HEIGHT - BOTTOM, WIDTH - RIGHT);
+        for tick in self.y.ticks() {
+            let (_, y) = self.place(self.x.low, tick);
+            let _ = write!(
+                self.svg,
+                "<path class=\"grid\" d=\"M{LEFT} {y:.2}H{right}\"/><text class=\"tick\" text-anchor=\"end\" \
+                 x=\"{:.2}\" y=\"{:.2}\">{}</text>",
+                LEFT - 6.0,
+                y + 4.0,
+                short(tick)
+            );
+        }
+        for tick in self.x.ticks() {
+            let (x, _) = self.place(tick, self.y.low);
+            let _ = write!(
+                self.svg,
+                "<text class=\"tick\" text-anchor=\"middle\" x=\"{x:.2}\" y=\"{:.2}\">{}</text>",
+                bottom + 15.0,
+                short(tick)
+            );
+        }
+        let _ = write!(
+            self.svg,
+            "<path class=\"axis\" d=\"M{LEFT} {bottom}H{right}\"/><text class=\"label\" text-anchor=\"end\" \
+             x=\"{right}\" y=\"{:.2}\">{}</text><text class=\"label\" x=\"4\" y=\"10\">{}</text>",
+            HEIGHT - 4.0,
+            self.x.label,
+            self.y.label
+        );
+    }
+
+    /// A level line across, such as an objective.
+    pub(super) fn level(&mut self, y: f64) {
+        let (_, y) = self.place(self.x.low, y);
+        let right = WIDTH - RIGHT;
+        let _ = write!(
+            self.svg,
+            "<path class=\"goal\" d=\"M{LEFT} {y:.2}H{right}\"/>"
+        );
+    }
+
+    /// A line through points; gaps in the numbers are gaps in the line.
+    pub(super) fn line(
+        &mut self,
+        class: &str,
+        name: &str,
+        points: impl Iterator<Item = (f64, Option<f64>)>,
+    ) {
+        let mut path = String::new();
+        let mut pen = 'M';
+        for (x, y) in points {
+            let Some(y) = y else {
+                pen = 'M';
+                continue;
+            };
+            let (x, y) = self.place(x, y);
+            let _ = write!(path, "{pen}{x:.2} {y:.2}");
+            pen = 'L';
+        }
+        let _ = write!(
+            self.svg,
+            "<path class=\"line {class}\" d=\"{path}\"><title>{}</title></path>",
+            escaped(name)
+        );
+    }
+
+    /// A dot with its name, written beside it if `named`.
+    pub(super) fn dot(&mut self, class: &str, name: &str, x: f64, y: f64, named: bool) {
+        let (x, y) = self.place(x, y);
+        let name = escaped(name);
+        let _ = write!(
+            self.svg,
+            "<circle class=\"dot {class}\" cx=\"{x:.2}\" cy=\"{y:.2}\" r=\"4\"><title>{name}</title></circle>"
+        );
+        if named {
+            let (anchor, at) = if x > WIDTH * 0.7 {
+                ("end", x - 7.0)
+            } else {
+                ("start", x + 7.0)
+            };
+            let _ = write!(
+                self.svg,
+                "<text class=\"name\" text-anchor=\"{anchor}\" x=\"{at:.2}\" y=\"{:.2}\">{name}</text>",
+                y + 3.5
+            );
+        }
+    }
+
+    pub(super) fn end(mut self) -> String {
+        self.svg.push_str("</svg>");
+        self.svg
+    }
+}
+
+/// A tick's text.
+fn short(tick: f64) -> String {
+    let rounded = (tick * 1e3).round() / 1e3;
+    format!("{}", rounded + 0.0)
+}
+
+/// Text that may stand in HTML.
+pub(super) fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('"', "&quot;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ticks_are_round_and_inside() {
+        let axis = Axis {
+            label: "",
+            low: 81.0,
+            high: 100.0,
+        };
+        assert_eq!(axis.ticks(), [85.0, 90.0, 95.0, 100.0]);
+        let none = Axis::around("", std::iter::empty());
+        assert!((none.low, none.high) == (0.0, 1.0));
+    }
+
+    #[test]
+    fn names_cannot_become_markup() {
+        let mut chart = Chart::new(
+            Axis::around("x", [1.0].into_iter()),
+            Axis::around("y", [1.0].into_iter()),
+        );
+        chart.dot("us", "<b>&\"", 1.0, f64::NAN, true);
+        let svg = chart.end();
+        assert!(
+            svg.contains("&lt;b&gt;&amp;&quot;") && !svg.contains("<b>"),
+            "{svg}"
+        );
+    }
+}

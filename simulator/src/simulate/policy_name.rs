@@ -1,0 +1,107 @@
+//! Policies by the names that users write, and which of them are played as one.
+//!
+//! The peers' names are their own module's; here they meet the product and the yardsticks. `command` is
+//! no name to write: it is what a result calls a policy that runs as a process.
+
+use std::fmt;
+
+use clap::ValueEnum;
+use clap::builder::PossibleValue;
+use serde::{Serialize, Serializer};
+
+use crate::autoscaler::{Peer, Variant};
+
+/// A policy by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum PolicyName {
+    /// The product.
+    Pdautoscaler,
+    /// The fewest fixed replicas that attain the objective, found by search.
+    StaticPeak,
+    /// The clairvoyant plan that holds the objective in every minute, carried out.
+    Clairvoyant,
+    /// The clairvoyant plan that holds the objective over the run, carried out.
+    ClairvoyantOverall,
+    /// Somebody else's rule.
+    Peer(Peer, Variant),
+    /// A process that speaks the policy protocol.
+    Command,
+}
+
+/// All that can be written: the four of our own, and both variants of each peer.
+static WRITABLE: [PolicyName; 28] = {
+    let mut names = [PolicyName::Pdautoscaler; 28];
+    names[1] = PolicyName::StaticPeak;
+    names[2] = PolicyName::Clairvoyant;
+    names[3] = PolicyName::ClairvoyantOverall;
+    let mut place = 0;
+    while place < Peer::ALL.len() {
+        names[4 + 2 * place] = PolicyName::Peer(Peer::ALL[place], Variant::Default);
+        names[5 + 2 * place] = PolicyName::Peer(Peer::ALL[place], Variant::Tuned);
+        place += 1;
+    }
+    names
+};
+
+impl PolicyName {
+    /// The name.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pdautoscaler => "pdautoscaler",
+            Self::StaticPeak => "static-peak",
+            Self::Clairvoyant => "clairvoyant",
+            Self::ClairvoyantOverall => "clairvoyant-overall",
+            Self::Peer(peer, variant) => peer.name(variant),
+            Self::Command => "command",
+        }
+    }
+
+    /// Whether its settings are searched on the trace.
+    pub const fn is_tuned(self) -> bool {
+        matches!(self, Self::Peer(_, Variant::Tuned))
+    }
+}
+
+impl fmt::Display for PolicyName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl Serialize for PolicyName {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+impl ValueEnum for PolicyName {
+    fn value_variants<'a>() -> &'a [Self] {
+        &WRITABLE
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        let help = match self {
+            Self::Pdautoscaler => "the product",
+            Self::StaticPeak => "the fewest fixed replicas that attain the objective, by search",
+            Self::Clairvoyant => "the plan that knows every request and holds every minute",
+            Self::ClairvoyantOverall => "the same, holding the objective over the run only",
+            Self::Peer(_, Variant::Default) => "a peer's rule as shipped",
+            Self::Peer(_, Variant::Tuned) => "the same, its aggressiveness searched on the trace",
+            Self::Command => return None,
+        };
+        Some(PossibleValue::new(self.as_str()).help(help))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_reads_back_as_its_policy() {
+        for name in PolicyName::value_variants() {
+            assert_eq!(PolicyName::from_str(name.as_str(), false), Ok(*name));
+        }
+        assert!(PolicyName::from_str("command", false).is_err());
+    }
+}

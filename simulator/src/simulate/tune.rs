@@ -1,0 +1,180 @@
+//! The aggressiveness with which a peer attains the objective at the least cost, found by playing.
+//!
+//! With hindsight on the very trace: first prefill's, decode held at its most, until the TTFT part of
+//! the objective is attained; then decode's beside it, for both limits. Where a rule ties the roles
+//! together, and where decode alone does not suffice, one factor for both. Each is a bisection on a
+//! logarithmic scale. A rule need not be monotone, so of all settings played the cheapest that attains
+//! is taken. When none does, the cheapest of those that miss at most a tenth more than the best, and the
+//! result says so by its attainment.
+
+use pd_core::{PerRole, Role};
+
+use super::ledger::Ledger;
+use super::{Run, SimulateError};
+use crate::autoscaler::peer::Tuning;
+use crate::autoscaler::{Peer, Pinned, Variant};
+
+/// Range of the search, powers of two: from an eighth of the default to 512 times it.
+const OCTAVES: (f64, f64) = (-3.0, 9.0);
+
+/// Halvings of the range; the last is 0.1 octaves wide, 7 %.
+const BISECTIONS: u32 = 7;
+
+/// Share of what may miss that prefill may use up, so that something is left for decode.
+const PREFILL_SHARE: f64 = 0.75;
+
+/// How many times the fewest misses still count as nearest.
+const NEAREST: f64 = 1.1;
+
+/// One play.
+#[derive(Clone, Copy, Debug)]
+struct Trial {
+    aggressiveness: PerRole<f64>,
+    missed: u64,
+    gpu_hours: f64,
+}
+
+/// The search for one peer on one run.
+struct Search<'a> {
+    run: &'a Run,
+    peer: Peer,
+    /// Requests that may miss.
+    may_miss: f64,
+    trials: Vec<Trial>,
+}
+
+/// The aggressiveness of `peer` on `run`.
+pub(super) fn search(run: &Run, peer: Peer) -> Result<PerRole<f64>, SimulateError> {
+    let percent = f64::from(run.scenario.objective.attainment.percent);
+    let mut search = Search {
+        run,
+        peer,
+        may_miss: run.requests as f64 * (100.0 - percent) / 100.0,
+        trials: Vec::new(),
+    };
+    let same = |factor: f64| PerRole::from_fn(|_| factor);
+    match peer.tuning() {
+        Tuning::Together => bisect(|factor| search.attains(same(factor)))?,
+        Tuning::PerRole => {
+            let mut of_prefill = Vec::new();
+            bisect(|factor| {
+                let trial = search.prefill_trial(factor)?;
+                of_prefill.push(trial);
+                Ok(trial.missed as f64 <= PREFILL_SHARE * search.may_miss)
+            })?;
+            let prefill = best(&of_prefill, PREFILL_SHARE * search.may_miss).prefill;
+            let with = |decode| PerRole { prefill, decode };
+            bisect(|factor| search.attains(with(factor)))?;
+            if !search.has_attained() {
+                bisect(|factor| search.attains(same(factor)))?;
+            }
+        }
+    }
+    Ok(best(&search.trials, search.may_miss))
+}
+
+/// The cheapest trial with at most `may_miss` misses, or the cheapest of the nearest.
+fn best(trials: &[Trial], may_miss: f64) -> PerRole<f64> {
+    let fewest = trials.iter().map(|trial| trial.missed).min().unwrap_or(0);
+    let enough = may_miss.max(fewest as f64 * NEAREST);
+    let attained = trials.iter().filter(|trial| trial.missed as f64 <= enough);
+    let cheapest = attained.min_by(|a, b| a.gpu_hours.total_cmp(&b.gpu_hours));
+    cheapest.map_or(PerRole::from_fn(|_| 1.0), |trial| trial.aggressiveness)
+}
+
+/// Tries factors nearer and nearer to the least that suffices, or to the largest when none does.
+fn bisect(
+    mut suffices: impl FnMut(f64) -> Result<bool, SimulateError>,
+) -> Result<(), SimulateError> {
+    let (mut low, mut high) = OCTAVES;
+    for _ in 0..BISECTIONS {
+        let middle = f64::midpoint(low, high);
+        if suffices(middle.exp2())? {
+            high = middle;
+        } else {
+            low = middle;
+        }
+    }
+    Ok(())
+}
+
+impl Search<'_> {
+    /// Plays; with `pinned`, decode is held at its most.
+    fn play(&self, aggressiveness: PerRole<f64>, pinned: bool) -> Result<Ledger, SimulateError> {
+        let (mut autoscaler, mut setup) = self.run.peer(self.peer, Variant::Tuned, aggressiveness);
+        if pinned {
+            let most = self.run.scenario.replicas.decode.max;
+            autoscaler = Box::new(Pinned::new(autoscaler, Role::Decode, most));
+            setup.replicas_at_start.decode = most;
+        }
+        self.run.ledger(setup, autoscaler, u64::MAX)
+    }
+
+    fn prefill_trial(&self, prefill: f64) -> Result<Trial, SimulateError> {
+        let aggressiveness = PerRole {
+            prefill,
+            decode: 1.0,
+        };
+        let ledger = self.play(aggressiveness, true)?;
+        Ok(Trial {
+            aggressiveness,
+            missed: self.run.requests.saturating_sub(ledger.ttft_attained()),
+            gpu_hours: ledger.gpu_hours(),
+        })
+    }
+
+    fn attains(&mut self, aggressiveness: PerRole<f64>) -> Result<bool, SimulateError> {
+        let ledger = self.play(aggressiveness, false)?;
+        let trial = Trial {
+            aggressiveness,
+            missed: self.run.requests.saturating_sub(ledger.attained()),
+            gpu_hours: ledger.gpu_hours(),
+        };
+        self.trials.push(trial);
+        Ok(trial.missed as f64 <= self.may_miss)
+    }
+
+    fn has_attained(&self) -> bool {
+        let attained = |trial: &Trial| trial.missed as f64 <= self.may_miss;
+        self.trials.iter().any(attained)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bisection_tries_within_a_tenth_of_an_octave_above_the_least() {
+        for least in [0.2, 1.0, 7.3, 400.0] {
+            let mut nearest = f64::INFINITY;
+            let tried = bisect(|factor| {
+                let suffices = factor >= least;
+                if suffices {
+                    nearest = nearest.min(factor);
+                }
+                Ok(suffices)
+            });
+            tried.unwrap();
+            assert!(nearest <= least * 1.08, "{least} {nearest}");
+        }
+    }
+
+    #[test]
+    fn the_cheapest_that_attains_or_the_cheapest_of_the_nearest() {
+        let trial = |factor, missed, gpu_hours| Trial {
+            aggressiveness: PerRole::from_fn(|_| factor),
+            missed,
+            gpu_hours,
+        };
+        let trials = [
+            trial(1.0, 500, 1.0),
+            trial(2.0, 105, 2.0),
+            trial(4.0, 100, 9.0),
+        ];
+        assert!((best(&trials, 600.0).prefill - 1.0).abs() < 1e-9);
+        assert!((best(&trials, 100.0).prefill - 2.0).abs() < 1e-9);
+        assert!((best(&trials[2..], 100.0).prefill - 4.0).abs() < 1e-9);
+        assert!((best(&trials, 10.0).prefill - 2.0).abs() < 1e-9);
+    }
+}
