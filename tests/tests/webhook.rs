@@ -22,13 +22,13 @@ use std::{
 
 use k8s_openapi::api::{
     apps::v1::Deployment,
-    core::v1::{Pod, Service, Taint},
+    core::v1::{Pod, Service},
 };
 use kube::{
     Api, Client,
     api::{DeleteParams, ListParams, PostParams},
 };
-use pd_core::toleration::{self, mirror};
+use pd_core::toleration::{Effect, Taint, mirror};
 use pd_tests::{
     binaries::workspace_binary,
     chart::{self, Installed},
@@ -42,24 +42,18 @@ const DEADLINE: Duration = Duration::from_secs(40);
 const GATE: &str = "TaintTolerationComparisonOperators";
 const SLA: &str = "node.kubernetes.io/sla";
 
-/// A node whose taint says `value`, with the label that mirrors it.
+/// A node with the label that mirrors a taint of `value`; nodes count as ready without taints only, so it comes later.
 fn node(prefix: &str, value: &str) -> NodeSpec {
-    let taint = toleration::Taint::new(SLA, value, toleration::Effect::NoExecute);
+    let taint = Taint::new(SLA, value, Effect::NoExecute);
     NodeSpec {
         prefix: prefix.to_owned(),
-        labels: mirror::labels(std::slice::from_ref(&taint)),
-        taints: vec![Taint {
-            key: taint.key,
-            value: Some(taint.value),
-            effect: "NoExecute".to_owned(),
-            time_added: None,
-        }],
+        labels: mirror::labels(&[taint]),
         ..NodeSpec::default()
     }
 }
 
 fn above(value: &str) -> Value {
-    json!([{ "key": SLA, "operator": "Gt", "value": value, "effect": "NoExecute", "tolerationSeconds": 30 }])
+    json!([{ "key": SLA, "operator": "Gt", "value": value, "effect": "NoExecute" }])
 }
 
 fn pod_spec(tolerations: &Value) -> Value {
@@ -157,6 +151,20 @@ async fn placed(client: &Client, app: &str, count: usize) {
             }
         },
     )
+    .await
+    .unwrap();
+}
+
+/// Waits until the gate's roll-back has taken the service down, which is what happens without the webhook.
+async fn until_no_pod_of(client: &Client, app: &str) {
+    eventually("the pods to be evicted for good", DEADLINE, async || {
+        let left = pods_of(client, app).await.len();
+        if left == 0 {
+            Ok(())
+        } else {
+            Err(format!("{left} left"))
+        }
+    })
     .await
     .unwrap();
 }
@@ -428,6 +436,13 @@ async fn numbers_work_with_the_gate_off_and_are_left_alone_with_it_on() {
     .await
     .unwrap();
     let client = plane.client().await.unwrap();
+    for (node, value) in [("good-0", "990"), ("weak-0", "900")] {
+        let taint = format!("{SLA}={value}:NoExecute");
+        plane
+            .kubectl(&["taint", "node", node, &taint])
+            .await
+            .unwrap();
+    }
     plane
         .apply(&deployment("stored").to_string())
         .await
@@ -437,6 +452,7 @@ async fn numbers_work_with_the_gate_off_and_are_left_alone_with_it_on() {
     let reason = refusal(&plane, &pod("numeric", &above("950"))).await;
     assert!(reason.contains("operator: Unsupported value"), "{reason}");
 
+    until_no_pod_of(&client, "stored").await;
     let port = ReservedPort::reserve().unwrap();
     let installed = install(&plane, &client, port.number()).await;
     let webhook = Running::start(&plane, installed, port, &[]).await;
@@ -456,17 +472,12 @@ async fn numbers_work_with_the_gate_off_and_are_left_alone_with_it_on() {
     let loads: Vec<_> = (0..4)
         .map(|_| load(client.clone(), stop.clone(), calls.clone()))
         .collect();
-    // Stored with numbers while the gate was on: its next pod comes up.
-    let old = pods_of(&client, "stored").await[0]
-        .metadata
-        .name
-        .clone()
-        .unwrap();
+    // Stored with numbers while the gate was on, and evicted when it went: its pods come up again, and more of them.
     plane
-        .kubectl(&["delete", "pod", &old, "--grace-period=0", "--force"])
+        .kubectl(&["scale", "deployment", "stored", "--replicas=2"])
         .await
         .unwrap();
-    placed(&client, "stored", 1).await;
+    placed(&client, "stored", 2).await;
     every_kind_is_accepted_and_placed(&plane, &client).await;
     what_users_write_into_the_annotation_is_placed(&plane, &client).await;
     // Certificates by at least two further authorities.
