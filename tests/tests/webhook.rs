@@ -12,7 +12,7 @@
 )]
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -194,7 +194,7 @@ impl Running {
         ];
         flags.extend(changes);
         let spec = ProcessSpec {
-            name: format!("{}-webhook", installed.namespace),
+            name: format!("{}-webhook-{}", installed.namespace, port.number()),
             program,
             arguments: installed.command_line(&flags),
             environment: vec![("POD_NAMESPACE".to_owned(), installed.namespace.clone())],
@@ -215,6 +215,21 @@ impl Running {
             .lines()
             .filter(|line| line.contains(text))
             .count()
+    }
+
+    /// The authorities whose certificates were served.
+    fn signers(&self) -> BTreeSet<String> {
+        let log = self.process.log();
+        log.lines()
+            .filter(|line| line.contains("certificate served"))
+            .filter_map(|line| {
+                line.split("pd-webhook authority ")
+                    .nth(1)?
+                    .split('"')
+                    .next()
+            })
+            .map(str::to_owned)
+            .collect()
     }
 
     async fn until_logged(&self, text: &str, times: usize) {
@@ -403,6 +418,46 @@ async fn what_users_write_into_the_annotation_is_placed(plane: &ControlPlane, cl
     );
 }
 
+async fn no_two_pdautoscalers_take_one_workload(plane: &ControlPlane) {
+    let role = |target: &str| {
+        json!({ "maxReplicas": 4,
+        "target": { "apiVersion": "apps/v1", "kind": "Deployment", "name": target } })
+    };
+    let scaler = |name: &str, decode: &str| {
+        json!({ "apiVersion": "pdautoscaler.io/v1alpha1", "kind": "PDAutoscaler",
+        "metadata": { "name": name, "namespace": "default" },
+        "spec": { "prefill": role(&format!("{name}-prefill")), "decode": role(decode),
+            "objective": { "ttft": { "target": "500ms" }, "tpot": { "target": "50ms" } } } })
+    };
+    plane
+        .apply(&scaler("first", "shared").to_string())
+        .await
+        .unwrap();
+    // The watch of the webhook is a moment behind.
+    eventually("the second to be refused", DEADLINE, async || {
+        let dry = ["create", "--dry-run=server", "--filename=-"];
+        match plane
+            .kubectl_with_input(&dry, &scaler("second", "shared").to_string())
+            .await
+        {
+            Err(error)
+                if error
+                    .to_string()
+                    .contains("is scaled by PDAutoscaler `first` too") =>
+            {
+                Ok(())
+            }
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await
+    .unwrap();
+    plane
+        .apply(&scaler("third", "own").to_string())
+        .await
+        .unwrap();
+}
+
 async fn without_the_webhook_only_numbers_wait(plane: &ControlPlane, client: &Client) {
     let plain = Api::<Pod>::namespaced(client.clone(), "default");
     for name in ["plain", "tolerant"] {
@@ -456,6 +511,9 @@ async fn numbers_work_with_the_gate_off_and_are_left_alone_with_it_on() {
     let port = ReservedPort::reserve().unwrap();
     let installed = install(&plane, &client, port.number()).await;
     let webhook = Running::start(&plane, installed, port, &[]).await;
+    // Another replica, which the API server does not call, keeps the same certificates.
+    let another = ReservedPort::reserve().unwrap();
+    let replica = Running::start(&plane, webhook.installed.clone(), another, &[]).await;
     webhook.until_logged("certificate served", 1).await;
     webhook.until_logged("gate known", 1).await;
     eventually("the first numeric pod", DEADLINE, async || {
@@ -480,23 +538,14 @@ async fn numbers_work_with_the_gate_off_and_are_left_alone_with_it_on() {
     placed(&client, "stored", 2).await;
     every_kind_is_accepted_and_placed(&plane, &client).await;
     what_users_write_into_the_annotation_is_placed(&plane, &client).await;
+    no_two_pdautoscalers_take_one_workload(&plane).await;
     // Certificates by at least two further authorities.
     eventually("two further authorities", DEADLINE, async || {
-        let log = webhook.process.log();
-        let signers: std::collections::BTreeSet<&str> = log
-            .lines()
-            .filter(|line| line.contains("certificate served"))
-            .filter_map(|line| {
-                line.split("pd-webhook authority ")
-                    .nth(1)?
-                    .split('"')
-                    .next()
-            })
-            .collect();
-        if signers.len() >= 3 {
+        let (signers, others) = (webhook.signers(), replica.signers());
+        if signers.len() >= 3 && signers == others {
             Ok(())
         } else {
-            Err(format!("{signers:?}"))
+            Err(format!("{signers:?} {others:?}"))
         }
     })
     .await
@@ -517,6 +566,7 @@ async fn numbers_work_with_the_gate_off_and_are_left_alone_with_it_on() {
         webhook.logged("certificate served")
     );
 
+    replica.process.kill().await.unwrap();
     webhook.process.kill().await.unwrap();
     without_the_webhook_only_numbers_wait(&plane, &client).await;
     set_gate(&mut plane, true).await;

@@ -218,3 +218,61 @@ impl Webhook {
 fn fault(status: StatusCode, message: &str) -> Response {
     (status, format!("{message}\n")).into_response()
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::{
+        body::{Body, to_bytes},
+        http::Request,
+    };
+    use pd_core::toleration::Comparison;
+    use rstest::rstest;
+    use tower::ServiceExt as _;
+
+    use super::*;
+
+    async fn ask(method: &str, path: &str, body: String) -> (StatusCode, String) {
+        let (claims, _filler) = Claims::new();
+        let router = router(Gate::fixed(Comparison::Off), claims, Arc::default());
+        let request = Request::builder().method(method).uri(path);
+        let request = request.body(Body::from(body)).unwrap();
+        let response = router.oneshot(request).await.unwrap();
+        let status = response.status();
+        let body = to_bytes(response.into_body(), usize::MAX).await.unwrap();
+        (status, String::from_utf8(body.to_vec()).unwrap())
+    }
+
+    #[rstest]
+    #[case::no_json("POST", "/mutate", "{", 400, "no AdmissionReview")]
+    #[case::no_request(
+        "POST",
+        "/validate",
+        r#"{"apiVersion":"admission.k8s.io/v1"}"#,
+        400,
+        "`request` is missing"
+    )]
+    #[case::another_method("GET", "/mutate", "", 405, "not POST")]
+    #[case::another_path("POST", "/convert", "{}", 404, "`/convert`")]
+    #[tokio::test]
+    async fn bad_calls_get_a_status_and_a_message(
+        #[case] method: &str,
+        #[case] path: &str,
+        #[case] body: &str,
+        #[case] status: u16,
+        #[case] says: &str,
+    ) {
+        let (got, answer) = ask(method, path, body.to_owned()).await;
+        assert_eq!(got.as_u16(), status);
+        assert!(answer.contains(says), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn reviews_are_answered_whatever_the_verdict_and_only_if_small_enough() {
+        let review = r#"{"apiVersion":"admission.k8s.io/v1","request":{"uid":"u","operation":"CREATE","kind":{"group":"","kind":"Pod"},"object":{"spec":{"tolerations":3}}}}"#;
+        let (status, answer) = ask("POST", "/mutate", review.to_owned()).await;
+        assert_eq!(status, StatusCode::OK);
+        assert!(answer.contains(r#""allowed":false"#), "{answer}");
+        let (status, _) = ask("POST", "/mutate", " ".repeat(BODY_MAX + 1)).await;
+        assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE);
+    }
+}

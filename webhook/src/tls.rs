@@ -168,3 +168,41 @@ impl Listener for TlsListener {
         Ok(self.address)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::certificates::{Chain, Terms};
+
+    #[test]
+    fn a_certificate_is_taken_whole_or_not_at_all() {
+        let terms = Terms {
+            names: vec!["x.y.svc".to_owned()],
+            authority_seconds: 900,
+            certificate_seconds: 600,
+            overlap_seconds: 60,
+        };
+        let chain = |now| Chain::new(&terms, now).unwrap().serving;
+        let (first, second) = (chain(1_000), chain(2_000));
+        let certificates = Certificates::default();
+        let set =
+            |certificate: &str, key: &str| certificates.set(certificate.as_bytes(), key.as_bytes());
+        assert!(set(&first.certificate, &first.key).unwrap());
+        assert!(
+            !set(&first.certificate, &first.key).unwrap(),
+            "the same again"
+        );
+        assert!(matches!(set("", &first.key), Err(TlsError::NoCertificate)));
+        assert!(matches!(
+            set(&first.certificate, "x"),
+            Err(TlsError::Pem("key", _))
+        ));
+        assert!(
+            set(&first.certificate, &second.key).is_err(),
+            "another's key"
+        );
+        let served = certificates.read().unwrap().cert.clone();
+        assert!(set(&second.certificate, &second.key).unwrap());
+        assert_ne!(certificates.read().unwrap().cert, served);
+    }
+}

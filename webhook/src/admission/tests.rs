@@ -314,6 +314,10 @@ fn an_update_that_leaves_the_template_alone_rolls_nothing_out() {
             "{kind}"
         );
     }
+    let mut broken = with(json!([]));
+    broken["metadata"]["annotations"] = json!({ ANNOTATION: "[" });
+    let broken = object("DaemonSet", broken);
+    assert!(admitted("DaemonSet", &broken, Some(&broken), Comparison::Off).is_ok());
     let old = object("DaemonSet", with(json!([toleration("Gt", "950")])));
     let (stored, _) = admitted("DaemonSet", &old, Some(&old), Comparison::Off).unwrap();
     assert_eq!(

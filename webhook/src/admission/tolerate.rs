@@ -71,6 +71,14 @@ pub(super) fn decide(
     if let Some(owner) = &new.controller {
         return owned(new, subject, owner);
     }
+    match rewritten(new, subject) {
+        // What is stored already may always be labelled, finalized and so on.
+        Err(_) if unchanged => Ok(Change::default()),
+        decided => decided,
+    }
+}
+
+fn rewritten(new: &Holder<'_>, subject: &Subject<'_>) -> Result<Change, String> {
     let list = new.pod.spec.tolerations();
     let given = entries(&new.pod).map_err(|error| unusable(&error))?;
     if given.is_empty() && new.pod.annotation().is_none() && subject.gate == Comparison::On {
