@@ -481,8 +481,8 @@ async fn without_the_webhook_only_numbers_wait(plane: &ControlPlane, client: &Cl
     assert!(reason.contains("failed calling webhook"), "{reason}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn numbers_work_with_the_gate_off_and_are_left_alone_with_it_on() {
+/// A cluster that was given a Deployment with numbers while the gate was on, and then had it turned off.
+async fn rolled_back() -> ControlPlane {
     let mut plane = ControlPlane::start(Options {
         nodes: vec![node("good", "990"), node("weak", "900")],
         feature_gates: BTreeMap::from([(GATE.to_owned(), true)]),
@@ -506,14 +506,17 @@ async fn numbers_work_with_the_gate_off_and_are_left_alone_with_it_on() {
     set_gate(&mut plane, false).await;
     let reason = refusal(&plane, &pod("numeric", &above("950"))).await;
     assert!(reason.contains("operator: Unsupported value"), "{reason}");
-
     until_no_pod_of(&client, "stored").await;
+    plane
+}
+
+/// Starts the webhook, and another replica, which the API server does not call and which keeps the same certificates.
+async fn started(plane: &ControlPlane, client: &Client) -> (Running, Running) {
     let port = ReservedPort::reserve().unwrap();
-    let installed = install(&plane, &client, port.number()).await;
-    let webhook = Running::start(&plane, installed, port, &[]).await;
-    // Another replica, which the API server does not call, keeps the same certificates.
+    let installed = install(plane, client, port.number()).await;
+    let webhook = Running::start(plane, installed, port, &[]).await;
     let another = ReservedPort::reserve().unwrap();
-    let replica = Running::start(&plane, webhook.installed.clone(), another, &[]).await;
+    let replica = Running::start(plane, webhook.installed.clone(), another, &[]).await;
     webhook.until_logged("certificate served", 1).await;
     webhook.until_logged("gate known", 1).await;
     eventually("the first numeric pod", DEADLINE, async || {
@@ -525,7 +528,11 @@ async fn numbers_work_with_the_gate_off_and_are_left_alone_with_it_on() {
     })
     .await
     .unwrap();
+    (webhook, replica)
+}
 
+/// All that works with the gate off, with calls in flight until two further authorities have signed.
+async fn all_works(plane: &ControlPlane, client: &Client, webhook: &Running, replica: &Running) {
     let (stop, calls) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
     let loads: Vec<_> = (0..4)
         .map(|_| load(client.clone(), stop.clone(), calls.clone()))
@@ -535,10 +542,10 @@ async fn numbers_work_with_the_gate_off_and_are_left_alone_with_it_on() {
         .kubectl(&["scale", "deployment", "stored", "--replicas=2"])
         .await
         .unwrap();
-    placed(&client, "stored", 2).await;
-    every_kind_is_accepted_and_placed(&plane, &client).await;
-    what_users_write_into_the_annotation_is_placed(&plane, &client).await;
-    no_two_pdautoscalers_take_one_workload(&plane).await;
+    placed(client, "stored", 2).await;
+    every_kind_is_accepted_and_placed(plane, &client).await;
+    what_users_write_into_the_annotation_is_placed(plane, &client).await;
+    no_two_pdautoscalers_take_one_workload(plane).await;
     // Certificates by at least two further authorities.
     eventually("two further authorities", DEADLINE, async || {
         let (signers, others) = (webhook.signers(), replica.signers());
@@ -565,15 +572,9 @@ async fn numbers_work_with_the_gate_off_and_are_left_alone_with_it_on() {
         calls.load(Ordering::Relaxed),
         webhook.logged("certificate served")
     );
+}
 
-    replica.process.kill().await.unwrap();
-    webhook.process.kill().await.unwrap();
-    without_the_webhook_only_numbers_wait(&plane, &client).await;
-    set_gate(&mut plane, true).await;
-    let Running {
-        installed, port, ..
-    } = webhook;
-    let webhook = Running::start(&plane, installed, port, &[]).await;
+async fn numbers_are_left_alone(plane: &ControlPlane, webhook: &Running) {
     webhook.until_logged("\"is_on\":true", 1).await;
     eventually("numbers to be left alone", DEADLINE, async || {
         let dry = [
@@ -592,6 +593,24 @@ async fn numbers_work_with_the_gate_off_and_are_left_alone_with_it_on() {
     })
     .await
     .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn numbers_work_with_the_gate_off_and_are_left_alone_with_it_on() {
+    let mut plane = rolled_back().await;
+    let client = plane.client().await.unwrap();
+    let (webhook, replica) = started(&plane, &client).await;
+    all_works(&plane, &client, &webhook, &replica).await;
+    replica.process.kill().await.unwrap();
+    webhook.process.kill().await.unwrap();
+    without_the_webhook_only_numbers_wait(&plane, &client).await;
+
+    set_gate(&mut plane, true).await;
+    let Running {
+        installed, port, ..
+    } = webhook;
+    let webhook = Running::start(&plane, installed, port, &[]).await;
+    numbers_are_left_alone(&plane, &webhook).await;
     // Rolled back while the webhook runs: it notices.
     set_gate(&mut plane, false).await;
     eventually("numbers to be rewritten again", DEADLINE, async || {

@@ -109,7 +109,10 @@ fn toleration(operator: &str, value: &str) -> Value {
 }
 
 fn with(tolerations: Value) -> Value {
-    json!({ "metadata": { "labels": { "a": "b" } }, "spec": { "containers": [], "tolerations": tolerations } })
+    let mut template =
+        json!({ "metadata": { "labels": { "a": "b" } }, "spec": { "containers": [] } });
+    template["spec"]["tolerations"] = tolerations;
+    template
 }
 
 fn annotated(entries: &Value, tolerations: Value) -> Value {
