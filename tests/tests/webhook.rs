@@ -543,8 +543,8 @@ async fn all_works(plane: &ControlPlane, client: &Client, webhook: &Running, rep
         .await
         .unwrap();
     placed(client, "stored", 2).await;
-    every_kind_is_accepted_and_placed(plane, &client).await;
-    what_users_write_into_the_annotation_is_placed(plane, &client).await;
+    every_kind_is_accepted_and_placed(plane, client).await;
+    what_users_write_into_the_annotation_is_placed(plane, client).await;
     no_two_pdautoscalers_take_one_workload(plane).await;
     // Certificates by at least two further authorities.
     eventually("two further authorities", DEADLINE, async || {
