@@ -4,7 +4,7 @@
 //! by anybody who needs the scheduler's answer without a scheduler. [`number`] is the grammar of numbers, [`matching`]
 //! one toleration against one taint, [`node`] all tolerations against a whole node, [`eviction`] how long a running
 //! pod may stay, [`validation`] what the API server says about a list, in its words. What goes beyond Kubernetes is
-//! in [`extension`] alone, and [`rewrite`] is how clusters without the feature are served.
+//! in [`extension`] alone; [`rewrite`] and [`mirror`] are how clusters without the feature are served.
 //!
 //! Directions are where people go wrong: `Gt` tolerates a taint whose value is **above** the toleration's, `Lt` one
 //! whose value is **below** it, both strictly. A toleration permits; it attracts nothing and repels nothing.
@@ -32,6 +32,7 @@ pub mod eviction;
 pub mod extension;
 pub mod go_text;
 pub mod matching;
+pub mod mirror;
 pub mod node;
 pub mod number;
 pub mod rewrite;

@@ -102,7 +102,7 @@ async fn tools() -> Result<Tools, ControlPlaneError> {
 }
 
 /// A release of the chart in a cluster.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Installed {
     /// The release, named after its namespace: objects of the whole cluster must not meet another release's.
     pub release: String,

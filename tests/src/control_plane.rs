@@ -202,6 +202,11 @@ impl ControlPlane {
         self.wait_component(component).await
     }
 
+    /// Sets a feature gate for components that are started or restarted from now on.
+    pub fn set_feature_gate(&mut self, gate: &str, on: bool) {
+        self.options.feature_gates.insert(gate.to_owned(), on);
+    }
+
     /// Makes a component hang (SIGSTOP) until [`Self::resume`].
     pub async fn pause(&self, component: Component) -> Result<(), ControlPlaneError> {
         Ok(self.process(component)?.pause().await?)

@@ -20,13 +20,14 @@ use std::{
 use serde_json::Value;
 
 /// Which workspace crates each crate may depend on, for its code and its tests alike.
-const MAY_DEPEND_ON: [(&str, &[&str]); 7] = [
+const MAY_DEPEND_ON: [(&str, &[&str]); 8] = [
     ("pd-core", &[]),
     ("pd-api", &["pd-core"]),
     ("pd-runtime", &[]),
     ("pd-autoscaler", &["pd-core", "pd-api", "pd-runtime"]),
     ("pd-scheduler-plugin", &["pd-core", "pd-runtime"]),
     ("pd-sim", &["pd-core", "pd-api"]),
+    ("pd-webhook", &["pd-core", "pd-api", "pd-runtime"]),
     (
         "pd-tests",
         &[
@@ -36,6 +37,7 @@ const MAY_DEPEND_ON: [(&str, &[&str]); 7] = [
             "pd-autoscaler",
             "pd-scheduler-plugin",
             "pd-sim",
+            "pd-webhook",
         ],
     ),
 ];

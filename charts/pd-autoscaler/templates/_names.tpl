@@ -58,4 +58,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- if and .Values.serviceMonitor.enabled (not .Values.service.enabled) }}
 {{- fail "serviceMonitor.enabled is true and service.enabled is false, so that there is nothing to scrape: enable the service, or use podMonitor" }}
 {{- end }}
+{{- if and .Values.webhook.enabled .Values.webhook.certManager.enabled (not .Values.webhook.certManager.issuerRef) }}
+{{- fail "webhook.certManager.enabled is true and webhook.certManager.issuerRef is empty: name the issuer" }}
+{{- end }}
 {{- end }}

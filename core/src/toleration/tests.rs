@@ -3,6 +3,7 @@
 
 mod differential;
 mod extensions;
+mod mirroring;
 mod vectors;
 mod words;
 

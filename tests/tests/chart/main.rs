@@ -16,6 +16,7 @@ mod refusals;
 mod rendering;
 mod rights;
 mod running;
+mod webhook;
 
 use clap::Parser as _;
 use pd_autoscaler::args::Args;

@@ -1,0 +1,202 @@
+//! Admission as pure functions: the bytes of an `AdmissionReview` in, the bytes of its answer out.
+//!
+//! [`mutate`] handles pods and every built-in kind with a pod template; [`validate`] handles PDAutoscalers. Both are total:
+//! what is no review is a [`ReviewError`] with a status, what is a review is answered, and an object of a kind that
+//! nobody asked us about is allowed, for a configuration may send more than we need. Only the parts of an object that
+//! matter are read, so that an object without numeric tolerations costs a scan of its bytes.
+//!
+//! Answers are JSON patches of single fields. Nothing depends on `dryRun`, for nothing is written anywhere.
+
+mod patch;
+mod template;
+#[cfg(test)]
+mod tests;
+mod tolerate;
+mod wire;
+
+use k8s_openapi::api::core::v1::ObjectReference;
+use pd_api::v1alpha1::PDAutoscaler;
+use pd_core::toleration::Comparison;
+use serde_json::value::RawValue;
+
+use self::{
+    template::{Holder, Kind},
+    tolerate::Subject,
+    wire::{Request, Review, Verdict},
+};
+
+/// What an object turned out to be, for metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// Nothing in it is ours, or nothing has to change.
+    Passed,
+    /// It was changed.
+    Patched,
+    /// It was refused.
+    Refused,
+}
+
+impl Outcome {
+    /// Its word in metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Passed => "passed",
+            Self::Patched => "patched",
+            Self::Refused => "refused",
+        }
+    }
+}
+
+/// An answer's body, and what it was about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answered {
+    /// An `AdmissionReview` as JSON.
+    pub body: Vec<u8>,
+    /// What came of it.
+    pub outcome: Outcome,
+}
+
+/// Why a body gets no answer but a status.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ReviewError {
+    /// The body is no JSON, or has other types than a review.
+    #[error("body is no AdmissionReview: {0}")]
+    Body(String),
+    /// Another version of the API.
+    #[error(
+        "apiVersion `{0}` is not admission.k8s.io/v1: set admissionReviewVersions: [v1] in the webhook configuration"
+    )]
+    Version(String),
+    /// The review asks nothing.
+    #[error("`request` is missing: send an AdmissionReview as the API server does")]
+    NoRequest,
+}
+
+/// Answers a review of a pod or of something with a pod template. `gate` is what the API server does by itself.
+pub fn mutate(body: &[u8], gate: Comparison) -> Result<Answered, ReviewError> {
+    let request = Review::read(body)?;
+    let verdict = match Kind::of(&request.kind.group, &request.kind.kind) {
+        Some(kind) if request.changes_an_object() => mutated(&request, kind, gate),
+        _ => Verdict::allow(),
+    };
+    Ok(verdict.answer(&request.uid))
+}
+
+fn mutated(request: &Request<'_>, kind: Kind, gate: Comparison) -> Verdict {
+    let Some(object) = request.object else {
+        return Verdict::refuse(
+            "`request.object` is missing: send the object that is admitted".to_owned(),
+        );
+    };
+    let new = match Holder::read(object, kind) {
+        Ok(Some(new)) => new,
+        // Without a template it is the API server's to refuse.
+        Ok(None) => return Verdict::allow(),
+        Err(error) => return Verdict::refuse(format!("{} cannot be read: {error}", kind.name())),
+    };
+    if !new.is_ours() {
+        return Verdict::allow();
+    }
+    let is_update = request.operation == "UPDATE";
+    let old = request
+        .old_object
+        .filter(|_| is_update)
+        .and_then(|old| Holder::read(old, kind).ok().flatten());
+    let unchanged = old.as_ref().is_some_and(|old| {
+        old.template.get() == new.template.get() || same(old.template, new.template)
+    });
+    let subject = Subject {
+        kind,
+        is_update,
+        old: old.as_ref(),
+        gate,
+    };
+    match tolerate::decide(&new, &subject, unchanged) {
+        Ok(change) => Verdict::change(change),
+        Err(reason) => Verdict::refuse(reason),
+    }
+}
+
+/// Whether two JSON texts say the same.
+fn same(one: &RawValue, other: &RawValue) -> bool {
+    let value = |raw: &RawValue| serde_json::from_str::<serde_json::Value>(raw.get()).ok();
+    value(one)
+        .zip(value(other))
+        .is_some_and(|(one, other)| one == other)
+}
+
+/// What PDAutoscalers there are, to judge one of them.
+pub trait Claimed {
+    /// A PDAutoscaler of `namespace`, other than `name`, that scales the workload, if there is one.
+    fn claimant(&self, namespace: &str, name: &str, workload: &ObjectReference) -> Option<String>;
+    /// Whether all PDAutoscalers are known.
+    fn is_complete(&self) -> bool;
+}
+
+/// Answers a review of a PDAutoscaler: its own fields in the words of the CRD's rules, and what others scale.
+pub fn validate(body: &[u8], claimed: &impl Claimed) -> Result<Answered, ReviewError> {
+    let request = Review::read(body)?;
+    let is_ours = request.kind.group == "pdautoscaler.io" && request.kind.kind == "PDAutoscaler";
+    let verdict = match request.object {
+        Some(object) if is_ours && request.changes_an_object() => {
+            validated(&request, object, claimed)
+        }
+        _ => Verdict::allow(),
+    };
+    Ok(verdict.answer(&request.uid))
+}
+
+fn validated(request: &Request<'_>, object: &RawValue, claimed: &impl Claimed) -> Verdict {
+    let read = |raw: &RawValue| serde_json::from_str::<PDAutoscaler>(raw.get());
+    let new = match read(object) {
+        Ok(new) => new,
+        Err(error) => return Verdict::refuse(format!("PDAutoscaler cannot be read: {error}")),
+    };
+    let old = request.old_object.and_then(|old| read(old).ok());
+    if old.as_ref().is_some_and(|old| same_spec(old, &new))
+        || new.metadata.deletion_timestamp.is_some()
+    {
+        // What is stored already may always be labelled, finalized and so on.
+        return Verdict::allow();
+    }
+    if let Err(errors) = new.spec.policy() {
+        let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        return Verdict::refuse(texts.join("; "));
+    }
+    let namespace = request.namespace.as_deref().unwrap_or_default();
+    let name = new.metadata.name.as_deref().unwrap_or_default();
+    for role in pd_core::Role::ALL {
+        let target = &new.spec.role(role).target;
+        let was_there = old.as_ref().is_some_and(|old| {
+            pd_core::Role::ALL.iter().any(|role| {
+                let old = &old.spec.role(*role).target;
+                (&old.kind, &old.name) == (&target.kind, &target.name)
+            })
+        });
+        let workload = ObjectReference {
+            kind: Some(target.kind.clone()),
+            name: Some(target.name.clone()),
+            ..ObjectReference::default()
+        };
+        if let Some(other) = claimed
+            .claimant(namespace, name, &workload)
+            .filter(|_| !was_there)
+        {
+            return Verdict::refuse(format!(
+                "spec.{role}.target.name `{}` is scaled by PDAutoscaler `{other}` too: give each its own workload",
+                target.name
+            ));
+        }
+    }
+    let mut verdict = Verdict::allow();
+    if !claimed.is_complete() {
+        verdict
+            .warn("other PDAutoscalers are not known yet, so that nothing was compared with them");
+    }
+    verdict
+}
+
+fn same_spec(old: &PDAutoscaler, new: &PDAutoscaler) -> bool {
+    let spec = |object: &PDAutoscaler| serde_json::to_value(&object.spec).ok();
+    spec(old) == spec(new)
+}

@@ -1,0 +1,231 @@
+//! Where each kind has its pod template, and what is read of it: annotations, tolerations, required node affinity.
+//!
+//! Everything else of an object is skipped without being understood. `null` counts as absent, as in Kubernetes.
+
+use std::collections::BTreeMap;
+
+use pd_core::toleration::{Toleration, mirror::Term, rewrite::ANNOTATION};
+use serde::{Deserialize, Deserializer, de::DeserializeOwned};
+use serde_json::value::RawValue;
+
+/// The kinds that have a pod template, or are one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Pod,
+    Deployment,
+    ReplicaSet,
+    StatefulSet,
+    DaemonSet,
+    Job,
+    CronJob,
+    ReplicationController,
+    PodTemplate,
+}
+
+impl Kind {
+    /// The kind by its API group and name.
+    pub(super) fn of(group: &str, kind: &str) -> Option<Self> {
+        Some(match (group, kind) {
+            ("", "Pod") => Self::Pod,
+            ("apps", "Deployment") => Self::Deployment,
+            ("apps", "ReplicaSet") => Self::ReplicaSet,
+            ("apps", "StatefulSet") => Self::StatefulSet,
+            ("apps", "DaemonSet") => Self::DaemonSet,
+            ("batch", "Job") => Self::Job,
+            ("batch", "CronJob") => Self::CronJob,
+            ("", "ReplicationController") => Self::ReplicationController,
+            ("", "PodTemplate") => Self::PodTemplate,
+            _ => return None,
+        })
+    }
+
+    /// Its name.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Pod => "Pod",
+            Self::Deployment => "Deployment",
+            Self::ReplicaSet => "ReplicaSet",
+            Self::StatefulSet => "StatefulSet",
+            Self::DaemonSet => "DaemonSet",
+            Self::Job => "Job",
+            Self::CronJob => "CronJob",
+            Self::ReplicationController => "ReplicationController",
+            Self::PodTemplate => "PodTemplate",
+        }
+    }
+
+    /// The members that lead to its pod template.
+    const fn steps(self) -> &'static [&'static str] {
+        match self {
+            Self::Pod => &[],
+            Self::PodTemplate => &["template"],
+            Self::CronJob => &["spec", "jobTemplate", "spec", "template"],
+            _ => &["spec", "template"],
+        }
+    }
+
+    /// The JSON pointer of its pod template.
+    pub(super) fn path(self) -> String {
+        self.steps()
+            .iter()
+            .fold(String::new(), |path, step| format!("{path}/{step}"))
+    }
+}
+
+/// An object that holds a pod template.
+pub(super) struct Holder<'a> {
+    /// The text of the template.
+    pub(super) template: &'a RawValue,
+    /// What was read of it.
+    pub(super) pod: PodTemplate,
+    /// Kind and name of the controller that owns the object.
+    pub(super) controller: Option<(String, String)>,
+}
+
+impl<'a> Holder<'a> {
+    /// Reads an object; nothing if it has no template.
+    pub(super) fn read(
+        object: &'a RawValue,
+        kind: Kind,
+    ) -> Result<Option<Self>, serde_json::Error> {
+        let mut template = object;
+        for step in kind.steps() {
+            let members: BTreeMap<String, &'a RawValue> = match serde_json::from_str(template.get())
+            {
+                Ok(members) => members,
+                Err(_) if template.get() == "null" => return Ok(None),
+                Err(error) => return Err(error),
+            };
+            match members.get(*step) {
+                Some(member) => template = member,
+                None => return Ok(None),
+            }
+        }
+        let pod: Option<PodTemplate> = serde_json::from_str(template.get())?;
+        let controller = match kind {
+            Kind::ReplicaSet => serde_json::from_str::<Owned>(object.get())?.controller(),
+            _ => None,
+        };
+        Ok(pod.map(|pod| Self {
+            template,
+            pod,
+            controller,
+        }))
+    }
+
+    /// Whether something in it is about numeric tolerations.
+    pub(super) fn is_ours(&self) -> bool {
+        self.pod.annotation().is_some()
+            || self
+                .pod
+                .spec
+                .tolerations()
+                .iter()
+                .any(|one| one.operator.is_numeric())
+    }
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub(super) struct PodTemplate {
+    pub(super) metadata: Option<Metadata>,
+    #[serde(deserialize_with = "null_is_default")]
+    pub(super) spec: Spec,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Metadata {
+    pub(super) annotations: Option<BTreeMap<String, Option<String>>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Spec {
+    pub(super) tolerations: Option<Vec<Toleration>>,
+    pub(super) affinity: Option<Affinity>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct Affinity {
+    pub(super) node_affinity: Option<NodeAffinity>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct NodeAffinity {
+    pub(super) required_during_scheduling_ignored_during_execution: Option<NodeSelector>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct NodeSelector {
+    #[serde(deserialize_with = "null_is_default")]
+    pub(super) node_selector_terms: Vec<Term>,
+}
+
+impl PodTemplate {
+    /// Our annotation.
+    pub(super) fn annotation(&self) -> Option<&str> {
+        let annotations = self.metadata.as_ref()?.annotations.as_ref()?;
+        annotations.get(ANNOTATION)?.as_deref()
+    }
+}
+
+impl Spec {
+    pub(super) fn tolerations(&self) -> &[Toleration] {
+        self.tolerations.as_deref().unwrap_or_default()
+    }
+
+    /// The terms of the required node affinity.
+    pub(super) fn terms(&self) -> Option<&[Term]> {
+        let required = self
+            .affinity
+            .as_ref()?
+            .node_affinity
+            .as_ref()?
+            .required_during_scheduling_ignored_during_execution
+            .as_ref()?;
+        Some(&required.node_selector_terms)
+    }
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Owned {
+    #[serde(deserialize_with = "null_is_default")]
+    metadata: OwnedMetadata,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct OwnedMetadata {
+    #[serde(deserialize_with = "null_is_default")]
+    owner_references: Vec<Owner>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Owner {
+    kind: String,
+    name: String,
+    controller: Option<bool>,
+}
+
+impl Owned {
+    fn controller(self) -> Option<(String, String)> {
+        let mut owners = self.metadata.owner_references.into_iter();
+        owners
+            .find(|owner| owner.controller == Some(true))
+            .map(|owner| (owner.kind, owner.name))
+    }
+}
+
+fn null_is_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Default + DeserializeOwned,
+{
+    Option::<T>::deserialize(deserializer).map(Option::unwrap_or_default)
+}

@@ -1,0 +1,413 @@
+//! What becomes of tolerations, annotation and affinity: the rules of the rewrite, without any JSON.
+//!
+//! An annotation entry with an index was written here: it stands for the toleration at that place. If the author has
+//! since written a number there again, or an update took the toleration away, the entry is dropped. An entry without index
+//! was written by a user: the pod gets its `Exists` when it is created, and so does the template of a `DaemonSet`, for its
+//! controller reads tolerations there; other templates stay as written, so that `GitOps` tools see no drift. Whatever else
+//! disagrees is refused.
+//!
+//! Nobody's template is changed by an update that leaves it alone: that would roll out pods that nobody asked for. A
+//! `ReplicaSet` with a controller is never changed: its owner compares templates, and would make another one for ever.
+
+use pd_core::toleration::{
+    Comparison, ExtendedToleration, Operator, Rule, Toleration,
+    mirror::{Term, constraints, lower},
+    rewrite::{ANNOTATION, Asked, ORIGINALS_MAX, restore, rewrite},
+};
+use serde_json::{Value, json};
+
+use super::{
+    patch::{Operation, below},
+    template::{Holder, Kind, PodTemplate},
+    wire::Change,
+};
+
+/// What is admitted, besides the object itself.
+pub(super) struct Subject<'a> {
+    pub(super) kind: Kind,
+    pub(super) is_update: bool,
+    /// What is stored, on an update.
+    pub(super) old: Option<&'a Holder<'a>>,
+    /// What the API server does by itself.
+    pub(super) gate: Comparison,
+}
+
+impl Subject<'_> {
+    fn is_pod(&self) -> bool {
+        self.kind == Kind::Pod
+    }
+
+    fn old_pod(&self) -> Option<&PodTemplate> {
+        self.old.map(|old| &old.pod)
+    }
+
+    /// Whether hand-written entries become tolerations here.
+    fn expands(&self) -> bool {
+        matches!(self.kind, Kind::Pod | Kind::DaemonSet)
+    }
+}
+
+/// Tolerations and annotation as they are to be.
+struct Decided {
+    spec: Vec<Toleration>,
+    /// Every entry of the annotation.
+    entries: Vec<ExtendedToleration>,
+    /// How many entries wait until a pod is made of the template.
+    waiting: Vec<ExtendedToleration>,
+    rewritten: usize,
+    dropped: usize,
+    expanded: usize,
+}
+
+/// The change to make, or why the object is refused.
+pub(super) fn decide(
+    new: &Holder<'_>,
+    subject: &Subject<'_>,
+    unchanged: bool,
+) -> Result<Change, String> {
+    if unchanged && subject.kind != Kind::DaemonSet || is_untouched_pod(new, subject) {
+        return Ok(Change::default());
+    }
+    if let Some(owner) = &new.controller {
+        return owned(new, subject, owner);
+    }
+    match rewritten(new, subject) {
+        // What is stored already may always be labelled, finalized and so on.
+        Err(_) if unchanged => Ok(Change::default()),
+        decided => decided,
+    }
+}
+
+fn rewritten(new: &Holder<'_>, subject: &Subject<'_>) -> Result<Change, String> {
+    let list = new.pod.spec.tolerations();
+    let given = entries(&new.pod).map_err(|error| unusable(&error))?;
+    if given.is_empty() && new.pod.annotation().is_none() && subject.gate == Comparison::On {
+        return Ok(Change::default());
+    }
+    let decided = settle(list, given, subject).map_err(|error| unusable(&error))?;
+    let terms = affinity(new, subject, &decided)
+        .map_err(|error| format!("numeric tolerations cannot be kept: {error}"))?;
+    Ok(change(new, subject, &decided, terms))
+}
+
+fn unusable(error: &str) -> String {
+    format!("annotation {ANNOTATION} cannot be used: {error}")
+}
+
+/// A live pod whose annotation and tolerations stay what they are.
+fn is_untouched_pod(new: &Holder<'_>, subject: &Subject<'_>) -> bool {
+    let stays = |old: &PodTemplate| {
+        old.annotation() == new.pod.annotation()
+            && old.spec.tolerations() == new.pod.spec.tolerations()
+    };
+    subject.is_pod() && subject.old_pod().is_some_and(stays)
+}
+
+fn owned(
+    new: &Holder<'_>,
+    subject: &Subject<'_>,
+    (kind, name): &(String, String),
+) -> Result<Change, String> {
+    let (rewritten, _) = rewrite(new.pod.spec.tolerations());
+    let would_change = rewritten != new.pod.spec.tolerations();
+    if !would_change || subject.is_update || subject.gate == Comparison::On {
+        return Ok(Change::default());
+    }
+    Err(format!(
+        "the template of {kind} `{name}` has numeric tolerations, which this cluster refuses, and its ReplicaSet must not differ from it: update the {kind}, so that it is rewritten, or use the annotation {ANNOTATION}"
+    ))
+}
+
+fn entries(pod: &PodTemplate) -> Result<Vec<ExtendedToleration>, String> {
+    let Some(text) = pod.annotation() else {
+        return Ok(Vec::new());
+    };
+    let entries: Vec<ExtendedToleration> = serde_json::from_str(text)
+        .map_err(|error| format!("it is no JSON list of tolerations: {error}"))?;
+    if entries.len() > ORIGINALS_MAX {
+        return Err(format!(
+            "{} entries are more than {ORIGINALS_MAX}: merge or remove some",
+            entries.len()
+        ));
+    }
+    Ok(entries)
+}
+
+/// Brings tolerations and annotation together.
+fn settle(
+    list: &[Toleration],
+    given: Vec<ExtendedToleration>,
+    subject: &Subject<'_>,
+) -> Result<Decided, String> {
+    let is_inherited = subject
+        .old_pod()
+        .is_some_and(|old| entries(old).is_ok_and(|old| !old.is_empty() && old == given));
+    let mut spec = list.to_vec();
+    let mut decided = Decided {
+        spec: Vec::new(),
+        entries: Vec::with_capacity(given.len()),
+        waiting: Vec::new(),
+        rewritten: 0,
+        dropped: 0,
+        expanded: 0,
+    };
+    let mut taken = vec![false; list.len()];
+    for (entry, original) in given.into_iter().enumerate() {
+        original
+            .interval()
+            .map_err(|error| format!("entry {entry}: {error}"))?;
+        if let Some(place) = place_of(&original, list, &taken) {
+            if let Some(taken) = taken.get_mut(place) {
+                *taken = true;
+            }
+            decided.entries.push(original);
+        } else if original.index.is_none() {
+            if subject.expands() {
+                decided.expanded += 1;
+                spec.push(exists(&original));
+                decided.entries.push(original);
+            } else {
+                decided.waiting.push(original);
+            }
+        } else if is_inherited || is_written_anew(&original, list) {
+            decided.dropped += 1;
+        } else {
+            return Err(format!(
+                "entry {entry} `{original}` has no toleration with the same key and effect and operator Exists in spec.tolerations: add it, or remove the entry"
+            ));
+        }
+    }
+    if subject.gate == Comparison::Off {
+        rewrite_new(&mut spec, &mut decided, subject);
+    }
+    let total = decided.entries.len() + decided.waiting.len();
+    if total > ORIGINALS_MAX {
+        return Err(format!(
+            "{total} numeric tolerations are more than {ORIGINALS_MAX}: merge or remove some"
+        ));
+    }
+    decided.spec = spec;
+    Ok(decided)
+}
+
+/// Turns numbers into `Exists`, but for those that a live pod had already, which may not be changed.
+fn rewrite_new(spec: &mut [Toleration], decided: &mut Decided, subject: &Subject<'_>) {
+    let old = subject.old_pod().filter(|_| subject.is_pod());
+    let kept = |one: &Toleration| {
+        old.is_some_and(|old| {
+            old.spec.tolerations().iter().any(|old| {
+                (&old.key, &old.operator, &old.value, &old.effect)
+                    == (&one.key, &one.operator, &one.value, &one.effect)
+            })
+        })
+    };
+    let (rewritten, originals) = rewrite(spec);
+    for original in originals {
+        let Some(place) = original.index else {
+            continue;
+        };
+        let (Some(slot), Some(new)) = (spec.get_mut(place), rewritten.get(place)) else {
+            continue;
+        };
+        if kept(slot) {
+            continue;
+        }
+        slot.clone_from(new);
+        decided.rewritten += 1;
+        decided.entries.push(original);
+    }
+    if decided.rewritten > 0 {
+        decided.entries.sort_by_key(|entry| entry.index);
+    }
+}
+
+/// The free `Exists` that an entry stands for: at its place, or the first.
+fn place_of(original: &ExtendedToleration, list: &[Toleration], taken: &[bool]) -> Option<usize> {
+    let fits = |place: &usize| {
+        let free = taken.get(*place) == Some(&false);
+        free && list.get(*place).is_some_and(|one| {
+            one.operator == Operator::Exists
+                && one.key == original.key
+                && one.effect == original.effect
+        })
+    };
+    original
+        .index
+        .filter(|place| fits(place))
+        .or_else(|| (0..list.len()).find(fits))
+}
+
+/// Whether the list has a number for the entry's key again, so that the entry is of an earlier version.
+fn is_written_anew(original: &ExtendedToleration, list: &[Toleration]) -> bool {
+    list.iter()
+        .any(|one| one.operator.is_numeric() && one.key == original.key)
+}
+
+fn exists(original: &ExtendedToleration) -> Toleration {
+    Toleration {
+        key: original.key.clone(),
+        operator: Operator::Exists,
+        value: String::new(),
+        effect: original.effect.clone(),
+        toleration_seconds: original.toleration_seconds,
+    }
+}
+
+/// The terms of the required node affinity that the numbers need. A live pod's stays as it is.
+fn affinity(
+    new: &Holder<'_>,
+    subject: &Subject<'_>,
+    decided: &Decided,
+) -> Result<Option<Vec<Term>>, String> {
+    let terms = new.pod.spec.terms();
+    if subject.is_pod() && subject.is_update {
+        return Ok(terms.map(<[Term]>::to_vec));
+    }
+    let constraints = if decided.entries.is_empty() {
+        Vec::new()
+    } else {
+        let asked = restore(&decided.spec, &decided.entries).map_err(|error| error.to_string())?;
+        let rules: Result<Vec<Rule>, _> = asked.iter().map(Asked::rule).collect();
+        let rules = rules.map_err(|error| error.to_string())?;
+        constraints(&rules).map_err(|error| error.to_string())?
+    };
+    lower(terms, &constraints).map_err(|error| error.to_string())
+}
+
+fn change(
+    new: &Holder<'_>,
+    subject: &Subject<'_>,
+    decided: &Decided,
+    terms: Option<Vec<Term>>,
+) -> Change {
+    let base = subject.kind.path();
+    let mut change = Change::default();
+    patch_tolerations(&base, &new.pod, decided, &mut change.patch);
+    if decided.rewritten + decided.dropped > 0 {
+        patch_annotation(&base, &new.pod, decided, &mut change.patch);
+    }
+    if terms.as_deref() != new.pod.spec.terms() {
+        patch_affinity(&base, &new.pod, terms, &mut change.patch);
+    }
+    warn(subject, decided, &mut change.warnings);
+    change
+}
+
+fn patch_tolerations(base: &str, pod: &PodTemplate, decided: &Decided, patch: &mut Vec<Operation>) {
+    let list = pod.spec.tolerations();
+    for (index, (was, is)) in list.iter().zip(&decided.spec).enumerate() {
+        if was != is {
+            let index = index.to_string();
+            let field = |name: &str| below(base, &["spec", "tolerations", &index, name]);
+            patch.push(Operation::Replace {
+                path: field("operator"),
+                value: json!(is.operator),
+            });
+            patch.push(Operation::Remove {
+                path: field("value"),
+            });
+        }
+    }
+    let added = decided.spec.get(list.len()..).unwrap_or_default();
+    if added.is_empty() {
+        return;
+    }
+    if pod.spec.tolerations.is_none() {
+        patch.push(Operation::Add {
+            path: below(base, &["spec", "tolerations"]),
+            value: json!(added),
+        });
+        return;
+    }
+    for toleration in added {
+        patch.push(Operation::Add {
+            path: below(base, &["spec", "tolerations", "-"]),
+            value: json!(toleration),
+        });
+    }
+}
+
+fn patch_annotation(base: &str, pod: &PodTemplate, decided: &Decided, patch: &mut Vec<Operation>) {
+    let place = ["metadata", "annotations", ANNOTATION];
+    let all: Vec<&ExtendedToleration> = decided.waiting.iter().chain(&decided.entries).collect();
+    if all.is_empty() {
+        patch.push(Operation::Remove {
+            path: below(base, &place),
+        });
+        return;
+    }
+    // Plain data: it cannot fail.
+    let text = Value::String(serde_json::to_string(&all).unwrap_or_default());
+    let annotations = pod
+        .metadata
+        .as_ref()
+        .map(|metadata| metadata.annotations.is_some());
+    let (depth, value) = match annotations {
+        Some(true) => (3, text),
+        Some(false) => (2, json!({ ANNOTATION: text })),
+        None => (1, json!({ "annotations": { ANNOTATION: text } })),
+    };
+    patch.push(Operation::Add {
+        path: below(base, place.get(..depth).unwrap_or(&place)),
+        value,
+    });
+}
+
+fn patch_affinity(
+    base: &str,
+    pod: &PodTemplate,
+    terms: Option<Vec<Term>>,
+    patch: &mut Vec<Operation>,
+) {
+    let place = [
+        "spec",
+        "affinity",
+        "nodeAffinity",
+        "requiredDuringSchedulingIgnoredDuringExecution",
+    ];
+    let Some(terms) = terms else {
+        patch.push(Operation::Remove {
+            path: below(base, &place),
+        });
+        return;
+    };
+    let selector = json!({ "nodeSelectorTerms": terms });
+    let [.., node_affinity, required] = place;
+    let (depth, value) = match &pod.spec.affinity {
+        None => (2, json!({ node_affinity: { required: selector } })),
+        Some(affinity) if affinity.node_affinity.is_none() => (3, json!({ required: selector })),
+        Some(_) => (4, selector),
+    };
+    patch.push(Operation::Add {
+        path: below(base, place.get(..depth).unwrap_or(&place)),
+        value,
+    });
+}
+
+fn warn(subject: &Subject<'_>, decided: &Decided, warnings: &mut Vec<String>) {
+    let count = |count: usize| match count {
+        1 => "1 numeric toleration".to_owned(),
+        more => format!("{more} numeric tolerations"),
+    };
+    if decided.rewritten > 0 {
+        warnings.push(format!(
+            "{} became Exists, for this cluster compares no numbers; annotation {ANNOTATION} and node affinity keep them",
+            count(decided.rewritten)
+        ));
+    }
+    if decided.dropped > 0 {
+        warnings.push(format!(
+            "{} of annotation {ANNOTATION} dropped: their tolerations are gone",
+            count(decided.dropped)
+        ));
+    }
+    if decided.expanded > 0 && subject.kind == Kind::DaemonSet {
+        warnings.push(format!(
+            "{} of annotation {ANNOTATION} added to the template, where the DaemonSet controller reads them",
+            count(decided.expanded)
+        ));
+    }
+    if subject.is_pod() && subject.is_update && decided.rewritten + decided.expanded > 0 {
+        warnings.push("node affinity of a live pod cannot change: the scheduler extender and eviction keep the new numbers".to_owned());
+    }
+}

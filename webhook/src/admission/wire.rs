@@ -1,0 +1,178 @@
+//! `AdmissionReview` as the API server writes and reads it, `admission.k8s.io/v1`.
+//!
+//! Objects stay raw text until somebody knows what to read of them. An answer repeats the uid, and carries a patch only if
+//! something changes, a status only if it refuses. Warnings are cut to what the API server shows.
+
+use std::borrow::Cow;
+
+use k8s_openapi::ByteString;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::{Answered, Outcome, ReviewError, patch::Operation};
+
+const VERSION: &str = "admission.k8s.io/v1";
+/// Longest warning, bytes: the API server cuts longer ones.
+const WARNING_MAX: usize = 256;
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Review<'a> {
+    #[serde(default, borrow)]
+    api_version: Cow<'a, str>,
+    #[serde(borrow)]
+    request: Option<Request<'a>>,
+}
+
+/// What is asked.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Request<'a> {
+    pub(super) uid: String,
+    #[serde(default)]
+    pub(super) kind: GroupKind,
+    #[serde(default)]
+    pub(super) namespace: Option<String>,
+    #[serde(default)]
+    pub(super) operation: String,
+    #[serde(default)]
+    sub_resource: Option<String>,
+    #[serde(default, borrow)]
+    pub(super) object: Option<&'a RawValue>,
+    #[serde(default, borrow)]
+    pub(super) old_object: Option<&'a RawValue>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub(super) struct GroupKind {
+    pub(super) group: String,
+    pub(super) kind: String,
+}
+
+impl<'a> Review<'a> {
+    /// Reads the request of a review.
+    pub(super) fn read(body: &'a [u8]) -> Result<Request<'a>, ReviewError> {
+        let review: Self =
+            serde_json::from_slice(body).map_err(|error| ReviewError::Body(error.to_string()))?;
+        if review.api_version != VERSION {
+            return Err(ReviewError::Version(review.api_version.into_owned()));
+        }
+        review.request.ok_or(ReviewError::NoRequest)
+    }
+}
+
+impl Request<'_> {
+    /// Whether it creates or updates the object itself.
+    pub(super) fn changes_an_object(&self) -> bool {
+        let whole = self.sub_resource.as_deref().is_none_or(str::is_empty);
+        whole && matches!(self.operation.as_str(), "CREATE" | "UPDATE")
+    }
+}
+
+/// What is changed, and what the user should know.
+#[derive(Debug, Default)]
+pub(super) struct Change {
+    pub(super) patch: Vec<Operation>,
+    pub(super) warnings: Vec<String>,
+}
+
+/// An answer in the making.
+pub(super) struct Verdict {
+    change: Change,
+    refusal: Option<String>,
+}
+
+impl Verdict {
+    pub(super) fn allow() -> Self {
+        Self::change(Change::default())
+    }
+
+    pub(super) fn change(change: Change) -> Self {
+        Self {
+            change,
+            refusal: None,
+        }
+    }
+
+    pub(super) fn refuse(reason: String) -> Self {
+        Self {
+            change: Change::default(),
+            refusal: Some(reason),
+        }
+    }
+
+    pub(super) fn warn(&mut self, warning: &str) {
+        self.change.warnings.push(warning.to_owned());
+    }
+
+    /// The whole answer.
+    pub(super) fn answer(self, uid: &str) -> Answered {
+        let Self { change, refusal } = self;
+        let outcome = match (&refusal, change.patch.is_empty()) {
+            (Some(_), _) => Outcome::Refused,
+            (None, false) => Outcome::Patched,
+            (None, true) => Outcome::Passed,
+        };
+        let patch = (outcome == Outcome::Patched)
+            .then(|| serde_json::to_vec(&change.patch).ok())
+            .flatten()
+            .map(ByteString);
+        let mut warnings = change.warnings;
+        for warning in &mut warnings {
+            let end = warning.floor_char_boundary(WARNING_MAX);
+            warning.truncate(end);
+        }
+        let answer = Answer {
+            api_version: VERSION,
+            kind: "AdmissionReview",
+            response: Response {
+                uid,
+                allowed: refusal.is_none(),
+                patch_type: patch.is_some().then_some("JSONPatch"),
+                patch,
+                warnings,
+                status: refusal.as_deref().map(|message| Status {
+                    code: 422,
+                    reason: "Invalid",
+                    message,
+                }),
+            },
+        };
+        Answered {
+            // Texts and numbers alone: it cannot fail, and an empty body would be an error to the API server.
+            body: serde_json::to_vec(&answer).unwrap_or_default(),
+            outcome,
+        }
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Answer<'a> {
+    api_version: &'a str,
+    kind: &'a str,
+    response: Response<'a>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Response<'a> {
+    uid: &'a str,
+    allowed: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    patch_type: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    patch: Option<ByteString>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<Status<'a>>,
+}
+
+#[derive(Serialize)]
+struct Status<'a> {
+    code: u16,
+    reason: &'a str,
+    message: &'a str,
+}

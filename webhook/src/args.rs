@@ -1,0 +1,134 @@
+//! The command line of pd-webhook. What belongs to one pod is in the pod, not here.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
+
+use clap::{Args as ClapArgs, Parser, ValueEnum};
+use pd_runtime::{
+    admin::AdminArgs, kubernetes::KubeArgs, shutdown::ShutdownArgs, telemetry::TelemetryArgs,
+};
+
+/// Numeric SLA tolerations at admission.
+#[derive(Debug, Clone, Parser)]
+#[command(name = crate::NAME, version)]
+pub struct Args {
+    /// The webhook.
+    #[command(flatten)]
+    pub webhook: WebhookArgs,
+    /// Certificates.
+    #[command(flatten)]
+    pub certificates: CertificateArgs,
+    /// Kubernetes.
+    #[command(flatten)]
+    pub kubernetes: KubeArgs,
+    /// Probes and metrics.
+    #[command(flatten)]
+    pub admin: AdminArgs,
+    /// Logs.
+    #[command(flatten)]
+    pub telemetry: TelemetryArgs,
+    /// Shutdown.
+    #[command(flatten)]
+    pub shutdown: ShutdownArgs,
+}
+
+/// Whether the API server takes `Gt` and `Lt` by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum GateMode {
+    /// Ask it, again and again.
+    Auto,
+    /// It does: nothing is rewritten.
+    Native,
+    /// It does not: everything is rewritten.
+    Rewrite,
+}
+
+/// How the webhook answers.
+#[derive(Debug, Clone, ClapArgs)]
+#[command(next_help_heading = "Webhook")]
+pub struct WebhookArgs {
+    /// Address that serves /mutate and /validate over TLS. Port 0 takes a free port, which is logged.
+    #[arg(long, value_name = "ADDRESS", default_value_t = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 9443)))]
+    pub webhook_address: SocketAddr,
+
+    /// Namespace of the webhook, which its own configurations must leave out: probes and the Secret are there.
+    #[arg(
+        long,
+        env = "POD_NAMESPACE",
+        value_name = "NAMESPACE",
+        default_value = "default"
+    )]
+    pub namespace: String,
+
+    /// Whether the API server takes Gt and Lt (feature gate `TaintTolerationComparisonOperators`).
+    #[arg(long, value_enum, default_value = "auto")]
+    pub gate: GateMode,
+
+    /// Time between two probes of the gate.
+    #[arg(long, value_parser = humantime::parse_duration, value_name = "DURATION", default_value = "30s")]
+    pub probe_interval: Duration,
+
+    /// How long calls are answered after the signal to stop, while the API server still learns of it.
+    #[arg(long, value_parser = humantime::parse_duration, value_name = "DURATION", default_value = "8s")]
+    pub linger: Duration,
+}
+
+/// Where the serving certificate comes from.
+#[derive(Debug, Clone, ClapArgs)]
+#[command(next_help_heading = "Certificates")]
+pub struct CertificateArgs {
+    /// Certificate chain, PEM, made by somebody else such as cert-manager; read again when it changes. Without it the
+    /// webhook makes its own.
+    #[arg(long, value_name = "FILE", requires = "tls_key_file")]
+    pub tls_certificate_file: Option<PathBuf>,
+
+    /// Private key of that certificate, PEM.
+    #[arg(long, value_name = "FILE", requires = "tls_certificate_file")]
+    pub tls_key_file: Option<PathBuf>,
+
+    /// Service that the API server calls, which the certificate is for.
+    #[arg(long, value_name = "NAME", default_value = "pd-webhook")]
+    pub service: String,
+
+    /// Secret that keeps the own authority and certificate.
+    #[arg(long, value_name = "NAME", default_value = "pd-webhook-certificates")]
+    pub certificate_secret: String,
+
+    /// Mutating and validating webhook configuration that get the own authority, both of this name.
+    #[arg(long, value_name = "NAME", default_value = "pd-webhook")]
+    pub configuration: String,
+
+    /// How long a certificate is valid; it is renewed when two thirds are over.
+    #[arg(long, value_parser = humantime::parse_duration, value_name = "DURATION", default_value = "90days")]
+    pub certificate_validity: Duration,
+
+    /// How long an authority is valid; it is renewed when two thirds are over, and trusted until its end.
+    #[arg(long, value_parser = humantime::parse_duration, value_name = "DURATION", default_value = "3650days")]
+    pub authority_validity: Duration,
+
+    /// How long a new authority is made known before it signs.
+    #[arg(long, value_parser = humantime::parse_duration, value_name = "DURATION", default_value = "10m")]
+    pub authority_overlap: Duration,
+
+    /// Time between two looks at certificates, Secret and configurations.
+    #[arg(long, value_parser = humantime::parse_duration, value_name = "DURATION", default_value = "30s")]
+    pub certificate_interval: Duration,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_parse_and_defaults_are_valid() {
+        use clap::CommandFactory as _;
+        Args::command().debug_assert();
+        let args = Args::try_parse_from([crate::NAME]).unwrap();
+        assert!(args.certificates.tls_certificate_file.is_none());
+        let alone = [crate::NAME, "--tls-certificate-file=x"];
+        assert!(Args::try_parse_from(alone).is_err());
+    }
+}

@@ -1,0 +1,278 @@
+//! The server: HTTPS around the pure admission, and all the parts put together.
+//!
+//! A review gets 200 whatever the verdict, for the verdict is in the answer. What is no review gets 400 with what is wrong.
+//! After the signal to stop, readiness is gone at once and calls are answered for the linger time, until the API server has
+//! stopped sending them.
+
+use std::{io, net::SocketAddr, sync::Arc, time::Instant};
+
+use axum::{
+    Router,
+    body::Bytes,
+    extract::{DefaultBodyLimit, State, rejection::BytesRejection},
+    http::{StatusCode, Uri, header},
+    response::{IntoResponse, Response},
+    routing::post,
+};
+use pd_runtime::{
+    admin,
+    metrics::registry,
+    readiness::Readiness,
+    shutdown::{Ending, Shutdown},
+};
+use tokio::net::TcpListener;
+
+use crate::{
+    admission::{self, Answered, ReviewError},
+    args::Args,
+    claims::Claims,
+    gate::{self, Gate},
+    metrics::Metrics,
+    rotation::Rotation,
+    tls::{Certificates, TlsError, TlsListener},
+};
+
+/// Largest body, bytes: an object is at most 3 MiB, and an update brings two.
+const BODY_MAX: usize = 16 << 20;
+
+/// Why the webhook could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The address cannot be listened on.
+    #[error(
+        "webhook address `{address}` cannot be listened on ({source}): choose another with --webhook-address, or port 0"
+    )]
+    Listen {
+        /// The address asked for.
+        address: SocketAddr,
+        /// What the system answered.
+        source: io::Error,
+    },
+    /// TLS cannot be set up.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+}
+
+/// Runs until a signal ends it.
+pub async fn serve(args: Args) -> anyhow::Result<Ending> {
+    args.telemetry.init()?;
+    let shutdown = Shutdown::on_signals(&args.shutdown)?;
+    let client = args.kubernetes.client(crate::NAME, crate::VERSION).await?;
+    let readiness = Readiness::new(shutdown.stopping());
+    let (gate_ready, certificate_ready) = (
+        readiness.register("gate"),
+        readiness.register("certificate"),
+    );
+    let metrics = Arc::new(Metrics::default());
+    let mut registry = registry(crate::NAME, crate::VERSION);
+    metrics.register(&mut registry);
+    let pages = admin::router(readiness, Arc::new(registry));
+    admin::serve(&args.admin, pages, &shutdown).await?;
+
+    let (gate, certificates) = (Gate::default(), Certificates::default());
+    let (claims, filler) = Claims::new();
+    let app = router(gate.clone(), claims, metrics.clone());
+    listen(args.webhook.webhook_address, app, &certificates, &shutdown).await?;
+
+    let webhook = args.webhook;
+    until_stopped(&shutdown, "claims", filler.follow(client.clone()));
+    let rotation = Rotation {
+        client: client.clone(),
+        args: args.certificates,
+        namespace: webhook.namespace.clone(),
+        certificates,
+        metrics: metrics.clone(),
+    };
+    until_stopped(&shutdown, "certificate", rotation.keep(certificate_ready));
+    let watch = gate::watch(
+        gate,
+        webhook.gate,
+        client,
+        webhook.namespace,
+        webhook.probe_interval,
+        gate_ready,
+        metrics,
+    );
+    until_stopped(&shutdown, "gate", watch);
+    let stopping = shutdown.stopping();
+    shutdown.spawn("linger", async move {
+        stopping.cancelled().await;
+        tokio::time::sleep(webhook.linger).await;
+    });
+    Ok(shutdown.wait().await)
+}
+
+fn until_stopped(shutdown: &Shutdown, name: &str, task: impl Future<Output = ()> + Send + 'static) {
+    let stopping = shutdown.stopping();
+    shutdown.spawn(name, async move {
+        tokio::select! {
+            () = stopping.cancelled() => {}
+            () = task => {}
+        }
+    });
+}
+
+async fn listen(
+    address: SocketAddr,
+    router: Router,
+    certificates: &Certificates,
+    shutdown: &Shutdown,
+) -> Result<SocketAddr, ServeError> {
+    let fault = |source| ServeError::Listen { address, source };
+    let listener = TcpListener::bind(address).await.map_err(fault)?;
+    let address = listener.local_addr().map_err(fault)?;
+    let listener = TlsListener::new(listener, certificates)?;
+    tracing::info!(%address, "webhook listens");
+    let drained = shutdown.drained();
+    shutdown.spawn_service("webhook", async move {
+        let server =
+            axum::serve(listener, router).with_graceful_shutdown(drained.cancelled_owned());
+        if let Err(error) = server.await {
+            tracing::error!(%error, "webhook failed");
+        }
+    });
+    Ok(address)
+}
+
+#[derive(Debug, Clone)]
+struct Webhook {
+    gate: Gate,
+    claims: Claims,
+    metrics: Arc<Metrics>,
+}
+
+/// The webhook's routes.
+pub fn router(gate: Gate, claims: Claims, metrics: Arc<Metrics>) -> Router {
+    let webhook = Webhook {
+        gate,
+        claims,
+        metrics,
+    };
+    Router::new()
+        .route("/mutate", post(mutate))
+        .route("/validate", post(validate))
+        .method_not_allowed_fallback(async || {
+            fault(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "method is not POST: the API server posts its reviews",
+            )
+        })
+        .fallback(async |uri: Uri| {
+            let message = format!(
+                "path `{}` is not served: use /mutate or /validate",
+                uri.path()
+            );
+            fault(StatusCode::NOT_FOUND, &message)
+        })
+        .layer(DefaultBodyLimit::max(BODY_MAX))
+        .with_state(webhook)
+}
+
+async fn mutate(State(webhook): State<Webhook>, body: Result<Bytes, BytesRejection>) -> Response {
+    let gate = webhook.gate.read();
+    webhook.answer("mutate", body.as_ref().map(|body| &**body), |body| {
+        admission::mutate(body, gate)
+    })
+}
+
+async fn validate(State(webhook): State<Webhook>, body: Result<Bytes, BytesRejection>) -> Response {
+    let claims = webhook.claims.clone();
+    webhook.answer("validate", body.as_ref().map(|body| &**body), |body| {
+        admission::validate(body, &claims)
+    })
+}
+
+impl Webhook {
+    fn answer<F>(
+        &self,
+        name: &'static str,
+        body: Result<&[u8], &BytesRejection>,
+        review: F,
+    ) -> Response
+    where
+        F: FnOnce(&[u8]) -> Result<Answered, ReviewError>,
+    {
+        let started = Instant::now();
+        let (outcome, response) = match body.map(review) {
+            Err(rejection) => (
+                "bad",
+                fault(
+                    rejection.status(),
+                    &format!("body cannot be read: {}", rejection.body_text()),
+                ),
+            ),
+            Ok(Err(error)) => ("bad", fault(StatusCode::BAD_REQUEST, &error.to_string())),
+            Ok(Ok(answered)) => {
+                let kind = [(header::CONTENT_TYPE, "application/json")];
+                (
+                    answered.outcome.as_str(),
+                    (kind, answered.body).into_response(),
+                )
+            }
+        };
+        self.metrics.reviewed(name, outcome, started.elapsed());
+        response
+    }
+}
+
+fn fault(status: StatusCode, message: &str) -> Response {
+    (status, format!("{message}\n")).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::{
+        body::{Body, to_bytes},
+        http::Request,
+    };
+    use pd_core::toleration::Comparison;
+    use rstest::rstest;
+    use tower::ServiceExt as _;
+
+    use super::*;
+
+    async fn ask(method: &str, path: &str, body: String) -> (StatusCode, String) {
+        let (claims, _filler) = Claims::new();
+        let router = router(Gate::fixed(Comparison::Off), claims, Arc::default());
+        let request = Request::builder().method(method).uri(path);
+        let request = request.body(Body::from(body)).unwrap();
+        let response = router.oneshot(request).await.unwrap();
+        let status = response.status();
+        let body = to_bytes(response.into_body(), usize::MAX).await.unwrap();
+        (status, String::from_utf8(body.to_vec()).unwrap())
+    }
+
+    #[rstest]
+    #[case::no_json("POST", "/mutate", "{", 400, "no AdmissionReview")]
+    #[case::no_request(
+        "POST",
+        "/validate",
+        r#"{"apiVersion":"admission.k8s.io/v1"}"#,
+        400,
+        "`request` is missing"
+    )]
+    #[case::another_method("GET", "/mutate", "", 405, "not POST")]
+    #[case::another_path("POST", "/convert", "{}", 404, "`/convert`")]
+    #[tokio::test]
+    async fn bad_calls_get_a_status_and_a_message(
+        #[case] method: &str,
+        #[case] path: &str,
+        #[case] body: &str,
+        #[case] status: u16,
+        #[case] says: &str,
+    ) {
+        let (got, answer) = ask(method, path, body.to_owned()).await;
+        assert_eq!(got.as_u16(), status);
+        assert!(answer.contains(says), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn reviews_are_answered_whatever_the_verdict_and_only_if_small_enough() {
+        let review = r#"{"apiVersion":"admission.k8s.io/v1","request":{"uid":"u","operation":"CREATE","kind":{"group":"","kind":"Pod"},"object":{"spec":{"tolerations":3}}}}"#;
+        let (status, answer) = ask("POST", "/mutate", review.to_owned()).await;
+        assert_eq!(status, StatusCode::OK);
+        assert!(answer.contains(r#""allowed":false"#), "{answer}");
+        let (status, _) = ask("POST", "/mutate", " ".repeat(BODY_MAX + 1)).await;
+        assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE);
+    }
+}
