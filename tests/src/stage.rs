@@ -382,8 +382,13 @@ impl Watch {
 
     /// When prefill replicas first fell; waited for, because a watch may lag behind a read.
     pub async fn first_prefill_fall(&self) -> Result<Instant, StageError> {
+        self.first_prefill_fall_below(i32::MAX).await
+    }
+
+    /// When prefill replicas first fell to fewer than `replicas`; waited for, too.
+    pub async fn first_prefill_fall_below(&self, replicas: i32) -> Result<Instant, StageError> {
         let fall = eventually("a fall of prefill replicas", DEADLINE, async || {
-            let falls = self.falls_where(|was, is| is.1 < was.1);
+            let falls = self.falls_where(|was, is| is.1 < was.1 && is.1 < replicas);
             falls
                 .first()
                 .copied()

@@ -158,8 +158,8 @@ async fn less_load_lowers_replicas_only_after_the_window() {
     stage.deploy(4, 2).await.unwrap();
     stage.autoscale(&json!({})).await.unwrap();
     let _controller = stage.controller("one").await.unwrap();
-    // For a whole window, so that no fall is due that the heavy load itself allows.
-    let before = stage.settled(WINDOW + CALM).await.unwrap();
+    let before = stage.settled(CALM).await.unwrap();
+    // More than two workers are kept busy: a fall below three is the lighter load's.
     assert!(before.0 >= 3, "{before:?}");
     let watch = stage.watch();
     let calm = Instant::now();
@@ -169,13 +169,14 @@ async fn less_load_lowers_replicas_only_after_the_window() {
         .await
         .unwrap();
     stage
-        .until_replicas("fewer prefill replicas", |p, _| p < before.0)
+        .until_replicas("fewer prefill replicas", |p, _| p < 3)
         .await
         .unwrap();
-    let waited = watch.first_prefill_fall().await.unwrap() - calm;
+    let waited = watch.first_prefill_fall_below(3).await.unwrap() - calm;
     assert!(waited >= WINDOW, "lowered after {waited:?}");
     stage
-        .until_replicas("as few as the load needs", |p, d| (p, d) == (1, 1))
+        // One worker does; while the forecast's errors are still unknown, it may keep a second.
+        .until_replicas("as few as the load needs", |p, d| p <= 2 && d == 1)
         .await
         .unwrap();
 }
