@@ -24,9 +24,8 @@ use crate::{
     forecast::Forecast,
     memory::Memory,
     need::Need,
-    policy::RatioPolicy,
     ratio::Breach,
-    report::{Proposal, Reason, Report, Stage, Step},
+    report::{Bottleneck, Proposal, Reason, Report, Stage, Step},
     role::{PerRole, Role},
     snapshot::Snapshot,
     time::Timestamp,
@@ -62,7 +61,8 @@ pub fn plan(snapshot: &Snapshot, memory: &Memory, now: Timestamp) -> Decision {
 }
 
 struct Planner<'a> {
-    /// What was observed, less the signals that cannot be believed, with the bounds in force.
+    /// What was observed, less the signals that cannot be believed, with the bounds and the ratio
+    /// band in force.
     snapshot: Snapshot,
     profile: Option<&'a Profile>,
     now: Timestamp,
@@ -76,8 +76,8 @@ struct Planner<'a> {
     lead: PerRole<Duration>,
     forecast: PerRole<Option<Forecast>>,
     needs: PerRole<Option<Need>>,
-    /// The ratio band in force.
-    ratio: Option<RatioPolicy>,
+    /// Where requests lose time.
+    bottleneck: Bottleneck,
     operating_point: Option<String>,
     breach: Option<Breach>,
     proposals: Vec<Proposal>,
@@ -103,17 +103,17 @@ impl<'a> Planner<'a> {
                 .map_or(Duration::from_secs(1), |at| now.since(at)),
             memory,
             care: care(&snapshot.policy.objective, workload.attained),
-            workload,
             evidence: PerRole::from_fn(|role| evidence(observed, role)),
             lead: PerRole::default(),
             forecast: PerRole::default(),
             needs: PerRole::default(),
-            ratio: snapshot.policy.ratio,
+            bottleneck: workload.bottleneck(&snapshot.signals, &snapshot.policy.objective),
             operating_point: None,
             breach: None,
             proposals: Vec::new(),
             steps: Vec::new(),
             profile: observed.profile.as_ref(),
+            workload,
             snapshot,
         }
     }

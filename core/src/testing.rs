@@ -160,3 +160,26 @@ pub(crate) fn snapshot(prefill: u32, decode: u32, load: Load) -> Snapshot {
         profile: None,
     }
 }
+
+/// A stream of numbers in 0..1 that is the same on every machine (splitmix64).
+pub(crate) struct Draws(pub(crate) u64);
+
+impl Draws {
+    pub(crate) fn next(&mut self) -> f64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        ((z ^ (z >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
+    }
+
+    /// One of `(value, share)`, shares summing to 1.
+    pub(crate) fn of(&mut self, values: &[(f64, f64)]) -> f64 {
+        let mut pick = self.next();
+        let found = values.iter().find(|(_, share)| {
+            pick -= share;
+            pick <= 0.0
+        });
+        found.or(values.last()).unwrap().0
+    }
+}

@@ -8,6 +8,7 @@
 
 use crate::{
     bottleneck,
+    capacity::Capacity,
     histogram::{Histogram, Moments, Share},
     policy::Objective,
     report::{Bottleneck, Observed},
@@ -162,6 +163,29 @@ impl Workload {
         workload
     }
 
+    /// Seconds that prefill may take of the TTFT limit: what transfer and decode admission leave.
+    pub fn prefill_limit_seconds(&self, objective: &Objective) -> f64 {
+        objective.ttft.limit.as_secs_f64() - self.transfer_seconds_mean.unwrap_or(0.0)
+    }
+
+    /// `(compute seconds, share)` of the prompts on a replica of `capacity`; empty when not known.
+    pub fn service_times(&self, capacity: &Capacity<'_>) -> Vec<(f64, f64)> {
+        capacity.service_times(&self.prompt_lengths, self.cached_share())
+    }
+
+    /// Share of prompt tokens found in prefix caches, 0 to 1; 0 when not known.
+    pub fn cached_share(&self) -> f64 {
+        self.prefix_hit_share.unwrap_or(0.0)
+    }
+
+    /// Tokens of context of a request in flight, by how long requests stay; 0 when not known.
+    pub fn context_tokens(&self) -> f64 {
+        let residence = self.residence;
+        residence
+            .and_then(|residence| residence.context_tokens_mean())
+            .unwrap_or(0.0)
+    }
+
     /// Whether nothing arrives, waits or runs, as far as `signals` tell for sure.
     pub fn idle(&self, signals: &Signals) -> bool {
         let none = |reading: Reading| reading.known() == Some(0.0);
@@ -196,11 +220,10 @@ impl Workload {
             let histogram = reading.with_samples(SHARE_SAMPLES_MIN).ok()?;
             histogram.share_within(limit_seconds)
         };
-        let transfer = self.transfer_seconds_mean.unwrap_or(0.0);
         PerRole {
             prefill: within(
                 &signals.prefill_ttft_attainment,
-                objective.ttft.limit.as_secs_f64() - transfer,
+                self.prefill_limit_seconds(objective),
             ),
             decode: within(&signals.tpot_attainment, objective.tpot.limit.as_secs_f64()),
         }

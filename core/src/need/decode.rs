@@ -56,7 +56,7 @@ fn batch_per_replica(sizing: &Sizing<'_>) -> Option<f64> {
     let limit = sizing.snapshot.policy.objective.tpot.limit.as_secs_f64();
     let batch = sizing
         .capacity
-        .batch_within(limit * TPOT_AIM, context_tokens(sizing))?;
+        .batch_within(limit * TPOT_AIM, sizing.workload.context_tokens())?;
     let running = running_batch(sizing).unwrap_or(0.0);
     let error = match sizing.capacity.decode_source {
         Source::Assumed => sizing.capacity.decode_error.max(ASSUMED_ERROR),
@@ -64,14 +64,6 @@ fn batch_per_replica(sizing: &Sizing<'_>) -> Option<f64> {
     };
     let beyond = (batch - running).max(0.0) * (1.0 - error);
     Some((running + beyond).clamp(1.0, batch.max(1.0)))
-}
-
-/// Tokens of context of a request in flight, by how long requests stay.
-fn context_tokens(sizing: &Sizing<'_>) -> f64 {
-    let residence = sizing.workload.residence;
-    residence
-        .and_then(|residence| residence.context_tokens_mean())
-        .unwrap_or(0.0)
 }
 
 fn running_batch(sizing: &Sizing<'_>) -> Option<f64> {
@@ -92,7 +84,7 @@ struct InFlight {
 
 impl InFlight {
     fn of(sizing: &Sizing<'_>, rate_tps: f64) -> Option<Self> {
-        let context = context_tokens(sizing);
+        let context = sizing.workload.context_tokens();
         let batch = batch_per_replica(sizing)?;
         let itl_seconds = sizing.capacity.itl_seconds(batch, context)?;
         let requests = rate_tps * itl_seconds;
@@ -158,11 +150,15 @@ fn by_kv_tokens(
 fn by_work(sizing: &Sizing<'_>) -> Option<Need> {
     let rate_tps = rate_tps(sizing)?;
     let ahead = sizing.growing_beyond(Role::Decode, rate_tps);
-    let in_flight = InFlight::of(sizing, ahead.unwrap_or(rate_tps))?;
-    let now = InFlight::of(sizing, rate_tps)?;
     let care = sizing.care.decode;
+    let now = InFlight::of(sizing, rate_tps)?;
+    let enough_now = now.replicas(care.z);
+    let in_flight = match ahead {
+        Some(tps) => InFlight::of(sizing, tps)?,
+        None => now,
+    };
     let exact = in_flight.replicas(care.z);
-    let reason = if exact.ceil() > now.replicas(care.z).ceil() {
+    let reason = if exact.ceil() > enough_now.ceil() {
         Reason::DecodeForecast
     } else if in_flight.by_kv >= Some(exact) {
         Reason::DecodeKvCache

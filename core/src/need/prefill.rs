@@ -85,19 +85,17 @@ struct Pool {
 impl Demand {
     fn of(sizing: &Sizing<'_>) -> Option<Self> {
         let (workload, capacity) = (sizing.workload, &sizing.capacity);
-        let cached = workload.prefix_hit_share.unwrap_or(0.0);
-        let mut service = capacity.service_times(&workload.prompt_lengths, cached);
+        let mut service = workload.service_times(capacity);
         if service.is_empty() {
             service.push((workload.prefill_seconds_mean?, 1.0));
         }
         let mean_seconds = service.iter().map(|(seconds, share)| seconds * share).sum();
-        let limit = sizing.snapshot.policy.objective.ttft.limit.as_secs_f64();
-        let transfer = workload.transfer_seconds_mean.unwrap_or(0.0);
+        let limit = workload.prefill_limit_seconds(&sizing.snapshot.policy.objective);
         Some(Self {
             rate_rps: workload.arrival_rate_rps?,
             service,
             mean_seconds,
-            limit_seconds: limit - transfer - capacity.ttft_residual_seconds,
+            limit_seconds: limit - capacity.ttft_residual_seconds,
             waiting: sizing
                 .snapshot
                 .signals

@@ -30,16 +30,10 @@ pub(crate) fn needs_under(
     more.forecast = base.forecast;
     base.size();
     more.size();
-    let bottleneck = |planner: &Planner<'_>| {
-        let objective = &planner.snapshot.policy.objective;
-        planner
-            .workload
-            .bottleneck(&planner.snapshot.signals, objective)
-    };
     let same_known = Role::ALL
         .into_iter()
         .all(|role| base.evidence.get(role).missing == more.evidence.get(role).missing);
-    let alike = same_known && bottleneck(&base) == bottleneck(&more);
+    let alike = same_known && base.bottleneck == more.bottleneck;
     if !alike {
         return PerRole::default();
     }

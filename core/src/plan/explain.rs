@@ -47,14 +47,12 @@ impl Planner<'_> {
             }),
             bounds: policy.bounds,
             ratio: RatioReport {
-                policy: self.ratio,
+                policy: policy.ratio,
                 traffic: self.memory.ratio.target(),
                 breach: self.breach,
                 operating_point: self.operating_point.take(),
             },
-            bottleneck: self
-                .workload
-                .bottleneck(&self.snapshot.signals, &policy.objective),
+            bottleneck: self.bottleneck,
             from,
             to,
         }

@@ -54,22 +54,17 @@ impl Planner<'_> {
         let Some(mean_seconds) = self.workload.prefill_seconds_mean else {
             return;
         };
-        let cached_share = self.workload.prefix_hit_share.unwrap_or(0.0);
         self.memory.capacity.observe_prefill(
             self.profile,
             mean_seconds,
             &self.workload.prompt_lengths,
-            cached_share,
+            self.workload.cached_share(),
             self.elapsed,
         );
     }
 
     fn learn_decode(&mut self) {
         let batch = self.decode_batch();
-        let context = self
-            .workload
-            .residence
-            .and_then(|residence| residence.context_tokens_mean());
         if let (true, Some(batch), Some(itl)) = (
             self.settled(Role::Decode),
             batch,
@@ -78,7 +73,7 @@ impl Planner<'_> {
             self.memory.capacity.observe_decode(
                 self.profile,
                 batch,
-                context.unwrap_or(0.0),
+                self.workload.context_tokens(),
                 itl,
                 self.elapsed,
             );
@@ -130,11 +125,10 @@ impl Planner<'_> {
         let compute = self.workload.prefill_seconds_mean?;
         let workers = self.snapshot.roles.prefill.ready;
         let capacity = self.capacity();
-        let cached_share = self.workload.prefix_hit_share.unwrap_or(0.0);
         let work = Work {
             arrival_rate_rps: self.workload.arrival_rate_rps?,
             arrival_scv: self.workload.arrival_scv,
-            service: capacity.service_times(&self.workload.prompt_lengths, cached_share),
+            service: self.workload.service_times(&capacity),
         };
         let formula = mean_wait_seconds(&work, workers)?;
         let busy = work.offered_load() / f64::from(workers);

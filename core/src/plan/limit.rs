@@ -123,11 +123,11 @@ impl Planner<'_> {
         let chosen = operating_point::choose(&offered.points, traffic, state, self.now);
         if let Some(point) = chosen {
             self.steps.push(point.step(traffic, state));
-            self.ratio = point.ratio_policy(state, offered.tolerance_percent, offered.enforcement);
+            self.snapshot.policy.ratio =
+                point.ratio_policy(state, offered.tolerance_percent, offered.enforcement);
             self.operating_point = Some(point.name.clone());
         }
         self.snapshot.policy.operating_points = Some(offered);
-        self.snapshot.policy.ratio = self.ratio;
     }
 
     fn solve(&mut self, wanted: PerRole<u32>) -> PerRole<u32> {
@@ -140,7 +140,7 @@ impl Planner<'_> {
         }
         let solution = Problem {
             policy: &policy,
-            ratio: self.ratio,
+            ratio: policy.ratio,
             need: wanted,
             current: self.currents(),
             floor: self.floor(&policy),
@@ -151,7 +151,7 @@ impl Planner<'_> {
             }),
         }
         .solve();
-        let band = self.ratio.map(|ratio| ratio.band);
+        let band = policy.ratio.map(|ratio| ratio.band);
         self.breach = self
             .memory
             .ratio

@@ -16,21 +16,14 @@ use crate::{
 /// for bursts of its own, and a forecast that is exceeded is exceeded by a little and for a while.
 const FORECAST_Z_LESS: f64 = 0.3;
 
-/// Quantile of forecasts at least: below the middle there is no care at all.
-const FORECAST_QUANTILE_MIN: f64 = 0.5;
-
 impl Planner<'_> {
     /// How careful to be, once it is known which misses no pool could have mended: prompts that compute
     /// longer than their limit. Paying for those with more replicas would be in vain.
     pub(super) fn weigh_misses(&mut self) {
         let objective = &self.snapshot.policy.objective;
-        let limit = objective.ttft.limit.as_secs_f64()
-            - self.workload.transfer_seconds_mean.unwrap_or(0.0)
-            - self.capacity().ttft_residual_seconds;
-        let cached = self.workload.prefix_hit_share.unwrap_or(0.0);
-        let service = self
-            .capacity()
-            .service_times(&self.workload.prompt_lengths, cached);
+        let capacity = self.capacity();
+        let limit = self.workload.prefill_limit_seconds(objective) - capacity.ttft_residual_seconds;
+        let service = self.workload.service_times(&capacity);
         let late = service.iter().filter(|(seconds, _)| *seconds > limit);
         let in_vain: f64 = late.map(|(_, share)| share).sum();
         let mut attained = self.workload.attained;
@@ -56,7 +49,7 @@ impl Planner<'_> {
             let quantile = self.care.get(role).less(FORECAST_Z_LESS).quantile();
             let forecast = self.memory.roles.get(role).forecast.forecast(
                 horizon.min(Duration::from_mins(30)),
-                quantile.max(FORECAST_QUANTILE_MIN),
+                quantile,
                 self.now,
             );
             if let Some(forecast) = &forecast {
@@ -84,8 +77,6 @@ impl Planner<'_> {
 
     pub(super) fn size(&mut self) {
         self.describe();
-        let objective = &self.snapshot.policy.objective;
-        let bottleneck = self.workload.bottleneck(&self.snapshot.signals, objective);
         let sizing = Sizing {
             snapshot: &self.snapshot,
             workload: &self.workload,
@@ -94,7 +85,7 @@ impl Planner<'_> {
             care: self.care,
             ahead: PerRole::from_fn(|role| self.forecast.get(role).as_ref().map(|f| f.value)),
             lead: self.lead,
-            bottleneck,
+            bottleneck: self.bottleneck,
             now: self.now,
         };
         self.needs = needs(&sizing);

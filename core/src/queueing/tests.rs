@@ -9,6 +9,7 @@ use proptest::prelude::*;
 use rstest::rstest;
 
 use super::*;
+use crate::testing::Draws;
 
 fn exponential_like(rate: f64) -> Work {
     // Service of exactly 1 s has no variance; the M/M/c table below wants SCV 1, which two
@@ -107,19 +108,6 @@ proptest! {
     }
 }
 
-/// A stream of numbers in 0..1 that is the same on every machine (splitmix64).
-struct Draws(u64);
-
-impl Draws {
-    fn next(&mut self) -> f64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        ((z ^ (z >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
-    }
-}
-
 /// Share of `requests` requests that miss the limit in a pool of `servers`, first come first served.
 fn simulated_miss_share(work: &Work, servers: u32, limit_seconds: f64, requests: u32) -> f64 {
     let mut draws = Draws(7);
@@ -134,12 +122,7 @@ fn simulated_miss_share(work: &Work, servers: u32, limit_seconds: f64, requests:
     let (mut now, mut missed, mut reachable) = (0.0_f64, 0_u32, 0_u32);
     for _ in 0..requests {
         now += -(1.0 - draws.next()).ln() / work.arrival_rate_rps;
-        let mut pick = draws.next();
-        let service = work.service.iter().find(|(_, share)| {
-            pick -= share;
-            pick <= 0.0
-        });
-        let seconds = service.or(work.service.last()).unwrap().0;
+        let seconds = draws.of(&work.service);
         let Reverse(free) = free_at.pop().unwrap();
         let start = free.max(nanos(now));
         free_at.push(Reverse(start + nanos(seconds)));

@@ -12,7 +12,7 @@
 
 use std::collections::VecDeque;
 
-use pd_core::{PerRole, Role};
+use pd_core::PerRole;
 
 use super::horizontal::ceil;
 use super::{Autoscaler, Reads, Sight, Verdict};
@@ -106,11 +106,7 @@ impl Autoscaler for AibrixApa {
     fn decide(&mut self, sight: &Sight, now: Nanos) -> Verdict {
         Verdict::of(PerRole::from_fn(|role| {
             let current = sight.current(role);
-            let usage = match role {
-                Role::Prefill => sight.mean(role, |worker| worker.waiting),
-                Role::Decode => sight.mean(role, |worker| worker.kv_usage),
-            };
-            let Some(usage) = usage else {
+            let Some(usage) = sight.usage(role) else {
                 return sight.bounded(role, current);
             };
             let replicas = self.scalers.get_mut(role).scale(now, current, usage);

@@ -9,7 +9,7 @@
 //! threshold 5 of the vLLM production-stack, and decode on the mean `vllm:kv_cache_usage_perc` with
 //! the 0.80 that llm-d calls saturated. Tuning divides both targets.
 
-use pd_core::{PerRole, Role};
+use pd_core::PerRole;
 
 use super::horizontal::{Horizontal, replicas_for};
 use super::{Autoscaler, Reads, Sight, Verdict};
@@ -45,11 +45,7 @@ impl Autoscaler for HpaValue {
     fn decide(&mut self, sight: &Sight, now: Nanos) -> Verdict {
         Verdict::of(PerRole::from_fn(|role| {
             let current = sight.current(role);
-            let usage = match role {
-                Role::Prefill => sight.mean(role, |worker| worker.waiting),
-                Role::Decode => sight.mean(role, |worker| worker.kv_usage),
-            };
-            let Some(usage) = usage else {
+            let Some(usage) = sight.usage(role) else {
                 return sight.bounded(role, current);
             };
             let ratio = usage / self.targets.get(role);

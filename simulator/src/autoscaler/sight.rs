@@ -153,6 +153,15 @@ impl Sight {
         Some(sum / self.ready_workers(role).count().max(1) as f64)
     }
 
+    /// What users of gauges scale a role on, mean over its workers: prompts that wait, share of the KV
+    /// cache in use.
+    pub fn usage(&self, role: Role) -> Option<f64> {
+        match role {
+            Role::Prefill => self.mean(role, |worker| worker.waiting),
+            Role::Decode => self.mean(role, |worker| worker.kv_usage),
+        }
+    }
+
     /// Replicas within the bounds of the role.
     pub fn bounded(&self, role: Role, replicas: u32) -> u32 {
         let bounds = self.snapshot.policy.bounds.get(role);

@@ -9,8 +9,7 @@ use std::time::Duration;
 use pd_core::PerRole;
 use pd_core::Ratio;
 use pd_core::policy::{
-    AttainmentTarget, Behavior, Bounds, Coefficients, Enforcement, LatencyTarget, LeadPolicy,
-    Objective, OnMissingMetrics, Policy, RatioPolicy, ScalingRules, SelectPolicy,
+    AttainmentTarget, Bounds, Enforcement, LatencyTarget, Objective, Policy, RatioPolicy,
 };
 use pd_core::ratio::RatioBand;
 use serde::Serialize;
@@ -195,29 +194,7 @@ fn policy() -> Policy {
                 },
                 enforcement: Enforcement::Soft,
             }),
-        budget_gpus: None,
-        behavior: Behavior {
-            scale_up: rules(0, 0),
-            scale_down: rules(300, 10),
-        },
-        on_missing_metrics: OnMissingMetrics::Hold,
-        schedules: Vec::new(),
-        scale_to_zero: None,
-        lead: LeadPolicy {
-            assumed: Duration::from_mins(2),
-            stuck_after: Duration::from_mins(10),
-        },
-        operating_points: None,
-        coefficients: Coefficients::default(),
-    }
-}
-
-/// The product's defaults: windows and tolerance, no limit on the rate.
-fn rules(window_seconds: u64, tolerance_percent: u8) -> ScalingRules {
-    ScalingRules {
-        stabilization_window: Duration::from_secs(window_seconds),
-        tolerance_percent,
-        select: SelectPolicy::Max,
-        policies: Vec::new(),
+        // The product's defaults, as any scenario has them that says nothing else.
+        ..crate::scenario::Scenario::default().policy()
     }
 }

@@ -6,7 +6,7 @@
 use rstest::rstest;
 
 use super::high;
-use crate::{histogram::Moments, workload::Residence};
+use crate::{histogram::Moments, testing::Draws, workload::Residence};
 
 const ITL_SECONDS: f64 = 0.025;
 
@@ -15,28 +15,6 @@ const Z95: f64 = 1.645;
 
 /// The bar: the load that fits is right to within so much of the pool's size.
 const WITHIN: f64 = 0.02;
-
-/// A stream of numbers in 0..1 that is the same on every machine (splitmix64).
-struct Draws(u64);
-
-impl Draws {
-    fn next(&mut self) -> f64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        ((z ^ (z >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
-    }
-
-    fn of(&mut self, lengths: &[(f64, f64)]) -> f64 {
-        let mut pick = self.next();
-        let found = lengths.iter().find(|(_, share)| {
-            pick -= share;
-            pick <= 0.0
-        });
-        found.or(lengths.last()).unwrap().0
-    }
-}
 
 fn moments(lengths: &[(f64, f64)]) -> Moments {
     let of = |power: i32| lengths.iter().map(|(n, share)| n.powi(power) * share).sum();
