@@ -64,16 +64,13 @@ pub async fn serve(
             tracing::error!(%error, "{name} failed");
         }
     };
-    match certificates {
-        Some(certificates) => {
-            let listener = TlsListener::new(listener, certificates)?;
-            let server = axum::serve(listener, router).with_graceful_shutdown(drained);
-            shutdown.spawn_service(name, async move { failed(server.await) });
-        }
-        None => {
-            let server = axum::serve(listener, router).with_graceful_shutdown(drained);
-            shutdown.spawn_service(name, async move { failed(server.await) });
-        }
+    if let Some(certificates) = certificates {
+        let listener = TlsListener::new(listener, certificates)?;
+        let server = axum::serve(listener, router).with_graceful_shutdown(drained);
+        shutdown.spawn_service(name, async move { failed(server.await) });
+    } else {
+        let server = axum::serve(listener, router).with_graceful_shutdown(drained);
+        shutdown.spawn_service(name, async move { failed(server.await) });
     }
     Ok(address)
 }
