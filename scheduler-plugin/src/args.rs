@@ -1,6 +1,6 @@
 //! The command line of pd-scheduler-plugin.
 //!
-//! `explain` takes files and no cluster, `serve` a cluster and no files. What belongs to one pod is in the pod, not here.
+//! `explain` takes files and no cluster, `serve` and `control` a cluster. What belongs to one pod is in the pod, not here.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -10,7 +10,8 @@ use std::{
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use pd_core::toleration::Comparison;
 use pd_runtime::{
-    admin::AdminArgs, kubernetes::KubeArgs, shutdown::ShutdownArgs, telemetry::TelemetryArgs,
+    admin::AdminArgs, kubernetes::KubeArgs, leader::LeaderArgs, shutdown::ShutdownArgs,
+    telemetry::TelemetryArgs,
 };
 use serde::Serialize;
 
@@ -32,6 +33,8 @@ pub enum Command {
     Explain(ExplainArgs),
     /// Answer the scheduler's filter and prioritize calls.
     Serve(Box<ServeArgs>),
+    /// Run the controllers of nodes and evictions.
+    Control(Box<ControlArgs>),
 }
 
 /// Flags of `explain`.
@@ -115,6 +118,38 @@ pub struct ExtenderArgs {
     pub prefer_margin: Margin,
 }
 
+/// Flags of `control`.
+#[derive(Debug, Clone, ClapArgs)]
+pub struct ControlArgs {
+    /// All controllers.
+    #[command(flatten)]
+    pub control: ControllersArgs,
+    /// Kubernetes.
+    #[command(flatten)]
+    pub kubernetes: KubeArgs,
+    /// Leader election.
+    #[command(flatten)]
+    pub leader: LeaderArgs,
+    /// Probes and metrics.
+    #[command(flatten)]
+    pub admin: AdminArgs,
+    /// Logs.
+    #[command(flatten)]
+    pub telemetry: TelemetryArgs,
+    /// Shutdown.
+    #[command(flatten)]
+    pub shutdown: ShutdownArgs,
+}
+
+/// What holds for every controller.
+#[derive(Debug, Clone, ClapArgs)]
+#[command(next_help_heading = "Controllers")]
+pub struct ControllersArgs {
+    /// Change nothing: every write is the API server's dry run, and the log says what would be done.
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -124,6 +159,7 @@ mod tests {
         use clap::CommandFactory as _;
         Args::command().debug_assert();
         Args::try_parse_from([crate::NAME, "serve"]).unwrap();
+        Args::try_parse_from([crate::NAME, "control"]).unwrap();
         let explain = ["explain", "--pod", "p", "--node", "a", "b", "--node", "c"];
         let args = Args::try_parse_from([crate::NAME].into_iter().chain(explain)).unwrap();
         assert!(matches!(args.command, Command::Explain(args) if args.node.len() == 3));
