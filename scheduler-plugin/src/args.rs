@@ -7,7 +7,7 @@ use std::{
     path::PathBuf,
 };
 
-use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use pd_core::toleration::Comparison;
 use pd_runtime::{
     admin::AdminArgs, kubernetes::KubeArgs, leader::LeaderArgs, shutdown::ShutdownArgs,
@@ -124,6 +124,9 @@ pub struct ControlArgs {
     /// All controllers.
     #[command(flatten)]
     pub control: ControllersArgs,
+    /// The label mirror.
+    #[command(flatten)]
+    pub mirror: MirrorArgs,
     /// Kubernetes.
     #[command(flatten)]
     pub kubernetes: KubeArgs,
@@ -148,6 +151,22 @@ pub struct ControllersArgs {
     /// Change nothing: every write is the API server's dry run, and the log says what would be done.
     #[arg(long)]
     pub dry_run: bool,
+}
+
+/// How taints are mirrored to node labels.
+#[derive(Debug, Clone, ClapArgs)]
+#[command(next_help_heading = "Label mirror")]
+pub struct MirrorArgs {
+    /// Mirror the taints of nodes to labels, which the webhook's node affinity is about.
+    #[arg(
+        long, action = ArgAction::Set, value_name = "BOOL",
+        default_value_t = true, default_missing_value = "true", num_args = 0..=1, require_equals = true
+    )]
+    pub mirror_labels: bool,
+
+    /// Most nodes whose labels are written in a second.
+    #[arg(long, value_name = "NUMBER", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub label_writes_per_second: u32,
 }
 
 #[cfg(test)]

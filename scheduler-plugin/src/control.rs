@@ -33,8 +33,10 @@ use self::{
 };
 use crate::args::ControlArgs;
 
+pub mod backlog;
 pub mod cache;
 pub mod metrics;
+pub mod mirror;
 pub mod objects;
 
 /// Name of the controllers' Lease.
@@ -202,8 +204,8 @@ async fn lead(
 }
 
 /// All controllers, side by side, until the term ends.
-async fn run_controllers(_context: &Context, term: &Term) {
-    term.stop.cancelled().await;
+async fn run_controllers(context: &Context, term: &Term) {
+    tokio::join!(mirror::run(context, term), term.stop.cancelled());
 }
 
 /// Completes when this process leads, or no longer does.
