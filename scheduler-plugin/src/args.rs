@@ -5,13 +5,14 @@
 use std::{
     net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
+    time::Duration,
 };
 
 use clap::{ArgAction, Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use pd_core::toleration::Comparison;
 use pd_runtime::{
-    admin::AdminArgs, kubernetes::KubeArgs, leader::LeaderArgs, shutdown::ShutdownArgs,
-    telemetry::TelemetryArgs,
+    admin::AdminArgs, kubernetes::KubeArgs, leader::LeaderArgs, rotation::CertificateArgs,
+    shutdown::ShutdownArgs, telemetry::TelemetryArgs,
 };
 use serde::Serialize;
 
@@ -91,6 +92,9 @@ pub struct ServeArgs {
     /// The extender.
     #[command(flatten)]
     pub extender: ExtenderArgs,
+    /// Certificates.
+    #[command(flatten)]
+    pub certificates: CertificateArgs,
     /// Kubernetes.
     #[command(flatten)]
     pub kubernetes: KubeArgs,
@@ -116,6 +120,20 @@ pub struct ExtenderArgs {
     /// Which nodes score best: those with the most SLA margin, or those with the least, which keeps the best nodes free.
     #[arg(long, env = "PD_PREFER_MARGIN", value_enum, default_value = "most")]
     pub prefer_margin: Margin,
+
+    /// Serve over TLS, with an own authority unless certificate files are given. The scheduler trusts what the Secret's
+    /// ca.crt says, as caData in the extender's tlsConfig.
+    #[arg(long)]
+    pub tls: bool,
+
+    /// Namespace of the extender, where the Secret of its own authority is.
+    #[arg(
+        long,
+        env = "POD_NAMESPACE",
+        value_name = "NAMESPACE",
+        default_value = "default"
+    )]
+    pub namespace: String,
 }
 
 /// Flags of `control`.
@@ -127,6 +145,9 @@ pub struct ControlArgs {
     /// The label mirror.
     #[command(flatten)]
     pub mirror: MirrorArgs,
+    /// The SLA publisher.
+    #[command(flatten)]
+    pub publisher: PublisherArgs,
     /// Kubernetes.
     #[command(flatten)]
     pub kubernetes: KubeArgs,
@@ -167,6 +188,24 @@ pub struct MirrorArgs {
     /// Most nodes whose labels are written in a second.
     #[arg(long, value_name = "NUMBER", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub label_writes_per_second: u32,
+}
+
+/// How taints get their values.
+#[derive(Debug, Clone, ClapArgs)]
+#[command(next_help_heading = "SLA publisher")]
+pub struct PublisherArgs {
+    /// YAML file that says which taints get their values from which queries; read again before each evaluation. Without
+    /// it nothing is published.
+    #[arg(long, value_name = "FILE", requires = "prometheus_url")]
+    pub publisher_config: Option<PathBuf>,
+
+    /// Prometheus server that the publishers ask.
+    #[arg(long, value_name = "URL")]
+    pub prometheus_url: Option<String>,
+
+    /// How long Prometheus may take to answer.
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = humantime::parse_duration)]
+    pub prometheus_timeout: Duration,
 }
 
 #[cfg(test)]

@@ -38,6 +38,7 @@ pub mod cache;
 pub mod metrics;
 pub mod mirror;
 pub mod objects;
+pub mod publisher;
 
 /// Name of the controllers' Lease.
 pub const LEASE: &str = "pd-scheduler-plugin";
@@ -205,7 +206,11 @@ async fn lead(
 
 /// All controllers, side by side, until the term ends.
 async fn run_controllers(context: &Context, term: &Term) {
-    tokio::join!(mirror::run(context, term), term.stop.cancelled());
+    tokio::join!(
+        mirror::run(context, term),
+        publisher::run(context, term),
+        term.stop.cancelled(),
+    );
 }
 
 /// Completes when this process leads, or no longer does.
