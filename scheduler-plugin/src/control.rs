@@ -35,6 +35,7 @@ use crate::args::ControlArgs;
 
 pub mod backlog;
 pub mod cache;
+pub mod gates;
 pub mod metrics;
 pub mod mirror;
 pub mod objects;
@@ -209,6 +210,7 @@ async fn run_controllers(context: &Context, term: &Term) {
     tokio::join!(
         mirror::run(context, term),
         publisher::run(context, term),
+        gates::run(context, term),
         term.stop.cancelled(),
     );
 }
