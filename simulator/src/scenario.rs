@@ -1,7 +1,7 @@
 //! A scenario: the service that a trace is played on, as a YAML file.
 //!
-//! It says what one replica can do, what the owner wants, and how the controller is set up; the
-//! traffic is not part of it. Whatever is left out has the product's default, so that an empty file
+//! It says what one replica can do, what the owner wants, how the controller is set up, how replicas
+//! live and what goes wrong; and what is sent, unless a trace is given. Whatever is left out has the product's default, so that an empty file
 //! is a scenario. A field that does not exist is refused, since a misspelt limit would silently be
 //! another experiment.
 
@@ -29,6 +29,7 @@ pub use self::profile_skew::ProfileSkew;
 use crate::engine::{Profile, ProfileError};
 use crate::observe::Windows;
 use crate::time::{Nanos, from_seconds};
+use crate::traffic::TrafficSpec;
 use crate::world::Setup;
 
 /// A scenario that cannot be played.
@@ -164,6 +165,8 @@ pub struct Scenario {
     pub lifecycle: LifecycleSpec,
     /// What goes wrong, and when.
     pub faults: Vec<FaultSpec>,
+    /// What is sent where no trace is given; without, the embedded day.
+    pub traffic: Option<TrafficSpec>,
 }
 
 fn percentile_default() -> u8 {
@@ -226,6 +229,7 @@ impl Default for Scenario {
             profile_skew: None,
             lifecycle: LifecycleSpec::default(),
             faults: Vec::new(),
+            traffic: None,
         }
     }
 }

@@ -13,6 +13,7 @@ mod quantiles;
 mod source;
 mod static_peak;
 mod timeline;
+mod traffic_options;
 mod tune;
 
 use std::path::PathBuf;
@@ -36,7 +37,7 @@ use crate::engine::{self, Arrival};
 use crate::scenario::{Scenario, ScenarioError};
 use crate::time::{Nanos, from_seconds};
 use crate::trace::TraceError;
-use crate::traffic::DayError;
+use crate::traffic::{DayError, DrawnError};
 use crate::world::{Setup, World};
 
 /// A simulation that cannot be run.
@@ -51,6 +52,9 @@ pub enum SimulateError {
     /// The embedded traffic cannot be made.
     #[error(transparent)]
     Day(#[from] DayError),
+    /// The traffic cannot be drawn.
+    #[error(transparent)]
+    Drawn(#[from] DrawnError),
     /// No fixed replicas attain the objective.
     #[error(
         "no fixed number of replicas up to {prefill} prefill and {decode} decode attains {percent} %: raise \
@@ -138,7 +142,7 @@ impl Run {
             scenario.set_lead(lead);
         }
         let until = options.hours.map(|hours| from_seconds(hours * 3_600.0));
-        let source = Source::of(options, until)?;
+        let source = Source::of(options, &scenario, until)?;
         let mut load = Load::new(&scenario);
         let mut means = TraceMeans::default();
         for arrival in source.open()? {

@@ -1,4 +1,4 @@
-//! Where requests come from: a trace, or the embedded day. It can be opened again and again and
+//! Where requests come from: a trace, drawn traffic, or the embedded day. It can be opened again and again and
 //! gives the same requests each time.
 
 use std::path::PathBuf;
@@ -6,9 +6,10 @@ use std::path::PathBuf;
 use super::SimulateError;
 use super::options::Options;
 use crate::engine::Arrival;
+use crate::scenario::Scenario;
 use crate::time::{DAY, Nanos};
 use crate::trace::{Overlay, TraceError};
-use crate::traffic::{Arrivals, Curve, DayError, servegen_day};
+use crate::traffic::{Drawn, DrawnError, servegen_day};
 
 /// Requests in order of arrival, which may turn out to be unreadable.
 pub(super) type Requests = Box<dyn Iterator<Item = Result<Arrival, TraceError>> + Send>;
@@ -24,18 +25,26 @@ pub struct Source {
 #[derive(Clone, Debug)]
 enum Kind {
     Trace { path: PathBuf, copies: u32 },
-    Day(Curve),
+    Drawn(Drawn),
 }
 
 impl Source {
-    /// The source that the options name, cut off at `until`.
-    pub fn of(options: &Options, until: Option<Nanos>) -> Result<Self, SimulateError> {
+    /// The source that the options name, or else the scenario, cut off at `until`.
+    pub fn of(
+        options: &Options,
+        scenario: &Scenario,
+        until: Option<Nanos>,
+    ) -> Result<Self, SimulateError> {
         let copies = options.copies;
         let kind = if let Some(path) = options.trace.clone() {
             Kind::Trace { path, copies }
         } else {
-            let day = servegen_day()?.scaled(f64::from(copies));
-            Kind::Day(day.map_err(DayError::from)?)
+            let drawn = match options.traffic.spec(scenario.traffic.as_ref()) {
+                Some(spec) => spec.drawn()?,
+                None => Drawn::poisson(servegen_day()?, DAY),
+            };
+            let scaled = drawn.scaled(f64::from(copies));
+            Kind::Drawn(scaled.map_err(DrawnError::from)?)
         };
         Ok(Self {
             kind,
@@ -54,18 +63,15 @@ impl Source {
             Kind::Trace { path, copies } => {
                 Box::new(Overlay::open(path, *copies, self.seed)?.take_while(in_time))
             }
-            Kind::Day(curve) => {
-                let arrivals = Arrivals::new(curve.clone(), self.seed, 0, DAY.min(until));
-                Box::new(arrivals.map(Ok))
-            }
+            Kind::Drawn(drawn) => Box::new(drawn.arrivals(self.seed, until).map(Ok)),
         })
     }
 
     /// Length of a run whose last request comes at `last_at`: to the end of its interval.
     pub fn length(&self, last_at: Nanos, interval: Nanos) -> Nanos {
-        let end = match self.kind {
+        let end = match &self.kind {
             Kind::Trace { .. } => last_at.saturating_add(1),
-            Kind::Day(_) => DAY,
+            Kind::Drawn(drawn) => drawn.length(),
         };
         let end = self.until.map_or(end, |until| until.min(end));
         end.div_ceil(interval.max(1)).max(1) * interval
