@@ -35,6 +35,7 @@ use crate::args::ControlArgs;
 
 pub mod backlog;
 pub mod cache;
+pub mod eviction;
 pub mod metrics;
 pub mod mirror;
 pub mod objects;
@@ -205,7 +206,11 @@ async fn lead(
 
 /// All controllers, side by side, until the term ends.
 async fn run_controllers(context: &Context, term: &Term) {
-    tokio::join!(mirror::run(context, term), term.stop.cancelled());
+    tokio::join!(
+        mirror::run(context, term),
+        eviction::run(context, term),
+        term.stop.cancelled()
+    );
 }
 
 /// Completes when this process leads, or no longer does.

@@ -7,6 +7,7 @@ mod evictions;
 mod extensions;
 mod mirroring;
 mod vectors;
+mod wishes;
 mod words;
 
 use super::*;

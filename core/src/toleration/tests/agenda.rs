@@ -15,7 +15,7 @@ use crate::{
             Pending,
             agenda::{Agenda, By, Change, Options, Order, PlacedPod, PodId, Settled},
             pace::Pace,
-            wishes::{Because, Wishes},
+            wishes::Wishes,
         },
         rewrite::rewrite,
     },
@@ -349,7 +349,6 @@ fn an_order_is_given_once_and_never_after_it_was_carried_out() {
     play.node(5, AT_950);
     play.node(6, AT_800);
     assert!(play.agenda.orders(at(1_000)).is_empty() && play.agenda.next().is_none());
-    // Another pod of that name is another pod.
     play.agenda.pod_gone("uid-p", at(7));
     let mut again = pod("p", &[sla("Gt", "900", None)]);
     again.id.uid = "uid-2".to_owned();
@@ -494,42 +493,8 @@ fn a_pod_that_is_not_rewritten_is_left_alone() {
     play.pod(0, pod("none", &[]));
     play.node(0, AT_800);
     assert!(play.said.is_empty() && play.agenda.next().is_none());
-    // One whose annotation is taken away is one of them.
     play.pod(1, pod("p", &[sla("Gt", "960", None), sla("Gt", "700", 60)]));
     play.pod(2, pod("p", &[]));
     play.until(1_000, leaves);
     assert_eq!(play.said, ["1: wait until 61", "2: cancelled"]);
-}
-
-#[rstest]
-#[case::below(&[sla("Gt", "900", None)], AT_800,
-    "taint sla=800:NoExecute is not tolerated: its value is not at least 901")]
-#[case::alternatives(&[sla("Gt", "900", None), sla("Lt", "500", 3)], AT_800,
-    "taint sla=800:NoExecute is not tolerated: its value is not at least 901 or at most 499")]
-#[case::another_key(&[sla("Gt", "700", None)], &["cost=1:NoExecute"], "taint cost=1:NoExecute is not tolerated")]
-#[case::bounded(&[sla("Gt", "700", 60)], AT_800, "taint sla=800:NoExecute is tolerated for 60 s")]
-#[case::at_once(&[sla("Gt", "700", -3)], AT_800, "taint sla=800:NoExecute is tolerated for no time")]
-#[case::the_shortest(
-    &[sla("Gt", "700", 60), toleration("cost", "Gt", "0", "", Some(5))],
-    &["sla=800:NoExecute", "cost=1:NoExecute"], "taint cost=1:NoExecute is tolerated for 5 s")]
-fn reasons_name_taint_and_number(
-    #[case] tolerations: &[Toleration],
-    #[case] node: &[&str],
-    #[case] want: &str,
-) {
-    let wishes = pod("p", tolerations).wishes.unwrap();
-    let because = wishes.judge(&taints(node)).because;
-    assert_eq!(
-        because.as_ref().map(Because::to_string).as_deref(),
-        Some(want)
-    );
-}
-
-#[test]
-fn what_cannot_be_read_is_an_error_and_no_wish() {
-    let (spec, originals) = rewrite(&[sla("Gt", "900", None)]);
-    assert!(Wishes::read(&[], &originals).is_err());
-    let mut broken = originals;
-    broken[0].value = "0900".to_owned();
-    assert!(Wishes::read(&spec, &broken).is_err());
 }
