@@ -8,18 +8,16 @@ use std::{
     time::Duration,
 };
 
+use axum::http::Uri;
 use clap::{ArgAction, Args as ClapArgs, Parser, Subcommand, ValueEnum};
-use pd_core::toleration::{
-    Comparison,
-    eviction::{agenda::Options, pace::Pace},
-};
+use pd_core::toleration::Comparison;
 use pd_runtime::{
-    admin::AdminArgs, kubernetes::KubeArgs, leader::LeaderArgs, shutdown::ShutdownArgs,
-    telemetry::TelemetryArgs,
+    admin::AdminArgs, kubernetes::KubeArgs, leader::LeaderArgs, rotation::CertificateArgs,
+    shutdown::ShutdownArgs, telemetry::TelemetryArgs,
 };
 use serde::Serialize;
 
-use crate::extender::Margin;
+use crate::{control::eviction::args::EvictionArgs, extender::Margin, preflight::judge::Component};
 
 /// Numeric SLA tolerations at the Kubernetes scheduler.
 #[derive(Debug, Clone, Parser)]
@@ -39,6 +37,67 @@ pub enum Command {
     Serve(Box<ServeArgs>),
     /// Run the controllers of nodes and evictions.
     Control(Box<ControlArgs>),
+    /// Say which components of the cluster compare numbers, what breaks if some do not, and what to do about it. The exit
+    /// code is 0 if nothing breaks as far as can be seen, 1 if something does, 2 if the API server does not answer.
+    Preflight(Box<PreflightArgs>),
+}
+
+/// Flags of `preflight`.
+#[derive(Debug, Clone, ClapArgs)]
+pub struct PreflightArgs {
+    /// Shape of the answer.
+    #[arg(long, value_enum, default_value = "text")]
+    pub output: Output,
+    /// Prometheus.
+    #[command(flatten)]
+    pub prometheus: PrometheusArgs,
+    /// What it looks at.
+    #[command(flatten)]
+    pub probe: ProbeArgs,
+    /// Kubernetes.
+    #[command(flatten)]
+    pub kubernetes: KubeArgs,
+}
+
+/// Where to look for who compares numbers.
+#[derive(Debug, Clone, ClapArgs)]
+#[command(next_help_heading = "Preflight")]
+pub struct ProbeArgs {
+    /// Namespace for the dry run of a pod with a numeric toleration; one that pd-webhook leaves alone: its own, or
+    /// kube-system.
+    #[arg(
+        long,
+        env = "POD_NAMESPACE",
+        value_name = "NAMESPACE",
+        default_value = "kube-system"
+    )]
+    pub probe_namespace: String,
+
+    /// Address of a component's metrics, such as `kube-scheduler=https://10.0.0.1:10259/metrics`; may be repeated. It gets
+    /// the credentials that the API server gets, and its certificate must be the cluster's.
+    #[arg(long, value_name = "COMPONENT=URL", value_parser = metrics_url)]
+    pub metrics_url: Vec<(Component, Uri)>,
+
+    /// Most kubelets whose metrics are read, through the API server.
+    #[arg(long, value_name = "NUMBER", default_value_t = 20)]
+    pub kubelets_max: usize,
+}
+
+fn metrics_url(text: &str) -> Result<(Component, Uri), String> {
+    let (name, url) = text.split_once('=').ok_or(
+        "write it as COMPONENT=URL, such as kube-scheduler=https://10.0.0.1:10259/metrics",
+    )?;
+    let component = Component::ALL
+        .into_iter()
+        .find(|component| component.as_str() == name)
+        .ok_or_else(|| format!("component `{name}` is unknown: use kube-scheduler, kube-controller-manager or cluster-autoscaler"))?;
+    let url: Uri = url
+        .parse()
+        .map_err(|error| format!("`{url}` is no URL: {error}"))?;
+    if url.scheme().is_none() || url.authority().is_none() {
+        return Err(format!("`{url}` is no URL: begin with https://"));
+    }
+    Ok((component, url))
 }
 
 /// Flags of `explain`.
@@ -95,6 +154,9 @@ pub struct ServeArgs {
     /// The extender.
     #[command(flatten)]
     pub extender: ExtenderArgs,
+    /// Certificates.
+    #[command(flatten)]
+    pub certificates: CertificateArgs,
     /// Kubernetes.
     #[command(flatten)]
     pub kubernetes: KubeArgs,
@@ -120,6 +182,20 @@ pub struct ExtenderArgs {
     /// Which nodes score best: those with the most SLA margin, or those with the least, which keeps the best nodes free.
     #[arg(long, env = "PD_PREFER_MARGIN", value_enum, default_value = "most")]
     pub prefer_margin: Margin,
+
+    /// Serve over TLS, with an own authority unless certificate files are given. The scheduler trusts what the Secret's
+    /// ca.crt says, as caData in the extender's tlsConfig.
+    #[arg(long)]
+    pub tls: bool,
+
+    /// Namespace of the extender, where the Secret of its own authority is.
+    #[arg(
+        long,
+        env = "POD_NAMESPACE",
+        value_name = "NAMESPACE",
+        default_value = "default"
+    )]
+    pub namespace: String,
 }
 
 /// Flags of `control`.
@@ -134,6 +210,18 @@ pub struct ControlArgs {
     /// Evictions.
     #[command(flatten)]
     pub eviction: EvictionArgs,
+    /// The SLA publisher.
+    #[command(flatten)]
+    pub publisher: PublisherArgs,
+    /// Prometheus.
+    #[command(flatten)]
+    pub prometheus: PrometheusArgs,
+    /// What preflight looks at.
+    #[command(flatten)]
+    pub probe: ProbeArgs,
+    /// Time between two looks at who compares numbers; their outcome is a condition of every PDAutoscaler.
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = humantime::parse_duration, help_heading = "Preflight")]
+    pub preflight_interval: Duration,
     /// Kubernetes.
     #[command(flatten)]
     pub kubernetes: KubeArgs,
@@ -176,89 +264,27 @@ pub struct MirrorArgs {
     pub label_writes_per_second: u32,
 }
 
-/// When rewritten pods are evicted, and how.
+/// How taints get their values.
 #[derive(Debug, Clone, ClapArgs)]
-#[command(next_help_heading = "Evictions")]
-pub struct EvictionArgs {
-    /// Evict pods whose numeric tolerations were rewritten when they do not tolerate their node any more.
-    #[arg(
-        long, action = ArgAction::Set, value_name = "BOOL",
-        default_value_t = true, default_missing_value = "true", num_args = 0..=1, require_equals = true
-    )]
-    pub evict: bool,
-
-    /// Keep deadlines in an annotation of the pod, so that a restart does not start them anew as it does upstream.
-    #[arg(long)]
-    pub eviction_persist: bool,
-
-    /// Whether a change of taints or tolerations moves a deadline that runs already. Upstream's does not.
-    #[arg(long, value_enum, value_name = "HOW", default_value = "never")]
-    pub eviction_move_deadlines: MoveDeadlines,
-
-    /// Delete pods as upstream does, or ask the eviction API, which respects disruption budgets.
-    #[arg(long, value_enum, value_name = "HOW", default_value = "delete")]
-    pub eviction_method: EvictionMethod,
-
-    /// Pods of a namespace with the same value of this label leave together. By default each leaves by itself.
-    #[arg(long, value_name = "LABEL")]
-    pub eviction_group_label: Option<String>,
-
-    /// Most pods evicted in a minute from nodes with the same value of the domain label. By default there is no limit.
-    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=60_000))]
-    pub evictions_per_minute: Option<u32>,
-
-    /// How many of them may leave at once after a calm time.
-    #[arg(long, value_name = "NUMBER", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
-    pub eviction_burst: u32,
-
-    /// Node label whose values are the domains of the limit.
-    #[arg(
-        long,
-        value_name = "LABEL",
-        default_value = "topology.kubernetes.io/zone"
-    )]
-    pub eviction_domain_label: String,
-
-    /// How long nodes or pods may not be watched before evictions are held.
-    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = humantime::parse_duration)]
-    pub eviction_hold_after: Duration,
+#[command(next_help_heading = "SLA publisher")]
+pub struct PublisherArgs {
+    /// YAML file that says which taints get their values from which queries; read again before each evaluation. Without
+    /// it nothing is published.
+    #[arg(long, value_name = "FILE", requires = "prometheus_url")]
+    pub publisher_config: Option<PathBuf>,
 }
 
-/// Which deadlines a change moves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum MoveDeadlines {
-    /// None.
-    Never,
-    /// Those that get shorter.
-    Shorten,
-    /// Those that get longer.
-    Lengthen,
-    /// All.
-    Both,
-}
+/// The Prometheus server.
+#[derive(Debug, Clone, ClapArgs)]
+#[command(next_help_heading = "Prometheus")]
+pub struct PrometheusArgs {
+    /// Prometheus server that publishers and preflight ask.
+    #[arg(long, value_name = "URL")]
+    pub prometheus_url: Option<String>,
 
-/// How a pod is made to leave.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum EvictionMethod {
-    /// It is deleted.
-    Delete,
-    /// The eviction API decides.
-    Evict,
-}
-
-impl EvictionArgs {
-    /// What the agenda does beyond upstream.
-    pub fn options(&self) -> Options {
-        let moves = self.eviction_move_deadlines;
-        Options {
-            shorten: matches!(moves, MoveDeadlines::Shorten | MoveDeadlines::Both),
-            lengthen: matches!(moves, MoveDeadlines::Lengthen | MoveDeadlines::Both),
-            pace: self.evictions_per_minute.map(|count| Pace {
-                interval: Duration::from_mins(1) / count.max(1),
-                burst: self.eviction_burst,
-            }),
-        }
-    }
+    /// How long Prometheus may take to answer.
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = humantime::parse_duration)]
+    pub prometheus_timeout: Duration,
 }
 
 #[cfg(test)]

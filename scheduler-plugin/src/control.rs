@@ -36,9 +36,11 @@ use crate::args::ControlArgs;
 pub mod backlog;
 pub mod cache;
 pub mod eviction;
+pub mod gates;
 pub mod metrics;
 pub mod mirror;
 pub mod objects;
+pub mod publisher;
 
 /// Name of the controllers' Lease.
 pub const LEASE: &str = "pd-scheduler-plugin";
@@ -209,7 +211,9 @@ async fn run_controllers(context: &Context, term: &Term) {
     tokio::join!(
         mirror::run(context, term),
         eviction::run(context, term),
-        term.stop.cancelled()
+        publisher::run(context, term),
+        gates::run(context, term),
+        term.stop.cancelled(),
     );
 }
 

@@ -37,8 +37,10 @@ pub trait Cached:
     /// Drops what no controller reads, before it is kept.
     fn prune(&mut self) {
         self.meta_mut().managed_fields = None;
-        self.annotations_mut()
-            .remove("kubectl.kubernetes.io/last-applied-configuration");
+        // The map stays if it was there: patches have to know whether it is.
+        if let Some(annotations) = &mut self.meta_mut().annotations {
+            annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
+        }
     }
 }
 

@@ -33,15 +33,16 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use self::{attempt::Done, deadlines::Note};
+use self::{args::EvictionArgs, attempt::Done, deadlines::Note};
 use super::{
     Context, Term, cache,
     objects::{WatchedNode, WatchedPod},
 };
-use crate::args::EvictionArgs;
 
+pub mod args;
 pub mod attempt;
 pub mod deadlines;
+pub mod metrics;
 
 /// Orders carried out at once.
 const ATTEMPTS_AT_ONCE: usize = 16;
@@ -127,8 +128,8 @@ async fn evict(context: &Context, term: &Term, teller: mpsc::UnboundedSender<Not
         }
     }
     while evictor.attempts.join_next().await.is_some() {}
-    context.metrics.evictions_pending(0, 0);
-    context.metrics.evictions_held(false);
+    context.metrics.evictions.waiting(0, 0);
+    context.metrics.evictions.held(false);
 }
 
 impl<'a> Evictor<'a> {
@@ -269,8 +270,8 @@ impl<'a> Evictor<'a> {
 
     /// Gives the orders that are due, unless it holds.
     fn act(&mut self) {
-        let metrics = &self.context.metrics;
-        metrics.evictions_pending(self.agenda.pending(), self.unreadable.len());
+        let metrics = &self.context.metrics.evictions;
+        metrics.waiting(self.agenda.pending(), self.unreadable.len());
         let now = self.clock.now();
         let is_due = self.agenda.next().is_some_and(|next| next <= now);
         let hold = is_due.then(|| self.hold()).flatten();
@@ -280,7 +281,7 @@ impl<'a> Evictor<'a> {
             } else {
                 tracing::info!("evictions go on");
             }
-            metrics.evictions_held(hold.is_some());
+            metrics.held(hold.is_some());
             self.held = hold;
         }
         if hold.is_some() || !is_due {
@@ -321,11 +322,8 @@ impl<'a> Evictor<'a> {
     }
 
     fn note_done(&mut self, done: &Done) {
-        let metrics = &self.context.metrics;
-        metrics.evicted(done.outcome, done.order.because.as_str());
-        if done.outcome.is_our_doing() {
-            metrics.eviction_late(done.late);
-        }
+        let metrics = &self.context.metrics.evictions;
+        metrics.ended(done.outcome, done.order.because.as_str(), done.late);
         let now = self.clock.now();
         if let Some(change) = self
             .agenda
@@ -350,7 +348,7 @@ impl<'a> Evictor<'a> {
             }
             Change::Cancelled { pod, by } => {
                 tracing::info!(namespace = pod.namespace, pod = pod.name, ?by, "pod stays");
-                self.context.metrics.eviction_cancelled();
+                self.context.metrics.evictions.cancelled();
                 (by == By::Us).then_some(Note::Cancelled { pod })
             }
         };

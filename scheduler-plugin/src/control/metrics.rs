@@ -3,18 +3,14 @@
 //! Names carry the prefix `pd_scheduler_plugin_` and base units; labels are words of this crate or of the configuration,
 //! never names of nodes or pods.
 
-use std::time::Duration;
-
 use prometheus_client::{
     encoding::EncodeLabelSet,
-    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
     registry::Registry,
 };
 
-use super::eviction::attempt::Outcome;
-
-/// Upper edges of how late evictions are, seconds.
-const LATE_SECONDS: [f64; 10] = [0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5, 10.0, 60.0, 600.0];
+use super::eviction::metrics::EvictionMetrics;
+use crate::preflight::evidence::Gate;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OutcomeLabels {
@@ -22,104 +18,67 @@ struct OutcomeLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct EvictionLabels {
+struct GateLabels {
+    component: &'static str,
+    state: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PublisherLabels {
+    publisher: String,
     outcome: &'static str,
-    because: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PublisherStateLabels {
+    publisher: String,
+    state: &'static str,
 }
 
 /// All metrics of the controllers.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Metrics {
+    /// Evictions.
+    pub evictions: EvictionMetrics,
     leader: Gauge,
-    evictions: Family<EvictionLabels, Counter>,
-    evictions_cancelled: Counter,
-    evictions_pending: Gauge,
-    evictions_held: Gauge,
-    unreadable_pods: Gauge,
-    eviction_late: Histogram,
     nodes_out_of_date: Gauge,
     label_writes: Family<OutcomeLabels, Counter>,
-}
-
-impl Default for Metrics {
-    fn default() -> Self {
-        Self {
-            leader: Gauge::default(),
-            evictions: Family::default(),
-            evictions_cancelled: Counter::default(),
-            evictions_pending: Gauge::default(),
-            evictions_held: Gauge::default(),
-            unreadable_pods: Gauge::default(),
-            eviction_late: Histogram::new(LATE_SECONDS),
-            nodes_out_of_date: Gauge::default(),
-            label_writes: Family::default(),
-        }
-    }
+    publisher_config_valid: Gauge,
+    publisher_queries: Family<PublisherLabels, Counter>,
+    publisher_changes: Family<PublisherLabels, Counter>,
+    publisher_nodes: Family<PublisherStateLabels, Gauge>,
+    gates: Family<GateLabels, Gauge>,
+    condition_writes: Family<OutcomeLabels, Counter>,
 }
 
 impl Metrics {
     /// Registers every metric.
     pub fn register(&self, registry: &mut Registry) {
         let registry = registry.sub_registry_with_prefix("pd_scheduler_plugin");
+        self.evictions.register(registry);
         let leader = "1 if this replica's controllers act";
         registry.register("leader", leader, self.leader.clone());
         let nodes = "Nodes whose labels do not mirror their taints, as the leader sees them";
         registry.register("nodes_out_of_date", nodes, self.nodes_out_of_date.clone());
         let writes = "Writes of labels that mirror taints, by outcome";
         registry.register("label_writes", writes, self.label_writes.clone());
-        self.register_evictions(registry);
-    }
-
-    fn register_evictions(&self, registry: &mut Registry) {
-        let evictions = "Orders to evict a pod, by outcome and why it has to go";
-        registry.register("evictions", evictions, self.evictions.clone());
-        let cancelled = "Evictions that a change of taints or tolerations cancelled";
+        let valid = "1 if the publishers' file is in use as it is, 0 if it cannot be used";
         registry.register(
-            "evictions_cancelled",
-            cancelled,
-            self.evictions_cancelled.clone(),
+            "publisher_config_valid",
+            valid,
+            self.publisher_config_valid.clone(),
         );
-        let pending = "Pods that wait for their eviction";
-        registry.register("evictions_pending", pending, self.evictions_pending.clone());
-        let held = "1 while evictions are due and may not be made";
-        registry.register("evictions_held", held, self.evictions_held.clone());
-        let unreadable = "Pods that are never evicted because their annotation cannot be used";
-        registry.register(
-            "eviction_unreadable_pods",
-            unreadable,
-            self.unreadable_pods.clone(),
-        );
-        let late = "Time from the deadline of a pod to its eviction";
-        registry.register("eviction_late_seconds", late, self.eviction_late.clone());
-    }
-
-    /// An order ended as `outcome`.
-    pub fn evicted(&self, outcome: Outcome, because: &'static str) {
-        let outcome = outcome.as_str();
-        let labels = EvictionLabels { outcome, because };
-        self.evictions.get_or_create(&labels).inc();
-    }
-
-    /// A pod was evicted this long after its deadline.
-    pub fn eviction_late(&self, late: Duration) {
-        self.eviction_late.observe(late.as_secs_f64());
-    }
-
-    /// A pod may stay after all.
-    pub fn eviction_cancelled(&self) {
-        self.evictions_cancelled.inc();
-    }
-
-    /// How many pods wait, and how many are never evicted because they cannot be read.
-    pub fn evictions_pending(&self, pending: usize, unreadable: usize) {
-        let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
-        self.evictions_pending.set(count(pending));
-        self.unreadable_pods.set(count(unreadable));
-    }
-
-    /// Whether evictions are due and held.
-    pub fn evictions_held(&self, held: bool) {
-        self.evictions_held.set(i64::from(held));
+        let queries = "Reliability queries by publisher and outcome";
+        registry.register("publisher_queries", queries, self.publisher_queries.clone());
+        let changes = "Changes of taints by publisher and outcome";
+        registry.register("publisher_changes", changes, self.publisher_changes.clone());
+        let nodes = "Nodes by publisher and what the last evaluation came to";
+        registry.register("publisher_nodes", nodes, self.publisher_nodes.clone());
+        let gates = "1 for the state (on, off, unknown, absent) of the component's feature gate; of pd-webhook, whether it rewrites";
+        registry.register("gate", gates, self.gates.clone());
+        let writes =
+            "Writes of the condition of PDAutoscalers about numeric tolerations, by outcome";
+        registry.register("condition_writes", writes, self.condition_writes.clone());
     }
 
     /// Whether this replica leads.
@@ -137,5 +96,66 @@ impl Metrics {
     pub fn labels_written(&self, outcome: &'static str) {
         let labels = OutcomeLabels { outcome };
         self.label_writes.get_or_create(&labels).inc();
+    }
+
+    /// Whether the publishers' file can be used.
+    pub fn publisher_config(&self, valid: bool) {
+        self.publisher_config_valid.set(i64::from(valid));
+    }
+
+    /// A query of `publisher` ended as `outcome`.
+    pub fn publisher_asked(&self, publisher: &str, outcome: &'static str) {
+        let labels = PublisherLabels {
+            publisher: publisher.to_owned(),
+            outcome,
+        };
+        self.publisher_queries.get_or_create(&labels).inc();
+    }
+
+    /// A change by `publisher` ended as `outcome`.
+    pub fn publisher_changed(&self, publisher: &str, outcome: &'static str) {
+        let labels = PublisherLabels {
+            publisher: publisher.to_owned(),
+            outcome,
+        };
+        self.publisher_changes.get_or_create(&labels).inc();
+    }
+
+    /// `count` nodes of `publisher` are in `state`.
+    pub fn publisher_nodes(&self, publisher: &str, state: &'static str, count: usize) {
+        let labels = PublisherStateLabels {
+            publisher: publisher.to_owned(),
+            state,
+        };
+        let count = i64::try_from(count).unwrap_or(i64::MAX);
+        self.publisher_nodes.get_or_create(&labels).set(count);
+    }
+
+    /// The gate of `component` is in `state`.
+    pub fn gate(&self, component: &'static str, state: Gate) {
+        for one in [Gate::On, Gate::Off, Gate::Unknown, Gate::Absent] {
+            let labels = GateLabels {
+                component,
+                state: one.as_str(),
+            };
+            let holds = i64::from(one == state);
+            self.gates.get_or_create(&labels).set(holds);
+        }
+    }
+
+    /// Forgets the gates, for another replica looks at them now.
+    pub fn gates_forgotten(&self) {
+        self.gates.clear();
+    }
+
+    /// A write of a PDAutoscaler's condition ended as `outcome`.
+    pub fn condition_written(&self, outcome: &'static str) {
+        let labels = OutcomeLabels { outcome };
+        self.condition_writes.get_or_create(&labels).inc();
+    }
+
+    /// Forgets the nodes of publishers that are gone, or of a term that has ended.
+    pub fn publishers_forgotten(&self) {
+        self.publisher_nodes.clear();
     }
 }

@@ -30,9 +30,9 @@ use super::{
         Context, Term,
         objects::{WatchedNode, WatchedPod},
     },
+    args::EvictionMethod,
     wishes,
 };
-use crate::args::EvictionMethod;
 
 /// How long one attempt may take.
 const LIMIT: Duration = Duration::from_secs(20);
