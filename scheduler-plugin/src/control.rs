@@ -35,6 +35,7 @@ use crate::args::ControlArgs;
 
 pub mod backlog;
 pub mod cache;
+pub mod eviction;
 pub mod gates;
 pub mod metrics;
 pub mod mirror;
@@ -213,6 +214,7 @@ async fn lead(
 async fn run_controllers(context: &Context, term: &Term) {
     tokio::join!(
         mirror::run(context, term),
+        eviction::run(context, term),
         publisher::run(context, term),
         gates::run(context, term),
         term.stop.cancelled(),

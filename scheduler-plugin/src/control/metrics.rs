@@ -9,6 +9,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
+use super::eviction::metrics::EvictionMetrics;
 use crate::preflight::evidence::Gate;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -37,6 +38,8 @@ struct PublisherStateLabels {
 /// All metrics of the controllers.
 #[derive(Debug, Default)]
 pub struct Metrics {
+    /// Evictions.
+    pub evictions: EvictionMetrics,
     leader: Gauge,
     nodes_out_of_date: Gauge,
     label_writes: Family<OutcomeLabels, Counter>,
@@ -52,6 +55,7 @@ impl Metrics {
     /// Registers every metric.
     pub fn register(&self, registry: &mut Registry) {
         let registry = registry.sub_registry_with_prefix("pd_scheduler_plugin");
+        self.evictions.register(registry);
         let leader = "1 if this replica's controllers act";
         registry.register("leader", leader, self.leader.clone());
         let nodes = "Nodes whose labels do not mirror their taints, as the leader sees them";
