@@ -6,6 +6,7 @@
 //! another experiment.
 
 mod behavior;
+mod routing;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -20,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 pub use self::behavior::{BehaviorSpec, RulesSpec};
-use crate::engine::{Profile, ProfileError};
+use crate::engine::{Dispatch, Links, PrefixCaches, Profile, ProfileError, Routing};
 use crate::observe::Windows;
 use crate::time::{Nanos, from_seconds};
 use crate::world::Setup;
@@ -128,6 +129,12 @@ pub struct Scenario {
     pub description: String,
     /// How fast the workers of both roles are, and how long they take to start: the lead time.
     pub profile: Profile,
+    /// How requests find their workers.
+    pub routing: Routing,
+    /// What workers remember of prompts; without, each finds the profile's `prefixHitRatio`.
+    pub prefix_cache: Option<PrefixCaches>,
+    /// What KV caches travel over; without, each has the profile's bandwidth to itself.
+    pub links: Option<Links>,
     /// GPUs of one replica of each role, at least 1.
     pub gpus_per_replica: PerRole<u32>,
     /// Latency limits and attainment.
@@ -199,6 +206,9 @@ impl Default for Scenario {
         Self {
             description: String::new(),
             profile: Profile::default(),
+            routing: Routing::default(),
+            prefix_cache: None,
+            links: None,
             gpus_per_replica: PerRole::from_fn(|_| 4),
             objective: ObjectiveSpec::default(),
             replicas: PerRole::default(),
@@ -235,6 +245,7 @@ impl Scenario {
         self.profile.validate()?;
         self.validate_times()?;
         self.validate_objective()?;
+        self.validate_routing()?;
         for role in Role::ALL {
             self.validate_role(role)?;
         }
@@ -398,6 +409,12 @@ impl Scenario {
                 attainment: from_seconds(self.objective.attainment.window_seconds),
             },
             warm_up: from_seconds(self.warm_up_seconds),
+            dispatch: Dispatch {
+                routing: self.routing,
+                prefix_caches: self.prefix_cache,
+                links: self.links,
+                seed: 0,
+            },
             ..Setup::new(self.policy(), self.profile.clone(), length)
         }
     }

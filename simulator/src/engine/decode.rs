@@ -15,6 +15,7 @@ use std::collections::{BinaryHeap, VecDeque};
 use super::metrics::WorkerMetrics;
 use super::profile::Profile;
 use super::request::{Request, Requests, Slot};
+use super::router::Workload;
 use crate::time::{Nanos, seconds};
 
 /// A request that got room: its KV cache will be here after the delay.
@@ -50,6 +51,20 @@ pub(super) struct DecodeWorker {
     observed_steps: u64,
     joins: u64,
     pub(super) metrics: WorkerMetrics,
+}
+
+impl Workload for DecodeWorker {
+    fn requests(&self) -> u64 {
+        (self.running.len() + self.admitted() + self.waiting.len()) as u64
+    }
+
+    fn waiting(&self) -> u64 {
+        self.waiting.len() as u64
+    }
+
+    fn kv_tokens(&self) -> u64 {
+        self.context_tokens + self.reserved_tokens
+    }
 }
 
 impl DecodeWorker {
@@ -233,8 +248,11 @@ impl DecodeWorker {
             metrics
                 .time_to_first_token
                 .observe(seconds(first_token_at - request.reached_worker_at));
-            metrics.prompt_tokens_external_kv_transfer += u64::from(request.input_tokens);
+            let held = u64::from(request.held_tokens);
+            metrics.prompt_tokens_external_kv_transfer += u64::from(request.input_tokens) - held;
+            metrics.prompt_tokens_local_cache_hit += held;
             metrics.prefix_cache_queries += u64::from(request.input_tokens);
+            metrics.prefix_cache_hits += held;
         }
         let tokens = new_steps * self.running.len() as u64;
         let elapsed = self.step_end(steps) - self.step_end(self.observed_steps);
@@ -343,7 +361,7 @@ impl DecodeWorker {
 /// again.
 fn arrival_delay(request: &Request, profile: &Profile) -> Nanos {
     if request.generated == 0 {
-        profile.kv_transfer_time(request.input_tokens)
+        profile.kv_transfer_time(request.input_tokens - request.held_tokens)
     } else {
         profile.prefill_time(request.input_tokens + request.generated, 0)
     }

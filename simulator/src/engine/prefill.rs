@@ -10,6 +10,7 @@ use std::collections::VecDeque;
 use super::metrics::WorkerMetrics;
 use super::profile::Profile;
 use super::request::{Request, Requests, Slot};
+use super::router::Workload;
 use crate::time::{Nanos, seconds};
 
 /// A prefill worker and its queue. The front of the queue is the prompt being computed.
@@ -20,6 +21,24 @@ pub(super) struct PrefillWorker {
     free_at: Nanos,
     kv_tokens: u64,
     pub(super) metrics: WorkerMetrics,
+}
+
+impl Workload for PrefillWorker {
+    fn requests(&self) -> u64 {
+        self.queue.len() as u64
+    }
+
+    fn waiting(&self) -> u64 {
+        self.requests().saturating_sub(1)
+    }
+
+    fn kv_tokens(&self) -> u64 {
+        if self.queue.is_empty() {
+            0
+        } else {
+            self.kv_tokens
+        }
+    }
 }
 
 impl PrefillWorker {

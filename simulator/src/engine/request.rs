@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::prefix_cache::PrefixCache;
 use crate::time::{Nanos, seconds};
 
 /// The blocks that a prompt is made of, as far as it is known which prompts begin alike.
@@ -38,6 +39,12 @@ impl PromptBlocks {
     /// The hashes, in the order of the prompt.
     pub fn hashes(&self) -> &[u64] {
         &self.hashes
+    }
+
+    /// The hashes of the blocks that a prompt of so many tokens fills.
+    pub(super) fn full_blocks(&self, input_tokens: u32) -> &[u64] {
+        let full = (input_tokens / self.block_tokens) as usize;
+        &self.hashes[..full.min(self.hashes.len())]
     }
 
     /// The same blocks as those of other prompts: prompts that went through the same change begin
@@ -128,8 +135,11 @@ pub(super) struct Request {
     /// Tokens of the prompt that its prefill worker finds in the prefix cache.
     pub(super) cached_tokens: u32,
     pub(super) prefill_time: Nanos,
-    #[expect(dead_code, reason = "read once workers keep what they have computed")]
     pub(super) prompt: Option<Arc<PromptBlocks>>,
+    /// Tokens of the prompt that its decode worker holds already, so that they need not travel.
+    pub(super) held_tokens: u32,
+    /// Domain of the prefill worker that has computed the prompt.
+    pub(super) domain: u32,
     /// When it reached the worker where it is now.
     pub(super) reached_worker_at: Nanos,
     /// When that worker began to work on it.
@@ -143,6 +153,12 @@ impl Request {
     /// Tokens whose KV must be held for this request to go on decoding.
     pub(super) fn context_tokens(&self) -> u64 {
         u64::from(self.input_tokens) + u64::from(self.generated)
+    }
+
+    /// Tokens of the prompt that a worker holds, less than all.
+    pub(super) fn tokens_in(&self, cache: &PrefixCache) -> u32 {
+        let hit = |prompt: &Arc<PromptBlocks>| cache.hit_tokens(prompt, self.input_tokens);
+        self.prompt.as_ref().map_or(0, hit)
     }
 }
 

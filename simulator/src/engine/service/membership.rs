@@ -39,9 +39,10 @@ impl Service {
             return Err(ServiceError::Duplicate(name.to_owned()));
         }
         let ready_at = ready_at.max(self.now);
+        let domains = self.dispatcher.domains();
         let (place, number) = match role {
-            Role::Prefill => self.prefill.add(name, ready_at),
-            Role::Decode => self.decode.add(name, ready_at),
+            Role::Prefill => self.prefill.add(name, ready_at, domains),
+            Role::Decode => self.decode.add(name, ready_at, domains),
         };
         if ready_at == self.now {
             self.become_ready(role, place, number);
@@ -129,6 +130,7 @@ impl Service {
                 return;
             };
             let mut taken = worker.core.take_all();
+            self.cut_transfers(place, worker.number);
             taken.sort_unstable_by_key(|slot| self.requests[*slot].id);
             self.restart(&taken);
             return;
@@ -151,7 +153,7 @@ impl Service {
             let request = &mut self.requests[slot];
             request.generated = 0;
             request.restarts += 1;
-            self.route_to_prefill(slot);
+            self.route(slot);
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What the engine model promises, checked through its public face.
 
+mod dispatch;
 mod lives;
 
 use super::*;
