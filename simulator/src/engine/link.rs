@@ -76,7 +76,7 @@ pub struct KvTraffic {
     pub ended: u64,
     /// Bytes of these.
     pub ended_bytes: u64,
-    /// Transfers cut short because their decode worker crashed.
+    /// Transfers cut short because a worker at either end crashed.
     pub cut: u64,
     /// Bytes of these, sent or not.
     pub cut_bytes: u64,
@@ -179,13 +179,11 @@ impl Network {
         shared.wake().map(|at| Wake { at, ..wake })
     }
 
-    /// Cuts the transfers to a decode worker that is gone.
-    pub(super) fn cut(&mut self, now: Nanos, place: u32, number: u32) -> Vec<Wake> {
+    /// Cuts the transfers that `goes` is true of, as one of their workers is gone.
+    pub(super) fn cut(&mut self, now: Nanos, goes: impl Fn(&Transfer) -> bool) -> Vec<Wake> {
         let mut wakes = Vec::new();
         for (link, shared) in (0..).zip(&mut self.shared) {
-            let goes_there =
-                |transfer: &Transfer| (transfer.place, transfer.number) == (place, number);
-            for transfer in shared.cut(now, goes_there) {
+            for transfer in shared.cut(now, &goes) {
                 self.traffic.cut += 1;
                 self.traffic.cut_bytes += transfer.bytes;
             }

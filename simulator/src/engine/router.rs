@@ -8,6 +8,7 @@
 
 mod cache_aware;
 mod epp_scoring;
+mod local_prefill;
 mod power_of_two;
 mod round_robin;
 
@@ -19,6 +20,7 @@ use super::Role;
 
 pub use self::cache_aware::CacheAware;
 pub use self::epp_scoring::EppScoring;
+pub use self::local_prefill::LocalPrefill;
 use self::round_robin::RoundRobin;
 
 /// How a worker is chosen.
@@ -51,6 +53,8 @@ pub struct Routing {
     pub cache_aware: CacheAware,
     /// Parameters of `eppScoring`.
     pub epp_scoring: EppScoring,
+    /// Which prompts are computed on their decode worker; without, none.
+    pub local_prefill: Option<LocalPrefill>,
 }
 
 impl Routing {
@@ -69,8 +73,8 @@ pub(super) trait Workload {
     fn requests(&self) -> u64;
     /// Those of them that wait for room.
     fn waiting(&self) -> u64;
-    /// KV tokens in use.
-    fn kv_tokens(&self) -> u64;
+    /// Blocks of KV cache in use.
+    fn kv_blocks(&self) -> u64;
 }
 
 /// A ready worker as a router sees it.

@@ -2,9 +2,9 @@
 //!
 //! Owns the calendar of coming events and the way of a request: by default the prefill worker that
 //! would be done first, then the decode worker whose next step is least loaded; `dispatch` has the
-//! other rules. Requests that find no ready worker of the role they need wait at the router. Equal
-//! times are settled by the order in which events were planned and equal loads by the older place, so
-//! a run is repeatable.
+//! other rules. Requests that find no ready
+//! worker of the role they need wait at the router. Equal times are settled by the order in which
+//! events were planned and equal loads by the older place, so a run is repeatable.
 //!
 //! The calendar may hold an event that a later change made void; it is recognised when its time
 //! comes, as a decode worker knows the one time it waits for and every worker has a number of its
@@ -23,7 +23,7 @@ use super::link::Wake;
 use super::metrics::WorkerMetrics;
 use super::prefill::PrefillWorker;
 use super::profile::Profile;
-use super::request::{Arrival, Ending, Outcome, Request, Requests, Slot};
+use super::request::{Arrival, Ending, Holder, Outcome, Request, Requests, Slot};
 use crate::time::Nanos;
 
 mod dispatch;
@@ -142,6 +142,7 @@ pub struct Service {
     dispatcher: Dispatcher,
     outcomes: Vec<Outcome>,
     // Kept between calls so that a run allocates nothing per request.
+    completed: Vec<Slot>,
     finished: Vec<Slot>,
     admissions: Vec<Admission>,
 }
@@ -169,10 +170,13 @@ impl Service {
         &self.profile
     }
 
-    /// Changes the coefficients: for prompts from the next arrival, for decode from each batch's
-    /// next change.
+    /// Changes the coefficients: for prefill from each worker's next step, for decode from each
+    /// batch's next change. Blocks keep their size, as workers hold some.
     pub fn set_profile(&mut self, profile: Profile) {
-        self.profile = profile;
+        self.profile = Profile {
+            kv_block_tokens: self.profile.kv_block_tokens,
+            ..profile
+        };
     }
 
     /// The time up to which everything has happened.
@@ -188,20 +192,18 @@ impl Service {
         let output_tokens = arrival.output_tokens.max(1);
         let id = self.arrivals;
         self.arrivals += 1;
-        let cached_tokens = self.profile.cached_tokens(input_tokens);
         let request = Request {
             id,
             arrived_at: self.now,
             first_token_at: self.now,
             input_tokens,
             output_tokens,
-            cached_tokens,
-            prefill_time: self.profile.prefill_time(input_tokens, cached_tokens),
+            cached_tokens: self.profile.cached_tokens(input_tokens),
             prompt: self.dispatcher.prompt(arrival.prompt, input_tokens),
             ..Request::default()
         };
         let tokens = u64::from(input_tokens) + u64::from(output_tokens);
-        if tokens > self.profile.kv_capacity_tokens {
+        if self.profile.kv_blocks(tokens) > self.profile.kv_capacity_blocks() {
             self.outcomes
                 .push(outcome(&request, self.now, Ending::Refused));
             return;
@@ -311,10 +313,16 @@ impl Service {
                 let Some(worker) = self.decode.get_mut(place, number) else {
                     return;
                 };
-                if worker.core.kv_arrived(slot) {
-                    self.change_batch(place);
-                } else {
+                let due = self.requests[slot].kv_arrives_at == planned.at;
+                if !due || !worker.core.kv_arrived(slot) {
+                    return;
+                }
+                let stepping = worker.core.is_stepping();
+                self.release_kv(slot);
+                if stepping {
                     self.plan_batch_change(place);
+                } else {
+                    self.change_batch(place);
                 }
             }
             Event::BatchChanges { place, number } => {
@@ -334,15 +342,48 @@ impl Service {
             return;
         };
         let domain = worker.domain;
-        let finished = worker.core.finish_head(self.now, &mut self.requests);
-        match worker.core.next_event() {
-            Some(at) => self.plan(at, Event::PrefillEnds { place, number }),
-            None if worker.state == WorkerState::Draining => self.prefill.remove(place),
-            None => {}
-        }
-        if let Some(slot) = finished {
-            self.requests[slot].domain = domain;
+        let mut completed = std::mem::take(&mut self.completed);
+        worker
+            .core
+            .end_step(self.now, &mut self.requests, &mut completed);
+        self.go_on_prefill(place);
+        for slot in completed.drain(..) {
+            let request = &mut self.requests[slot];
+            request.kv_held_by = Some(Holder { place, number });
+            request.domain = domain;
             self.route_to_decode(slot);
+        }
+        self.completed = completed;
+    }
+
+    /// Lets a prefill worker begin a step, or leave if it drains and has nothing left.
+    fn go_on_prefill(&mut self, place: u32) {
+        let Some(worker) = self.prefill.at_mut(place) else {
+            return;
+        };
+        let number = worker.number;
+        if worker
+            .core
+            .start_step(self.now, &mut self.requests, &self.profile)
+        {
+            if let Some(at) = worker.core.next_event() {
+                self.plan(at, Event::PrefillEnds { place, number });
+            }
+        } else if worker.state == WorkerState::Draining && worker.core.is_idle() {
+            self.prefill.remove(place);
+        }
+    }
+
+    /// Frees the KV cache that a prefill worker holds for a request, which may let it go on.
+    fn release_kv(&mut self, slot: Slot) {
+        let Some(Holder { place, number }) = self.requests[slot].kv_held_by.take() else {
+            return;
+        };
+        if let Some(worker) = self.prefill.get_mut(place, number) {
+            worker.core.release(slot, &self.requests, &self.profile);
+            if worker.core.next_event().is_none() {
+                self.go_on_prefill(place);
+            }
         }
     }
 

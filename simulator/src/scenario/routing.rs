@@ -12,6 +12,11 @@ impl Scenario {
     pub(super) fn validate_routing(&self) -> Result<(), ScenarioError> {
         validate_cache_aware(self.routing.cache_aware)?;
         validate_epp_scoring(self.routing.epp_scoring)?;
+        let local_prefill = self.routing.local_prefill;
+        if let Some(share) = local_prefill.and_then(|rule| rule.below_share) {
+            let field = "routing.localPrefill.belowShare";
+            ensure((0.0..=1.0).contains(&share), field, share, "give 0 to 1")?;
+        }
         if let Some(caches) = self.prefix_cache {
             validate_prefix_caches(caches)?;
         }

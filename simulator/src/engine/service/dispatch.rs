@@ -13,8 +13,9 @@ use super::{Event, Role, Service};
 use crate::engine::decode::Admission;
 use crate::engine::link::{KvTraffic, Links, Network, Transfer, Wake};
 use crate::engine::prefix_cache::{Conversations, PrefixCaches};
+use crate::engine::profile::Profile;
 use crate::engine::request::{PromptBlocks, Slot};
-use crate::engine::router::{Candidate, Router, Routing, Workload as _};
+use crate::engine::router::{Candidate, LocalPrefill, Router, Routing, Workload as _};
 use crate::time::Nanos;
 
 /// How requests and their KV caches move; the default is the plain model.
@@ -38,6 +39,7 @@ pub(super) struct Dispatcher {
     caches: Option<PrefixCaches>,
     conversations: Option<Conversations>,
     network: Option<Network>,
+    local_prefill: Option<LocalPrefill>,
     // Kept between calls so that a run allocates nothing per request.
     candidates: Vec<Candidate>,
     ended: Vec<(Transfer, Nanos)>,
@@ -58,6 +60,7 @@ impl Dispatcher {
             conversations: sessions.map(|sessions| Conversations::new(sessions, seed)),
             caches: prefix_caches,
             network: links.map(Network::new),
+            local_prefill: routing.local_prefill,
             candidates: Vec::new(),
             ended: Vec::new(),
         }
@@ -79,6 +82,12 @@ impl Dispatcher {
         told.or_else(|| Some(self.conversations.as_mut()?.prompt(input_tokens)))
     }
 
+    /// KV tokens that prefixes may take on a decode worker, where these keep any.
+    fn decode_capacity(&self, profile: &Profile) -> Option<u64> {
+        let caches = self.caches.filter(|caches| caches.decode)?;
+        Some(caches.capacity(profile))
+    }
+
     fn stays_in_domain(&self) -> bool {
         let stays = |network: &Network| network.links().stay_in_domain;
         self.network.as_ref().is_some_and(stays)
@@ -94,7 +103,14 @@ impl Service {
 
     /// Sends a request that begins, or begins anew.
     pub(super) fn route(&mut self, slot: Slot) {
-        self.route_to_prefill(slot);
+        let Some(place) = self.choose_local(slot) else {
+            self.route_to_prefill(slot);
+            return;
+        };
+        let request = &mut self.requests[slot];
+        request.computed_here = true;
+        request.recomputes = true;
+        self.give_decode(place, slot);
     }
 
     pub(super) fn route_to_prefill(&mut self, slot: Slot) {
@@ -104,20 +120,15 @@ impl Service {
             return;
         };
         let request = &mut self.requests[slot];
-        if let Some(caches) = &self.dispatcher.caches
+        if let Some(caches) = self.dispatcher.caches
             && request.prompt.is_some()
         {
-            let capacity = caches.capacity(&self.profile);
-            request.cached_tokens = worker.hold(request, capacity);
-            request.prefill_time = self
-                .profile
-                .prefill_time(request.input_tokens, request.cached_tokens);
+            request.cached_tokens = worker.hold(request, caches.capacity(&self.profile));
         }
-        let number = worker.number;
-        if worker.core.enqueue(self.now, slot, &mut self.requests)
-            && let Some(at) = worker.core.next_event()
-        {
-            self.plan(at, Event::PrefillEnds { place, number });
+        let requests = &mut self.requests;
+        worker.core.enqueue(self.now, slot, requests, &self.profile);
+        if worker.core.next_event().is_none() {
+            self.go_on_prefill(place);
         }
     }
 
@@ -127,17 +138,23 @@ impl Service {
         let chosen = self
             .choose_decode(domain, slot)
             .or_else(|| domain.and_then(|_| self.choose_decode(None, slot)));
-        let Some((place, worker)) = chosen.and_then(|p| Some((p, self.decode.at_mut(p)?))) else {
-            self.waiting_for_decode.push_back(slot);
+        match chosen {
+            Some(place) => self.give_decode(place, slot),
+            None => self.waiting_for_decode.push_back(slot),
+        }
+    }
+
+    fn give_decode(&mut self, place: u32, slot: Slot) {
+        let Some(worker) = self.decode.at_mut(place) else {
             return;
         };
-        if let Some(caches) = &self.dispatcher.caches
-            && caches.decode
-        {
-            let capacity = caches.capacity(&self.profile);
-            let free = capacity.saturating_sub(worker.core.kv_tokens());
-            let request = &mut self.requests[slot];
-            request.held_tokens = worker.hold(request, free);
+        let request = &mut self.requests[slot];
+        if let Some(capacity) = self.dispatcher.decode_capacity(&self.profile) {
+            let used = worker.core.kv_blocks() * u64::from(self.profile.kv_block_tokens);
+            request.held_tokens = worker.hold(request, capacity.saturating_sub(used));
+        }
+        if request.computed_here && request.generated == 0 {
+            request.prefilled = request.held_tokens;
         }
         worker.core.enqueue(
             self.now,
@@ -148,8 +165,24 @@ impl Service {
         );
         if !self.admissions.is_empty() {
             self.plan_kv_arrivals(place);
-            self.plan_batch_change(place);
         }
+        self.plan_batch_change(place);
+    }
+
+    /// The decode worker that computes the prompt itself, if one is to.
+    fn choose_local(&mut self, slot: Slot) -> Option<u32> {
+        let rule = self.dispatcher.local_prefill?;
+        let place = self.choose_decode(None, slot)?;
+        let worker = self.decode.at_mut(place)?;
+        let request = &self.requests[slot];
+        let caches = self.dispatcher.caches.is_some_and(|caches| caches.decode);
+        let held_tokens = if caches {
+            request.tokens_in(&worker.cache)
+        } else {
+            0
+        };
+        rule.stays(request.input_tokens, held_tokens)
+            .then_some(place)
     }
 
     fn choose_prefill(&mut self, slot: Slot) -> Option<u32> {
@@ -187,38 +220,39 @@ impl Service {
         let Some(worker) = self.decode.at_mut(place) else {
             return;
         };
-        let (number, domain) = (worker.number, worker.domain);
+        let (number, to_domain) = (worker.number, worker.domain);
         let mut admissions = std::mem::take(&mut self.admissions);
         for Admission { slot, delay } in admissions.drain(..) {
             let request = &self.requests[slot];
-            // After a preemption the cache is computed again, which needs no link.
-            if request.generated == 0
-                && let Some(network) = &mut self.dispatcher.network
-            {
-                let bytes = self
-                    .profile
-                    .kv_bytes(request.input_tokens - request.held_tokens);
-                let transfer = Transfer {
-                    slot,
-                    place,
-                    number,
-                    bytes,
-                };
-                if let Some(wake) = network.begin(self.now, request.domain, domain, transfer) {
-                    self.plan(wake.at, Event::TransferEnds { link: wake.link });
-                }
+            let Some(network) = &mut self.dispatcher.network else {
+                self.plan_kv_arrival(self.now + delay, place, number, slot);
                 continue;
-            }
-            let event = Event::KvArrives {
+            };
+            let travels = request.input_tokens - request.held_tokens;
+            let transfer = Transfer {
+                slot,
                 place,
                 number,
-                slot,
+                bytes: self.profile.kv_bytes(travels),
             };
-            self.plan(self.now + delay, event);
+            if let Some(wake) = network.begin(self.now, request.domain, to_domain, transfer) {
+                self.plan(wake.at, Event::TransferEnds { link: wake.link });
+            }
         }
         self.admissions = admissions;
     }
 
+    fn plan_kv_arrival(&mut self, at: Nanos, place: u32, number: u32, slot: Slot) {
+        self.requests[slot].kv_arrives_at = at;
+        let event = Event::KvArrives {
+            place,
+            number,
+            slot,
+        };
+        self.plan(at, event);
+    }
+
+    /// Ends what is due on a link; nothing if a later change made the event void.
     pub(super) fn end_transfers(&mut self, wake: Wake) {
         let Some(network) = &mut self.dispatcher.network else {
             return;
@@ -228,22 +262,23 @@ impl Service {
             self.plan(wake.at, Event::TransferEnds { link: wake.link });
         }
         for (transfer, latency) in ended.drain(..) {
-            let event = Event::KvArrives {
-                place: transfer.place,
-                number: transfer.number,
-                slot: transfer.slot,
-            };
-            self.plan(self.now + latency, event);
+            let Transfer {
+                slot,
+                place,
+                number,
+                ..
+            } = transfer;
+            self.plan_kv_arrival(self.now + latency, place, number, slot);
         }
         self.dispatcher.ended = ended;
     }
 
-    /// Cuts what is on its way to a decode worker that crashed.
-    pub(super) fn cut_transfers(&mut self, place: u32, number: u32) {
+    /// Cuts the transfers that `goes` is true of, as one of their workers is gone.
+    pub(super) fn cut_transfers(&mut self, goes: impl Fn(&Transfer) -> bool) {
         let Some(network) = &mut self.dispatcher.network else {
             return;
         };
-        for Wake { link, at } in network.cut(self.now, place, number) {
+        for Wake { link, at } in network.cut(self.now, goes) {
             self.plan(at, Event::TransferEnds { link });
         }
     }

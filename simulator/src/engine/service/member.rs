@@ -119,6 +119,11 @@ impl<W> Pool<W> {
         self.at_mut(place).filter(|member| member.number == number)
     }
 
+    /// All places, used or not.
+    pub(super) fn places(&self) -> std::ops::Range<u32> {
+        0..u32::try_from(self.places.len()).unwrap_or(u32::MAX)
+    }
+
     pub(super) fn place_of(&self, name: &str) -> Option<u32> {
         let named =
             |place: &Option<Member<W>>| place.as_ref().is_some_and(|member| member.name == name);
@@ -175,7 +180,8 @@ impl<W: Workload> Pool<W> {
     ) {
         candidates.clear();
         candidates.extend(self.ready(domain).map(|(place, member)| {
-            let kv_usage = member.core.kv_tokens() as f64 / profile.kv_capacity_tokens as f64;
+            let capacity = profile.kv_capacity_blocks().max(1);
+            let kv_usage = member.core.kv_blocks() as f64 / capacity as f64;
             Candidate {
                 place,
                 requests: member.core.requests(),

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use rstest::rstest;
 
 use super::*;
-use crate::engine::{BetweenDomains, Links, PrefixCaches, PromptBlocks, Routing, Rule, Sessions};
+use crate::engine::{
+    BetweenDomains, Links, LocalPrefill, PrefixCaches, PromptBlocks, Routing, Rule, Sessions,
+};
 use crate::time::{HOUR, MILLISECOND};
 
 fn dispatched(dispatch: Dispatch, prefill: usize, decode: usize) -> Service {
@@ -309,4 +311,110 @@ fn a_crash_cuts_what_is_on_its_way_and_every_byte_is_accounted_for() {
     assert_eq!(traffic.begun_bytes, traffic.ended_bytes + traffic.cut_bytes);
     // Each request that ended was transferred once after its last restart.
     assert!(traffic.ended >= outcomes as u64);
+}
+
+fn local(below_tokens: u32) -> Dispatch {
+    Dispatch {
+        routing: Routing {
+            local_prefill: Some(LocalPrefill {
+                below_tokens,
+                below_share: None,
+            }),
+            ..Routing::default()
+        },
+        links: Some(Links::default()),
+        ..Dispatch::default()
+    }
+}
+
+#[test]
+fn a_short_prompt_is_computed_in_a_step_of_its_decode_worker() {
+    let profile = Profile::default();
+    let mut service = dispatched(local(512), 1, 1);
+    service.offer(Arrival {
+        at: SECOND,
+        input_tokens: 500,
+        output_tokens: 3,
+        prompt: None,
+    });
+    let outcome = finish(&mut service)[0];
+    // The step has the constant part of a decode step, and the token comes at its end.
+    let step = profile.prefill_time(500, 0) as f64 * 1e-9
+        + (profile.decode_base_milliseconds - profile.prefill_base_milliseconds) * 1e-3;
+    assert!((outcome.ttft_seconds() - step).abs() < 1e-7);
+    assert_eq!(service.kv_traffic().begun, 0);
+    assert_eq!(total(&service, Role::Prefill, |m| m.generation_tokens), 0);
+    assert_eq!(
+        total(&service, Role::Decode, |m| m.prompt_tokens_local_compute),
+        500
+    );
+    assert_eq!(total(&service, Role::Decode, |m| m.generation_tokens), 3);
+}
+
+#[test]
+fn local_prefill_spares_prefill_workers_and_slows_the_batch() {
+    let arrivals = || constant(load(12.0, 600.0, 150.0), 3, 10 * MINUTE);
+    let count = arrivals().count() as u64;
+    let mut split = dispatched(local(0), 3, 2);
+    let mut mixed = dispatched(local(1_000), 3, 2);
+    let (of_split, of_mixed) = (run(&mut split, arrivals()), run(&mut mixed, arrivals()));
+    assert_eq!(of_mixed.len() as u64, count);
+    assert_eq!(split.kv_traffic().begun, count);
+    let travelled = mixed.kv_traffic().begun;
+    assert!(travelled < count / 2, "{travelled} of {count}");
+    assert_eq!(
+        total(&mixed, Role::Prefill, |m| m.finished_length),
+        travelled
+    );
+    let answer: u64 = of_mixed.iter().map(|o| u64::from(o.output_tokens)).sum();
+    assert_eq!(total(&mixed, Role::Decode, |m| m.generation_tokens), answer);
+    assert!(mean_tpot(&of_mixed) > mean_tpot(&of_split) * 1.05);
+}
+
+#[test]
+fn what_a_crash_interrupts_is_computed_anew_on_another_decode_worker() {
+    let mut service = dispatched(local(1_000), 1, 2);
+    for at in 0..40 {
+        service.offer(Arrival {
+            at,
+            input_tokens: 900,
+            output_tokens: 20,
+            prompt: None,
+        });
+    }
+    let crash = Removal::Crash;
+    service
+        .remove_worker(50 * MILLISECOND, "Decode-0", crash)
+        .unwrap();
+    let outcomes = finish(&mut service);
+    assert_eq!(outcomes.len(), 40);
+    assert_eq!(outcomes.iter().filter(|o| o.restarts == 1).count(), 20);
+    assert_eq!(total(&service, Role::Prefill, |m| m.generation_tokens), 0);
+}
+
+#[test]
+fn a_prefill_worker_that_crashes_cuts_what_it_was_sending() {
+    let links = Links {
+        bandwidth_gigabytes_per_second: 0.01,
+        ..Links::default()
+    };
+    let mut service = dispatched(linked(links), 2, 1);
+    for at in 0..8 {
+        service.offer(Arrival {
+            at,
+            input_tokens: 900,
+            output_tokens: 20,
+            prompt: None,
+        });
+    }
+    service
+        .remove_worker(SECOND, "Prefill-0", Removal::Crash)
+        .unwrap();
+    assert!(service.kv_traffic().cut > 0);
+    let outcomes = finish(&mut service);
+    assert_eq!(outcomes.len(), 8);
+    let traffic = service.kv_traffic();
+    assert_eq!(traffic.ended, 8);
+    assert_eq!(traffic.begun, traffic.ended + traffic.cut);
+    assert_eq!(traffic.begun_bytes, traffic.ended_bytes + traffic.cut_bytes);
 }
