@@ -12,6 +12,7 @@ use std::collections::VecDeque;
 use super::metrics::WorkerMetrics;
 use super::profile::{Profile, attention};
 use super::request::{Request, Requests, Slot};
+use super::router::Workload;
 use crate::time::{Nanos, seconds};
 
 /// A prefill worker and its queue.
@@ -42,6 +43,21 @@ pub(super) struct Leftovers {
     pub(super) begun: Vec<Slot>,
     /// Prompts that were not begun.
     pub(super) waiting: VecDeque<Slot>,
+}
+
+impl Workload for PrefillWorker {
+    fn requests(&self) -> u64 {
+        let begun = self.completing.len() + usize::from(self.partial.is_some());
+        (self.waiting.len() + begun) as u64
+    }
+
+    fn waiting(&self) -> u64 {
+        self.waiting.len() as u64
+    }
+
+    fn kv_blocks(&self) -> u64 {
+        self.blocks_used
+    }
 }
 
 impl PrefillWorker {

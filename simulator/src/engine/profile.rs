@@ -293,6 +293,16 @@ impl Profile {
         (self.kv_capacity_blocks() as f64 * self.kv_kept_free_share).ceil() as u64
     }
 
+    /// Bytes of the KV cache of `tokens`.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a float-to-integer cast saturates, and a KV cache is far below 2^64 bytes"
+    )]
+    pub fn kv_bytes(&self, tokens: u32) -> u64 {
+        (f64::from(tokens) * self.kv_bytes_per_token).round() as u64
+    }
+
     /// Time in which the KV cache of `tokens` travels from a prefill to a decode worker.
     pub fn kv_transfer_time(&self, tokens: u32) -> Nanos {
         let gigabytes = f64::from(tokens) * self.kv_bytes_per_token * 1e-9;
