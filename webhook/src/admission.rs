@@ -79,7 +79,7 @@ pub fn mutate(body: &[u8], gate: Comparison) -> Result<Answered, ReviewError> {
         Some(kind) if request.changes_an_object() => mutated(&request, kind, gate),
         _ => Verdict::allow(),
     };
-    Ok(verdict.answer(&request.uid))
+    Ok(verdict.answer(&request))
 }
 
 fn mutated(request: &Request<'_>, kind: Kind, gate: Comparison) -> Verdict {
@@ -143,7 +143,7 @@ pub fn validate(body: &[u8], claimed: &impl Claimed) -> Result<Answered, ReviewE
         }
         _ => Verdict::allow(),
     };
-    Ok(verdict.answer(&request.uid))
+    Ok(verdict.answer(&request))
 }
 
 fn validated(request: &Request<'_>, object: &RawValue, claimed: &impl Claimed) -> Verdict {
