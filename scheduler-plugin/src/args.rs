@@ -10,7 +10,8 @@ use std::{
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use pd_core::toleration::Comparison;
 use pd_runtime::{
-    admin::AdminArgs, kubernetes::KubeArgs, shutdown::ShutdownArgs, telemetry::TelemetryArgs,
+    admin::AdminArgs, kubernetes::KubeArgs, rotation::CertificateArgs, shutdown::ShutdownArgs,
+    telemetry::TelemetryArgs,
 };
 use serde::Serialize;
 
@@ -88,6 +89,9 @@ pub struct ServeArgs {
     /// The extender.
     #[command(flatten)]
     pub extender: ExtenderArgs,
+    /// Certificates.
+    #[command(flatten)]
+    pub certificates: CertificateArgs,
     /// Kubernetes.
     #[command(flatten)]
     pub kubernetes: KubeArgs,
@@ -113,6 +117,20 @@ pub struct ExtenderArgs {
     /// Which nodes score best: those with the most SLA margin, or those with the least, which keeps the best nodes free.
     #[arg(long, env = "PD_PREFER_MARGIN", value_enum, default_value = "most")]
     pub prefer_margin: Margin,
+
+    /// Serve over TLS, with an own authority unless certificate files are given. The scheduler trusts what the Secret's
+    /// ca.crt says, as caData in the extender's tlsConfig.
+    #[arg(long)]
+    pub tls: bool,
+
+    /// Namespace of the extender, where the Secret of its own authority is.
+    #[arg(
+        long,
+        env = "POD_NAMESPACE",
+        value_name = "NAMESPACE",
+        default_value = "default"
+    )]
+    pub namespace: String,
 }
 
 #[cfg(test)]

@@ -17,15 +17,11 @@ use std::{
 };
 
 use pd_core::toleration::Comparison;
-use pd_webhook::{
-    admission::mutate,
+use pd_runtime::{
     certificates::{Chain, Terms},
-    claims::Claims,
-    gate::Gate,
-    metrics::Metrics,
-    serve::router,
     tls::{Certificates, TlsListener},
 };
+use pd_webhook::{admission::mutate, claims::Claims, gate::Gate, metrics::Metrics, serve::router};
 use prometheus_client::{encoding::text::encode, registry::Registry};
 use rustls::{
     ClientConfig, ClientConnection, RootCertStore, StreamOwned,
@@ -130,6 +126,7 @@ fn at_server(metrics: &Metrics) -> Vec<Duration> {
 /// Serves the webhook, and gives its address, its authority and its metrics.
 fn served() -> (SocketAddr, String, Arc<Metrics>) {
     let terms = Terms {
+        owner: "bench".to_owned(),
         names: vec!["localhost".to_owned()],
         authority_seconds: 86_400,
         certificate_seconds: 86_400,
