@@ -3,7 +3,7 @@
 //! A cause is a field and the words about it, as the API server lists them. Objects are pods and every kind with a pod
 //! template.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use futures::{StreamExt as _, stream};
 use kube::{

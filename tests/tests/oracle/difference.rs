@@ -12,6 +12,8 @@ use pd_core::toleration::Toleration;
 pub(crate) enum Difference {
     /// Its affinity would have more terms than we write.
     TooManyTerms,
+    /// The extender prefers the node with more SLA margin where the scheduler does not care.
+    MarginsBreakTies,
 }
 
 impl Difference {
@@ -19,6 +21,7 @@ impl Difference {
     pub(crate) fn row(self) -> &'static str {
         match self {
             Self::TooManyTerms => "many keys without an effect",
+            Self::MarginsBreakTies => "margins break ties",
         }
     }
 

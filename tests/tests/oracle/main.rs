@@ -13,6 +13,7 @@ mod difference;
 mod generate;
 mod placement;
 mod planes;
+mod preference;
 
 use std::{env, time::Instant};
 
@@ -42,5 +43,7 @@ async fn clusters_with_us_and_with_the_gate_agree() {
     lap("admission compared");
     placement::compare(&planes, seed, cases / 3, &mut tally).await;
     lap("feasibility compared");
+    preference::compare(&planes, seed, cases / 10, &mut tally).await;
+    lap("score order compared");
     tally.end(seed);
 }

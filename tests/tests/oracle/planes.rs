@@ -16,7 +16,7 @@ use kube::{
     api::{Patch, PatchParams, PostParams},
     runtime::watcher::{self, Event, watcher},
 };
-use pd_core::toleration::{Taint, mirror};
+use pd_core::toleration::Taint;
 use pd_tests::{
     control_plane::{ControlPlane, NodeSpec, Options, eventually},
     polyfill::{ExtenderPort, GATE, Webhook, start_webhook},
