@@ -18,4 +18,5 @@ pub mod ports;
 pub mod prometheus;
 pub mod stage;
 pub mod supervisor;
+pub mod throughput;
 pub mod tools;

@@ -114,8 +114,8 @@ impl Layout<'_> {
             "leaderElection": { "leaderElect": false },
             "clientConnection": {
                 "kubeconfig": self.path("kubeconfigs/system-kube-scheduler"),
-                "qps": 500,
-                "burst": 1000,
+                "qps": 5000,
+                "burst": 5000,
             },
             "extenders": self.options.scheduler_extenders,
         });
