@@ -1,17 +1,18 @@
 //! The command line of pd-scheduler-plugin.
 //!
-//! `explain` takes files and no cluster, `serve` a cluster and no files. What belongs to one pod is in the pod, not here.
+//! `explain` takes files and no cluster, `serve` and `control` a cluster. What belongs to one pod is in the pod, not here.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
+    time::Duration,
 };
 
-use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use pd_core::toleration::Comparison;
 use pd_runtime::{
-    admin::AdminArgs, kubernetes::KubeArgs, rotation::CertificateArgs, shutdown::ShutdownArgs,
-    telemetry::TelemetryArgs,
+    admin::AdminArgs, kubernetes::KubeArgs, leader::LeaderArgs, rotation::CertificateArgs,
+    shutdown::ShutdownArgs, telemetry::TelemetryArgs,
 };
 use serde::Serialize;
 
@@ -33,6 +34,8 @@ pub enum Command {
     Explain(ExplainArgs),
     /// Answer the scheduler's filter and prioritize calls.
     Serve(Box<ServeArgs>),
+    /// Run the controllers of nodes and evictions.
+    Control(Box<ControlArgs>),
 }
 
 /// Flags of `explain`.
@@ -133,6 +136,78 @@ pub struct ExtenderArgs {
     pub namespace: String,
 }
 
+/// Flags of `control`.
+#[derive(Debug, Clone, ClapArgs)]
+pub struct ControlArgs {
+    /// All controllers.
+    #[command(flatten)]
+    pub control: ControllersArgs,
+    /// The label mirror.
+    #[command(flatten)]
+    pub mirror: MirrorArgs,
+    /// The SLA publisher.
+    #[command(flatten)]
+    pub publisher: PublisherArgs,
+    /// Kubernetes.
+    #[command(flatten)]
+    pub kubernetes: KubeArgs,
+    /// Leader election.
+    #[command(flatten)]
+    pub leader: LeaderArgs,
+    /// Probes and metrics.
+    #[command(flatten)]
+    pub admin: AdminArgs,
+    /// Logs.
+    #[command(flatten)]
+    pub telemetry: TelemetryArgs,
+    /// Shutdown.
+    #[command(flatten)]
+    pub shutdown: ShutdownArgs,
+}
+
+/// What holds for every controller.
+#[derive(Debug, Clone, ClapArgs)]
+#[command(next_help_heading = "Controllers")]
+pub struct ControllersArgs {
+    /// Change nothing: every write is the API server's dry run, and the log says what would be done.
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// How taints are mirrored to node labels.
+#[derive(Debug, Clone, ClapArgs)]
+#[command(next_help_heading = "Label mirror")]
+pub struct MirrorArgs {
+    /// Mirror the taints of nodes to labels, which the webhook's node affinity is about.
+    #[arg(
+        long, action = ArgAction::Set, value_name = "BOOL",
+        default_value_t = true, default_missing_value = "true", num_args = 0..=1, require_equals = true
+    )]
+    pub mirror_labels: bool,
+
+    /// Most nodes whose labels are written in a second.
+    #[arg(long, value_name = "NUMBER", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub label_writes_per_second: u32,
+}
+
+/// How taints get their values.
+#[derive(Debug, Clone, ClapArgs)]
+#[command(next_help_heading = "SLA publisher")]
+pub struct PublisherArgs {
+    /// YAML file that says which taints get their values from which queries; read again before each evaluation. Without
+    /// it nothing is published.
+    #[arg(long, value_name = "FILE", requires = "prometheus_url")]
+    pub publisher_config: Option<PathBuf>,
+
+    /// Prometheus server that the publishers ask.
+    #[arg(long, value_name = "URL")]
+    pub prometheus_url: Option<String>,
+
+    /// How long Prometheus may take to answer.
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = humantime::parse_duration)]
+    pub prometheus_timeout: Duration,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -142,6 +217,7 @@ mod tests {
         use clap::CommandFactory as _;
         Args::command().debug_assert();
         Args::try_parse_from([crate::NAME, "serve"]).unwrap();
+        Args::try_parse_from([crate::NAME, "control"]).unwrap();
         let explain = ["explain", "--pod", "p", "--node", "a", "b", "--node", "c"];
         let args = Args::try_parse_from([crate::NAME].into_iter().chain(explain)).unwrap();
         assert!(matches!(args.command, Command::Explain(args) if args.node.len() == 3));

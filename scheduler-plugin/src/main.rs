@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use pd_scheduler_plugin::{
     args::{Args, Command},
+    control::control,
     explain,
     serve::serve,
 };
@@ -16,6 +17,7 @@ async fn main() -> ExitCode {
         Command::Explain(args) => explain::run(&args, &mut std::io::stdout().lock())
             .map(|()| true)
             .map_err(|error| anyhow::Error::msg(error.to_string())),
+        Command::Control(args) => control(*args).await.map(|ending| ending.is_clean()),
         Command::Serve(args) => serve(*args).await.map(|ending| ending.is_clean()),
     };
     match done {
