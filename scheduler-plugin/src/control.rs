@@ -39,6 +39,7 @@ pub mod metrics;
 pub mod mirror;
 pub mod objects;
 pub mod publisher;
+pub mod wake;
 
 /// Name of the controllers' Lease.
 pub const LEASE: &str = "pd-scheduler-plugin";
@@ -209,6 +210,7 @@ async fn run_controllers(context: &Context, term: &Term) {
     tokio::join!(
         mirror::run(context, term),
         publisher::run(context, term),
+        wake::run(context, term),
         term.stop.cancelled(),
     );
 }

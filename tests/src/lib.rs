@@ -13,6 +13,7 @@ pub mod binaries;
 pub mod chart;
 pub mod control_plane;
 pub mod emulator;
+pub mod late;
 pub mod polyfill;
 pub mod ports;
 pub mod prometheus;

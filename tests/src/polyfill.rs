@@ -1,10 +1,10 @@
-//! Our programs beside a control plane that lacks numeric tolerations: webhook and extender.
+//! Our programs beside a control plane that lacks numeric tolerations: webhook, extender, controllers.
 //!
 //! The webhook is installed by the chart, and its Service is replaced by one that leads to this machine. The extender
 //! is what a scheduler configuration names, so its port is chosen before the control plane starts
 //! ([`ExtenderPort`]) and the program follows. Everything is the real program; nothing here judges.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use anyhow::{Context as _, anyhow};
 use k8s_openapi::api::{
@@ -58,6 +58,15 @@ impl ExtenderPort {
 
     /// Starts the extender, and returns when it answers.
     pub async fn start(&self, plane: &ControlPlane) -> anyhow::Result<Process> {
+        self.start_as(plane, plane.kubeconfig()).await
+    }
+
+    /// As [`Self::start`], with another way to the API server than the administrator's.
+    pub async fn start_as(
+        &self,
+        plane: &ControlPlane,
+        kubeconfig: &Path,
+    ) -> anyhow::Result<Process> {
         let address = format!("127.0.0.1:{}", self.0.number());
         let process = plane
             .spawn(ProcessSpec {
@@ -67,24 +76,66 @@ impl ExtenderPort {
                     "serve".to_owned(),
                     format!("--extender-address={address}"),
                     "--admin-address=127.0.0.1:0".to_owned(),
-                    format!("--kubeconfig={}", plane.kubeconfig().display()),
+                    format!("--kubeconfig={}", kubeconfig.display()),
                 ],
                 environment: Vec::new(),
                 log: None,
             })
             .await?;
+        self.until_it_fits(&process, &json!({}), &[]).await?;
+        Ok(process)
+    }
+
+    /// Waits until the extender, asked itself, says that `pod` fits all of `nodes`.
+    pub async fn until_it_fits(
+        &self,
+        process: &Process,
+        pod: &Value,
+        nodes: &[&str],
+    ) -> anyhow::Result<()> {
         let client = reqwest::Client::builder().no_proxy().build()?;
-        let call = json!({ "Pod": {}, "Nodes": null, "NodeNames": [] });
-        eventually("the extender to answer", READY_WITHIN, async || {
-            let posted = client.post(format!("http://{address}/filter")).json(&call);
-            match posted.send().await {
-                Ok(answer) if answer.status().is_success() => Ok(()),
+        let url = format!("http://127.0.0.1:{}/filter", self.0.number());
+        let call = json!({ "Pod": pod, "Nodes": null, "NodeNames": nodes });
+        let asked = async || -> Result<Value, reqwest::Error> {
+            let answer = client.post(&url).json(&call).send().await?;
+            answer.error_for_status()?.json().await
+        };
+        eventually("the extender to say so", READY_WITHIN, async || {
+            match asked().await {
+                Ok(answer) if answer["NodeNames"] == json!(nodes) => Ok(()),
                 other => Err(format!("{other:?}\n{}", process.log_tail())),
             }
         })
         .await?;
-        Ok(process)
+        Ok(())
     }
+}
+
+/// Starts the controllers of nodes and evictions with quick elections, and `flags` besides.
+pub async fn start_control(plane: &ControlPlane, flags: &[&str]) -> anyhow::Result<Process> {
+    let mut arguments: Vec<String> = [
+        "control",
+        "--admin-address=127.0.0.1:0",
+        "--leader-election-lease-duration=3s",
+        "--leader-election-renew-deadline=2s",
+        "--leader-election-retry-period=300ms",
+        "--leader-election-namespace=default",
+        "--log-filter=info,pd_scheduler_plugin=debug",
+    ]
+    .map(str::to_owned)
+    .to_vec();
+    arguments.push(format!("--kubeconfig={}", plane.kubeconfig().display()));
+    arguments.extend(flags.iter().map(|&flag| flag.to_owned()));
+    let process = plane
+        .spawn(ProcessSpec {
+            name: "pd-control".to_owned(),
+            program: program("pd-scheduler-plugin").await?,
+            arguments,
+            environment: vec![("POD_NAME".to_owned(), "pd-control".to_owned())],
+            log: None,
+        })
+        .await?;
+    Ok(process)
 }
 
 /// A running webhook; it ends when dropped.

@@ -127,6 +127,7 @@ pub struct ThroughputOptions {
 pub type Rates = BTreeMap<Way, Vec<f64>>;
 
 /// The cluster that is measured on.
+#[expect(missing_debug_implementations, reason = "a client shows nothing")]
 pub struct Throughput {
     plane: ControlPlane,
     client: Client,
