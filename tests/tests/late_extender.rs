@@ -92,8 +92,10 @@ impl Story {
     /// Waits until the extender knows that the node's value is above `bound`.
     async fn until_known(&self, name: &str, bound: &str) {
         let (pod, node) = (pod(name, bound), format!("{name}-0"));
-        let known = self.port.until_it_fits(&self.extender, &pod, &[&node]);
-        known.await.unwrap();
+        self.port
+            .until_it_fits(&self.extender, &pod, &[&node])
+            .await
+            .unwrap();
     }
 
     async fn until_bound(&self, name: &str) {
