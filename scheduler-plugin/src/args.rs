@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use axum::http::Uri;
 use clap::{ArgAction, Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use pd_core::toleration::Comparison;
 use pd_runtime::{
@@ -16,7 +17,7 @@ use pd_runtime::{
 };
 use serde::Serialize;
 
-use crate::extender::Margin;
+use crate::{control::eviction::args::EvictionArgs, extender::Margin, preflight::judge::Component};
 
 /// Numeric SLA tolerations at the Kubernetes scheduler.
 #[derive(Debug, Clone, Parser)]
@@ -36,6 +37,67 @@ pub enum Command {
     Serve(Box<ServeArgs>),
     /// Run the controllers of nodes and evictions.
     Control(Box<ControlArgs>),
+    /// Say which components of the cluster compare numbers, what breaks if some do not, and what to do about it. The exit
+    /// code is 0 if nothing breaks as far as can be seen, 1 if something does, 2 if the API server does not answer.
+    Preflight(Box<PreflightArgs>),
+}
+
+/// Flags of `preflight`.
+#[derive(Debug, Clone, ClapArgs)]
+pub struct PreflightArgs {
+    /// Shape of the answer.
+    #[arg(long, value_enum, default_value = "text")]
+    pub output: Output,
+    /// Prometheus.
+    #[command(flatten)]
+    pub prometheus: PrometheusArgs,
+    /// What it looks at.
+    #[command(flatten)]
+    pub probe: ProbeArgs,
+    /// Kubernetes.
+    #[command(flatten)]
+    pub kubernetes: KubeArgs,
+}
+
+/// Where to look for who compares numbers.
+#[derive(Debug, Clone, ClapArgs)]
+#[command(next_help_heading = "Preflight")]
+pub struct ProbeArgs {
+    /// Namespace for the dry run of a pod with a numeric toleration; one that pd-webhook leaves alone: its own, or
+    /// kube-system.
+    #[arg(
+        long,
+        env = "POD_NAMESPACE",
+        value_name = "NAMESPACE",
+        default_value = "kube-system"
+    )]
+    pub probe_namespace: String,
+
+    /// Address of a component's metrics, such as `kube-scheduler=https://10.0.0.1:10259/metrics`; may be repeated. It gets
+    /// the credentials that the API server gets, and its certificate must be the cluster's.
+    #[arg(long, value_name = "COMPONENT=URL", value_parser = metrics_url)]
+    pub metrics_url: Vec<(Component, Uri)>,
+
+    /// Most kubelets whose metrics are read, through the API server.
+    #[arg(long, value_name = "NUMBER", default_value_t = 20)]
+    pub kubelets_max: usize,
+}
+
+fn metrics_url(text: &str) -> Result<(Component, Uri), String> {
+    let (name, url) = text.split_once('=').ok_or(
+        "write it as COMPONENT=URL, such as kube-scheduler=https://10.0.0.1:10259/metrics",
+    )?;
+    let component = Component::ALL
+        .into_iter()
+        .find(|component| component.as_str() == name)
+        .ok_or_else(|| format!("component `{name}` is unknown: use kube-scheduler, kube-controller-manager or cluster-autoscaler"))?;
+    let url: Uri = url
+        .parse()
+        .map_err(|error| format!("`{url}` is no URL: {error}"))?;
+    if url.scheme().is_none() || url.authority().is_none() {
+        return Err(format!("`{url}` is no URL: begin with https://"));
+    }
+    Ok((component, url))
 }
 
 /// Flags of `explain`.
@@ -145,9 +207,21 @@ pub struct ControlArgs {
     /// The label mirror.
     #[command(flatten)]
     pub mirror: MirrorArgs,
+    /// Evictions.
+    #[command(flatten)]
+    pub eviction: EvictionArgs,
     /// The SLA publisher.
     #[command(flatten)]
     pub publisher: PublisherArgs,
+    /// Prometheus.
+    #[command(flatten)]
+    pub prometheus: PrometheusArgs,
+    /// What preflight looks at.
+    #[command(flatten)]
+    pub probe: ProbeArgs,
+    /// Time between two looks at who compares numbers; their outcome is a condition of every PDAutoscaler.
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = humantime::parse_duration, help_heading = "Preflight")]
+    pub preflight_interval: Duration,
     /// Kubernetes.
     #[command(flatten)]
     pub kubernetes: KubeArgs,
@@ -198,8 +272,13 @@ pub struct PublisherArgs {
     /// it nothing is published.
     #[arg(long, value_name = "FILE", requires = "prometheus_url")]
     pub publisher_config: Option<PathBuf>,
+}
 
-    /// Prometheus server that the publishers ask.
+/// The Prometheus server.
+#[derive(Debug, Clone, ClapArgs)]
+#[command(next_help_heading = "Prometheus")]
+pub struct PrometheusArgs {
+    /// Prometheus server that publishers and preflight ask.
     #[arg(long, value_name = "URL")]
     pub prometheus_url: Option<String>,
 

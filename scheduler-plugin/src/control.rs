@@ -35,6 +35,8 @@ use crate::args::ControlArgs;
 
 pub mod backlog;
 pub mod cache;
+pub mod eviction;
+pub mod gates;
 pub mod metrics;
 pub mod mirror;
 pub mod objects;
@@ -209,7 +211,9 @@ async fn lead(
 async fn run_controllers(context: &Context, term: &Term) {
     tokio::join!(
         mirror::run(context, term),
+        eviction::run(context, term),
         publisher::run(context, term),
+        gates::run(context, term),
         wake::run(context, term),
         term.stop.cancelled(),
     );

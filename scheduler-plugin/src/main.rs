@@ -6,7 +6,7 @@ use clap::Parser as _;
 use pd_scheduler_plugin::{
     args::{Args, Command},
     control::control,
-    explain,
+    explain, preflight,
     serve::serve,
 };
 
@@ -18,6 +18,7 @@ async fn main() -> ExitCode {
             .map(|()| true)
             .map_err(|error| anyhow::Error::msg(error.to_string())),
         Command::Control(args) => control(*args).await.map(|ending| ending.is_clean()),
+        Command::Preflight(args) => return preflight::run(&args, &mut std::io::stdout()).await,
         Command::Serve(args) => serve(*args).await.map(|ending| ending.is_clean()),
     };
     match done {

@@ -6,6 +6,9 @@
 //! another experiment.
 
 mod behavior;
+mod faults;
+mod lifecycle;
+mod profile_skew;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -20,6 +23,9 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 pub use self::behavior::{BehaviorSpec, RulesSpec};
+pub use self::faults::{FaultKind, FaultSpec};
+pub use self::lifecycle::{LifecycleSpec, PartSpec, StartSpec};
+pub use self::profile_skew::ProfileSkew;
 use crate::engine::{Profile, ProfileError};
 use crate::observe::Windows;
 use crate::time::{Nanos, from_seconds};
@@ -151,6 +157,13 @@ pub struct Scenario {
     /// How long the service has served before the autoscaler comes to it, seconds: the first
     /// minutes of the traffic, played once before the run.
     pub warm_up_seconds: f64,
+    /// What the policy is told about a replica, and how wrong that is; without, it is told nothing
+    /// and learns.
+    pub profile_skew: Option<ProfileSkew>,
+    /// How replicas start, serve and leave.
+    pub lifecycle: LifecycleSpec,
+    /// What goes wrong, and when.
+    pub faults: Vec<FaultSpec>,
 }
 
 fn percentile_default() -> u8 {
@@ -210,6 +223,9 @@ impl Default for Scenario {
             rate_window_seconds: 120.0,
             gauge_window_seconds: 30.0,
             warm_up_seconds: 600.0,
+            profile_skew: None,
+            lifecycle: LifecycleSpec::default(),
+            faults: Vec::new(),
         }
     }
 }
@@ -249,6 +265,13 @@ impl Scenario {
                 tolerance,
                 "give 0 to 99",
             )?;
+        }
+        if let Some(skew) = self.profile_skew {
+            skew.validate()?;
+        }
+        self.lifecycle.validate(&self.profile)?;
+        for (index, fault) in self.faults.iter().enumerate() {
+            fault.validate(index)?;
         }
         self.behavior.validate()
     }
@@ -398,6 +421,9 @@ impl Scenario {
                 attainment: from_seconds(self.objective.attainment.window_seconds),
             },
             warm_up: from_seconds(self.warm_up_seconds),
+            lifecycle: self.lifecycle.lifecycle(),
+            faults: self.faults.iter().map(FaultSpec::fault).collect(),
+            told_profile: self.profile_skew.map(|skew| skew.told(&self.profile)),
             ..Setup::new(self.policy(), self.profile.clone(), length)
         }
     }

@@ -279,6 +279,10 @@ impl Run {
         autoscaler: Box<dyn Autoscaler>,
         misses_max: u64,
     ) -> Result<Ledger, SimulateError> {
+        let setup = Setup {
+            seed: self.seed,
+            ..setup
+        };
         let warm_up = setup.warm_up;
         let readable = |arrival: Result<Arrival, TraceError>| arrival.ok();
         let first = self.source.open()?.map_while(readable);

@@ -1,19 +1,28 @@
-//! The node side of numeric tolerations on a real control plane: labels that follow taints.
+//! The node side of numeric tolerations on a real control plane: labels that follow taints, and taints that follow a real
+//! Prometheus.
 //!
 //! Each test has a cluster of its own, for nodes belong to nobody. The controllers are the real binary, killed without
 //! mercy where it matters.
 
 #![expect(clippy::unwrap_used, reason = "a failed step of a test ends it")]
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
+use axum::{Router, routing::get};
 use k8s_openapi::api::core::v1::Node;
 use kube::{Api, Client};
 use pd_tests::{
     binaries::workspace_binary,
     control_plane::{ControlPlane, NodeSpec, Options, eventually},
+    prometheus::{Prometheus, PrometheusOptions},
     supervisor::{Process, ProcessSpec},
 };
+use tokio::net::TcpListener;
 
 const DEADLINE: Duration = Duration::from_secs(40);
 const SLA: &str = "node.kubernetes.io/sla";
@@ -188,4 +197,163 @@ async fn a_dry_run_says_what_it_would_do() {
     .await
     .unwrap();
     assert_eq!(labels(&client, "n-0").await, before);
+}
+
+/// What nodes are worth, as a real Prometheus scrapes it, and the publishers' file.
+struct Measured {
+    prometheus: Prometheus,
+    values: Arc<Mutex<BTreeMap<&'static str, f64>>>,
+    file: PathBuf,
+}
+
+impl Measured {
+    async fn start(plane: &ControlPlane, publisher: &str) -> Self {
+        let values = Arc::<Mutex<BTreeMap<&'static str, f64>>>::default();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let target = listener.local_addr().unwrap().to_string();
+        let shown = values.clone();
+        let page = get(async move || {
+            let values = shown.lock().unwrap().clone();
+            let line = |(node, value)| format!("node_reliability{{node=\"{node}\"}} {value}\n");
+            values.into_iter().map(line).collect::<String>()
+        });
+        let pages = Router::new().route("/metrics", page);
+        tokio::spawn(async move { axum::serve(listener, pages).await.unwrap() });
+        let prometheus = Prometheus::start(&PrometheusOptions {
+            targets: vec![target],
+            ..PrometheusOptions::default()
+        })
+        .await
+        .unwrap();
+        let file = plane.directory().join("publishers.yaml");
+        let measured = Self {
+            prometheus,
+            values,
+            file,
+        };
+        measured.configure(publisher);
+        measured
+    }
+
+    /// Another version of the file, as a changed `ConfigMap` is another version of its mount.
+    fn configure(&self, publisher: &str) {
+        let text = format!("interval: 1s\nmaxNodesPerMinute: 3\npublishers:\n- {publisher}\n");
+        std::fs::write(&self.file, text).unwrap();
+    }
+
+    fn set(&self, node: &'static str, value: f64) {
+        self.values.lock().unwrap().insert(node, value);
+    }
+
+    async fn control(&self, plane: &ControlPlane, name: &str) -> Process {
+        let flags = [
+            format!("--prometheus-url={}", self.prometheus.url()),
+            format!("--publisher-config={}", self.file.display()),
+        ];
+        control(plane, name, &flags.each_ref().map(String::as_str)).await
+    }
+}
+
+/// The taints of a node with our key, as `value:effect` and the time they were added.
+async fn slas(client: &Client, node: &str) -> Vec<(String, Option<String>)> {
+    let node = Api::<Node>::all(client.clone()).get(node).await.unwrap();
+    let taints = node.spec.unwrap().taints.unwrap_or_default();
+    let ours = taints.into_iter().filter(|taint| taint.key == SLA);
+    ours.map(|taint| {
+        let value = taint.value.unwrap_or_default();
+        let at = taint.time_added.map(|at| at.0.to_string());
+        (format!("{value}:{}", taint.effect), at)
+    })
+    .collect()
+}
+
+async fn until_published(client: &Client, node: &str, want: &str) {
+    eventually(&format!("{node} to have {want}"), DEADLINE, async || {
+        let slas = slas(client, node).await;
+        if slas.iter().any(|(sla, _)| sla == want) {
+            Ok(())
+        } else {
+            Err(format!("{slas:?}"))
+        }
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn taints_follow_prometheus_within_their_limits() {
+    let plane = plain_cluster(vec![nodes("n", 6)]).await;
+    let client = plane.client().await.unwrap();
+    let publisher = "{name: sla, key: node.kubernetes.io/sla, effect: NoExecute, query: node_reliability, \
+        scale: 10000, maximum: 10000, deadBand: 5, minInterval: 1s, addMissing: true}";
+    let measured = Measured::start(&plane, publisher).await;
+    // Somebody else's taint with the same key, which is not the publisher's.
+    let theirs = format!("{SLA}=1:NoSchedule");
+    plane
+        .kubectl(&["taint", "node", "n-0", &theirs])
+        .await
+        .unwrap();
+    measured.set("n-0", 0.9951);
+    measured.set("n-1", f64::NAN);
+    let process = measured.control(&plane, "publisher-a").await;
+    until_published(&client, "n-0", "9951:NoExecute").await;
+    until_labelled(&client, "n-0", SLA_LABEL, Some("9951")).await;
+    let added = slas(&client, "n-0").await[1].1.clone();
+    assert!(added.is_some());
+
+    // Less than the dead band is nothing; a fall is written, and since when the taint is there stays.
+    measured.set("n-0", 0.9954);
+    measured.set("n-2", 0.98);
+    until_published(&client, "n-2", "9800:NoExecute").await;
+    assert_eq!(slas(&client, "n-0").await[1].0, "9951:NoExecute");
+    measured.set("n-0", 0.9);
+    until_published(&client, "n-0", "9000:NoExecute").await;
+    assert_eq!(
+        slas(&client, "n-0").await,
+        [
+            ("1:NoSchedule".to_owned(), None),
+            ("9000:NoExecute".to_owned(), added)
+        ]
+    );
+    assert!(slas(&client, "n-1").await.is_empty() && slas(&client, "n-3").await.is_empty());
+
+    // Three changes are made in this minute: the deepest fall has to wait, whoever runs the controllers.
+    process.kill().await.unwrap();
+    measured.set("n-2", 0.5);
+    let process = measured.control(&plane, "publisher-b").await;
+    until_logged(&process, "more changes than allowed").await;
+    assert_eq!(slas(&client, "n-2").await[0].0, "9800:NoExecute");
+
+    // Without Prometheus nothing changes, and it is said; a bad file leaves the good one in force.
+    measured.prometheus.kill().await.unwrap();
+    until_logged(&process, "PublisherHasNoData").await;
+    measured.configure("{name: sla}");
+    until_logged(&process, "PublisherConfigInvalid").await;
+    assert_eq!(slas(&client, "n-2").await[0].0, "9800:NoExecute");
+    measured.prometheus.restart().await.unwrap();
+    eventually(
+        "the fall that waited",
+        Duration::from_secs(90),
+        async || match slas(&client, "n-2").await {
+            slas if slas[0].0 == "5000:NoExecute" => Ok(()),
+            slas => Err(format!("{slas:?}")),
+        },
+    )
+    .await
+    .unwrap();
+    let events = ["get", "events", "--output=jsonpath={.items[*].reason}"];
+    let told = plane.kubectl(&events).await.unwrap();
+    assert!(told.contains("TaintValuePublished"), "{told}");
+}
+
+async fn until_logged(process: &Process, text: &str) {
+    eventually(&format!("`{text}` in the log"), DEADLINE, async || {
+        if process.log().contains(text) {
+            Ok(())
+        } else {
+            Err(process.log_tail())
+        }
+    })
+    .await
+    .unwrap();
 }

@@ -4,7 +4,8 @@
 //! It rewrites `Gt` and `Lt` to `Exists` with the numbers kept in an annotation and in required node affinity, expands
 //! what users wrote into the annotation, and refuses what disagrees. [`gate`] finds out by asking the API server whether any
 //! of this is needed. [`configurations`] tells the API server which authority the webhook has, and [`claims`] knows the
-//! PDAutoscalers, so that no two take one workload.
+//! PDAutoscalers, so that no two take one workload and pods get what their role asks for.
+//! [`scope`] has exactly those pods sent here.
 //!
 //! The webhook writes nothing but its own Secret and its own configurations, so a dry run is as good as a run.
 
@@ -14,6 +15,7 @@ pub mod claims;
 pub mod configurations;
 pub mod gate;
 pub mod metrics;
+pub mod scope;
 pub mod serve;
 
 /// Name of the binary, and user agent.

@@ -31,6 +31,7 @@ use crate::{
     configurations::Configurations,
     gate::{self, Gate},
     metrics::Metrics,
+    scope,
 };
 
 /// Largest body, bytes: an object is at most 3 MiB, and an update brings two.
@@ -54,6 +55,7 @@ pub async fn serve(args: Args) -> anyhow::Result<Ending> {
 
     let (gate, certificates) = (Gate::default(), Certificates::default());
     let (claims, filler) = Claims::new();
+    let giving = claims.giving();
     let app = router(gate.clone(), claims, metrics.clone());
     let endpoint = server::Endpoint {
         name: "webhook",
@@ -64,6 +66,8 @@ pub async fn serve(args: Args) -> anyhow::Result<Ending> {
 
     let webhook = args.webhook;
     shutdown.spawn_until_stopped("claims", filler.follow(client.clone()));
+    let scope = scope::keep(client.clone(), webhook.configuration.clone(), giving);
+    shutdown.spawn_until_stopped("scope", scope);
     let rotation = Rotation {
         owner: crate::NAME,
         client: client.clone(),
@@ -130,9 +134,9 @@ pub fn router(gate: Gate, claims: Claims, metrics: Arc<Metrics>) -> Router {
 }
 
 async fn mutate(State(webhook): State<Webhook>, body: Result<Bytes, BytesRejection>) -> Response {
-    let gate = webhook.gate.read();
+    let (gate, claims) = (webhook.gate.read(), webhook.claims.clone());
     webhook.answer("mutate", body.as_ref().map(|body| &**body), |body| {
-        admission::mutate(body, gate)
+        admission::mutate(body, gate, &claims)
     })
 }
 

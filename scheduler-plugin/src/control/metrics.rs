@@ -9,9 +9,18 @@ use prometheus_client::{
     registry::Registry,
 };
 
+use super::eviction::metrics::EvictionMetrics;
+use crate::preflight::evidence::Gate;
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OutcomeLabels {
     outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct GateLabels {
+    component: &'static str,
+    state: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -29,6 +38,8 @@ struct PublisherStateLabels {
 /// All metrics of the controllers.
 #[derive(Debug, Default)]
 pub struct Metrics {
+    /// Evictions.
+    pub evictions: EvictionMetrics,
     leader: Gauge,
     nodes_out_of_date: Gauge,
     label_writes: Family<OutcomeLabels, Counter>,
@@ -37,12 +48,15 @@ pub struct Metrics {
     publisher_queries: Family<PublisherLabels, Counter>,
     publisher_changes: Family<PublisherLabels, Counter>,
     publisher_nodes: Family<PublisherStateLabels, Gauge>,
+    gates: Family<GateLabels, Gauge>,
+    condition_writes: Family<OutcomeLabels, Counter>,
 }
 
 impl Metrics {
     /// Registers every metric.
     pub fn register(&self, registry: &mut Registry) {
         let registry = registry.sub_registry_with_prefix("pd_scheduler_plugin");
+        self.evictions.register(registry);
         let leader = "1 if this replica's controllers act";
         registry.register("leader", leader, self.leader.clone());
         let nodes = "Nodes whose labels do not mirror their taints, as the leader sees them";
@@ -63,6 +77,11 @@ impl Metrics {
         registry.register("publisher_changes", changes, self.publisher_changes.clone());
         let nodes = "Nodes by publisher and what the last evaluation came to";
         registry.register("publisher_nodes", nodes, self.publisher_nodes.clone());
+        let gates = "1 for the state (on, off, unknown, absent) of the component's feature gate; of pd-webhook, whether it rewrites";
+        registry.register("gate", gates, self.gates.clone());
+        let writes =
+            "Writes of the condition of PDAutoscalers about numeric tolerations, by outcome";
+        registry.register("condition_writes", writes, self.condition_writes.clone());
     }
 
     /// Whether this replica leads.
@@ -119,6 +138,29 @@ impl Metrics {
         };
         let count = i64::try_from(count).unwrap_or(i64::MAX);
         self.publisher_nodes.get_or_create(&labels).set(count);
+    }
+
+    /// The gate of `component` is in `state`.
+    pub fn gate(&self, component: &'static str, state: Gate) {
+        for one in [Gate::On, Gate::Off, Gate::Unknown, Gate::Absent] {
+            let labels = GateLabels {
+                component,
+                state: one.as_str(),
+            };
+            let holds = i64::from(one == state);
+            self.gates.get_or_create(&labels).set(holds);
+        }
+    }
+
+    /// Forgets the gates, for another replica looks at them now.
+    pub fn gates_forgotten(&self) {
+        self.gates.clear();
+    }
+
+    /// A write of a PDAutoscaler's condition ended as `outcome`.
+    pub fn condition_written(&self, outcome: &'static str) {
+        let labels = OutcomeLabels { outcome };
+        self.condition_writes.get_or_create(&labels).inc();
     }
 
     /// Forgets the nodes of publishers that are gone, or of a term that has ended.

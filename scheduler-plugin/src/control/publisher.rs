@@ -39,6 +39,8 @@ pub mod decide;
 const WRITE_LIMIT: Duration = Duration::from_secs(10);
 /// Failed writes after which a round ends: the next one will know more.
 const FAILURES_MAX: usize = 20;
+/// Most times that an annotation keeps.
+const TIMES_MAX: usize = 16;
 /// Pause before the file is read again while there was never a good one.
 const FILE_RETRY: Duration = Duration::from_secs(10);
 
@@ -61,8 +63,9 @@ struct Publishers<'a> {
 
 /// Publishes until the term ends.
 pub async fn run(context: &Context, term: &Term) {
-    let args = &context.args.publisher;
-    let (Some(file), Some(server)) = (&args.publisher_config, &args.prometheus_url) else {
+    let args = &context.args.prometheus;
+    let file = &context.args.publisher.publisher_config;
+    let (Some(file), Some(server)) = (file, &args.prometheus_url) else {
         return;
     };
     let servers = match Servers::new(args.prometheus_timeout, crate::NAME, crate::VERSION) {
@@ -417,19 +420,35 @@ fn current(publisher: &Publisher, node: &WatchedNode) -> Current {
 
 /// When the publisher last changed the node.
 fn changed(publisher: &Publisher, node: &WatchedNode) -> Option<Timestamp> {
-    node.annotations()
-        .get(&publisher.annotation())?
-        .parse()
-        .ok()
+    times(node.annotations().get(&publisher.annotation())?).last()
 }
 
-/// When any publisher last changed the node.
+/// When publishers changed the node, as far as it matters.
 fn changes_shown(node: &WatchedNode) -> Vec<Timestamp> {
     let annotations = node.annotations().iter();
     annotations
         .filter(|(key, _)| key.starts_with(ANNOTATION_PREFIX))
-        .filter_map(|(_, at)| at.parse().ok())
+        .flat_map(|(_, text)| times(text))
         .collect()
+}
+
+/// The times in an annotation; others' texts have none.
+fn times(text: &str) -> impl Iterator<Item = Timestamp> {
+    text.split(' ').filter_map(|at| at.parse().ok())
+}
+
+/// The annotation after a change at `now`: its time, after those that still count for the rate.
+fn noted(publisher: &Publisher, node: &WatchedNode, now: Timestamp) -> String {
+    let before = node.annotations().get(&publisher.annotation());
+    let mut noted: Vec<Timestamp> = before
+        .into_iter()
+        .flat_map(|text| times(text))
+        .filter(|at| within(MINUTE, *at, now))
+        .chain([seconds(now)])
+        .collect();
+    noted.drain(..noted.len().saturating_sub(TIMES_MAX));
+    let texts: Vec<String> = noted.iter().map(Timestamp::to_string).collect();
+    texts.join(" ")
 }
 
 /// Whole seconds, as Kubernetes writes times.
@@ -457,13 +476,14 @@ fn patch(publisher: &Publisher, node: &WatchedNode, change: Change, now: Timesta
         });
     }
     let annotation = publisher.annotation();
+    let noted = noted(publisher, node, now);
     operations.push(if node.metadata.annotations.is_some() {
         let path = annotation.replace('~', "~0").replace('/', "~1");
-        add(format!("/metadata/annotations/{path}"), json!(at))
+        add(format!("/metadata/annotations/{path}"), json!(noted))
     } else {
         add(
             "/metadata/annotations".to_owned(),
-            json!({ annotation: at }),
+            json!({ annotation: noted }),
         )
     });
     Value::Array(operations)
@@ -530,6 +550,22 @@ mod tests {
             patched(&beside)[0],
             json!({ "op": "add", "path": "/spec/taints/-", "value": taint })
         );
+    }
+
+    #[test]
+    fn times_are_kept_while_they_count_for_the_rate() {
+        let mut node = node(&json!({ "spec": {} }));
+        let annotation = publisher().annotation();
+        let text = "2026-01-01T00:00:00Z 2026-01-01T00:01:30Z";
+        node.metadata.annotations = Some(BTreeMap::from([(annotation, text.to_owned())]));
+        let now = "2026-01-01T00:02:00Z".parse().unwrap();
+        assert_eq!(
+            noted(&publisher(), &node, now),
+            "2026-01-01T00:01:30Z 2026-01-01T00:02:00Z"
+        );
+        assert_eq!(changes_shown(&node).len(), 2);
+        let last = changed(&publisher(), &node).unwrap();
+        assert_eq!(last.to_string(), "2026-01-01T00:01:30Z");
     }
 
     #[test]

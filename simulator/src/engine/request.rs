@@ -69,6 +69,13 @@ impl Outcome {
 /// Number of a request's place in the table.
 pub(super) type Slot = u32;
 
+/// A worker that holds KV cache: its place, and the number that is its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Holder {
+    pub(super) place: u32,
+    pub(super) number: u32,
+}
+
 /// A request in flight.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Request {
@@ -80,13 +87,24 @@ pub(super) struct Request {
     /// Output tokens already produced by a decode worker; above 0 in a queue only after a
     /// preemption.
     pub(super) generated: u32,
+    /// Tokens of the prompt that the prefill worker's prefix cache holds; fewer than the prompt has,
+    /// and as they are when the request reaches the worker.
     pub(super) cached_tokens: u32,
-    pub(super) prefill_time: Nanos,
+    /// Tokens whose KV the present worker holds, while it computes the prompt.
+    pub(super) prefilled: u32,
+    /// Whether the KV was lost to a preemption, so that the decode worker computes it again.
+    pub(super) recomputes: bool,
+    /// The prefill worker that computed the KV and holds it until it has been fetched.
+    pub(super) kv_held_by: Option<Holder>,
     /// When it reached the worker where it is now.
     pub(super) reached_worker_at: Nanos,
     /// When that worker began to work on it.
     pub(super) scheduled_at: Nanos,
     pub(super) first_token_at: Nanos,
+    /// When the last token came before a preemption.
+    pub(super) last_token_at: Nanos,
+    /// When its KV cache will have been fetched: an event that says otherwise is void.
+    pub(super) kv_arrives_at: Nanos,
     /// Order of joining the batch, by which the youngest is preempted first.
     pub(super) joined_order: u64,
 }
@@ -95,6 +113,16 @@ impl Request {
     /// Tokens whose KV must be held for this request to go on decoding.
     pub(super) fn context_tokens(&self) -> u64 {
         u64::from(self.input_tokens) + u64::from(self.generated)
+    }
+
+    /// Begins anew, from its prompt.
+    pub(super) fn restart(&mut self) {
+        self.restarts += 1;
+        self.generated = 0;
+        self.prefilled = 0;
+        self.recomputes = false;
+        self.kv_held_by = None;
+        self.kv_arrives_at = Nanos::MAX;
     }
 }
 

@@ -20,7 +20,7 @@ use super::decode::{Admission, DecodeWorker};
 use super::metrics::WorkerMetrics;
 use super::prefill::PrefillWorker;
 use super::profile::Profile;
-use super::request::{Arrival, Ending, Outcome, Request, Requests, Slot};
+use super::request::{Arrival, Ending, Holder, Outcome, Request, Requests, Slot};
 use crate::time::Nanos;
 
 mod member;
@@ -134,6 +134,7 @@ pub struct Service {
     waiting_for_decode: VecDeque<Slot>,
     outcomes: Vec<Outcome>,
     // Kept between calls so that a run allocates nothing per request.
+    completed: Vec<Slot>,
     finished: Vec<Slot>,
     admissions: Vec<Admission>,
 }
@@ -153,10 +154,13 @@ impl Service {
         &self.profile
     }
 
-    /// Changes the coefficients: for prompts from the next arrival, for decode from each batch's
-    /// next change.
+    /// Changes the coefficients: for prefill from each worker's next step, for decode from each
+    /// batch's next change. Blocks keep their size, as workers hold some.
     pub fn set_profile(&mut self, profile: Profile) {
-        self.profile = profile;
+        self.profile = Profile {
+            kv_block_tokens: self.profile.kv_block_tokens,
+            ..profile
+        };
     }
 
     /// The time up to which everything has happened.
@@ -172,19 +176,17 @@ impl Service {
         let output_tokens = arrival.output_tokens.max(1);
         let id = self.arrivals;
         self.arrivals += 1;
-        let cached_tokens = self.profile.cached_tokens(input_tokens);
         let request = Request {
             id,
             arrived_at: self.now,
             first_token_at: self.now,
             input_tokens,
             output_tokens,
-            cached_tokens,
-            prefill_time: self.profile.prefill_time(input_tokens, cached_tokens),
+            cached_tokens: self.profile.cached_tokens(input_tokens),
             ..Request::default()
         };
         let tokens = u64::from(input_tokens) + u64::from(output_tokens);
-        if tokens > self.profile.kv_capacity_tokens {
+        if self.profile.kv_blocks(tokens) > self.profile.kv_capacity_blocks() {
             self.outcomes
                 .push(outcome(&request, self.now, Ending::Refused));
             return;
@@ -290,10 +292,16 @@ impl Service {
                 let Some(worker) = self.decode.get_mut(place, number) else {
                     return;
                 };
-                if worker.core.kv_arrived(slot) {
-                    self.change_batch(place);
-                } else {
+                let due = self.requests[slot].kv_arrives_at == planned.at;
+                if !due || !worker.core.kv_arrived(slot) {
+                    return;
+                }
+                let stepping = worker.core.is_stepping();
+                self.release_kv(slot);
+                if stepping {
                     self.plan_batch_change(place);
+                } else {
+                    self.change_batch(place);
                 }
             }
             Event::BatchChanges { place, number } => {
@@ -312,14 +320,46 @@ impl Service {
         let Some(worker) = self.prefill.get_mut(place, number) else {
             return;
         };
-        let finished = worker.core.finish_head(self.now, &mut self.requests);
-        match worker.core.next_event() {
-            Some(at) => self.plan(at, Event::PrefillEnds { place, number }),
-            None if worker.state == WorkerState::Draining => self.prefill.remove(place),
-            None => {}
-        }
-        if let Some(slot) = finished {
+        let mut completed = std::mem::take(&mut self.completed);
+        worker
+            .core
+            .end_step(self.now, &mut self.requests, &mut completed);
+        self.go_on_prefill(place);
+        for slot in completed.drain(..) {
+            self.requests[slot].kv_held_by = Some(Holder { place, number });
             self.route_to_decode(slot);
+        }
+        self.completed = completed;
+    }
+
+    /// Lets a prefill worker begin a step, or leave if it drains and has nothing left.
+    fn go_on_prefill(&mut self, place: u32) {
+        let Some(worker) = self.prefill.at_mut(place) else {
+            return;
+        };
+        let number = worker.number;
+        if worker
+            .core
+            .start_step(self.now, &mut self.requests, &self.profile)
+        {
+            if let Some(at) = worker.core.next_event() {
+                self.plan(at, Event::PrefillEnds { place, number });
+            }
+        } else if worker.state == WorkerState::Draining && worker.core.is_idle() {
+            self.prefill.remove(place);
+        }
+    }
+
+    /// Frees the KV cache that a prefill worker holds for a request, which may let it go on.
+    fn release_kv(&mut self, slot: Slot) {
+        let Some(Holder { place, number }) = self.requests[slot].kv_held_by.take() else {
+            return;
+        };
+        if let Some(worker) = self.prefill.get_mut(place, number) {
+            worker.core.release(slot, &self.requests, &self.profile);
+            if worker.core.next_event().is_none() {
+                self.go_on_prefill(place);
+            }
         }
     }
 
@@ -354,8 +394,10 @@ impl Service {
         };
         let mut admissions = std::mem::take(&mut self.admissions);
         for Admission { slot, delay } in admissions.drain(..) {
+            let at = self.now + delay;
+            self.requests[slot].kv_arrives_at = at;
             self.plan(
-                self.now + delay,
+                at,
                 Event::KvArrives {
                     place,
                     number,
@@ -389,11 +431,10 @@ impl Service {
             self.waiting_for_prefill.push_back(slot);
             return;
         };
-        let number = worker.number;
-        if worker.core.enqueue(now, slot, &mut self.requests)
-            && let Some(at) = worker.core.next_event()
-        {
-            self.plan(at, Event::PrefillEnds { place, number });
+        let requests = &mut self.requests;
+        worker.core.enqueue(now, slot, requests, &self.profile);
+        if worker.core.next_event().is_none() {
+            self.go_on_prefill(place);
         }
     }
 
@@ -413,8 +454,8 @@ impl Service {
             .enqueue(self.now, slot, requests, profile, &mut self.admissions);
         if !self.admissions.is_empty() {
             self.plan_kv_arrivals(place);
-            self.plan_batch_change(place);
         }
+        self.plan_batch_change(place);
     }
 }
 

@@ -55,8 +55,8 @@ const KEYS: &str = "policy seed leadSeconds prefillLeadSeconds decodeLeadSeconds
     clairvoyantDecodeGpuHours gpuHoursOverClairvoyant clairvoyantOverallGpuHours \
     clairvoyantOverallPrefillGpuHours clairvoyantOverallDecodeGpuHours \
     gpuHoursOverClairvoyantOverall staticPeakGpuHours prefillReplicasMax decodeReplicasMax decisions \
-    scaleEvents reversals droppedByScaleDown budgetOvershootGpuSeconds ratioOutOfBandSeconds \
-    auditFindings tunedPrefillAggressiveness tunedDecodeAggressiveness wallSeconds simulatedRequestsPerSecond";
+    scaleEvents reversals droppedByScaleDown restarted budgetOvershootGpuSeconds \
+    ratioOutOfBandSeconds auditFindings tunedPrefillAggressiveness tunedDecodeAggressiveness wallSeconds simulatedRequestsPerSecond";
 
 #[test]
 fn the_keys_of_a_result_are_stable() {
@@ -87,7 +87,12 @@ fn every_policy_loses_no_request_and_counts_every_gpu() {
         assert_eq!(result["policy"], name);
         let ended = count(&result, "completed") + count(&result, "refused");
         assert_eq!(count(&result, "requests"), ended, "{result}");
-        for key in ["unfinished", "droppedByScaleDown", "auditFindings"] {
+        for key in [
+            "unfinished",
+            "droppedByScaleDown",
+            "restarted",
+            "auditFindings",
+        ] {
             assert_eq!(count(&result, key), 0, "{key} of {result}");
         }
         let (prefill, decode) = (

@@ -251,7 +251,8 @@ impl Rules {
     }
 }
 
-/// Prefix of the annotations with the time of the last change, RFC 3339; the publisher's name follows.
+/// Prefix of the annotations with the time of the last change, RFC 3339, after others of the same minute; the publisher's
+/// name follows.
 pub const ANNOTATION_PREFIX: &str = "publisher.pdautoscaler.io/";
 
 fn is_name(name: &str) -> bool {

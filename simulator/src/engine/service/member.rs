@@ -97,6 +97,11 @@ impl<W> Pool<W> {
         self.at_mut(place).filter(|member| member.number == number)
     }
 
+    /// All places, used or not.
+    pub(super) fn places(&self) -> std::ops::Range<u32> {
+        0..u32::try_from(self.places.len()).unwrap_or(u32::MAX)
+    }
+
     pub(super) fn place_of(&self, name: &str) -> Option<u32> {
         let named =
             |place: &Option<Member<W>>| place.as_ref().is_some_and(|member| member.name == name);
