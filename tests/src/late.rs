@@ -63,13 +63,18 @@ impl Drop for LateWatches {
 }
 
 async fn pass(State((client, late)): State<(Client, Duration)>, request: Request) -> Response {
-    let is_watch = request.uri().query().is_some_and(|query| query.contains("watch=true"));
+    let is_watch = request
+        .uri()
+        .query()
+        .is_some_and(|query| query.contains("watch=true"));
     let (mut parts, body) = request.into_parts();
     // The client fills in the server.
     let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
     parts.uri = path.parse().unwrap_or_else(|_| Uri::from_static("/"));
     parts.headers.remove("host");
-    let bytes = axum::body::to_bytes(body, usize::MAX).await.unwrap_or_default();
+    let bytes = axum::body::to_bytes(body, usize::MAX)
+        .await
+        .unwrap_or_default();
     let asked = axum::http::Request::from_parts(parts, kube::client::Body::from(bytes.to_vec()));
     let answer = match client.send(asked).await {
         Ok(answer) => answer,

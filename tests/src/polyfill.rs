@@ -100,12 +100,14 @@ impl ExtenderPort {
             let answer = client.post(&url).json(&call).send().await?;
             answer.error_for_status()?.json().await
         };
-        eventually("the extender to say so", READY_WITHIN, async || {
-            match asked().await {
+        eventually(
+            "the extender to say so",
+            READY_WITHIN,
+            async || match asked().await {
                 Ok(answer) if answer["NodeNames"] == json!(nodes) => Ok(()),
                 other => Err(format!("{other:?}\n{}", process.log_tail())),
-            }
-        })
+            },
+        )
         .await?;
         Ok(())
     }

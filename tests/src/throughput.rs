@@ -3,7 +3,8 @@
 //! Only the scheduler and what it asks is measured: nodes are posted as ready and nobody plays them, no controller runs,
 //! the pods are created while the scheduler is stopped (SIGSTOP), and time counts from the first binding to the
 //! last. Ways take turns within each round, so that a slow minute of the machine is everybody's; ratios are taken round by
-//! round and the median counts. The scheduler is a new process in each turn, with the configuration of its way.
+//! round and the median counts. The processors' time of scheduler and extender for each pod is told besides, for it depends less
+//! on what else the machine does. The scheduler is a new process in each turn, with the configuration of its way.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -123,8 +124,19 @@ pub struct ThroughputOptions {
     pub bar: f64,
 }
 
-/// Pods a second by way, a number for each round.
-pub type Rates = BTreeMap<Way, Vec<f64>>;
+/// What one turn came to.
+#[derive(Debug, Clone, Copy)]
+pub struct Turn {
+    /// Pods bound in a second.
+    pub pods_per_second: f64,
+    /// Processor time of the scheduler for each pod, ms; absent where the system does not tell.
+    pub scheduler_ms: Option<f64>,
+    /// The same of the extender.
+    pub extender_ms: Option<f64>,
+}
+
+/// The turns of each way, one for each round.
+pub type Turns = BTreeMap<Way, Vec<Turn>>;
 
 /// The cluster that is measured on.
 #[expect(missing_debug_implementations, reason = "a client shows nothing")]
@@ -132,7 +144,7 @@ pub struct Throughput {
     plane: ControlPlane,
     client: Client,
     port: ExtenderPort,
-    _extender: Process,
+    extender: Process,
     options: ThroughputOptions,
 }
 
@@ -174,28 +186,31 @@ impl Throughput {
             plane,
             client,
             port,
-            _extender: extender,
+            extender,
             options,
         })
     }
 
     /// Measures all ways in turns, and tells each turn as it ends.
-    pub async fn measure(&mut self, mut tell: impl FnMut(usize, Way, f64)) -> anyhow::Result<Rates> {
-        let mut rates = Rates::new();
+    pub async fn measure(
+        &mut self,
+        mut tell: impl FnMut(usize, Way, Turn),
+    ) -> anyhow::Result<Turns> {
+        let mut turns = Turns::new();
         for round in 0..self.options.rounds {
             // Nobody is always the first.
             let mut ways = Way::ALL;
             ways.rotate_left(round % Way::ALL.len());
             for way in ways {
-                let rate = self.turn(way).await.with_context(|| way.name())?;
-                tell(round, way, rate);
-                rates.entry(way).or_default().push(rate);
+                let turn = self.turn(way).await.with_context(|| way.name())?;
+                tell(round, way, turn);
+                turns.entry(way).or_default().push(turn);
             }
         }
-        Ok(rates)
+        Ok(turns)
     }
 
-    async fn turn(&mut self, way: Way) -> anyhow::Result<f64> {
+    async fn turn(&mut self, way: Way) -> anyhow::Result<Turn> {
         let extenders = if way.has_extender() {
             vec![self.port.configuration()]
         } else {
@@ -207,10 +222,11 @@ impl Throughput {
         let pods = Api::<Pod>::default_namespaced(self.client.clone());
         // One pod through, so that caches are filled and connections made.
         self.place(&pods, way, 1).await?;
-        let rate = self.place(&pods, way, self.options.pods).await?;
+        let turn = self.place(&pods, way, self.options.pods).await?;
         self.plane.kill(Component::Scheduler).await?;
         let at_once = DeleteParams::default().grace_period(0);
-        pods.delete_collection(&at_once, &ListParams::default()).await?;
+        pods.delete_collection(&at_once, &ListParams::default())
+            .await?;
         eventually("the pods to be gone", DEADLINE, async || {
             let left = pods.list_metadata(&ListParams::default().limit(1)).await;
             match left.map_err(|error| error.to_string())?.items.len() {
@@ -219,11 +235,11 @@ impl Throughput {
             }
         })
         .await?;
-        Ok(rate)
+        Ok(turn)
     }
 
-    /// Has `count` pods placed, and gives the pods a second from the first binding to the last.
-    async fn place(&self, pods: &Api<Pod>, way: Way, count: usize) -> anyhow::Result<f64> {
+    /// Has `count` pods placed, and measures from the first binding to the last.
+    async fn place(&self, pods: &Api<Pod>, way: Way, count: usize) -> anyhow::Result<Turn> {
         self.plane.pause(Component::Scheduler).await?;
         let pod = way.pod()?;
         let version = pods.list_metadata(&ListParams::default().limit(1)).await?;
@@ -235,6 +251,8 @@ impl Throughput {
             .await?;
         let watch = WatchParams::default().timeout(290);
         let mut events = std::pin::pin!(pods.watch(&watch, &version).await?);
+        let scheduler = self.plane.process(Component::Scheduler)?;
+        let before = [&scheduler, &self.extender].map(processor_ms);
         self.plane.resume(Component::Scheduler).await?;
         let (mut bound, mut first) = (BTreeSet::new(), None);
         let all = async {
@@ -260,16 +278,34 @@ impl Throughput {
         };
         ended?;
         let seconds = first.map_or(f64::INFINITY, |first| first.elapsed().as_secs_f64());
+        let after = [&scheduler, &self.extender].map(processor_ms);
         #[expect(clippy::cast_precision_loss, reason = "thousands of pods")]
-        let rate = (count - 1) as f64 / seconds;
-        Ok(rate)
+        let count = count as f64;
+        let [scheduler_ms, extender_ms] =
+            [0, 1].map(|index| Some((after[index]? - before[index]?) / count));
+        Ok(Turn {
+            pods_per_second: (count - 1.0) / seconds,
+            scheduler_ms,
+            extender_ms,
+        })
     }
 }
 
+/// Processor time that a process has had so far, ms.
+fn processor_ms(process: &Process) -> Option<f64> {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", process.pid()?)).ok()?;
+    // The name, in parentheses, may have spaces; user and system time are the 12th and 13th field after it.
+    let mut fields = stat.rsplit(')').next()?.split_whitespace().skip(11);
+    let ticks: f64 = fields.next()?.parse::<f64>().ok()? + fields.next()?.parse::<f64>().ok()?;
+    // Linux counts in hundredths of a second on every machine that Kubernetes runs on.
+    Some(ticks * 10.0)
+}
+
 /// The median over rounds of one way's rate to another's.
-pub fn ratio(rates: &Rates, way: Way, to: Way) -> Option<f64> {
-    let pairs = rates.get(&way)?.iter().zip(rates.get(&to)?);
-    median(pairs.map(|(rate, base)| rate / base).collect())
+pub fn ratio(turns: &Turns, way: Way, to: Way) -> Option<f64> {
+    let pairs = turns.get(&way)?.iter().zip(turns.get(&to)?);
+    let ratios = pairs.map(|(turn, base)| turn.pods_per_second / base.pods_per_second);
+    median(ratios.collect())
 }
 
 /// The middle one of `numbers`; nothing of none.
@@ -278,14 +314,22 @@ pub fn median(mut numbers: Vec<f64>) -> Option<f64> {
     numbers.get(numbers.len() / 2).copied()
 }
 
-/// The measurement as JSON: rates by way and round, and ratios to the stock scheduler.
-pub fn summary(options: ThroughputOptions, rates: &Rates) -> Value {
-    let ways = rates.iter().map(|(way, each)| {
+/// The middle one of what `of` gives for the turns.
+pub fn middle(turns: &[Turn], of: impl Fn(&Turn) -> Option<f64>) -> Option<f64> {
+    median(turns.iter().filter_map(of).collect())
+}
+
+/// The measurement as JSON: medians by way, the rates of all rounds, and ratios to the stock scheduler.
+pub fn summary(options: ThroughputOptions, turns: &Turns) -> Value {
+    let ways = turns.iter().map(|(way, each)| {
+        let rates = each.iter().map(|turn| turn.pods_per_second);
         json!({
             "way": way.name(),
-            "podsPerSecond": each,
-            "median": median(each.clone()),
-            "toStock": ratio(rates, *way, Way::Stock),
+            "podsPerSecond": rates.collect::<Vec<_>>(),
+            "median": middle(each, |turn| Some(turn.pods_per_second)),
+            "toStock": ratio(turns, *way, Way::Stock),
+            "schedulerMillisecondsPerPod": middle(each, |turn| turn.scheduler_ms),
+            "extenderMillisecondsPerPod": middle(each, |turn| turn.extender_ms),
         })
     });
     json!({ "nodes": options.nodes, "pods": options.pods, "ways": ways.collect::<Vec<_>>() })

@@ -56,9 +56,18 @@ struct Story {
 impl Story {
     async fn state(&self, name: &str) -> (Option<String>, Option<String>) {
         let pod = self.pods.get(name).await.unwrap();
-        let conditions = pod.status.unwrap_or_default().conditions.unwrap_or_default();
-        let refused = conditions.into_iter().find(|one| one.reason.as_deref() == Some("Unschedulable"));
-        (pod.spec.unwrap().node_name, refused.and_then(|one| one.message))
+        let conditions = pod
+            .status
+            .unwrap_or_default()
+            .conditions
+            .unwrap_or_default();
+        let refused = conditions
+            .into_iter()
+            .find(|one| one.reason.as_deref() == Some("Unschedulable"));
+        (
+            pod.spec.unwrap().node_name,
+            refused.and_then(|one| one.message),
+        )
     }
 
     /// A node that is not good enough, and a pod that waits for it.
@@ -71,13 +80,18 @@ impl Story {
         self.change(name, "800").await;
         self.until_known(name, "700").await;
         let pod: Pod = serde_json::from_value(pod(name, "900")).unwrap();
-        self.pods.create(&PostParams::default(), &pod).await.unwrap();
-        eventually("the extender to refuse the pod", DEADLINE, async || {
-            match self.state(name).await {
+        self.pods
+            .create(&PostParams::default(), &pod)
+            .await
+            .unwrap();
+        eventually(
+            "the extender to refuse the pod",
+            DEADLINE,
+            async || match self.state(name).await {
                 (None, Some(message)) if message.contains("taint sla") => Ok(()),
                 state => Err(format!("{state:?}")),
-            }
-        })
+            },
+        )
         .await
         .unwrap();
     }
@@ -86,7 +100,10 @@ impl Story {
         let taint = Taint::new("sla", value, Effect::NoSchedule);
         let patch = json!({ "spec": { "taints": [taint] } });
         let node = format!("{name}-0");
-        self.nodes.patch(&node, &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
+        self.nodes
+            .patch(&node, &PatchParams::default(), &Patch::Merge(patch))
+            .await
+            .unwrap();
     }
 
     /// Waits until the extender knows that the node's value is above `bound`.
@@ -99,10 +116,14 @@ impl Story {
     }
 
     async fn until_bound(&self, name: &str) {
-        eventually(&format!("{name} to be bound"), DEADLINE, async || match self.state(name).await {
-            (Some(_), _) => Ok(()),
-            state => Err(format!("{state:?}")),
-        })
+        eventually(
+            &format!("{name} to be bound"),
+            DEADLINE,
+            async || match self.state(name).await {
+                (Some(_), _) => Ok(()),
+                state => Err(format!("{state:?}")),
+            },
+        )
         .await
         .unwrap();
     }
@@ -136,7 +157,11 @@ async fn a_pod_that_a_late_extender_refused_is_tried_again() {
     story.refused("alone").await;
     story.change("alone", "950").await;
     story.until_known("alone", "900").await;
-    assert!(matches!(story.state("alone").await, (None, Some(_))), "{:?}", story.state("alone").await);
+    assert!(
+        matches!(story.state("alone").await, (None, Some(_))),
+        "{:?}",
+        story.state("alone").await
+    );
     // A new leader does not know what was changed before it led, and wakes what fits.
     let control = start_control(&story.plane, &[]).await.unwrap();
     story.until_bound("alone").await;
@@ -144,5 +169,9 @@ async fn a_pod_that_a_late_extender_refused_is_tried_again() {
     story.refused("led").await;
     story.change("led", "950").await;
     story.until_bound("led").await;
-    assert!(control.log().contains("pod woken"), "{}", control.log_tail());
+    assert!(
+        control.log().contains("pod woken"),
+        "{}",
+        control.log_tail()
+    );
 }

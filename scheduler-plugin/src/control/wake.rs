@@ -22,12 +22,7 @@ use pd_core::toleration::{
 use serde_json::json;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::{
-    Context, Term,
-    backlog::Pace,
-    cache::Change,
-    objects::WatchedPod,
-};
+use super::{Context, Term, backlog::Pace, cache::Change, objects::WatchedPod};
 
 /// The annotation that is written. Its value says what for.
 pub const TOUCHED: &str = "pdautoscaler.io/woken";
@@ -183,7 +178,12 @@ impl Waker<'_> {
             self.nodes.remove(name);
             return;
         };
-        let taints: Vec<_> = node.taints().iter().cloned().map(ParsedTaint::from).collect();
+        let taints: Vec<_> = node
+            .taints()
+            .iter()
+            .cloned()
+            .map(ParsedTaint::from)
+            .collect();
         let before = self.nodes.insert(name.to_owned(), taints.clone());
         if before.as_ref() == Some(&taints) {
             return;
@@ -227,7 +227,9 @@ async fn write(context: &Context, (namespace, name): &PodKey, wake: &Wake) -> &'
     };
     let value = format!("{} {}", wake.cause, wake.touches + 1);
     // A pod of the same name that came in its place must not be touched for it.
-    let patch = Patch::Merge(json!({ "metadata": { "uid": pod.uid(), "annotations": { TOUCHED: value } } }));
+    let patch = Patch::Merge(
+        json!({ "metadata": { "uid": pod.uid(), "annotations": { TOUCHED: value } } }),
+    );
     let api = Api::<WatchedPod>::namespaced(context.client.clone(), namespace);
     let parameters = context.patch_params();
     let patched = api.patch_metadata(name, &parameters, &patch);
@@ -265,7 +267,9 @@ fn rules_of_waiting(pod: &WatchedPod) -> Option<Vec<Rule>> {
 fn fits(rules: &[Rule], taints: &[ParsedTaint]) -> bool {
     let tolerated = |taint: &ParsedTaint| rules.iter().any(|rule| rule.tolerates(taint));
     let present = |rule: &Rule| taints.iter().any(|taint| rule.tolerates(taint));
-    let mut hard = taints.iter().filter(|parsed| parsed.taint.effect.forbids_scheduling());
+    let mut hard = taints
+        .iter()
+        .filter(|parsed| parsed.taint.effect.forbids_scheduling());
     let mut required = rules.iter().filter(|rule| rule.must_be_present);
     hard.all(tolerated) && required.all(present)
 }
@@ -300,7 +304,11 @@ mod tests {
         let start = Instant::now();
         let mut wakes = Wakes::default();
         wakes.fits(&key("b"), "n 1".to_owned(), start);
-        wakes.fits(&key("a"), "n 1".to_owned(), start + Duration::from_millis(1));
+        wakes.fits(
+            &key("a"),
+            "n 1".to_owned(),
+            start + Duration::from_millis(1),
+        );
         assert_eq!(wakes.next().unwrap().0, &key("b"));
         wakes.touched(&key("b"), start + PAUSES[0]);
         assert_eq!(wakes.next().unwrap().0, &key("a"));
@@ -323,12 +331,21 @@ mod tests {
     fn only_pods_that_wait_with_numbers_are_woken_and_only_for_nodes_they_fit() {
         let spec = json!({ "tolerations": [{ "key": "sla", "operator": "Exists" }] });
         let rules = rules_of_waiting(&pod(&spec)).unwrap();
-        let taints = |value: &str| vec![ParsedTaint::from(Taint::new("sla", value, Effect::NoExecute))];
+        let taints = |value: &str| {
+            vec![ParsedTaint::from(Taint::new(
+                "sla",
+                value,
+                Effect::NoExecute,
+            ))]
+        };
         assert!(fits(&rules, &taints("950")) && !fits(&rules, &taints("900")) && fits(&rules, &[]));
         let mut placed = spec;
         placed["nodeName"] = json!("n");
         assert!(rules_of_waiting(&pod(&placed)).is_none());
-        assert!(rules_of_waiting(&pod(&json!({}))).is_none(), "annotation without its toleration");
+        assert!(
+            rules_of_waiting(&pod(&json!({}))).is_none(),
+            "annotation without its toleration"
+        );
         assert!(rules_of_waiting(&WatchedPod::default()).is_none());
     }
 }

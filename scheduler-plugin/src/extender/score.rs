@@ -56,8 +56,8 @@ pub(super) fn scores<'a>(
         .collect();
     let weakest = |node: usize, best: u8| {
         let own = margins.iter().skip(node * keys.len()).zip(&ranges);
-        let by_key = own
-            .filter_map(|(margin, range)| Some(stretched(*margin, (*range)?, best, prefer)));
+        let by_key =
+            own.filter_map(|(margin, range)| Some(stretched(*margin, (*range)?, best, prefer)));
         by_key.min().unwrap_or(0)
     };
     let scale = Scale::of(&preferences);

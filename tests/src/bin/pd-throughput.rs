@@ -6,7 +6,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use pd_tests::throughput::{Throughput, ThroughputOptions, Way, median, ratio, summary};
+use pd_tests::throughput::{Throughput, ThroughputOptions, Turn, Way, middle, ratio, summary};
 
 /// Pods a second of kube-scheduler with and without the extender.
 #[derive(Debug, Parser)]
@@ -36,20 +36,41 @@ async fn run(arguments: Arguments) -> anyhow::Result<bool> {
     let Arguments { options, json } = arguments;
     let mut measured = Throughput::start(options).await?;
     eprintln!("{} nodes, {} pods a turn", options.nodes, options.pods);
-    let tell = |round, way: Way, rate| eprintln!("round {round}: {:<25} {rate:7.1} pods/s", way.name());
-    let rates = measured.measure(tell).await?;
-    let to_stock = |way| ratio(&rates, way, Way::Stock).unwrap_or(0.0);
+    let told = |way: Way, rate, scheduler: Option<f64>, extender: Option<f64>| {
+        let milliseconds = |time: Option<f64>| time.map_or("?".to_owned(), |ms| format!("{ms:.2}"));
+        let (scheduler, extender) = (milliseconds(scheduler), milliseconds(extender));
+        format!(
+            "{:<25} {rate:7.1} pods/s, CPU per pod: scheduler {scheduler} ms, extender {extender} ms",
+            way.name()
+        )
+    };
+    let tell = |round, way, turn: Turn| {
+        let line = told(
+            way,
+            turn.pods_per_second,
+            turn.scheduler_ms,
+            turn.extender_ms,
+        );
+        eprintln!("round {round}: {line}");
+    };
+    let turns = measured.measure(tell).await?;
+    let to_stock = |way| ratio(&turns, way, Way::Stock).unwrap_or(0.0);
     if json {
-        println!("{}", summary(options, &rates));
+        println!("{}", summary(options, &turns));
     } else {
-        for (way, each) in &rates {
-            let middle = median(each.clone()).unwrap_or(0.0);
-            println!("{:<25} {middle:7.1} pods/s  {:.2}", way.name(), to_stock(*way));
+        for (way, each) in &turns {
+            let rate = middle(each, |turn| Some(turn.pods_per_second)).unwrap_or(0.0);
+            let scheduler = middle(each, |turn| turn.scheduler_ms);
+            let line = told(*way, rate, scheduler, middle(each, |turn| turn.extender_ms));
+            println!("{line}, {:.2} of stock", to_stock(*way));
         }
     }
     let worst = to_stock(Way::Unmanaged).min(to_stock(Way::Managed));
     if worst < options.bar {
-        eprintln!("the extender leaves {worst:.2} of the throughput, less than {}", options.bar);
+        eprintln!(
+            "the extender leaves {worst:.2} of the throughput, less than {}",
+            options.bar
+        );
     }
     Ok(worst >= options.bar)
 }

@@ -14,7 +14,11 @@ use kube::{
 use pd_core::toleration::Toleration;
 use serde_json::{Value, json};
 
-use crate::{difference::{Difference, Tally}, generate::Generator, planes::{NAMESPACE, Planes}};
+use crate::{
+    difference::{Difference, Tally},
+    generate::Generator,
+    planes::{NAMESPACE, Planes},
+};
 
 /// Kinds, and where their tolerations are.
 const KINDS: [(&str, &str); 9] = [
@@ -39,7 +43,11 @@ pub(crate) async fn compare(planes: &Planes, seed: u64, count: usize, tally: &mu
     let mut generator = Generator::new(seed, 1);
     let cases: Vec<(usize, Vec<Toleration>)> = (0..count)
         .map(|_| {
-            let kind = if generator.once_in(2) { 0 } else { generator.below(KINDS.len()) };
+            let kind = if generator.once_in(2) {
+                0
+            } else {
+                generator.below(KINDS.len())
+            };
             (kind, generator.odd())
         })
         .collect();
@@ -61,7 +69,13 @@ pub(crate) async fn compare(planes: &Planes, seed: u64, count: usize, tally: &mu
         if native == ours {
             continue;
         }
-        let what = || format!("{}: {}\nnative: {native:#?}\nours: {ours:#?}", KINDS[kind].1, json!(tolerations));
+        let what = || {
+            format!(
+                "{}: {}\nnative: {native:#?}\nours: {ours:#?}",
+                KINDS[kind].1,
+                json!(tolerations)
+            )
+        };
         match Difference::of_admission(&tolerations, &native, &ours) {
             Some(difference) => tally.differs(difference),
             None => tally.fail(what()),
@@ -85,23 +99,31 @@ async fn refusal(client: &Client, kind: usize, object: &Value) -> Refusal {
         Err(kube::Error::Api(status)) => status,
         Err(error) => panic!("{error}: {object:?}"),
     };
-    let causes = status.details.map(|details| details.causes).unwrap_or_default();
+    let causes = status
+        .details
+        .map(|details| details.causes)
+        .unwrap_or_default();
     if causes.is_empty() {
         return Refusal::from([(format!("{} {}", status.code, status.reason), status.message)]);
     }
-    causes.into_iter().map(|cause| (cause.field, cause.message)).collect()
+    causes
+        .into_iter()
+        .map(|cause| (cause.field, cause.message))
+        .collect()
 }
 
 /// An object that nothing but its tolerations can be held against.
 fn object(kind: usize, tolerations: &[Toleration]) -> Value {
     let (version, kind) = KINDS[kind];
-    let mut spec = json!({ "containers": [{ "name": "c", "image": "x" }], "tolerations": tolerations });
+    let mut spec =
+        json!({ "containers": [{ "name": "c", "image": "x" }], "tolerations": tolerations });
     if kind.ends_with("Job") {
         spec["restartPolicy"] = json!("Never");
     }
     let labels = json!({ "app": "oracle" });
     let template = json!({ "metadata": { "labels": labels }, "spec": spec });
-    let mut object = json!({ "apiVersion": version, "kind": kind, "metadata": { "name": "oracle" } });
+    let mut object =
+        json!({ "apiVersion": version, "kind": kind, "metadata": { "name": "oracle" } });
     object["spec"] = match kind {
         "Pod" => spec,
         "PodTemplate" => {
@@ -109,9 +131,13 @@ fn object(kind: usize, tolerations: &[Toleration]) -> Value {
             return object;
         }
         "Job" => json!({ "template": template }),
-        "CronJob" => json!({ "schedule": "0 0 1 1 *", "jobTemplate": { "spec": { "template": template } } }),
+        "CronJob" => {
+            json!({ "schedule": "0 0 1 1 *", "jobTemplate": { "spec": { "template": template } } })
+        }
         "ReplicationController" => json!({ "selector": labels, "template": template }),
-        "StatefulSet" => json!({ "serviceName": "oracle", "selector": { "matchLabels": labels }, "template": template }),
+        "StatefulSet" => {
+            json!({ "serviceName": "oracle", "selector": { "matchLabels": labels }, "template": template })
+        }
         _ => json!({ "selector": { "matchLabels": labels }, "template": template }),
     };
     object

@@ -14,14 +14,23 @@ pub(crate) enum Difference {
     TooManyTerms,
     /// The extender prefers the node with more SLA margin where the scheduler does not care.
     MarginsBreakTies,
+    /// The cluster evicts by the seconds of the first rewritten `Exists`, and not of the first number that fits.
+    FirstExistsCounts,
 }
 
 impl Difference {
+    pub(crate) const ALL: [Self; 3] = [
+        Self::TooManyTerms,
+        Self::MarginsBreakTies,
+        Self::FirstExistsCounts,
+    ];
+
     /// The name of its row in the documentation.
     pub(crate) fn row(self) -> &'static str {
         match self {
             Self::TooManyTerms => "many keys without an effect",
             Self::MarginsBreakTies => "margins break ties",
+            Self::FirstExistsCounts => "the first `Exists` counts",
         }
     }
 
@@ -60,7 +69,10 @@ impl Tally {
     /// Prints what there was, and fails if anything is unexplained.
     pub(crate) fn end(self, seed: u64) {
         let total: usize = self.cases.values().sum();
-        eprintln!("seed {seed}: {total} cases {:?}, differences {:?}", self.cases, self.differences);
+        eprintln!(
+            "seed {seed}: {total} cases {:?}, differences {:?}",
+            self.cases, self.differences
+        );
         let shown: Vec<&str> = self.failures.iter().take(20).map(String::as_str).collect();
         assert!(
             self.failures.is_empty(),

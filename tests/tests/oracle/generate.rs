@@ -15,21 +15,75 @@ const KEYS: [&str; 4] = ["sla", "sla", "cost", "example.com/sla"];
 
 /// Values that a taint may have.
 const TAINT_VALUES: [&str; 24] = [
-    "0", "1", "2", "799", "800", "801", "949", "950", "950", "951", "990", "0950", "00", "99.95", "high", "1e3", "0x10",
-    "1_000", "", "9223372036854775806", "9223372036854775807", "9223372036854775808", "9007199254740993",
+    "0",
+    "1",
+    "2",
+    "799",
+    "800",
+    "801",
+    "949",
+    "950",
+    "950",
+    "951",
+    "990",
+    "0950",
+    "00",
+    "99.95",
+    "high",
+    "1e3",
+    "0x10",
+    "1_000",
+    "",
+    "9223372036854775806",
+    "9223372036854775807",
+    "9223372036854775808",
+    "9007199254740993",
     "012345678901234567890123456789012345678901234567890123456789012",
 ];
 
 /// Bounds that a numeric toleration may have.
 const BOUNDS: [&str; 18] = [
-    "0", "1", "-1", "-950", "799", "800", "801", "900", "949", "950", "950", "951", "990", "9223372036854775806",
-    "9223372036854775807", "-9223372036854775808", "9007199254740992", "9007199254740993",
+    "0",
+    "1",
+    "-1",
+    "-950",
+    "799",
+    "800",
+    "801",
+    "900",
+    "949",
+    "950",
+    "950",
+    "951",
+    "990",
+    "9223372036854775806",
+    "9223372036854775807",
+    "-9223372036854775808",
+    "9007199254740992",
+    "9007199254740993",
 ];
 
 /// Values that something or somebody refuses.
 const ODD_VALUES: [&str; 20] = [
-    "", "-", "-0", "+5", "05", "-05", "0950", " 950", "950 ", "9 50", "99.95", "1e3", "0x10", "1_000", "high",
-    "9223372036854775808", "-9223372036854775809", "٣", "a\"b\\c\n<&>",
+    "",
+    "-",
+    "-0",
+    "+5",
+    "05",
+    "-05",
+    "0950",
+    " 950",
+    "950 ",
+    "9 50",
+    "99.95",
+    "1e3",
+    "0x10",
+    "1_000",
+    "high",
+    "9223372036854775808",
+    "-9223372036854775809",
+    "٣",
+    "a\"b\\c\n<&>",
     "0123456789012345678901234567890123456789012345678901234567890123",
 ];
 
@@ -39,7 +93,20 @@ const ODD_EFFECTS: [&str; 3] = ["noexecute", "Evict", "NoExecute "];
 
 /// Seconds that a toleration may have: few, none, less, and more than Kubernetes can count.
 const SECONDS: [i64; 14] = [
-    0, -1, -300, i64::MIN, 1, 2, 4, 5, 300, 9_223_372_036, 9_223_372_037, 18_446_744_074, i64::MAX - 1, i64::MAX,
+    0,
+    -1,
+    -300,
+    i64::MIN,
+    1,
+    2,
+    4,
+    5,
+    300,
+    9_223_372_036,
+    9_223_372_037,
+    18_446_744_074,
+    i64::MAX - 1,
+    i64::MAX,
 ];
 
 /// Draws from one seed.
@@ -81,6 +148,10 @@ impl Generator {
         taints
     }
 
+    pub(crate) fn taint_value(&mut self) -> &'static str {
+        self.pick(&TAINT_VALUES)
+    }
+
     /// One to four tolerations that are valid with the gate on, half of them aimed at `taints`.
     pub(crate) fn tolerations(&mut self, taints: &[Taint]) -> Vec<Toleration> {
         let count = 1 + self.below(4);
@@ -89,7 +160,8 @@ impl Generator {
 
     /// A valid toleration with any operator.
     fn toleration(&mut self, taints: &[Taint]) -> Toleration {
-        let aim = (!taints.is_empty() && self.once_in(2)).then(|| &taints[self.below(taints.len())]);
+        let aim =
+            (!taints.is_empty() && self.once_in(2)).then(|| &taints[self.below(taints.len())]);
         let operator = self.pick(&["Gt", "Gt", "Gt", "Lt", "Lt", "Lt", "Equal", "", "Exists"]);
         let effect = match aim {
             Some(taint) if !self.once_in(3) => taint.effect.as_str(),
@@ -110,7 +182,8 @@ impl Generator {
             operator: Operator::from(operator),
             value: value.to_owned(),
             effect: Effect::from(effect),
-            toleration_seconds: (effect == "NoExecute" && self.once_in(2)).then(|| self.pick(&SECONDS)),
+            toleration_seconds: (effect == "NoExecute" && self.once_in(2))
+                .then(|| self.pick(&SECONDS)),
         }
     }
 

@@ -13,13 +13,13 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::{
     Api, Client,
-    api::{Patch, PatchParams, PostParams},
+    api::{ListParams, Patch, PatchParams, PostParams},
     runtime::watcher::{self, Event, watcher},
 };
-use pd_core::toleration::Taint;
+use pd_core::toleration::{Taint, mirror};
 use pd_tests::{
-    control_plane::{ControlPlane, NodeSpec, Options, eventually},
-    polyfill::{ExtenderPort, GATE, Webhook, start_webhook},
+    control_plane::{Component, ControlPlane, NodeSpec, Options, eventually},
+    polyfill::{ExtenderPort, GATE, Webhook, start_control, start_webhook},
     supervisor::Process,
 };
 use serde_json::{Value, json};
@@ -59,6 +59,7 @@ pub(crate) struct Planes {
     pub(crate) ours: Plane,
     _webhook: Webhook,
     _extender: Process,
+    _control: Process,
     _port: ExtenderPort,
 }
 
@@ -91,17 +92,37 @@ impl Planes {
             options.scheduler_extenders = vec![port.configuration()];
             let plane = Plane::start("ours", options).await;
             let extender = port.start(&plane.cluster).await.unwrap();
+            let control = start_control(&plane.cluster, &[]).await.unwrap();
+            eventually("the controllers to lead", DEADLINE, async || {
+                let log = control.log();
+                if log.contains("\"leading\"") {
+                    Ok(())
+                } else {
+                    Err(log)
+                }
+            })
+            .await
+            .unwrap();
             let webhook = start_webhook(&plane.cluster, &json!({})).await.unwrap();
-            (plane, extender, webhook)
+            (plane, extender, control, webhook)
         };
-        let (native, (ours, extender, webhook)) = tokio::join!(native, ours);
+        let (native, (ours, extender, control, webhook)) = tokio::join!(native, ours);
         Self {
             native,
             ours,
             _webhook: webhook,
             _extender: extender,
+            _control: control,
             _port: port,
         }
+    }
+
+    /// Has our scheduler go on without the extender.
+    pub(crate) async fn without_extender(&mut self) {
+        let cluster = &mut self.ours.cluster;
+        let profiles = cluster.options().scheduler_profiles.clone();
+        cluster.set_scheduler(Vec::new(), profiles).unwrap();
+        cluster.restart(Component::Scheduler).await.unwrap();
     }
 
     pub(crate) fn both(&self) -> [&Plane; 2] {
@@ -147,7 +168,12 @@ impl Plane {
 
     /// What has been seen of the pod `name` so far.
     pub(crate) fn seen(&self, name: &str) -> Seen {
-        self.pods.lock().unwrap().get(name).cloned().unwrap_or_default()
+        self.pods
+            .lock()
+            .unwrap()
+            .get(name)
+            .cloned()
+            .unwrap_or_default()
     }
 
     /// Creates pods, as fast as the plane takes them; refused ones are an error here.
@@ -155,7 +181,10 @@ impl Plane {
         let api = Api::<Pod>::namespaced(self.client.clone(), NAMESPACE);
         stream::iter(pods)
             .map(|pod| {
-                let (api, pod) = (api.clone(), serde_json::from_value::<Pod>(pod.clone()).unwrap());
+                let (api, pod) = (
+                    api.clone(),
+                    serde_json::from_value::<Pod>(pod.clone()).unwrap(),
+                );
                 async move {
                     let made = api.create(&PostParams::default(), &pod).await;
                     made.map_err(|error| format!("{}: {error}: {pod:?}", self.name))
@@ -168,14 +197,42 @@ impl Plane {
     }
 
     /// Waits until `done` holds for what is seen of every pod.
-    pub(crate) async fn until(&self, awaited: &str, names: &[String], done: impl Fn(&Seen) -> bool) {
+    pub(crate) async fn until(
+        &self,
+        awaited: &str,
+        names: &[String],
+        done: impl Fn(&Seen) -> bool,
+    ) {
         eventually(&format!("{}: {awaited}", self.name), DEADLINE, async || {
             let waits = names.iter().filter(|name| !done(&self.seen(name)));
             let waits: Vec<&String> = waits.collect();
             match waits.first() {
                 None => Ok(()),
-                Some(first) => Err(format!("{} do not, such as {first}: {:?}", waits.len(), self.seen(first))),
+                Some(first) => Err(format!(
+                    "{} do not, such as {first}: {:?}",
+                    waits.len(),
+                    self.seen(first)
+                )),
             }
+        })
+        .await
+        .unwrap();
+    }
+
+    /// Waits until the labels of nodes are what their taints are.
+    pub(crate) async fn until_mirrored(&self, nodes: &[(String, &[Taint])]) {
+        let api = Api::<Node>::all(self.client.clone());
+        eventually("labels to mirror taints", DEADLINE, async || {
+            let all = api.list_metadata(&ListParams::default()).await;
+            let all = all.map_err(|error| error.to_string())?.items;
+            let late = nodes.iter().find(|(name, taints)| {
+                let node = all
+                    .iter()
+                    .find(|node| node.metadata.name.as_ref() == Some(name));
+                let labels = node.unwrap().metadata.labels.clone().unwrap_or_default();
+                !mirror::changes(&labels, taints).is_empty()
+            });
+            late.map_or(Ok(()), |(name, _)| Err(name.clone()))
         })
         .await
         .unwrap();
@@ -211,13 +268,18 @@ async fn watch(api: Api<Pod>, pods: Arc<Mutex<HashMap<String, Seen>>>) {
         if is_gone || pod.metadata.deletion_timestamp.is_some() {
             seen.deleted.get_or_insert_with(Instant::now);
         }
-        seen.node = pod.spec.and_then(|spec| spec.node_name).or(seen.node.take());
+        seen.node = pod
+            .spec
+            .and_then(|spec| spec.node_name)
+            .or(seen.node.take());
         let conditions = pod.status.and_then(|status| status.conditions);
         let refused = conditions
             .into_iter()
             .flatten()
             .find(|one| one.type_ == "PodScheduled" && one.status == "False");
-        if let Some(condition) = refused.filter(|one| one.reason.as_deref() == Some("Unschedulable")) {
+        if let Some(condition) =
+            refused.filter(|one| one.reason.as_deref() == Some("Unschedulable"))
+        {
             seen.unschedulable = condition.message;
         }
     }

@@ -82,7 +82,9 @@ pub(crate) async fn compare(planes: &Planes, seed: u64, count: usize, tally: &mu
     futures::future::join_all(planes.both().map(|plane| async {
         plane.create(&pods).await;
         let decided = |seen: &Seen| seen.node.is_some() || seen.unschedulable.is_some();
-        plane.until("pods are bound or refused", &names, decided).await;
+        plane
+            .until("pods are bound or refused", &names, decided)
+            .await;
     }))
     .await;
     let [native, ours] = planes.both().map(scores);
@@ -105,7 +107,12 @@ pub(crate) async fn compare(planes: &Planes, seed: u64, count: usize, tally: &mu
 }
 
 fn judge(case: &Case, native: &Scores, ours: &Scores, tally: &mut Tally) {
-    let told = || format!("{}: native {native:?} ours {ours:?}", json!(case.tolerations));
+    let told = || {
+        format!(
+            "{}: native {native:?} ours {ours:?}",
+            json!(case.tolerations)
+        )
+    };
     if native.keys().ne(ours.keys()) {
         tally.fail(told());
         return;
@@ -133,15 +140,25 @@ fn judge(case: &Case, native: &Scores, ours: &Scores, tally: &mut Tally) {
 fn scores(plane: &Plane) -> HashMap<String, Scores> {
     let log = plane.cluster.process(Component::Scheduler).unwrap().log();
     let mut scores: HashMap<String, Scores> = HashMap::new();
-    for line in log.lines().filter(|line| line.contains("final score for pod")) {
+    for line in log
+        .lines()
+        .filter(|line| line.contains("final score for pod"))
+    {
         let value = |name: &str| {
             let rest = line.split_once(&format!(" {name}=")).unwrap().1;
             rest.split(' ').next().unwrap().trim_matches('"')
         };
         let pod = value("pod").rsplit('/').next().unwrap().to_owned();
         let score = value("score").parse().unwrap();
-        scores.entry(pod).or_default().insert(value("node").to_owned(), score);
+        scores
+            .entry(pod)
+            .or_default()
+            .insert(value("node").to_owned(), score);
     }
-    assert!(!scores.is_empty(), "{}: the scheduler logs no scores", plane.name);
+    assert!(
+        !scores.is_empty(),
+        "{}: the scheduler logs no scores",
+        plane.name
+    );
     scores
 }

@@ -211,9 +211,16 @@ fn what_a_server_with_the_feature_refuses_is_refused_in_its_words(
     assert_eq!(details["kind"], kind);
     assert_eq!(details["causes"], json!(causes));
     let message = response["status"]["message"].as_str().unwrap();
-    assert!(message.contains(&format!("{field}: {}", words[0])), "{message}");
+    assert!(
+        message.contains(&format!("{field}: {}", words[0])),
+        "{message}"
+    );
     let on = admitted(kind, &object, None, Comparison::On).unwrap();
-    assert_eq!(on, (object, Vec::new()), "left to a server that knows it itself");
+    assert_eq!(
+        on,
+        (object, Vec::new()),
+        "left to a server that knows it itself"
+    );
 }
 
 #[test]
