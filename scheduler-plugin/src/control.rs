@@ -41,6 +41,7 @@ pub mod metrics;
 pub mod mirror;
 pub mod objects;
 pub mod publisher;
+pub mod wake;
 
 /// Name of the controllers' Lease.
 pub const LEASE: &str = "pd-scheduler-plugin";
@@ -217,6 +218,7 @@ async fn run_controllers(context: &Context, term: &Term) {
         eviction::run(context, term),
         publisher::run(context, term),
         gates::run(context, term),
+        wake::run(context, term),
         term.stop.cancelled(),
     );
 }

@@ -207,6 +207,17 @@ impl ControlPlane {
         self.options.feature_gates.insert(gate.to_owned(), on);
     }
 
+    /// Sets the extenders and profiles of schedulers that are started or restarted from now on.
+    pub fn set_scheduler(
+        &mut self,
+        extenders: Vec<serde_json::Value>,
+        profiles: Vec<serde_json::Value>,
+    ) -> Result<(), ControlPlaneError> {
+        self.options.scheduler_extenders = extenders;
+        self.options.scheduler_profiles = profiles;
+        Ok(self.layout().write_files()?)
+    }
+
     /// Makes a component hang (SIGSTOP) until [`Self::resume`].
     pub async fn pause(&self, component: Component) -> Result<(), ControlPlaneError> {
         Ok(self.process(component)?.pause().await?)
