@@ -24,7 +24,9 @@ mod profile;
 mod request;
 mod service;
 
-pub use self::histogram::{Histogram, ITL_BUCKETS, PHASE_BUCKETS, TOKEN_BUCKETS, TTFT_BUCKETS};
+pub use self::histogram::{
+    Histogram, ITL_BUCKETS, PHASE_BUCKETS, STEP_BUCKETS, TOKEN_BUCKETS, TTFT_BUCKETS,
+};
 pub use self::metrics::WorkerMetrics;
 pub use self::profile::{Profile, ProfileError};
 pub use self::request::{Arrival, Ending, Outcome};
