@@ -186,6 +186,11 @@ impl Histogram {
         self.share_within(limit).map(|share| share.value)
     }
 
+    /// Upper edges, increasing, each with the observations at or below it; the last is finite.
+    pub fn buckets(&self) -> &[(f64, f64)] {
+        &self.buckets
+    }
+
     /// Sum of the observations.
     pub const fn sum(&self) -> f64 {
         self.sum

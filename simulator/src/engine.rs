@@ -27,7 +27,9 @@ mod request;
 mod router;
 mod service;
 
-pub use self::histogram::{Histogram, ITL_BUCKETS, PHASE_BUCKETS, TOKEN_BUCKETS, TTFT_BUCKETS};
+pub use self::histogram::{
+    Histogram, ITL_BUCKETS, PHASE_BUCKETS, STEP_BUCKETS, TOKEN_BUCKETS, TTFT_BUCKETS,
+};
 pub use self::link::{BetweenDomains, KvTraffic, Links};
 pub use self::metrics::WorkerMetrics;
 pub use self::prefix_cache::{PrefixCaches, Sessions};

@@ -292,10 +292,17 @@ impl DecodeWorker {
         }
         let tokens = new_steps * self.running.len() as u64;
         let elapsed = self.clock.end(steps) - self.clock.end(self.observed_steps);
-        let step_seconds = seconds(elapsed) / new_steps as f64;
+        // The step before a first token is nobody's time between tokens.
+        let before_first = self.clock.end(1) - self.clock.end(0);
+        let gaps = tokens - first_tokens;
+        let gap_seconds =
+            seconds(self.running.len() as u64 * elapsed - first_tokens * before_first)
+                / gaps.max(1) as f64;
         self.metrics
             .inter_token_latency
-            .observe_many(step_seconds, tokens - first_tokens);
+            .observe_many(gap_seconds, gaps);
+        let batch = self.running.len() as f64;
+        self.metrics.iteration_tokens.observe_many(batch, new_steps);
         self.metrics.generation_tokens += tokens;
         self.observed_steps = steps;
     }
@@ -525,3 +532,6 @@ fn record(metrics: &mut WorkerMetrics, now: Nanos, request: &Request) {
         .observe(f64::from(request.output_tokens));
     metrics.finished_stop += 1;
 }
+
+#[cfg(test)]
+mod tests;

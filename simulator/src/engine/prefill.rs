@@ -148,6 +148,12 @@ impl PrefillWorker {
         for slot in &self.completing {
             record(&mut self.metrics, now, &requests[*slot]);
         }
+        if !self.completing.is_empty() {
+            let completing = self.completing.iter();
+            let tokens = completing.map(|slot| u64::from(requests[*slot].input_tokens) + 1);
+            let tokens: u64 = tokens.sum();
+            self.metrics.iteration_tokens.observe(tokens as f64);
+        }
         self.held.extend_from_slice(&self.completing);
         completed.append(&mut self.completing);
         if let Some((slot, computed)) = self.partial {
@@ -273,3 +279,6 @@ fn record(metrics: &mut WorkerMetrics, now: Nanos, request: &Request) {
     metrics.prefix_cache_queries += u64::from(request.input_tokens);
     metrics.prefix_cache_hits += u64::from(request.cached_tokens);
 }
+
+#[cfg(test)]
+mod tests;
