@@ -9,6 +9,7 @@ mod behavior;
 mod faults;
 mod lifecycle;
 mod profile_skew;
+mod routing;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -26,7 +27,7 @@ pub use self::behavior::{BehaviorSpec, RulesSpec};
 pub use self::faults::{FaultKind, FaultSpec};
 pub use self::lifecycle::{LifecycleSpec, PartSpec, StartSpec};
 pub use self::profile_skew::ProfileSkew;
-use crate::engine::{Profile, ProfileError};
+use crate::engine::{Dispatch, Links, PrefixCaches, Profile, ProfileError, Routing};
 use crate::observe::Windows;
 use crate::time::{Nanos, from_seconds};
 use crate::traffic::TrafficSpec;
@@ -135,6 +136,12 @@ pub struct Scenario {
     pub description: String,
     /// How fast the workers of both roles are, and how long they take to start: the lead time.
     pub profile: Profile,
+    /// How requests find their workers.
+    pub routing: Routing,
+    /// What workers remember of prompts; without, each finds the profile's `prefixHitRatio`.
+    pub prefix_cache: Option<PrefixCaches>,
+    /// What KV caches travel over; without, each has the profile's bandwidth to itself.
+    pub links: Option<Links>,
     /// GPUs of one replica of each role, at least 1.
     pub gpus_per_replica: PerRole<u32>,
     /// Latency limits and attainment.
@@ -215,6 +222,9 @@ impl Default for Scenario {
         Self {
             description: String::new(),
             profile: Profile::default(),
+            routing: Routing::default(),
+            prefix_cache: None,
+            links: None,
             gpus_per_replica: PerRole::from_fn(|_| 4),
             objective: ObjectiveSpec::default(),
             replicas: PerRole::default(),
@@ -255,6 +265,7 @@ impl Scenario {
         self.profile.validate()?;
         self.validate_times()?;
         self.validate_objective()?;
+        self.validate_routing()?;
         for role in Role::ALL {
             self.validate_role(role)?;
         }
@@ -428,6 +439,12 @@ impl Scenario {
             lifecycle: self.lifecycle.lifecycle(),
             faults: self.faults.iter().map(FaultSpec::fault).collect(),
             told_profile: self.profile_skew.map(|skew| skew.told(&self.profile)),
+            dispatch: Dispatch {
+                routing: self.routing,
+                prefix_caches: self.prefix_cache,
+                links: self.links,
+                seed: 0,
+            },
             ..Setup::new(self.policy(), self.profile.clone(), length)
         }
     }

@@ -283,10 +283,9 @@ impl Run {
         autoscaler: Box<dyn Autoscaler>,
         misses_max: u64,
     ) -> Result<Ledger, SimulateError> {
-        let setup = Setup {
-            seed: self.seed,
-            ..setup
-        };
+        let mut setup = setup;
+        setup.seed = self.seed;
+        setup.dispatch.seed = self.seed;
         let warm_up = setup.warm_up;
         let readable = |arrival: Result<Arrival, TraceError>| arrival.ok();
         let first = self.source.open()?.map_while(readable);

@@ -155,6 +155,7 @@ impl Trace {
             at: from_seconds(seconds),
             input_tokens: self.tokens(1)?,
             output_tokens: self.tokens(2)?,
+            prompt: None,
         };
         self.before_seconds = Some(seconds);
         Ok(Some(arrival))

@@ -122,6 +122,7 @@ impl Iterator for Arrivals {
                 load.output_tokens_cv,
                 &mut self.outputs,
             ),
+            prompt: None,
         })
     }
 }

@@ -11,7 +11,9 @@
 )]
 
 mod documentation;
+mod extender;
 mod installation;
+mod parts;
 mod refusals;
 mod rendering;
 mod rights;
