@@ -73,6 +73,7 @@ impl Life {
             at: self.service.now(),
             input_tokens: 500,
             output_tokens,
+            ..Arrival::default()
         });
     }
 }
