@@ -172,11 +172,9 @@ impl Service {
 
     /// Changes the coefficients: for prefill from each worker's next step, for decode from each
     /// batch's next change. Blocks keep their size, as workers hold some.
-    pub fn set_profile(&mut self, profile: Profile) {
-        self.profile = Profile {
-            kv_block_tokens: self.profile.kv_block_tokens,
-            ..profile
-        };
+    pub fn set_profile(&mut self, mut profile: Profile) {
+        profile.kv_block_tokens = self.profile.kv_block_tokens;
+        self.profile = profile;
     }
 
     /// The time up to which everything has happened.

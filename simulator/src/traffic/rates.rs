@@ -1,10 +1,10 @@
 //! Tables of rates: how many requests came per second or minute, without the requests themselves.
 //!
-//! A CSV file, plain or gzip, whose header names a column of time (`seconds`, `window_start_s` or
-//! `minute`) and one of rates (`requests_per_second`, `req_per_s` or `requests_per_minute`).
-//! `mean_input_tokens` and `mean_output_tokens` are used where they are there; further columns are
-//! not read. A row that starts a window stands for its middle. A row that breaks this is an error
-//! that tells its line.
+//! A CSV file, plain or gzip, whose header names a column of time (`seconds`, `minute`, or
+//! `window_start_s` and `start_seconds` for windows, whose rows stand for their middle) and one of
+//! rates (`requests_per_second`, `req_per_s` or `requests_per_minute`). `mean_input_tokens` and
+//! `mean_output_tokens`, or the same with `_mean` at the end, are used where they are there; further
+//! columns are not read. A row that breaks this is an error that tells its line.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
@@ -18,9 +18,10 @@ use super::curve::{Curve, CurveError, Load};
 use crate::time::{Nanos, from_seconds};
 
 /// Columns of time, with the seconds of their unit and whether a row starts a window.
-const TIMES: [(&str, f64, bool); 3] = [
+const TIMES: [(&str, f64, bool); 4] = [
     ("seconds", 1.0, false),
     ("window_start_s", 1.0, true),
+    ("start_seconds", 1.0, true),
     ("minute", 60.0, false),
 ];
 
@@ -31,8 +32,9 @@ const RATES: [(&str, f64); 3] = [
     ("requests_per_minute", 60.0),
 ];
 
-const INPUT: &str = "mean_input_tokens";
-const OUTPUT: &str = "mean_output_tokens";
+/// Columns of mean lengths.
+const INPUTS: [&str; 2] = ["mean_input_tokens", "input_tokens_mean"];
+const OUTPUTS: [&str; 2] = ["mean_output_tokens", "output_tokens_mean"];
 
 /// Rows at most: a year of minutes.
 const ROWS_MAX: usize = 600_000;
@@ -112,7 +114,10 @@ fn parse(text: impl Read, load: &Load) -> Result<(Curve, Nanos), RatesFault> {
         .iter()
         .find_map(|(name, unit)| Some((find(name)?, *unit)));
     let (rate, rate_unit) = rate.ok_or_else(|| no_column("rates", RATES.map(|(name, _)| name)))?;
-    let (input, output) = (find(INPUT), find(OUTPUT));
+    let (input, output) = (
+        INPUTS.into_iter().find_map(find),
+        OUTPUTS.into_iter().find_map(find),
+    );
     let mut rows: Vec<(f64, Load)> = Vec::new();
     let mut record = ByteRecord::new();
     while reader.read_byte_record(&mut record)? {
