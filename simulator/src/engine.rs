@@ -23,5 +23,5 @@ mod service;
 pub use self::histogram::{Histogram, ITL_BUCKETS, PHASE_BUCKETS, TOKEN_BUCKETS, TTFT_BUCKETS};
 pub use self::metrics::WorkerMetrics;
 pub use self::profile::{Profile, ProfileError};
-pub use self::request::{Arrival, Ending, Outcome};
+pub use self::request::{Arrival, Ending, Outcome, PromptBlocks};
 pub use self::service::{Removal, Role, Service, ServiceError, WorkerState, WorkerView};

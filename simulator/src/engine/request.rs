@@ -4,12 +4,55 @@
 //! needs memory only for what is in flight. A slot number is all that queues, batches and events
 //! carry. The table never decides where a request goes.
 
+use std::sync::Arc;
+
 use serde::Serialize;
 
 use crate::time::{Nanos, seconds};
 
+/// The blocks that a prompt is made of, as far as it is known which prompts begin alike.
+///
+/// A hash stands for its block and everything before it, as in vLLM and in Mooncake's traces: two
+/// prompts whose n-th hashes are equal have their first n blocks in common.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PromptBlocks {
+    block_tokens: u32,
+    hashes: Vec<u64>,
+}
+
+impl PromptBlocks {
+    /// Blocks of `block_tokens` tokens each, 0 counting as 1, from the first on. The last may reach
+    /// beyond the prompt, as a trace counts blocks that are not full.
+    pub fn new(block_tokens: u32, hashes: Vec<u64>) -> Self {
+        Self {
+            block_tokens: block_tokens.max(1),
+            hashes,
+        }
+    }
+
+    /// Tokens of one block, at least 1.
+    pub fn block_tokens(&self) -> u32 {
+        self.block_tokens
+    }
+
+    /// The hashes, in the order of the prompt.
+    pub fn hashes(&self) -> &[u64] {
+        &self.hashes
+    }
+
+    /// The same blocks as those of other prompts: prompts that went through the same change begin
+    /// alike as before, and unlike all others.
+    #[must_use]
+    pub fn salted(&self, salt: u64) -> Self {
+        Self {
+            block_tokens: self.block_tokens,
+            hashes: self.hashes.iter().map(|hash| hash ^ salt).collect(),
+        }
+    }
+}
+
 /// A request as it reaches the service.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Arrival {
     /// When it arrives.
     pub at: Nanos,
@@ -17,6 +60,8 @@ pub struct Arrival {
     pub input_tokens: u32,
     /// Tokens of the answer; 0 counts as 1.
     pub output_tokens: u32,
+    /// What the prompt is made of, where the traffic tells.
+    pub prompt: Option<Arc<PromptBlocks>>,
 }
 
 /// How a request ended.

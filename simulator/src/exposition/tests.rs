@@ -20,6 +20,7 @@ fn texts(dialect: Dialect) -> [String; 2] {
             at,
             input_tokens: 1000,
             output_tokens: 100,
+            prompt: None,
         });
     }
     service.observe(2 * SECOND);

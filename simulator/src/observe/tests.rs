@@ -94,6 +94,7 @@ fn run(service: &mut Service, observer: &mut Observer, rps: u64, length: Nanos) 
                 at: from + number * SECOND / rps,
                 input_tokens: 500,
                 output_tokens: 100,
+                prompt: None,
             });
         }
         service.observe(from + 15 * SECOND);

@@ -66,7 +66,7 @@ impl Overlay {
 
     fn earliest(&mut self) -> Option<&mut Copy> {
         let due = |copy: &&mut Copy| copy.next.is_some();
-        let at = |copy: &&mut Copy| copy.next.map(|next| next.at);
+        let at = |copy: &&mut Copy| copy.next.as_ref().map(|next| next.at);
         self.copies.iter_mut().filter(due).min_by_key(at)
     }
 }

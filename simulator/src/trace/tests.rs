@@ -26,6 +26,7 @@ fn arrival(at: u64, input_tokens: u32, output_tokens: u32) -> Arrival {
         at,
         input_tokens,
         output_tokens,
+        prompt: None,
     }
 }
 

@@ -105,6 +105,7 @@ impl Iterator for Arrivals {
                 load.output_tokens_cv,
                 &mut self.outputs,
             ),
+            prompt: None,
         })
     }
 }
