@@ -6,7 +6,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use pd_sim::{compare, demo, policy, replay, simulate};
+use pd_sim::{compare, demo, policy, replay, simulate, sweep};
 
 /// Play prefill/decode services under the decision code of PDAutoscaler, without a cluster
 #[derive(Debug, Parser)]
@@ -24,6 +24,8 @@ enum Command {
     Simulate(simulate::options::Options),
     /// Play policies x traces x lead times on all cores: table, JSON, CSV, HTML report
     Compare(compare::options::Options),
+    /// Play one policy over a grid of one or two parameters on all cores: table, JSON, CSV, HTML report
+    Sweep(sweep::options::Options),
     /// Decide as a process: one JSON snapshot per line in, one decision per line out
     Policy(policy::Options),
     /// Decide again on a recording and print where the decision differs
@@ -39,6 +41,7 @@ async fn main() -> ExitCode {
         },
         Command::Simulate(options) => simulate::run(&options).map_err(|error| error.to_string()),
         Command::Compare(options) => compare::run(&options).map_err(|error| error.to_string()),
+        Command::Sweep(options) => sweep::run(&options).map_err(|error| error.to_string()),
         Command::Policy(options) => {
             let (input, output) = (std::io::stdin().lock(), std::io::stdout().lock());
             policy::run(&options, input, output)

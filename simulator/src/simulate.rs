@@ -32,6 +32,7 @@ use crate::autoscaler::{
 };
 use crate::clairvoyant::load::Load;
 use crate::clairvoyant::{self, Bound, ForeseenPlan};
+use crate::compare::table::{self, CsvError};
 use crate::engine::{self, Arrival};
 use crate::scenario::{Scenario, ScenarioError};
 use crate::time::{Nanos, from_seconds};
@@ -88,6 +89,9 @@ pub enum SimulateError {
     /// The result cannot be written as JSON.
     #[error("the result cannot be written as JSON: {0}")]
     Json(#[from] serde_json::Error),
+    /// The result cannot be written as CSV.
+    #[error(transparent)]
+    Csv(#[from] CsvError),
 }
 
 /// Everything a run is made of.
@@ -123,6 +127,11 @@ pub fn run(options: &Options) -> Result<String, SimulateError> {
     let outcome = run.play(policy)?;
     Ok(match options.output {
         options::Output::Json => outcome.to_json()?,
+        options::Output::Csv => {
+            let speed = ["wallSeconds", "simulatedRequestsPerSecond"];
+            let columns = table::columns().into_iter().skip(1).chain(speed);
+            table::csv(&columns.collect::<Vec<_>>(), &[outcome])?
+        }
         options::Output::Text => outcome.to_text(),
     })
 }
@@ -130,10 +139,15 @@ pub fn run(options: &Options) -> Result<String, SimulateError> {
 impl Run {
     /// Reads scenario and traffic, and finds the bound.
     pub fn prepare(options: &Options) -> Result<Self, SimulateError> {
-        let mut scenario = match &options.scenario {
+        let scenario = match &options.scenario {
             Some(path) => Scenario::read(path)?,
             None => Scenario::default(),
         };
+        Self::prepare_in(scenario, options)
+    }
+
+    /// The same in a scenario that was read before, whatever file the options name.
+    pub fn prepare_in(mut scenario: Scenario, options: &Options) -> Result<Self, SimulateError> {
         if let Some(lead) = options.lead {
             scenario.set_lead(lead);
         }

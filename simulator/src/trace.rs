@@ -36,6 +36,9 @@ const BUFFER_BYTES: usize = 64 * 1024;
 /// The first line ends within so much of the file.
 const HEAD_BYTES_MAX: u64 = 1024 * 1024;
 
+/// Tokens of a block where a trace lists the blocks of prompts.
+const BLOCK_TOKENS: u32 = 512;
+
 /// The unpacked text of a file.
 type Text = Box<dyn BufRead + Send>;
 
@@ -56,7 +59,9 @@ pub enum TraceFault {
     #[error("cannot be read: {0}")]
     Unreadable(#[from] io::Error),
     /// The file cannot be read further.
-    #[error("cannot be read beyond line {line}: {source}; the file is damaged or cut off, fetch it again")]
+    #[error(
+        "cannot be read beyond line {line}: {source}; the file is damaged or cut off, fetch it again"
+    )]
     BrokenOff {
         /// The last line that could be read, from 1; 0 if none.
         line: u64,
@@ -170,6 +175,8 @@ pub struct Trace {
     before: Option<Nanos>,
     /// The time of the row before as it is written.
     before_text: String,
+    /// Whether there was a request.
+    any: bool,
     failed: bool,
 }
 
@@ -197,6 +204,7 @@ impl Trace {
             rows,
             before: None,
             before_text: String::new(),
+            any: false,
             failed: false,
         })
     }
@@ -205,9 +213,10 @@ impl Trace {
     fn read(&mut self) -> Result<Option<Arrival>, TraceFault> {
         loop {
             let Some(row) = self.rows.read()? else {
-                return match self.before {
-                    None => Err(TraceFault::NoRequests),
-                    Some(_) => Ok(None),
+                return if self.any {
+                    Ok(None)
+                } else {
+                    Err(TraceFault::NoRequests)
                 };
             };
             let at = row.arrival.at;
@@ -224,6 +233,7 @@ impl Trace {
             self.rows.write_time(&mut self.before_text);
             self.before = Some(at);
             if !row.failed {
+                self.any = true;
                 return Ok(Some(row.arrival));
             }
         }

@@ -8,12 +8,10 @@ use std::fmt::Write as _;
 
 use pd_core::Role;
 
-use super::chart::{Axis, Chart, escaped};
 use super::table::{attains, by_merit};
 use super::{Cell, Row};
+use crate::chart::{Axis, Chart, STYLE, escaped};
 use crate::simulate::options::PolicyName;
-
-const STYLE: &str = include_str!("report.css");
 
 /// Most times the bound that frontier plots reach to; what costs more is drawn at the edge.
 const FRONTIER_COST_MAX: f64 = 4.0;
@@ -174,16 +172,16 @@ fn frontier(cells: &[&Cell]) -> String {
     let most = cells.iter().map(|cell| over(cell)).fold(1.2, f64::max);
     let mut chart = Chart::new(
         Axis {
-            label: "GPU-hours over the bound",
+            label: "GPU-hours over the bound".to_owned(),
             low: 0.5,
             high: most.min(FRONTIER_COST_MAX) + 0.1,
-            marks: &[],
+            marks: Vec::new(),
         },
         Axis {
-            label: "attainment, %",
+            label: "attainment, %".to_owned(),
             low: 0.2,
             high: 4.3,
-            marks: &NINES,
+            marks: NINES.map(|(at, text)| (at, text.to_owned())).to_vec(),
         },
     );
     if let Some(first) = cells.first() {
@@ -212,7 +210,7 @@ fn table(cells: &[&Cell]) -> String {
             html,
             "<tr class=\"{}{}\"><td>{}<td>{}<td>{}<td>{:.1}<td>{}<td>{}<td>{}</tr>",
             class(outcome.policy),
-            if attains(row) { "" } else { " missed" },
+            if attains(outcome) { "" } else { " missed" },
             outcome.policy,
             number(outcome.attainment_percent),
             number(outcome.worst_hour_attainment_percent),

@@ -43,6 +43,7 @@ impl Rows for Azure {
             at: since.unwrap_or_default(),
             input_tokens: self.rows.tokens(1)?,
             output_tokens: self.rows.tokens(2)?,
+            prompt: None,
         };
         Ok(Some(Row {
             before_start: since.is_none(),

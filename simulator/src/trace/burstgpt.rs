@@ -39,6 +39,7 @@ impl Rows for BurstGpt {
             at: from_seconds(seconds),
             input_tokens: self.rows.tokens(1)?,
             output_tokens: self.rows.tokens(2)?,
+            prompt: None,
         };
         let failed = arrival.output_tokens == 0;
         Ok(Some(Row {

@@ -58,6 +58,17 @@ impl CsvRows {
         })
     }
 
+    /// Where a column is that need not be there.
+    pub(super) fn place_of(&mut self, column: &str) -> Option<usize> {
+        let header = self.reader.byte_headers().ok()?;
+        header.iter().position(|name| is_named(name, column))
+    }
+
+    /// The text of a further column, by its place.
+    pub(super) fn at(&self, place: usize) -> &[u8] {
+        self.record.get(place).unwrap_or_default().trim_ascii()
+    }
+
     /// Reads one row; false at the end.
     pub(super) fn advance(&mut self) -> Result<bool, TraceFault> {
         // Only a fault reads the position of the row before, and a fault is rare.

@@ -5,13 +5,14 @@
 //! `FAST25-release/traces`.
 
 use std::io::BufRead;
+use std::sync::Arc;
 
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::csv_rows::{TOKENS_MAX, TOKENS_REMEDY};
-use super::{Row, Rows, Text, TraceFault};
-use crate::engine::Arrival;
+use super::{BLOCK_TOKENS, Row, Rows, Text, TraceFault};
+use crate::engine::{Arrival, PromptBlocks};
 use crate::time::from_milliseconds;
 
 /// The fields that every line has.
@@ -27,6 +28,7 @@ struct Line {
     timestamp: Value,
     input_length: Value,
     output_length: Value,
+    hash_ids: Option<Vec<u64>>,
 }
 
 /// Lines of a file in this format.
@@ -124,6 +126,9 @@ impl Rows for Mooncake {
             at: from_milliseconds(milliseconds),
             input_tokens: self.tokens(1, &line.input_length)?,
             output_tokens: self.tokens(2, &line.output_length)?,
+            prompt: line
+                .hash_ids
+                .map(|ids| Arc::new(PromptBlocks::new(BLOCK_TOKENS, ids))),
         };
         self.timestamp = line.timestamp;
         Ok(Some(Row::of(arrival)))
