@@ -125,8 +125,11 @@ pub(super) struct Request {
     /// Output tokens already produced by a decode worker; above 0 in a queue only after a
     /// preemption.
     pub(super) generated: u32,
+    /// Tokens of the prompt that its prefill worker finds in the prefix cache.
     pub(super) cached_tokens: u32,
     pub(super) prefill_time: Nanos,
+    #[expect(dead_code, reason = "read once workers keep what they have computed")]
+    pub(super) prompt: Option<Arc<PromptBlocks>>,
     /// When it reached the worker where it is now.
     pub(super) reached_worker_at: Nanos,
     /// When that worker began to work on it.

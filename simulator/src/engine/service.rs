@@ -181,6 +181,7 @@ impl Service {
             output_tokens,
             cached_tokens,
             prefill_time: self.profile.prefill_time(input_tokens, cached_tokens),
+            prompt: arrival.prompt,
             ..Request::default()
         };
         let tokens = u64::from(input_tokens) + u64::from(output_tokens);
