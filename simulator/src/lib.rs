@@ -12,11 +12,14 @@
 //! that lets foreign policies decide here and ours elsewhere; [`replay`] decides on recordings again.
 
 pub mod autoscaler;
+pub mod backtest;
+pub mod calibrate;
 pub mod clairvoyant;
 pub mod compare;
 pub mod demo;
 pub mod engine;
 pub mod exposition;
+pub mod measured;
 pub mod observe;
 pub mod policy;
 pub mod protocol;

@@ -1,7 +1,7 @@
 //! Request traces as files, plain or gzip, read row by row.
 //!
 //! Four formats are known, and told by what stands in the first line: our own CSV, that of Azure and
-//! of BurstGPT, and Mooncake's JSON lines. Each has a file below this one that turns a row into an
+//! of `BurstGPT`, and Mooncake's JSON lines. Each has a file below this one that turns a row into an
 //! [`Arrival`]; what they have in common is here. A row that breaks its format is an error that tells
 //! its line, because a trace that is half understood gives numbers that nobody can trust, and so is
 //! one before the row above it: whoever sorts knows why it was not. Never more than a buffer of the
@@ -11,6 +11,7 @@ mod azure;
 mod burstgpt;
 mod csv_rows;
 mod mooncake;
+mod observations;
 mod overlay;
 mod seconds_csv;
 
@@ -25,6 +26,7 @@ use self::azure::Azure;
 use self::burstgpt::BurstGpt;
 use self::csv_rows::CsvRows;
 use self::mooncake::Mooncake;
+pub use self::observations::{Observation, Observations};
 pub use self::overlay::Overlay;
 use self::seconds_csv::SecondsCsv;
 use crate::engine::Arrival;

@@ -14,7 +14,7 @@ const LEAD_MAX: Duration = Duration::from_hours(24);
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
     /// Request trace, plain or gzip: CSV with `timestamp_s,input_tokens,output_tokens`, or a trace of Azure,
-    /// BurstGPT or Mooncake as published; without, the embedded day
+    /// `BurstGPT` or Mooncake as published; without, the embedded day
     #[arg(long, value_name = "FILE")]
     pub trace: Option<PathBuf>,
     /// Service, objective and limits as YAML; without, Llama-70B on 4 x H200, 500 ms, 25 ms, 99 %

@@ -3,6 +3,7 @@
 //! those within.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -10,12 +11,13 @@ use rand_chacha::ChaCha8Rng;
 use super::SimulateError;
 use super::options::Options;
 use crate::engine::Arrival;
+use crate::measured::Measured;
 use crate::time::{DAY, Nanos, from_seconds, seconds};
 use crate::trace::{Overlay, TraceError};
 use crate::traffic::{Arrivals, Curve, DayError, servegen_day};
 
 /// Requests in order of arrival, which may turn out to be unreadable.
-pub(super) type Requests = Box<dyn Iterator<Item = Result<Arrival, TraceError>> + Send>;
+pub(crate) type Requests = Box<dyn Iterator<Item = Result<Arrival, TraceError>> + Send>;
 
 /// Most copies that are laid over each other.
 const COPIES_MAX: u32 = 1_000;
@@ -41,6 +43,18 @@ enum Kind {
         kept: f64,
     },
     Day(Curve),
+    /// Requests drawn from what Prometheus measured.
+    Measured(Arc<Measured>),
+}
+
+impl Kind {
+    /// As many copies as `rate_scale` takes, and a share of their requests where that is no whole number.
+    fn of_trace(path: PathBuf, rate_scale: f64) -> Self {
+        let copies = (1..COPIES_MAX).find(|copies| f64::from(*copies) >= rate_scale);
+        let copies = copies.unwrap_or(COPIES_MAX);
+        let kept = rate_scale / f64::from(copies);
+        Self::Trace { path, copies, kept }
+    }
 }
 
 impl Source {
@@ -48,10 +62,7 @@ impl Source {
     pub fn of(options: &Options, until: Option<Nanos>) -> Result<Self, SimulateError> {
         let wanted = f64::from(options.copies) * options.rate_scale;
         let kind = if let Some(path) = options.trace.clone() {
-            let copies = (1..COPIES_MAX).find(|copies| f64::from(*copies) >= wanted);
-            let copies = copies.unwrap_or(COPIES_MAX);
-            let kept = wanted / f64::from(copies);
-            Kind::Trace { path, copies, kept }
+            Kind::of_trace(path, wanted)
         } else {
             let day = servegen_day()?.scaled(wanted);
             Kind::Day(day.map_err(DayError::from)?)
@@ -64,8 +75,28 @@ impl Source {
         })
     }
 
+    /// The trace at `path` with `rate_scale` times its requests, played `time_scale` times as fast.
+    pub fn of_trace(path: PathBuf, rate_scale: f64, time_scale: f64, seed: u64) -> Self {
+        Self {
+            kind: Kind::of_trace(path, rate_scale),
+            seed,
+            time_scale,
+            until: None,
+        }
+    }
+
+    /// Requests drawn anew from a measured past.
+    pub fn of_measured(measured: Arc<Measured>, seed: u64) -> Self {
+        Self {
+            kind: Kind::Measured(measured),
+            seed,
+            time_scale: 1.0,
+            until: None,
+        }
+    }
+
     /// The requests from the start.
-    pub(super) fn open(&self) -> Result<Requests, TraceError> {
+    pub(crate) fn open(&self) -> Result<Requests, TraceError> {
         let until = self.until.unwrap_or(Nanos::MAX);
         let in_time = move |arrival: &Result<Arrival, TraceError>| {
             arrival.as_ref().map_or(true, |arrival| arrival.at < until)
@@ -79,6 +110,9 @@ impl Source {
             })
         };
         Ok(match &self.kind {
+            Kind::Measured(measured) => {
+                Box::new(measured.rebuild(self.seed).map(Ok).take_while(in_time))
+            }
             Kind::Trace { path, copies, kept } => {
                 let overlay = Overlay::open(path, *copies, self.seed)?;
                 let (kept, mut dice) = (*kept, ChaCha8Rng::seed_from_u64(self.seed));
@@ -100,6 +134,7 @@ impl Source {
         let end = match self.kind {
             Kind::Trace { .. } => last_at.saturating_add(1),
             Kind::Day(_) => sooner(DAY, self.time_scale),
+            Kind::Measured(ref measured) => measured.length(),
         };
         let end = self.until.map_or(end, |until| until.min(end));
         end.div_ceil(interval.max(1)).max(1) * interval

@@ -10,6 +10,7 @@ const VALUES_MAX: u64 = 1_000;
 
 /// What the user asked for.
 #[derive(Clone, Debug, clap::Args)]
+#[group(id = "sweep")]
 pub struct Options {
     /// A parameter and its values, once or twice: `lead=0s,60s,120s`, `seed=1..5` (both ends), `rate`, `copies`,
     /// `time-scale`, `ttft`, `tpot`, `attainment`, `tolerance`, `budget`, `interval`, or a field of the scenario

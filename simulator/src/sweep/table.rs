@@ -52,15 +52,18 @@ pub(super) const SHOWN: [Shown; 6] = [
     },
 ];
 
+/// Rows by the value they have in common.
+type Groups<'a> = Vec<(&'a str, Vec<&'a Row>)>;
+
 /// Rows with the same value of the parameter that is no seed, in order of first appearance.
-pub(super) fn over_seeds(sweep: &Sweep) -> Option<(&str, Vec<(&str, Vec<&Row>)>)> {
+pub(super) fn over_seeds(sweep: &Sweep) -> Option<(&str, Groups<'_>)> {
     let second = sweep.second_parameter.as_deref()?;
     let (name, of): (&str, fn(&Row) -> &str) = match (sweep.first_parameter.as_str(), second) {
         ("seed", other) => (other, |row| row.second.as_deref().unwrap_or_default()),
         (other, "seed") => (other, |row| &row.first),
         _ => return None,
     };
-    let mut groups: Vec<(&str, Vec<&Row>)> = Vec::new();
+    let mut groups: Groups<'_> = Vec::new();
     for row in &sweep.runs {
         match groups.iter_mut().find(|(value, _)| *value == of(row)) {
             Some((_, rows)) => rows.push(row),

@@ -1,4 +1,4 @@
-//! BurstGPT: CSV with `Timestamp`, `Request tokens` and `Response tokens` among its columns.
+//! `BurstGPT`: CSV with `Timestamp`, `Request tokens` and `Response tokens` among its columns.
 //!
 //! Times are seconds from the start of the trace. A request without response tokens failed before
 //! the service worked on it, so it is left out, as in the publisher's files without failures.
