@@ -15,6 +15,10 @@ const RIGHT: f64 = 12.0;
 const TOP: f64 = 12.0;
 const BOTTOM: f64 = 36.0;
 
+/// Width of a letter of a name, and height of a name, about.
+const NAME_LETTER_WIDTH: f64 = 6.2;
+const NAME_HEIGHT: f64 = 12.0;
+
 /// A range of one axis and what it says.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Axis {
@@ -83,6 +87,8 @@ pub(crate) struct Chart {
     svg: String,
     x: Axis,
     y: Axis,
+    /// Begin, end and height of the names that are written.
+    names: Vec<(f64, f64, f64)>,
 }
 
 impl Chart {
@@ -91,6 +97,7 @@ impl Chart {
             svg: format!("<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\">"),
             x,
             y,
+            names: Vec::new(),
         };
         chart.axes();
         chart
@@ -183,12 +190,33 @@ impl Chart {
             } else {
                 ("start", x + 7.0)
             };
+            let height = self.free_height(anchor, at, y + 3.5, name.len());
             let _ = write!(
                 self.svg,
-                "<text class=\"name\" text-anchor=\"{anchor}\" x=\"{at:.2}\" y=\"{:.2}\">{name}</text>",
-                y + 3.5
+                "<text class=\"name\" text-anchor=\"{anchor}\" x=\"{at:.2}\" y=\"{height:.2}\">{name}</text>"
             );
         }
+    }
+
+    /// The height nearest below `y` at which a name covers no other.
+    fn free_height(&mut self, anchor: &str, at: f64, y: f64, letters: usize) -> f64 {
+        let width = NAME_LETTER_WIDTH * letters as f64;
+        let (from, to) = if anchor == "end" {
+            (at - width, at)
+        } else {
+            (at, at + width)
+        };
+        let covers = |height: f64| {
+            let mut names = self.names.iter();
+            names.any(|(a, b, y)| *a < to && from < *b && (y - height).abs() < NAME_HEIGHT)
+        };
+        let heights = (0..8).map(|step| y + NAME_HEIGHT * f64::from(step));
+        let free = heights
+            .into_iter()
+            .find(|height| !covers(*height))
+            .unwrap_or(y);
+        self.names.push((from, to, free));
+        free
     }
 
     pub(crate) fn end(mut self) -> String {

@@ -198,16 +198,12 @@ fn frontier(view: &View<'_>) -> String {
     let x = Axis::around("GPU-hours", rows().map(|row| row.outcome.gpu_hours));
     let attained = rows().filter_map(|row| row.outcome.attainment_percent);
     let mut chart = Chart::new(x, Axis::around("attainment, %", attained));
+    // Repetitions lie so close that names would hide them.
+    let named = view.sweep.runs.len() <= 12 && super::table::over_seeds(view.sweep).is_none();
     for (line, class) in view.lines.iter().zip(CLASSES.iter().cycle()) {
         for row in rows().filter(|row| view.is_on(row, line)) {
             if let Some(percent) = row.outcome.attainment_percent {
-                chart.dot(
-                    class,
-                    &name(row),
-                    row.outcome.gpu_hours,
-                    percent,
-                    view.sweep.runs.len() <= 12,
-                );
+                chart.dot(class, &name(row), row.outcome.gpu_hours, percent, named);
             }
         }
     }
