@@ -305,7 +305,7 @@ async fn a_recorded_day_is_reproduced_and_a_wrong_profile_is_recovered() {
 
     // Wrong by 1.3.
     let written = day.prometheus.directory().join("calibrated.yaml");
-    let calibrated = calibrate::run(&calibrate::options::Options {
+    let wrong = calibrate::options::Options {
         observed: None,
         prefill_replicas: None,
         decode_replicas: None,
@@ -321,7 +321,8 @@ async fn a_recorded_day_is_reproduced_and_a_wrong_profile_is_recovered() {
         write: Some(written.clone()),
         seed: 7,
         output: Output::Json,
-    });
+    };
+    let calibrated = calibrate::run(&wrong);
     let calibrated: Value = serde_json::from_str(&calibrated.await.unwrap()).unwrap();
     eprintln!("{calibrated:#}");
     near(
