@@ -100,6 +100,11 @@ impl Histogram {
         self.count
     }
 
+    /// Upper edges and the observations at or below each, both rising.
+    pub fn cumulative(&self) -> &[(f64, f64)] {
+        &self.buckets
+    }
+
     /// Mean of the observations, or nothing when there are none.
     pub fn mean(&self) -> Option<f64> {
         (self.count > 0.0).then(|| self.sum / self.count)

@@ -234,6 +234,11 @@ impl<A: Iterator<Item = Arrival>, L: Listener> World<A, L> {
         self.now >= self.setup.length
     }
 
+    /// The workers, to look at: what a scrape of them would show.
+    pub fn service(&self) -> &Service {
+        &self.service
+    }
+
     /// Whoever is told what happens.
     pub fn listener(&self) -> &L {
         &self.listener
