@@ -32,6 +32,7 @@ mod rules;
 pub mod schedule;
 pub mod status;
 pub mod target;
+pub mod toleration;
 pub mod zero;
 
 use kube::{CustomResource, KubeSchema};
@@ -63,6 +64,7 @@ pub use self::{
         PDAutoscalerStatus, RatioStatus, RoleStatus, SchedulesStatus, StepStatus,
     },
     target::{RoleSpec, TargetReference},
+    toleration::{NumericTolerationOperator, NumericTolerationSpec, TaintEffect},
     zero::ScaleToZeroSpec,
 };
 

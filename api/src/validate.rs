@@ -10,6 +10,7 @@ mod capacity;
 mod ratio;
 mod refused;
 mod schedule;
+mod toleration;
 
 use std::{fmt::Display, time::Duration};
 
@@ -167,6 +168,7 @@ fn bounds(spec: &api::RoleSpec, role: Role, errors: &mut Errors) -> Bounds {
         );
         errors.push(&min_path, spec.min_replicas, remedy);
     }
+    toleration::check(spec, role, errors);
     if let Some(gpus) = spec.gpus_per_replica {
         errors.whole(
             &format!("{role}.gpusPerReplica"),

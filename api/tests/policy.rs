@@ -312,6 +312,43 @@ fn coefficients_reach_the_core_and_profiles_are_left_to_the_controller() {
 }
 
 #[test]
+fn numeric_tolerations_mean_what_the_annotation_means() {
+    let mut more = spec(&json!({}));
+    more.decode.numeric_tolerations = serde_json::from_value(json!([
+        { "key": "node.kubernetes.io/sla", "operator": "Gt", "value": "800", "effect": "NoExecute", "tolerationSeconds": 60 },
+        { "key": "sla", "operator": "Range", "value": "-5..990", "mustBePresent": true },
+    ]))
+    .unwrap();
+    more.policy().unwrap();
+    let tolerations = more.decode.numeric_tolerations.iter();
+    let texts: Vec<String> = tolerations
+        .map(|one| serde_json::to_string(&one.toleration()).unwrap())
+        .collect();
+    let want = [
+        r#"{"key":"node.kubernetes.io/sla","operator":"Gt","value":"800","effect":"NoExecute","tolerationSeconds":60}"#,
+        r#"{"key":"sla","operator":"Range","value":"-5..990","mustBePresent":true}"#,
+    ];
+    assert_eq!(texts, want);
+}
+
+#[test]
+fn tolerations_that_no_pod_could_carry_are_refused() {
+    let mut more = spec(&json!({}));
+    let keys = ["a", "b", "c", "d"];
+    let every = keys.map(|key| json!({ "key": key, "operator": "Gt", "value": "1" }));
+    more.decode.numeric_tolerations = serde_json::from_value(json!(every)).unwrap();
+    let errors = more.policy().unwrap_err();
+    assert!(
+        errors[0].to_string().contains("more than 128 terms"),
+        "{errors:?}"
+    );
+    let narrow = keys
+        .map(|key| json!({ "key": key, "operator": "Gt", "value": "1", "effect": "NoExecute" }));
+    more.decode.numeric_tolerations = serde_json::from_value(json!(narrow)).unwrap();
+    more.policy().unwrap();
+}
+
+#[test]
 fn a_spec_read_and_written_again_is_the_same() {
     let first = spec(&json!({ "ratio": { "policy": "Fixed", "target": "1:2" } }));
     let written = serde_json::to_value(&first).unwrap();

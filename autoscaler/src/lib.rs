@@ -21,10 +21,11 @@ pub mod controller;
 pub mod error;
 pub mod metrics;
 pub mod observe;
-pub mod prometheus;
 pub mod queries;
 pub mod report;
 pub mod run;
+
+pub use pd_runtime::prometheus;
 
 /// Name of the binary: field manager of every write, reporter of every event, user agent.
 pub const NAME: &str = "pd-autoscaler";

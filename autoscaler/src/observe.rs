@@ -123,6 +123,11 @@ fn scope(
     }
 }
 
+/// Where to name a server.
+const NO_SERVER: QueryError = QueryError::NoServer {
+    remedy: "set `spec.metrics.source.serverUrl`, or start the controller with `--prometheus-url`",
+};
+
 async fn ask(context: &Context, spec: &PDAutoscalerSpec, scope: &Scope) -> Answers {
     let own = spec
         .metrics
@@ -131,7 +136,7 @@ async fn ask(context: &Context, spec: &PDAutoscalerSpec, scope: &Scope) -> Answe
         .map(|source| source.server_url.as_str());
     let server = own.or(context.prometheus_args.prometheus_url.as_deref());
     let query = |text: String| async move {
-        let server = server.ok_or(QueryError::NoServer)?;
+        let server = server.ok_or(NO_SERVER)?;
         let started = std::time::Instant::now();
         let answer: Result<Vec<Sample>, QueryError> = context.servers.query(server, &text).await;
         context.metrics.query_took(started.elapsed());

@@ -289,6 +289,8 @@ impl Scope {
             part("prefill_ttft", &["time_to_first_token_seconds"], &prefill),
             part("decode_ttft", &["time_to_first_token_seconds"], &decode),
             part("prefill_time", &["request_prefill_time_seconds"], &prefill),
+            // A histogram, despite its name.
+            part("prefill_step_tokens", &["iteration_tokens_total"], &prefill),
             part("prompt_tokens", &["request_prompt_tokens"], &prefill),
             part("output_tokens", &["request_generation_tokens"], &decode),
             part("tpot", TPOT_NAMES, &decode),

@@ -56,8 +56,12 @@ pub async fn run(args: Args) -> anyhow::Result<Ending> {
     )
     .await?;
     let leadership = LeaderElection::new(client.clone(), &args.leader, crate::NAME)?.run(&shutdown);
-    let servers = Servers::new(args.prometheus.prometheus_timeout)
-        .context("the HTTP client for Prometheus cannot be built")?;
+    let servers = Servers::new(
+        args.prometheus.prometheus_timeout,
+        crate::NAME,
+        crate::VERSION,
+    )
+    .context("the HTTP client for Prometheus cannot be built")?;
     let context = Arc::new(Context::new(
         client.clone(),
         args.decisions.clone(),

@@ -10,7 +10,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use axum::http::{HeaderValue, header};
+use axum::http::{HeaderValue, Uri, header};
 use clap::Args;
 use kube::{
     Client, Config,
@@ -66,6 +66,20 @@ impl KubeArgs {
         install_crypto_provider();
         let config = self.config(&format!("{binary}/{version}")).await?;
         tracing::info!(server = %config.cluster_url, namespace = config.default_namespace, "cluster chosen");
+        Client::try_from(config).map_err(KubernetesError::Client)
+    }
+
+    /// A client with the same credentials and authorities for another server, such as a component's own address.
+    pub async fn client_at(
+        &self,
+        server: Uri,
+        binary: &str,
+        version: &str,
+    ) -> Result<Client, KubernetesError> {
+        install_crypto_provider();
+        let mut config = self.config(&format!("{binary}/{version}")).await?;
+        config.cluster_url = server;
+        config.tls_server_name = None;
         Client::try_from(config).map_err(KubernetesError::Client)
     }
 

@@ -132,6 +132,17 @@ impl Shutdown {
         self.shared.work.spawn(self.guarded(name, task));
     }
 
+    /// Runs `task`, which never ends by itself, as work that is dropped when the shutdown starts.
+    pub fn spawn_until_stopped(&self, name: &str, task: impl Future<Output = ()> + Send + 'static) {
+        let stopping = self.stopping();
+        self.spawn(name, async move {
+            tokio::select! {
+                () = stopping.cancelled() => {}
+                () = task => {}
+            }
+        });
+    }
+
     /// Runs `task` as a service: it must end soon after [`drained`](Self::drained) is cancelled.
     pub fn spawn_service(&self, name: &str, task: impl Future<Output = ()> + Send + 'static) {
         self.shared.services.spawn(self.guarded(name, task));

@@ -1,19 +1,42 @@
 //! pd-scheduler-plugin: numeric SLA tolerations at the stock scheduler.
 //!
-//! Two ways in, one set of rules ([`pd_core::toleration`]). [`explain`] answers offline, from files, whether a pod fits
+//! Four ways in, one set of rules ([`pd_core::toleration`]). [`explain`] answers offline, from files, whether a pod fits
 //! nodes, which toleration answers which taint, what the API server would say, and when a running pod would go.
 //! [`extender`] answers the scheduler's filter and prioritize calls; it is pure (a request's bytes and a view of the
 //! nodes give a response's bytes), and [`serve`] puts HTTP and the node cache of [`nodes`] around it.
 //!
-//! Nothing here writes to the cluster. The extender decides only what the scheduler cannot see: taints that a
+//! [`preflight`] says of a cluster who compares numbers by itself, and what breaks if some do not.
+//! [`control`] runs the controllers: what must be written to nodes, and what becomes of pods that run already.
+//!
+//! Nothing but the controllers writes to the cluster. The extender decides only what the scheduler cannot see: taints that a
 //! rewritten `Exists` tolerates and the pod's own number does not. Everything else is the scheduler's business.
 
 pub mod args;
+pub mod control;
 pub mod explain;
 pub mod extender;
 pub mod metrics;
 pub mod nodes;
+pub mod preflight;
 pub mod serve;
+
+/// What an error of the API server says to people: its message without the whole status around it, others with their
+/// causes.
+pub fn words(error: &kube::Error) -> String {
+    if let kube::Error::Api(status) = error {
+        return format!("{} ({})", status.message, status.code);
+    }
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        let next = cause.to_string();
+        if !text.contains(&next) {
+            text = format!("{text}: {next}");
+        }
+        source = cause.source();
+    }
+    text
+}
 
 /// Name of the binary, and user agent.
 pub const NAME: &str = "pd-scheduler-plugin";

@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use pd_scheduler_plugin::{
     args::{Args, Command},
-    explain,
+    control::control,
+    explain, preflight,
     serve::serve,
 };
 
@@ -16,6 +17,8 @@ async fn main() -> ExitCode {
         Command::Explain(args) => explain::run(&args, &mut std::io::stdout().lock())
             .map(|()| true)
             .map_err(|error| anyhow::Error::msg(error.to_string())),
+        Command::Control(args) => control(*args).await.map(|ending| ending.is_clean()),
+        Command::Preflight(args) => return preflight::run(&args, &mut std::io::stdout()).await,
         Command::Serve(args) => serve(*args).await.map(|ending| ending.is_clean()),
     };
     match done {

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use pd_runtime::rotation::CertificateEnds;
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
@@ -32,6 +33,8 @@ pub struct Metrics {
     calls: Family<CallLabels, Counter>,
     duration: Family<VerbLabels, Histogram, fn() -> Histogram>,
     nodes: Gauge,
+    /// The certificate's end.
+    pub certificate_ends: CertificateEnds,
 }
 
 impl Default for Metrics {
@@ -40,6 +43,7 @@ impl Default for Metrics {
             calls: Family::default(),
             duration: Family::new_with_constructor(|| Histogram::new(CALL_SECONDS)),
             nodes: Gauge::default(),
+            certificate_ends: CertificateEnds::default(),
         }
     }
 }
@@ -57,6 +61,7 @@ impl Metrics {
             self.duration.clone(),
         );
         registry.register("nodes", "Nodes in the cache", self.nodes.clone());
+        self.certificate_ends.register(registry);
     }
 
     /// A call of `verb` ended as `outcome` after `took`, with `nodes` in the cache.

@@ -5,7 +5,7 @@
 //! that is well-formed and cannot be served (whole nodes instead of names) is answered with `Error`, which the scheduler
 //! shows in the pod's event. Answers have a Content-Length, so that the scheduler can keep its connections.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Instant};
+use std::{sync::Arc, time::Instant};
 
 use axum::{
     Json, Router,
@@ -19,13 +19,15 @@ use pd_runtime::{
     admin,
     metrics::registry,
     readiness::Readiness,
+    rotation::Rotation,
+    server::{self, Endpoint},
     shutdown::{Ending, Shutdown},
+    tls::Certificates,
 };
 use serde_json::json;
-use tokio::net::TcpListener;
 
 use crate::{
-    args::{ExtenderArgs, ServeArgs},
+    args::ServeArgs,
     extender::{self, Answered, CallError, Kind, Margin},
     metrics::Metrics,
     nodes::{NodeCache, Nodes},
@@ -33,18 +35,6 @@ use crate::{
 
 /// Largest body, bytes: 15,000 long names are 4 MiB at most, and a pod 1.5 MiB.
 const BODY_MAX: usize = 8 << 20;
-
-/// Why the extender could not start.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "extender address `{address}` cannot be listened on ({source}): choose another with --extender-address, or port 0"
-)]
-pub struct ListenError {
-    /// The address asked for.
-    address: SocketAddr,
-    /// What the system answered.
-    source: io::Error,
-}
 
 /// Runs until a signal ends it.
 pub async fn serve(args: ServeArgs) -> anyhow::Result<Ending> {
@@ -56,48 +46,34 @@ pub async fn serve(args: ServeArgs) -> anyhow::Result<Ending> {
     let metrics = Arc::new(Metrics::default());
     let mut registry = registry(crate::NAME, crate::VERSION);
     metrics.register(&mut registry);
-    let pages = admin::router(readiness, Arc::new(registry));
+    let pages = admin::router(readiness.clone(), Arc::new(registry));
     admin::serve(&args.admin, pages, &shutdown).await?;
     let cache = NodeCache::default();
-    listen(
-        &args.extender,
-        router(cache.clone(), args.extender.prefer_margin, metrics),
-        &shutdown,
-    )
-    .await?;
-    let stopping = shutdown.stopping();
-    shutdown.spawn("nodes", async move {
-        tokio::select! {
-            () = stopping.cancelled() => {}
-            () = cache.follow(client, nodes_ready) => {}
-        }
+    let certificates = args.extender.tls.then(Certificates::default);
+    if let Some(certificates) = &certificates {
+        let rotation = Rotation {
+            owner: crate::NAME,
+            client: client.clone(),
+            args: args.certificates,
+            namespace: args.extender.namespace.clone(),
+            certificates: certificates.clone(),
+            ends: metrics.certificate_ends.clone(),
+            publish: (),
+        };
+        let ready = readiness.register("certificate");
+        shutdown.spawn_until_stopped("certificate", rotation.keep(ready));
+    }
+    let endpoint = Endpoint {
+        name: "extender",
+        address: args.extender.extender_address,
+        flag: "--extender-address",
+    };
+    let app = router(cache.clone(), args.extender.prefer_margin, metrics);
+    server::serve(&endpoint, app, certificates.as_ref(), &shutdown).await?;
+    shutdown.spawn_until_stopped("nodes", async move {
+        cache.follow(client, nodes_ready).await;
     });
     Ok(shutdown.wait().await)
-}
-
-async fn listen(
-    args: &ExtenderArgs,
-    router: Router,
-    shutdown: &Shutdown,
-) -> Result<SocketAddr, ListenError> {
-    let fault = |source| ListenError {
-        address: args.extender_address,
-        source,
-    };
-    let listener = TcpListener::bind(args.extender_address)
-        .await
-        .map_err(fault)?;
-    let address = listener.local_addr().map_err(fault)?;
-    tracing::info!(%address, "extender listens");
-    let drained = shutdown.drained();
-    shutdown.spawn_service("extender", async move {
-        let server =
-            axum::serve(listener, router).with_graceful_shutdown(drained.cancelled_owned());
-        if let Err(error) = server.await {
-            tracing::error!(%error, "extender failed");
-        }
-    });
-    Ok(address)
 }
 
 #[derive(Debug, Clone)]

@@ -171,6 +171,7 @@ fn scenes(options: &Options) -> Result<Vec<Scene>, CompareError> {
                 trace: trace.as_deref().map_or("day".to_owned(), stem),
                 lead: *lead,
                 options: simulate_options::Options {
+                    traffic: simulate_options::TrafficOptions::default(),
                     trace: trace.clone(),
                     scenario: scenario.cloned(),
                     lead: Some(*lead),

@@ -2,8 +2,8 @@
 //!
 //! [`engine`] is the model of the serving engines, [`traffic`] the requests that are sent to it,
 //! [`exposition`] the metrics text that such an engine would show to Prometheus, and [`observe`]
-//! what a controller would learn from it. [`world`] closes the loop with an [`autoscaler`]. These
-//! have no clock, threads or network, so that a day runs in seconds and the test suite's engine
+//! what a controller would learn from it. [`lifecycle`] is what becomes of replicas that are asked for,
+//! and [`fault`] what goes wrong. [`world`] closes the loop with an [`autoscaler`]. These have no clock, threads or network, so that a day runs in seconds and the test suite's engine
 //! emulator runs the same model in real time.
 //!
 //! Commands are made of them: [`demo`] shows a day on a local page, [`simulate`] plays a [`trace`] in
@@ -19,6 +19,8 @@ pub mod compare;
 pub mod demo;
 pub mod engine;
 pub mod exposition;
+pub mod fault;
+pub mod lifecycle;
 pub mod measured;
 pub mod observe;
 pub mod policy;

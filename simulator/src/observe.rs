@@ -8,11 +8,13 @@
 //! Increases follow Prometheus: the difference of the first and last sample of the window, carried
 //! to the window's ends as far as half a sample interval, and never to before the counter was zero.
 //! A worker that came within the window counts from its first sample on; one that left counts until
-//! its last. Gauges are read from ready workers only.
+//! its last. Gauges are read from ready workers only: those whose pods the API server shows as ready,
+//! scraped or not.
 
 mod attainment;
 mod counts;
 mod history;
+mod outage;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -24,6 +26,7 @@ use pd_core::{Gap, PerRole, Reading, Role, Signals};
 use self::attainment::Attainment;
 use self::counts::Counts;
 use self::history::History;
+pub use self::outage::Blur;
 use crate::engine::{self, Histogram, Service, WorkerMetrics, WorkerState};
 use crate::time::{MINUTE, Nanos, SECOND};
 
@@ -61,6 +64,7 @@ pub struct Observer {
     tpot: Attainment,
     finished: Counts,
     kv_capacity_tokens: u64,
+    down: bool,
 }
 
 impl Observer {
@@ -74,18 +78,38 @@ impl Observer {
             tpot: Attainment::new(engine::ITL_BUCKETS),
             finished: Counts::default(),
             kv_capacity_tokens: 0,
+            down: false,
         }
     }
 
     /// Takes one sample of every worker that answers, which starting ones do not. The metrics are
     /// those of the last [`Service::observe`].
     pub fn scrape(&mut self, service: &Service) {
+        self.scrape_through(service, &Blur::default());
+    }
+
+    /// No scrape can be taken and no query answered at `now`.
+    pub fn miss(&mut self, now: Nanos) {
+        self.now = now;
+        self.down = true;
+    }
+
+    /// The same as [`Observer::scrape`], through what is known wrongly and what is lost.
+    pub fn scrape_through(&mut self, service: &Service, blur: &Blur) {
         self.now = service.now();
-        for history in self.workers.values_mut() {
-            history.ready = false;
+        self.down = false;
+        for (name, history) in &mut self.workers {
+            history.ready = blur.ghosts.contains(name);
         }
         for worker in service.workers() {
             if worker.state == WorkerState::Starting {
+                continue;
+            }
+            let ready = worker.state == WorkerState::Ready && !blur.leaves(worker.name);
+            if !blur.answers(worker.name) {
+                if let Some(history) = self.workers.get_mut(worker.name) {
+                    history.ready = ready;
+                }
                 continue;
             }
             let role = core_role(worker.role);
@@ -93,7 +117,7 @@ impl Observer {
                 .workers
                 .entry(worker.name.to_owned())
                 .or_insert_with(|| History::new(role));
-            history.ready = worker.state == WorkerState::Ready;
+            history.ready = ready;
             if let Some(before) = history.last() {
                 match role {
                     Role::Prefill => {
@@ -126,6 +150,9 @@ impl Observer {
     /// What the samples show now.
     pub fn signals(&self) -> Signals {
         use Role::{Decode, Prefill};
+        if self.down {
+            return outage::failed(Duration::from_nanos(self.windows.rate));
+        }
         Signals {
             coverage: PerRole::from_fn(|role| self.coverage(role)),
             rate_window: Duration::from_nanos(self.windows.rate),
@@ -166,6 +193,7 @@ impl Observer {
             prefill_ttft: self.distribution(window, Prefill, |m| &m.time_to_first_token),
             decode_ttft: self.distribution(window, Decode, |m| &m.time_to_first_token),
             prefill_time: self.distribution(window, Prefill, |m| &m.request_prefill_time),
+            prefill_step_tokens: self.distribution(window, Prefill, |m| &m.iteration_tokens),
             prompt_tokens: self.distribution(window, Prefill, |m| &m.request_prompt_tokens),
             output_tokens: self.distribution(window, Decode, |m| &m.request_generation_tokens),
             tpot: self.distribution(window, Decode, |m| &m.request_time_per_output_token),
@@ -182,10 +210,11 @@ impl Observer {
     }
 
     fn coverage(&self, role: Role) -> Coverage {
-        let scraped = u32::try_from(self.ready(role).count()).unwrap_or(u32::MAX);
+        let fresh = self.ready(role).filter(|worker| worker.is_fresh(self.now));
+        let scraped = u32::try_from(fresh.count()).unwrap_or(u32::MAX);
         Coverage {
             scraped,
-            seen: scraped,
+            seen: u32::try_from(self.ready(role).count()).unwrap_or(u32::MAX),
             // Decisions follow a scrape at once; a worker that does not answer is not counted.
             oldest_age: (scraped > 0).then_some(Duration::ZERO),
         }

@@ -1,11 +1,15 @@
 //! A scenario: the service that a trace is played on, as a YAML file.
 //!
-//! It says what one replica can do, what the owner wants, and how the controller is set up; the
-//! traffic is not part of it. Whatever is left out has the product's default, so that an empty file
+//! It says what one replica can do, what the owner wants, how the controller is set up, how replicas
+//! live and what goes wrong; and what is sent, unless a trace is given. Whatever is left out has the product's default, so that an empty file
 //! is a scenario. A field that does not exist is refused, since a misspelt limit would silently be
 //! another experiment.
 
 mod behavior;
+mod faults;
+mod lifecycle;
+mod profile_skew;
+mod routing;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -20,9 +24,13 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 pub use self::behavior::{BehaviorSpec, RulesSpec};
-use crate::engine::{Profile, ProfileError};
+pub use self::faults::{FaultKind, FaultSpec};
+pub use self::lifecycle::{LifecycleSpec, PartSpec, StartSpec};
+pub use self::profile_skew::ProfileSkew;
+use crate::engine::{Dispatch, Links, PrefixCaches, Profile, ProfileError, Routing};
 use crate::observe::Windows;
 use crate::time::{Nanos, from_seconds};
+use crate::traffic::TrafficSpec;
 use crate::world::Setup;
 
 /// A scenario that cannot be played.
@@ -128,6 +136,12 @@ pub struct Scenario {
     pub description: String,
     /// How fast the workers of both roles are, and how long they take to start: the lead time.
     pub profile: Profile,
+    /// How requests find their workers.
+    pub routing: Routing,
+    /// What workers remember of prompts; without, each finds the profile's `prefixHitRatio`.
+    pub prefix_cache: Option<PrefixCaches>,
+    /// What KV caches travel over; without, each has the profile's bandwidth to itself.
+    pub links: Option<Links>,
     /// GPUs of one replica of each role, at least 1.
     pub gpus_per_replica: PerRole<u32>,
     /// Latency limits and attainment.
@@ -151,6 +165,15 @@ pub struct Scenario {
     /// How long the service has served before the autoscaler comes to it, seconds: the first
     /// minutes of the traffic, played once before the run.
     pub warm_up_seconds: f64,
+    /// What the policy is told about a replica, and how wrong that is; without, it is told nothing
+    /// and learns.
+    pub profile_skew: Option<ProfileSkew>,
+    /// How replicas start, serve and leave.
+    pub lifecycle: LifecycleSpec,
+    /// What goes wrong, and when.
+    pub faults: Vec<FaultSpec>,
+    /// What is sent where no trace is given; without, the embedded day.
+    pub traffic: Option<TrafficSpec>,
 }
 
 fn percentile_default() -> u8 {
@@ -199,6 +222,9 @@ impl Default for Scenario {
         Self {
             description: String::new(),
             profile: Profile::default(),
+            routing: Routing::default(),
+            prefix_cache: None,
+            links: None,
             gpus_per_replica: PerRole::from_fn(|_| 4),
             objective: ObjectiveSpec::default(),
             replicas: PerRole::default(),
@@ -210,6 +236,10 @@ impl Default for Scenario {
             rate_window_seconds: 120.0,
             gauge_window_seconds: 30.0,
             warm_up_seconds: 600.0,
+            profile_skew: None,
+            lifecycle: LifecycleSpec::default(),
+            faults: Vec::new(),
+            traffic: None,
         }
     }
 }
@@ -235,6 +265,7 @@ impl Scenario {
         self.profile.validate()?;
         self.validate_times()?;
         self.validate_objective()?;
+        self.validate_routing()?;
         for role in Role::ALL {
             self.validate_role(role)?;
         }
@@ -249,6 +280,13 @@ impl Scenario {
                 tolerance,
                 "give 0 to 99",
             )?;
+        }
+        if let Some(skew) = self.profile_skew {
+            skew.validate()?;
+        }
+        self.lifecycle.validate(&self.profile)?;
+        for (index, fault) in self.faults.iter().enumerate() {
+            fault.validate(index)?;
         }
         self.behavior.validate()
     }
@@ -398,6 +436,15 @@ impl Scenario {
                 attainment: from_seconds(self.objective.attainment.window_seconds),
             },
             warm_up: from_seconds(self.warm_up_seconds),
+            lifecycle: self.lifecycle.lifecycle(),
+            faults: self.faults.iter().map(FaultSpec::fault).collect(),
+            told_profile: self.profile_skew.map(|skew| skew.told(&self.profile)),
+            dispatch: Dispatch {
+                routing: self.routing,
+                prefix_caches: self.prefix_cache,
+                links: self.links,
+                seed: 0,
+            },
             ..Setup::new(self.policy(), self.profile.clone(), length)
         }
     }

@@ -13,6 +13,7 @@ mod quantiles;
 mod source;
 mod static_peak;
 mod timeline;
+mod traffic_options;
 mod tune;
 
 use std::path::PathBuf;
@@ -40,7 +41,7 @@ use crate::engine::{self, Arrival};
 use crate::scenario::{Scenario, ScenarioError};
 use crate::time::{Nanos, from_seconds};
 use crate::trace::TraceError;
-use crate::traffic::DayError;
+use crate::traffic::{DayError, DrawnError};
 use crate::world::{Listener, Replicas, Setup, World};
 
 /// A simulation that cannot be run.
@@ -55,6 +56,9 @@ pub enum SimulateError {
     /// The embedded traffic cannot be made.
     #[error(transparent)]
     Day(#[from] DayError),
+    /// The traffic cannot be drawn.
+    #[error(transparent)]
+    Drawn(#[from] DrawnError),
     /// No fixed replicas attain the objective.
     #[error(
         "no fixed number of replicas up to {prefill} prefill and {decode} decode attains {percent} %: raise \
@@ -174,7 +178,7 @@ impl Run {
             scenario.set_lead(lead);
         }
         let until = options.hours.map(|hours| from_seconds(hours * 3_600.0));
-        let source = Source::of(options, until)?;
+        let source = Source::of(options, &scenario, until)?;
         Ok(Self {
             command: options.policy_command.clone().map(|text| Command {
                 text,
@@ -392,6 +396,9 @@ impl Run {
         autoscaler: Box<dyn Autoscaler>,
         misses_max: u64,
     ) -> Result<Ledger, SimulateError> {
+        let mut setup = setup;
+        setup.seed = self.seed;
+        setup.dispatch.seed = self.seed;
         let warm_up = setup.warm_up;
         let readable = |arrival: Result<Arrival, TraceError>| arrival.ok();
         let first = self.source.open()?.map_while(readable);

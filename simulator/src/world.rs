@@ -1,26 +1,34 @@
 //! The closed loop: requests, the service, its metrics, the decision, and its execution.
 //!
 //! One step is one interval of the controller: requests are sent, workers are scraped, the
-//! [`Autoscaler`] decides on what the scrapes show, and its decision is carried out. Added workers
-//! take their start-up time, removed ones drain. There is no clock here, so that a day takes as
-//! long as it computes and the same requests give the same day. What happens is told to a
+//! [`Autoscaler`] decides on what the scrapes show, and its decision is carried out by the
+//! [`Fleet`], while faults strike at their times. There is no clock here, so that a day takes as long
+//! as it computes and the same requests and seed give the same day. What happens is told to a
 //! [`Listener`]; the world itself keeps no count of it.
 
 use std::iter::Peekable;
+use std::sync::Arc;
 
 use pd_core::policy::Policy;
 use pd_core::snapshot::Paused;
 use pd_core::{PerRole, Role, RoleState, Snapshot};
+use rand::{RngExt as _, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 
 use crate::autoscaler::sight::workers_of;
 use crate::autoscaler::{Autoscaler, Gateway, Reads, Sight, Verdict};
-use crate::engine::{Arrival, Outcome, Profile, Removal, Service, WorkerState};
-use crate::observe::{Observer, Windows, core_role, engine_role};
+use crate::engine::{Arrival, Dispatch, Outcome, Profile, PromptBlocks, Service};
+use crate::fault::{Calendar, Conditions, Fault};
+use crate::lifecycle::{Fleet, Lifecycle, Loss};
+use crate::observe::{Blur, Observer, Windows, core_role, engine_role};
 use crate::time::{MINUTE, Nanos, SECOND};
 
 /// Longest time the last requests are given to end, from the end of the run.
 const ENDING_MAX: Nanos = 120 * MINUTE;
+
+/// Random stream of lost scrapes; those below are the traffic's and the fleet's.
+const SCRAPE_STREAM: u64 = 32;
 
 /// Replicas of a role at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -30,8 +38,10 @@ pub struct Replicas {
     pub desired: u32,
     /// Taking requests.
     pub ready: u32,
-    /// Not ready yet.
+    /// Not ready yet, and holding GPUs.
     pub starting: u32,
+    /// Waiting for GPUs.
+    pub pending: u32,
     /// Finishing what they have before they leave.
     pub draining: u32,
 }
@@ -43,6 +53,9 @@ impl Replicas {
     }
 }
 
+/// Makes the prompts of the warm-up others than those of the run.
+const WARM_UP_SALT: u64 = 0x5741_524D_5550_0000;
+
 /// What a world is made of, besides its requests and its autoscaler.
 #[derive(Clone, Debug)]
 pub struct Setup {
@@ -50,6 +63,8 @@ pub struct Setup {
     pub policy: Policy,
     /// How fast a worker is, and how long it takes to start.
     pub profile: Profile,
+    /// How requests find their workers, and KV caches their way.
+    pub dispatch: Dispatch,
     /// GPUs of one replica of each role.
     pub gpus_per_replica: PerRole<u32>,
     /// Replicas that are ready when the run starts.
@@ -65,6 +80,14 @@ pub struct Setup {
     pub warm_up: Nanos,
     /// Length of the run.
     pub length: Nanos,
+    /// What the policy is told about a replica; without, it learns.
+    pub told_profile: Option<pd_core::capacity::Profile>,
+    /// How replicas start, serve and leave.
+    pub lifecycle: Lifecycle,
+    /// What goes wrong.
+    pub faults: Vec<Fault>,
+    /// Seed of starts and of faults' victims.
+    pub seed: u64,
 }
 
 impl Setup {
@@ -74,6 +97,7 @@ impl Setup {
         Self {
             policy,
             profile,
+            dispatch: Dispatch::default(),
             gpus_per_replica: PerRole::from_fn(|_| 4),
             replicas_at_start: PerRole::from_fn(|_| 1),
             interval: 15 * SECOND,
@@ -81,6 +105,10 @@ impl Setup {
             windows: Windows::default(),
             warm_up: 10 * MINUTE,
             length,
+            told_profile: None,
+            lifecycle: Lifecycle::default(),
+            faults: Vec::new(),
+            seed: 0,
         }
     }
 }
@@ -95,6 +123,8 @@ pub trait Listener {
     fn hold(&mut self, now: Nanos, replicas: PerRole<Replicas>);
     /// A decision was made, which is about to be carried out.
     fn decided(&mut self, verdict: &Verdict);
+    /// Requests lost their worker and begin anew.
+    fn lost(&mut self, _loss: Loss) {}
 }
 
 /// What one step brought.
@@ -114,9 +144,10 @@ pub struct World<A: Iterator<Item = Arrival>, L> {
     arrivals: Peekable<A>,
     observer: Observer,
     autoscaler: Box<dyn Autoscaler>,
-    desired: PerRole<u32>,
-    /// Workers ever added, which gives each a name of its own.
-    added: PerRole<u32>,
+    fleet: Fleet,
+    faults: Calendar,
+    conditions: Conditions,
+    scrapes: ChaCha8Rng,
     listener: L,
     gateway: Gateway,
     /// Requests sent before the run; they are nobody's.
@@ -135,24 +166,31 @@ impl<A: Iterator<Item = Arrival>, L: Listener> World<A, L> {
         arrivals: A,
         listener: L,
     ) -> Self {
+        let mut scrapes = ChaCha8Rng::seed_from_u64(setup.seed);
+        scrapes.set_stream(SCRAPE_STREAM);
+        let lead = PerRole::from_fn(|role| setup.profile.startup_time(engine_role(role)));
         let mut world = Self {
-            service: Service::new(setup.profile.clone()),
+            service: Service::with_dispatch(setup.profile.clone(), setup.dispatch),
             arrivals: arrivals.peekable(),
             observer: Observer::new(setup.windows),
             autoscaler,
-            desired: setup.replicas_at_start,
-            added: PerRole::default(),
+            fleet: Fleet::new(
+                setup.lifecycle.clone(),
+                setup.gpus_per_replica,
+                lead,
+                setup.seed,
+            ),
+            faults: Calendar::new(setup.faults.clone()),
+            conditions: Conditions::default(),
+            scrapes,
             listener,
             gateway: Gateway::default(),
             warm_up_requests: 0,
             now: 0,
             setup,
         };
-        for role in Role::ALL {
-            for _ in 0..*world.desired.get(role) {
-                world.add(role, 0);
-            }
-        }
+        let first = world.setup.replicas_at_start;
+        world.fleet.populate(first, &mut world.service);
         world.warm_up(warm_up.peekable());
         let replicas = world.count();
         world.listener.hold(0, replicas);
@@ -164,7 +202,11 @@ impl<A: Iterator<Item = Arrival>, L: Listener> World<A, L> {
         let mut now = 0;
         while now < self.setup.warm_up {
             now = (now + self.setup.scrape_interval).min(self.setup.warm_up);
-            while let Some(arrival) = arrivals.next_if(|arrival| arrival.at <= now) {
+            while let Some(mut arrival) = arrivals.next_if(|arrival| arrival.at <= now) {
+                // The run begins with the same requests. Their prompts are others, or workers would
+                // hold all of them.
+                let other = |prompt: Arc<PromptBlocks>| Arc::new(prompt.salted(WARM_UP_SALT));
+                arrival.prompt = arrival.prompt.map(other);
                 self.gateway.arrived(&arrival);
                 self.service.offer(arrival);
                 self.warm_up_requests += 1;
@@ -220,14 +262,11 @@ impl<A: Iterator<Item = Arrival>, L: Listener> World<A, L> {
         let until = (self.now + self.setup.interval).min(self.setup.length);
         while self.now < until {
             let now = (self.now + self.setup.scrape_interval).min(until);
-            while let Some(arrival) = self.arrivals.next_if(|arrival| arrival.at <= now) {
-                self.listener.arrived(&arrival);
-                self.gateway.arrived(&arrival);
-                self.service.offer(Arrival {
-                    at: arrival.at + self.setup.warm_up,
-                    ..arrival
-                });
+            while let Some(event_at) = self.next_event_at().filter(|at| *at <= now) {
+                self.send_until(event_at);
+                self.happen(event_at);
             }
+            self.send_until(now);
             self.now = now;
             self.scrape(now + self.setup.warm_up);
             self.tell_outcomes();
@@ -241,21 +280,101 @@ impl<A: Iterator<Item = Arrival>, L: Listener> World<A, L> {
     pub fn finish(&mut self) {
         let deadline = self.service.now() + ENDING_MAX;
         while self.service.in_flight() > 0 && self.service.now() < deadline {
-            let Some(next) = self.service.next_event_at() else {
-                break;
-            };
-            self.service.advance(next);
+            let event_at = self.next_event_at().map(|at| at + self.setup.warm_up);
+            match (self.service.next_event_at(), event_at) {
+                (Some(next), event_at) if event_at.is_none_or(|at| next <= at) => {
+                    self.service.advance(next);
+                }
+                (_, Some(event_at)) => self.happen(event_at.saturating_sub(self.setup.warm_up)),
+                (_, None) => break,
+            }
+            self.fleet.settle(&mut self.service);
             self.tell_outcomes();
         }
     }
 
-    fn scrape(&mut self, service_now: Nanos) {
-        if self.autoscaler.reads() == Reads::Signals {
-            self.service.observe(service_now);
-            self.observer.scrape(&self.service);
-        } else {
-            self.service.advance(service_now);
+    /// Sends the requests that arrive by `until`, time of the run.
+    fn send_until(&mut self, until: Nanos) {
+        while let Some(arrival) = self.arrivals.next_if(|arrival| arrival.at <= until) {
+            self.listener.arrived(&arrival);
+            self.gateway.arrived(&arrival);
+            self.service.offer(Arrival {
+                at: arrival.at + self.setup.warm_up,
+                ..arrival
+            });
         }
+    }
+
+    /// When something happens next that is no request, time of the run.
+    fn next_event_at(&self) -> Option<Nanos> {
+        let warm_up = self.setup.warm_up;
+        let of_fleet = self
+            .fleet
+            .next_event_at()
+            .map(|at| at.saturating_sub(warm_up));
+        [of_fleet, self.faults.next_at()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// Lets everything happen that is due at `at`, time of the run.
+    fn happen(&mut self, at: Nanos) {
+        let service_now = at + self.setup.warm_up;
+        self.service.advance(service_now);
+        let mut turned = false;
+        while let Some(turn) = self.faults.take(at) {
+            turned = true;
+            if let Some(strike) = turn {
+                let ends_at = strike.ends_at.map(|at| at + self.setup.warm_up);
+                self.fleet.strike(&strike.fault, ends_at, &mut self.service);
+            }
+        }
+        if turned {
+            self.conditions = self.faults.conditions();
+            let slowdown = self.conditions.slowdown;
+            self.service
+                .set_profile(slowed(&self.setup.profile, slowdown));
+            self.fleet
+                .set_conditions(self.conditions.clone(), &mut self.service);
+        }
+        self.fleet.happen(&mut self.service);
+    }
+
+    fn scrape(&mut self, service_now: Nanos) {
+        if self.autoscaler.reads() != Reads::Signals {
+            self.service.advance(service_now);
+        } else if self.conditions.prometheus_down {
+            self.service.advance(service_now);
+            self.observer.miss(service_now);
+        } else {
+            self.service.observe(service_now);
+            let blur = self.blur();
+            self.observer.scrape_through(&self.service, &blur);
+        }
+        self.fleet.settle(&mut self.service);
+        for loss in self.fleet.take_losses() {
+            self.listener.lost(loss);
+        }
+    }
+
+    /// What the next scrape does not show as it is.
+    fn blur(&mut self) -> Blur {
+        let mut blur = Blur {
+            ghosts: self.fleet.ghosts().map(str::to_owned).collect(),
+            deleted: self.fleet.deleted().map(str::to_owned).collect(),
+            unanswered: Vec::new(),
+        };
+        let loss = self.conditions.scrape_loss_share;
+        if Role::ALL.iter().any(|role| *loss.get(*role) > 0.0) {
+            for worker in self.service.workers() {
+                let share = *loss.get(core_role(worker.role));
+                if self.scrapes.random::<f64>() < share {
+                    blur.unanswered.push(worker.name.to_owned());
+                }
+            }
+        }
+        blur
     }
 
     fn tell_outcomes(&mut self) {
@@ -279,11 +398,11 @@ impl<A: Iterator<Item = Arrival>, L: Listener> World<A, L> {
         let sight = self.sight();
         let verdict = self.autoscaler.decide(&sight, self.now);
         self.listener.decided(&verdict);
-        let changed = verdict.replicas != self.desired;
+        let changed = verdict.replicas != self.fleet.desired();
         if changed {
             // Who leaves is chosen by the work at hand, read or not.
             self.service.observe(self.service.now());
-            self.apply(verdict.replicas);
+            self.fleet.scale(verdict.replicas, &mut self.service);
         }
         let replicas = self.count();
         self.listener.hold(self.now, replicas);
@@ -313,83 +432,49 @@ impl<A: Iterator<Item = Arrival>, L: Listener> World<A, L> {
                 RoleState {
                     current: replicas.desired,
                     ready: replicas.ready,
-                    starting: replicas.starting,
+                    starting: replicas.starting + replicas.pending,
                     terminating: replicas.draining,
                     gpus_per_replica: *self.setup.gpus_per_replica.get(role),
+                    stuck: self.fleet.stuck(role),
                     ..RoleState::default()
                 }
             }),
             signals: self.observer.signals(),
             paused: Paused::default(),
-            profile: None,
+            profile: self.setup.told_profile.clone(),
         }
     }
 
     fn count(&self) -> PerRole<Replicas> {
-        PerRole::from_fn(|role| {
-            let in_state = |state| {
-                let count = self.service.worker_count(engine_role(role), state);
-                u32::try_from(count).unwrap_or(u32::MAX)
-            };
-            Replicas {
-                desired: *self.desired.get(role),
-                ready: in_state(WorkerState::Ready),
-                starting: in_state(WorkerState::Starting),
-                draining: in_state(WorkerState::Draining),
-            }
-        })
+        PerRole::from_fn(|role| self.fleet.replicas(role, self.service.now()))
     }
 
-    fn apply(&mut self, replicas: PerRole<u32>) {
-        let startup = |role| self.setup.profile.startup_time(engine_role(role));
-        let ready_at = PerRole::from_fn(|role| self.service.now() + startup(role));
-        for role in Role::ALL {
-            let (have, want) = (*self.desired.get(role), *replicas.get(role));
-            for _ in have..want {
-                self.add(role, *ready_at.get(role));
-            }
-            for name in self.leaving(role, have.saturating_sub(want)) {
-                // The name was just read from the service, so it is known.
-                let now = self.service.now();
-                let _ = self.service.remove_worker(now, &name, Removal::Drain);
-            }
-        }
-        self.desired = replicas;
+    /// What is wrong now.
+    pub fn conditions(&self) -> &Conditions {
+        &self.conditions
     }
 
-    fn add(&mut self, role: Role, ready_at: Nanos) {
-        let number = self.added.get_mut(role);
-        *number += 1;
-        let name = format!("{role}-{number}");
-        // The number makes the name unique, so it is free.
-        let now = self.service.now();
-        let _ = self
-            .service
-            .add_worker_ready_at(now, engine_role(role), &name, ready_at);
-    }
-
-    /// The workers to remove: those that do not serve yet, the latest first, then those with least
-    /// work.
-    fn leaving(&self, role: Role, count: u32) -> Vec<String> {
-        if count == 0 {
-            return Vec::new();
-        }
-        let staying = |state| state != WorkerState::Draining;
-        let mut workers: Vec<_> = self
-            .service
-            .workers()
-            .filter(|worker| core_role(worker.role) == role && staying(worker.state))
-            .collect();
-        workers.sort_by_key(|worker| {
-            let serves = worker.state == WorkerState::Ready;
-            let work = worker.metrics.requests_running + worker.metrics.requests_waiting();
-            (
-                serves,
-                std::cmp::Reverse(worker.ready_at * u64::from(!serves)),
-                work,
-            )
-        });
-        let first = workers.iter().take(count as usize);
-        first.map(|worker| worker.name.to_owned()).collect()
+    /// The pods.
+    pub fn fleet(&self) -> &Fleet {
+        &self.fleet
     }
 }
+
+/// The profile of engines that take so many times as long.
+fn slowed(profile: &Profile, factor: PerRole<f64>) -> Profile {
+    let (prefill, decode) = (factor.prefill, factor.decode);
+    Profile {
+        prefill_base_milliseconds: profile.prefill_base_milliseconds * prefill,
+        prefill_milliseconds_per_kilotoken: profile.prefill_milliseconds_per_kilotoken * prefill,
+        prefill_milliseconds_per_megatoken_squared: profile
+            .prefill_milliseconds_per_megatoken_squared
+            * prefill,
+        decode_base_milliseconds: profile.decode_base_milliseconds * decode,
+        decode_milliseconds_per_request: profile.decode_milliseconds_per_request * decode,
+        decode_milliseconds_per_megatoken: profile.decode_milliseconds_per_megatoken * decode,
+        ..profile.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests;

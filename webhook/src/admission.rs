@@ -7,18 +7,22 @@
 //!
 //! Answers are JSON patches of single fields. Nothing depends on `dryRun`, for nothing is written anywhere.
 
+mod defaults;
 mod patch;
 mod template;
 #[cfg(test)]
 mod tests;
 mod tolerate;
 mod wire;
+mod write;
 
-use k8s_openapi::api::core::v1::ObjectReference;
+use std::sync::Arc;
+
 use pd_api::v1alpha1::PDAutoscaler;
 use pd_core::toleration::Comparison;
 use serde_json::value::RawValue;
 
+pub use self::defaults::{Defaults, Workload};
 use self::{
     template::{Holder, Kind},
     tolerate::Subject,
@@ -72,17 +76,22 @@ pub enum ReviewError {
     NoRequest,
 }
 
-/// Answers a review of a pod or of something with a pod template. `gate` is what the API server does by itself.
-pub fn mutate(body: &[u8], gate: Comparison) -> Result<Answered, ReviewError> {
+/// Answers a review of a pod or of something with a pod template. `gate` is what the API server does by itself, `claimed` says
+/// what tolerations the pods of which workloads are to get.
+pub fn mutate(
+    body: &[u8],
+    gate: Comparison,
+    claimed: &impl Claimed,
+) -> Result<Answered, ReviewError> {
     let request = Review::read(body)?;
     let verdict = match Kind::of(&request.kind.group, &request.kind.kind) {
-        Some(kind) if request.changes_an_object() => mutated(&request, kind, gate),
+        Some(kind) if request.changes_an_object() => mutated(&request, kind, gate, claimed),
         _ => Verdict::allow(),
     };
-    Ok(verdict.answer(&request.uid))
+    Ok(verdict.answer(&request))
 }
 
-fn mutated(request: &Request<'_>, kind: Kind, gate: Comparison) -> Verdict {
+fn mutated(request: &Request<'_>, kind: Kind, gate: Comparison, claimed: &impl Claimed) -> Verdict {
     let Some(object) = request.object else {
         return Verdict::refuse(
             "`request.object` is missing: send the object that is admitted".to_owned(),
@@ -94,10 +103,17 @@ fn mutated(request: &Request<'_>, kind: Kind, gate: Comparison) -> Verdict {
         Ok(None) => return Verdict::allow(),
         Err(error) => return Verdict::refuse(format!("{} cannot be read: {error}", kind.name())),
     };
-    if !new.is_ours() {
+    let is_update = request.operation == "UPDATE";
+    let namespace = request.namespace.as_deref().unwrap_or_default();
+    let defaults = match kind {
+        Kind::Pod if !is_update => {
+            defaults::workload(&new, namespace).and_then(|workload| claimed.defaults(&workload))
+        }
+        _ => None,
+    };
+    if defaults.is_none() && !new.is_ours() {
         return Verdict::allow();
     }
-    let is_update = request.operation == "UPDATE";
     let old = request
         .old_object
         .filter(|_| is_update)
@@ -110,6 +126,7 @@ fn mutated(request: &Request<'_>, kind: Kind, gate: Comparison) -> Verdict {
         is_update,
         old: old.as_ref(),
         gate,
+        defaults: defaults.as_deref(),
     };
     match tolerate::decide(&new, &subject, unchanged) {
         Ok(change) => Verdict::change(change),
@@ -125,10 +142,12 @@ fn same(one: &RawValue, other: &RawValue) -> bool {
         .is_some_and(|(one, other)| one == other)
 }
 
-/// What PDAutoscalers there are, to judge one of them.
+/// What PDAutoscalers there are.
 pub trait Claimed {
-    /// A PDAutoscaler of `namespace`, other than `name`, that scales the workload, if there is one.
-    fn claimant(&self, namespace: &str, name: &str, workload: &ObjectReference) -> Option<String>;
+    /// A PDAutoscaler, other than `except`, that scales the workload, if there is one.
+    fn claimant(&self, workload: &Workload, except: &str) -> Option<String>;
+    /// What the pods of a workload are to get, if some role of a PDAutoscaler says so.
+    fn defaults(&self, workload: &Workload) -> Option<Arc<Defaults>>;
     /// Whether all PDAutoscalers are known.
     fn is_complete(&self) -> bool;
 }
@@ -143,7 +162,7 @@ pub fn validate(body: &[u8], claimed: &impl Claimed) -> Result<Answered, ReviewE
         }
         _ => Verdict::allow(),
     };
-    Ok(verdict.answer(&request.uid))
+    Ok(verdict.answer(&request))
 }
 
 fn validated(request: &Request<'_>, object: &RawValue, claimed: &impl Claimed) -> Verdict {
@@ -173,15 +192,12 @@ fn validated(request: &Request<'_>, object: &RawValue, claimed: &impl Claimed) -
                 (&old.kind, &old.name) == (&target.kind, &target.name)
             })
         });
-        let workload = ObjectReference {
-            kind: Some(target.kind.clone()),
-            name: Some(target.name.clone()),
-            ..ObjectReference::default()
+        let workload = Workload {
+            namespace: namespace.to_owned(),
+            kind: target.kind.clone(),
+            name: target.name.clone(),
         };
-        if let Some(other) = claimed
-            .claimant(namespace, name, &workload)
-            .filter(|_| !was_there)
-        {
+        if let Some(other) = claimed.claimant(&workload, name).filter(|_| !was_there) {
             return Verdict::refuse(format!(
                 "spec.{role}.target.name `{}` is scaled by PDAutoscaler `{other}` too: give each its own workload",
                 target.name

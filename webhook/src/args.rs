@@ -2,13 +2,13 @@
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
-    path::PathBuf,
     time::Duration,
 };
 
 use clap::{Args as ClapArgs, Parser, ValueEnum};
 use pd_runtime::{
-    admin::AdminArgs, kubernetes::KubeArgs, shutdown::ShutdownArgs, telemetry::TelemetryArgs,
+    admin::AdminArgs, kubernetes::KubeArgs, rotation::CertificateArgs, shutdown::ShutdownArgs,
+    telemetry::TelemetryArgs,
 };
 
 /// Numeric SLA tolerations at admission.
@@ -71,51 +71,13 @@ pub struct WebhookArgs {
     #[arg(long, value_parser = humantime::parse_duration, value_name = "DURATION", default_value = "30s")]
     pub probe_interval: Duration,
 
-    /// How long calls are answered after the signal to stop, while the API server still learns of it.
-    #[arg(long, value_parser = humantime::parse_duration, value_name = "DURATION", default_value = "8s")]
-    pub linger: Duration,
-}
-
-/// Where the serving certificate comes from.
-#[derive(Debug, Clone, ClapArgs)]
-#[command(next_help_heading = "Certificates")]
-pub struct CertificateArgs {
-    /// Certificate chain, PEM, made by somebody else such as cert-manager; read again when it changes. Without it the
-    /// webhook makes its own.
-    #[arg(long, value_name = "FILE", requires = "tls_key_file")]
-    pub tls_certificate_file: Option<PathBuf>,
-
-    /// Private key of that certificate, PEM.
-    #[arg(long, value_name = "FILE", requires = "tls_certificate_file")]
-    pub tls_key_file: Option<PathBuf>,
-
-    /// Service that the API server calls, which the certificate is for.
-    #[arg(long, value_name = "NAME", default_value = "pd-webhook")]
-    pub service: String,
-
-    /// Secret that keeps the own authority and certificate.
-    #[arg(long, value_name = "NAME", default_value = "pd-webhook-certificates")]
-    pub certificate_secret: String,
-
     /// Mutating and validating webhook configuration that get the own authority, both of this name.
     #[arg(long, value_name = "NAME", default_value = "pd-webhook")]
     pub configuration: String,
 
-    /// How long a certificate is valid; it is renewed when two thirds are over.
-    #[arg(long, value_parser = humantime::parse_duration, value_name = "DURATION", default_value = "90days")]
-    pub certificate_validity: Duration,
-
-    /// How long an authority is valid; it is renewed when two thirds are over, and trusted until its end.
-    #[arg(long, value_parser = humantime::parse_duration, value_name = "DURATION", default_value = "3650days")]
-    pub authority_validity: Duration,
-
-    /// How long a new authority is made known before it signs.
-    #[arg(long, value_parser = humantime::parse_duration, value_name = "DURATION", default_value = "10m")]
-    pub authority_overlap: Duration,
-
-    /// Time between two looks at certificates, Secret and configurations.
-    #[arg(long, value_parser = humantime::parse_duration, value_name = "DURATION", default_value = "30s")]
-    pub certificate_interval: Duration,
+    /// How long calls are answered after the signal to stop, while the API server still learns of it.
+    #[arg(long, value_parser = humantime::parse_duration, value_name = "DURATION", default_value = "8s")]
+    pub linger: Duration,
 }
 
 #[cfg(test)]

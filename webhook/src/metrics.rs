@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use pd_core::toleration::Comparison;
+use pd_runtime::rotation::CertificateEnds;
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
@@ -33,7 +34,8 @@ pub struct Metrics {
     reviews: Family<ReviewLabels, Counter>,
     duration: Family<WebhookLabels, Histogram, fn() -> Histogram>,
     gate: Gauge,
-    certificate_ends: Gauge,
+    /// The certificate's end.
+    pub certificate_ends: CertificateEnds,
 }
 
 impl Default for Metrics {
@@ -42,7 +44,7 @@ impl Default for Metrics {
             reviews: Family::default(),
             duration: Family::new_with_constructor(|| Histogram::new(REVIEW_SECONDS)),
             gate: Gauge::default(),
-            certificate_ends: Gauge::default(),
+            certificate_ends: CertificateEnds::default(),
         }
     }
 }
@@ -57,12 +59,7 @@ impl Metrics {
         registry.register("review_duration_seconds", duration, self.duration.clone());
         let gate = "1 if the API server compares numbers itself, else 0";
         registry.register("gate", gate, self.gate.clone());
-        let ends = "When the serving certificate of the own authority ends, seconds since 1970";
-        registry.register(
-            "certificate_end_timestamp_seconds",
-            ends,
-            self.certificate_ends.clone(),
-        );
+        self.certificate_ends.register(registry);
     }
 
     /// A review by `webhook` ended as `outcome` after `took`.
@@ -77,10 +74,5 @@ impl Metrics {
     /// What the API server does by itself.
     pub fn gate(&self, comparison: Comparison) {
         self.gate.set(i64::from(comparison == Comparison::On));
-    }
-
-    /// The certificate ends at `seconds` since 1970.
-    pub fn certificate_ends(&self, seconds: i64) {
-        self.certificate_ends.set(seconds);
     }
 }

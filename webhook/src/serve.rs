@@ -4,7 +4,7 @@
 //! After the signal to stop, readiness is gone at once and calls are answered for the linger time, until the API server has
 //! stopped sending them.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Instant};
+use std::{sync::Arc, time::Instant};
 
 use axum::{
     Router,
@@ -18,40 +18,24 @@ use pd_runtime::{
     admin,
     metrics::registry,
     readiness::Readiness,
+    rotation::Rotation,
+    server,
     shutdown::{Ending, Shutdown},
+    tls::Certificates,
 };
-use tokio::net::TcpListener;
 
 use crate::{
     admission::{self, Answered, ReviewError},
     args::Args,
     claims::Claims,
+    configurations::Configurations,
     gate::{self, Gate},
     metrics::Metrics,
-    rotation::Rotation,
-    tls::{Certificates, TlsError, TlsListener},
+    scope,
 };
 
 /// Largest body, bytes: an object is at most 3 MiB, and an update brings two.
 const BODY_MAX: usize = 16 << 20;
-
-/// Why the webhook could not start.
-#[derive(Debug, thiserror::Error)]
-pub enum ServeError {
-    /// The address cannot be listened on.
-    #[error(
-        "webhook address `{address}` cannot be listened on ({source}): choose another with --webhook-address, or port 0"
-    )]
-    Listen {
-        /// The address asked for.
-        address: SocketAddr,
-        /// What the system answered.
-        source: io::Error,
-    },
-    /// TLS cannot be set up.
-    #[error(transparent)]
-    Tls(#[from] TlsError),
-}
 
 /// Runs until a signal ends it.
 pub async fn serve(args: Args) -> anyhow::Result<Ending> {
@@ -71,19 +55,32 @@ pub async fn serve(args: Args) -> anyhow::Result<Ending> {
 
     let (gate, certificates) = (Gate::default(), Certificates::default());
     let (claims, filler) = Claims::new();
+    let giving = claims.giving();
     let app = router(gate.clone(), claims, metrics.clone());
-    listen(args.webhook.webhook_address, app, &certificates, &shutdown).await?;
+    let endpoint = server::Endpoint {
+        name: "webhook",
+        address: args.webhook.webhook_address,
+        flag: "--webhook-address",
+    };
+    server::serve(&endpoint, app, Some(&certificates), &shutdown).await?;
 
     let webhook = args.webhook;
-    until_stopped(&shutdown, "claims", filler.follow(client.clone()));
+    shutdown.spawn_until_stopped("claims", filler.follow(client.clone()));
+    let scope = scope::keep(client.clone(), webhook.configuration.clone(), giving);
+    shutdown.spawn_until_stopped("scope", scope);
     let rotation = Rotation {
+        owner: crate::NAME,
         client: client.clone(),
         args: args.certificates,
         namespace: webhook.namespace.clone(),
         certificates,
-        metrics: metrics.clone(),
+        ends: metrics.certificate_ends.clone(),
+        publish: Configurations {
+            client: client.clone(),
+            name: webhook.configuration,
+        },
     };
-    until_stopped(&shutdown, "certificate", rotation.keep(certificate_ready));
+    shutdown.spawn_until_stopped("certificate", rotation.keep(certificate_ready));
     let watch = gate::watch(
         gate,
         webhook.gate,
@@ -93,45 +90,13 @@ pub async fn serve(args: Args) -> anyhow::Result<Ending> {
         gate_ready,
         metrics,
     );
-    until_stopped(&shutdown, "gate", watch);
+    shutdown.spawn_until_stopped("gate", watch);
     let stopping = shutdown.stopping();
     shutdown.spawn("linger", async move {
         stopping.cancelled().await;
         tokio::time::sleep(webhook.linger).await;
     });
     Ok(shutdown.wait().await)
-}
-
-fn until_stopped(shutdown: &Shutdown, name: &str, task: impl Future<Output = ()> + Send + 'static) {
-    let stopping = shutdown.stopping();
-    shutdown.spawn(name, async move {
-        tokio::select! {
-            () = stopping.cancelled() => {}
-            () = task => {}
-        }
-    });
-}
-
-async fn listen(
-    address: SocketAddr,
-    router: Router,
-    certificates: &Certificates,
-    shutdown: &Shutdown,
-) -> Result<SocketAddr, ServeError> {
-    let fault = |source| ServeError::Listen { address, source };
-    let listener = TcpListener::bind(address).await.map_err(fault)?;
-    let address = listener.local_addr().map_err(fault)?;
-    let listener = TlsListener::new(listener, certificates)?;
-    tracing::info!(%address, "webhook listens");
-    let drained = shutdown.drained();
-    shutdown.spawn_service("webhook", async move {
-        let server =
-            axum::serve(listener, router).with_graceful_shutdown(drained.cancelled_owned());
-        if let Err(error) = server.await {
-            tracing::error!(%error, "webhook failed");
-        }
-    });
-    Ok(address)
 }
 
 #[derive(Debug, Clone)]
@@ -169,9 +134,9 @@ pub fn router(gate: Gate, claims: Claims, metrics: Arc<Metrics>) -> Router {
 }
 
 async fn mutate(State(webhook): State<Webhook>, body: Result<Bytes, BytesRejection>) -> Response {
-    let gate = webhook.gate.read();
+    let (gate, claims) = (webhook.gate.read(), webhook.claims.clone());
     webhook.answer("mutate", body.as_ref().map(|body| &**body), |body| {
-        admission::mutate(body, gate)
+        admission::mutate(body, gate, &claims)
     })
 }
 

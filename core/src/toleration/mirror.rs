@@ -103,9 +103,7 @@ impl Requirement {
 
     /// Whether it is on a mirrored label.
     fn is_ours(&self) -> bool {
-        let prefix = self.key.split_once('/').map_or("", |(prefix, _)| prefix);
-        let rest = prefix.strip_suffix(LABEL_DOMAIN);
-        rest.is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+        is_mirrored(&self.key)
     }
 
     fn is_absence(&self) -> bool {
@@ -150,6 +148,31 @@ pub fn label_value(taint_value: &str) -> &str {
     } else {
         taint_value
     }
+}
+
+/// Whether a label belongs to the mirror, by its key.
+pub fn is_mirrored(label: &str) -> bool {
+    let prefix = label.split_once('/').map_or("", |(prefix, _)| prefix);
+    let rest = prefix.strip_suffix(LABEL_DOMAIN);
+    rest.is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+}
+
+/// What to write over a node's `labels` so that they mirror its `taints`: values to set, and nothing for labels to remove.
+/// Empty if they do already; a label that does not belong to the mirror is never named.
+pub fn changes(
+    labels: &BTreeMap<String, String>,
+    taints: &[Taint],
+) -> BTreeMap<String, Option<String>> {
+    let due = self::labels(taints);
+    let stale = labels
+        .keys()
+        .filter(|label| is_mirrored(label) && !due.contains_key(*label))
+        .map(|label| (label.clone(), None));
+    let wrong = due
+        .iter()
+        .filter(|(label, value)| labels.get(*label) != Some(value))
+        .map(|(label, value)| (label.clone(), Some(value.clone())));
+    stale.chain(wrong).collect()
 }
 
 /// The labels that mirror `taints`.

@@ -22,7 +22,7 @@ const COLUMNS: &str = "trace policy seed leadSeconds prefillLeadSeconds decodeLe
     clairvoyantPrefillGpuHours clairvoyantDecodeGpuHours gpuHoursOverClairvoyant \
     clairvoyantOverallGpuHours clairvoyantOverallPrefillGpuHours clairvoyantOverallDecodeGpuHours \
     gpuHoursOverClairvoyantOverall staticPeakGpuHours prefillReplicasMax decodeReplicasMax decisions \
-    scaleEvents reversals droppedByScaleDown budgetOvershootGpuSeconds ratioOutOfBandSeconds \
+    scaleEvents reversals droppedByScaleDown restarted budgetOvershootGpuSeconds ratioOutOfBandSeconds \
     auditFindings tunedPrefillAggressiveness tunedDecodeAggressiveness";
 
 /// Whether a run attained its objective.

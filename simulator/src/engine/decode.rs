@@ -1,20 +1,26 @@
 //! A decode worker: one batch that gives every request in it one token per step.
 //!
-//! Between two changes of the batch the n-th step ends at `anchor + n*step + growth*n(n-1)/2`, as
-//! the context grows by one token per request and step. So the worker sleeps until the next change:
-//! a request ends, one whose KV cache has arrived joins at a step's end, or the KV cache would
-//! overflow and the youngest request is preempted. Steps are whole numbers, which makes tokens
-//! exact. Looking at the metrics counts the steps since the last look and moves nothing else.
+//! The worker sleeps until the batch changes, which the [`TokenClock`] and the [`BatchBlocks`]
+//! foretell: a request ends, one whose KV cache has arrived joins at a step's end, or the KV cache
+//! would overflow. Looking at the metrics counts the steps since the last look and moves nothing
+//! else.
 //!
-//! Admission is in order of arrival and needs a place in the batch and room for the context, with
-//! one percent kept free so that an admission does not at once preempt.
+//! Everything else is as in vLLM's scheduler. Requests are admitted in order of arrival, need a place
+//! in the batch and blocks for the whole context, and leave a share of the KV cache free. When a step
+//! finds too few blocks the youngest requests go back to the front of the queue, and nobody is
+//! admitted at that step. They are computed again here, in parts that share steps with the batch and
+//! make these longer. So are prompts that a router leaves to this worker.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 
+use super::blocks::BatchBlocks;
+use super::clock::TokenClock;
 use super::metrics::WorkerMetrics;
+use super::prefill::Step;
 use super::profile::Profile;
 use super::request::{Request, Requests, Slot};
+use super::router::Workload;
 use crate::time::{Nanos, seconds};
 
 /// A request that got room: its KV cache will be here after the delay.
@@ -27,15 +33,14 @@ pub(super) struct Admission {
 /// A decode worker and its requests.
 #[derive(Debug, Default)]
 pub(super) struct DecodeWorker {
-    /// When the batch last changed, and the steps taken until then.
-    anchor: Nanos,
-    clock: u64,
-    step_nanos: f64,
-    growth_nanos: f64,
-    /// KV tokens of the batch at the anchor.
+    /// Steps; its anchor is where the batch last changed.
+    clock: TokenClock,
+    /// KV tokens and blocks of the batch at the anchor.
     context_tokens: u64,
-    /// KV tokens kept for requests that are admitted and not in the batch yet.
+    blocks: BatchBlocks,
+    /// The same of requests that are admitted and not in the batch yet.
     reserved_tokens: u64,
+    reserved_blocks: u64,
     waiting_tokens: u64,
     /// The batch, by the step at which each request ends.
     running: BinaryHeap<Reverse<(u64, Slot)>>,
@@ -45,11 +50,31 @@ pub(super) struct DecodeWorker {
     arrived: Vec<Slot>,
     /// Admitted, KV cache on its way.
     transferring: Vec<Slot>,
+    /// Admitted, KV cache to be computed here: again, or instead of a prefill worker.
+    recomputing: VecDeque<Slot>,
+    /// What the current step computes of it: requests and tokens of each.
+    recomputed: Vec<(Slot, u32)>,
     waiting: VecDeque<Slot>,
     /// Steps since the anchor that the metrics already show.
     observed_steps: u64,
     joins: u64,
+    /// Time spent in steps until the anchor.
+    pub(super) busy: Nanos,
     pub(super) metrics: WorkerMetrics,
+}
+
+impl Workload for DecodeWorker {
+    fn requests(&self) -> u64 {
+        (self.running.len() + self.admitted() + self.waiting.len()) as u64
+    }
+
+    fn waiting(&self) -> u64 {
+        self.waiting.len() as u64
+    }
+
+    fn kv_blocks(&self) -> u64 {
+        self.blocks.used() + self.reserved_blocks
+    }
 }
 
 impl DecodeWorker {
@@ -69,20 +94,28 @@ impl DecodeWorker {
 
     /// When the batch changes next, seen from `now`, at which all earlier changes are done.
     pub(super) fn next_event(&self, now: Nanos, profile: &Profile) -> Option<Nanos> {
-        let Reverse((first_end, _)) = self.running.peek()?;
-        let mut steps = first_end - self.clock;
-        if !self.arrived.is_empty() {
-            steps = steps.min(self.steps_by(now) + 1);
+        let joining = !self.arrived.is_empty() || !self.recomputing.is_empty();
+        if !self.is_stepping() {
+            return joining.then_some(now);
         }
-        if self.running.len() > 1 || self.reserved_tokens > 0 {
-            let used = self.context_tokens + self.reserved_tokens;
-            let room = profile.kv_capacity_tokens.saturating_sub(used);
-            let steps_with_room = room / self.running.len() as u64;
-            if steps_with_room < steps {
-                steps = steps.min(steps_with_room.max(self.steps_by(now) + 1));
+        let taken = self.clock.taken();
+        let mut steps = match self.running.peek() {
+            Some(Reverse((first_end, _))) => first_end - taken,
+            None => 1,
+        };
+        if joining {
+            steps = steps.min(self.clock.steps_by(now) + 1);
+        }
+        let used = self.blocks.used() + self.reserved_blocks;
+        let room = profile.kv_capacity_blocks().saturating_sub(used);
+        if !self.blocks.surely_fit(steps, room) {
+            // The step after the last that fits is the one that finds too few blocks.
+            let overflow = self.blocks.steps_within(taken, room).saturating_add(1);
+            if overflow < steps {
+                steps = steps.min(overflow.max(self.clock.steps_by(now) + 1));
             }
         }
-        Some(self.step_end(steps))
+        Some(self.clock.end(steps))
     }
 
     /// Takes a request, whose KV cache a prefill worker holds, into the queue.
@@ -98,20 +131,34 @@ impl DecodeWorker {
         request.reached_worker_at = now;
         self.waiting_tokens += request.context_tokens();
         self.waiting.push_back(slot);
-        self.admit(now, requests, profile, admissions);
+        self.admit_now(now, requests, profile, admissions);
     }
 
-    /// Notes that the KV cache of an admitted request is here; returns whether the batch is idle,
-    /// so that it joins at once.
+    /// Admits who fits, within a step.
+    fn admit_now(
+        &mut self,
+        now: Nanos,
+        requests: &mut Requests,
+        profile: &Profile,
+        admissions: &mut Vec<Admission>,
+    ) {
+        // Those that run have their blocks of the next step first.
+        let steps = self.steps_by(now) + u64::from(self.is_stepping());
+        let blocks = self.blocks.after(self.clock.taken(), steps);
+        self.admit(blocks, requests, profile, admissions);
+    }
+
+    /// Notes that the KV cache of an admitted request is here; returns whether it was on its way.
     pub(super) fn kv_arrived(&mut self, slot: Slot) -> bool {
-        if let Some(place) = self.transferring.iter().position(|other| *other == slot) {
-            self.transferring.swap_remove(place);
-            self.arrived.push(slot);
-        }
-        self.running.is_empty()
+        let Some(place) = self.transferring.iter().position(|other| *other == slot) else {
+            return false;
+        };
+        self.transferring.swap_remove(place);
+        self.arrived.push(slot);
+        true
     }
 
-    /// Changes the batch at the end of a step: ends, joins, preempts and admits.
+    /// Changes the batch at the end of a step: ends, joins, preempts, admits and computes again.
     pub(super) fn change_batch(
         &mut self,
         now: Nanos,
@@ -120,31 +167,32 @@ impl DecodeWorker {
         finished: &mut Vec<Slot>,
         admissions: &mut Vec<Admission>,
     ) {
-        let batch = self.running.len() as u64;
-        if batch > 0 {
-            self.count_steps(now, requests);
-            let steps = self.steps_by(now);
-            self.clock += steps;
-            self.context_tokens += steps * batch;
-        }
-        self.anchor = now;
-        self.observed_steps = 0;
+        self.end_steps(now, requests);
+        self.end_recomputing(now, requests, profile);
         self.finish(now, requests, finished);
-        self.join(now, requests);
-        self.preempt(requests, profile);
-        self.step_nanos = profile.decode_step_nanos(self.running.len(), self.context_tokens);
-        self.growth_nanos = profile.decode_step_growth_nanos(self.running.len());
-        self.admit(now, requests, profile, admissions);
+        self.join(now, requests, profile);
+        let preempted = self.preempt(now, requests, profile);
+        if !preempted || (self.running.is_empty() && self.admitted() == 0) {
+            self.admit(self.blocks.used(), requests, profile, admissions);
+        }
+        let step = self.recompute(now, requests, profile);
+        let length = profile
+            .decode_step(self.running.len(), self.context_tokens)
+            .saturating_add(profile.recompute(step.tokens, step.attended));
+        let growth = profile.decode_step_growth(self.running.len());
+        self.clock.set_pace(length, growth);
     }
 
     /// Brings counters and gauges up to date.
     pub(super) fn observe(&mut self, now: Nanos, requests: &mut Requests, profile: &Profile) {
         self.count_steps(now, requests);
-        let used = self.context_tokens_at(now) + self.reserved_tokens;
-        self.metrics.requests_running = self.running.len() as u64;
+        let capacity = profile.kv_capacity_blocks().max(1);
+        let used = self.kv_blocks_at(now);
+        self.metrics.requests_running = (self.running.len() + self.recomputing.len()) as u64;
         self.metrics.requests_waiting_capacity = self.waiting.len() as u64;
-        self.metrics.requests_waiting_deferred = self.admitted() as u64;
-        self.metrics.kv_cache_usage = (used as f64 / profile.kv_capacity_tokens as f64).min(1.0);
+        self.metrics.requests_waiting_deferred =
+            (self.arrived.len() + self.transferring.len()) as u64;
+        self.metrics.kv_cache_usage = (used as f64 / capacity as f64).min(1.0);
     }
 
     /// Takes back the requests that wait for room.
@@ -162,60 +210,73 @@ impl DecodeWorker {
             .collect();
         taken.append(&mut self.arrived);
         taken.append(&mut self.transferring);
+        taken.extend(self.recomputing.drain(..));
         taken.extend(self.take_waiting());
         taken
     }
 
-    /// KV tokens in use, those kept for admitted requests included.
-    #[cfg(test)]
-    pub(super) fn kv_tokens_at(&self, now: Nanos) -> u64 {
-        self.context_tokens_at(now) + self.reserved_tokens
+    /// Gives up a request whose KV cache was lost before it could be fetched, which may make room for
+    /// others; returns whether it was here.
+    pub(super) fn give_up(
+        &mut self,
+        now: Nanos,
+        slot: Slot,
+        requests: &mut Requests,
+        profile: &Profile,
+        admissions: &mut Vec<Admission>,
+    ) -> bool {
+        let context = requests[slot].context_tokens();
+        if let Some(place) = self.waiting.iter().position(|other| *other == slot) {
+            self.waiting.remove(place);
+            self.waiting_tokens -= context;
+        } else if let Some(place) = self.transferring.iter().position(|other| *other == slot) {
+            self.transferring.swap_remove(place);
+            self.reserved_tokens -= context;
+            self.reserved_blocks -= profile.kv_blocks(context);
+        } else {
+            return false;
+        }
+        self.admit_now(now, requests, profile, admissions);
+        true
+    }
+
+    /// KV blocks in use, those kept for admitted requests included.
+    pub(super) fn kv_blocks_at(&self, now: Nanos) -> u64 {
+        self.blocks.after(self.clock.taken(), self.steps_by(now)) + self.reserved_blocks
     }
 
     /// Requests that have room and are not in the batch.
     fn admitted(&self) -> usize {
-        self.arrived.len() + self.transferring.len()
+        self.arrived.len() + self.transferring.len() + self.recomputing.len()
     }
 
-    fn context_tokens_at(&self, now: Nanos) -> u64 {
-        self.context_tokens + self.steps_by(now) * self.running.len() as u64
+    /// Whether a step is in progress.
+    pub(super) fn is_stepping(&self) -> bool {
+        !self.running.is_empty() || !self.recomputed.is_empty()
     }
 
-    /// When the n-th step since the anchor ends.
-    #[inline]
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "durations are positive and a float-to-integer cast saturates"
-    )]
-    fn step_end(&self, steps: u64) -> Nanos {
-        let n = steps as f64;
-        let duration = n * (self.step_nanos + self.growth_nanos * (n - 1.0) * 0.5);
-        self.anchor.saturating_add(duration.ceil() as Nanos)
-    }
-
-    /// Steps that have ended since the anchor: the inverse of [`Self::step_end`].
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "durations are positive and a float-to-integer cast saturates"
-    )]
+    /// Steps that have ended since the anchor.
     fn steps_by(&self, now: Nanos) -> u64 {
-        let elapsed = now.saturating_sub(self.anchor) as f64;
-        if self.running.is_empty() || elapsed < self.step_nanos {
-            return 0;
+        if self.is_stepping() {
+            self.clock.steps_by(now)
+        } else {
+            0
         }
-        let linear = self.step_nanos - self.growth_nanos * 0.5;
-        let root = (linear * linear + 2.0 * self.growth_nanos * elapsed).sqrt();
-        let mut steps = (2.0 * elapsed / (linear + root)) as u64;
-        // Rounding may be off by one at the very end of a step.
-        while self.step_end(steps + 1) <= now {
-            steps += 1;
+    }
+
+    /// Moves the anchor to the last end of a step, or to `now` if there is no step.
+    fn end_steps(&mut self, now: Nanos, requests: &mut Requests) {
+        if self.is_stepping() {
+            self.count_steps(now, requests);
+            let steps = self.clock.steps_by(now);
+            self.context_tokens += steps * self.running.len() as u64;
+            self.blocks.take(self.clock.taken(), steps);
+            self.busy += self.clock.end(steps) - self.clock.end(0);
+            self.clock.take(steps);
+        } else {
+            self.clock.begin(now);
         }
-        while steps > 0 && self.step_end(steps) > now {
-            steps -= 1;
-        }
-        steps
+        self.observed_steps = 0;
     }
 
     fn count_steps(&mut self, now: Nanos, requests: &mut Requests) {
@@ -224,129 +285,224 @@ impl DecodeWorker {
         if new_steps == 0 {
             return;
         }
-        let first_token_at = self.step_end(1);
+        let first_token_at = self.clock.end(1);
         let first_tokens = self.fresh.len() as u64;
         for slot in self.fresh.drain(..) {
-            let request = &mut requests[slot];
-            request.first_token_at = first_token_at;
-            let metrics = &mut self.metrics;
-            metrics
-                .time_to_first_token
-                .observe(seconds(first_token_at - request.reached_worker_at));
-            metrics.prompt_tokens_external_kv_transfer += u64::from(request.input_tokens);
-            metrics.prefix_cache_queries += u64::from(request.input_tokens);
+            first_token(&mut self.metrics, first_token_at, &mut requests[slot]);
         }
         let tokens = new_steps * self.running.len() as u64;
-        let elapsed = self.step_end(steps) - self.step_end(self.observed_steps);
-        let step_seconds = seconds(elapsed) / new_steps as f64;
+        let elapsed = self.clock.end(steps) - self.clock.end(self.observed_steps);
+        // The step before a first token is nobody's time between tokens.
+        let before_first = self.clock.end(1) - self.clock.end(0);
+        let gaps = tokens - first_tokens;
+        let gap_seconds =
+            seconds(self.running.len() as u64 * elapsed - first_tokens * before_first)
+                / gaps.max(1) as f64;
         self.metrics
             .inter_token_latency
-            .observe_many(step_seconds, tokens - first_tokens);
+            .observe_many(gap_seconds, gaps);
+        let batch = self.running.len() as f64;
+        self.metrics.iteration_tokens.observe_many(batch, new_steps);
         self.metrics.generation_tokens += tokens;
         self.observed_steps = steps;
     }
 
+    /// Ends the part of a step that computed lost KV again. Who has all of it gets a token from the
+    /// same step, as after any prefill, and is in the batch.
+    fn end_recomputing(&mut self, now: Nanos, requests: &mut Requests, profile: &Profile) {
+        for (slot, tokens) in self.recomputed.drain(..) {
+            let request = &mut requests[slot];
+            request.prefilled += tokens;
+            let context = request.context_tokens();
+            if u64::from(request.prefilled) < context {
+                continue;
+            }
+            self.recomputing.pop_front();
+            self.reserved_tokens -= context;
+            self.reserved_blocks -= profile.kv_blocks(context);
+            if request.generated == 0 {
+                first_token(&mut self.metrics, now, request);
+            } else {
+                let gap = seconds(now - request.last_token_at);
+                self.metrics.inter_token_latency.observe(gap);
+            }
+            self.metrics.generation_tokens += 1;
+            request.generated += 1;
+            request.recomputes = false;
+            let (context, taken) = (request.context_tokens(), self.clock.taken());
+            self.context_tokens += context;
+            self.blocks.join(context, taken, profile.kv_block_tokens);
+            let remaining = request.output_tokens - request.generated;
+            self.running
+                .push(Reverse((taken + u64::from(remaining), slot)));
+        }
+    }
+
     fn finish(&mut self, now: Nanos, requests: &mut Requests, finished: &mut Vec<Slot>) {
+        let taken = self.clock.taken();
         while let Some(Reverse((end, slot))) = self.running.peek().copied() {
-            if end > self.clock {
+            if end > taken {
                 break;
             }
             self.running.pop();
             let request = &mut requests[slot];
             request.generated = request.output_tokens;
             self.context_tokens -= request.context_tokens();
+            self.blocks.leave(request.context_tokens(), taken);
             record(&mut self.metrics, now, request);
             finished.push(slot);
         }
     }
 
-    fn join(&mut self, now: Nanos, requests: &mut Requests) {
+    fn join(&mut self, now: Nanos, requests: &mut Requests, profile: &Profile) {
+        let taken = self.clock.taken();
         for slot in self.arrived.drain(..) {
             let request = &mut requests[slot];
             let context = request.context_tokens();
             self.reserved_tokens -= context;
+            self.reserved_blocks -= profile.kv_blocks(context);
             self.context_tokens += context;
+            self.blocks.join(context, taken, profile.kv_block_tokens);
             self.joins += 1;
             request.joined_order = self.joins;
-            let remaining = request.output_tokens - request.generated;
+            request.scheduled_at = now;
             self.running
-                .push(Reverse((self.clock + u64::from(remaining), slot)));
-            if request.generated == 0 {
-                request.scheduled_at = now;
-                self.fresh.push(slot);
-            }
+                .push(Reverse((taken + u64::from(request.output_tokens), slot)));
+            self.fresh.push(slot);
         }
     }
 
-    /// Puts the youngest requests back into the queue until the next step fits into the KV cache.
-    fn preempt(&mut self, requests: &mut Requests, profile: &Profile) {
-        while self.context_tokens + self.reserved_tokens + self.running.len() as u64
-            > profile.kv_capacity_tokens
-            && (self.running.len() > 1 || self.reserved_tokens > 0)
-        {
-            let youngest = self
-                .running
-                .iter()
-                .copied()
-                .max_by_key(|Reverse((_, s))| requests[*s].joined_order);
-            let Some(Reverse((end, slot))) = youngest else {
+    /// Puts the youngest requests back to the front of the queue until the batch has its blocks for
+    /// the next step; returns whether there were any.
+    fn preempt(&mut self, now: Nanos, requests: &mut Requests, profile: &Profile) -> bool {
+        let capacity = profile.kv_capacity_blocks();
+        let mut any = false;
+        while self.blocks.used() + self.reserved_blocks > capacity {
+            let order = |slot: &Slot| requests[*slot].joined_order;
+            let in_batch = self.running.iter().map(|Reverse((_, slot))| slot);
+            let youngest = in_batch.chain(&self.recomputing).copied().max_by_key(order);
+            let Some(slot) = youngest else {
                 break;
             };
-            self.running.retain(|Reverse((_, other))| *other != slot);
-            self.fresh.retain(|other| *other != slot);
-            let request = &mut requests[slot];
-            let remaining = u32::try_from(end - self.clock).unwrap_or(request.output_tokens);
-            request.generated = request.output_tokens - remaining;
-            self.context_tokens -= request.context_tokens();
-            self.waiting_tokens += request.context_tokens();
-            self.waiting.push_front(slot);
-            self.metrics.preemptions += 1;
+            if self.running.len() == 1 && self.admitted() == 0 {
+                // Nothing but the last request could make room, and it fits by itself.
+                break;
+            }
+            any = true;
+            self.put_back(slot, now, requests, profile);
         }
+        any
     }
 
+    fn put_back(&mut self, slot: Slot, now: Nanos, requests: &mut Requests, profile: &Profile) {
+        let taken = self.clock.taken();
+        let request = &mut requests[slot];
+        if let Some(place) = self.recomputing.iter().position(|other| *other == slot) {
+            self.recomputing.remove(place);
+            self.reserved_tokens -= request.context_tokens();
+            self.reserved_blocks -= profile.kv_blocks(request.context_tokens());
+        } else {
+            let mut end = taken;
+            self.running.retain(|Reverse((other_end, other))| {
+                if *other == slot {
+                    end = *other_end;
+                }
+                *other != slot
+            });
+            self.fresh.retain(|other| *other != slot);
+            let remaining = u32::try_from(end - taken).unwrap_or(request.output_tokens);
+            request.generated = request.output_tokens.saturating_sub(remaining);
+            request.last_token_at = now;
+            self.context_tokens -= request.context_tokens();
+            self.blocks.leave(request.context_tokens(), taken);
+        }
+        request.recomputes = true;
+        request.prefilled = 0;
+        self.waiting_tokens += request.context_tokens();
+        self.waiting.push_front(slot);
+        self.metrics.preemptions += 1;
+    }
+
+    /// Admits from the front of the queue, when the batch has `blocks`.
     fn admit(
         &mut self,
-        now: Nanos,
-        requests: &Requests,
+        blocks: u64,
+        requests: &mut Requests,
         profile: &Profile,
         admissions: &mut Vec<Admission>,
     ) {
-        if self.waiting.is_empty() {
-            return;
-        }
         let mut batch = self.running.len() + self.admitted();
-        let mut used = self.context_tokens_at(now) + self.reserved_tokens;
+        let mut used = blocks + self.reserved_blocks;
+        let most = profile
+            .kv_capacity_blocks()
+            .saturating_sub(profile.kv_kept_free_blocks());
         while let Some(slot) = self.waiting.front().copied() {
-            let request = &requests[slot];
+            let request = &mut requests[slot];
             let context = request.context_tokens();
-            let kept_free = (profile.kv_capacity_tokens / 100).max(batch as u64 + 1);
-            let fits = batch < profile.max_batch as usize
-                && used + context + kept_free <= profile.kv_capacity_tokens;
+            let wanted = profile.kv_blocks(context);
+            let fits = batch < profile.max_batch as usize && used + wanted <= most;
             if !fits && batch > 0 {
                 break;
             }
             self.waiting.pop_front();
             self.waiting_tokens -= context;
             self.reserved_tokens += context;
-            used += context;
+            self.reserved_blocks += wanted;
+            used += wanted;
             batch += 1;
-            self.transferring.push(slot);
-            admissions.push(Admission {
-                slot,
-                delay: arrival_delay(request, profile),
-            });
+            if request.recomputes {
+                self.joins += 1;
+                request.joined_order = self.joins;
+                self.recomputing.push_back(slot);
+            } else {
+                self.transferring.push(slot);
+                let delay = profile.kv_transfer_time(request.input_tokens - request.held_tokens);
+                admissions.push(Admission { slot, delay });
+            }
         }
+    }
+
+    /// Puts lost KV into the next step, beside one token of each request in the batch.
+    fn recompute(&mut self, now: Nanos, requests: &mut Requests, profile: &Profile) -> Step {
+        let mut step = Step::default();
+        if self.recomputing.is_empty() {
+            return step;
+        }
+        let batch = u32::try_from(self.running.len()).unwrap_or(u32::MAX);
+        let room = profile.prefill_step_tokens.saturating_sub(batch).max(1);
+        for slot in &self.recomputing {
+            let request = &mut requests[*slot];
+            let context = u32::try_from(request.context_tokens()).unwrap_or(u32::MAX);
+            let left = context.saturating_sub(request.prefilled).max(1);
+            let tokens = step.add(left, request.prefilled, room);
+            if tokens == 0 {
+                break;
+            }
+            if request.computed_here && request.prefilled == request.held_tokens {
+                request.scheduled_at = now;
+            }
+            self.recomputed.push((*slot, tokens));
+        }
+        step
     }
 }
 
-/// Time until an admitted request can join: its KV cache travels, or after a preemption is computed
-/// again.
-fn arrival_delay(request: &Request, profile: &Profile) -> Nanos {
-    if request.generated == 0 {
-        profile.kv_transfer_time(request.input_tokens)
+/// Notes the first token of a request, which is also when its prompt counts as fetched.
+fn first_token(metrics: &mut WorkerMetrics, at: Nanos, request: &mut Request) {
+    request.first_token_at = at;
+    metrics
+        .time_to_first_token
+        .observe(seconds(at - request.reached_worker_at));
+    let held = u64::from(request.held_tokens);
+    let rest = u64::from(request.input_tokens) - held;
+    if request.computed_here {
+        metrics.prompt_tokens_local_compute += rest;
     } else {
-        profile.prefill_time(request.input_tokens + request.generated, 0)
+        metrics.prompt_tokens_external_kv_transfer += rest;
     }
+    metrics.prompt_tokens_local_cache_hit += held;
+    metrics.prefix_cache_queries += u64::from(request.input_tokens);
+    metrics.prefix_cache_hits += held;
 }
 
 fn record(metrics: &mut WorkerMetrics, now: Nanos, request: &Request) {
@@ -376,3 +532,6 @@ fn record(metrics: &mut WorkerMetrics, now: Nanos, request: &Request) {
         .observe(f64::from(request.output_tokens));
     metrics.finished_stop += 1;
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,34 +1,49 @@
 //! The coefficients that say how fast one prefill worker and one decode worker are.
 //!
-//! Prefill of one prompt with n computed and p cached tokens takes `c0 + c1*n + c2*(n^2 + 2np)`;
-//! one decode step of a batch of B requests takes `a + b*B + g*(sum of their context)`. The default
-//! is Llama-70B FP8 on four H200 with vLLM, as fitted to `AIConfigurator`'s tables. The profile
+//! A prefill step that computes n tokens of each of some prompts, after p of them that are cached or
+//! computed before, takes `c0 + c1*sum(n) + c2*sum(n^2 + 2np)`; one decode step of a batch of B
+//! requests takes `a + b*B + g*(sum of their context)`. The default is Llama-70B FP8 on four H200
+//! with vLLM, as fitted to `AIConfigurator`'s tables, and vLLM's own limits of a step. The profile
 //! refuses values that would stop time or make it run backwards.
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::Role;
+use super::blocks::blocks_for;
+use super::clock::{Parts, nanos, parts};
 use crate::time::{Nanos, from_milliseconds, from_seconds};
 
 /// How fast the workers of a service are, and how much they hold.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Profile {
-    /// Constant part of a prefill, in milliseconds; 0 or more.
+    /// Constant part of a prefill step, in milliseconds; 0 or more.
     pub prefill_base_milliseconds: f64,
     /// Prefill time per thousand computed prompt tokens, in milliseconds; 0 or more.
     pub prefill_milliseconds_per_kilotoken: f64,
     /// Prefill time per million squared computed prompt tokens, in milliseconds; 0 or more.
     pub prefill_milliseconds_per_megatoken_squared: f64,
+    /// Most prompt tokens that one step computes, vLLM's `max_num_batched_tokens`; at least 1. The
+    /// rest of a longer prompt waits for the next steps. On a decode worker it bounds what is
+    /// computed again after a preemption.
+    pub prefill_step_tokens: u32,
+    /// Most prompts that one prefill step works on, vLLM's `max_num_seqs`; at least 1.
+    pub prefill_step_requests: u32,
     /// Constant part of a decode step, in milliseconds; above 0.
     pub decode_base_milliseconds: f64,
     /// Decode step time per request in the batch, in milliseconds; 0 or more.
     pub decode_milliseconds_per_request: f64,
     /// Decode step time per million tokens of context in the batch, in milliseconds; 0 or more.
     pub decode_milliseconds_per_megatoken: f64,
-    /// KV tokens that one worker holds; at least 1024.
+    /// KV tokens that one worker holds; at least 1024. What does not fill a block is not used.
     pub kv_capacity_tokens: u64,
+    /// Tokens of one block of KV cache, the least that is given to a request; 1 to 1024. It stays as
+    /// it was when the profile of a running service changes.
+    pub kv_block_tokens: u32,
+    /// Share of the KV cache that a decode worker keeps free when it admits a request, so that the
+    /// requests it has can grow; 0 to below 1.
+    pub kv_kept_free_share: f64,
     /// Most requests in one decode batch; at least 1.
     pub max_batch: u32,
     /// Share of every prompt that a prefill worker finds in its prefix cache; 0 to below 1.
@@ -45,6 +60,9 @@ pub struct Profile {
     pub decode_startup_seconds: f64,
 }
 
+/// Tokens of the largest block, far beyond those in use.
+const KV_BLOCK_TOKENS_MAX: u32 = 1024;
+
 /// A coefficient that no worker can have.
 #[derive(Clone, Debug, Error, PartialEq)]
 #[error("profile field `{field}` is `{value}`: {remedy}")]
@@ -60,10 +78,14 @@ impl Default for Profile {
             prefill_base_milliseconds: 8.0,
             prefill_milliseconds_per_kilotoken: 41.9,
             prefill_milliseconds_per_megatoken_squared: 0.478,
+            prefill_step_tokens: 8192,
+            prefill_step_requests: 256,
             decode_base_milliseconds: 8.64,
             decode_milliseconds_per_request: 0.047,
             decode_milliseconds_per_megatoken: 13.4,
             kv_capacity_tokens: 2_760_000,
+            kv_block_tokens: 16,
+            kv_kept_free_share: 0.01,
             max_batch: 256,
             prefix_hit_ratio: 0.0,
             // 80 layers of 8 KV heads of 128 values, keys and values, one byte each.
@@ -74,6 +96,14 @@ impl Default for Profile {
             decode_startup_seconds: 120.0,
         }
     }
+}
+
+fn refuse(field: &'static str, value: f64, remedy: &'static str) -> Result<(), ProfileError> {
+    Err(ProfileError {
+        field,
+        value,
+        remedy,
+    })
 }
 
 impl Profile {
@@ -105,14 +135,8 @@ impl Profile {
             ("prefillStartupSeconds", self.prefill_startup_seconds),
             ("decodeStartupSeconds", self.decode_startup_seconds),
             ("prefixHitRatio", self.prefix_hit_ratio),
+            ("kvKeptFreeShare", self.kv_kept_free_share),
         ];
-        let refuse = |field, value, remedy| {
-            Err(ProfileError {
-                field,
-                value,
-                remedy,
-            })
-        };
         for (field, value) in not_negative {
             if !(value.is_finite() && value >= 0.0) {
                 return refuse(field, value, "give a finite number of 0 or more");
@@ -129,15 +153,31 @@ impl Profile {
                 return refuse(field, value, "give a finite number of 0.001 or more");
             }
         }
-        if self.prefix_hit_ratio >= 1.0 {
-            return refuse(
-                "prefixHitRatio",
-                self.prefix_hit_ratio,
-                "give a share below 1",
-            );
+        for (field, value) in [
+            ("prefixHitRatio", self.prefix_hit_ratio),
+            ("kvKeptFreeShare", self.kv_kept_free_share),
+        ] {
+            if value >= 1.0 {
+                return refuse(field, value, "give a share below 1");
+            }
         }
-        if self.max_batch == 0 {
-            return refuse("maxBatch", 0.0, "give 1 or more");
+        self.validate_counts()
+    }
+
+    fn validate_counts(&self) -> Result<(), ProfileError> {
+        for (field, value) in [
+            ("maxBatch", self.max_batch),
+            ("prefillStepTokens", self.prefill_step_tokens),
+            ("prefillStepRequests", self.prefill_step_requests),
+            ("kvBlockTokens", self.kv_block_tokens),
+        ] {
+            if value == 0 {
+                return refuse(field, 0.0, "give 1 or more");
+            }
+        }
+        if self.kv_block_tokens > KV_BLOCK_TOKENS_MAX {
+            let tokens = f64::from(self.kv_block_tokens);
+            return refuse("kvBlockTokens", tokens, "give 1024 or less");
         }
         if self.kv_capacity_tokens < 1024 {
             let capacity = self.kv_capacity_tokens as f64;
@@ -157,25 +197,77 @@ impl Profile {
         cached.min(input_tokens.saturating_sub(1))
     }
 
-    /// Time in which one prefill worker computes a prompt, of which `cached_tokens` need no
-    /// computing.
+    /// Time in which an idle prefill worker computes a prompt, of which `cached_tokens` need no
+    /// computing: that of all its steps.
     pub fn prefill_time(&self, input_tokens: u32, cached_tokens: u32) -> Nanos {
-        let cached = f64::from(cached_tokens);
-        let computed = f64::from(input_tokens) - cached;
+        let mut time: Nanos = 0;
+        let mut done = cached_tokens;
+        loop {
+            let left = input_tokens.saturating_sub(done);
+            let computed = left.min(self.prefill_step_tokens.max(1));
+            let step = self.prefill_step_time(u64::from(computed), attention(computed, done));
+            time = time.saturating_add(step);
+            if computed == left {
+                return time;
+            }
+            done += computed;
+        }
+    }
+
+    /// Time of one prefill step that computes `tokens` in all, whose [`attention`] sums up to
+    /// `attended`.
+    #[inline]
+    pub(super) fn prefill_step_time(&self, tokens: u64, attended: u64) -> Nanos {
         from_milliseconds(
-            self.prefill_base_milliseconds
-                + self.prefill_milliseconds_per_kilotoken * computed * 1e-3
-                + self.prefill_milliseconds_per_megatoken_squared
-                    * (computed * computed + 2.0 * computed * cached)
-                    * 1e-6,
+            self.prefill_base_milliseconds + self.computing_milliseconds(tokens, attended),
         )
+    }
+
+    /// What computing tokens adds to a step, in milliseconds.
+    #[inline]
+    fn computing_milliseconds(&self, tokens: u64, attended: u64) -> f64 {
+        self.prefill_milliseconds_per_kilotoken * tokens as f64 * 1e-3
+            + self.prefill_milliseconds_per_megatoken_squared * attended as f64 * 1e-6
+    }
+
+    /// What computing `tokens` after `done` others adds to prefill steps, with the part of the
+    /// constant that a full step's tokens have: how a router counts work that waits.
+    #[inline]
+    pub(super) fn prefill_share_time(&self, tokens: u32, done: u32) -> Nanos {
+        let share = f64::from(tokens) / f64::from(self.prefill_step_tokens.max(1));
+        from_milliseconds(
+            self.prefill_base_milliseconds * share
+                + self.computing_milliseconds(u64::from(tokens), attention(tokens, done)),
+        )
+    }
+
+    /// Length of a decode step of a batch of `requests` with `context_tokens` in all.
+    #[inline]
+    pub(super) fn decode_step(&self, requests: usize, context_tokens: u64) -> Parts {
+        let by_requests =
+            parts(self.decode_milliseconds_per_request * 1e6).saturating_mul(requests as u64);
+        let by_context =
+            parts(self.decode_milliseconds_per_megatoken).saturating_mul(context_tokens);
+        parts(self.decode_base_milliseconds * 1e6)
+            .saturating_add(by_requests)
+            .saturating_add(by_context)
+    }
+
+    /// What each further step of the same batch takes longer than the one before.
+    #[inline]
+    pub(super) fn decode_step_growth(&self, requests: usize) -> Parts {
+        parts(self.decode_milliseconds_per_megatoken).saturating_mul(requests as u64)
+    }
+
+    /// What computing `tokens` of prompts in a decode step adds to it.
+    pub(super) fn recompute(&self, tokens: u64, attended: u64) -> Parts {
+        parts(self.computing_milliseconds(tokens, attended) * 1e6)
     }
 
     /// Time of one decode step, in nanoseconds, of a batch of `requests` with `context_tokens` in
     /// all.
     pub fn decode_step_nanos(&self, requests: usize, context_tokens: u64) -> f64 {
-        (self.decode_base_milliseconds + self.decode_load_milliseconds(requests, context_tokens))
-            * 1e6
+        nanos(self.decode_step(requests, context_tokens))
     }
 
     /// What a batch adds to the constant part of a decode step, in milliseconds.
@@ -184,9 +276,36 @@ impl Profile {
             + self.decode_milliseconds_per_megatoken * context_tokens as f64 * 1e-6
     }
 
-    /// What each further step of the same batch takes longer than the one before, in nanoseconds.
-    pub(super) fn decode_step_growth_nanos(&self, requests: usize) -> f64 {
-        self.decode_milliseconds_per_megatoken * requests as f64
+    /// Blocks of KV cache that hold `tokens`.
+    #[inline]
+    pub(super) fn kv_blocks(&self, tokens: u64) -> u64 {
+        blocks_for(tokens, self.kv_block_tokens)
+    }
+
+    /// Blocks of KV cache that one worker has.
+    #[inline]
+    pub(super) fn kv_capacity_blocks(&self) -> u64 {
+        self.kv_capacity_tokens / u64::from(self.kv_block_tokens.max(1))
+    }
+
+    /// Blocks that are kept free when a request is admitted.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a share of a block count fits its type, and a float-to-integer cast saturates"
+    )]
+    pub(super) fn kv_kept_free_blocks(&self) -> u64 {
+        (self.kv_capacity_blocks() as f64 * self.kv_kept_free_share).ceil() as u64
+    }
+
+    /// Bytes of the KV cache of `tokens`.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a float-to-integer cast saturates, and a KV cache is far below 2^64 bytes"
+    )]
+    pub fn kv_bytes(&self, tokens: u32) -> u64 {
+        (f64::from(tokens) * self.kv_bytes_per_token).round() as u64
     }
 
     /// Time in which the KV cache of `tokens` travels from a prefill to a decode worker.
@@ -207,10 +326,19 @@ impl Profile {
     }
 }
 
+/// Token pairs, up to a factor, that attend to each other when `computed` tokens of a prompt are
+/// computed after `done` others: `n^2 + 2np`. Over the steps of one prompt it adds up to what one
+/// step would have.
+#[inline]
+pub(super) fn attention(computed: u32, done: u32) -> u64 {
+    let (computed, done) = (u64::from(computed), u64::from(done));
+    computed.saturating_mul(computed.saturating_add(done.saturating_mul(2)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::time::seconds;
+    use crate::time::{MILLISECOND, seconds};
 
     #[test]
     fn default_profile_matches_its_source() {
@@ -234,6 +362,18 @@ mod tests {
         let cached = profile.prefill_time(1000, 500);
         let whole = profile.prefill_time(1000, 0);
         assert!(half < cached && cached < whole);
+    }
+
+    #[test]
+    fn a_long_prompt_pays_the_constant_once_per_step_and_its_attention_once() {
+        let profile = Profile::default();
+        let long = Profile {
+            prefill_step_tokens: 100_000,
+            ..profile.clone()
+        };
+        let in_steps = profile.prefill_time(20_000, 1_000);
+        let at_once = long.prefill_time(20_000, 1_000);
+        assert!((in_steps - at_once).abs_diff(16 * MILLISECOND) <= 2);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::prefix_cache::PrefixCache;
 use crate::time::{Nanos, seconds};
 
 /// The blocks that a prompt is made of, as far as it is known which prompts begin alike.
@@ -38,6 +39,12 @@ impl PromptBlocks {
     /// The hashes, in the order of the prompt.
     pub fn hashes(&self) -> &[u64] {
         &self.hashes
+    }
+
+    /// The hashes of the blocks that a prompt of so many tokens fills.
+    pub(super) fn full_blocks(&self, input_tokens: u32) -> &[u64] {
+        let full = (input_tokens / self.block_tokens) as usize;
+        &self.hashes[..full.min(self.hashes.len())]
     }
 
     /// The same blocks as those of other prompts: prompts that went through the same change begin
@@ -114,6 +121,13 @@ impl Outcome {
 /// Number of a request's place in the table.
 pub(super) type Slot = u32;
 
+/// A worker that holds KV cache: its place, and the number that is its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Holder {
+    pub(super) place: u32,
+    pub(super) number: u32,
+}
+
 /// A request in flight.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Request {
@@ -125,16 +139,31 @@ pub(super) struct Request {
     /// Output tokens already produced by a decode worker; above 0 in a queue only after a
     /// preemption.
     pub(super) generated: u32,
-    /// Tokens of the prompt that its prefill worker finds in the prefix cache.
+    /// Tokens of the prompt that the prefill worker's prefix cache holds; fewer than the prompt has,
+    /// and as they are when the request reaches the worker.
     pub(super) cached_tokens: u32,
-    pub(super) prefill_time: Nanos,
-    #[expect(dead_code, reason = "read once workers keep what they have computed")]
     pub(super) prompt: Option<Arc<PromptBlocks>>,
+    /// Tokens of the prompt that its decode worker holds already, so that they need not travel.
+    pub(super) held_tokens: u32,
+    /// Whether the decode worker computes the prompt itself.
+    pub(super) computed_here: bool,
+    /// Domain of the prefill worker that has computed the prompt.
+    pub(super) domain: u32,
+    /// Tokens whose KV the present worker holds, while it computes the prompt.
+    pub(super) prefilled: u32,
+    /// Whether the decode worker computes the KV: it was lost to a preemption, or never was elsewhere.
+    pub(super) recomputes: bool,
+    /// The prefill worker that computed the KV and holds it until it has been fetched.
+    pub(super) kv_held_by: Option<Holder>,
     /// When it reached the worker where it is now.
     pub(super) reached_worker_at: Nanos,
     /// When that worker began to work on it.
     pub(super) scheduled_at: Nanos,
     pub(super) first_token_at: Nanos,
+    /// When the last token came before a preemption.
+    pub(super) last_token_at: Nanos,
+    /// When its KV cache will have been fetched: an event that says otherwise is void.
+    pub(super) kv_arrives_at: Nanos,
     /// Order of joining the batch, by which the youngest is preempted first.
     pub(super) joined_order: u64,
 }
@@ -143,6 +172,24 @@ impl Request {
     /// Tokens whose KV must be held for this request to go on decoding.
     pub(super) fn context_tokens(&self) -> u64 {
         u64::from(self.input_tokens) + u64::from(self.generated)
+    }
+
+    /// Tokens of the prompt that a worker holds, less than all.
+    pub(super) fn tokens_in(&self, cache: &PrefixCache) -> u32 {
+        let hit = |prompt: &Arc<PromptBlocks>| cache.hit_tokens(prompt, self.input_tokens);
+        self.prompt.as_ref().map_or(0, hit)
+    }
+
+    /// Begins anew, from its prompt.
+    pub(super) fn restart(&mut self) {
+        self.restarts += 1;
+        self.generated = 0;
+        self.prefilled = 0;
+        self.recomputes = false;
+        self.computed_here = false;
+        self.held_tokens = 0;
+        self.kv_held_by = None;
+        self.kv_arrives_at = Nanos::MAX;
     }
 }
 

@@ -1,7 +1,8 @@
 //! The service: a router, its workers, and the order in which things happen.
 //!
-//! Owns the calendar of coming events and the way of a request: the prefill worker that would be
-//! done first, then the decode worker whose next step is least loaded. Requests that find no ready
+//! Owns the calendar of coming events and the way of a request: by default the prefill worker that
+//! would be done first, then the decode worker whose next step is least loaded; `dispatch` has the
+//! other rules. Requests that find no ready
 //! worker of the role they need wait at the router. Equal times are settled by the order in which
 //! events were planned and equal loads by the older place, so a run is repeatable.
 //!
@@ -15,16 +16,21 @@ use std::collections::{BinaryHeap, VecDeque};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use self::dispatch::Dispatcher;
 use self::member::Pool;
 use super::decode::{Admission, DecodeWorker};
+use super::link::Wake;
 use super::metrics::WorkerMetrics;
 use super::prefill::PrefillWorker;
 use super::profile::Profile;
-use super::request::{Arrival, Ending, Outcome, Request, Requests, Slot};
+use super::request::{Arrival, Ending, Holder, Outcome, Request, Requests, Slot};
 use crate::time::Nanos;
 
+mod dispatch;
 mod member;
 mod membership;
+
+pub use self::dispatch::Dispatch;
 
 /// What a worker does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -87,6 +93,7 @@ pub struct WorkerView<'a> {
 enum Event {
     Ready { role: Role, place: u32, number: u32 },
     PrefillEnds { place: u32, number: u32 },
+    TransferEnds { link: u32 },
     KvArrives { place: u32, number: u32, slot: Slot },
     BatchChanges { place: u32, number: u32 },
 }
@@ -132,8 +139,10 @@ pub struct Service {
     decode: Pool<DecodeWorker>,
     waiting_for_prefill: VecDeque<Slot>,
     waiting_for_decode: VecDeque<Slot>,
+    dispatcher: Dispatcher,
     outcomes: Vec<Outcome>,
     // Kept between calls so that a run allocates nothing per request.
+    completed: Vec<Slot>,
     finished: Vec<Slot>,
     admissions: Vec<Admission>,
 }
@@ -148,14 +157,23 @@ impl Service {
         }
     }
 
+    /// The same with routers, prefix caches and links of its own.
+    pub fn with_dispatch(profile: Profile, dispatch: Dispatch) -> Self {
+        Self {
+            dispatcher: Dispatcher::new(dispatch),
+            ..Self::new(profile)
+        }
+    }
+
     /// The present coefficients.
     pub fn profile(&self) -> &Profile {
         &self.profile
     }
 
-    /// Changes the coefficients: for prompts from the next arrival, for decode from each batch's
-    /// next change.
-    pub fn set_profile(&mut self, profile: Profile) {
+    /// Changes the coefficients: for prefill from each worker's next step, for decode from each
+    /// batch's next change. Blocks keep their size, as workers hold some.
+    pub fn set_profile(&mut self, mut profile: Profile) {
+        profile.kv_block_tokens = self.profile.kv_block_tokens;
         self.profile = profile;
     }
 
@@ -172,26 +190,24 @@ impl Service {
         let output_tokens = arrival.output_tokens.max(1);
         let id = self.arrivals;
         self.arrivals += 1;
-        let cached_tokens = self.profile.cached_tokens(input_tokens);
         let request = Request {
             id,
             arrived_at: self.now,
             first_token_at: self.now,
             input_tokens,
             output_tokens,
-            cached_tokens,
-            prefill_time: self.profile.prefill_time(input_tokens, cached_tokens),
-            prompt: arrival.prompt,
+            cached_tokens: self.profile.cached_tokens(input_tokens),
+            prompt: self.dispatcher.prompt(arrival.prompt, input_tokens),
             ..Request::default()
         };
         let tokens = u64::from(input_tokens) + u64::from(output_tokens);
-        if tokens > self.profile.kv_capacity_tokens {
+        if self.profile.kv_blocks(tokens) > self.profile.kv_capacity_blocks() {
             self.outcomes
                 .push(outcome(&request, self.now, Ending::Refused));
             return;
         }
         let slot = self.requests.insert(request);
-        self.route_to_prefill(slot);
+        self.route(slot);
     }
 
     /// Lets everything happen that is due by `now`.
@@ -283,6 +299,10 @@ impl Service {
                 number,
             } => self.become_ready(role, place, number),
             Event::PrefillEnds { place, number } => self.end_prefill(place, number),
+            Event::TransferEnds { link } => self.end_transfers(Wake {
+                link,
+                at: planned.at,
+            }),
             Event::KvArrives {
                 place,
                 number,
@@ -291,10 +311,16 @@ impl Service {
                 let Some(worker) = self.decode.get_mut(place, number) else {
                     return;
                 };
-                if worker.core.kv_arrived(slot) {
-                    self.change_batch(place);
-                } else {
+                let due = self.requests[slot].kv_arrives_at == planned.at;
+                if !due || !worker.core.kv_arrived(slot) {
+                    return;
+                }
+                let stepping = worker.core.is_stepping();
+                self.release_kv(slot);
+                if stepping {
                     self.plan_batch_change(place);
+                } else {
+                    self.change_batch(place);
                 }
             }
             Event::BatchChanges { place, number } => {
@@ -313,14 +339,49 @@ impl Service {
         let Some(worker) = self.prefill.get_mut(place, number) else {
             return;
         };
-        let finished = worker.core.finish_head(self.now, &mut self.requests);
-        match worker.core.next_event() {
-            Some(at) => self.plan(at, Event::PrefillEnds { place, number }),
-            None if worker.state == WorkerState::Draining => self.prefill.remove(place),
-            None => {}
-        }
-        if let Some(slot) = finished {
+        let domain = worker.domain;
+        let mut completed = std::mem::take(&mut self.completed);
+        worker
+            .core
+            .end_step(self.now, &mut self.requests, &mut completed);
+        self.go_on_prefill(place);
+        for slot in completed.drain(..) {
+            let request = &mut self.requests[slot];
+            request.kv_held_by = Some(Holder { place, number });
+            request.domain = domain;
             self.route_to_decode(slot);
+        }
+        self.completed = completed;
+    }
+
+    /// Lets a prefill worker begin a step, or leave if it drains and has nothing left.
+    fn go_on_prefill(&mut self, place: u32) {
+        let Some(worker) = self.prefill.at_mut(place) else {
+            return;
+        };
+        let number = worker.number;
+        if worker
+            .core
+            .start_step(self.now, &mut self.requests, &self.profile)
+        {
+            if let Some(at) = worker.core.next_event() {
+                self.plan(at, Event::PrefillEnds { place, number });
+            }
+        } else if worker.state == WorkerState::Draining && worker.core.is_idle() {
+            self.prefill.remove(place);
+        }
+    }
+
+    /// Frees the KV cache that a prefill worker holds for a request, which may let it go on.
+    fn release_kv(&mut self, slot: Slot) {
+        let Some(Holder { place, number }) = self.requests[slot].kv_held_by.take() else {
+            return;
+        };
+        if let Some(worker) = self.prefill.get_mut(place, number) {
+            worker.core.release(slot, &self.requests, &self.profile);
+            if worker.core.next_event().is_none() {
+                self.go_on_prefill(place);
+            }
         }
     }
 
@@ -349,24 +410,6 @@ impl Service {
         }
     }
 
-    fn plan_kv_arrivals(&mut self, place: u32) {
-        let Some(number) = self.decode.at_mut(place).map(|worker| worker.number) else {
-            return;
-        };
-        let mut admissions = std::mem::take(&mut self.admissions);
-        for Admission { slot, delay } in admissions.drain(..) {
-            self.plan(
-                self.now + delay,
-                Event::KvArrives {
-                    place,
-                    number,
-                    slot,
-                },
-            );
-        }
-        self.admissions = admissions;
-    }
-
     fn plan_batch_change(&mut self, place: u32) {
         let Some(worker) = self.decode.at_mut(place) else {
             return;
@@ -378,43 +421,6 @@ impl Service {
             && known != next
         {
             self.plan(at, Event::BatchChanges { place, number });
-        }
-    }
-
-    fn route_to_prefill(&mut self, slot: Slot) {
-        let now = self.now;
-        let choice = self
-            .prefill
-            .ready_by_least(|worker| worker.free_at().max(now));
-        let Some((place, worker)) = choice else {
-            self.waiting_for_prefill.push_back(slot);
-            return;
-        };
-        let number = worker.number;
-        if worker.core.enqueue(now, slot, &mut self.requests)
-            && let Some(at) = worker.core.next_event()
-        {
-            self.plan(at, Event::PrefillEnds { place, number });
-        }
-    }
-
-    fn route_to_decode(&mut self, slot: Slot) {
-        let profile = &self.profile;
-        // The load is a finite, non-negative float, whose bits order like its value.
-        let choice = self
-            .decode
-            .ready_by_least(|worker| worker.load_milliseconds(profile).to_bits());
-        let Some((place, worker)) = choice else {
-            self.waiting_for_decode.push_back(slot);
-            return;
-        };
-        let requests = &mut self.requests;
-        worker
-            .core
-            .enqueue(self.now, slot, requests, profile, &mut self.admissions);
-        if !self.admissions.is_empty() {
-            self.plan_kv_arrivals(place);
-            self.plan_batch_change(place);
         }
     }
 }

@@ -81,6 +81,7 @@ fn current_names_and_types_are_those_of_vllm() {
     let histograms = [
         "e2e_request_latency_seconds",
         "inter_token_latency_seconds",
+        "iteration_tokens_total",
         "request_decode_time_seconds",
         "request_generation_tokens",
         "request_inference_time_seconds",

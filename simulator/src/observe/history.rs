@@ -24,7 +24,7 @@ struct Sample {
 #[derive(Debug)]
 pub(super) struct History {
     pub(super) role: Role,
-    /// Whether the worker took requests when last scraped.
+    /// Whether the worker's pod was shown as ready at the last scrape.
     pub(super) ready: bool,
     samples: VecDeque<Sample>,
 }
@@ -79,6 +79,11 @@ impl History {
 
     pub(super) fn push(&mut self, at: Nanos, metrics: WorkerMetrics) {
         self.samples.push_back(Sample { at, metrics });
+    }
+
+    /// Whether there is a sample of `now`: a lost scrape ends the series for instant queries.
+    pub(super) fn is_fresh(&self, now: Nanos) -> bool {
+        self.samples.back().is_some_and(|sample| sample.at == now)
     }
 
     pub(super) fn last(&self) -> Option<&WorkerMetrics> {

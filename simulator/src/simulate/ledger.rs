@@ -13,6 +13,7 @@ use super::quantiles::Quantiles;
 use super::timeline::Timeline;
 use crate::autoscaler::Verdict;
 use crate::engine::{self, Arrival, Ending};
+use crate::lifecycle::{Loss, LossCause};
 use crate::scenario::Scenario;
 use crate::time::{HOUR, MINUTE, Nanos, from_seconds, seconds};
 use crate::world::{Listener, Replicas, Setup};
@@ -53,6 +54,7 @@ pub(super) struct Ledger {
     completed: u64,
     refused: u64,
     restarted: u64,
+    lost_by_scale_down: u64,
     attained: u64,
     ttft_attained: u64,
     tpot_attained: u64,
@@ -89,6 +91,7 @@ impl Ledger {
             completed: 0,
             refused: 0,
             restarted: 0,
+            lost_by_scale_down: 0,
             attained: 0,
             ttft_attained: 0,
             tpot_attained: 0,
@@ -231,7 +234,8 @@ impl Ledger {
             decisions: self.decisions,
             scale_events: self.scale_events,
             reversals: self.reversals,
-            dropped_by_scale_down: self.restarted,
+            dropped_by_scale_down: self.lost_by_scale_down,
+            restarted: self.restarted,
             budget_overshoot_gpu_seconds: self.overshoot_nanos * 1e-9,
             ratio_out_of_band_seconds: self.out_of_band_nanos * 1e-9,
             audit_findings: self.audit_findings,
@@ -310,6 +314,12 @@ impl Listener for Ledger {
     fn decided(&mut self, verdict: &Verdict) {
         self.decisions += 1;
         self.audit_findings += verdict.findings.len() as u64;
+    }
+
+    fn lost(&mut self, loss: Loss) {
+        if loss.cause == LossCause::ScaleDown {
+            self.lost_by_scale_down += loss.requests;
+        }
     }
 }
 

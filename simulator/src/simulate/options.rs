@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::ValueEnum;
 
 pub use super::policy_name::PolicyName;
+pub use super::traffic_options::TrafficOptions;
 
 /// Longest lead time: a day.
 const LEAD_MAX: Duration = Duration::from_hours(24);
@@ -17,6 +18,9 @@ pub struct Options {
     /// `BurstGPT` or Mooncake as published; without, the embedded day
     #[arg(long, value_name = "FILE")]
     pub trace: Option<PathBuf>,
+    /// Traffic that is drawn instead
+    #[command(flatten)]
+    pub traffic: TrafficOptions,
     /// Service, objective and limits as YAML; without, Llama-70B on 4 x H200, 500 ms, 25 ms, 99 %
     #[arg(long, value_name = "FILE")]
     pub scenario: Option<PathBuf>,

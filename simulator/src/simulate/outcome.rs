@@ -96,8 +96,11 @@ pub struct Outcome {
     pub scale_events: u64,
     /// Changes against the direction of the same role's change before, within 30 minutes of it.
     pub reversals: u64,
-    /// Requests that had to begin anew because a worker left.
+    /// Times that a request had to begin anew because its worker was removed and killed before it
+    /// had finished.
     pub dropped_by_scale_down: u64,
+    /// Requests that had to begin anew for whatever reason, faults included.
+    pub restarted: u64,
     /// GPUs held beyond the budget, over time; 0 without a budget.
     pub budget_overshoot_gpu_seconds: f64,
     /// Time in which the replicas asked for were outside the ratio band; 0 without one.
@@ -205,8 +208,12 @@ impl Outcome {
             self.static_peak_gpu_hours
         );
         let changes = format!(
-            "{}, {} reversals, {} requests dropped, {} audit findings",
-            self.scale_events, self.reversals, self.dropped_by_scale_down, self.audit_findings
+            "{}, {} reversals, {} requests dropped, {} restarted, {} audit findings",
+            self.scale_events,
+            self.reversals,
+            self.dropped_by_scale_down,
+            self.restarted,
+            self.audit_findings
         );
         let limits = format!(
             "{:.0} GPU-s over budget, {:.0} s out of ratio band",

@@ -1,5 +1,5 @@
-//! Where requests come from: a trace, or the embedded day. It can be opened again and again and
-//! gives the same requests each time. Played faster, all times shrink alike, those between bursts and
+//! Where requests come from: a trace, drawn traffic, what Prometheus measured, or the embedded day. It can be opened again
+//! and again and gives the same requests each time. Played faster, all times shrink alike, those between bursts and
 //! those within.
 
 use std::path::PathBuf;
@@ -12,9 +12,10 @@ use super::SimulateError;
 use super::options::Options;
 use crate::engine::Arrival;
 use crate::measured::Measured;
+use crate::scenario::Scenario;
 use crate::time::{DAY, Nanos, from_seconds, seconds};
 use crate::trace::{Overlay, TraceError};
-use crate::traffic::{Arrivals, Curve, DayError, servegen_day};
+use crate::traffic::{Drawn, DrawnError, servegen_day};
 
 /// Requests in order of arrival, which may turn out to be unreadable.
 pub(crate) type Requests = Box<dyn Iterator<Item = Result<Arrival, TraceError>> + Send>;
@@ -42,7 +43,7 @@ enum Kind {
         /// Share of the requests that are played.
         kept: f64,
     },
-    Day(Curve),
+    Drawn(Drawn),
     /// Requests drawn from what Prometheus measured.
     Measured(Arc<Measured>),
 }
@@ -58,14 +59,22 @@ impl Kind {
 }
 
 impl Source {
-    /// The source that the options name, cut off at `until`.
-    pub fn of(options: &Options, until: Option<Nanos>) -> Result<Self, SimulateError> {
+    /// The source that the options name, or else the scenario, cut off at `until`.
+    pub fn of(
+        options: &Options,
+        scenario: &Scenario,
+        until: Option<Nanos>,
+    ) -> Result<Self, SimulateError> {
         let wanted = f64::from(options.copies) * options.rate_scale;
         let kind = if let Some(path) = options.trace.clone() {
             Kind::of_trace(path, wanted)
         } else {
-            let day = servegen_day()?.scaled(wanted);
-            Kind::Day(day.map_err(DayError::from)?)
+            let drawn = match options.traffic.spec(scenario.traffic.as_ref()) {
+                Some(spec) => spec.drawn()?,
+                None => Drawn::poisson(servegen_day()?, DAY),
+            };
+            let scaled = drawn.scaled(wanted);
+            Kind::Drawn(scaled.map_err(DrawnError::from)?)
         };
         Ok(Self {
             kind,
@@ -122,8 +131,8 @@ impl Source {
                 };
                 Box::new(overlay.filter(is_kept).map(scaled).take_while(in_time))
             }
-            Kind::Day(curve) => {
-                let arrivals = Arrivals::new(curve.clone(), self.seed, 0, DAY);
+            Kind::Drawn(drawn) => {
+                let arrivals = drawn.arrivals(self.seed, Nanos::MAX);
                 Box::new(arrivals.map(Ok).map(scaled).take_while(in_time))
             }
         })
@@ -131,10 +140,10 @@ impl Source {
 
     /// Length of a run whose last request comes at `last_at`: to the end of its interval.
     pub fn length(&self, last_at: Nanos, interval: Nanos) -> Nanos {
-        let end = match self.kind {
+        let end = match &self.kind {
             Kind::Trace { .. } => last_at.saturating_add(1),
-            Kind::Day(_) => sooner(DAY, self.time_scale),
-            Kind::Measured(ref measured) => measured.length(),
+            Kind::Drawn(drawn) => sooner(drawn.length(), self.time_scale),
+            Kind::Measured(measured) => measured.length(),
         };
         let end = self.until.map_or(end, |until| until.min(end));
         end.div_ceil(interval.max(1)).max(1) * interval

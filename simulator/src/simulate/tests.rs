@@ -55,8 +55,8 @@ const KEYS: &str = "policy seed leadSeconds prefillLeadSeconds decodeLeadSeconds
     clairvoyantDecodeGpuHours gpuHoursOverClairvoyant clairvoyantOverallGpuHours \
     clairvoyantOverallPrefillGpuHours clairvoyantOverallDecodeGpuHours \
     gpuHoursOverClairvoyantOverall staticPeakGpuHours prefillReplicasMax decodeReplicasMax decisions \
-    scaleEvents reversals droppedByScaleDown budgetOvershootGpuSeconds ratioOutOfBandSeconds \
-    auditFindings tunedPrefillAggressiveness tunedDecodeAggressiveness wallSeconds simulatedRequestsPerSecond";
+    scaleEvents reversals droppedByScaleDown restarted budgetOvershootGpuSeconds \
+    ratioOutOfBandSeconds auditFindings tunedPrefillAggressiveness tunedDecodeAggressiveness wallSeconds simulatedRequestsPerSecond";
 
 #[test]
 fn the_keys_of_a_result_are_stable() {
@@ -87,7 +87,12 @@ fn every_policy_loses_no_request_and_counts_every_gpu() {
         assert_eq!(result["policy"], name);
         let ended = count(&result, "completed") + count(&result, "refused");
         assert_eq!(count(&result, "requests"), ended, "{result}");
-        for key in ["unfinished", "droppedByScaleDown", "auditFindings"] {
+        for key in [
+            "unfinished",
+            "droppedByScaleDown",
+            "restarted",
+            "auditFindings",
+        ] {
             assert_eq!(count(&result, key), 0, "{key} of {result}");
         }
         let (prefill, decode) = (
@@ -194,6 +199,47 @@ fn the_embedded_day_plays_without_a_trace() {
         ..options(&["--hours", "0.5"])
     };
     assert!(count(&played(&options), "requests") > 5_000);
+}
+
+#[test]
+fn drawn_traffic_plays_by_flags_and_follows_its_seed() {
+    let drawn = |seed: &str| {
+        let flags = [
+            "--traffic",
+            "burst",
+            "--rate",
+            "3",
+            "--hours",
+            "1",
+            "--seed",
+            seed,
+        ];
+        let all = ["simulate", "--output", "json"].into_iter().chain(flags);
+        played(&Cli::try_parse_from(all).unwrap().options)
+    };
+    let first = drawn("1");
+    assert!(
+        (9_000..16_000).contains(&count(&first, "requests")),
+        "{first}"
+    );
+    assert_eq!(first, drawn("1"));
+    assert_ne!(count(&first, "requests"), count(&drawn("2"), "requests"));
+}
+
+#[test]
+fn the_shipped_faults_strike_and_the_service_recovers() {
+    let scenario = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios/faults.yaml");
+    let options = Options {
+        scenario: Some(scenario),
+        trace: None,
+        ..options(&["--hours", "3"])
+    };
+    let result = played(&options);
+    assert!(count(&result, "restarted") > 0, "{result}");
+    for key in ["unfinished", "droppedByScaleDown", "auditFindings"] {
+        assert_eq!(count(&result, key), 0, "{key} of {result}");
+    }
+    assert_eq!(result, played(&options));
 }
 
 #[test]

@@ -10,8 +10,11 @@
     reason = "a failed step of a test ends it"
 )]
 
+mod control;
 mod documentation;
+mod extender;
 mod installation;
+mod parts;
 mod refusals;
 mod rendering;
 mod rights;

@@ -64,6 +64,12 @@ impl Kind {
         }
     }
 
+    /// The path of its tolerations, as the API server names fields.
+    pub(super) fn tolerations_field(self) -> String {
+        let steps = self.steps().iter().map(|step| format!("{step}."));
+        format!("{}spec.tolerations", steps.collect::<String>())
+    }
+
     /// The JSON pointer of its pod template.
     pub(super) fn path(self) -> String {
         self.steps()
@@ -78,8 +84,8 @@ pub(super) struct Holder<'a> {
     pub(super) template: &'a RawValue,
     /// What was read of it.
     pub(super) pod: PodTemplate,
-    /// Kind and name of the controller that owns the object.
-    pub(super) controller: Option<(String, String)>,
+    /// The controller of a pod or `ReplicaSet`.
+    pub(super) controller: Option<Owner>,
 }
 
 impl<'a> Holder<'a> {
@@ -103,7 +109,9 @@ impl<'a> Holder<'a> {
         }
         let pod: Option<PodTemplate> = serde_json::from_str(template.get())?;
         let controller = match kind {
-            Kind::ReplicaSet => serde_json::from_str::<Owned>(object.get())?.controller(),
+            Kind::Pod | Kind::ReplicaSet => {
+                serde_json::from_str::<Owned>(object.get())?.controller()
+            }
             _ => None,
         };
         Ok(pod.map(|pod| Self {
@@ -137,6 +145,7 @@ pub(super) struct PodTemplate {
 #[serde(default)]
 pub(super) struct Metadata {
     pub(super) annotations: Option<BTreeMap<String, Option<String>>>,
+    labels: Option<BTreeMap<String, Option<String>>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -170,6 +179,12 @@ impl PodTemplate {
     pub(super) fn annotation(&self) -> Option<&str> {
         let annotations = self.metadata.as_ref()?.annotations.as_ref()?;
         annotations.get(ANNOTATION)?.as_deref()
+    }
+
+    /// A label of the pod.
+    pub(super) fn label(&self, name: &str) -> Option<&str> {
+        let labels = self.metadata.as_ref()?.labels.as_ref()?;
+        labels.get(name)?.as_deref()
     }
 }
 
@@ -205,20 +220,20 @@ struct OwnedMetadata {
     owner_references: Vec<Owner>,
 }
 
+/// A reference to an owner.
 #[derive(Default, Deserialize)]
-#[serde(default)]
-struct Owner {
-    kind: String,
-    name: String,
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct Owner {
+    pub(super) api_version: String,
+    pub(super) kind: String,
+    pub(super) name: String,
     controller: Option<bool>,
 }
 
 impl Owned {
-    fn controller(self) -> Option<(String, String)> {
+    fn controller(self) -> Option<Owner> {
         let mut owners = self.metadata.owner_references.into_iter();
-        owners
-            .find(|owner| owner.controller == Some(true))
-            .map(|owner| (owner.kind, owner.name))
+        owners.find(|owner| owner.controller == Some(true))
     }
 }
 

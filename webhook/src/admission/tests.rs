@@ -3,6 +3,9 @@
 //! Answers are applied as patches by an independent reading of RFC 6902, so that what is looked at is the object that the
 //! API server would store.
 
+mod defaults;
+mod scalers;
+
 use k8s_openapi::ByteString;
 use pd_core::toleration::{
     ExtendedToleration, Operator, Toleration,
@@ -13,6 +16,7 @@ use proptest::prelude::*;
 use rstest::rstest;
 use serde_json::{Value, json};
 
+use self::scalers::Known;
 use super::*;
 
 const KINDS: [(&str, &str, &str); 9] = [
@@ -56,7 +60,8 @@ fn review(kind: &str, object: &Value, old: Option<&Value>) -> Vec<u8> {
 }
 
 fn answered(body: &[u8], gate: Comparison) -> Value {
-    let answer: Value = serde_json::from_slice(&mutate(body, gate).unwrap().body).unwrap();
+    let answer: Value =
+        serde_json::from_slice(&mutate(body, gate, &Known::default()).unwrap().body).unwrap();
     assert_eq!(answer["apiVersion"], "admission.k8s.io/v1");
     assert_eq!(answer["kind"], "AdmissionReview");
     assert_eq!(answer["response"]["uid"], "u-1");
@@ -176,14 +181,46 @@ fn with_the_gate_on_nothing_changes() {
 #[rstest]
 #[case::nothing_of_ours(json!([{ "key": "sla", "operator": "Equal", "value": "950" }]))]
 #[case::no_tolerations(json!(null))]
-#[case::not_canonical(json!([toleration("Gt", "0950")]))]
-#[case::overflow(json!([toleration("Gt", "9223372036854775808")]))]
-#[case::no_key(json!([{ "operator": "Gt", "value": "1" }]))]
 #[case::unknown_operator(json!([toleration("Ge", "1")]))]
 fn what_the_api_server_judges_itself_is_left_to_it(#[case] list: Value) {
     let object = object("Deployment", with(list));
     let (stored, warnings) = admitted("Deployment", &object, None, Comparison::Off).unwrap();
     assert_eq!((stored, warnings.len()), (object, 0));
+}
+
+#[rstest]
+#[case::not_canonical("Pod", "0950", "spec.tolerations[0].value", &["Invalid value: \"0950\": must be a valid decimal integer in canonical form"])]
+#[case::in_a_template("CronJob", "abc", "spec.jobTemplate.spec.template.spec.tolerations[0].value", &[
+    "Invalid value: \"abc\": must be a valid decimal integer in canonical form",
+    "Invalid value: \"abc\": strconv.ParseInt: parsing \"abc\": invalid syntax",
+])]
+fn what_a_server_with_the_feature_refuses_is_refused_in_its_words(
+    #[case] kind: &str,
+    #[case] bound: &str,
+    #[case] field: &str,
+    #[case] words: &[&str],
+) {
+    let object = object(kind, with(json!([toleration("Gt", bound)])));
+    let response = answered(&review(kind, &object, None), Comparison::Off);
+    assert_eq!(response["status"]["reason"], "Invalid");
+    let details = &response["status"]["details"];
+    let causes: Vec<Value> = words
+        .iter()
+        .map(|words| json!({ "reason": "FieldValueInvalid", "message": words, "field": field }))
+        .collect();
+    assert_eq!(details["kind"], kind);
+    assert_eq!(details["causes"], json!(causes));
+    let message = response["status"]["message"].as_str().unwrap();
+    assert!(
+        message.contains(&format!("{field}: {}", words[0])),
+        "{message}"
+    );
+    let on = admitted(kind, &object, None, Comparison::On).unwrap();
+    assert_eq!(
+        on,
+        (object, Vec::new()),
+        "left to a server that knows it itself"
+    );
 }
 
 #[test]
@@ -457,7 +494,7 @@ fn a_live_pod_gains_numbers_and_keeps_its_affinity() {
 )]
 fn what_is_no_review_is_told_so(#[case] body: &str, #[case] says: &str) {
     for error in [
-        mutate(body.as_bytes(), Comparison::Off).unwrap_err(),
+        mutate(body.as_bytes(), Comparison::Off, &Known::default()).unwrap_err(),
         validate(body.as_bytes(), &Known::default()).unwrap_err(),
     ] {
         assert!(error.to_string().contains(says), "{error}");
@@ -507,99 +544,6 @@ fn what_nobody_asked_about_is_allowed() {
             "{template}"
         );
     }
-}
-
-/// PDAutoscalers by the workload they take.
-#[derive(Default)]
-struct Known {
-    takes: Vec<(&'static str, &'static str)>,
-    is_complete: bool,
-}
-
-impl Claimed for Known {
-    fn claimant(&self, _: &str, name: &str, workload: &ObjectReference) -> Option<String> {
-        let takes = |(owner, target): &&(&str, &str)| {
-            *owner != name && Some(*target) == workload.name.as_deref()
-        };
-        self.takes
-            .iter()
-            .find(takes)
-            .map(|(owner, _)| (*owner).to_owned())
-    }
-
-    fn is_complete(&self) -> bool {
-        self.is_complete
-    }
-}
-
-fn scaler(name: &str, prefill: &str, decode: &str, most: i32) -> Value {
-    let role = |target: &str| json!({ "target": { "apiVersion": "apps/v1", "kind": "Deployment", "name": target }, "maxReplicas": most });
-    json!({
-        "apiVersion": "pdautoscaler.io/v1alpha1", "kind": "PDAutoscaler", "metadata": { "name": name, "namespace": "ns" },
-        "spec": { "prefill": role(prefill), "decode": role(decode), "objective": { "ttft": { "target": "500ms" }, "tpot": { "target": "50ms" } } },
-    })
-}
-
-fn judged(object: &Value, old: Option<&Value>, known: &Known) -> Value {
-    let review = json!({ "apiVersion": "admission.k8s.io/v1", "request": {
-        "uid": "u-1", "kind": { "group": "pdautoscaler.io", "version": "v1alpha1", "kind": "PDAutoscaler" }, "namespace": "ns",
-        "operation": if old.is_some() { "UPDATE" } else { "CREATE" }, "object": object, "oldObject": old } });
-    let body = serde_json::to_vec(&review).unwrap();
-    let answer: Value = serde_json::from_slice(&validate(&body, known).unwrap().body).unwrap();
-    answer["response"].clone()
-}
-
-#[test]
-fn no_two_pdautoscalers_take_one_workload() {
-    let known = Known {
-        takes: vec![("first", "p"), ("first", "d")],
-        is_complete: true,
-    };
-    let says = |response: &Value| {
-        response["status"]["message"]
-            .as_str()
-            .unwrap_or_default()
-            .to_owned()
-    };
-    assert_eq!(
-        judged(&scaler("first", "p", "d", 4), None, &known)["allowed"],
-        true
-    );
-    assert_eq!(
-        judged(&scaler("second", "p2", "d2", 4), None, &known)["allowed"],
-        true
-    );
-    let refused = says(&judged(&scaler("second", "p2", "d", 4), None, &known));
-    assert!(
-        refused.contains("spec.decode.target.name `d`") && refused.contains("`first`"),
-        "{refused}"
-    );
-    let same = says(&judged(&scaler("one", "x", "x", 4), None, &known));
-    assert!(same.contains("spec.decode.target.name `x`"), "{same}");
-    let own = says(&judged(&scaler("one", "x", "y", 0), None, &known));
-    assert!(
-        own.contains("spec.prefill.maxReplicas `0`") && own.contains("; "),
-        "{own}"
-    );
-    // What was stored before may be changed elsewhere, but not to a workload that is taken.
-    let old = scaler("second", "p2", "d", 4);
-    assert_eq!(
-        judged(&scaler("second", "p2", "d", 5), Some(&old), &known)["allowed"],
-        true
-    );
-    assert_eq!(
-        judged(&scaler("second", "p", "d", 5), Some(&old), &known)["allowed"],
-        false
-    );
-    let bad = scaler("bad", "x", "y", 0);
-    assert_eq!(judged(&bad, Some(&bad), &known)["allowed"], true);
-    let unknown = judged(&scaler("second", "p", "d", 4), None, &Known::default());
-    assert!(
-        unknown["warnings"][0]
-            .as_str()
-            .unwrap()
-            .contains("not known yet")
-    );
 }
 
 fn arbitrary_toleration() -> impl Strategy<Value = Toleration> {
@@ -659,9 +603,9 @@ proptest! {
 
     #[test]
     fn no_bytes_make_it_panic(body in prop::collection::vec(any::<u8>(), 0..200), annotation in ".{0,60}") {
-        let _ = mutate(&body, Comparison::Off);
+        let _ = mutate(&body, Comparison::Off, &Known::default());
         let mut pod = with(json!([toleration("Gt", "1")]));
         pod["metadata"]["annotations"] = json!({ ANNOTATION: annotation });
-        let _ = mutate(&review("Pod", &object("Pod", pod), None), Comparison::Off);
+        let _ = mutate(&review("Pod", &object("Pod", pod), None), Comparison::Off, &Known::default());
     }
 }

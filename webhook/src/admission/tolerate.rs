@@ -13,13 +13,14 @@ use pd_core::toleration::{
     Comparison, ExtendedToleration, Operator, Rule, Toleration,
     mirror::{Term, constraints, lower},
     rewrite::{ANNOTATION, Asked, ORIGINALS_MAX, restore, rewrite},
+    validation,
 };
-use serde_json::{Value, json};
 
 use super::{
-    patch::{Operation, below},
-    template::{Holder, Kind, PodTemplate},
-    wire::Change,
+    defaults::Defaults,
+    template::{Holder, Kind, Owner, PodTemplate},
+    wire::{Change, Refusal},
+    write::{Decided, written},
 };
 
 /// What is admitted, besides the object itself.
@@ -30,10 +31,12 @@ pub(super) struct Subject<'a> {
     pub(super) old: Option<&'a Holder<'a>>,
     /// What the API server does by itself.
     pub(super) gate: Comparison,
+    /// What the role that a new pod plays gives it.
+    pub(super) defaults: Option<&'a Defaults>,
 }
 
 impl Subject<'_> {
-    fn is_pod(&self) -> bool {
+    pub(super) fn is_pod(&self) -> bool {
         self.kind == Kind::Pod
     }
 
@@ -47,28 +50,16 @@ impl Subject<'_> {
     }
 }
 
-/// Tolerations and annotation as they are to be.
-struct Decided {
-    spec: Vec<Toleration>,
-    /// Every entry of the annotation.
-    entries: Vec<ExtendedToleration>,
-    /// How many entries wait until a pod is made of the template.
-    waiting: Vec<ExtendedToleration>,
-    rewritten: usize,
-    dropped: usize,
-    expanded: usize,
-}
-
 /// The change to make, or why the object is refused.
 pub(super) fn decide(
     new: &Holder<'_>,
     subject: &Subject<'_>,
     unchanged: bool,
-) -> Result<Change, String> {
+) -> Result<Change, Refusal> {
     if unchanged && subject.kind != Kind::DaemonSet || is_untouched_pod(new, subject) {
         return Ok(Change::default());
     }
-    if let Some(owner) = &new.controller {
+    if let Some(owner) = new.controller.as_ref().filter(|_| !subject.is_pod()) {
         return owned(new, subject, owner);
     }
     match rewritten(new, subject) {
@@ -78,16 +69,29 @@ pub(super) fn decide(
     }
 }
 
-fn rewritten(new: &Holder<'_>, subject: &Subject<'_>) -> Result<Change, String> {
+fn rewritten(new: &Holder<'_>, subject: &Subject<'_>) -> Result<Change, Refusal> {
     let list = new.pod.spec.tolerations();
     let given = entries(&new.pod).map_err(|error| unusable(&error))?;
-    if given.is_empty() && new.pod.annotation().is_none() && subject.gate == Comparison::On {
+    if given.is_empty()
+        && new.pod.annotation().is_none()
+        && subject.gate == Comparison::On
+        && subject.defaults.is_none()
+    {
         return Ok(Change::default());
+    }
+    let is_numeric = |one: &Toleration| one.operator.is_numeric();
+    if subject.gate == Comparison::Off && list.iter().any(is_numeric) {
+        // Left to it, the API server would blame the operator of every number, good or bad.
+        let faults =
+            validation::tolerations(list, &subject.kind.tolerations_field(), Comparison::On);
+        if !faults.is_empty() {
+            return Err(Refusal::Faults(faults));
+        }
     }
     let decided = settle(list, given, subject).map_err(|error| unusable(&error))?;
     let terms = affinity(new, subject, &decided)
         .map_err(|error| format!("numeric tolerations cannot be kept: {error}"))?;
-    Ok(change(new, subject, &decided, terms))
+    Ok(written(new, subject, &decided, terms))
 }
 
 fn unusable(error: &str) -> String {
@@ -106,8 +110,8 @@ fn is_untouched_pod(new: &Holder<'_>, subject: &Subject<'_>) -> bool {
 fn owned(
     new: &Holder<'_>,
     subject: &Subject<'_>,
-    (kind, name): &(String, String),
-) -> Result<Change, String> {
+    Owner { kind, name, .. }: &Owner,
+) -> Result<Change, Refusal> {
     let (rewritten, _) = rewrite(new.pod.spec.tolerations());
     let would_change = rewritten != new.pod.spec.tolerations();
     if !would_change || subject.is_update || subject.gate == Comparison::On {
@@ -115,7 +119,7 @@ fn owned(
     }
     Err(format!(
         "the template of {kind} `{name}` has numeric tolerations, which this cluster refuses, and its ReplicaSet must not differ from it: update the {kind}, so that it is rewritten, or use the annotation {ANNOTATION}"
-    ))
+    ).into())
 }
 
 fn entries(pod: &PodTemplate) -> Result<Vec<ExtendedToleration>, String> {
@@ -150,7 +154,13 @@ fn settle(
         rewritten: 0,
         dropped: 0,
         expanded: 0,
+        given: 0,
+        given_annotated: 0,
     };
+    let missing: Vec<&ExtendedToleration> = subject
+        .defaults
+        .map(|defaults| defaults.missing(list, &given))
+        .unwrap_or_default();
     let mut taken = vec![false; list.len()];
     for (entry, original) in given.into_iter().enumerate() {
         original
@@ -177,6 +187,7 @@ fn settle(
             ));
         }
     }
+    give(&missing, &mut spec, &mut decided, subject.gate);
     if subject.gate == Comparison::Off {
         rewrite_new(&mut spec, &mut decided, subject);
     }
@@ -188,6 +199,33 @@ fn settle(
     }
     decided.spec = spec;
     Ok(decided)
+}
+
+/// Adds what a role gives: as numbers where the API server compares them, else as `Exists` with an entry.
+fn give(
+    missing: &[&ExtendedToleration],
+    spec: &mut Vec<Toleration>,
+    decided: &mut Decided,
+    gate: Comparison,
+) {
+    for default in missing {
+        decided.given += 1;
+        let is_native = !default.operator.is_extension() && !default.must_be_present;
+        if is_native && gate == Comparison::On {
+            spec.push(Toleration {
+                operator: Operator::from(default.operator.as_str()),
+                value: default.value.clone(),
+                ..exists(default)
+            });
+            continue;
+        }
+        decided.given_annotated += 1;
+        decided.entries.push(ExtendedToleration {
+            index: Some(spec.len()),
+            ..(*default).clone()
+        });
+        spec.push(exists(default));
+    }
 }
 
 /// Turns numbers into `Exists`, but for those that a live pod had already, which may not be changed.
@@ -272,142 +310,4 @@ fn affinity(
         constraints(&rules).map_err(|error| error.to_string())?
     };
     lower(terms, &constraints).map_err(|error| error.to_string())
-}
-
-fn change(
-    new: &Holder<'_>,
-    subject: &Subject<'_>,
-    decided: &Decided,
-    terms: Option<Vec<Term>>,
-) -> Change {
-    let base = subject.kind.path();
-    let mut change = Change::default();
-    patch_tolerations(&base, &new.pod, decided, &mut change.patch);
-    if decided.rewritten + decided.dropped > 0 {
-        patch_annotation(&base, &new.pod, decided, &mut change.patch);
-    }
-    if terms.as_deref() != new.pod.spec.terms() {
-        patch_affinity(&base, &new.pod, terms, &mut change.patch);
-    }
-    warn(subject, decided, &mut change.warnings);
-    change
-}
-
-fn patch_tolerations(base: &str, pod: &PodTemplate, decided: &Decided, patch: &mut Vec<Operation>) {
-    let list = pod.spec.tolerations();
-    for (index, (was, is)) in list.iter().zip(&decided.spec).enumerate() {
-        if was != is {
-            let index = index.to_string();
-            let field = |name: &str| below(base, &["spec", "tolerations", &index, name]);
-            patch.push(Operation::Replace {
-                path: field("operator"),
-                value: json!(is.operator),
-            });
-            patch.push(Operation::Remove {
-                path: field("value"),
-            });
-        }
-    }
-    let added = decided.spec.get(list.len()..).unwrap_or_default();
-    if added.is_empty() {
-        return;
-    }
-    if pod.spec.tolerations.is_none() {
-        patch.push(Operation::Add {
-            path: below(base, &["spec", "tolerations"]),
-            value: json!(added),
-        });
-        return;
-    }
-    for toleration in added {
-        patch.push(Operation::Add {
-            path: below(base, &["spec", "tolerations", "-"]),
-            value: json!(toleration),
-        });
-    }
-}
-
-fn patch_annotation(base: &str, pod: &PodTemplate, decided: &Decided, patch: &mut Vec<Operation>) {
-    let place = ["metadata", "annotations", ANNOTATION];
-    let all: Vec<&ExtendedToleration> = decided.waiting.iter().chain(&decided.entries).collect();
-    if all.is_empty() {
-        patch.push(Operation::Remove {
-            path: below(base, &place),
-        });
-        return;
-    }
-    // Plain data: it cannot fail.
-    let text = Value::String(serde_json::to_string(&all).unwrap_or_default());
-    let annotations = pod
-        .metadata
-        .as_ref()
-        .map(|metadata| metadata.annotations.is_some());
-    let (depth, value) = match annotations {
-        Some(true) => (3, text),
-        Some(false) => (2, json!({ ANNOTATION: text })),
-        None => (1, json!({ "annotations": { ANNOTATION: text } })),
-    };
-    patch.push(Operation::Add {
-        path: below(base, place.get(..depth).unwrap_or(&place)),
-        value,
-    });
-}
-
-fn patch_affinity(
-    base: &str,
-    pod: &PodTemplate,
-    terms: Option<Vec<Term>>,
-    patch: &mut Vec<Operation>,
-) {
-    let place = [
-        "spec",
-        "affinity",
-        "nodeAffinity",
-        "requiredDuringSchedulingIgnoredDuringExecution",
-    ];
-    let Some(terms) = terms else {
-        patch.push(Operation::Remove {
-            path: below(base, &place),
-        });
-        return;
-    };
-    let selector = json!({ "nodeSelectorTerms": terms });
-    let [.., node_affinity, required] = place;
-    let (depth, value) = match &pod.spec.affinity {
-        None => (2, json!({ node_affinity: { required: selector } })),
-        Some(affinity) if affinity.node_affinity.is_none() => (3, json!({ required: selector })),
-        Some(_) => (4, selector),
-    };
-    patch.push(Operation::Add {
-        path: below(base, place.get(..depth).unwrap_or(&place)),
-        value,
-    });
-}
-
-fn warn(subject: &Subject<'_>, decided: &Decided, warnings: &mut Vec<String>) {
-    let count = |count: usize| match count {
-        1 => "1 numeric toleration".to_owned(),
-        more => format!("{more} numeric tolerations"),
-    };
-    if decided.rewritten > 0 {
-        warnings.push(format!(
-            "{} became Exists, for this cluster compares no numbers; annotation {ANNOTATION} and node affinity keep them",
-            count(decided.rewritten)
-        ));
-    }
-    if decided.dropped > 0 {
-        warnings.push(format!(
-            "{} of annotation {ANNOTATION} dropped: their tolerations are gone",
-            count(decided.dropped)
-        ));
-    }
-    if decided.expanded > 0 && subject.kind == Kind::DaemonSet {
-        warnings.push(format!(
-            "{} of annotation {ANNOTATION} added to the template, where the DaemonSet controller reads them",
-            count(decided.expanded)
-        ));
-    }
-    if subject.is_pod() && subject.is_update && decided.rewritten + decided.expanded > 0 {
-        warnings.push("node affinity of a live pod cannot change: the scheduler extender and eviction keep the new numbers".to_owned());
-    }
 }

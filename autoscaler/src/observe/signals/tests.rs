@@ -91,7 +91,7 @@ fn a_zero_is_known_only_when_every_worker_is_scraped() {
 
 #[test]
 fn a_failed_query_is_unknown_and_says_so() {
-    let down = || Err(QueryError::NoServer);
+    let down = || Err(QueryError::NoServer { remedy: "none" });
     let answers = Answers {
         state: down(),
         histograms: down(),

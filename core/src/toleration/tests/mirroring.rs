@@ -10,7 +10,10 @@ use proptest::prelude::*;
 use rstest::rstest;
 
 use super::super::{
-    mirror::{Requirement, TERMS_MAX, Term, constraints, label, label_value, labels, lower},
+    mirror::{
+        Requirement, TERMS_MAX, Term, changes, constraints, is_mirrored, label, label_value,
+        labels, lower,
+    },
     rewrite::{Asked, restore, rewrite},
 };
 use super::*;
@@ -280,7 +283,78 @@ fn arbitrary_terms() -> impl Strategy<Value = Option<Vec<Term>>> {
     )
 }
 
+/// Labels of a node: foreign ones, some that look alike, and leftovers of the mirror.
+fn arbitrary_labels() -> impl Strategy<Value = BTreeMap<String, String>> {
+    let key = prop_oneof![
+        "[a-c]",
+        "topology.kubernetes.io/[a-c]",
+        Just("nottaint.pdautoscaler.io/x".to_owned()),
+        Just("taint.pdautoscaler.io.example.com/x".to_owned()),
+        Just("no-schedule.taint.pdautoscaler.io/sla".to_owned()),
+        Just("no-execute.taint.pdautoscaler.io/gone".to_owned()),
+        Just("taint.pdautoscaler.io/x".to_owned()),
+    ];
+    prop::collection::btree_map(key, "[0-9a-c]{0,3}", 0..8)
+}
+
+/// What a JSON merge patch does.
+fn patched(
+    labels: &BTreeMap<String, String>,
+    changes: BTreeMap<String, Option<String>>,
+) -> BTreeMap<String, String> {
+    let mut labels = labels.clone();
+    for (key, value) in changes {
+        match value {
+            Some(value) => labels.insert(key, value),
+            None => labels.remove(&key),
+        };
+    }
+    labels
+}
+
+#[test]
+fn changes_set_replace_and_remove() {
+    let before = BTreeMap::from(
+        [
+            ("zone", "a"),
+            ("no-schedule.taint.pdautoscaler.io/sla", "900"),
+            ("no-execute.taint.pdautoscaler.io/sla", "900"),
+        ]
+        .map(|(key, value)| (key.to_owned(), value.to_owned())),
+    );
+    let taints = taints(&["sla=950:NoSchedule", "cost=0100:PreferNoSchedule"]);
+    let told: Vec<String> = changes(&before, &taints)
+        .into_iter()
+        .map(|(key, value)| format!("{key} {value:?}"))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            "no-execute.taint.pdautoscaler.io/sla None",
+            "no-schedule.taint.pdautoscaler.io/sla Some(\"950\")",
+            "prefer-no-schedule.taint.pdautoscaler.io/cost Some(\"NaN\")",
+        ]
+    );
+}
+
 proptest! {
+    #[test]
+    fn changes_make_the_mirror_true_once_and_touch_nothing_else(
+        before in arbitrary_labels(),
+        taints in arbitrary_taints(),
+    ) {
+        let told = changes(&before, &taints);
+        prop_assert!(told.keys().all(|key| is_mirrored(key)));
+        let after = patched(&before, told);
+        prop_assert!(changes(&after, &taints).is_empty());
+        let (ours, foreign): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            after.into_iter().partition(|(key, _)| is_mirrored(key));
+        prop_assert_eq!(ours, labels(&taints));
+        let mut kept = before;
+        kept.retain(|key, _| !is_mirrored(key));
+        prop_assert_eq!(foreign, kept);
+    }
+
     #[test]
     fn labels_and_exists_place_a_pod_where_its_numbers_do(
         list in prop::collection::vec(arbitrary_toleration(), 0..4),

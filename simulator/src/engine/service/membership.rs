@@ -2,10 +2,12 @@
 //!
 //! Owns three promises: a request is never lost with its worker, a draining worker gets nothing
 //! new, and a request that begins anew keeps its time of arrival, so that its user's TTFT tells the
-//! truth. Requests whose KV cache is already on its way to a decode worker do not notice that the
-//! prefill worker leaves.
+//! truth. A draining prefill worker stays until its last KV cache has been fetched; when one crashes,
+//! the requests whose KV cache it still held begin anew too.
 
+use super::member::Member;
 use super::{Event, Removal, Role, Service, ServiceError, WorkerState};
+use crate::engine::decode::DecodeWorker;
 use crate::engine::request::Slot;
 use crate::time::Nanos;
 
@@ -39,9 +41,10 @@ impl Service {
             return Err(ServiceError::Duplicate(name.to_owned()));
         }
         let ready_at = ready_at.max(self.now);
+        let domains = self.dispatcher.domains();
         let (place, number) = match role {
-            Role::Prefill => self.prefill.add(name, ready_at),
-            Role::Decode => self.decode.add(name, ready_at),
+            Role::Prefill => self.prefill.add(name, ready_at, domains),
+            Role::Decode => self.decode.add(name, ready_at, domains),
         };
         if ready_at == self.now {
             self.become_ready(role, place, number);
@@ -104,22 +107,66 @@ impl Service {
     }
 
     fn remove_prefill(&mut self, place: u32, removal: Removal) {
+        if removal == Removal::Crash {
+            let Some(mut worker) = self.prefill.take(place) else {
+                return;
+            };
+            let left = worker.core.take_all();
+            for &slot in &left.begun {
+                self.forget_at_decode(slot);
+            }
+            self.restart(&left.begun);
+            for slot in left.waiting {
+                self.route_to_prefill(slot);
+            }
+            return;
+        }
         let Some(worker) = self.prefill.at_mut(place) else {
             return;
         };
         worker.state = WorkerState::Draining;
-        let crash = removal == Removal::Crash;
-        let running = usize::from(crash && !worker.core.is_idle());
-        let taken = worker.core.take_queue(self.now, crash);
+        let waiting = worker.core.take_waiting(&self.requests, &self.profile);
         if worker.core.is_idle() {
             self.prefill.remove(place);
         }
-        for (index, slot) in taken.enumerate() {
-            // Only the prompt that was being computed loses work.
-            if index < running {
-                self.requests[slot].restarts += 1;
-            }
+        for slot in waiting {
             self.route_to_prefill(slot);
+        }
+    }
+
+    /// Takes a request, whose KV cache is lost before it was fetched, from wherever it waits for it.
+    fn forget_at_decode(&mut self, slot: Slot) {
+        if self.requests[slot].kv_held_by.is_none() {
+            return;
+        }
+        let place_of = self.waiting_for_decode.iter().position(|s| *s == slot);
+        if let Some(place) = place_of {
+            self.waiting_for_decode.remove(place);
+            return;
+        }
+        self.cut_transfers(|transfer| transfer.slot == slot);
+        let found = self.decode.places().find(|place| {
+            self.decode.at_mut(*place).is_some_and(|worker| {
+                worker.core.give_up(
+                    self.now,
+                    slot,
+                    &mut self.requests,
+                    &self.profile,
+                    &mut self.admissions,
+                )
+            })
+        });
+        let Some(place) = found else {
+            return;
+        };
+        let leaves = |worker: &mut Member<DecodeWorker>| {
+            worker.state == WorkerState::Draining && worker.core.is_idle()
+        };
+        if self.decode.at_mut(place).is_some_and(leaves) {
+            self.decode.remove(place);
+        } else {
+            self.plan_kv_arrivals(place);
+            self.plan_batch_change(place);
         }
     }
 
@@ -129,7 +176,13 @@ impl Service {
                 return;
             };
             let mut taken = worker.core.take_all();
+            self.cut_transfers(|transfer| {
+                (transfer.place, transfer.number) == (place, worker.number)
+            });
             taken.sort_unstable_by_key(|slot| self.requests[*slot].id);
+            for &slot in &taken {
+                self.release_kv(slot);
+            }
             self.restart(&taken);
             return;
         }
@@ -148,10 +201,8 @@ impl Service {
 
     fn restart(&mut self, slots: &[Slot]) {
         for &slot in slots {
-            let request = &mut self.requests[slot];
-            request.generated = 0;
-            request.restarts += 1;
-            self.route_to_prefill(slot);
+            self.requests[slot].restart();
+            self.route(slot);
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What the engine model promises, checked through its public face.
 
+mod dispatch;
 mod lives;
 
 use super::*;
@@ -203,6 +204,9 @@ fn more_decode_workers_shorten_tpot_and_leave_ttft() {
 #[test]
 fn one_prefill_worker_waits_as_pollaczek_and_khinchine_say() {
     let profile = Profile {
+        // A server of the theory works on one customer at a time.
+        prefill_step_requests: 1,
+        prefill_step_tokens: u32::MAX,
         decode_milliseconds_per_megatoken: 0.0,
         ..Profile::default()
     };

@@ -78,7 +78,10 @@ fn live(steps: &[Step], kv_capacity_tokens: u64) -> Vec<Outcome> {
             }
         }
         for worker in service.decode.members() {
-            assert!(worker.core.kv_tokens_at(now) <= kv_capacity_tokens);
+            assert!(worker.core.kv_blocks_at(now) <= kv_capacity_tokens / 16);
+        }
+        for worker in service.prefill.members() {
+            assert!(worker.core.kv_blocks_used() <= kv_capacity_tokens / 16);
         }
         outcomes.extend(service.drain_outcomes());
         assert_eq!(service.in_flight() + outcomes.len(), offered);

@@ -177,6 +177,7 @@ mod tests {
     #[test]
     fn a_certificate_is_taken_whole_or_not_at_all() {
         let terms = Terms {
+            owner: "pd".to_owned(),
             names: vec!["x.y.svc".to_owned()],
             authority_seconds: 900,
             certificate_seconds: 600,

@@ -14,6 +14,8 @@ use prometheus_http_query::{
     Client, Error as ClientError, error::PrometheusErrorType, response::Data,
 };
 
+use crate::kubernetes::install_crypto_provider;
+
 /// A value with its labels.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sample {
@@ -87,10 +89,11 @@ pub enum QueryError {
         got: &'static str,
     },
     /// No server is configured.
-    #[error(
-        "no prometheus server is known: set `spec.metrics.source.serverUrl`, or start the controller with `--prometheus-url`"
-    )]
-    NoServer,
+    #[error("no prometheus server is known: {remedy}")]
+    NoServer {
+        /// What the user may do.
+        remedy: &'static str,
+    },
 }
 
 impl QueryError {
@@ -100,7 +103,7 @@ impl QueryError {
             Self::Unreachable { .. } => "unreachable",
             Self::Refused { .. } => "refused",
             Self::NotAVector { .. } => "not_a_vector",
-            Self::NoServer => "no_server",
+            Self::NoServer { .. } => "no_server",
         }
     }
 
@@ -123,13 +126,13 @@ impl std::fmt::Debug for Servers {
 }
 
 impl Servers {
-    /// Servers whose answers are waited for at most `timeout`.
-    pub fn new(timeout: Duration) -> Result<Self, reqwest::Error> {
-        pd_runtime::kubernetes::install_crypto_provider();
+    /// Servers whose answers are waited for at most `timeout`, and which are told that `binary` at `version` asks.
+    pub fn new(timeout: Duration, binary: &str, version: &str) -> Result<Self, reqwest::Error> {
+        install_crypto_provider();
         let http = reqwest::Client::builder()
             .timeout(timeout)
             .connect_timeout(timeout)
-            .user_agent(format!("{}/{}", crate::NAME, crate::VERSION))
+            .user_agent(format!("{binary}/{version}"))
             .build()?;
         Ok(Self {
             http,

@@ -1,38 +1,26 @@
-//! Keeps the certificate current: the own one through a Secret and the webhook configurations, another's from files.
+//! Keeps a serving certificate current: the own one through a Secret, another's from files.
 //!
 //! Every replica does the same at every interval: read the Secret, ask [`Chain::next`] what it must become, write that if
-//! nobody else was faster, put the bundle into the configurations, and only then serve the certificate. There is no leader:
-//! the Secret's resource version decides who renews. A replica that cannot reach the API server serves what it has.
+//! nobody else was faster, make the authorities known through [`Publish`], and only then serve the certificate. There is no
+//! leader: the Secret's resource version decides who renews. A replica that cannot reach the API server serves what it has.
 
 use std::{
     collections::BTreeMap,
-    path::Path,
-    sync::Arc,
+    path::{Path, PathBuf},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use clap::Args;
 use k8s_openapi::{
-    ByteString,
-    api::{
-        admissionregistration::v1::{
-            MutatingWebhookConfiguration, ValidatingWebhookConfiguration, WebhookClientConfig,
-        },
-        core::v1::Secret,
-    },
-    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+    ByteString, api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
-use kube::{
-    Api, Client,
-    api::{Patch, PatchParams, PostParams},
-};
-use pd_runtime::readiness::ReadinessHandle;
-use serde_json::{Value, json};
+use kube::{Api, Client, api::PostParams};
+use prometheus_client::{metrics::gauge::Gauge, registry::Registry};
 use tokio::time::{sleep, timeout};
 
 use crate::{
-    args::CertificateArgs,
     certificates::{CertificateError, Chain, Terms},
-    metrics::Metrics,
+    readiness::ReadinessHandle,
     tls::{Certificates, TlsError},
 };
 
@@ -43,6 +31,44 @@ const BUNDLE: &str = "ca.crt";
 /// Time to the next try after a failed one.
 const RETRY: Duration = Duration::from_secs(1);
 const STEP_LIMIT: Duration = Duration::from_secs(15);
+
+/// Where the serving certificate comes from.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Certificates")]
+pub struct CertificateArgs {
+    /// Certificate chain, PEM, made by somebody else such as cert-manager; read again when it changes. Without it the
+    /// program makes its own.
+    #[arg(long, value_name = "FILE", requires = "tls_key_file")]
+    pub tls_certificate_file: Option<PathBuf>,
+
+    /// Private key of that certificate, PEM.
+    #[arg(long, value_name = "FILE", requires = "tls_certificate_file")]
+    pub tls_key_file: Option<PathBuf>,
+
+    /// Service that clients call, which the certificate is for; by default of the program's name.
+    #[arg(long, value_name = "NAME")]
+    pub service: Option<String>,
+
+    /// Secret that keeps the own authority and certificate; by default the service's name and `-certificates`.
+    #[arg(long, value_name = "NAME")]
+    pub certificate_secret: Option<String>,
+
+    /// How long a certificate is valid; it is renewed when two thirds are over.
+    #[arg(long, value_parser = humantime::parse_duration, value_name = "DURATION", default_value = "90days")]
+    pub certificate_validity: Duration,
+
+    /// How long an authority is valid; it is renewed when two thirds are over, and trusted until its end.
+    #[arg(long, value_parser = humantime::parse_duration, value_name = "DURATION", default_value = "3650days")]
+    pub authority_validity: Duration,
+
+    /// How long a new authority is made known before it signs.
+    #[arg(long, value_parser = humantime::parse_duration, value_name = "DURATION", default_value = "10m")]
+    pub authority_overlap: Duration,
+
+    /// Time between two looks at certificates and Secret.
+    #[arg(long, value_parser = humantime::parse_duration, value_name = "DURATION", default_value = "30s")]
+    pub certificate_interval: Duration,
+}
 
 /// Why the certificate is not current.
 #[derive(Debug, thiserror::Error)]
@@ -55,14 +81,9 @@ pub enum RotationError {
         /// What came.
         source: kube::Error,
     },
-    /// A configuration is missing.
-    #[error("{kind} `{name}` is not there: install it, or name it with --configuration")]
-    NoConfiguration {
-        /// Its kind.
-        kind: &'static str,
-        /// Its name.
-        name: String,
-    },
+    /// Nobody would learn of the authority.
+    #[error("{0}")]
+    Publish(String),
     /// The certificate cannot be made.
     #[error(transparent)]
     Certificate(#[from] CertificateError),
@@ -82,21 +103,54 @@ pub enum RotationError {
     Slow,
 }
 
+/// Who has to be told of the own authorities before a certificate of theirs is served.
+pub trait Publish: Send + Sync {
+    /// Makes the bundle, PEM, known; cheap where it is known already, for it is called at every look.
+    fn publish(&self, bundle: &str) -> impl Future<Output = Result<(), RotationError>> + Send;
+}
+
+/// Clients that are told by people, from the Secret.
+impl Publish for () {
+    async fn publish(&self, _: &str) -> Result<(), RotationError> {
+        Ok(())
+    }
+}
+
 /// Who keeps the certificate current, and where it goes.
-pub struct Rotation {
+#[derive(Clone)]
+pub struct Rotation<P> {
+    /// The program's name.
+    pub owner: &'static str,
     /// The cluster.
     pub client: Client,
     /// Flags.
     pub args: CertificateArgs,
-    /// The webhook's namespace.
+    /// The program's namespace.
     pub namespace: String,
     /// Where the certificate goes.
     pub certificates: Certificates,
-    /// What is told.
-    pub metrics: Arc<Metrics>,
+    /// When the own certificate ends, seconds since 1970.
+    pub ends: CertificateEnds,
+    /// Who is told.
+    pub publish: P,
 }
 
-impl std::fmt::Debug for Rotation {
+/// When the serving certificate of the own authority ends, as a metric.
+#[derive(Debug, Clone, Default)]
+pub struct CertificateEnds(Gauge);
+
+impl CertificateEnds {
+    /// Registers it, under the program's prefix.
+    pub fn register(&self, registry: &mut Registry) {
+        registry.register(
+            "certificate_end_timestamp_seconds",
+            "When the serving certificate of the own authority ends, seconds since 1970",
+            self.0.clone(),
+        );
+    }
+}
+
+impl<P> std::fmt::Debug for Rotation<P> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let mut shown = f.debug_struct("Rotation");
         shown
@@ -106,7 +160,7 @@ impl std::fmt::Debug for Rotation {
     }
 }
 
-impl Rotation {
+impl<P: Publish> Rotation<P> {
     /// Keeps the certificate current until the future is dropped.
     pub async fn keep(self, ready: ReadinessHandle) {
         let mut is_failing = false;
@@ -157,7 +211,7 @@ impl Rotation {
 
     async fn own(&self) -> Result<(), RotationError> {
         let chain = self.current().await?;
-        self.publish(&chain.bundle()).await?;
+        self.publish.publish(&chain.bundle()).await?;
         let (certificate, key) = (&chain.serving.certificate, &chain.serving.key);
         if self
             .certificates
@@ -170,18 +224,28 @@ impl Rotation {
                 "certificate served"
             );
         }
-        self.metrics.certificate_ends(chain.serving.ends);
+        self.ends.0.set(chain.serving.ends);
         Ok(())
     }
 
+    fn service(&self) -> &str {
+        self.args.service.as_deref().unwrap_or(self.owner)
+    }
+
+    fn secret_name(&self) -> String {
+        let named = self.args.certificate_secret.clone();
+        named.unwrap_or_else(|| format!("{}-certificates", self.service()))
+    }
+
     fn terms(&self) -> Terms {
-        let (service, namespace) = (&self.args.service, &self.namespace);
+        let (service, namespace) = (self.service(), &self.namespace);
         let seconds = |span: Duration| i64::try_from(span.as_secs()).unwrap_or(i64::MAX);
         Terms {
+            owner: self.owner.to_owned(),
             names: vec![
                 format!("{service}.{namespace}.svc"),
                 format!("{service}.{namespace}"),
-                service.clone(),
+                service.to_owned(),
                 format!("{service}.{namespace}.svc.cluster.local"),
             ],
             authority_seconds: seconds(self.args.authority_validity),
@@ -194,9 +258,9 @@ impl Rotation {
     async fn current(&self) -> Result<Chain, RotationError> {
         let api = |what| move |source| RotationError::Api { what, source };
         let secrets = Api::<Secret>::namespaced(self.client.clone(), &self.namespace);
-        let name = &self.args.certificate_secret;
+        let name = self.secret_name();
         let secret = secrets
-            .get_opt(name)
+            .get_opt(&name)
             .await
             .map_err(api("the Secret cannot be read"))?;
         let known = secret.as_ref().and_then(stored);
@@ -217,7 +281,11 @@ impl Rotation {
             .and_then(|secret| secret.metadata.resource_version.clone());
         let wanted = self.secret(&next, secret);
         let written = match version {
-            Some(_) => secrets.replace(name, &PostParams::default(), &wanted).await,
+            Some(_) => {
+                secrets
+                    .replace(&name, &PostParams::default(), &wanted)
+                    .await
+            }
             None => secrets.create(&PostParams::default(), &wanted).await,
         };
         // A conflict means that another replica was faster: its chain is read at the next try.
@@ -229,11 +297,11 @@ impl Rotation {
     fn secret(&self, chain: &Chain, old: Option<Secret>) -> Secret {
         let mut secret = old.unwrap_or_else(|| Secret {
             metadata: ObjectMeta {
-                name: Some(self.args.certificate_secret.clone()),
+                name: Some(self.secret_name()),
                 namespace: Some(self.namespace.clone()),
                 labels: Some(BTreeMap::from([(
                     "app.kubernetes.io/managed-by".to_owned(),
-                    crate::NAME.to_owned(),
+                    self.owner.to_owned(),
                 )])),
                 ..ObjectMeta::default()
             },
@@ -247,63 +315,6 @@ impl Rotation {
         ]));
         secret
     }
-
-    /// Puts the bundle into both configurations, wherever it is not there yet.
-    async fn publish(&self, bundle: &str) -> Result<(), RotationError> {
-        self.publish_to(bundle, |found: MutatingWebhookConfiguration| {
-            let webhooks = found.webhooks.unwrap_or_default().into_iter();
-            webhooks.map(|one| (one.name, one.client_config)).collect()
-        })
-        .await?;
-        self.publish_to(bundle, |found: ValidatingWebhookConfiguration| {
-            let webhooks = found.webhooks.unwrap_or_default().into_iter();
-            webhooks.map(|one| (one.name, one.client_config)).collect()
-        })
-        .await
-    }
-
-    async fn publish_to<K>(
-        &self,
-        bundle: &str,
-        webhooks: fn(K) -> Vec<(String, WebhookClientConfig)>,
-    ) -> Result<(), RotationError>
-    where
-        K: kube::Resource<DynamicType = (), Scope = k8s_openapi::ClusterResourceScope>
-            + k8s_openapi::Resource
-            + Clone
-            + std::fmt::Debug
-            + serde::de::DeserializeOwned,
-    {
-        let name = &self.args.configuration;
-        let api = |what| move |source| RotationError::Api { what, source };
-        let configurations = Api::<K>::all(self.client.clone());
-        let found = configurations
-            .get_opt(name)
-            .await
-            .map_err(api("a webhook configuration cannot be read"))?
-            .ok_or_else(|| RotationError::NoConfiguration {
-                kind: K::KIND,
-                name: name.clone(),
-            })?;
-        if let Some(patch) = stale(&webhooks(found), bundle) {
-            configurations
-                .patch(name, &PatchParams::default(), &Patch::Strategic(patch))
-                .await
-                .map_err(api("a webhook configuration cannot be patched"))?;
-        }
-        Ok(())
-    }
-}
-
-/// The patch that gives every webhook the bundle; nothing if all have it.
-fn stale(webhooks: &[(String, WebhookClientConfig)], bundle: &str) -> Option<Value> {
-    let wanted = ByteString(bundle.as_bytes().to_vec());
-    let patches: Vec<Value> = webhooks
-        .iter()
-        .filter(|(_, config)| config.ca_bundle.as_ref() != Some(&wanted))
-        .map(|(name, _)| json!({ "name": name, "clientConfig": { "caBundle": wanted } }))
-        .collect();
-    (!patches.is_empty()).then(|| json!({ "webhooks": patches }))
 }
 
 fn stored(secret: &Secret) -> Option<Chain> {

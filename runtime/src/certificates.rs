@@ -1,9 +1,9 @@
-//! The webhook's own authority and serving certificate, as a state machine without I/O.
+//! A server's own authority and serving certificate, as a state machine without I/O.
 //!
 //! [`Chain`] is all there is to keep: authorities, oldest first, and one serving certificate. [`Chain::next`] says what it
 //! must become at a time. Nothing is ever trusted and untrusted at once: a new authority is in the bundle for the overlap
 //! before it signs anything, and an old one stays until its end, so that every certificate any replica may still serve is
-//! trusted by every API server that reads the bundle late. Renewal is at two thirds of a validity.
+//! trusted by every client that reads the bundle late. Renewal is at two thirds of a validity.
 //!
 //! Times are seconds since 1970. A chain that cannot be used (another name, broken PEM) is made anew as a whole.
 
@@ -31,6 +31,8 @@ pub enum CertificateError {
 /// What certificates are for, and how long they last.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Terms {
+    /// Whose authority it is: the program's name.
+    pub owner: String,
     /// DNS names of the server.
     pub names: Vec<String>,
     /// Validity of an authority, seconds.
@@ -140,7 +142,7 @@ impl Chain {
 }
 
 fn authority(terms: &Terms, now: i64) -> Result<Credential, CertificateError> {
-    let subject = format!("pd-webhook authority {now}");
+    let subject = format!("{} authority {now}", terms.owner);
     let ends = now.saturating_add(terms.authority_seconds);
     let key = KeyPair::generate()?;
     let mut parameters = authority_parameters(&subject);
@@ -223,6 +225,7 @@ mod tests {
 
     fn terms() -> Terms {
         Terms {
+            owner: "pd".to_owned(),
             names: vec!["pd.system.svc".to_owned()],
             authority_seconds: 300 * DAY,
             certificate_seconds: 30 * DAY,

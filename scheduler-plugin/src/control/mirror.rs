@@ -1,0 +1,275 @@
+//! The label mirror: every node carries the labels that say what its taints say.
+//!
+//! What to write is [`pd_core::toleration::mirror::changes`], a function of the node as last seen, so a restart needs no
+//! memory and looking twice writes once. A write names our labels alone and the node's version: whoever changed the node
+//! in between wins, and the node is looked at again. Conflicts are no failures. Failures are told once per node, as an
+//! event, and tried again with growing pauses; other nodes do not wait for them.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
+
+use futures::{StreamExt as _, stream};
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::{
+    Api, ResourceExt as _,
+    api::Patch,
+    runtime::events::{Event, EventType},
+};
+use pd_core::toleration::mirror;
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::{
+    Context, Term,
+    backlog::{Backlog, Pace},
+    cache::Change,
+    objects::WatchedNode,
+};
+
+/// Writes under way at once.
+const WRITES_AT_ONCE: usize = 8;
+/// How long the API server may take for one.
+const WRITE_LIMIT: Duration = Duration::from_secs(10);
+/// Most events about failures in a minute: with the right to patch gone, every node fails.
+const EVENTS_PER_MINUTE: u32 = 6;
+
+/// What became of a write.
+#[derive(Debug)]
+enum Written {
+    /// It was made.
+    Done,
+    /// It was a dry run.
+    Dry(Labels),
+    /// Nothing had to be written any more.
+    Unneeded,
+    /// Somebody changed the node in between.
+    Conflict,
+    /// It was not.
+    Failed(String),
+}
+
+type Labels = BTreeMap<String, Option<String>>;
+
+#[derive(Debug)]
+struct Mirror<'a> {
+    context: &'a Context,
+    backlog: Backlog,
+    writes: Pace,
+    events: Pace,
+    /// What dry runs would have written.
+    dry: HashMap<String, Labels>,
+}
+
+/// Keeps the labels of all nodes true until the term ends.
+pub async fn run(context: &Context, term: &Term) {
+    if !context.args.mirror.mirror_labels {
+        return;
+    }
+    let mut changes = context.nodes.changes();
+    let mut mirror = Mirror::new(context);
+    mirror.look_at(&Change::All);
+    loop {
+        let next = mirror.next();
+        tokio::select! {
+            biased;
+            () = term.stop.cancelled() => break,
+            change = changes.next() => mirror.look_at(&change),
+            () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => mirror.write(term).await,
+        }
+    }
+    context.metrics.nodes_out_of_date(0);
+}
+
+impl<'a> Mirror<'a> {
+    fn new(context: &'a Context) -> Self {
+        let now = Instant::now();
+        let rate = context.args.mirror.label_writes_per_second;
+        Self {
+            context,
+            backlog: Backlog::default(),
+            writes: Pace::new(rate, Duration::from_secs(1), rate, now),
+            events: Pace::new(
+                EVENTS_PER_MINUTE,
+                Duration::from_mins(1),
+                EVENTS_PER_MINUTE,
+                now,
+            ),
+            dry: HashMap::new(),
+        }
+    }
+
+    /// Compares what changed with its mirror.
+    fn look_at(&mut self, change: &Change) {
+        match change {
+            Change::One { name, .. } => self.look_at_node(name),
+            Change::All => {
+                let mut names = self.backlog.names();
+                let nodes = self.context.nodes.store().state();
+                names.extend(nodes.iter().map(|node| node.name_any()));
+                for name in &names {
+                    self.look_at_node(name);
+                }
+            }
+        }
+        self.count();
+    }
+
+    fn look_at_node(&mut self, name: &str) {
+        let due = self.context.nodes.get(name, None).map(|node| due(&node));
+        match due {
+            Some(due) if due.is_empty() => self.forget(name),
+            Some(due) if self.dry.get(name) == Some(&due) => {}
+            Some(_) => {
+                self.dry.remove(name);
+                self.backlog.add(name, Instant::now());
+            }
+            None => self.forget(name),
+        }
+    }
+
+    fn forget(&mut self, name: &str) {
+        self.backlog.done(name);
+        self.dry.remove(name);
+    }
+
+    fn count(&self) {
+        let count = self.backlog.len() + self.dry.len();
+        self.context.metrics.nodes_out_of_date(count);
+    }
+
+    /// When the next write may be made, if one is left.
+    fn next(&self) -> Option<Instant> {
+        Some(self.backlog.next_due()?.max(self.writes.next()))
+    }
+
+    /// Makes the writes that are due.
+    async fn write(&mut self, term: &Term) {
+        let now = Instant::now();
+        let allowed = self.writes.allowed(WRITES_AT_ONCE, now);
+        let names = self.backlog.due(now, allowed);
+        for _ in &names {
+            self.writes.take(now);
+        }
+        let context = self.context;
+        let written: Vec<_> = stream::iter(names)
+            .map(|name| async move {
+                let written = write(context, term, &name).await;
+                (name, written)
+            })
+            .buffer_unordered(WRITES_AT_ONCE)
+            .collect()
+            .await;
+        for (name, written) in written {
+            self.note(&name, written).await;
+        }
+        self.count();
+    }
+
+    async fn note(&mut self, name: &str, written: Written) {
+        let now = Instant::now();
+        let outcome = match written {
+            Written::Unneeded => {
+                self.backlog.done(name);
+                return;
+            }
+            Written::Done => {
+                self.backlog.done(name);
+                "written"
+            }
+            Written::Dry(labels) => {
+                self.backlog.done(name);
+                tracing::info!(node = name, ?labels, "labels would be written");
+                self.dry.insert(name.to_owned(), labels);
+                "dry_run"
+            }
+            Written::Conflict => {
+                self.backlog.put_off(name, now);
+                "conflict"
+            }
+            Written::Failed(error) => {
+                if self.backlog.failed(name, now) == 1 {
+                    tracing::warn!(node = name, error, "labels cannot be written, trying again");
+                    self.tell(name, &error).await;
+                }
+                "failed"
+            }
+        };
+        self.context.metrics.labels_written(outcome);
+    }
+
+    async fn tell(&mut self, name: &str, error: &str) {
+        let now = Instant::now();
+        if self.events.allowed(1, now) == 0 {
+            return;
+        }
+        self.events.take(now);
+        let node = self.context.nodes.get(name, None);
+        let about = node.map_or_else(ObjectReference::default, |node| node.reference());
+        let event = Event {
+            type_: EventType::Warning,
+            reason: "TaintLabelsNotWritten".to_owned(),
+            note: Some(format!(
+                "labels that mirror the taints cannot be written, so affinity on them is out of date: {error}"
+            )),
+            action: "MirrorTaints".to_owned(),
+            secondary: None,
+        };
+        self.context.tell(&about, &event).await;
+    }
+}
+
+/// What has to be written to a node's labels.
+fn due(node: &WatchedNode) -> Labels {
+    mirror::changes(node.labels(), node.taints())
+}
+
+/// The patch that makes `labels` of `node`, as it was seen.
+fn patch(node: &WatchedNode, labels: &Labels) -> Value {
+    json!({ "metadata": { "resourceVersion": node.metadata.resource_version, "labels": labels } })
+}
+
+async fn write(context: &Context, term: &Term, name: &str) -> Written {
+    let Some(node) = context.nodes.get(name, None) else {
+        return Written::Unneeded;
+    };
+    let labels = due(&node);
+    if labels.is_empty() {
+        return Written::Unneeded;
+    }
+    if !term.may_write() {
+        return Written::Conflict;
+    }
+    let api = Api::<WatchedNode>::all(context.client.clone());
+    let (parameters, patch) = (context.patch_params(), Patch::Merge(patch(&node, &labels)));
+    match timeout(WRITE_LIMIT, api.patch(name, &parameters, &patch)).await {
+        Ok(Ok(_)) if parameters.dry_run => Written::Dry(labels),
+        Ok(Ok(_)) => Written::Done,
+        Ok(Err(kube::Error::Api(status))) if status.code == 409 => Written::Conflict,
+        Ok(Err(kube::Error::Api(status))) if status.code == 404 => Written::Unneeded,
+        Ok(Err(error)) => Written::Failed(crate::words(&error)),
+        Err(_) => Written::Failed(format!("no answer in {} s", WRITE_LIMIT.as_secs())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_patch_names_the_version_and_our_labels_alone() {
+        let node: WatchedNode = serde_json::from_value(json!({
+            "metadata": { "name": "n", "resourceVersion": "7", "labels": {
+                "zone": "a", "no-execute.taint.pdautoscaler.io/old": "1" } },
+            "spec": { "taints": [{ "key": "sla", "value": "950", "effect": "NoExecute" }] },
+        }))
+        .unwrap();
+        assert_eq!(
+            patch(&node, &due(&node)),
+            json!({ "metadata": { "resourceVersion": "7", "labels": {
+                "no-execute.taint.pdautoscaler.io/sla": "950",
+                "no-execute.taint.pdautoscaler.io/old": null } } })
+        );
+    }
+}
