@@ -81,7 +81,11 @@ impl Context {
     /// Publishes an event; one that cannot be written is in the log.
     pub async fn tell(&self, about: &ObjectReference, event: &Event) {
         if let Err(error) = self.events.publish(event, about).await {
-            tracing::warn!(%error, note = event.note, "event cannot be written");
+            tracing::warn!(
+                error = crate::words(&error),
+                note = event.note,
+                "event cannot be written"
+            );
         }
     }
 

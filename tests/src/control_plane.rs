@@ -389,6 +389,13 @@ impl ControlPlane {
         format!("https://127.0.0.1:{}", self.ports.api_server())
     }
 
+    /// Where a component shows its metrics, to those who may read them.
+    pub fn metrics_url(&self, component: Component) -> String {
+        let ready = self.layout().ready_url(component);
+        let server = ready.rsplit_once('/').map_or("", |(server, _)| server);
+        format!("{server}/metrics")
+    }
+
     /// The certificate authority of all servers and clients, PEM.
     pub fn certificate_authority(&self) -> String {
         self.authority.certificate()

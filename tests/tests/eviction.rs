@@ -63,8 +63,8 @@ fn toleration(operator: &str, value: &str, seconds: Option<i64>) -> Toleration {
 fn body(numbers: Numbers, app: &str, tolerations: &[Toleration]) -> Value {
     let mut metadata = json!({ "labels": { "app": app } });
     let mut spec = json!({ "containers": [{ "name": "c", "image": "x" }], "terminationGracePeriodSeconds": 0, "tolerations": tolerations });
-    if numbers == Numbers::Rewritten {
-        let (rewritten, originals) = rewrite(tolerations);
+    let (rewritten, originals) = rewrite(tolerations);
+    if numbers == Numbers::Rewritten && !originals.is_empty() {
         metadata["annotations"] = json!({ ANNOTATION: serde_json::to_string(&originals).unwrap() });
         spec["tolerations"] = json!(rewritten);
         let asked = restore(&rewritten, &originals).unwrap();
@@ -86,10 +86,7 @@ struct World {
 
 impl World {
     async fn start(numbers: Numbers, nodes: &[&str]) -> Self {
-        let mut options = Options {
-            scheduler: false,
-            ..Options::default()
-        };
+        let mut options = Options::default();
         for prefix in nodes {
             options.nodes.push(NodeSpec {
                 prefix: (*prefix).to_owned(),
@@ -292,8 +289,7 @@ async fn play(world: &World) {
 
 /// A `DaemonSet`'s pod leaves when the value falls, stays away, and is back when it rises.
 async fn play_daemons(world: &World) {
-    let template = body(world.numbers, "daemon", &[toleration("Gt", "800", None)]);
-    let mut template = template;
+    let mut template = body(world.numbers, "daemon", &[toleration("Gt", "800", None)]);
     template["spec"]["nodeSelector"] = json!({ "kubernetes.io/hostname": "calm-0" });
     let daemons = json!({ "apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": { "name": "daemon", "namespace": "default" },
         "spec": { "selector": { "matchLabels": { "app": "daemon" } }, "template": template } });

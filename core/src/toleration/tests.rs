@@ -2,6 +2,7 @@
 //! the API server's words against a recording of Kubernetes' own code.
 
 mod agenda;
+mod agenda_laws;
 mod differential;
 mod evictions;
 mod extensions;

@@ -280,3 +280,81 @@ pub(super) async fn publish(context: &Context, pod: &PodId, note: String) {
     };
     context.tell(&about, &event).await;
 }
+
+#[cfg(test)]
+mod tests {
+    use pd_core::toleration::{
+        Effect, Taint, Toleration,
+        rewrite::{ANNOTATION, rewrite},
+    };
+    use rstest::rstest;
+
+    use super::*;
+
+    fn taint(value: &str) -> Taint {
+        Taint::new("sla", value, Effect::NoExecute)
+    }
+
+    /// Above 950 for ever, above 900 for a minute.
+    fn pod() -> WatchedPod {
+        let above = |value: &str, seconds| Toleration {
+            key: "sla".to_owned(),
+            operator: "Gt".into(),
+            value: value.to_owned(),
+            toleration_seconds: seconds,
+            ..Toleration::default()
+        };
+        let (spec, originals) = rewrite(&[above("950", None), above("900", Some(60))]);
+        let originals = serde_json::to_string(&originals).unwrap();
+        serde_json::from_value(json!({
+            "metadata": { "name": "p", "annotations": { ANNOTATION: originals } },
+            "spec": { "tolerations": spec },
+        }))
+        .unwrap()
+    }
+
+    fn untolerated() -> Because {
+        let wanted = Vec::new();
+        let taint = taint("800");
+        Because::Untolerated { taint, wanted }
+    }
+
+    fn ran_out(seconds: i64) -> Because {
+        let taint = taint("940");
+        Because::Bounded { taint, seconds }
+    }
+
+    #[rstest]
+    #[case::still_too_low(untolerated(), Some("800"), true)]
+    #[case::bounded_by_now(untolerated(), Some("940"), false)]
+    #[case::tolerated_by_now(untolerated(), Some("960"), false)]
+    #[case::no_taint_any_more(untolerated(), None, false)]
+    #[case::ran_out(ran_out(60), Some("940"), true)]
+    #[case::ran_out_and_too_low_by_now(ran_out(60), Some("800"), true)]
+    #[case::ran_out_and_tolerated_by_now(ran_out(60), Some("960"), false)]
+    #[case::had_no_time_and_has_some_now(ran_out(0), Some("940"), false)]
+    fn what_the_api_server_says_decides(
+        #[case] ordered: Because,
+        #[case] value: Option<&str>,
+        #[case] goes: bool,
+    ) {
+        let taints: Vec<Taint> = value.map(taint).into_iter().collect();
+        let node = json!({ "metadata": { "name": "n" }, "spec": { "taints": taints } });
+        let node: WatchedNode = serde_json::from_value(node).unwrap();
+        assert_eq!(bears_out(&pod(), Some(&node), &ordered).is_some(), goes);
+    }
+
+    #[test]
+    fn only_a_deadline_outlives_the_node_and_an_unreadable_pod_stays() {
+        assert!(bears_out(&pod(), None, &ran_out(60)).is_some());
+        assert!(bears_out(&pod(), None, &untolerated()).is_none());
+        let node: WatchedNode = serde_json::from_value(
+            json!({ "metadata": { "name": "n" }, "spec": { "taints": [taint("800")] } }),
+        )
+        .unwrap();
+        let mut broken = pod();
+        let annotations = broken.annotations_mut();
+        annotations.insert(ANNOTATION.to_owned(), "[{}]".to_owned());
+        assert!(bears_out(&broken, Some(&node), &untolerated()).is_none());
+    }
+}
