@@ -17,7 +17,7 @@ use pd_runtime::{
 };
 use serde::Serialize;
 
-use crate::{extender::Margin, preflight::judge::Component};
+use crate::{control::eviction::args::EvictionArgs, extender::Margin, preflight::judge::Component};
 
 /// Numeric SLA tolerations at the Kubernetes scheduler.
 #[derive(Debug, Clone, Parser)]
@@ -207,6 +207,9 @@ pub struct ControlArgs {
     /// The label mirror.
     #[command(flatten)]
     pub mirror: MirrorArgs,
+    /// Evictions.
+    #[command(flatten)]
+    pub eviction: EvictionArgs,
     /// The SLA publisher.
     #[command(flatten)]
     pub publisher: PublisherArgs,

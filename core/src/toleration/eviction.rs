@@ -8,7 +8,14 @@
 //! edited seconds move it (kubernetes #102993, #108982). It ends when every taint is gone or tolerated forever.
 //! Upstream keeps it in memory, so that a restart starts the span anew: `None` as the pending deletion is a restart.
 //!
+//! [`wishes`] judges a rewritten pod on a node, [`agenda`] keeps who goes when in a whole cluster, [`pace`] how fast.
+//!
 //! Source: kubernetes `pkg/controller/tainteviction/taint_eviction.go` and `timed_workers.go`.
+
+pub mod agenda;
+mod appointment;
+pub mod pace;
+pub mod wishes;
 
 use std::time::Duration;
 

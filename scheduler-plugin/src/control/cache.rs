@@ -11,7 +11,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use futures::{Stream, StreamExt as _};
+use futures::{Stream, StreamExt as _, stream};
 use kube::{
     Api, Client, Resource, ResourceExt as _,
     runtime::{
@@ -157,9 +157,19 @@ impl<K: Cached> Filler<K> {
     pub async fn follow(self, client: Client, ready: ReadinessHandle) {
         let kind = K::plural(&());
         ready.set_waiting(format!("the {kind} are not listed yet"));
-        let events = watcher(Api::<K>::all(client), watcher::Config::default())
-            .default_backoff()
-            .modify(K::prune);
+        // A watch that goes on after an error says nothing until something changes, and till then nobody knows that it
+        // works again. A list says so at once.
+        let watches = stream::unfold(None, move |watch| {
+            let api = Api::<K>::all(client.clone());
+            async move {
+                let mut watch =
+                    watch.unwrap_or_else(|| Box::pin(watcher(api, watcher::Config::default())));
+                let event = watch.next().await?;
+                let goes_on = event.is_ok();
+                Some((event, goes_on.then_some(watch)))
+            }
+        });
+        let events = watches.default_backoff().modify(K::prune);
         self.apply(events, &ready).await;
     }
 
@@ -219,7 +229,6 @@ fn set(since: &Mutex<Option<Instant>>, fails: bool) -> bool {
 mod tests {
     use std::time::Duration;
 
-    use futures::stream;
     use pd_runtime::{
         readiness::{Check, Readiness},
         shutdown::Shutdown,

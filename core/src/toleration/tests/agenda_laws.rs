@@ -1,0 +1,130 @@
+//! What no story may break, whatever happens in it: many pods, groups, a pace, failures, restarts of nothing.
+//!
+//! Happenings are random and so is what becomes of orders. Nobody is ordered early, twice, or while its numbers tolerate
+//! the node; time to look again always lies ahead.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::{
+    time::Timestamp,
+    toleration::{
+        eviction::{
+            Stay,
+            agenda::{Agenda, Options, PlacedPod, PodId, Settled},
+            pace::Pace,
+            wishes::{Because, Wishes},
+        },
+        rewrite::rewrite,
+    },
+};
+
+const VALUES: [&str; 5] = ["", "5", "15", "25", "odd"];
+
+#[derive(Clone, Debug)]
+enum Happens {
+    Value(usize, usize),
+    Pod(usize, usize, usize, i64),
+    Gone(usize),
+    Nothing,
+}
+
+fn happens() -> impl Strategy<Value = Happens> {
+    prop_oneof![
+        4 => (0..3_usize, 0..VALUES.len()).prop_map(|(node, value)| Happens::Value(node, value)),
+        4 => (0..6_usize, 0..3_usize, 0..3_usize, 0..20_i64)
+            .prop_map(|(pod, node, group, seconds)| Happens::Pod(pod, node, group, seconds)),
+        1 => (0..6_usize).prop_map(Happens::Gone),
+        2 => Just(Happens::Nothing),
+    ]
+}
+
+fn placed(pod: usize, node: usize, group: usize, seconds: i64) -> PlacedPod {
+    let sla = |operator, value, seconds| toleration("sla", operator, value, "NoExecute", seconds);
+    let list = [sla("Gt", "20", None), sla("Gt", "10", Some(seconds))];
+    let (spec, originals) = rewrite(&list);
+    PlacedPod {
+        id: PodId {
+            uid: format!("{pod}"),
+            namespace: "default".to_owned(),
+            name: format!("pod-{pod}"),
+        },
+        node: format!("{node}"),
+        wishes: (pod > 0).then(|| Wishes::read(&spec, &originals).unwrap()),
+        group: (group > 0).then(|| format!("{group}")),
+        persisted: None,
+    }
+}
+
+fn taint_of(value: usize) -> Vec<Taint> {
+    match VALUES[value] {
+        "" => Vec::new(),
+        value => vec![Taint::new("sla", value, Effect::NoExecute)],
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn nobody_goes_early_or_twice_or_while_tolerated(
+        story in prop::collection::vec((0..4_i64, happens(), 0..4_u8), 1..120),
+        moves in any::<bool>(), limited in any::<bool>(),
+    ) {
+        let pace = Pace { interval: Duration::from_secs(2), burst: 2 };
+        let mut agenda = Agenda::new(Options {
+            shorten: moves, lengthen: moves, pace: limited.then_some(pace),
+        });
+        let (mut nodes, mut pods) = (BTreeMap::<String, Vec<Taint>>::new(), BTreeMap::new());
+        let (mut told, mut now) = (BTreeSet::new(), Timestamp::default());
+        for (seconds, happens, fate) in story {
+            now = now.plus(Duration::from_secs(seconds.unsigned_abs()));
+            match happens {
+                Happens::Value(node, value) => {
+                    nodes.insert(node.to_string(), taint_of(value));
+                    agenda.node(&node.to_string(), &taint_of(value), "zone", now);
+                }
+                Happens::Pod(pod, node, group, seconds) => {
+                    let placed = placed(pod, node, group, seconds);
+                    pods.insert(pod.to_string(), placed.clone());
+                    agenda.pod(placed, now);
+                }
+                Happens::Gone(pod) => {
+                    pods.remove(&pod.to_string());
+                    told.remove(&pod.to_string());
+                    agenda.pod_gone(&pod.to_string(), now);
+                }
+                Happens::Nothing => {}
+            }
+            for order in agenda.orders(now) {
+                let uid = &order.pod.uid;
+                prop_assert!(order.due <= now);
+                prop_assert!(told.insert(uid.clone()), "{uid} was told before");
+                if !matches!(order.because, Because::Group { .. }) {
+                    let pod: &PlacedPod = &pods[uid];
+                    let judgement = pod.wishes.as_ref().unwrap().judge(&nodes[&pod.node]);
+                    prop_assert_ne!(judgement.stay, Stay::Forever);
+                }
+                let settled = match fate {
+                    0 => Settled::Failed,
+                    1 => Settled::Refused,
+                    // Still under way.
+                    2 => continue,
+                    _ => Settled::Leaves,
+                };
+                agenda.settle(uid, settled, now);
+                if settled != Settled::Leaves {
+                    told.remove(uid);
+                }
+            }
+            // Only those that follow a pod that has just left may be due at once.
+            let next = agenda.next();
+            prop_assert!(next.is_none_or(|next| next > now || fate == 3), "{next:?} at {now:?}");
+        }
+    }
+}

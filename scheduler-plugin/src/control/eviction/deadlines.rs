@@ -1,0 +1,180 @@
+//! Deadlines in an annotation of the pod, so that they outlive the process; and the news of those that are off.
+//!
+//! The text is an interval of ISO 8601, from the evaluation to the deadline. It is read once, when a pod is first seen, and
+//! believed only if it can be this pod's: it begins after the pod was created and not in the future, or else a template
+//! could carry it. One task writes, in the order in which things happened. A text that cannot be written is in the log,
+//! and costs the pod's clock at the next restart, nothing else.
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::{Api, ResourceExt as _, api::Patch};
+use pd_core::{
+    time::Timestamp,
+    toleration::eviction::{Pending, agenda::PodId},
+};
+use serde_json::json;
+use tokio::{
+    sync::mpsc,
+    time::{sleep, timeout},
+};
+
+use super::{
+    super::{Context, Term, objects::WatchedPod},
+    attempt::publish,
+};
+
+/// The annotation of a pod that waits for its deadline.
+pub const ANNOTATION: &str = "pdautoscaler.io/eviction-deadline";
+
+const WRITE_LIMIT: Duration = Duration::from_secs(10);
+const PAUSES: [Duration; 3] = [
+    Duration::from_millis(100),
+    Duration::from_secs(1),
+    Duration::from_secs(5),
+];
+/// A pod's creation is told in whole seconds, and clocks differ.
+const CLOCKS_DIFFER: Duration = Duration::from_secs(2);
+
+/// News about a pod's deadline.
+#[derive(Debug)]
+pub enum Note {
+    /// There is one.
+    Waits {
+        /// Whose.
+        pod: PodId,
+        /// From when to when.
+        pending: Pending,
+    },
+    /// It is off.
+    Cancelled {
+        /// Whose.
+        pod: PodId,
+    },
+}
+
+/// The deadline that an earlier process left with a pod.
+pub fn read(pod: &WatchedPod, now: Timestamp) -> Option<Pending> {
+    let pending = parse(pod.annotations().get(ANNOTATION)?)?;
+    let created = pod.metadata.creation_timestamp.as_ref()?.0.as_millisecond();
+    let is_its_own = Timestamp::from_millis(created) <= pending.since.plus(CLOCKS_DIFFER);
+    let is_past = pending.since <= now.plus(CLOCKS_DIFFER);
+    (is_its_own && is_past).then_some(pending)
+}
+
+fn parse(text: &str) -> Option<Pending> {
+    let (since, due) = text.split_once('/')?;
+    let time = |text: &str| {
+        let time: jiff::Timestamp = text.parse().ok()?;
+        Some(Timestamp::from_millis(time.as_millisecond()))
+    };
+    let (since, due) = (time(since)?, time(due)?);
+    (since <= due).then_some(Pending { since, due })
+}
+
+/// Nothing for a deadline that no calendar has.
+fn text(pending: Pending) -> Option<String> {
+    let time = |at: Timestamp| jiff::Timestamp::from_millisecond(at.as_millis()).ok();
+    Some(format!(
+        "{:.3}/{:.3}",
+        time(pending.since)?,
+        time(pending.due)?
+    ))
+}
+
+/// Writes what `notes` say until nobody sends any more.
+pub(super) async fn write(
+    context: &Context,
+    term: &Term,
+    mut notes: mpsc::UnboundedReceiver<Note>,
+) {
+    let persists = context.args.eviction.eviction_persist;
+    while let Some(note) = notes.recv().await {
+        let (pod, pending) = match note {
+            Note::Waits { pod, pending } => (pod, Some(pending)),
+            Note::Cancelled { pod } => {
+                let (namespace, name) = (&pod.namespace, &pod.name);
+                if term.may_write() && !context.args.control.dry_run {
+                    let note = format!("Cancelling deletion of Pod {namespace}/{name}");
+                    publish(context, &pod, note).await;
+                }
+                (pod, None)
+            }
+        };
+        if persists {
+            persist(context, term, &pod, pending).await;
+        }
+    }
+}
+
+async fn persist(context: &Context, term: &Term, pod: &PodId, pending: Option<Pending>) {
+    let pods = Api::<Pod>::namespaced(context.client.clone(), &pod.namespace);
+    let patch = Patch::Merge(json!({
+        "metadata": { "uid": pod.uid, "annotations": { ANNOTATION: pending.and_then(text) } },
+    }));
+    let params = context.patch_params();
+    for pause in PAUSES {
+        if !term.may_write() {
+            return;
+        }
+        let error = match timeout(WRITE_LIMIT, pods.patch(&pod.name, &params, &patch)).await {
+            Ok(Ok(_)) => return,
+            // Gone, or another pod of that name.
+            Ok(Err(kube::Error::Api(status))) if [404, 409].contains(&status.code) => return,
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "no answer".to_owned(),
+        };
+        tracing::warn!(
+            namespace = pod.namespace,
+            pod = pod.name,
+            error,
+            "deadline cannot be persisted"
+        );
+        sleep(pause).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    const CREATED: &str = "2026-11-21T06:00:00Z";
+
+    fn millis(text: &str) -> Timestamp {
+        Timestamp::from_millis(text.parse::<jiff::Timestamp>().unwrap().as_millisecond())
+    }
+
+    #[rstest]
+    #[case::its_own("2026-11-21T06:10:00.250Z/2026-11-21T06:11:00.250Z", true)]
+    #[case::before_the_pod_was("2026-11-21T05:59:00Z/2026-11-21T06:11:00Z", false)]
+    #[case::in_the_future("2026-11-21T08:00:00Z/2026-11-21T08:11:00Z", false)]
+    #[case::the_wrong_way_round("2026-11-21T06:11:00Z/2026-11-21T06:10:00Z", false)]
+    #[case::no_interval("2026-11-21T06:11:00Z", false)]
+    #[case::no_times("a/b", false)]
+    fn only_deadlines_of_the_pod_itself_are_believed(#[case] text: &str, #[case] is_read: bool) {
+        let pod: WatchedPod = serde_json::from_value(json!({ "metadata": {
+            "name": "p", "creationTimestamp": CREATED, "annotations": { ANNOTATION: text },
+        } }))
+        .unwrap();
+        let read = read(&pod, millis("2026-11-21T06:30:00Z"));
+        assert_eq!(read.is_some(), is_read);
+    }
+
+    #[test]
+    fn texts_are_read_as_they_were_written() {
+        let pending = Pending {
+            since: millis("2026-11-21T06:10:00.007Z"),
+            due: millis("2026-11-21T06:11:00Z"),
+        };
+        let written = text(pending).unwrap();
+        assert_eq!(written, "2026-11-21T06:10:00.007Z/2026-11-21T06:11:00.000Z");
+        assert_eq!(parse(&written), Some(pending));
+        let absurd = Pending {
+            due: Timestamp::from_millis(i64::MAX),
+            ..pending
+        };
+        assert_eq!(text(absurd), None);
+    }
+}

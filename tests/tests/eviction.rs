@@ -1,0 +1,497 @@
+//! Evictions on a real control plane: to the second as Kubernetes itself does them where it compares numbers, and what
+//! restarts, disruption budgets and pods of the same name make of them.
+//!
+//! One story is played twice: with the feature gate on and nobody but Kubernetes, and with the gate off, rewritten pods and
+//! our controller. Rewritten pods are written here as the webhook writes them, and placed by name, so that only evictions
+//! are looked at. Times are taken from before a value is written, so that early would show.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a failed step of a test ends it"
+)]
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use k8s_openapi::api::{core::v1::Pod, events::v1::Event};
+use kube::{
+    Api, Client, ResourceExt as _,
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
+};
+use pd_core::toleration::{
+    Effect, Rule, Toleration,
+    mirror::{constraints, lower},
+    rewrite::{ANNOTATION, Asked, restore, rewrite},
+};
+use pd_tests::{
+    binaries::workspace_binary,
+    control_plane::{Component, ControlPlane, NodeSpec, Options, eventually},
+    supervisor::{Process, ProcessSpec},
+};
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep, sleep_until};
+
+const DEADLINE: Duration = Duration::from_secs(60);
+/// How late an eviction may be seen: this machine may be busy with other tests.
+const LATE: Duration = Duration::from_secs(2);
+const GATE: &str = "TaintTolerationComparisonOperators";
+const SLA: &str = "node.kubernetes.io/sla";
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Numbers {
+    /// Kubernetes compares them.
+    Native,
+    /// They are rewritten, as the webhook does it.
+    Rewritten,
+}
+
+fn toleration(operator: &str, value: &str, seconds: Option<i64>) -> Toleration {
+    Toleration {
+        key: SLA.to_owned(),
+        operator: operator.into(),
+        value: value.to_owned(),
+        effect: Effect::NoExecute,
+        toleration_seconds: seconds,
+    }
+}
+
+/// A pod's or template's metadata and spec.
+fn body(numbers: Numbers, app: &str, tolerations: &[Toleration]) -> Value {
+    let mut metadata = json!({ "labels": { "app": app } });
+    let mut spec = json!({ "containers": [{ "name": "c", "image": "x" }], "terminationGracePeriodSeconds": 0, "tolerations": tolerations });
+    let (rewritten, originals) = rewrite(tolerations);
+    if numbers == Numbers::Rewritten && !originals.is_empty() {
+        metadata["annotations"] = json!({ ANNOTATION: serde_json::to_string(&originals).unwrap() });
+        spec["tolerations"] = json!(rewritten);
+        let asked = restore(&rewritten, &originals).unwrap();
+        let rules: Vec<Rule> = asked
+            .iter()
+            .map(|asked| Asked::rule(asked).unwrap())
+            .collect();
+        let terms = lower(None, &constraints(&rules).unwrap()).unwrap();
+        spec["affinity"] = json!({ "nodeAffinity": { "requiredDuringSchedulingIgnoredDuringExecution": { "nodeSelectorTerms": terms } } });
+    }
+    json!({ "metadata": metadata, "spec": spec })
+}
+
+struct World {
+    plane: ControlPlane,
+    client: Client,
+    numbers: Numbers,
+}
+
+impl World {
+    async fn start(numbers: Numbers, nodes: &[&str]) -> Self {
+        let mut options = Options::default();
+        for prefix in nodes {
+            options.nodes.push(NodeSpec {
+                prefix: (*prefix).to_owned(),
+                ..NodeSpec::default()
+            });
+        }
+        let on = numbers == Numbers::Native;
+        options.feature_gates.insert(GATE.to_owned(), on);
+        let plane = ControlPlane::start(options).await.unwrap();
+        let client = plane.client().await.unwrap();
+        Self {
+            plane,
+            client,
+            numbers,
+        }
+    }
+
+    fn pods(&self) -> Api<Pod> {
+        Api::namespaced(self.client.clone(), "default")
+    }
+
+    async fn pod(&self, name: &str, node: &str, tolerations: &[Toleration]) {
+        self.pod_with(name, node, tolerations, &json!({})).await;
+    }
+
+    async fn pod_with(&self, name: &str, node: &str, tolerations: &[Toleration], metadata: &Value) {
+        let mut pod = body(self.numbers, name, tolerations);
+        pod["metadata"]["name"] = json!(name);
+        for (key, value) in metadata.as_object().unwrap() {
+            pod["metadata"][key] = value.clone();
+        }
+        pod["spec"]["nodeName"] = json!(format!("{node}-0"));
+        let pod: Pod = serde_json::from_value(pod).unwrap();
+        self.pods()
+            .create(&PostParams::default(), &pod)
+            .await
+            .unwrap();
+    }
+
+    /// Gives a node its only taint of ours, and returns the moment before.
+    async fn value(&self, node: &str, value: Option<&str>) -> Instant {
+        let before = Instant::now();
+        let node = format!("{node}-0");
+        let taint = match value {
+            Some(value) => format!("{SLA}={value}:NoExecute"),
+            None => format!("{SLA}:NoExecute-"),
+        };
+        self.plane
+            .kubectl(&["taint", "--overwrite", "node", &node, &taint])
+            .await
+            .unwrap();
+        before
+    }
+
+    async fn control(&self, name: &str, flags: &[&str]) -> Process {
+        let program = tokio::task::spawn_blocking(|| workspace_binary("pd-scheduler-plugin"))
+            .await
+            .unwrap()
+            .unwrap();
+        let kubeconfig = self.plane.kubeconfig().to_string_lossy().into_owned();
+        let mut arguments: Vec<String> = [
+            "control",
+            "--admin-address=127.0.0.1:0",
+            "--leader-elect=false",
+            "--kubeconfig",
+            &kubeconfig,
+        ]
+        .map(str::to_owned)
+        .to_vec();
+        arguments.extend(flags.iter().map(|&flag| flag.to_owned()));
+        let spec = ProcessSpec {
+            name: name.to_owned(),
+            program,
+            arguments,
+            environment: Vec::new(),
+            log: None,
+        };
+        let process = self.plane.spawn(spec).await.unwrap();
+        eventually("the controllers to lead", DEADLINE, async || {
+            let log = process.log();
+            if log.contains("\"leading\"") {
+                Ok(())
+            } else {
+                Err(log)
+            }
+        })
+        .await
+        .unwrap();
+        process
+    }
+
+    /// Whether a pod runs and is not terminating.
+    async fn stays(&self, name: &str) -> bool {
+        let pod = self.pods().get_opt(name).await.unwrap();
+        pod.is_some_and(|pod| pod.metadata.deletion_timestamp.is_none())
+    }
+
+    async fn until_gone(&self, name: &str) {
+        eventually(&format!("{name} to go"), DEADLINE, async || {
+            if self.stays(name).await {
+                Err("it stays".to_owned())
+            } else {
+                Ok(())
+            }
+        })
+        .await
+        .unwrap();
+    }
+
+    /// Notes when pods go, from now on.
+    fn watch_pods(&self) -> Arc<Mutex<BTreeMap<String, Instant>>> {
+        let gone = Arc::<Mutex<BTreeMap<String, Instant>>>::default();
+        let (pods, noted) = (self.pods(), Arc::downgrade(&gone));
+        tokio::spawn(async move {
+            let mut seen: Vec<String> = Vec::new();
+            while let Some(noted) = noted.upgrade() {
+                if let Ok(list) = pods.list(&ListParams::default()).await {
+                    let now = Instant::now();
+                    let there: Vec<String> = list
+                        .iter()
+                        .filter(|pod| pod.metadata.deletion_timestamp.is_none())
+                        .map(|pod| pod.name_any())
+                        .collect();
+                    let mut noted = noted.lock().unwrap();
+                    for name in seen.iter().filter(|name| !there.contains(name)) {
+                        noted.entry(name.clone()).or_insert(now);
+                    }
+                    drop(noted);
+                    seen.extend(there);
+                }
+                sleep(Duration::from_millis(40)).await;
+            }
+        });
+        gone
+    }
+}
+
+/// The pods of the story, and when each is to go: after which step, how many seconds later.
+async fn play(world: &World) {
+    let high = |seconds| toleration("Gt", "950", seconds);
+    let low = |seconds| toleration("Gt", "800", seconds);
+    world.pod("prefill", "calm", &[high(Some(3))]).await;
+    world.pod("decode", "calm", &[low(Some(7))]).await;
+    world.pod("prefill-drop", "drop", &[high(Some(9))]).await;
+    world.pod("decode-drop", "drop", &[low(Some(9))]).await;
+    for node in ["rise", "fall", "clear"] {
+        world.pod(node, node, &[high(None), low(Some(6))]).await;
+    }
+    world
+        .pod("stranger", "drop", &[toleration("Exists", "", None)])
+        .await;
+    world.pod("odd", "odd", &[low(None)]).await;
+    let gone = world.watch_pods();
+    sleep(Duration::from_millis(500)).await;
+
+    let calm = world.value("calm", Some("960")).await;
+    let drop = world.value("drop", Some("960")).await;
+    let rise = world.value("rise", Some("900")).await;
+    let clear = world.value("clear", Some("900")).await;
+    world.value("fall", Some("960")).await;
+    world.value("odd", Some("900")).await;
+    sleep_until(rise + Duration::from_secs(2)).await;
+    let dropped = world.value("drop", Some("900")).await;
+    let fell = world.value("fall", Some("900")).await;
+    sleep_until(clear + Duration::from_secs(3)).await;
+    world.value("rise", Some("960")).await;
+    world.value("clear", None).await;
+    // Not a number: no toleration is about it.
+    let odd = world.value("odd", Some("0900")).await;
+    sleep_until(drop + Duration::from_secs(13)).await;
+
+    let gone = gone.lock().unwrap().clone();
+    let want = [
+        ("prefill", Some((calm, 3))),
+        ("decode", Some((calm, 7))),
+        ("prefill-drop", Some((dropped, 0))),
+        ("decode-drop", Some((drop, 9))),
+        ("fall", Some((fell, 6))),
+        ("odd", Some((odd, 0))),
+        ("rise", None),
+        ("clear", None),
+        ("stranger", None),
+    ];
+    for (name, want) in want {
+        let at = gone.get(name);
+        match want {
+            None => assert_eq!(at, None, "{name} went"),
+            Some((from, seconds)) => {
+                let at = at.unwrap_or_else(|| panic!("{name} stays: {gone:?}"));
+                let after = at.duration_since(from);
+                let due = Duration::from_secs(seconds);
+                assert!(
+                    (due..due + LATE).contains(&after),
+                    "{name} went after {after:?}, not {due:?}"
+                );
+            }
+        }
+    }
+}
+
+/// A `DaemonSet`'s pod leaves when the value falls, stays away, and is back when it rises.
+async fn play_daemons(world: &World) {
+    let mut template = body(world.numbers, "daemon", &[toleration("Gt", "800", None)]);
+    template["spec"]["nodeSelector"] = json!({ "kubernetes.io/hostname": "calm-0" });
+    let daemons = json!({ "apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": { "name": "daemon", "namespace": "default" },
+        "spec": { "selector": { "matchLabels": { "app": "daemon" } }, "template": template } });
+    world.plane.apply(&daemons.to_string()).await.unwrap();
+    let count = async |want: usize| {
+        eventually(
+            &format!("{want} pods of the DaemonSet"),
+            DEADLINE,
+            async || {
+                let labelled = ListParams::default().labels("app=daemon");
+                let pods = world.pods().list(&labelled).await.unwrap().items;
+                if pods.len() == want {
+                    Ok(())
+                } else {
+                    Err(format!("{pods:?}"))
+                }
+            },
+        )
+        .await
+        .unwrap();
+    };
+    world.value("calm", Some("960")).await;
+    count(1).await;
+    world.value("calm", Some("700")).await;
+    count(0).await;
+    sleep(Duration::from_secs(3)).await;
+    count(0).await;
+    world.value("calm", Some("960")).await;
+    count(1).await;
+}
+
+const NODES: [&str; 6] = ["calm", "drop", "rise", "fall", "clear", "odd"];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kubernetes_with_the_gate_evicts_at_these_seconds() {
+    let world = World::start(Numbers::Native, &NODES).await;
+    play(&world).await;
+    play_daemons(&world).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_the_gate_the_controller_evicts_at_the_same_seconds() {
+    let world = World::start(Numbers::Rewritten, &NODES).await;
+    let control = world.control("control", &[]).await;
+    play(&world).await;
+    play_daemons(&world).await;
+    let log = control.log();
+    assert!(!log.contains("\"level\":\"ERROR\""), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn restarts_start_clocks_anew_unless_deadlines_are_persisted() {
+    let world = World::start(Numbers::Rewritten, &["anew", "kept"]).await;
+    let wishes = [
+        toleration("Gt", "950", None),
+        toleration("Gt", "800", Some(12)),
+    ];
+    for (node, flags) in [("anew", &[][..]), ("kept", &["--eviction-persist"])] {
+        world.pod(node, node, &wishes).await;
+        let control = world.control(&format!("{node}-a"), flags).await;
+        let gone = world.watch_pods();
+        let from = world.value(node, Some("900")).await;
+        sleep_until(from + Duration::from_secs(4)).await;
+        control.kill().await.unwrap();
+        let restarted = Instant::now();
+        let control = world.control(&format!("{node}-b"), flags).await;
+        let ready = restarted.elapsed();
+        world.until_gone(node).await;
+        sleep(Duration::from_millis(200)).await;
+        let at = gone.lock().unwrap()[node];
+        let (base, slack) = match node {
+            "anew" => (restarted, ready),
+            _ => (from, Duration::ZERO),
+        };
+        let after = at.duration_since(base);
+        let due = Duration::from_secs(12);
+        assert!(
+            (due..due + slack + LATE).contains(&after),
+            "{node}: {after:?}"
+        );
+        control.kill().await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn evicted_pods_are_marked_and_told_and_only_they_are_touched() {
+    let world = World::start(Numbers::Rewritten, &["mark", "name", "away"]).await;
+    let control = world.control("control", &[]).await;
+    let (pods, low) = (world.pods(), toleration("Gt", "800", None));
+    // A finalizer keeps the pod to be looked at.
+    let held = json!({ "finalizers": ["pdautoscaler.io/test"] });
+    world
+        .pod_with("mark", "mark", std::slice::from_ref(&low), &held)
+        .await;
+    world.value("mark", Some("700")).await;
+    world.until_gone("mark").await;
+    let marked = pods.get("mark").await.unwrap();
+    let conditions = marked.status.unwrap().conditions.unwrap();
+    let mark = conditions
+        .iter()
+        .find(|one| one.type_ == "DisruptionTarget")
+        .unwrap();
+    assert_eq!(mark.reason.as_deref(), Some("DeletionByTaintManager"));
+    assert_eq!(
+        mark.message.as_deref(),
+        Some(
+            "Taint manager: deleting due to NoExecute taint (taint node.kubernetes.io/sla=700:NoExecute is not tolerated: its value is not at least 801)"
+        )
+    );
+    eventually("the event", DEADLINE, async || {
+        let events = Api::<Event>::namespaced(world.client.clone(), "default");
+        let events = events.list(&ListParams::default()).await.unwrap();
+        let told = events.iter().any(|event| {
+            event.reason.as_deref() == Some("TaintManagerEviction")
+                && event.note.as_deref().is_some_and(|note| {
+                    note.starts_with("Marking for deletion Pod default/mark: taint")
+                })
+        });
+        if told { Ok(()) } else { Err("none".to_owned()) }
+    })
+    .await
+    .unwrap();
+    let unheld = Patch::Merge(json!({ "metadata": { "finalizers": null } }));
+    pods.patch("mark", &PatchParams::default(), &unheld)
+        .await
+        .unwrap();
+
+    // The deadline finds another pod of that name, while the controller was asleep.
+    world
+        .pod(
+            "name",
+            "name",
+            &[
+                toleration("Gt", "950", None),
+                toleration("Gt", "800", Some(3)),
+            ],
+        )
+        .await;
+    world.value("name", Some("900")).await;
+    sleep(Duration::from_secs(1)).await;
+    control.pause().await.unwrap();
+    pods.delete("name", &DeleteParams::default()).await.unwrap();
+    world.pod("name", "name", std::slice::from_ref(&low)).await;
+    let again = pods.get("name").await.unwrap().uid();
+    sleep(Duration::from_secs(4)).await;
+    control.resume().await.unwrap();
+    sleep(Duration::from_secs(3)).await;
+    assert!(world.stays("name").await);
+    assert_eq!(pods.get("name").await.unwrap().uid(), again);
+
+    // The API server is away when a pod is due, and the pod goes when it is back.
+    world
+        .pod(
+            "away",
+            "away",
+            &[
+                toleration("Gt", "950", None),
+                toleration("Gt", "800", Some(3)),
+            ],
+        )
+        .await;
+    world.value("away", Some("900")).await;
+    world.plane.kill(Component::ApiServer).await.unwrap();
+    sleep(Duration::from_secs(4)).await;
+    world.plane.restart(Component::ApiServer).await.unwrap();
+    world.until_gone("away").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn disruption_budgets_and_groups_count_where_asked_for() {
+    let world = World::start(Numbers::Rewritten, &["budget", "group", "other"]).await;
+    let flags = ["--eviction-method=evict", "--eviction-group-label=group"];
+    let _control = world.control("control", &flags).await;
+    let low = [toleration("Gt", "800", None)];
+    world.pod("budget", "budget", &low).await;
+    let budget = json!({ "apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": { "name": "all", "namespace": "default" },
+        "spec": { "maxUnavailable": 0, "selector": { "matchLabels": { "app": "budget" } } } });
+    world.plane.apply(&budget.to_string()).await.unwrap();
+    sleep(Duration::from_secs(2)).await;
+    world.value("budget", Some("700")).await;
+    sleep(Duration::from_secs(4)).await;
+    assert!(world.stays("budget").await);
+    world
+        .plane
+        .kubectl(&["delete", "poddisruptionbudget", "all"])
+        .await
+        .unwrap();
+    world.until_gone("budget").await;
+
+    let member = json!({ "labels": { "group": "g" } });
+    world.pod_with("first", "group", &low, &member).await;
+    world.pod_with("second", "other", &low, &member).await;
+    world
+        .pod_with(
+            "alone",
+            "other",
+            &low,
+            &json!({ "labels": { "group": "h" } }),
+        )
+        .await;
+    world.value("group", Some("700")).await;
+    world.until_gone("first").await;
+    world.until_gone("second").await;
+    assert!(world.stays("alone").await);
+}
