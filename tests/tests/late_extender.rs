@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 
 /// Longer than the scheduler backs off after a first refusal.
 const LATE: Duration = Duration::from_secs(3);
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_mins(1);
 
 /// As the webhook would store it, but without affinity, so that the extender alone decides.
 fn pod(name: &str, bound: &str) -> Value {

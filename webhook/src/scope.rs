@@ -155,8 +155,8 @@ impl Scope {
 fn sent(webhooks: &[MutatingWebhook]) -> BTreeSet<String> {
     let roles = webhooks.iter().find(|one| one.name == ROLES);
     let selector = roles.and_then(|one| one.namespace_selector.as_ref());
-    let rules = selector.and_then(|selector| selector.match_expressions.as_ref());
-    rules
+    selector
+        .and_then(|selector| selector.match_expressions.as_ref())
         .into_iter()
         .flatten()
         .filter(|rule| rule.key == NAMESPACE && rule.operator == "In")

@@ -147,14 +147,11 @@ impl Waker<'_> {
 
     fn look_at_pod(&mut self, key: PodKey) {
         let pod = self.context.pods.get(&key.1, Some(&key.0));
-        match pod.and_then(|pod| rules_of_waiting(&pod)) {
-            Some(rules) => {
-                self.waiting.insert(key, rules);
-            }
-            None => {
-                self.waiting.remove(&key);
-                self.wakes.forget(&key);
-            }
+        if let Some(rules) = pod.and_then(|pod| rules_of_waiting(&pod)) {
+            self.waiting.insert(key, rules);
+        } else {
+            self.waiting.remove(&key);
+            self.wakes.forget(&key);
         }
     }
 

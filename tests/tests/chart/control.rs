@@ -74,8 +74,14 @@ async fn every_flag_has_a_value_and_defaults_agree() {
 
     let default = parsed(&[PROGRAM.to_owned(), "control".to_owned()]);
     let chart = parsed(&plain);
-    assert_eq!(format!("{:?}", chart.eviction), format!("{:?}", default.eviction));
-    assert_eq!(format!("{:?}", chart.mirror), format!("{:?}", default.mirror));
+    assert_eq!(
+        format!("{:?}", chart.eviction),
+        format!("{:?}", default.eviction)
+    );
+    assert_eq!(
+        format!("{:?}", chart.mirror),
+        format!("{:?}", default.mirror)
+    );
     assert_eq!(chart.preflight_interval, default.preflight_interval);
     assert_eq!(chart.probe.kubelets_max, default.probe.kubelets_max);
     assert!(!chart.control.dry_run && chart.publisher.publisher_config.is_none());
@@ -108,7 +114,12 @@ async fn its_rights_follow_what_is_switched_on() {
     assert_eq!(control(quiet).await.rights(), with(&[]));
     assert_eq!(
         control(json!({})).await.rights(),
-        with(&["nodes patch", "nodes/proxy get", "pods delete", "pods/status patch"])
+        with(&[
+            "nodes patch",
+            "nodes/proxy get",
+            "pods delete",
+            "pods/status patch"
+        ])
     );
     let full = with(&[
         "nodes patch",
@@ -122,7 +133,11 @@ async fn its_rights_follow_what_is_switched_on() {
 
 #[tokio::test]
 async fn a_publisher_without_prometheus_is_refused() {
-    let values = json!({ "control": { "enabled": true, "publisher": { "config": { "interval": "30s" } } } });
+    let values =
+        json!({ "control": { "enabled": true, "publisher": { "config": { "interval": "30s" } } } });
     let error = pd_tests::chart::render(&values).await.unwrap_err();
-    assert!(error.to_string().contains("control.prometheusUrl"), "{error}");
+    assert!(
+        error.to_string().contains("control.prometheusUrl"),
+        "{error}"
+    );
 }

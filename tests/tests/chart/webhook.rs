@@ -237,8 +237,8 @@ async fn it_gets_exactly_the_rights_it_uses() {
             "pdautoscalers watch",
             "pods create"
         ]
-            .map(str::to_owned)
-            .into()
+        .map(str::to_owned)
+        .into()
     );
     let name = format!("system/{NAME}");
     let injected = &one(&managed, "MutatingWebhookConfiguration")["metadata"]["annotations"];

@@ -71,7 +71,7 @@ pub(crate) async fn compare(planes: &Planes, seed: u64, count: usize, tally: &mu
                 second = generator.taints(3, &EFFECTS);
             }
             for taint in &mut second {
-                taint.value = generator.taint_value().to_owned();
+                generator.taint_value().clone_into(&mut taint.value);
             }
             [first, second]
         })

@@ -194,9 +194,9 @@ impl Generator {
             let place = self.below(list.len());
             let one = &mut list[place];
             match self.below(6) {
-                0 => one.key = self.pick(&ODD_KEYS).to_owned(),
+                0 => self.pick(&ODD_KEYS).clone_into(&mut one.key),
                 1 => one.operator = Operator::from(self.pick(&ODD_OPERATORS)),
-                2 | 3 => one.value = self.pick(&ODD_VALUES).to_owned(),
+                2 | 3 => self.pick(&ODD_VALUES).clone_into(&mut one.value),
                 4 => one.effect = Effect::from(self.pick(&ODD_EFFECTS)),
                 _ => one.toleration_seconds = Some(self.pick(&SECONDS)),
             }

@@ -45,7 +45,7 @@ async fn clusters_with_us_and_with_the_gate_agree() {
     );
     eprintln!("seed {seed} (PD_ORACLE_SEED), {cases} cases (PD_ORACLE_CASES)");
     let started = Instant::now();
-    let mut planes = Planes::start().await;
+    let mut planes = Box::pin(Planes::start()).await;
     let mut tally = Tally::default();
     let lap = |what: &str| eprintln!("{what} after {} s", started.elapsed().as_secs());
     lap("planes started");

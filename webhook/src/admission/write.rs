@@ -117,13 +117,13 @@ fn patch_annotations(
         .map(|metadata| metadata.annotations.is_some());
     if are_there == Some(true) {
         for (name, value) in changed {
-            let path = place(&["annotations", name]);
+            let at = place(&["annotations", name]);
             patch.push(match value {
                 Some(value) => Operation::Add {
-                    path,
+                    path: at,
                     value: json!(value),
                 },
-                None => Operation::Remove { path },
+                None => Operation::Remove { path: at },
             });
         }
         return;
