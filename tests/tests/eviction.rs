@@ -17,7 +17,10 @@ use std::{
     time::Duration,
 };
 
-use k8s_openapi::api::{core::v1::Pod, events::v1::Event};
+use k8s_openapi::api::{
+    core::v1::{Node, Pod},
+    events::v1::Event,
+};
 use kube::{
     Api, Client, ResourceExt as _,
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
@@ -78,6 +81,28 @@ fn body(numbers: Numbers, app: &str, tolerations: &[Toleration]) -> Value {
     json!({ "metadata": metadata, "spec": spec })
 }
 
+/// When something was done: not before, and not after.
+#[derive(Clone, Copy)]
+struct Moment {
+    before: Instant,
+    after: Instant,
+}
+
+impl Moment {
+    /// Checks that something else was seen `seconds` later, as exactly as can be told.
+    fn check(self, what: &str, seen: Instant, seconds: u64) {
+        let due = Duration::from_secs(seconds);
+        let (least, most) = (
+            seen.duration_since(self.after),
+            seen.duration_since(self.before),
+        );
+        assert!(
+            most >= due && least < due + LATE,
+            "{what} after {least:?} to {most:?}, not {due:?}"
+        );
+    }
+}
+
 struct World {
     plane: ControlPlane,
     client: Client,
@@ -126,19 +151,23 @@ impl World {
             .unwrap();
     }
 
-    /// Gives a node its only taint of ours, and returns the moment before.
-    async fn value(&self, node: &str, value: Option<&str>) -> Instant {
+    /// Gives a node its only taint, and returns the moments before and after.
+    async fn value(&self, node: &str, value: Option<&str>) -> Moment {
         let before = Instant::now();
-        let node = format!("{node}-0");
-        let taint = match value {
-            Some(value) => format!("{SLA}={value}:NoExecute"),
-            None => format!("{SLA}:NoExecute-"),
-        };
-        self.plane
-            .kubectl(&["taint", "--overwrite", "node", &node, &taint])
+        let taint = |value| json!([{ "key": SLA, "value": value, "effect": "NoExecute" }]);
+        let patch = json!({ "spec": { "taints": value.map(taint) } });
+        Api::<Node>::all(self.client.clone())
+            .patch(
+                &format!("{node}-0"),
+                &PatchParams::default(),
+                &Patch::Merge(patch),
+            )
             .await
             .unwrap();
-        before
+        Moment {
+            before,
+            after: Instant::now(),
+        }
     }
 
     async fn control(&self, name: &str, flags: &[&str]) -> Process {
@@ -224,7 +253,7 @@ impl World {
     }
 }
 
-/// The pods of the story, and when each is to go: after which step, how many seconds later.
+/// The story: pods, values, and when who is to go.
 async fn play(world: &World) {
     let high = |seconds| toleration("Gt", "950", seconds);
     let low = |seconds| toleration("Gt", "800", seconds);
@@ -248,15 +277,15 @@ async fn play(world: &World) {
     let clear = world.value("clear", Some("900")).await;
     world.value("fall", Some("960")).await;
     world.value("odd", Some("900")).await;
-    sleep_until(rise + Duration::from_secs(2)).await;
+    sleep_until(rise.before + Duration::from_secs(2)).await;
     let dropped = world.value("drop", Some("900")).await;
     let fell = world.value("fall", Some("900")).await;
-    sleep_until(clear + Duration::from_secs(3)).await;
+    sleep_until(clear.before + Duration::from_secs(3)).await;
     world.value("rise", Some("960")).await;
     world.value("clear", None).await;
     // Not a number: no toleration is about it.
     let odd = world.value("odd", Some("0900")).await;
-    sleep_until(drop + Duration::from_secs(13)).await;
+    sleep_until(drop.before + Duration::from_secs(13)).await;
 
     let gone = gone.lock().unwrap().clone();
     let want = [
@@ -276,12 +305,7 @@ async fn play(world: &World) {
             None => assert_eq!(at, None, "{name} went"),
             Some((from, seconds)) => {
                 let at = at.unwrap_or_else(|| panic!("{name} stays: {gone:?}"));
-                let after = at.duration_since(from);
-                let due = Duration::from_secs(seconds);
-                assert!(
-                    (due..due + LATE).contains(&after),
-                    "{name} went after {after:?}, not {due:?}"
-                );
+                from.check(name, *at, seconds);
             }
         }
     }
@@ -352,24 +376,19 @@ async fn restarts_start_clocks_anew_unless_deadlines_are_persisted() {
         let control = world.control(&format!("{node}-a"), flags).await;
         let gone = world.watch_pods();
         let from = world.value(node, Some("900")).await;
-        sleep_until(from + Duration::from_secs(4)).await;
+        sleep_until(from.before + Duration::from_secs(4)).await;
         control.kill().await.unwrap();
-        let restarted = Instant::now();
+        let before = Instant::now();
         let control = world.control(&format!("{node}-b"), flags).await;
-        let ready = restarted.elapsed();
+        let restarted = Moment {
+            before,
+            after: Instant::now(),
+        };
         world.until_gone(node).await;
         sleep(Duration::from_millis(200)).await;
         let at = gone.lock().unwrap()[node];
-        let (base, slack) = match node {
-            "anew" => (restarted, ready),
-            _ => (from, Duration::ZERO),
-        };
-        let after = at.duration_since(base);
-        let due = Duration::from_secs(12);
-        assert!(
-            (due..due + slack + LATE).contains(&after),
-            "{node}: {after:?}"
-        );
+        let base = if flags.is_empty() { restarted } else { from };
+        base.check(node, at, 12);
         control.kill().await.unwrap();
     }
 }
