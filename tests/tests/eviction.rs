@@ -38,7 +38,7 @@ use pd_tests::{
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, sleep_until};
 
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_mins(1);
 /// How late an eviction may be seen: this machine may be busy with other tests.
 const LATE: Duration = Duration::from_secs(2);
 const GATE: &str = "TaintTolerationComparisonOperators";
@@ -207,6 +207,36 @@ impl World {
         process
     }
 
+    /// Checks the condition and the event of pod `mark`, in Kubernetes' words.
+    async fn marked_and_told(&self) {
+        let marked = self.pods().get("mark").await.unwrap();
+        let conditions = marked.status.unwrap().conditions.unwrap();
+        let mark = conditions
+            .iter()
+            .find(|one| one.type_ == "DisruptionTarget")
+            .unwrap();
+        assert_eq!(mark.reason.as_deref(), Some("DeletionByTaintManager"));
+        assert_eq!(
+            mark.message.as_deref(),
+            Some(
+                "Taint manager: deleting due to NoExecute taint (taint node.kubernetes.io/sla=700:NoExecute is not tolerated: its value is not at least 801)"
+            )
+        );
+        eventually("the event", DEADLINE, async || {
+            let events = Api::<Event>::namespaced(self.client.clone(), "default");
+            let events = events.list(&ListParams::default()).await.unwrap();
+            let told = events.iter().any(|event| {
+                event.reason.as_deref() == Some("TaintManagerEviction")
+                    && event.note.as_deref().is_some_and(|note| {
+                        note.starts_with("Marking for deletion Pod default/mark: taint")
+                    })
+            });
+            if told { Ok(()) } else { Err("none".to_owned()) }
+        })
+        .await
+        .unwrap();
+    }
+
     /// Whether a pod runs and is not terminating.
     async fn stays(&self, name: &str) -> bool {
         let pod = self.pods().get_opt(name).await.unwrap();
@@ -237,7 +267,7 @@ impl World {
                     let there: Vec<String> = list
                         .iter()
                         .filter(|pod| pod.metadata.deletion_timestamp.is_none())
-                        .map(|pod| pod.name_any())
+                        .map(ResourceExt::name_any)
                         .collect();
                     let mut noted = noted.lock().unwrap();
                     for name in seen.iter().filter(|name| !there.contains(name)) {
@@ -405,32 +435,7 @@ async fn evicted_pods_are_marked_and_told_and_only_they_are_touched() {
         .await;
     world.value("mark", Some("700")).await;
     world.until_gone("mark").await;
-    let marked = pods.get("mark").await.unwrap();
-    let conditions = marked.status.unwrap().conditions.unwrap();
-    let mark = conditions
-        .iter()
-        .find(|one| one.type_ == "DisruptionTarget")
-        .unwrap();
-    assert_eq!(mark.reason.as_deref(), Some("DeletionByTaintManager"));
-    assert_eq!(
-        mark.message.as_deref(),
-        Some(
-            "Taint manager: deleting due to NoExecute taint (taint node.kubernetes.io/sla=700:NoExecute is not tolerated: its value is not at least 801)"
-        )
-    );
-    eventually("the event", DEADLINE, async || {
-        let events = Api::<Event>::namespaced(world.client.clone(), "default");
-        let events = events.list(&ListParams::default()).await.unwrap();
-        let told = events.iter().any(|event| {
-            event.reason.as_deref() == Some("TaintManagerEviction")
-                && event.note.as_deref().is_some_and(|note| {
-                    note.starts_with("Marking for deletion Pod default/mark: taint")
-                })
-        });
-        if told { Ok(()) } else { Err("none".to_owned()) }
-    })
-    .await
-    .unwrap();
+    world.marked_and_told().await;
     let unheld = Patch::Merge(json!({ "metadata": { "finalizers": null } }));
     pods.patch("mark", &PatchParams::default(), &unheld)
         .await
