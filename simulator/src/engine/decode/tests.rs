@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::engine::request::Request;
 
 /// A request as the test sends it.
 #[derive(Clone, Copy, Debug)]
