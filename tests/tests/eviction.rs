@@ -267,7 +267,7 @@ impl World {
                     let there: Vec<String> = list
                         .iter()
                         .filter(|pod| pod.metadata.deletion_timestamp.is_none())
-                        .map(ResourceExt::name_any)
+                        .map(kube::ResourceExt::name_any)
                         .collect();
                     let mut noted = noted.lock().unwrap();
                     for name in seen.iter().filter(|name| !there.contains(name)) {

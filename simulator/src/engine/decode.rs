@@ -11,15 +11,18 @@
 //! admitted at that step. They are computed again here, in parts that share steps with the batch and
 //! make these longer. So are prompts that a router leaves to this worker.
 
+mod record;
+
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 
+use self::record::{first_token, record};
 use super::blocks::BatchBlocks;
 use super::clock::TokenClock;
 use super::metrics::WorkerMetrics;
 use super::prefill::Step;
 use super::profile::Profile;
-use super::request::{Request, Requests, Slot};
+use super::request::{Requests, Slot};
 use super::router::Workload;
 use crate::time::{Nanos, seconds};
 
@@ -485,52 +488,6 @@ impl DecodeWorker {
         }
         step
     }
-}
-
-/// Notes the first token of a request, which is also when its prompt counts as fetched.
-fn first_token(metrics: &mut WorkerMetrics, at: Nanos, request: &mut Request) {
-    request.first_token_at = at;
-    metrics
-        .time_to_first_token
-        .observe(seconds(at - request.reached_worker_at));
-    let held = u64::from(request.held_tokens);
-    let rest = u64::from(request.input_tokens) - held;
-    if request.computed_here {
-        metrics.prompt_tokens_local_compute += rest;
-    } else {
-        metrics.prompt_tokens_external_kv_transfer += rest;
-    }
-    metrics.prompt_tokens_local_cache_hit += held;
-    metrics.prefix_cache_queries += u64::from(request.input_tokens);
-    metrics.prefix_cache_hits += held;
-}
-
-fn record(metrics: &mut WorkerMetrics, now: Nanos, request: &Request) {
-    let decoded = seconds(now - request.first_token_at);
-    let per_token = decoded / f64::from((request.output_tokens - 1).max(1));
-    metrics
-        .e2e_request_latency
-        .observe(seconds(now - request.reached_worker_at));
-    metrics.request_queue_time.observe(seconds(
-        request
-            .scheduled_at
-            .saturating_sub(request.reached_worker_at),
-    ));
-    metrics
-        .request_prefill_time
-        .observe(seconds(request.first_token_at - request.scheduled_at));
-    metrics.request_decode_time.observe(decoded);
-    metrics
-        .request_inference_time
-        .observe(seconds(now - request.scheduled_at));
-    metrics.request_time_per_output_token.observe(per_token);
-    metrics
-        .request_prompt_tokens
-        .observe(f64::from(request.input_tokens));
-    metrics
-        .request_generation_tokens
-        .observe(f64::from(request.output_tokens));
-    metrics.finished_stop += 1;
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::engine::request::Request;
 
 /// A request as the test sends it.
 #[derive(Clone, Copy, Debug)]
@@ -136,7 +137,7 @@ impl Stepper<'_> {
 
     fn admit(&mut self, now: Nanos, more: u64) {
         let capacity = self.profile.kv_capacity_blocks();
-        let most = capacity - (capacity as f64 * self.profile.kv_kept_free_share).ceil() as u64;
+        let most = capacity - self.profile.kv_kept_free_blocks();
         while let Some(mut one) = self.waiting.front().copied() {
             let batch = self.running.len()
                 + self.transferring.len()

@@ -60,6 +60,12 @@ fn in_steps(sent: &[Sent], profile: &Profile) -> Lived {
     lived
 }
 
+/// Tokens of a prompt that a prefix cache has: none for two prompts of three, any share of the others.
+fn cached_of(tokens: u32, permille: u64) -> u32 {
+    let cached = u64::from(tokens) * (3 * permille).saturating_sub(2_000) / 1_000;
+    u32::try_from(cached).unwrap().min(tokens - 1)
+}
+
 /// One token of the budget at a time: it goes to the first prompt that is not complete.
 fn token_by_token(sent: &[Sent], profile: &Profile) -> Lived {
     let blocks = |index: usize| sent[index].tokens.div_ceil(profile.kv_block_tokens);
@@ -122,7 +128,7 @@ fn sent() -> impl Strategy<Value = Vec<Sent>> {
     let one = (
         0..200_000_000u64,
         1..1_500u32,
-        0.0..1.0f64,
+        0..1_000u64,
         1..300_000_000u64,
     );
     prop::collection::vec(one, 1..40).prop_map(|all| {
@@ -132,8 +138,7 @@ fn sent() -> impl Strategy<Value = Vec<Sent>> {
             Sent {
                 at,
                 tokens,
-                cached: ((f64::from(tokens) * (cached * 3.0 - 2.0).max(0.0)) as u32)
-                    .min(tokens - 1),
+                cached: cached_of(tokens, cached),
                 held,
             }
         });
