@@ -395,7 +395,7 @@ fn measure(context: &Context, key: &ObjectKey, outcome: &Outcome, after: &PDAuto
     }
 }
 
-/// Server-side apply of the whole status, so that parts that are gone go.
+/// Server-side apply of our whole status, so that parts that are gone go.
 async fn write_status(
     context: &Context,
     key: &ObjectKey,
@@ -405,7 +405,7 @@ async fn write_status(
     let patch = Patch::Apply(json!({
         "apiVersion": PDAutoscaler::api_version(&()),
         "kind": PDAutoscaler::kind(&()),
-        "status": status,
+        "status": status::own(status),
     }));
     let params = PatchParams::apply(crate::NAME).force();
     match api.patch_status(&key.name, &params, &patch).await {

@@ -119,19 +119,14 @@ impl Scope {
             self.matchers(&self.decode_pods),
         );
         let finished = ["request_success_total"];
-        let hits = ["prefix_cache_hits_total", "gpu_prefix_cache_hits_total"];
-        let asked = [
-            "prefix_cache_queries_total",
-            "gpu_prefix_cache_queries_total",
-        ];
         let mut parts = self.gauges();
         parts.extend([
             self.rate("finished_rate", &finished, &prefill),
             self.rate("decode_finished_rate", &finished, &decode),
             self.rate("output_token_rate", &["generation_tokens_total"], &decode),
             self.rate("preemption_rate", &["num_preemptions_total"], &decode),
-            self.rate("prefix_hit_rate", &hits, &prefill),
-            self.rate("prefix_query_rate", &asked, &prefill),
+            self.rate("prefix_hit_rate", PREFIX_HITS, &prefill),
+            self.rate("prefix_query_rate", PREFIX_QUERIES, &prefill),
             self.peak("prefill_peak", &prefill),
             self.peak("decode_peak", &decode),
             self.kv_config(),
@@ -139,6 +134,32 @@ impl Scope {
         ]);
         parts.extend(self.dispersion(&prefill));
         united(&parts)
+    }
+
+    /// What a past load is made anew from: workers that were scraped, requests that finished, and
+    /// prefix hits. Beside [`Scope::histogram_query`] it is all that a look back reads.
+    pub fn load_query(&self) -> String {
+        let (prefill, decode) = (
+            self.matchers(&self.prefill_pods),
+            self.matchers(&self.decode_pods),
+        );
+        let finished = ["request_success_total"];
+        united(&[
+            self.workers("prefill_workers", &prefill),
+            self.workers("decode_workers", &decode),
+            self.rate("finished_rate", &finished, &prefill),
+            self.rate("decode_finished_rate", &finished, &decode),
+            self.rate("prefix_hit_rate", PREFIX_HITS, &prefill),
+            self.rate("prefix_query_rate", PREFIX_QUERIES, &prefill),
+        ])
+    }
+
+    /// Pods that were scraped within the window: without one, those that have gone would count for
+    /// another five minutes where the server did not see them go.
+    fn workers(&self, signal: &str, matchers: &str) -> String {
+        let (pod, window) = (&self.pod_label, promql(self.window));
+        let seen = format!("last_over_time(vllm:num_requests_running{{{matchers}}}[{window}])");
+        tagged(signal, &format!("count(count by ({pod}) ({seen}))"))
     }
 
     fn gauges(&self) -> Vec<String> {
@@ -268,6 +289,8 @@ impl Scope {
             part("prefill_ttft", &["time_to_first_token_seconds"], &prefill),
             part("decode_ttft", &["time_to_first_token_seconds"], &decode),
             part("prefill_time", &["request_prefill_time_seconds"], &prefill),
+            // A histogram, despite its name.
+            part("prefill_step_tokens", &["iteration_tokens_total"], &prefill),
             part("prompt_tokens", &["request_prompt_tokens"], &prefill),
             part("output_tokens", &["request_generation_tokens"], &decode),
             part("tpot", TPOT_NAMES, &decode),
@@ -313,6 +336,15 @@ impl Scope {
         ])
     }
 }
+
+/// Prompt tokens found in the prefix cache.
+const PREFIX_HITS: &[&str] = &["prefix_cache_hits_total", "gpu_prefix_cache_hits_total"];
+
+/// Prompt tokens looked up there.
+const PREFIX_QUERIES: &[&str] = &[
+    "prefix_cache_queries_total",
+    "gpu_prefix_cache_queries_total",
+];
 
 /// TPOT of a request; engines before 0.9 only have the time between tokens.
 const TPOT_NAMES: &[&str] = &[
@@ -382,6 +414,7 @@ mod tests {
             scope().histogram_query(),
             scope().wide_query(),
             scope().attainment_query(),
+            scope().load_query(),
         ] {
             assert!(query.contains(r#"model_name="a\"b\\c""#), "{query}");
         }

@@ -100,6 +100,11 @@ impl Histogram {
         self.count
     }
 
+    /// Upper edges and the observations at or below each, both rising.
+    pub fn cumulative(&self) -> &[(f64, f64)] {
+        &self.buckets
+    }
+
     /// Mean of the observations, or nothing when there are none.
     pub fn mean(&self) -> Option<f64> {
         (self.count > 0.0).then(|| self.sum / self.count)
@@ -184,6 +189,11 @@ impl Histogram {
     /// The value of [`Histogram::share_within`], 0 to 1.
     pub fn share_at_or_below(&self, limit: f64) -> Option<f64> {
         self.share_within(limit).map(|share| share.value)
+    }
+
+    /// Upper edges, increasing, each with the observations at or below it; the last is finite.
+    pub fn buckets(&self) -> &[(f64, f64)] {
+        &self.buckets
     }
 
     /// Sum of the observations.

@@ -186,6 +186,8 @@ pub struct Distributions {
     pub decode_ttft: HistogramReading,
     /// Time a prefill worker computed on a prompt, seconds.
     pub prefill_time: HistogramReading,
+    /// Prompt tokens of a prefill step, of those in which any prompt became complete.
+    pub prefill_step_tokens: HistogramReading,
     /// Prompt tokens per request.
     pub prompt_tokens: HistogramReading,
     /// Output tokens per request.

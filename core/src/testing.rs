@@ -106,6 +106,7 @@ pub(crate) fn snapshot(prefill: u32, decode: u32, load: Load) -> Snapshot {
         prefill_ttft: around(load.prefill_seconds * 1.2, requests),
         decode_ttft: around(0.02, requests),
         prefill_time: around(load.prefill_seconds, requests),
+        prefill_step_tokens: around(1_000.0, requests),
         prompt_tokens: around(1_000.0, requests),
         output_tokens: around(load.output_tokens, requests),
         tpot: around(itl, requests),

@@ -6,6 +6,8 @@
 //! request holds its KV cache for as long as it answers. Prompt and answer lengths are taken as
 //! independent, because engines publish them apart.
 
+mod sharing;
+
 use crate::{
     bottleneck,
     capacity::Capacity,
@@ -42,7 +44,7 @@ pub struct Workload {
     pub arrival_rate_rps: Option<f64>,
     /// Squared coefficient of variation of the times between arrivals, 1 to 10; 1 where not known.
     pub arrival_scv: f64,
-    /// Compute seconds of a prompt, mean.
+    /// Compute seconds of a prompt, mean: its part of the steps that it shares with others.
     pub prefill_seconds_mean: Option<f64>,
     /// `(prompt tokens, share of requests)`; empty when not known.
     pub prompt_lengths: Vec<(f64, f64)>,
@@ -136,7 +138,8 @@ impl Workload {
         let mut workload = Self {
             arrival_rate_rps: arrival_rate(signals),
             arrival_scv: arrival_scv(signals),
-            prefill_seconds_mean: mean(&recent.prefill_time, &wide.prefill_time),
+            prefill_seconds_mean: mean(&recent.prefill_time, &wide.prefill_time)
+                .map(|seconds| seconds / sharing::prompts_in_step(signals)),
             prompt_lengths: prompts.map_or_else(Vec::new, |(histogram, _)| histogram.points()),
             prompt_tokens,
             prefix_hit_share: signals.prefix_hit_share.known(),

@@ -32,6 +32,33 @@ impl Sample {
     }
 }
 
+/// The values of one set of labels over a range.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Series {
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// Unix time in seconds and value; the value may be NaN or infinite.
+    pub points: Vec<(f64, f64)>,
+}
+
+impl Series {
+    /// The value of a label, empty when it has none.
+    pub fn label(&self, name: &str) -> &str {
+        self.labels.get(name).map_or("", String::as_str)
+    }
+}
+
+/// Points of a range, both ends included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Range {
+    /// First point, Unix time in seconds.
+    pub first_unix: i64,
+    /// Last point at most, Unix time in seconds.
+    pub last_unix: i64,
+    /// Time between points.
+    pub step: Duration,
+}
+
 /// Why there is no answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum QueryError {
@@ -54,7 +81,7 @@ pub enum QueryError {
         cause: String,
     },
     /// The server answers with something that is no list of values.
-    #[error("the query `{query}` gives {got}, and must give instant values")]
+    #[error("the query `{query}` gives {got}, which is not what it was asked for")]
     NotAVector {
         /// The query.
         query: String,
@@ -133,6 +160,31 @@ impl Servers {
         }
     }
 
+    /// The values of `query` at the points of `range`.
+    pub async fn query_range(
+        &self,
+        server: &str,
+        query: &str,
+        range: Range,
+    ) -> Result<Vec<Series>, QueryError> {
+        let client = self.client(server)?;
+        let (first, last) = (range.first_unix, range.last_unix);
+        let asked = client.query_range(query, first, last, range.step.as_secs_f64());
+        let answer = asked.post().await;
+        let (data, _) = answer
+            .map_err(|error| query_error(server, query, &error))?
+            .into_inner();
+        let got = match data {
+            Data::Matrix(matrix) => return Ok(matrix.into_iter().map(series).collect()),
+            Data::Vector(_) => "instant values",
+            Data::Scalar(_) => "a number",
+        };
+        Err(QueryError::NotAVector {
+            query: query.to_owned(),
+            got,
+        })
+    }
+
     fn client(&self, server: &str) -> Result<Client, QueryError> {
         let mut clients = self
             .clients
@@ -153,6 +205,16 @@ fn sample(vector: prometheus_http_query::response::InstantVector) -> Sample {
     Sample {
         labels: labels.into_iter().collect(),
         value: sample.value(),
+    }
+}
+
+fn series(range: prometheus_http_query::response::RangeVector) -> Series {
+    let (labels, samples) = range.into_inner();
+    let point =
+        |sample: prometheus_http_query::response::Sample| (sample.timestamp(), sample.value());
+    Series {
+        labels: labels.into_iter().collect(),
+        points: samples.into_iter().map(point).collect(),
     }
 }
 

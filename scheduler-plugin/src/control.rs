@@ -41,6 +41,7 @@ pub mod metrics;
 pub mod mirror;
 pub mod objects;
 pub mod publisher;
+pub mod wake;
 
 /// Name of the controllers' Lease.
 pub const LEASE: &str = "pd-scheduler-plugin";
@@ -80,7 +81,11 @@ impl Context {
     /// Publishes an event; one that cannot be written is in the log.
     pub async fn tell(&self, about: &ObjectReference, event: &Event) {
         if let Err(error) = self.events.publish(event, about).await {
-            tracing::warn!(%error, note = event.note, "event cannot be written");
+            tracing::warn!(
+                error = crate::words(&error),
+                note = event.note,
+                "event cannot be written"
+            );
         }
     }
 
@@ -213,6 +218,7 @@ async fn run_controllers(context: &Context, term: &Term) {
         eviction::run(context, term),
         publisher::run(context, term),
         gates::run(context, term),
+        wake::run(context, term),
         term.stop.cancelled(),
     );
 }

@@ -49,7 +49,8 @@ pub async fn run(args: &PreflightArgs, out: &mut impl Write) -> ExitCode {
 async fn look(args: &PreflightArgs) -> anyhow::Result<Judgement> {
     let client = args.kubernetes.client(crate::NAME, crate::VERSION).await?;
     let prober = prober(client, &args.kubernetes, &args.probe, &args.prometheus).await?;
-    let seen = prober.look().await?;
+    let seen = prober.look().await;
+    let seen = seen.map_err(|error| anyhow::Error::msg(crate::words(&error)))?;
     Ok(judged(&seen))
 }
 

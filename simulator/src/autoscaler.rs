@@ -25,6 +25,7 @@ pub mod kthena_pd_ratio;
 pub mod pdautoscaler;
 pub mod pinned;
 pub mod recorded;
+pub mod telling;
 pub mod tokenscale_velocity;
 pub mod wva_saturation;
 
@@ -49,6 +50,7 @@ pub use self::peer::{Peer, Variant};
 pub use self::pinned::Pinned;
 pub use self::recorded::Recorded;
 pub use self::sight::{Gateway, Reads, Sight, WorkerSight};
+pub use self::telling::{Telling, Told};
 pub use self::tokenscale_velocity::TokenscaleVelocity;
 pub use self::wva_saturation::WvaSaturation;
 use crate::time::Nanos;

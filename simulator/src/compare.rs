@@ -6,22 +6,19 @@
 
 pub mod options;
 
-mod chart;
 mod report;
-mod table;
+pub(crate) mod table;
 
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use thiserror::Error;
 
-use self::options::{Form, Options};
+use self::options::Options;
+use crate::batch::{parallel, progress};
 use crate::simulate::options as simulate_options;
-use crate::simulate::options::PolicyName;
+use crate::simulate::options::{Output, PolicyName};
 use crate::simulate::outcome::Outcome;
 use crate::simulate::{Run, SimulateError, Timeline};
 
@@ -60,8 +57,8 @@ pub enum CompareError {
     #[error("the result cannot be written as JSON: {0}")]
     Json(#[from] serde_json::Error),
     /// The result cannot be written as CSV.
-    #[error("the result cannot be written as CSV: {0}")]
-    Csv(String),
+    #[error(transparent)]
+    Csv(#[from] table::CsvError),
 }
 
 /// One result: the keys of `pd-sim simulate` and the trace, less what depends on the machine.
@@ -103,9 +100,9 @@ pub fn run(options: &Options) -> Result<String, CompareError> {
     }
     let rows: Vec<&Row> = cells.iter().map(|cell| &cell.row).collect();
     Ok(match options.output {
-        Form::Text => table::text(&rows),
-        Form::Json => serde_json::to_string_pretty(&rows)?,
-        Form::Csv => table::csv(&rows)?,
+        Output::Text => table::text(&rows),
+        Output::Json => serde_json::to_string_pretty(&rows)?,
+        Output::Csv => table::csv(&table::columns(), &rows)?,
     })
 }
 
@@ -153,14 +150,6 @@ fn failed(scene: &Scene, policy: Option<PolicyName>, source: SimulateError) -> C
     }
 }
 
-fn progress(steps: usize) -> ProgressBar {
-    let bar = ProgressBar::new(steps as u64);
-    if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} {elapsed} {msg}") {
-        bar.set_style(style);
-    }
-    bar
-}
-
 fn scenes(options: &Options) -> Result<Vec<Scene>, CompareError> {
     let traces: Vec<Option<PathBuf>> = if options.traces.is_empty() {
         vec![None]
@@ -182,6 +171,7 @@ fn scenes(options: &Options) -> Result<Vec<Scene>, CompareError> {
                 trace: trace.as_deref().map_or("day".to_owned(), stem),
                 lead: *lead,
                 options: simulate_options::Options {
+                    traffic: simulate_options::TrafficOptions::default(),
                     trace: trace.clone(),
                     scenario: scenario.cloned(),
                     lead: Some(*lead),
@@ -192,7 +182,9 @@ fn scenes(options: &Options) -> Result<Vec<Scene>, CompareError> {
                     seed: options.seed,
                     hours: options.hours,
                     copies: options.copies,
-                    output: simulate_options::Output::Json,
+                    rate_scale: options.rate_scale,
+                    time_scale: options.time_scale,
+                    output: Output::Json,
                 },
             });
         }
@@ -201,47 +193,13 @@ fn scenes(options: &Options) -> Result<Vec<Scene>, CompareError> {
 }
 
 /// A file's name without its endings.
-fn stem(path: &Path) -> String {
+pub(crate) fn stem(path: &Path) -> String {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let name = name.strip_suffix(".gz").unwrap_or(&name);
-    name.strip_suffix(".csv").unwrap_or(name).to_owned()
-}
-
-/// Does `work` for all `items`, so many at once, and gives the results in their order. After an error
-/// no further item is begun; the error of the earliest item is given.
-fn parallel<T: Sync, U: Send>(
-    jobs: usize,
-    items: &[T],
-    work: impl Fn(&T) -> Result<U, CompareError> + Sync,
-) -> Result<Vec<U>, CompareError> {
-    let next = AtomicUsize::new(0);
-    let done: Mutex<Vec<(usize, Result<U, CompareError>)>> = Mutex::default();
-    let workers = jobs.clamp(1, items.len().max(1));
-    std::thread::scope(|scope| {
-        for _ in 0..workers {
-            scope.spawn(|| {
-                while let Some((place, item)) = take(&next, items) {
-                    let result = work(item);
-                    if result.is_err() {
-                        next.store(items.len(), Ordering::Relaxed);
-                    }
-                    done.lock()
-                        .unwrap_or_else(std::sync::PoisonError::into_inner)
-                        .push((place, result));
-                }
-            });
-        }
-    });
-    let mut done = done
-        .into_inner()
-        .unwrap_or_else(std::sync::PoisonError::into_inner);
-    done.sort_by_key(|(place, _)| *place);
-    done.into_iter().map(|(_, result)| result).collect()
-}
-
-fn take<'a, T>(next: &AtomicUsize, items: &'a [T]) -> Option<(usize, &'a T)> {
-    let place = next.fetch_add(1, Ordering::Relaxed);
-    items.get(place).map(|item| (place, item))
+    let plain = [".csv", ".jsonl", ".json"]
+        .into_iter()
+        .find_map(|ending| name.strip_suffix(ending));
+    plain.unwrap_or(name).to_owned()
 }
 
 #[cfg(test)]

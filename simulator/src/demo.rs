@@ -32,7 +32,7 @@ use thiserror::Error;
 use self::hub::Hub;
 use self::options::Options;
 use self::record::{Record, Summary};
-use self::scenario::{Scenario, ScenarioError};
+use self::scenario::{RATE_SCALE_DEFAULT, Scenario, ScenarioError};
 use self::terminal::Progress;
 use self::web::Server;
 use self::world::World;
@@ -71,7 +71,16 @@ pub enum DemoError {
 
 /// Runs the demo until the day is over or the user interrupts it, and writes the report either way.
 pub async fn run(options: Options) -> Result<Summary, DemoError> {
-    let scenario = Scenario::day(options.seed, options.rate_scale)?;
+    let scenario = match &options.trace {
+        None => Scenario::day(
+            options.seed,
+            options.rate_scale.unwrap_or(RATE_SCALE_DEFAULT),
+        )?,
+        Some(path) => {
+            let (rate, time) = (options.rate_scale.unwrap_or(1.0), options.time_scale);
+            Scenario::trace(path, rate, time, options.seed)?
+        }
+    };
     let hub = Arc::new(Hub::new(Record::new(scenario.about())));
     let server = Server::start(options.port, Arc::clone(&hub))
         .await
@@ -88,7 +97,7 @@ pub async fn run(options: Options) -> Result<Summary, DemoError> {
     let (stop, stopped) = mpsc::channel();
     let player = Arc::clone(&hub);
     let mut playing =
-        tokio::task::spawn_blocking(move || play(scenario, options.duration, &stopped, &player));
+        tokio::task::spawn_blocking(move || play(&scenario, options.duration, &stopped, &player));
     let summary = tokio::select! {
         summary = &mut playing => summary?,
         () = interrupted() => {
@@ -110,7 +119,7 @@ pub async fn run(options: Options) -> Result<Summary, DemoError> {
 }
 
 /// Plays a scenario through, paced so that it takes `duration`, or breaks off when told to.
-fn play(scenario: Scenario, duration: Duration, stopped: &Receiver<()>, hub: &Hub) -> Summary {
+fn play(scenario: &Scenario, duration: Duration, stopped: &Receiver<()>, hub: &Hub) -> Summary {
     let started = Instant::now();
     let mut progress = Progress::new(scenario.length);
     let mut world = World::new(scenario);

@@ -18,14 +18,22 @@ mod blocks;
 mod clock;
 mod decode;
 mod histogram;
+mod link;
 mod metrics;
 mod prefill;
+mod prefix_cache;
 mod profile;
 mod request;
+mod router;
 mod service;
 
-pub use self::histogram::{Histogram, ITL_BUCKETS, PHASE_BUCKETS, TOKEN_BUCKETS, TTFT_BUCKETS};
+pub use self::histogram::{
+    Histogram, ITL_BUCKETS, PHASE_BUCKETS, STEP_BUCKETS, TOKEN_BUCKETS, TTFT_BUCKETS,
+};
+pub use self::link::{BetweenDomains, KvTraffic, Links};
 pub use self::metrics::WorkerMetrics;
+pub use self::prefix_cache::{PrefixCaches, Sessions};
 pub use self::profile::{Profile, ProfileError};
-pub use self::request::{Arrival, Ending, Outcome};
-pub use self::service::{Removal, Role, Service, ServiceError, WorkerState, WorkerView};
+pub use self::request::{Arrival, Ending, Outcome, PromptBlocks};
+pub use self::router::{CacheAware, EppScoring, LocalPrefill, Routing, Rule};
+pub use self::service::{Dispatch, Removal, Role, Service, ServiceError, WorkerState, WorkerView};

@@ -186,6 +186,7 @@ impl Text {
             Dialect::V0_8_5 => "time_per_output_token_seconds",
         };
         let all = [
+            ("iteration_tokens_total", &m.iteration_tokens),
             ("request_prompt_tokens", &m.request_prompt_tokens),
             ("request_generation_tokens", &m.request_generation_tokens),
             ("time_to_first_token_seconds", &m.time_to_first_token),

@@ -8,10 +8,12 @@
 //!
 //! Commands are made of them: [`demo`] shows a day on a local page, [`simulate`] plays a [`trace`] in
 //! a [`scenario`] and prints what it came to, beside the [`clairvoyant`] bound, [`compare`] does so for
-//! many policies, traces and lead times, and [`policy`] is the product as a process of the [`protocol`]
+//! many policies, traces and lead times, [`sweep`] for one policy over a grid of parameters, and [`policy`] is the product as a process of the [`protocol`]
 //! that lets foreign policies decide here and ours elsewhere; [`replay`] decides on recordings again.
 
 pub mod autoscaler;
+pub mod backtest;
+pub mod calibrate;
 pub mod clairvoyant;
 pub mod compare;
 pub mod demo;
@@ -19,13 +21,18 @@ pub mod engine;
 pub mod exposition;
 pub mod fault;
 pub mod lifecycle;
+pub mod measured;
 pub mod observe;
 pub mod policy;
 pub mod protocol;
 pub mod replay;
 pub mod scenario;
 pub mod simulate;
+pub mod sweep;
 pub mod time;
 pub mod trace;
 pub mod traffic;
 pub mod world;
+
+mod batch;
+mod chart;

@@ -6,7 +6,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use pd_sim::{compare, demo, policy, replay, simulate};
+use pd_sim::{backtest, calibrate, compare, demo, policy, replay, simulate, sweep};
 
 /// Play prefill/decode services under the decision code of PDAutoscaler, without a cluster
 #[derive(Debug, Parser)]
@@ -24,6 +24,12 @@ enum Command {
     Simulate(simulate::options::Options),
     /// Play policies x traces x lead times on all cores: table, JSON, CSV, HTML report
     Compare(compare::options::Options),
+    /// Play one policy over a grid of one or two parameters on all cores: table, JSON, CSV, HTML report
+    Sweep(sweep::options::Options),
+    /// What a PDAutoscaler would have done with the past that a Prometheus remembers
+    Backtest(backtest::options::Options),
+    /// How far the simulator is from what was observed, and a profile that is nearer
+    Calibrate(calibrate::options::Options),
     /// Decide as a process: one JSON snapshot per line in, one decision per line out
     Policy(policy::Options),
     /// Decide again on a recording and print where the decision differs
@@ -39,6 +45,13 @@ async fn main() -> ExitCode {
         },
         Command::Simulate(options) => simulate::run(&options).map_err(|error| error.to_string()),
         Command::Compare(options) => compare::run(&options).map_err(|error| error.to_string()),
+        Command::Sweep(options) => sweep::run(&options).map_err(|error| error.to_string()),
+        Command::Backtest(options) => backtest::run(&options)
+            .await
+            .map_err(|error| error.to_string()),
+        Command::Calibrate(options) => calibrate::run(&options)
+            .await
+            .map_err(|error| error.to_string()),
         Command::Policy(options) => {
             let (input, output) = (std::io::stdin().lock(), std::io::stdout().lock());
             policy::run(&options, input, output)

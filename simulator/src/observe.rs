@@ -193,6 +193,7 @@ impl Observer {
             prefill_ttft: self.distribution(window, Prefill, |m| &m.time_to_first_token),
             decode_ttft: self.distribution(window, Decode, |m| &m.time_to_first_token),
             prefill_time: self.distribution(window, Prefill, |m| &m.request_prefill_time),
+            prefill_step_tokens: self.distribution(window, Prefill, |m| &m.iteration_tokens),
             prompt_tokens: self.distribution(window, Prefill, |m| &m.request_prompt_tokens),
             output_tokens: self.distribution(window, Decode, |m| &m.request_generation_tokens),
             tpot: self.distribution(window, Decode, |m| &m.request_time_per_output_token),

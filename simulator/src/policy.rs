@@ -116,6 +116,11 @@ impl Decider {
 
 /// The policy of a `PDAutoscaler` file.
 pub fn read_policy(path: &Path) -> Result<Policy, PolicyError> {
+    Ok(read_object(path)?.1)
+}
+
+/// A `PDAutoscaler` file and its policy.
+pub fn read_object(path: &Path) -> Result<(PDAutoscaler, Policy), PolicyError> {
     let path_buf = || path.to_owned();
     let text = std::fs::read_to_string(path).map_err(|source| PolicyError::Unreadable {
         path: path_buf(),
@@ -126,13 +131,14 @@ pub fn read_policy(path: &Path) -> Result<Policy, PolicyError> {
             path: path_buf(),
             reason: error.to_string(),
         })?;
-    object.spec.policy().map_err(|errors| {
+    let policy = object.spec.policy().map_err(|errors| {
         let reasons: Vec<String> = errors.iter().map(ToString::to_string).collect();
         PolicyError::Invalid {
             path: path_buf(),
             reasons: reasons.join("; "),
         }
-    })
+    })?;
+    Ok((object, policy))
 }
 
 /// Answers every line of `input` until it ends.

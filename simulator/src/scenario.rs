@@ -1,7 +1,7 @@
 //! A scenario: the service that a trace is played on, as a YAML file.
 //!
-//! It says what one replica can do, what the owner wants, and how the controller is set up; the
-//! traffic is not part of it. Whatever is left out has the product's default, so that an empty file
+//! It says what one replica can do, what the owner wants, how the controller is set up, how replicas
+//! live and what goes wrong; and what is sent, unless a trace is given. Whatever is left out has the product's default, so that an empty file
 //! is a scenario. A field that does not exist is refused, since a misspelt limit would silently be
 //! another experiment.
 
@@ -9,6 +9,7 @@ mod behavior;
 mod faults;
 mod lifecycle;
 mod profile_skew;
+mod routing;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -26,9 +27,10 @@ pub use self::behavior::{BehaviorSpec, RulesSpec};
 pub use self::faults::{FaultKind, FaultSpec};
 pub use self::lifecycle::{LifecycleSpec, PartSpec, StartSpec};
 pub use self::profile_skew::ProfileSkew;
-use crate::engine::{Profile, ProfileError};
+use crate::engine::{Dispatch, Links, PrefixCaches, Profile, ProfileError, Routing};
 use crate::observe::Windows;
 use crate::time::{Nanos, from_seconds};
+use crate::traffic::TrafficSpec;
 use crate::world::Setup;
 
 /// A scenario that cannot be played.
@@ -134,6 +136,12 @@ pub struct Scenario {
     pub description: String,
     /// How fast the workers of both roles are, and how long they take to start: the lead time.
     pub profile: Profile,
+    /// How requests find their workers.
+    pub routing: Routing,
+    /// What workers remember of prompts; without, each finds the profile's `prefixHitRatio`.
+    pub prefix_cache: Option<PrefixCaches>,
+    /// What KV caches travel over; without, each has the profile's bandwidth to itself.
+    pub links: Option<Links>,
     /// GPUs of one replica of each role, at least 1.
     pub gpus_per_replica: PerRole<u32>,
     /// Latency limits and attainment.
@@ -164,6 +172,8 @@ pub struct Scenario {
     pub lifecycle: LifecycleSpec,
     /// What goes wrong, and when.
     pub faults: Vec<FaultSpec>,
+    /// What is sent where no trace is given; without, the embedded day.
+    pub traffic: Option<TrafficSpec>,
 }
 
 fn percentile_default() -> u8 {
@@ -212,6 +222,9 @@ impl Default for Scenario {
         Self {
             description: String::new(),
             profile: Profile::default(),
+            routing: Routing::default(),
+            prefix_cache: None,
+            links: None,
             gpus_per_replica: PerRole::from_fn(|_| 4),
             objective: ObjectiveSpec::default(),
             replicas: PerRole::default(),
@@ -226,6 +239,7 @@ impl Default for Scenario {
             profile_skew: None,
             lifecycle: LifecycleSpec::default(),
             faults: Vec::new(),
+            traffic: None,
         }
     }
 }
@@ -251,6 +265,7 @@ impl Scenario {
         self.profile.validate()?;
         self.validate_times()?;
         self.validate_objective()?;
+        self.validate_routing()?;
         for role in Role::ALL {
             self.validate_role(role)?;
         }
@@ -424,6 +439,12 @@ impl Scenario {
             lifecycle: self.lifecycle.lifecycle(),
             faults: self.faults.iter().map(FaultSpec::fault).collect(),
             told_profile: self.profile_skew.map(|skew| skew.told(&self.profile)),
+            dispatch: Dispatch {
+                routing: self.routing,
+                prefix_caches: self.prefix_cache,
+                links: self.links,
+                seed: 0,
+            },
             ..Setup::new(self.policy(), self.profile.clone(), length)
         }
     }

@@ -13,31 +13,36 @@ mod quantiles;
 mod source;
 mod static_peak;
 mod timeline;
+mod traffic_options;
 mod tune;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use pd_core::PerRole;
+use pd_core::policy::Policy;
 use thiserror::Error;
 
 use self::ledger::Ledger;
 use self::options::{Options, PolicyName};
 use self::outcome::{Outcome, Speed};
+pub(crate) use self::quantiles::Quantiles;
 pub use self::source::Source;
 pub use self::timeline::Timeline;
 use crate::autoscaler::peer::{Known, TraceMeans};
 use crate::autoscaler::{
-    Autoscaler, Fixed, Foreseen, PdAutoscaler, Peer, Process, Recorded, Variant,
+    Autoscaler, Fixed, Foreseen, PdAutoscaler, Peer, Process, Recorded, Telling, Told, Variant,
+    Verdict,
 };
 use crate::clairvoyant::load::Load;
 use crate::clairvoyant::{self, Bound, ForeseenPlan};
+use crate::compare::table::{self, CsvError};
 use crate::engine::{self, Arrival};
 use crate::scenario::{Scenario, ScenarioError};
 use crate::time::{Nanos, from_seconds};
 use crate::trace::TraceError;
-use crate::traffic::DayError;
-use crate::world::{Setup, World};
+use crate::traffic::{DayError, DrawnError};
+use crate::world::{Listener, Replicas, Setup, World};
 
 /// A simulation that cannot be run.
 #[derive(Debug, Error)]
@@ -51,6 +56,9 @@ pub enum SimulateError {
     /// The embedded traffic cannot be made.
     #[error(transparent)]
     Day(#[from] DayError),
+    /// The traffic cannot be drawn.
+    #[error(transparent)]
+    Drawn(#[from] DrawnError),
     /// No fixed replicas attain the objective.
     #[error(
         "no fixed number of replicas up to {prefill} prefill and {decode} decode attains {percent} %: raise \
@@ -88,6 +96,9 @@ pub enum SimulateError {
     /// The result cannot be written as JSON.
     #[error("the result cannot be written as JSON: {0}")]
     Json(#[from] serde_json::Error),
+    /// The result cannot be written as CSV.
+    #[error(transparent)]
+    Csv(#[from] CsvError),
 }
 
 /// Everything a run is made of.
@@ -104,6 +115,25 @@ pub struct Run {
     seed: u64,
     command: Option<Command>,
     record: Option<PathBuf>,
+    /// What the owner wants, where it is not the scenario's.
+    owner: Option<Policy>,
+    /// When the run begins for the product, Unix time.
+    began_millis: i64,
+}
+
+/// Tells the requests that ended, and nothing else.
+struct Ended<F>(F);
+
+impl<F: FnMut(&engine::Outcome)> Listener for Ended<F> {
+    fn arrived(&mut self, _: &Arrival) {}
+
+    fn ended(&mut self, outcome: &engine::Outcome) {
+        (self.0)(outcome);
+    }
+
+    fn hold(&mut self, _: Nanos, _: PerRole<Replicas>) {}
+
+    fn decided(&mut self, _: &Verdict) {}
 }
 
 /// A policy that runs as a process.
@@ -123,6 +153,11 @@ pub fn run(options: &Options) -> Result<String, SimulateError> {
     let outcome = run.play(policy)?;
     Ok(match options.output {
         options::Output::Json => outcome.to_json()?,
+        options::Output::Csv => {
+            let speed = ["wallSeconds", "simulatedRequestsPerSecond"];
+            let columns = table::columns().into_iter().skip(1).chain(speed);
+            table::csv(&columns.collect::<Vec<_>>(), &[outcome])?
+        }
         options::Output::Text => outcome.to_text(),
     })
 }
@@ -130,15 +165,32 @@ pub fn run(options: &Options) -> Result<String, SimulateError> {
 impl Run {
     /// Reads scenario and traffic, and finds the bound.
     pub fn prepare(options: &Options) -> Result<Self, SimulateError> {
-        let mut scenario = match &options.scenario {
+        let scenario = match &options.scenario {
             Some(path) => Scenario::read(path)?,
             None => Scenario::default(),
         };
+        Self::prepare_in(scenario, options)
+    }
+
+    /// The same in a scenario that was read before, whatever file the options name.
+    pub fn prepare_in(mut scenario: Scenario, options: &Options) -> Result<Self, SimulateError> {
         if let Some(lead) = options.lead {
             scenario.set_lead(lead);
         }
         let until = options.hours.map(|hours| from_seconds(hours * 3_600.0));
-        let source = Source::of(options, until)?;
+        let source = Source::of(options, &scenario, until)?;
+        Ok(Self {
+            command: options.policy_command.clone().map(|text| Command {
+                text,
+                timeout: options.policy_timeout,
+            }),
+            record: options.record.clone(),
+            ..Self::over(scenario, source, options.seed)?
+        })
+    }
+
+    /// A run of requests from any source.
+    pub fn over(scenario: Scenario, source: Source, seed: u64) -> Result<Self, SimulateError> {
         let mut load = Load::new(&scenario);
         let mut means = TraceMeans::default();
         for arrival in source.open()? {
@@ -158,13 +210,75 @@ impl Run {
             means,
             length,
             start,
-            seed: options.seed,
-            command: options.policy_command.clone().map(|text| Command {
-                text,
-                timeout: options.policy_timeout,
-            }),
-            record: options.record.clone(),
+            seed,
+            command: None,
+            record: None,
+            owner: None,
+            began_millis: 0,
         })
+    }
+
+    /// The same under what an owner wants, whatever the scenario says of it, from a moment on.
+    #[must_use]
+    pub fn owned_by(self, policy: Policy, began_millis: i64) -> Self {
+        Self {
+            owner: Some(policy),
+            began_millis,
+            ..self
+        }
+    }
+
+    /// The setup, begun with `replicas` where the scenario names none.
+    fn setup(&self, replicas: PerRole<u32>) -> Setup {
+        let setup = self.scenario.setup(self.length, replicas);
+        match &self.owner {
+            Some(policy) => Setup {
+                policy: policy.clone(),
+                ..setup
+            },
+            None => setup,
+        }
+    }
+
+    /// Plays the traffic under the product and tells each change of replicas.
+    pub fn play_told(&self) -> Result<(Outcome, Timeline, Vec<Told>), SimulateError> {
+        let policy = PolicyName::Pdautoscaler;
+        let (autoscaler, setup) = self.autoscaler(policy, None)?;
+        let (teller, told) = Telling::new(autoscaler);
+        let ledger = self.ledger(setup, Box::new(teller), u64::MAX)?;
+        let outcome = ledger.outcome(self, policy, None);
+        Ok((outcome, ledger.timeline().clone(), told.take()))
+    }
+
+    /// Plays with the replicas of each `step` as they are given, which serve at once, and tells every
+    /// request that ended.
+    pub fn play_given(
+        &self,
+        serving: PerRole<Vec<u32>>,
+        step: Nanos,
+        told: impl FnMut(&engine::Outcome),
+    ) -> Result<(), SimulateError> {
+        let first = PerRole::from_fn(|role| serving.get(role).first().copied().unwrap_or(1));
+        let mut setup = self.scenario_from(first);
+        setup.profile.prefill_startup_seconds = 0.0;
+        setup.profile.decode_startup_seconds = 0.0;
+        let given = Foreseen::new(serving, step, PerRole::default(), 0);
+        let warm_up = setup.warm_up;
+        let readable = |arrival: Result<Arrival, TraceError>| arrival.ok();
+        let first = self.source.open()?.map_while(readable);
+        let first = first.take_while(move |arrival| arrival.at < warm_up);
+        let arrivals = self.source.open()?.map_while(readable);
+        let mut world = World::new(setup, Box::new(given), first, arrivals, Ended(told));
+        while world.step().is_some() {}
+        world.finish();
+        Ok(())
+    }
+
+    /// The requests that are played.
+    pub fn requests(
+        &self,
+    ) -> Result<impl Iterator<Item = Result<Arrival, TraceError>>, SimulateError> {
+        Ok(self.source.open()?)
     }
 
     /// Plays the traffic under a policy.
@@ -208,9 +322,12 @@ impl Run {
         policy: PolicyName,
         tuned: Option<PerRole<f64>>,
     ) -> Result<(Box<dyn Autoscaler>, Setup), SimulateError> {
-        let setup = self.scenario.setup(self.length, self.start);
+        let setup = self.setup(self.start);
         Ok(match policy {
-            PolicyName::Pdautoscaler => (Box::new(PdAutoscaler::default()), setup),
+            PolicyName::Pdautoscaler => (
+                Box::new(PdAutoscaler::starting_at(self.began_millis)),
+                setup,
+            ),
             PolicyName::StaticPeak => {
                 let replicas = static_peak::search(self)?;
                 (Box::new(Fixed::new(replicas)), self.scenario_from(replicas))
@@ -241,7 +358,7 @@ impl Run {
             scenario: &self.scenario,
             means: self.means,
         };
-        let setup = self.scenario.setup(self.length, self.start);
+        let setup = self.setup(self.start);
         let interval = peer.interval();
         let setup = Setup {
             interval,
@@ -268,7 +385,7 @@ impl Run {
     fn scenario_from(&self, replicas: PerRole<u32>) -> Setup {
         Setup {
             replicas_at_start: replicas,
-            ..self.scenario.setup(self.length, replicas)
+            ..self.setup(replicas)
         }
     }
 
@@ -279,10 +396,9 @@ impl Run {
         autoscaler: Box<dyn Autoscaler>,
         misses_max: u64,
     ) -> Result<Ledger, SimulateError> {
-        let setup = Setup {
-            seed: self.seed,
-            ..setup
-        };
+        let mut setup = setup;
+        setup.seed = self.seed;
+        setup.dispatch.seed = self.seed;
         let warm_up = setup.warm_up;
         let readable = |arrival: Result<Arrival, TraceError>| arrival.ok();
         let first = self.source.open()?.map_while(readable);

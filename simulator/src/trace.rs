@@ -1,35 +1,48 @@
-//! Request traces: CSV files, plain or gzip, read row by row.
+//! Request traces as files, plain or gzip, read row by row.
 //!
-//! A trace has a header that names the columns `timestamp_s` (seconds from its start, not falling),
-//! `input_tokens` and `output_tokens` (whole numbers); further columns are not read. A row that
-//! breaks this is an error that tells its line, because a trace that is half understood gives
-//! numbers that nobody can trust. Never more than a buffer of the file is in memory.
+//! Four formats are known, and told by what stands in the first line: our own CSV, that of Azure and
+//! of `BurstGPT`, and Mooncake's JSON lines. Each has a file below this one that turns a row into an
+//! [`Arrival`]; what they have in common is here. A row that breaks its format is an error that tells
+//! its line, because a trace that is half understood gives numbers that nobody can trust, and so is
+//! one before the row above it: whoever sorts knows why it was not. Never more than a buffer of the
+//! file is in memory.
 
+mod azure;
+mod burstgpt;
+mod csv_rows;
+mod mooncake;
+mod observations;
 mod overlay;
+mod seconds_csv;
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Cursor, Read};
 use std::path::{Path, PathBuf};
 
-use csv::{ByteRecord, Reader, ReaderBuilder};
 use flate2::bufread::MultiGzDecoder;
 use thiserror::Error;
 
+use self::azure::Azure;
+use self::burstgpt::BurstGpt;
+use self::csv_rows::CsvRows;
+use self::mooncake::Mooncake;
+pub use self::observations::{Observation, Observations};
 pub use self::overlay::Overlay;
+use self::seconds_csv::SecondsCsv;
 use crate::engine::Arrival;
-use crate::time::from_seconds;
-
-/// The columns a trace must have, in the order of [`Columns`].
-const COLUMNS: [&str; 3] = ["timestamp_s", "input_tokens", "output_tokens"];
-
-/// Tokens of one prompt or answer at most; more is a mistake of units.
-const TOKENS_MAX: u32 = 100_000_000;
-
-/// The first request comes at most so late, seconds; later times are those of a calendar.
-const FIRST_SECONDS_MAX: f64 = 366.0 * 86_400.0;
+use crate::time::Nanos;
 
 /// Size of the buffers for reading and for the unpacked text.
 const BUFFER_BYTES: usize = 64 * 1024;
+
+/// The first line ends within so much of the file.
+const HEAD_BYTES_MAX: u64 = 1024 * 1024;
+
+/// Tokens of a block where a trace lists the blocks of prompts.
+const BLOCK_TOKENS: u32 = 512;
+
+/// The unpacked text of a file.
+type Text = Box<dyn BufRead + Send>;
 
 /// A trace that cannot be read.
 #[derive(Debug, Error)]
@@ -47,24 +60,54 @@ pub enum TraceFault {
     /// The file cannot be read.
     #[error("cannot be read: {0}")]
     Unreadable(#[from] io::Error),
+    /// The file cannot be read further.
+    #[error(
+        "cannot be read beyond line {line}: {source}; the file is damaged or cut off, fetch it again"
+    )]
+    BrokenOff {
+        /// The last line that could be read, from 1; 0 if none.
+        line: u64,
+        /// Why.
+        source: io::Error,
+    },
     /// There is no header.
     #[error(
         "is empty: its first line must name the columns `timestamp_s,input_tokens,output_tokens`"
     )]
     Empty,
-    /// A column is missing.
+    /// The first line is of none of the formats.
     #[error(
-        "line 1 has no column `{0}`: name the columns `timestamp_s,input_tokens,output_tokens`"
+        "line 1 is of no known format: `{line}`; name the columns `timestamp_s,input_tokens,output_tokens` (or give \
+         a trace of Azure, BurstGPT or Mooncake as published)"
     )]
-    MissingColumn(&'static str),
+    UnknownFormat {
+        /// The beginning of the line.
+        line: String,
+    },
+    /// A column is missing.
+    #[error("line 1 has no column `{column}`: name the columns `{}`", columns.join(","))]
+    MissingColumn {
+        /// The column.
+        column: &'static str,
+        /// All columns of the format.
+        columns: &'static [&'static str],
+    },
     /// There is a header and no row.
     #[error("has no requests: add a row after the header")]
     NoRequests,
-    /// The line is no CSV record, or not as long as the header.
-    #[error("line {line} cannot be read as CSV: {reason}")]
+    /// The line is not UTF-8.
+    #[error("line {line} is not UTF-8 text: save the file as UTF-8")]
+    NotText {
+        /// The line, from 1.
+        line: u64,
+    },
+    /// The line is no record, or not as long as the header.
+    #[error("line {line} cannot be read as {form}: {reason}")]
     Malformed {
         /// The line, from 1.
         line: u64,
+        /// `CSV` or `JSON`.
+        form: &'static str,
         /// Why.
         reason: String,
     },
@@ -82,31 +125,60 @@ pub enum TraceFault {
     },
     /// The time is before that of the row before.
     #[error(
-        "line {line} has `timestamp_s` `{value}`, before the `{before}` of the line above: sort the rows by time"
+        "line {line} has `{column}` `{value}`, before the `{before}` of the line above: sort the rows by time"
     )]
     Unsorted {
         /// The line, from 1.
         line: u64,
-        /// Its time, seconds.
-        value: f64,
-        /// The time of the row before, seconds.
-        before: f64,
+        /// The column of the time.
+        column: &'static str,
+        /// Its time.
+        value: String,
+        /// The time of the row before.
+        before: String,
     },
 }
 
-/// Where the columns are.
-#[derive(Clone, Copy, Debug)]
-struct Columns {
-    places: [usize; 3],
+/// A row of any format.
+struct Row {
+    arrival: Arrival,
+    /// The request failed before the service worked on it.
+    failed: bool,
+    /// Its time is before that of the first row.
+    before_start: bool,
+}
+
+impl Row {
+    fn of(arrival: Arrival) -> Self {
+        Self {
+            arrival,
+            failed: false,
+            before_start: false,
+        }
+    }
+}
+
+/// A format: what turns text into rows.
+trait Rows: Send {
+    /// Reads one row; nothing at the end.
+    fn read(&mut self) -> Result<Option<Row>, TraceFault>;
+
+    /// The line of the row just read, from 1.
+    fn line(&self) -> u64;
+
+    /// Adds that row's time as it is written to `text` and gives the name of its column.
+    fn write_time(&self, text: &mut String) -> &'static str;
 }
 
 /// The requests of one file, in order of arrival.
 pub struct Trace {
     path: PathBuf,
-    reader: Reader<Box<dyn Read + Send>>,
-    columns: Columns,
-    record: ByteRecord,
-    before_seconds: Option<f64>,
+    rows: Box<dyn Rows>,
+    before: Option<Nanos>,
+    /// The time of the row before as it is written.
+    before_text: String,
+    /// Whether there was a request.
+    any: bool,
     failed: bool,
 }
 
@@ -119,90 +191,54 @@ impl std::fmt::Debug for Trace {
 }
 
 impl Trace {
-    /// Opens the file and reads its header. Gzip is told by its first bytes, not by the name.
+    /// Opens the file and reads its header. Gzip and the format are told by the first bytes, not by
+    /// the name.
     pub fn open(path: &Path) -> Result<Self, TraceError> {
-        let failed = |fault| TraceError {
+        let rows = File::open(path)
+            .map_err(TraceFault::from)
+            .and_then(|file| rows(file, path));
+        let rows = rows.map_err(|fault| TraceError {
             path: path.to_owned(),
             fault,
-        };
-        let file = File::open(path).map_err(|error| failed(error.into()))?;
-        let text = unpacked(file).map_err(|error| failed(error.into()))?;
-        let mut reader = ReaderBuilder::new()
-            .buffer_capacity(BUFFER_BYTES)
-            .from_reader(text);
-        let columns = columns(&mut reader, path).map_err(failed)?;
+        })?;
         Ok(Self {
             path: path.to_owned(),
-            reader,
-            columns,
-            record: ByteRecord::new(),
-            before_seconds: None,
+            rows,
+            before: None,
+            before_text: String::new(),
+            any: false,
             failed: false,
         })
     }
 
-    /// Reads one row; nothing at the end.
+    /// Reads one request; nothing at the end.
     fn read(&mut self) -> Result<Option<Arrival>, TraceFault> {
-        let read = self.reader.read_byte_record(&mut self.record);
-        if !read.map_err(|error| fault_of(error, &self.path))? {
-            return match self.before_seconds {
-                None => Err(TraceFault::NoRequests),
-                Some(_) => Ok(None),
+        loop {
+            let Some(row) = self.rows.read()? else {
+                return if self.any {
+                    Ok(None)
+                } else {
+                    Err(TraceFault::NoRequests)
+                };
             };
+            let at = row.arrival.at;
+            if row.before_start || self.before.is_some_and(|before| at < before) {
+                let mut value = String::new();
+                return Err(TraceFault::Unsorted {
+                    line: self.rows.line(),
+                    column: self.rows.write_time(&mut value),
+                    value,
+                    before: std::mem::take(&mut self.before_text),
+                });
+            }
+            self.before_text.clear();
+            self.rows.write_time(&mut self.before_text);
+            self.before = Some(at);
+            if !row.failed {
+                self.any = true;
+                return Ok(Some(row.arrival));
+            }
         }
-        let seconds = self.seconds()?;
-        let arrival = Arrival {
-            at: from_seconds(seconds),
-            input_tokens: self.tokens(1)?,
-            output_tokens: self.tokens(2)?,
-        };
-        self.before_seconds = Some(seconds);
-        Ok(Some(arrival))
-    }
-
-    fn line(&self) -> u64 {
-        line_at(&self.path, self.record.position())
-    }
-
-    /// The field of a column, without the spaces around it.
-    fn field(&self, column: usize) -> &[u8] {
-        let place = self.columns.places.get(column).copied();
-        let field = place.and_then(|place| self.record.get(place));
-        field.unwrap_or_default().trim_ascii()
-    }
-
-    fn refused(&self, column: usize, remedy: &'static str) -> TraceFault {
-        TraceFault::Field {
-            line: self.line(),
-            column: COLUMNS.get(column).copied().unwrap_or_default(),
-            value: String::from_utf8_lossy(self.field(column)).into_owned(),
-            remedy,
-        }
-    }
-
-    fn seconds(&self) -> Result<f64, TraceFault> {
-        let remedy = "write the seconds since the start of the trace, 0 or more";
-        let text = std::str::from_utf8(self.field(0)).ok();
-        let seconds = text
-            .and_then(|text| text.parse::<f64>().ok())
-            .filter(|seconds| seconds.is_finite() && *seconds >= 0.0)
-            .ok_or_else(|| self.refused(0, remedy))?;
-        match self.before_seconds {
-            Some(before) if seconds < before => Err(TraceFault::Unsorted {
-                line: self.line(),
-                value: seconds,
-                before,
-            }),
-            None if seconds > FIRST_SECONDS_MAX => Err(self.refused(0, remedy)),
-            _ => Ok(seconds),
-        }
-    }
-
-    fn tokens(&self, column: usize) -> Result<u32, TraceFault> {
-        let text = std::str::from_utf8(self.field(column)).ok();
-        text.and_then(|text| text.parse().ok())
-            .filter(|tokens| *tokens <= TOKENS_MAX)
-            .ok_or_else(|| self.refused(column, "write a whole number of tokens, 0 to 100000000"))
     }
 }
 
@@ -227,67 +263,63 @@ impl Iterator for Trace {
     }
 }
 
-fn unpacked(file: File) -> io::Result<Box<dyn Read + Send>> {
+fn unpacked(file: File) -> io::Result<Text> {
     let mut packed = BufReader::with_capacity(BUFFER_BYTES, file);
     let gzip = packed.fill_buf()?.starts_with(&[0x1f, 0x8b]);
     Ok(if gzip {
-        Box::new(MultiGzDecoder::new(packed))
+        let text = MultiGzDecoder::new(packed);
+        Box::new(BufReader::with_capacity(BUFFER_BYTES, text))
     } else {
         Box::new(packed)
     })
 }
 
-fn columns(reader: &mut Reader<Box<dyn Read + Send>>, path: &Path) -> Result<Columns, TraceFault> {
-    let header = reader
-        .byte_headers()
-        .map_err(|error| fault_of(error, path))?;
-    if header.is_empty() {
+/// The rows of a file, by the format that its first line is in.
+fn rows(file: File, path: &Path) -> Result<Box<dyn Rows>, TraceFault> {
+    let mut text = unpacked(file)?;
+    let broken = |source| TraceFault::BrokenOff { line: 0, source };
+    let head = csv_rows::head(&mut text, HEAD_BYTES_MAX).map_err(broken)?;
+    let line = std::str::from_utf8(&head)
+        .map_err(|_| TraceFault::NotText { line: 1 })?
+        .trim_start_matches('\u{feff}')
+        .trim();
+    if line.is_empty() {
         return Err(TraceFault::Empty);
     }
-    let mut places = [0; 3];
-    for (place, wanted) in places.iter_mut().zip(COLUMNS) {
-        *place = header
-            .iter()
-            .position(|name| name.trim_ascii() == wanted.as_bytes())
-            .ok_or(TraceFault::MissingColumn(wanted))?;
-    }
-    Ok(Columns { places })
-}
-
-/// The line of the record that begins at or after `position`. The reader's own count is off where
-/// lines are empty or end in two characters, so the file is read once more, as far as the fault.
-fn line_at(path: &Path, position: Option<&csv::Position>) -> u64 {
-    let Some(position) = position else { return 0 };
-    let Ok(text) = File::open(path).and_then(unpacked) else {
-        return position.line();
+    let json = line.starts_with('{');
+    let columns = if json { None } else { Some(columns(line)?) };
+    let text: Text = Box::new(Cursor::new(head).chain(text));
+    let Some(columns) = columns else {
+        return Ok(Box::new(Mooncake::new(text)));
     };
-    let mut line = 1;
-    let bytes = BufReader::with_capacity(BUFFER_BYTES, text).bytes();
-    for (offset, byte) in (0_u64..).zip(bytes.map_while(Result::ok)) {
-        let ends_line = matches!(byte, b'\n' | b'\r');
-        if offset >= position.byte() && !ends_line {
-            break;
-        }
-        line += u64::from(byte == b'\n');
-    }
-    line
+    let rows = CsvRows::open(text, path, columns)?;
+    Ok(match columns {
+        azure::COLUMNS => Box::new(Azure::new(rows)),
+        burstgpt::COLUMNS => Box::new(BurstGpt::new(rows)),
+        _ => Box::new(SecondsCsv::new(rows)),
+    })
 }
 
-fn fault_of(error: csv::Error, path: &Path) -> TraceFault {
-    let line = line_at(path, error.position());
-    match error.into_kind() {
-        csv::ErrorKind::Io(error) => TraceFault::Unreadable(error),
-        csv::ErrorKind::UnequalLengths {
-            expected_len, len, ..
-        } => TraceFault::Malformed {
-            line,
-            reason: format!("it has {len} fields and the header has {expected_len}"),
-        },
-        other => TraceFault::Malformed {
-            line,
-            reason: format!("{other:?}"),
-        },
+/// The columns of the CSV format that a header names most of.
+fn columns(header: &str) -> Result<&'static [&'static str], TraceFault> {
+    let fields = csv_rows::header_fields(header.as_bytes());
+    let named = |columns: &[&str]| {
+        let is_there = |wanted: &&&str| fields.iter().any(|name| csv_rows::is_named(name, wanted));
+        columns.iter().filter(is_there).count()
+    };
+    let formats = [seconds_csv::COLUMNS, azure::COLUMNS, burstgpt::COLUMNS];
+    let mut best = (0, seconds_csv::COLUMNS);
+    for columns in formats {
+        if named(columns) > best.0 {
+            best = (named(columns), columns);
+        }
     }
+    if best.0 == 0 {
+        return Err(TraceFault::UnknownFormat {
+            line: header.chars().take(60).collect(),
+        });
+    }
+    Ok(best.1)
 }
 
 #[cfg(test)]

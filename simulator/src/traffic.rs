@@ -1,6 +1,6 @@
 //! The requests that users send: when they arrive and how long prompt and answer are.
 //!
-//! Owns the load curve, the draws, and one embedded day of real-shaped load. Requests come one at a
+//! Owns the load curve and its shapes, tables of rates, the draws, and one embedded day. Requests come one at a
 //! time from an endless or bounded iterator, so that a week needs no more memory than a second.
 //! Arrivals, prompt lengths and answer lengths draw from separate streams of one seed: a change of
 //! the answer lengths leaves every arrival where it was.
@@ -8,7 +8,11 @@
 mod arrivals;
 mod curve;
 mod day;
+mod drawn;
+mod rates;
 
 pub use self::arrivals::Arrivals;
 pub use self::curve::{Curve, CurveError, Load};
 pub use self::day::{DayError, servegen_day};
+pub use self::drawn::{Drawn, DrawnError, Shape, TrafficSpec};
+pub use self::rates::RatesError;

@@ -7,6 +7,7 @@
 //! [`Listener`]; the world itself keeps no count of it.
 
 use std::iter::Peekable;
+use std::sync::Arc;
 
 use pd_core::policy::Policy;
 use pd_core::snapshot::Paused;
@@ -17,7 +18,7 @@ use serde::Serialize;
 
 use crate::autoscaler::sight::workers_of;
 use crate::autoscaler::{Autoscaler, Gateway, Reads, Sight, Verdict};
-use crate::engine::{Arrival, Outcome, Profile, Service};
+use crate::engine::{Arrival, Dispatch, Outcome, Profile, PromptBlocks, Service};
 use crate::fault::{Calendar, Conditions, Fault};
 use crate::lifecycle::{Fleet, Lifecycle, Loss};
 use crate::observe::{Blur, Observer, Windows, core_role, engine_role};
@@ -52,6 +53,9 @@ impl Replicas {
     }
 }
 
+/// Makes the prompts of the warm-up others than those of the run.
+const WARM_UP_SALT: u64 = 0x5741_524D_5550_0000;
+
 /// What a world is made of, besides its requests and its autoscaler.
 #[derive(Clone, Debug)]
 pub struct Setup {
@@ -59,6 +63,8 @@ pub struct Setup {
     pub policy: Policy,
     /// How fast a worker is, and how long it takes to start.
     pub profile: Profile,
+    /// How requests find their workers, and KV caches their way.
+    pub dispatch: Dispatch,
     /// GPUs of one replica of each role.
     pub gpus_per_replica: PerRole<u32>,
     /// Replicas that are ready when the run starts.
@@ -91,6 +97,7 @@ impl Setup {
         Self {
             policy,
             profile,
+            dispatch: Dispatch::default(),
             gpus_per_replica: PerRole::from_fn(|_| 4),
             replicas_at_start: PerRole::from_fn(|_| 1),
             interval: 15 * SECOND,
@@ -163,7 +170,7 @@ impl<A: Iterator<Item = Arrival>, L: Listener> World<A, L> {
         scrapes.set_stream(SCRAPE_STREAM);
         let lead = PerRole::from_fn(|role| setup.profile.startup_time(engine_role(role)));
         let mut world = Self {
-            service: Service::new(setup.profile.clone()),
+            service: Service::with_dispatch(setup.profile.clone(), setup.dispatch),
             arrivals: arrivals.peekable(),
             observer: Observer::new(setup.windows),
             autoscaler,
@@ -195,7 +202,11 @@ impl<A: Iterator<Item = Arrival>, L: Listener> World<A, L> {
         let mut now = 0;
         while now < self.setup.warm_up {
             now = (now + self.setup.scrape_interval).min(self.setup.warm_up);
-            while let Some(arrival) = arrivals.next_if(|arrival| arrival.at <= now) {
+            while let Some(mut arrival) = arrivals.next_if(|arrival| arrival.at <= now) {
+                // The run begins with the same requests. Their prompts are others, or workers would
+                // hold all of them.
+                let other = |prompt: Arc<PromptBlocks>| Arc::new(prompt.salted(WARM_UP_SALT));
+                arrival.prompt = arrival.prompt.map(other);
                 self.gateway.arrived(&arrival);
                 self.service.offer(arrival);
                 self.warm_up_requests += 1;
@@ -221,6 +232,11 @@ impl<A: Iterator<Item = Arrival>, L: Listener> World<A, L> {
     /// Whether the whole run is played.
     pub fn is_over(&self) -> bool {
         self.now >= self.setup.length
+    }
+
+    /// The workers, to look at: what a scrape of them would show.
+    pub fn service(&self) -> &Service {
+        &self.service
     }
 
     /// Whoever is told what happens.

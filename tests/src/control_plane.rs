@@ -207,6 +207,17 @@ impl ControlPlane {
         self.options.feature_gates.insert(gate.to_owned(), on);
     }
 
+    /// Sets the extenders and profiles of schedulers that are started or restarted from now on.
+    pub fn set_scheduler(
+        &mut self,
+        extenders: Vec<serde_json::Value>,
+        profiles: Vec<serde_json::Value>,
+    ) -> Result<(), ControlPlaneError> {
+        self.options.scheduler_extenders = extenders;
+        self.options.scheduler_profiles = profiles;
+        Ok(self.layout().write_files()?)
+    }
+
     /// Makes a component hang (SIGSTOP) until [`Self::resume`].
     pub async fn pause(&self, component: Component) -> Result<(), ControlPlaneError> {
         Ok(self.process(component)?.pause().await?)
@@ -376,6 +387,13 @@ impl ControlPlane {
     /// The API server's address.
     pub fn api_server_url(&self) -> String {
         format!("https://127.0.0.1:{}", self.ports.api_server())
+    }
+
+    /// Where a component shows its metrics, to those who may read them.
+    pub fn metrics_url(&self, component: Component) -> String {
+        let ready = self.layout().ready_url(component);
+        let server = ready.rsplit_once('/').map_or("", |(server, _)| server);
+        format!("{server}/metrics")
     }
 
     /// The certificate authority of all servers and clients, PEM.

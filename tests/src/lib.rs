@@ -6,14 +6,18 @@
 //! only the inference engines are emulated.
 //!
 //! [`tools`] finds or builds the binaries, [`supervisor`] runs them so that none outlives the test,
-//! [`control_plane`] composes them into a cluster, [`prometheus`] adds a metrics server.
+//! [`control_plane`] composes them into a cluster, [`prometheus`] adds a metrics server, [`polyfill`] what a
+//! cluster without numeric tolerations needs to have them.
 
 pub mod binaries;
 pub mod chart;
 pub mod control_plane;
 pub mod emulator;
+pub mod late;
+pub mod polyfill;
 pub mod ports;
 pub mod prometheus;
 pub mod stage;
 pub mod supervisor;
+pub mod throughput;
 pub mod tools;

@@ -138,7 +138,7 @@ async fn scraped_by_a_pair(address: SocketAddr) -> Prometheus {
 async fn read(prometheus: &Prometheus, scope: &Scope) -> Signals {
     // Sets up the process for TLS clients.
     prometheus.query("up").await.unwrap();
-    let servers = Servers::new(Duration::from_secs(10)).unwrap();
+    let servers = Servers::new(Duration::from_secs(10), "pd-tests", "0").unwrap();
     let url = prometheus.url();
     let ask = |text: String| {
         let (servers, url) = (&servers, &url);

@@ -26,7 +26,7 @@ const MAY_DEPEND_ON: [(&str, &[&str]); 8] = [
     ("pd-runtime", &[]),
     ("pd-autoscaler", &["pd-core", "pd-api", "pd-runtime"]),
     ("pd-scheduler-plugin", &["pd-core", "pd-runtime"]),
-    ("pd-sim", &["pd-core", "pd-api"]),
+    ("pd-sim", &["pd-core", "pd-api", "pd-autoscaler"]),
     ("pd-webhook", &["pd-core", "pd-api", "pd-runtime"]),
     (
         "pd-tests",

@@ -88,7 +88,7 @@ pub fn mutate(
         Some(kind) if request.changes_an_object() => mutated(&request, kind, gate, claimed),
         _ => Verdict::allow(),
     };
-    Ok(verdict.answer(&request.uid))
+    Ok(verdict.answer(&request))
 }
 
 fn mutated(request: &Request<'_>, kind: Kind, gate: Comparison, claimed: &impl Claimed) -> Verdict {
@@ -162,7 +162,7 @@ pub fn validate(body: &[u8], claimed: &impl Claimed) -> Result<Answered, ReviewE
         }
         _ => Verdict::allow(),
     };
-    Ok(verdict.answer(&request.uid))
+    Ok(verdict.answer(&request))
 }
 
 fn validated(request: &Request<'_>, object: &RawValue, claimed: &impl Claimed) -> Verdict {

@@ -121,6 +121,7 @@ fn distributions(answer: &Result<Vec<Sample>, QueryError>) -> Distributions {
         prefill_ttft: histogram("prefill_ttft"),
         decode_ttft: histogram("decode_ttft"),
         prefill_time: histogram("prefill_time"),
+        prefill_step_tokens: histogram("prefill_step_tokens"),
         prompt_tokens: histogram("prompt_tokens"),
         output_tokens: histogram("output_tokens"),
         tpot: histogram("tpot"),

@@ -318,10 +318,21 @@ fn pod_pattern(kind: TargetKind, name: &str, ready_pods: &[String]) -> String {
             names => format!("({})", names.join("|")),
         };
     }
-    let name = literal_pattern(name);
+    past_pod_pattern(kind, name)
+}
+
+/// RE2 for the names that the workload's pods have, or had, as far as its name tells. Kubernetes cuts
+/// long names of a Deployment's pods, so of those only the beginning is sure.
+pub fn past_pod_pattern(kind: TargetKind, name: &str) -> String {
     match kind {
-        TargetKind::Deployment => format!("{name}-[a-z0-9]+-[a-z0-9]{{5}}"),
-        TargetKind::StatefulSet => format!("{name}-[0-9]+"),
+        TargetKind::Deployment if name.len() > NAME_LENGTH_UNCUT => {
+            let sure: String = name.chars().take(NAME_LENGTH_UNCUT).collect();
+            format!("{}.*", literal_pattern(&sure))
+        }
+        TargetKind::Deployment => {
+            format!("{}-[a-z0-9]+-[a-z0-9]{{5}}", literal_pattern(name))
+        }
+        TargetKind::StatefulSet => format!("{}-[0-9]+", literal_pattern(name)),
     }
 }
 

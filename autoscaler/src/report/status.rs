@@ -3,7 +3,7 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff;
 use pd_api::{
-    condition,
+    condition::{self, ConditionType},
     v1alpha1::{
         AttainmentStatus, GpuStatus, LastDecision, LatencyStatus, LeadTimeStatus,
         PDAutoscalerStatus, RatioStatus, RoleStatus, SchedulesStatus, StepStatus,
@@ -241,6 +241,17 @@ fn milliseconds(seconds: f64) -> i64 {
     whole
 }
 
+/// The status without the conditions of others, which are kept beside ours by their own writers: a condition that we
+/// applied as we once saw it would be taken from them.
+pub fn own(status: &PDAutoscalerStatus) -> PDAutoscalerStatus {
+    let mut own = status.clone();
+    own.conditions.retain(|one| {
+        let mut types = ConditionType::ALL.iter();
+        types.any(|own| own.as_str() == one.type_)
+    });
+    own
+}
+
 /// Whether anything changed that a person would act on. Numbers that move with every pass do not.
 pub fn differs(before: Option<&PDAutoscalerStatus>, after: &PDAutoscalerStatus) -> bool {
     let Some(before) = before else { return true };
@@ -261,4 +272,30 @@ pub fn differs(before: Option<&PDAutoscalerStatus>, after: &PDAutoscalerStatus) 
         || before.engine != after.engine
         || before.last_decision.as_ref().map(|d| &d.reason)
             != after.last_decision.as_ref().map(|d| &d.reason)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn conditions_of_others_are_not_applied_as_ours() {
+        let condition = |type_: &str| Condition {
+            type_: type_.to_owned(),
+            status: "True".to_owned(),
+            reason: "R".to_owned(),
+            message: String::new(),
+            observed_generation: None,
+            last_transition_time: Time(jiff::Timestamp::UNIX_EPOCH),
+        };
+        let status = PDAutoscalerStatus {
+            conditions: ["Ready", "NumericTolerations", "Paused"]
+                .map(condition)
+                .to_vec(),
+            ..PDAutoscalerStatus::default()
+        };
+        let kept = own(&status).conditions;
+        let kept: Vec<&str> = kept.iter().map(|one| one.type_.as_str()).collect();
+        assert_eq!(kept, ["Ready", "Paused"]);
+    }
 }

@@ -61,4 +61,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- if and .Values.webhook.enabled .Values.webhook.certManager.enabled (not .Values.webhook.certManager.issuerRef) }}
 {{- fail "webhook.certManager.enabled is true and webhook.certManager.issuerRef is empty: name the issuer" }}
 {{- end }}
+{{- if and .Values.control.enabled .Values.control.publisher.config (not (default .Values.prometheus.url .Values.control.prometheusUrl)) }}
+{{- fail "control.publisher.config is given and there is no Prometheus to ask: set control.prometheusUrl or prometheus.url" }}
+{{- end }}
 {{- end }}

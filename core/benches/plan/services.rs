@@ -112,6 +112,7 @@ fn signals(rate_rps: f64, replicas: PerRole<u32>) -> Signals {
         prefill_ttft: spread(prefill_seconds * 1.2, requests),
         decode_ttft: spread(0.02, requests),
         prefill_time: spread(prefill_seconds, requests),
+        prefill_step_tokens: spread(2_000.0, requests),
         prompt_tokens: spread(2_000.0, requests),
         output_tokens: spread(output_tokens, requests),
         tpot: spread(itl, requests),

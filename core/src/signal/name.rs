@@ -47,6 +47,7 @@ pub enum SignalName {
     PrefillTtft,
     DecodeTtft,
     PrefillTime,
+    PrefillStepTokens,
     PromptTokens,
     OutputTokens,
     Tpot,
@@ -116,6 +117,7 @@ impl SignalName {
             Self::PrefillTtft => "prefillTtft",
             Self::DecodeTtft => "decodeTtft",
             Self::PrefillTime => "prefillTime",
+            Self::PrefillStepTokens => "prefillStepTokens",
             Self::PromptTokens => "promptTokens",
             Self::OutputTokens => "outputTokens",
             Self::Tpot => "tpot",
@@ -139,6 +141,7 @@ impl SignalName {
             | Self::PrefixHitShare
             | Self::PrefillTtft
             | Self::PrefillTime
+            | Self::PrefillStepTokens
             | Self::PromptTokens
             | Self::PrefillTtftAttainment => Some(Role::Prefill),
             Self::DecodeCompletionRate
@@ -179,7 +182,10 @@ impl SignalName {
             | Self::WakeRequests => Unit::Requests,
             Self::ArrivalDispersion => Unit::Number,
             Self::PrefixHitShare | Self::DecodeKvUsage => Unit::Share,
-            Self::DecodeKvCapacity | Self::PromptTokens | Self::OutputTokens => Unit::Tokens,
+            Self::DecodeKvCapacity
+            | Self::PrefillStepTokens
+            | Self::PromptTokens
+            | Self::OutputTokens => Unit::Tokens,
             Self::OutputTokenRate => Unit::TokensPerSecond,
             Self::PrefillTtft
             | Self::DecodeTtft
@@ -201,7 +207,7 @@ impl SignalName {
             Self::Tpot | Self::InterTokenLatency | Self::TpotAttainment | Self::TpotOverride => {
                 TOKEN_SECONDS
             }
-            Self::PromptTokens | Self::OutputTokens => REQUEST_TOKENS,
+            Self::PrefillStepTokens | Self::PromptTokens | Self::OutputTokens => REQUEST_TOKENS,
             Self::DecodeKvCapacity => (16.0, 1e10),
             Self::OutputTokenRate => (0.0, 1e9),
             _ => match self.unit() {
@@ -311,6 +317,7 @@ distributions! {
     prefill_ttft => PrefillTtft,
     decode_ttft => DecodeTtft,
     prefill_time => PrefillTime,
+    prefill_step_tokens => PrefillStepTokens,
     prompt_tokens => PromptTokens,
     output_tokens => OutputTokens,
     tpot => Tpot,

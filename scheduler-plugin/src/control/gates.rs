@@ -66,7 +66,10 @@ pub async fn run(context: &Context, term: &Term) {
                 tell(context, &judgement, &mut told).await;
                 publish(context, term, &judgement).await;
             }
-            Err(error) => tracing::warn!(%error, "the preflight cannot look"),
+            Err(error) => {
+                let error = crate::words(&error);
+                tracing::warn!(error, "the preflight cannot look");
+            }
         }
         tokio::select! {
             () = term.stop.cancelled() => {}
@@ -118,7 +121,11 @@ async fn publish(context: &Context, term: &Term, judgement: &Judgement) {
             // Without the CRD there is nothing to write to.
             Err(kube::Error::Api(status)) if status.code == 404 => return,
             Err(error) => {
-                tracing::warn!(%error, "PDAutoscalers cannot be listed, their condition {CONDITION} is out of date");
+                let error = crate::words(&error);
+                tracing::warn!(
+                    error,
+                    "PDAutoscalers cannot be listed, their condition {CONDITION} is out of date"
+                );
                 context.metrics.condition_written("failed");
                 return;
             }
@@ -155,7 +162,13 @@ async fn write(context: &Context, object: &DynamicObject, judgement: &Judgement)
         Ok(Ok(_)) => "written",
         Ok(Err(kube::Error::Api(status))) if status.code == 404 => "gone",
         Ok(Err(error)) => {
-            tracing::warn!(namespace, name, %error, "condition {CONDITION} cannot be written");
+            let error = crate::words(&error);
+            tracing::warn!(
+                namespace,
+                name,
+                error,
+                "condition {CONDITION} cannot be written"
+            );
             "failed"
         }
         Err(_) => "failed",

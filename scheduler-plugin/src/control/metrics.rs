@@ -43,6 +43,7 @@ pub struct Metrics {
     leader: Gauge,
     nodes_out_of_date: Gauge,
     label_writes: Family<OutcomeLabels, Counter>,
+    pod_wakes: Family<OutcomeLabels, Counter>,
     publisher_config_valid: Gauge,
     publisher_queries: Family<PublisherLabels, Counter>,
     publisher_changes: Family<PublisherLabels, Counter>,
@@ -62,6 +63,8 @@ impl Metrics {
         registry.register("nodes_out_of_date", nodes, self.nodes_out_of_date.clone());
         let writes = "Writes of labels that mirror taints, by outcome";
         registry.register("label_writes", writes, self.label_writes.clone());
+        let wakes = "Waiting pods touched after a node's taints changed, by outcome";
+        registry.register("pod_wakes", wakes, self.pod_wakes.clone());
         let valid = "1 if the publishers' file is in use as it is, 0 if it cannot be used";
         registry.register(
             "publisher_config_valid",
@@ -90,6 +93,12 @@ impl Metrics {
     pub fn nodes_out_of_date(&self, count: usize) {
         let count = i64::try_from(count).unwrap_or(i64::MAX);
         self.nodes_out_of_date.set(count);
+    }
+
+    /// A touch of a waiting pod ended as `outcome`.
+    pub fn pod_woken(&self, outcome: &'static str) {
+        let labels = OutcomeLabels { outcome };
+        self.pod_wakes.get_or_create(&labels).inc();
     }
 
     /// A write of labels ended as `outcome`.

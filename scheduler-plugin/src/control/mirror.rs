@@ -248,7 +248,7 @@ async fn write(context: &Context, term: &Term, name: &str) -> Written {
         Ok(Ok(_)) => Written::Done,
         Ok(Err(kube::Error::Api(status))) if status.code == 409 => Written::Conflict,
         Ok(Err(kube::Error::Api(status))) if status.code == 404 => Written::Unneeded,
-        Ok(Err(error)) => Written::Failed(error.to_string()),
+        Ok(Err(error)) => Written::Failed(crate::words(&error)),
         Err(_) => Written::Failed(format!("no answer in {} s", WRITE_LIMIT.as_secs())),
     }
 }

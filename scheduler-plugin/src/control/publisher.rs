@@ -334,7 +334,7 @@ impl Publishers<'_> {
             Ok(Ok(_)) => Ok("written"),
             Ok(Err(kube::Error::Api(status))) if status.code == 409 => Ok("conflict"),
             Ok(Err(kube::Error::Api(status))) if status.code == 404 => Ok("gone"),
-            Ok(Err(error)) => Err(error.to_string()),
+            Ok(Err(error)) => Err(crate::words(&error)),
             Err(_) => Err(format!("no answer in {} s", WRITE_LIMIT.as_secs())),
         }
     }

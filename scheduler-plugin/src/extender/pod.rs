@@ -16,7 +16,7 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-use super::CallError;
+use super::{CallError, score::Preferences};
 
 /// What a pod asks for.
 #[derive(Debug)]
@@ -124,13 +124,18 @@ impl Wishes {
         self.reasons.get(index.0).map_or("", String::as_str)
     }
 
-    /// How many `PreferNoSchedule` taints the scheduler takes for tolerated and the pod does not tolerate.
-    pub(super) fn hidden_preferences(&self, taints: &[ParsedTaint]) -> usize {
-        taints
-            .iter()
-            .filter(|parsed| parsed.taint.effect == Effect::PreferNoSchedule)
-            .filter(|parsed| self.hides(parsed).is_some())
-            .count()
+    /// How many `PreferNoSchedule` taints the pod does not tolerate.
+    pub(super) fn preferences(&self, taints: &[ParsedTaint]) -> Preferences {
+        let mut found = Preferences::default();
+        let soft = |parsed: &&ParsedTaint| parsed.taint.effect == Effect::PreferNoSchedule;
+        for parsed in taints.iter().filter(soft) {
+            if self.hides(parsed).is_some() {
+                found.hidden += 1;
+            } else if !self.rules.iter().any(|rule| rule.tolerates(parsed)) {
+                found.seen += 1;
+            }
+        }
+        found
     }
 
     /// The numeric rule that, as `Exists`, hides a taint that the pod does not tolerate.

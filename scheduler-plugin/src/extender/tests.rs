@@ -228,7 +228,25 @@ fn nodes_with_hidden_preferences_score_below_all_others() {
     ]);
     let pod = rewritten(&json!([{ "key": SLA, "operator": "Gt", "value": "900" }]));
     let got = scores_of(&pod, &["best", "good", "avoided"], &nodes, Margin::Most);
-    assert_eq!([got["best"], got["good"], got["avoided"]], [10, 5, 0]);
+    assert_eq!([got["best"], got["good"], got["avoided"]], [10, 6, 0]);
+}
+
+#[test]
+fn margins_stay_below_the_steps_of_preferences_that_the_scheduler_sees() {
+    let nodes = cluster(&[
+        ("clean", &[(SLA, "910", Effect::NoSchedule)]),
+        (
+            "avoided",
+            &[
+                (SLA, "990", Effect::NoSchedule),
+                ("old", "", Effect::PreferNoSchedule),
+            ],
+        ),
+    ]);
+    let pod = rewritten(&json!([{ "key": SLA, "operator": "Gt", "value": "900" }]));
+    let got = scores_of(&pod, &["clean", "avoided"], &nodes, Margin::Most);
+    // The scheduler gives the clean node 10 points more.
+    assert_eq!([got["clean"], got["avoided"]], [0, 9]);
 }
 
 #[test]
@@ -259,6 +277,40 @@ proptest! {
         let by_extender = ask(&body, &nodes)["NodeNames"] == json!(["n"]);
         let want = node::first_untolerated(&taints, &tolerations, Comparison::On).is_none();
         prop_assert_eq!(by_scheduler && by_extender, want);
+    }
+
+    /// What the stock scheduler gives for the taints it sees, with the extender's points at the same weight, orders nodes
+    /// as upstream with its gate on.
+    #[test]
+    fn scheduler_and_extender_order_preferences_as_the_gate(
+        tolerations in prop::collection::vec(toleration(), 1..4),
+        clusters in prop::collection::vec(prop::collection::vec(preference(), 0..4), 2..6),
+    ) {
+        let (list, originals) = rewrite::rewrite(&tolerations);
+        let names: Vec<String> = (0..clusters.len()).map(|index| format!("n{index}")).collect();
+        let mut nodes = Nodes::default();
+        for (name, taints) in names.iter().zip(&clusters) {
+            nodes.set(name.clone(), taints.clone());
+        }
+        let counts = |list: &[Toleration], comparison| -> Vec<u32> {
+            let count = |taints: &Vec<Taint>| node::untolerated_preferences(taints, list, comparison);
+            clusters.iter().map(count).collect()
+        };
+        let by_scheduler = node::normalized(&counts(&list, Comparison::Off));
+        let want = counts(&tolerations, Comparison::On);
+        let body = call(&pod(&json!(list), &json!(originals)), &json!(names));
+        let answered = prioritize(&body, &nodes, Margin::Most).unwrap().body;
+        let answered: Value = serde_json::from_slice(&answered).unwrap();
+        let points = |index: usize| answered[index]["Score"].as_u64().unwrap_or(0) * 10;
+        let total: Vec<u64> = by_scheduler.iter().enumerate()
+            .map(|(index, score)| u64::from(*score) + points(index)).collect();
+        for one in 0..total.len() {
+            for other in 0..total.len() {
+                if want[one] < want[other] {
+                    prop_assert!(total[one] > total[other], "{want:?} {by_scheduler:?} {total:?}");
+                }
+            }
+        }
     }
 
     #[test]
@@ -300,6 +352,12 @@ prop_compose! {
             effect: effect.into(),
             toleration_seconds: None,
         }
+    }
+}
+
+prop_compose! {
+    fn preference()(taint in taint()) -> Taint {
+        Taint { effect: Effect::PreferNoSchedule, ..taint }
     }
 }
 

@@ -142,6 +142,9 @@ pub fn default_of(version: &str) -> Option<bool> {
 
 /// Several instances of a component: one that lacks the gate counts, and one that is not known.
 pub fn all(seen: &[(String, Seen)]) -> Seen {
+    if let [(_, alone)] = seen {
+        return alone.clone();
+    }
     let of = |gate: Gate| -> Vec<&(String, Seen)> {
         seen.iter().filter(|(_, seen)| seen.gate == gate).collect()
     };

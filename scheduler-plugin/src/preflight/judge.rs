@@ -248,7 +248,7 @@ fn severity(component: Component, gate: Gate, api: Gate, webhook: Gate) -> Sever
         },
         // Nothing with numbers gets further than an API server that refuses them.
         _ if api == Gate::Off => Severity::Ok,
-        Component::ClusterAutoscaler if gate == Gate::Absent => Severity::Ok,
+        Component::ClusterAutoscaler | Component::Kubelet if gate == Gate::Absent => Severity::Ok,
         _ => match gate {
             Gate::On => Severity::Ok,
             Gate::Off if api == Gate::On => Severity::Failure,

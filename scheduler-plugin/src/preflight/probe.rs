@@ -84,15 +84,25 @@ impl Prober {
             return Seen::new(false, format!("version {version} does not know the gate"));
         }
         let mut all = Vec::new();
-        match self.probe(&self.namespace).await {
-            Probe::Kept => all.push(("probe".to_owned(), Seen::new(true, "took a numeric pod"))),
+        let why = match self.probe(&self.namespace).await {
+            Probe::Kept => {
+                all.push((
+                    "probe".to_owned(),
+                    Seen::new(true, format!("took a numeric pod, {version}")),
+                ));
+                String::new()
+            }
             Probe::Refused => {
                 let how = format!("refused a numeric pod, {version}");
                 all.push(("probe".to_owned(), Seen::new(false, how)));
+                String::new()
             }
-            Probe::Rewritten => {}
-            Probe::Nothing(why) => tracing::debug!(why, "the probe said nothing"),
-        }
+            Probe::Rewritten => format!(
+                "its answer is pd-webhook's: give --probe-namespace, one that pd-webhook leaves alone, in place of {}",
+                self.namespace
+            ),
+            Probe::Nothing(why) => why,
+        };
         if let Ok(text) = text_of(&self.client, "/metrics").await
             && let Some(on) = evidence::from_metrics(&text)
         {
@@ -101,10 +111,7 @@ impl Prober {
         // Other instances than the one that answers.
         all.extend(scraped.of(Component::KubeApiserver));
         if all.is_empty() {
-            let why = format!(
-                "{version} neither takes a probe in {} nor shows its metrics",
-                self.namespace
-            );
+            let why = format!("neither a dry run nor its metrics say: {why}");
             return Seen::unknown(why);
         }
         let off = all.iter().find(|(_, seen)| seen.gate == Gate::Off);
@@ -138,7 +145,7 @@ impl Prober {
             {
                 Probe::Refused
             }
-            Ok(Err(error)) => Probe::Nothing(error.to_string()),
+            Ok(Err(error)) => Probe::Nothing(crate::words(&error)),
             Err(_) => Probe::Nothing(format!("no answer in {} s", LIMIT.as_secs())),
         }
     }
@@ -163,7 +170,7 @@ impl Prober {
             .await
         {
             Ok(list) => list.items,
-            Err(error) => return Seen::unknown(error.to_string()),
+            Err(error) => return Seen::unknown(crate::words(&error)),
         };
         let is_old = |node: &&WatchedNode| evidence::is_too_old(node.kubelet_version());
         let old = nodes.iter().filter(is_old).map(|node| {
@@ -189,7 +196,7 @@ impl Prober {
             .collect()
             .await;
         if asked.is_empty() {
-            return Seen::unknown("there are no nodes");
+            return Seen::new(Gate::Absent, "there are no nodes");
         }
         named_total(&evidence::all(&asked), nodes.len())
     }
@@ -221,7 +228,7 @@ impl Prober {
             Ok(Some(_)) => {
                 Seen::unknown("it runs where it cannot be seen: only its status is in kube-system")
             }
-            Err(error) => Seen::unknown(error.to_string()),
+            Err(error) => Seen::unknown(crate::words(&error)),
         }
     }
 
@@ -229,7 +236,10 @@ impl Prober {
         let pods = Api::<Pod>::namespaced(self.client.clone(), SYSTEM);
         match pods.list(&ListParams::default()).await {
             Ok(list) => Ok(list.items),
-            Err(error) => Err(format!("pods in {SYSTEM} cannot be listed: {error}")),
+            Err(error) => Err(format!(
+                "pods in {SYSTEM} cannot be listed: {}",
+                crate::words(&error)
+            )),
         }
     }
 
@@ -433,7 +443,7 @@ async fn text_of(client: &Client, path: &str) -> Result<String, String> {
         Ok(Err(kube::Error::Api(status))) if status.code == 403 => {
             Err("this account may not read its metrics".to_owned())
         }
-        Ok(Err(error)) => Err(error.to_string()),
+        Ok(Err(error)) => Err(crate::words(&error)),
         Err(_) => Err(format!("no answer in {} s", LIMIT.as_secs())),
     }
 }

@@ -17,9 +17,19 @@ use crate::time::{MILLISECOND, Nanos};
 #[derive(Debug, Default)]
 pub struct PdAutoscaler {
     memory: Memory,
+    /// When the run begins, Unix time.
+    began_millis: i64,
 }
 
 impl PdAutoscaler {
+    /// One whose run begins at a moment of the calendar, for what depends on the time of day.
+    pub fn starting_at(began_millis: i64) -> Self {
+        Self {
+            began_millis,
+            ..Self::default()
+        }
+    }
+
     /// What the last decision left behind.
     pub fn memory(&self) -> &Memory {
         &self.memory
@@ -30,7 +40,7 @@ impl Autoscaler for PdAutoscaler {
     fn decide(&mut self, sight: &Sight, now: Nanos) -> Verdict {
         let snapshot = &sight.snapshot;
         let millis = i64::try_from(now / MILLISECOND).unwrap_or(i64::MAX);
-        let at = Timestamp::from_millis(millis);
+        let at = Timestamp::from_millis(self.began_millis.saturating_add(millis));
         let decision = plan(snapshot, &self.memory, at);
         let mut findings = audit(snapshot, &decision);
         let replicas = if findings.is_empty() {

@@ -307,6 +307,7 @@ mod tests {
                 at: 0,
                 input_tokens: 650,
                 output_tokens: 155,
+                prompt: None,
             },
         );
         let ratio = means.prefill_per_decode(&Profile::default(), 0.025);

@@ -130,6 +130,7 @@ fn steady(scenario: &Scenario, rate: u64, input_tokens: u32, output_tokens: u32)
             at: number * SECOND / rate,
             input_tokens,
             output_tokens,
+            prompt: None,
         });
     }
     load.end(600 * SECOND);
@@ -169,6 +170,7 @@ fn a_longer_lead_never_costs_less() {
                 at,
                 input_tokens: 2_000,
                 output_tokens: 200,
+                prompt: None,
             });
         }
         load.end(2_000 * SECOND);

@@ -1,18 +1,23 @@
 //! The options of `pd-sim compare`, refused by name when they make no sense.
 
 use std::path::PathBuf;
-use std::thread;
 use std::time::Duration;
 
 use clap::ValueEnum;
 
-use crate::simulate::options::{PolicyName, hours, lead, timeout};
+use crate::batch::cores;
+use crate::simulate::options::{Output, PolicyName, hours, lead, rate_scale, time_scale, timeout};
 
 /// What the user asked for.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
-    /// Request traces, separated by commas; without, the embedded day
-    #[arg(long, value_name = "FILES", value_delimiter = ',')]
+    /// Request traces of any known format, separated by commas; without, the embedded day
+    #[arg(
+        long,
+        visible_alias = "trace",
+        value_name = "FILES",
+        value_delimiter = ','
+    )]
     pub traces: Vec<PathBuf>,
     /// Scenario for all traces, or one for each, separated by commas
     #[arg(long, value_name = "FILES", value_delimiter = ',')]
@@ -44,28 +49,19 @@ pub struct Options {
     /// Lay so many copies of each trace over each other, each starting elsewhere within ten minutes
     #[arg(long, value_name = "K", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub copies: u32,
+    /// So many times the requests: whole copies laid over each other, and a part of one more drawn by the seed
+    #[arg(long, value_name = "X", default_value_t = 1.0, value_parser = rate_scale, allow_negative_numbers = true)]
+    pub rate_scale: f64,
+    /// Play so many times as fast: requests come closer together, and the run is shorter
+    #[arg(long, value_name = "X", default_value_t = 1.0, value_parser = time_scale, allow_negative_numbers = true)]
+    pub time_scale: f64,
     /// Runs at once; without, one per core
     #[arg(long, value_name = "N", hide_default_value = true, default_value_t = cores())]
     pub jobs: usize,
     /// How to print the results
     #[arg(long, value_name = "FORM", default_value = "text")]
-    pub output: Form,
+    pub output: Output,
     /// File for a self-contained HTML report with plots
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
-}
-
-/// How to print the results.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Form {
-    /// A table per trace and lead time.
-    Text,
-    /// A JSON array with one object per run.
-    Json,
-    /// A header and one line per run.
-    Csv,
-}
-
-fn cores() -> usize {
-    thread::available_parallelism().map_or(1, usize::from)
 }

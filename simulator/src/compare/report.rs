@@ -8,12 +8,10 @@ use std::fmt::Write as _;
 
 use pd_core::Role;
 
-use super::chart::{Axis, Chart, escaped};
 use super::table::{attains, by_merit};
 use super::{Cell, Row};
+use crate::chart::{Axis, Chart, STYLE, escaped};
 use crate::simulate::options::PolicyName;
-
-const STYLE: &str = include_str!("report.css");
 
 /// Most times the bound that frontier plots reach to; what costs more is drawn at the edge.
 const FRONTIER_COST_MAX: f64 = 4.0;
@@ -35,7 +33,10 @@ pub(super) fn page(cells: &[Cell]) -> String {
          content=\"width=device-width\"><title>Policies compared</title><style>{STYLE}</style><body><main>\
          <h1>Policies compared</h1><p>Attainment is the share of all requests within both latency limits. \
          GPU-hours count while a replica starts, serves and drains. The bound is the clairvoyant plan that \
-         holds the objective in every minute. Tuned peers had their settings searched on the very trace.</p>"
+         holds the objective in every minute. Tuned peers had their settings searched on the very trace.</p><p>\
+         <span class=\"key us\">pdautoscaler</span> <span class=\"key bound\">the bound, carried out</span> \
+         <span class=\"key tuned\">tuned peers</span> <span class=\"key peer\">peers as shipped, static peak</span> \
+         <span class=\"key command\">command</span></p>"
     );
     for cells in groups(cells, |a, b| a.row.trace == b.row.trace) {
         trace(&mut html, &cells);
@@ -174,16 +175,16 @@ fn frontier(cells: &[&Cell]) -> String {
     let most = cells.iter().map(|cell| over(cell)).fold(1.2, f64::max);
     let mut chart = Chart::new(
         Axis {
-            label: "GPU-hours over the bound",
+            label: "GPU-hours over the bound".to_owned(),
             low: 0.5,
             high: most.min(FRONTIER_COST_MAX) + 0.1,
-            marks: &[],
+            marks: Vec::new(),
         },
         Axis {
-            label: "attainment, %",
+            label: "attainment, %".to_owned(),
             low: 0.2,
             high: 4.3,
-            marks: &NINES,
+            marks: NINES.map(|(at, text)| (at, text.to_owned())).to_vec(),
         },
     );
     if let Some(first) = cells.first() {
@@ -212,7 +213,7 @@ fn table(cells: &[&Cell]) -> String {
             html,
             "<tr class=\"{}{}\"><td>{}<td>{}<td>{}<td>{:.1}<td>{}<td>{}<td>{}</tr>",
             class(outcome.policy),
-            if attains(row) { "" } else { " missed" },
+            if attains(outcome) { "" } else { " missed" },
             outcome.policy,
             number(outcome.attainment_percent),
             number(outcome.worst_hour_attainment_percent),

@@ -6,9 +6,12 @@
 use std::cmp::Ordering;
 use std::fmt::Write as _;
 
+use serde::Serialize;
 use serde_json::Value;
+use thiserror::Error;
 
-use super::{CompareError, Row};
+use super::Row;
+use crate::simulate::outcome::Outcome;
 
 /// Columns of the CSV: the keys of the JSON, in its order.
 const COLUMNS: &str = "trace policy seed leadSeconds prefillLeadSeconds decodeLeadSeconds \
@@ -19,22 +22,22 @@ const COLUMNS: &str = "trace policy seed leadSeconds prefillLeadSeconds decodeLe
     clairvoyantPrefillGpuHours clairvoyantDecodeGpuHours gpuHoursOverClairvoyant \
     clairvoyantOverallGpuHours clairvoyantOverallPrefillGpuHours clairvoyantOverallDecodeGpuHours \
     gpuHoursOverClairvoyantOverall staticPeakGpuHours prefillReplicasMax decodeReplicasMax decisions \
-    scaleEvents reversals droppedByScaleDown budgetOvershootGpuSeconds ratioOutOfBandSeconds \
+    scaleEvents reversals droppedByScaleDown restarted budgetOvershootGpuSeconds ratioOutOfBandSeconds \
     auditFindings tunedPrefillAggressiveness tunedDecodeAggressiveness";
 
 /// Whether a run attained its objective.
-pub(super) fn attains(row: &Row) -> bool {
-    let goal = f64::from(row.outcome.attainment_goal_percent);
-    row.outcome
+pub(crate) fn attains(outcome: &Outcome) -> bool {
+    let goal = f64::from(outcome.attainment_goal_percent);
+    outcome
         .attainment_percent
         .is_some_and(|percent| percent >= goal)
 }
 
 /// The order in which results of one trace and lead time are shown.
 pub(super) fn by_merit(a: &Row, b: &Row) -> Ordering {
-    let attained = attains(b).cmp(&attains(a));
+    let attained = attains(&b.outcome).cmp(&attains(&a.outcome));
     attained.then_with(|| {
-        if attains(a) {
+        if attains(&a.outcome) {
             a.outcome.gpu_hours.total_cmp(&b.outcome.gpu_hours)
         } else {
             let percent = |row: &Row| row.outcome.attainment_percent.unwrap_or(0.0);
@@ -108,7 +111,7 @@ fn line(row: &Row) -> String {
         .map_or("-".to_owned(), |over| format!("{over:.3}"));
     format!(
         "{} {:<31} {:>10} {:>10} {:>9.1} {:>7} {:>9} {:>8}",
-        if attains(row) { ' ' } else { '*' },
+        if attains(outcome) { ' ' } else { '*' },
         outcome.policy,
         percent(outcome.attainment_percent),
         percent(outcome.worst_hour_attainment_percent),
@@ -124,16 +127,18 @@ fn number(value: f64) -> f64 {
     (value * 1e6).round() / 1e6
 }
 
-/// The results as CSV.
-pub(super) fn csv(rows: &[&Row]) -> Result<String, CompareError> {
-    let told = |error: &dyn std::fmt::Display| CompareError::Csv(error.to_string());
+/// Results that cannot be written as CSV.
+#[derive(Debug, Error)]
+#[error("the result cannot be written as CSV: {0}")]
+pub struct CsvError(String);
+
+/// Results as CSV: a header of `columns`, then those keys of each row's JSON.
+pub(crate) fn csv<T: Serialize>(columns: &[&str], rows: &[T]) -> Result<String, CsvError> {
+    let told = |error: &dyn std::fmt::Display| CsvError(error.to_string());
     let mut writer = csv::Writer::from_writer(Vec::new());
-    let columns: Vec<&str> = COLUMNS.split_whitespace().collect();
-    writer
-        .write_record(&columns)
-        .map_err(|error| told(&error))?;
+    writer.write_record(columns).map_err(|error| told(&error))?;
     for row in rows {
-        let value = serde_json::to_value(row)?;
+        let value = serde_json::to_value(row).map_err(|error| told(&error))?;
         let field = |column: &&str| match value.get(column) {
             None | Some(Value::Null) => String::new(),
             Some(Value::String(text)) => text.clone(),
@@ -147,7 +152,7 @@ pub(super) fn csv(rows: &[&Row]) -> Result<String, CompareError> {
     String::from_utf8(bytes).map_err(|error| told(&error))
 }
 
-#[cfg(test)]
-pub(super) fn columns() -> Vec<&'static str> {
+/// The columns of a comparison.
+pub(crate) fn columns() -> Vec<&'static str> {
     COLUMNS.split_whitespace().collect()
 }

@@ -98,8 +98,9 @@ class Charts {
   }
 
   hours() {
-    const every = this.width < 520 ? 6 : 3;
     const last = this.daySeconds / 3600;
+    const most = this.width < 520 ? 5 : 9;
+    const every = [1 / 12, 1 / 6, 1 / 4, 1 / 2, 1, 2, 3, 6, 12, 24, 48].find((step) => last / step < most) ?? 96;
     const hours = [];
     for (let hour = 0; hour <= last; hour += every) hours.push(hour);
     return hours;

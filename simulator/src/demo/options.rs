@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::scenario::RATE_SCALE_DEFAULT;
+use crate::simulate::options::time_scale;
 
 /// Longest time a run may take: the day as it is.
 const DURATION_MAX: Duration = Duration::from_hours(24);
@@ -26,9 +26,16 @@ pub struct Options {
     /// Seed of the requests; the same seed gives the same day
     #[arg(long, default_value_t = 7, allow_negative_numbers = true)]
     pub seed: u64,
-    /// Multiple of the embedded traffic's rates, 0.1 to 40; 25 is the published rate
-    #[arg(long, value_name = "X", default_value_t = RATE_SCALE_DEFAULT, value_parser = rate_scale, allow_negative_numbers = true)]
-    pub rate_scale: f64,
+    /// Multiple of the traffic's rates, 0.1 to 40; without, 16 for the embedded day, whose published rate would be
+    /// 25, and 1 for a trace
+    #[arg(long, value_name = "X", value_parser = rate_scale, allow_negative_numbers = true)]
+    pub rate_scale: Option<f64>,
+    /// Request trace to play instead of the embedded day, of any format that `pd-sim simulate` reads
+    #[arg(long, value_name = "FILE")]
+    pub trace: Option<PathBuf>,
+    /// Play the trace so many times as fast: requests come closer together, and the run is shorter
+    #[arg(long, value_name = "X", default_value_t = 1.0, value_parser = time_scale, requires = "trace", allow_negative_numbers = true)]
+    pub time_scale: f64,
 }
 
 /// A time that is no duration of a run.

@@ -102,7 +102,7 @@ const definitions = [
     range: upTo((q) => staticGpus(q)),
     series: [
       { name: "held", get: (q) => q.gpus, format: count, color: "gpu", step: true, fill: 0.16 },
-      { name: "most replicas so far, held all day", get: staticGpus, format: count, color: "load", step: true, dash: true },
+      { name: "most replicas so far, held all the time", get: staticGpus, format: count, color: "load", step: true, dash: true },
     ],
   },
 ];
@@ -184,7 +184,7 @@ function summary(result) {
     ["dropped by scale-down", count(result.dropped)],
     ["plans that broke an invariant", count(result.auditFindings)],
   ].concat(result.refused ? [["too long for any worker", count(result.refused)]] : []);
-  const title = result.complete ? "The day in numbers" : `Stopped at ${clockText(result.playedSeconds)}`;
+  const title = result.complete ? about.daySeconds === 86400 ? "The day in numbers" : "The run in numbers" : `Stopped at ${clockText(result.playedSeconds)}`;
   box.innerHTML = `<h2>${title}</h2><dl>${fields.map(([name, value]) => `<div><dt>${name}</dt><dd>${value}</dd></div>`).join("")}</dl>`;
 }
 
@@ -205,7 +205,7 @@ function show() {
   if (record.latest) latest(record.latest);
   if (record.summary) {
     summary(record.summary);
-    state(record.summary.complete ? "day complete" : "stopped", "");
+    state(record.summary.complete ? about.daySeconds === 86400 ? "day complete" : "complete" : "stopped", "");
   }
 }
 

@@ -1,9 +1,10 @@
 //! The day that the demo plays: the service, what its owner wants of it, and what is sent to it.
 //!
 //! Everything that shapes the result is stated here and shown on the page. The load is the embedded
-//! `ServeGen` day, which the table holds at 4 % of its published rate. Prompts and answers are as
-//! published.
+//! `ServeGen` day, which the table holds at 4 % of its published rate, or a trace. Prompts and answers
+//! are as published. A trace is read through beforehand, so that nothing is played of a broken one.
 
+use std::path::Path;
 use std::time::Duration;
 
 use pd_core::PerRole;
@@ -14,8 +15,12 @@ use pd_core::policy::{
 use pd_core::ratio::RatioBand;
 use serde::Serialize;
 
+use crate::clairvoyant;
+use crate::compare::stem;
 use crate::engine::Profile;
-use crate::time::{DAY, Nanos, SECOND};
+use crate::simulate::Source;
+use crate::time::{DAY, MINUTE, Nanos, SECOND};
+use crate::trace::TraceError;
 use crate::traffic::{Curve, CurveError, DayError, servegen_day};
 
 /// Multiple of the embedded table's rates: 16 of the 25 that would be the published rate.
@@ -38,7 +43,7 @@ pub struct Scenario {
     /// How fast a worker is.
     pub profile: Profile,
     /// What is sent.
-    pub curve: Curve,
+    pub load: Load,
     /// Replicas at midnight.
     pub replicas_at_start: PerRole<u32>,
     /// Length of the run in virtual time.
@@ -49,8 +54,22 @@ pub struct Scenario {
     pub rate_scale: f64,
 }
 
+/// What is sent to the service.
+#[derive(Clone, Debug)]
+pub enum Load {
+    /// Requests drawn from a curve.
+    Day(Curve),
+    /// Requests of a trace.
+    Trace {
+        /// The file without folder and endings.
+        name: String,
+        /// Where they come from.
+        source: Source,
+    },
+}
+
 /// A scenario that cannot be played.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 pub enum ScenarioError {
     /// The embedded table is broken.
     #[error(transparent)]
@@ -58,6 +77,9 @@ pub enum ScenarioError {
     /// The scaled load cannot be drawn from.
     #[error(transparent)]
     Curve(#[from] CurveError),
+    /// The trace cannot be read.
+    #[error(transparent)]
+    Trace(#[from] TraceError),
 }
 
 impl Scenario {
@@ -66,7 +88,7 @@ impl Scenario {
         Ok(Self {
             policy: policy(),
             profile: Profile::default(),
-            curve: servegen_day()?.scaled(rate_scale)?,
+            load: Load::Day(servegen_day()?.scaled(rate_scale)?),
             replicas_at_start: PerRole {
                 prefill: at_start(0.25, rate_scale),
                 decode: at_start(0.35, rate_scale),
@@ -77,12 +99,46 @@ impl Scenario {
         })
     }
 
+    /// A trace with `rate_scale` times its requests, played `time_scale` times as fast.
+    pub fn trace(
+        path: &Path,
+        rate_scale: f64,
+        time_scale: f64,
+        seed: u64,
+    ) -> Result<Self, ScenarioError> {
+        let source = Source::of_trace(path.to_owned(), rate_scale, time_scale, seed);
+        let service = service();
+        let mut load = clairvoyant::load::Load::new(&service);
+        for arrival in source.open()? {
+            load.add(&arrival?);
+        }
+        let length = source.length(load.last_at(), INTERVAL);
+        load.end(length);
+        let bound = clairvoyant::bound(&service, &load);
+        let replicas = bound.at_start(10 * MINUTE);
+        Ok(Self {
+            policy: policy(),
+            profile: Profile::default(),
+            load: Load::Trace {
+                name: stem(path),
+                source,
+            },
+            replicas_at_start: replicas.map(|count| count.min(REPLICAS_MAX)),
+            length,
+            seed,
+            rate_scale,
+        })
+    }
+
     /// What the page says about this scenario.
     pub fn about(&self) -> About {
         let objective = &self.policy.objective;
         About {
             model: "Llama-70B FP8 on 4 x H200 per replica",
-            traffic: "ServeGen m-large, day 0",
+            traffic: match &self.load {
+                Load::Day(_) => "ServeGen m-large, day 0".to_owned(),
+                Load::Trace { name, .. } => name.clone(),
+            },
             rate_scale: self.rate_scale,
             seed: self.seed,
             day_seconds: crate::time::seconds(self.length),
@@ -110,7 +166,7 @@ pub struct About {
     /// Model and hardware of a replica.
     pub model: &'static str,
     /// Where the load comes from.
-    pub traffic: &'static str,
+    pub traffic: String,
     /// Multiple of the embedded table's rates.
     pub rate_scale: f64,
     /// Seed of the requests.
@@ -159,6 +215,14 @@ fn at_start(replicas_per_scale: f64, rate_scale: f64) -> u32 {
     (1..REPLICAS_MAX)
         .find(|replicas| f64::from(*replicas) >= wanted)
         .unwrap_or(REPLICAS_MAX)
+}
+
+/// The same service as [`crate::scenario`] knows it, for the replicas that a trace begins with.
+fn service() -> crate::scenario::Scenario {
+    let mut service = crate::scenario::Scenario::default();
+    service.objective.tpot.limit_milliseconds = 20.0;
+    service.objective.attainment.percent = 95;
+    service
 }
 
 /// 500 ms to the first token and 20 ms per token at p95, between 1 and 64 replicas of each role.

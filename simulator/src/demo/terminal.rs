@@ -9,9 +9,9 @@ use std::path::Path;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::record::{Replicas, Summary};
-use super::scenario::Scenario;
+use super::scenario::{Load, Scenario};
 use super::world::World;
-use crate::time::{HOUR, MINUTE, Nanos};
+use crate::time::{DAY, HOUR, MINUTE, Nanos};
 
 /// Progress of the run, as a bar or as lines.
 #[derive(Debug)]
@@ -61,9 +61,15 @@ pub(super) fn say(text: &str) {
 /// What is about to run, and where to watch it.
 pub(super) fn introduce(scenario: &Scenario, url: &str) {
     let about = scenario.about();
+    let length = match scenario.length {
+        DAY => "A day".to_owned(),
+        length => format!("{:.1} hours", crate::time::seconds(length) / 3_600.0),
+    };
+    let (traffic, rate, model) = (&about.traffic, about.rate_scale, about.model);
+    let embedded = matches!(scenario.load, Load::Day(_));
+    let rate_of = if embedded { "its embedded" } else { "its" };
     say(&format!(
-        "A day of {} at {} x its embedded rate, on {}.",
-        about.traffic, about.rate_scale, about.model
+        "{length} of {traffic} at {rate} x {rate_of} rate, on {model}."
     ));
     say(&format!(
         "Objective: TTFT p{p} <= {} ms, TPOT p{p} <= {} ms. Decisions every {} s, workers start in {} s.",

@@ -14,7 +14,7 @@ fn scenario(rate_scale: f64, length_hours: u64) -> Scenario {
 }
 
 /// Plays a scenario without any pace.
-fn played(scenario: Scenario) -> Record {
+fn played(scenario: &Scenario) -> Record {
     let mut record = Record::new(scenario.about());
     let mut world = World::new(scenario);
     while let Some(step) = world.step() {
@@ -30,18 +30,18 @@ fn played(scenario: Scenario) -> Record {
 
 #[test]
 fn the_same_seed_gives_the_same_day_and_another_seed_another() {
-    let first = played(scenario(2.0, 4));
-    assert_eq!(first, played(scenario(2.0, 4)));
+    let first = played(&scenario(2.0, 4));
+    assert_eq!(first, played(&scenario(2.0, 4)));
     let other = Scenario {
         seed: 8,
         ..scenario(2.0, 4)
     };
-    assert_ne!(first.summary, played(other).summary);
+    assert_ne!(first.summary, played(&other).summary);
 }
 
 #[test]
 fn a_day_keeps_its_objective_and_loses_nothing() {
-    let record = played(scenario(3.0, 24));
+    let record = played(&scenario(3.0, 24));
     let summary = record.summary.unwrap();
     assert!(summary.complete);
     assert_eq!(summary.completed + summary.refused, summary.requests);
@@ -64,7 +64,7 @@ fn a_run_that_breaks_off_still_sums_up() {
     stop.send(()).unwrap();
     let scenario = scenario(1.0, 24);
     let hub = Hub::new(Record::new(scenario.about()));
-    let summary = play(scenario, Duration::from_mins(1), &stopped, &hub);
+    let summary = play(&scenario, Duration::from_mins(1), &stopped, &hub);
     assert!(!summary.complete);
     assert_eq!(summary.decisions, 1);
     assert_eq!(summary.dropped, 0);
@@ -73,7 +73,7 @@ fn a_run_that_breaks_off_still_sums_up() {
 
 #[test]
 fn the_report_needs_nothing_but_itself() {
-    let html = page::render(&played(scenario(1.0, 1)), false).unwrap();
+    let html = page::render(&played(&scenario(1.0, 1)), false).unwrap();
     for outside in ["http:", "https:", "//cdn", "@import", "url(", " src="] {
         assert!(!html.contains(outside), "{outside}");
     }
@@ -84,7 +84,7 @@ fn the_report_needs_nothing_but_itself() {
 
 #[test]
 fn texts_cannot_end_the_script_that_holds_them() {
-    let mut record = played(scenario(1.0, 1));
+    let mut record = played(&scenario(1.0, 1));
     let entry = record.latest.as_mut().unwrap();
     "</script><b>".clone_into(&mut entry.message);
     let html = page::render(&record, false).unwrap();
@@ -114,7 +114,9 @@ async fn a_port_that_is_taken_is_refused_by_name() {
         port,
         no_browser: true,
         seed: 1,
-        rate_scale: 1.0,
+        rate_scale: Some(1.0),
+        trace: None,
+        time_scale: 1.0,
     });
     let message = refused.await.unwrap_err().to_string();
     assert!(!report.exists(), "nothing is left behind");
@@ -123,7 +125,7 @@ async fn a_port_that_is_taken_is_refused_by_name() {
 
 #[tokio::test]
 async fn a_page_that_comes_late_gets_everything_and_the_stream_ends_with_the_run() {
-    let record = played(scenario(1.0, 1));
+    let record = played(&scenario(1.0, 1));
     let points = record.points.len();
     let hub = Arc::new(Hub::new(record));
     let server = Server::start(0, hub).await.unwrap();
@@ -141,4 +143,22 @@ async fn a_page_that_comes_late_gets_everything_and_the_stream_ends_with_the_run
     assert!(answer.matches(r#""atSeconds":"#).count() >= points);
     assert!(answer.contains(r#""summary":{"complete":true"#));
     server.close().await;
+}
+
+#[test]
+fn a_trace_is_played_as_the_day_is() {
+    let ramp = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/ramp.csv");
+    let scenario = Scenario::trace(&ramp, 4.0, 2.0, 7).unwrap();
+    assert_eq!(scenario.length, HOUR / 6);
+    let record = played(&scenario);
+    assert_eq!(record.about.traffic, "ramp");
+    assert_eq!(record.points.len(), 40);
+    let summary = record.summary.unwrap();
+    assert_eq!((summary.requests, summary.dropped), (9_312, 0));
+    let refused = Scenario::trace(Path::new("/nowhere.csv"), 1.0, 1.0, 7).unwrap_err();
+    assert!(
+        refused
+            .to_string()
+            .starts_with("trace `/nowhere.csv` cannot be read: ")
+    );
 }

@@ -1,21 +1,22 @@
 //! The demo's day in the closed loop of [`crate::world`]: the generator's requests, the product's
 //! decisions, and the numbers of the charts.
 //!
-//! Warm-up is midnight's load at a constant rate. Everything that happens in a step is the loop's;
+//! Warm-up is midnight's load at a constant rate, or the first minutes of the trace. Everything that happens in a step is the loop's;
 //! here is only what the page wants to know about it.
 
 use pd_core::PerRole;
 
 use super::ledger::Ledger;
 use super::record::{Entry, Point, Replicas, Summary};
-use super::scenario::{GPUS_PER_REPLICA, INTERVAL, Scenario};
+use super::scenario::{GPUS_PER_REPLICA, INTERVAL, Load, Scenario};
 use crate::autoscaler::PdAutoscaler;
-use crate::time::{MINUTE, Nanos};
+use crate::engine::Arrival;
+use crate::time::Nanos;
 use crate::traffic::{Arrivals, Curve};
 use crate::world::{self, Setup};
 
-/// Virtual time between two points of the charts.
-const POINT_EVERY: Nanos = 3 * MINUTE;
+/// Points of the charts, one every three minutes of a day.
+const POINTS: Nanos = 480;
 
 /// What one step brought.
 #[derive(Debug)]
@@ -31,12 +32,30 @@ pub struct StepOutcome {
 /// A service under the demo's load and its autoscaler, in virtual time.
 #[derive(Debug)]
 pub struct World {
-    inner: world::World<Arrivals, Ledger>,
+    inner: world::World<Requests, Ledger>,
+    point_every: Nanos,
+}
+
+/// Requests of either kind of load, in order of arrival.
+struct Requests(Box<dyn Iterator<Item = Arrival> + Send>);
+
+impl std::fmt::Debug for Requests {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Requests").finish_non_exhaustive()
+    }
+}
+
+impl Iterator for Requests {
+    type Item = Arrival;
+
+    fn next(&mut self) -> Option<Arrival> {
+        self.0.next()
+    }
 }
 
 impl World {
     /// The scenario at its start, with its first workers ready.
-    pub fn new(scenario: Scenario) -> Self {
+    pub fn new(scenario: &Scenario) -> Self {
         let ledger = Ledger::new(
             scenario.policy.objective,
             GPUS_PER_REPLICA,
@@ -51,23 +70,24 @@ impl World {
             replicas_at_start: scenario.replicas_at_start,
             interval: INTERVAL,
             scrape_interval: INTERVAL,
-            ..Setup::new(scenario.policy, scenario.profile, scenario.length)
+            ..Setup::new(
+                scenario.policy.clone(),
+                scenario.profile.clone(),
+                scenario.length,
+            )
         };
-        // The load was checked as part of the day's curve, and the seed is another, so that the
-        // day's requests are no repetition.
-        let midnight = Curve::constant(scenario.curve.at(0)).map(|curve| {
-            let seed = scenario.seed.wrapping_add(1 << 32);
-            Arrivals::new(curve, seed, 0, setup.warm_up)
-        });
-        let arrivals = Arrivals::new(scenario.curve, scenario.seed, 0, setup.length);
+        let (before, arrivals) = requests(scenario, &setup);
+        // As many points as a day has, whatever the length; a step is the least.
+        let point_every = (setup.length / POINTS / INTERVAL).max(1) * INTERVAL;
         Self {
             inner: world::World::new(
                 setup,
                 Box::new(PdAutoscaler::default()),
-                midnight.into_iter().flatten(),
+                before,
                 arrivals,
                 ledger,
             ),
+            point_every,
         }
     }
 
@@ -100,7 +120,7 @@ impl World {
     pub fn step(&mut self) -> Option<StepOutcome> {
         let step = self.inner.step()?;
         let now = self.inner.now();
-        let due = now.is_multiple_of(POINT_EVERY) || self.inner.is_over();
+        let due = now.is_multiple_of(self.point_every) || self.inner.is_over();
         // The product always says why.
         let report = step.verdict.report.as_ref()?;
         Some(StepOutcome {
@@ -114,5 +134,32 @@ impl World {
     pub fn finish(&mut self) -> Summary {
         self.inner.finish();
         self.inner.listener().summary(self.inner.is_over())
+    }
+}
+
+/// The requests of the warm-up and of the run.
+fn requests(scenario: &Scenario, setup: &Setup) -> (Requests, Requests) {
+    let boxed = |requests: Option<Arrivals>| Requests(Box::new(requests.into_iter().flatten()));
+    match &scenario.load {
+        Load::Day(curve) => {
+            // The load was checked as part of the day's curve, and the seed is another, so that the
+            // day's requests are no repetition.
+            let midnight = Curve::constant(curve.at(0)).map(|curve| {
+                let seed = scenario.seed.wrapping_add(1 << 32);
+                Arrivals::new(curve, seed, 0, setup.warm_up)
+            });
+            let day = Arrivals::new(curve.clone(), scenario.seed, 0, setup.length);
+            (boxed(midnight.ok()), boxed(Some(day)))
+        }
+        Load::Trace { source, .. } => {
+            let warm_up = setup.warm_up;
+            // It was read through before; what cannot be read now ends the run.
+            let read = || {
+                let opened = source.open().ok().into_iter().flatten();
+                opened.map_while(Result::ok)
+            };
+            let before = read().take_while(move |arrival| arrival.at < warm_up);
+            (Requests(Box::new(before)), Requests(Box::new(read())))
+        }
     }
 }

@@ -9,7 +9,7 @@
 //! in the batch and blocks for the whole context, and leave a share of the KV cache free. When a step
 //! finds too few blocks the youngest requests go back to the front of the queue, and nobody is
 //! admitted at that step. They are computed again here, in parts that share steps with the batch and
-//! make these longer.
+//! make these longer. So are prompts that a router leaves to this worker.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -20,6 +20,7 @@ use super::metrics::WorkerMetrics;
 use super::prefill::Step;
 use super::profile::Profile;
 use super::request::{Request, Requests, Slot};
+use super::router::Workload;
 use crate::time::{Nanos, seconds};
 
 /// A request that got room: its KV cache will be here after the delay.
@@ -49,9 +50,9 @@ pub(super) struct DecodeWorker {
     arrived: Vec<Slot>,
     /// Admitted, KV cache on its way.
     transferring: Vec<Slot>,
-    /// Admitted, KV cache to be computed again.
+    /// Admitted, KV cache to be computed here: again, or instead of a prefill worker.
     recomputing: VecDeque<Slot>,
-    /// What the current step computes again: requests and tokens of each.
+    /// What the current step computes of it: requests and tokens of each.
     recomputed: Vec<(Slot, u32)>,
     waiting: VecDeque<Slot>,
     /// Steps since the anchor that the metrics already show.
@@ -60,6 +61,20 @@ pub(super) struct DecodeWorker {
     /// Time spent in steps until the anchor.
     pub(super) busy: Nanos,
     pub(super) metrics: WorkerMetrics,
+}
+
+impl Workload for DecodeWorker {
+    fn requests(&self) -> u64 {
+        (self.running.len() + self.admitted() + self.waiting.len()) as u64
+    }
+
+    fn waiting(&self) -> u64 {
+        self.waiting.len() as u64
+    }
+
+    fn kv_blocks(&self) -> u64 {
+        self.blocks.used() + self.reserved_blocks
+    }
 }
 
 impl DecodeWorker {
@@ -160,7 +175,7 @@ impl DecodeWorker {
         if !preempted || (self.running.is_empty() && self.admitted() == 0) {
             self.admit(self.blocks.used(), requests, profile, admissions);
         }
-        let step = self.recompute(requests, profile);
+        let step = self.recompute(now, requests, profile);
         let length = profile
             .decode_step(self.running.len(), self.context_tokens)
             .saturating_add(profile.recompute(step.tokens, step.attended));
@@ -277,10 +292,17 @@ impl DecodeWorker {
         }
         let tokens = new_steps * self.running.len() as u64;
         let elapsed = self.clock.end(steps) - self.clock.end(self.observed_steps);
-        let step_seconds = seconds(elapsed) / new_steps as f64;
+        // The step before a first token is nobody's time between tokens.
+        let before_first = self.clock.end(1) - self.clock.end(0);
+        let gaps = tokens - first_tokens;
+        let gap_seconds =
+            seconds(self.running.len() as u64 * elapsed - first_tokens * before_first)
+                / gaps.max(1) as f64;
         self.metrics
             .inter_token_latency
-            .observe_many(step_seconds, tokens - first_tokens);
+            .observe_many(gap_seconds, gaps);
+        let batch = self.running.len() as f64;
+        self.metrics.iteration_tokens.observe_many(batch, new_steps);
         self.metrics.generation_tokens += tokens;
         self.observed_steps = steps;
     }
@@ -434,14 +456,14 @@ impl DecodeWorker {
                 self.recomputing.push_back(slot);
             } else {
                 self.transferring.push(slot);
-                let delay = profile.kv_transfer_time(request.input_tokens);
+                let delay = profile.kv_transfer_time(request.input_tokens - request.held_tokens);
                 admissions.push(Admission { slot, delay });
             }
         }
     }
 
     /// Puts lost KV into the next step, beside one token of each request in the batch.
-    fn recompute(&mut self, requests: &Requests, profile: &Profile) -> Step {
+    fn recompute(&mut self, now: Nanos, requests: &mut Requests, profile: &Profile) -> Step {
         let mut step = Step::default();
         if self.recomputing.is_empty() {
             return step;
@@ -449,12 +471,15 @@ impl DecodeWorker {
         let batch = u32::try_from(self.running.len()).unwrap_or(u32::MAX);
         let room = profile.prefill_step_tokens.saturating_sub(batch).max(1);
         for slot in &self.recomputing {
-            let request = &requests[*slot];
+            let request = &mut requests[*slot];
             let context = u32::try_from(request.context_tokens()).unwrap_or(u32::MAX);
             let left = context.saturating_sub(request.prefilled).max(1);
             let tokens = step.add(left, request.prefilled, room);
             if tokens == 0 {
                 break;
+            }
+            if request.computed_here && request.prefilled == request.held_tokens {
+                request.scheduled_at = now;
             }
             self.recomputed.push((*slot, tokens));
         }
@@ -468,8 +493,16 @@ fn first_token(metrics: &mut WorkerMetrics, at: Nanos, request: &mut Request) {
     metrics
         .time_to_first_token
         .observe(seconds(at - request.reached_worker_at));
-    metrics.prompt_tokens_external_kv_transfer += u64::from(request.input_tokens);
+    let held = u64::from(request.held_tokens);
+    let rest = u64::from(request.input_tokens) - held;
+    if request.computed_here {
+        metrics.prompt_tokens_local_compute += rest;
+    } else {
+        metrics.prompt_tokens_external_kv_transfer += rest;
+    }
+    metrics.prompt_tokens_local_cache_hit += held;
     metrics.prefix_cache_queries += u64::from(request.input_tokens);
+    metrics.prefix_cache_hits += held;
 }
 
 fn record(metrics: &mut WorkerMetrics, now: Nanos, request: &Request) {
@@ -499,3 +532,6 @@ fn record(metrics: &mut WorkerMetrics, now: Nanos, request: &Request) {
         .observe(f64::from(request.output_tokens));
     metrics.finished_stop += 1;
 }
+
+#[cfg(test)]
+mod tests;

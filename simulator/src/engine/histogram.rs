@@ -29,6 +29,11 @@ pub static TOKEN_BUCKETS: &[f64] = &[
     20_000.0, 50_000.0, 100_000.0,
 ];
 
+/// Upper edges of tokens per engine step.
+pub static STEP_BUCKETS: &[f64] = &[
+    1.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0, 4096.0, 8192.0, 16_384.0,
+];
+
 const MAX_BUCKETS: usize = 23;
 
 /// A histogram: observations counted by upper edge, their number and their sum.
@@ -122,7 +127,13 @@ mod tests {
 
     #[test]
     fn every_edge_list_fits_and_increases() {
-        for edges in [TTFT_BUCKETS, ITL_BUCKETS, PHASE_BUCKETS, TOKEN_BUCKETS] {
+        for edges in [
+            TTFT_BUCKETS,
+            ITL_BUCKETS,
+            PHASE_BUCKETS,
+            TOKEN_BUCKETS,
+            STEP_BUCKETS,
+        ] {
             assert_eq!(Histogram::new(edges).edges(), edges);
             assert!(edges.windows(2).all(|pair| pair[0] < pair[1]));
         }

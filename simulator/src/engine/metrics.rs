@@ -6,7 +6,9 @@
 //! one of a single output token, a decode worker sees TTFT as waiting for the KV cache plus one
 //! step. Neither alone is the user's TTFT; that is in the outcomes.
 
-use super::histogram::{Histogram, ITL_BUCKETS, PHASE_BUCKETS, TOKEN_BUCKETS, TTFT_BUCKETS};
+use super::histogram::{
+    Histogram, ITL_BUCKETS, PHASE_BUCKETS, STEP_BUCKETS, TOKEN_BUCKETS, TTFT_BUCKETS,
+};
 
 /// Cumulative metrics of one worker.
 #[derive(Clone, Debug, PartialEq)]
@@ -36,6 +38,9 @@ pub struct WorkerMetrics {
     pub request_decode_time: Histogram,
     /// From being worked on to the last token, in seconds.
     pub request_inference_time: Histogram,
+    /// Tokens of an engine step in which any request got a token: prompts that became complete, and
+    /// one for every request that got one.
+    pub iteration_tokens: Histogram,
     /// Prompt tokens of finished requests.
     pub request_prompt_tokens: Histogram,
     /// Output tokens of finished requests.
@@ -75,6 +80,7 @@ impl Default for WorkerMetrics {
             request_prefill_time: Histogram::new(PHASE_BUCKETS),
             request_decode_time: Histogram::new(PHASE_BUCKETS),
             request_inference_time: Histogram::new(PHASE_BUCKETS),
+            iteration_tokens: Histogram::new(STEP_BUCKETS),
             request_prompt_tokens: Histogram::new(TOKEN_BUCKETS),
             request_generation_tokens: Histogram::new(TOKEN_BUCKETS),
             prompt_tokens_local_compute: 0,

@@ -12,6 +12,7 @@ use std::collections::VecDeque;
 use super::metrics::WorkerMetrics;
 use super::profile::{Profile, attention};
 use super::request::{Request, Requests, Slot};
+use super::router::Workload;
 use crate::time::{Nanos, seconds};
 
 /// A prefill worker and its queue.
@@ -42,6 +43,21 @@ pub(super) struct Leftovers {
     pub(super) begun: Vec<Slot>,
     /// Prompts that were not begun.
     pub(super) waiting: VecDeque<Slot>,
+}
+
+impl Workload for PrefillWorker {
+    fn requests(&self) -> u64 {
+        let begun = self.completing.len() + usize::from(self.partial.is_some());
+        (self.waiting.len() + begun) as u64
+    }
+
+    fn waiting(&self) -> u64 {
+        self.waiting.len() as u64
+    }
+
+    fn kv_blocks(&self) -> u64 {
+        self.blocks_used
+    }
 }
 
 impl PrefillWorker {
@@ -131,6 +147,12 @@ impl PrefillWorker {
         self.busy += now - self.step_began_at;
         for slot in &self.completing {
             record(&mut self.metrics, now, &requests[*slot]);
+        }
+        if !self.completing.is_empty() {
+            let completing = self.completing.iter();
+            let tokens = completing.map(|slot| u64::from(requests[*slot].input_tokens) + 1);
+            let tokens: u64 = tokens.sum();
+            self.metrics.iteration_tokens.observe(tokens as f64);
         }
         self.held.extend_from_slice(&self.completing);
         completed.append(&mut self.completing);
@@ -257,3 +279,6 @@ fn record(metrics: &mut WorkerMetrics, now: Nanos, request: &Request) {
     metrics.prefix_cache_queries += u64::from(request.input_tokens);
     metrics.prefix_cache_hits += u64::from(request.cached_tokens);
 }
+
+#[cfg(test)]
+mod tests;

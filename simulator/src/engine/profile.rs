@@ -98,6 +98,14 @@ impl Default for Profile {
     }
 }
 
+fn refuse(field: &'static str, value: f64, remedy: &'static str) -> Result<(), ProfileError> {
+    Err(ProfileError {
+        field,
+        value,
+        remedy,
+    })
+}
+
 impl Profile {
     /// Refuses a profile that no worker can have.
     pub fn validate(&self) -> Result<(), ProfileError> {
@@ -129,13 +137,6 @@ impl Profile {
             ("prefixHitRatio", self.prefix_hit_ratio),
             ("kvKeptFreeShare", self.kv_kept_free_share),
         ];
-        let refuse = |field, value, remedy| {
-            Err(ProfileError {
-                field,
-                value,
-                remedy,
-            })
-        };
         for (field, value) in not_negative {
             if !(value.is_finite() && value >= 0.0) {
                 return refuse(field, value, "give a finite number of 0 or more");
@@ -160,6 +161,10 @@ impl Profile {
                 return refuse(field, value, "give a share below 1");
             }
         }
+        self.validate_counts()
+    }
+
+    fn validate_counts(&self) -> Result<(), ProfileError> {
         for (field, value) in [
             ("maxBatch", self.max_batch),
             ("prefillStepTokens", self.prefill_step_tokens),
@@ -291,6 +296,16 @@ impl Profile {
     )]
     pub(super) fn kv_kept_free_blocks(&self) -> u64 {
         (self.kv_capacity_blocks() as f64 * self.kv_kept_free_share).ceil() as u64
+    }
+
+    /// Bytes of the KV cache of `tokens`.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a float-to-integer cast saturates, and a KV cache is far below 2^64 bytes"
+    )]
+    pub fn kv_bytes(&self, tokens: u32) -> u64 {
+        (f64::from(tokens) * self.kv_bytes_per_token).round() as u64
     }
 
     /// Time in which the KV cache of `tokens` travels from a prefill to a decode worker.

@@ -4,12 +4,62 @@
 //! needs memory only for what is in flight. A slot number is all that queues, batches and events
 //! carry. The table never decides where a request goes.
 
+use std::sync::Arc;
+
 use serde::Serialize;
 
+use super::prefix_cache::PrefixCache;
 use crate::time::{Nanos, seconds};
 
+/// The blocks that a prompt is made of, as far as it is known which prompts begin alike.
+///
+/// A hash stands for its block and everything before it, as in vLLM and in Mooncake's traces: two
+/// prompts whose n-th hashes are equal have their first n blocks in common.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PromptBlocks {
+    block_tokens: u32,
+    hashes: Vec<u64>,
+}
+
+impl PromptBlocks {
+    /// Blocks of `block_tokens` tokens each, 0 counting as 1, from the first on. The last may reach
+    /// beyond the prompt, as a trace counts blocks that are not full.
+    pub fn new(block_tokens: u32, hashes: Vec<u64>) -> Self {
+        Self {
+            block_tokens: block_tokens.max(1),
+            hashes,
+        }
+    }
+
+    /// Tokens of one block, at least 1.
+    pub fn block_tokens(&self) -> u32 {
+        self.block_tokens
+    }
+
+    /// The hashes, in the order of the prompt.
+    pub fn hashes(&self) -> &[u64] {
+        &self.hashes
+    }
+
+    /// The hashes of the blocks that a prompt of so many tokens fills.
+    pub(super) fn full_blocks(&self, input_tokens: u32) -> &[u64] {
+        let full = (input_tokens / self.block_tokens) as usize;
+        &self.hashes[..full.min(self.hashes.len())]
+    }
+
+    /// The same blocks as those of other prompts: prompts that went through the same change begin
+    /// alike as before, and unlike all others.
+    #[must_use]
+    pub fn salted(&self, salt: u64) -> Self {
+        Self {
+            block_tokens: self.block_tokens,
+            hashes: self.hashes.iter().map(|hash| hash ^ salt).collect(),
+        }
+    }
+}
+
 /// A request as it reaches the service.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Arrival {
     /// When it arrives.
     pub at: Nanos,
@@ -17,6 +67,8 @@ pub struct Arrival {
     pub input_tokens: u32,
     /// Tokens of the answer; 0 counts as 1.
     pub output_tokens: u32,
+    /// What the prompt is made of, where the traffic tells.
+    pub prompt: Option<Arc<PromptBlocks>>,
 }
 
 /// How a request ended.
@@ -90,9 +142,16 @@ pub(super) struct Request {
     /// Tokens of the prompt that the prefill worker's prefix cache holds; fewer than the prompt has,
     /// and as they are when the request reaches the worker.
     pub(super) cached_tokens: u32,
+    pub(super) prompt: Option<Arc<PromptBlocks>>,
+    /// Tokens of the prompt that its decode worker holds already, so that they need not travel.
+    pub(super) held_tokens: u32,
+    /// Whether the decode worker computes the prompt itself.
+    pub(super) computed_here: bool,
+    /// Domain of the prefill worker that has computed the prompt.
+    pub(super) domain: u32,
     /// Tokens whose KV the present worker holds, while it computes the prompt.
     pub(super) prefilled: u32,
-    /// Whether the KV was lost to a preemption, so that the decode worker computes it again.
+    /// Whether the decode worker computes the KV: it was lost to a preemption, or never was elsewhere.
     pub(super) recomputes: bool,
     /// The prefill worker that computed the KV and holds it until it has been fetched.
     pub(super) kv_held_by: Option<Holder>,
@@ -115,12 +174,20 @@ impl Request {
         u64::from(self.input_tokens) + u64::from(self.generated)
     }
 
+    /// Tokens of the prompt that a worker holds, less than all.
+    pub(super) fn tokens_in(&self, cache: &PrefixCache) -> u32 {
+        let hit = |prompt: &Arc<PromptBlocks>| cache.hit_tokens(prompt, self.input_tokens);
+        self.prompt.as_ref().map_or(0, hit)
+    }
+
     /// Begins anew, from its prompt.
     pub(super) fn restart(&mut self) {
         self.restarts += 1;
         self.generated = 0;
         self.prefilled = 0;
         self.recomputes = false;
+        self.computed_here = false;
+        self.held_tokens = 0;
         self.kv_held_by = None;
         self.kv_arrives_at = Nanos::MAX;
     }

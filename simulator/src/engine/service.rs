@@ -1,7 +1,8 @@
 //! The service: a router, its workers, and the order in which things happen.
 //!
-//! Owns the calendar of coming events and the way of a request: the prefill worker that would be
-//! done first, then the decode worker whose next step is least loaded. Requests that find no ready
+//! Owns the calendar of coming events and the way of a request: by default the prefill worker that
+//! would be done first, then the decode worker whose next step is least loaded; `dispatch` has the
+//! other rules. Requests that find no ready
 //! worker of the role they need wait at the router. Equal times are settled by the order in which
 //! events were planned and equal loads by the older place, so a run is repeatable.
 //!
@@ -15,16 +16,21 @@ use std::collections::{BinaryHeap, VecDeque};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use self::dispatch::Dispatcher;
 use self::member::Pool;
 use super::decode::{Admission, DecodeWorker};
+use super::link::Wake;
 use super::metrics::WorkerMetrics;
 use super::prefill::PrefillWorker;
 use super::profile::Profile;
 use super::request::{Arrival, Ending, Holder, Outcome, Request, Requests, Slot};
 use crate::time::Nanos;
 
+mod dispatch;
 mod member;
 mod membership;
+
+pub use self::dispatch::Dispatch;
 
 /// What a worker does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -87,6 +93,7 @@ pub struct WorkerView<'a> {
 enum Event {
     Ready { role: Role, place: u32, number: u32 },
     PrefillEnds { place: u32, number: u32 },
+    TransferEnds { link: u32 },
     KvArrives { place: u32, number: u32, slot: Slot },
     BatchChanges { place: u32, number: u32 },
 }
@@ -132,6 +139,7 @@ pub struct Service {
     decode: Pool<DecodeWorker>,
     waiting_for_prefill: VecDeque<Slot>,
     waiting_for_decode: VecDeque<Slot>,
+    dispatcher: Dispatcher,
     outcomes: Vec<Outcome>,
     // Kept between calls so that a run allocates nothing per request.
     completed: Vec<Slot>,
@@ -149,6 +157,14 @@ impl Service {
         }
     }
 
+    /// The same with routers, prefix caches and links of its own.
+    pub fn with_dispatch(profile: Profile, dispatch: Dispatch) -> Self {
+        Self {
+            dispatcher: Dispatcher::new(dispatch),
+            ..Self::new(profile)
+        }
+    }
+
     /// The present coefficients.
     pub fn profile(&self) -> &Profile {
         &self.profile
@@ -156,11 +172,9 @@ impl Service {
 
     /// Changes the coefficients: for prefill from each worker's next step, for decode from each
     /// batch's next change. Blocks keep their size, as workers hold some.
-    pub fn set_profile(&mut self, profile: Profile) {
-        self.profile = Profile {
-            kv_block_tokens: self.profile.kv_block_tokens,
-            ..profile
-        };
+    pub fn set_profile(&mut self, mut profile: Profile) {
+        profile.kv_block_tokens = self.profile.kv_block_tokens;
+        self.profile = profile;
     }
 
     /// The time up to which everything has happened.
@@ -183,6 +197,7 @@ impl Service {
             input_tokens,
             output_tokens,
             cached_tokens: self.profile.cached_tokens(input_tokens),
+            prompt: self.dispatcher.prompt(arrival.prompt, input_tokens),
             ..Request::default()
         };
         let tokens = u64::from(input_tokens) + u64::from(output_tokens);
@@ -192,7 +207,7 @@ impl Service {
             return;
         }
         let slot = self.requests.insert(request);
-        self.route_to_prefill(slot);
+        self.route(slot);
     }
 
     /// Lets everything happen that is due by `now`.
@@ -284,6 +299,10 @@ impl Service {
                 number,
             } => self.become_ready(role, place, number),
             Event::PrefillEnds { place, number } => self.end_prefill(place, number),
+            Event::TransferEnds { link } => self.end_transfers(Wake {
+                link,
+                at: planned.at,
+            }),
             Event::KvArrives {
                 place,
                 number,
@@ -320,13 +339,16 @@ impl Service {
         let Some(worker) = self.prefill.get_mut(place, number) else {
             return;
         };
+        let domain = worker.domain;
         let mut completed = std::mem::take(&mut self.completed);
         worker
             .core
             .end_step(self.now, &mut self.requests, &mut completed);
         self.go_on_prefill(place);
         for slot in completed.drain(..) {
-            self.requests[slot].kv_held_by = Some(Holder { place, number });
+            let request = &mut self.requests[slot];
+            request.kv_held_by = Some(Holder { place, number });
+            request.domain = domain;
             self.route_to_decode(slot);
         }
         self.completed = completed;
@@ -388,26 +410,6 @@ impl Service {
         }
     }
 
-    fn plan_kv_arrivals(&mut self, place: u32) {
-        let Some(number) = self.decode.at_mut(place).map(|worker| worker.number) else {
-            return;
-        };
-        let mut admissions = std::mem::take(&mut self.admissions);
-        for Admission { slot, delay } in admissions.drain(..) {
-            let at = self.now + delay;
-            self.requests[slot].kv_arrives_at = at;
-            self.plan(
-                at,
-                Event::KvArrives {
-                    place,
-                    number,
-                    slot,
-                },
-            );
-        }
-        self.admissions = admissions;
-    }
-
     fn plan_batch_change(&mut self, place: u32) {
         let Some(worker) = self.decode.at_mut(place) else {
             return;
@@ -420,42 +422,6 @@ impl Service {
         {
             self.plan(at, Event::BatchChanges { place, number });
         }
-    }
-
-    fn route_to_prefill(&mut self, slot: Slot) {
-        let now = self.now;
-        let choice = self
-            .prefill
-            .ready_by_least(|worker| worker.free_at().max(now));
-        let Some((place, worker)) = choice else {
-            self.waiting_for_prefill.push_back(slot);
-            return;
-        };
-        let requests = &mut self.requests;
-        worker.core.enqueue(now, slot, requests, &self.profile);
-        if worker.core.next_event().is_none() {
-            self.go_on_prefill(place);
-        }
-    }
-
-    fn route_to_decode(&mut self, slot: Slot) {
-        let profile = &self.profile;
-        // The load is a finite, non-negative float, whose bits order like its value.
-        let choice = self
-            .decode
-            .ready_by_least(|worker| worker.load_milliseconds(profile).to_bits());
-        let Some((place, worker)) = choice else {
-            self.waiting_for_decode.push_back(slot);
-            return;
-        };
-        let requests = &mut self.requests;
-        worker
-            .core
-            .enqueue(self.now, slot, requests, profile, &mut self.admissions);
-        if !self.admissions.is_empty() {
-            self.plan_kv_arrivals(place);
-        }
-        self.plan_batch_change(place);
     }
 }
 

@@ -20,6 +20,7 @@ fn texts(dialect: Dialect) -> [String; 2] {
             at,
             input_tokens: 1000,
             output_tokens: 100,
+            prompt: None,
         });
     }
     service.observe(2 * SECOND);
@@ -80,6 +81,7 @@ fn current_names_and_types_are_those_of_vllm() {
     let histograms = [
         "e2e_request_latency_seconds",
         "inter_token_latency_seconds",
+        "iteration_tokens_total",
         "request_decode_time_seconds",
         "request_generation_tokens",
         "request_inference_time_seconds",

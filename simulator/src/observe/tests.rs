@@ -94,6 +94,7 @@ fn run(service: &mut Service, observer: &mut Observer, rps: u64, length: Nanos) 
                 at: from + number * SECOND / rps,
                 input_tokens: 500,
                 output_tokens: 100,
+                prompt: None,
             });
         }
         service.observe(from + 15 * SECOND);
@@ -194,4 +195,84 @@ fn what_only_the_engines_know_is_scraped_too() {
     assert_eq!(signals.doubts(), vec![]);
     let ready = PerRole::from_fn(|_| 2);
     assert_eq!(signals.judged(ready), signals);
+}
+
+#[test]
+fn a_lost_scrape_takes_a_worker_from_coverage_and_not_from_what_it_served() {
+    let mut service = Service::new(Profile::default());
+    for name in ["p-0", "p-1"] {
+        service
+            .add_worker_ready_at(0, EngineRole::Prefill, name, 0)
+            .unwrap();
+    }
+    let mut observer = Observer::new(Windows::default());
+    for scrape in 1..=8 {
+        service.observe(scrape * 15 * SECOND);
+        observer.scrape(&service);
+    }
+    let all = observer.signals();
+    let lost = Blur {
+        unanswered: vec!["p-1".to_owned()],
+        ..Blur::default()
+    };
+    service.observe(135 * SECOND);
+    observer.scrape_through(&service, &lost);
+    let some = observer.signals();
+    assert_eq!(all.coverage.prefill.scraped, 2);
+    assert_eq!(
+        (some.coverage.prefill.scraped, some.coverage.prefill.seen),
+        (1, 2)
+    );
+    assert_eq!(some.prefill_completion_rate_rps, Reading::KnownZero);
+    assert_eq!(some.waiting_requests.prefill, Reading::KnownZero);
+}
+
+#[test]
+fn a_worker_that_died_unnoticed_is_seen_and_not_scraped_and_a_deleted_one_is_neither() {
+    let mut service = Service::new(Profile::default());
+    for name in ["p-0", "p-1", "p-2"] {
+        service
+            .add_worker_ready_at(0, EngineRole::Prefill, name, 0)
+            .unwrap();
+    }
+    let mut observer = Observer::new(Windows::default());
+    service.observe(15 * SECOND);
+    observer.scrape(&service);
+    service
+        .remove_worker(16 * SECOND, "p-1", Removal::Crash)
+        .unwrap();
+    service.observe(30 * SECOND);
+    let blur = Blur {
+        ghosts: vec!["p-1".to_owned()],
+        deleted: vec!["p-2".to_owned()],
+        unanswered: Vec::new(),
+    };
+    observer.scrape_through(&service, &blur);
+    let coverage = observer.signals().coverage.prefill;
+    assert_eq!((coverage.scraped, coverage.seen), (1, 2));
+}
+
+#[test]
+fn while_prometheus_is_down_nothing_is_known_and_nothing_reads_as_zero() {
+    let mut service = Service::new(Profile::default());
+    service
+        .add_worker_ready_at(0, EngineRole::Prefill, "p-0", 0)
+        .unwrap();
+    let mut observer = Observer::new(Windows::default());
+    service.observe(15 * SECOND);
+    observer.scrape(&service);
+    observer.miss(30 * SECOND);
+    let down = observer.signals();
+    assert_eq!(down.coverage.prefill, Coverage::default());
+    let mut numbers = down
+        .numbers()
+        .filter(|(_, reading)| reading.gap() != Some(Gap::NotAsked));
+    assert!(numbers.all(|(_, reading)| reading.gap() == Some(Gap::QueryFailed)));
+    let mut distributions = down.distributions();
+    assert!(distributions.all(|(_, recent, wide)| {
+        recent.gap() == Some(Gap::QueryFailed) && wide.gap() == Some(Gap::QueryFailed)
+    }));
+    service.observe(45 * SECOND);
+    observer.scrape(&service);
+    assert_eq!(observer.signals().coverage.prefill.scraped, 1);
 }

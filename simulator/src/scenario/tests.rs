@@ -14,6 +14,8 @@ fn read(text: &str) -> Result<Scenario, String> {
 #[rstest]
 #[case("llama-70b-h200-tp4.yaml", Profile::default())]
 #[case("reasoning-70b-h200-tp4.yaml", Profile { max_batch: 512, ..Profile::default() })]
+#[case("faults.yaml", Profile::default())]
+#[case("wrong-profile.yaml", Profile::default())]
 fn shipped_scenarios_are_valid(#[case] name: &str, #[case] profile: Profile) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("scenarios")
@@ -83,6 +85,23 @@ fn what_is_left_out_has_its_default() {
 #[case::period(
     "behavior: {scaleUp: {policies: [{type: Percent, value: 100, periodSeconds: 0}]}}",
     "scenario field `behavior.scaleUp.policies.periodSeconds` is `0`: give 1 to 1800 seconds"
+)]
+#[case::parts(
+    "lifecycle: {start: {prefill: {weightLoad: {seconds: 90}}, decode: null}}",
+    "scenario field `lifecycle.start.prefill` is `90`: make the parts add up"
+)]
+#[case::fault_field(
+    "faults: [{kind: crash, atSeconds: 1, factor: 2}]",
+    "scenario field `faults[0].factor` is `Crash`: remove it"
+)]
+#[case::fault_without(
+    "faults: [{kind: slowdown, atSeconds: 1}]",
+    "scenario field `faults[0].factor` is `nothing`: give it"
+)]
+#[case::fault_kind("faults: [{kind: earthquake, atSeconds: 1}]", "earthquake")]
+#[case::skew(
+    "profileSkew: {prefill: 0}",
+    "scenario field `profileSkew.prefill` is `0`: give 0.1 to 10"
 )]
 fn bad_scenarios_are_refused_by_field(#[case] text: &str, #[case] message: &str) {
     let refused = read(text).unwrap_err();

@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::ValueEnum;
 
 pub use super::policy_name::PolicyName;
+pub use super::traffic_options::TrafficOptions;
 
 /// Longest lead time: a day.
 const LEAD_MAX: Duration = Duration::from_hours(24);
@@ -13,9 +14,13 @@ const LEAD_MAX: Duration = Duration::from_hours(24);
 /// What the user asked for.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
-    /// Request trace, CSV or CSV.gz with `timestamp_s,input_tokens,output_tokens`; without, the embedded day
+    /// Request trace, plain or gzip: CSV with `timestamp_s,input_tokens,output_tokens`, or a trace of Azure,
+    /// `BurstGPT` or Mooncake as published; without, the embedded day
     #[arg(long, value_name = "FILE")]
     pub trace: Option<PathBuf>,
+    /// Traffic that is drawn instead
+    #[command(flatten)]
+    pub traffic: TrafficOptions,
     /// Service, objective and limits as YAML; without, Llama-70B on 4 x H200, 500 ms, 25 ms, 99 %
     #[arg(long, value_name = "FILE")]
     pub scenario: Option<PathBuf>,
@@ -43,6 +48,12 @@ pub struct Options {
     /// Lay so many copies of the trace over each other, each starting elsewhere within ten minutes
     #[arg(long, value_name = "K", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub copies: u32,
+    /// So many times the requests: whole copies laid over each other, and a part of one more drawn by the seed
+    #[arg(long, value_name = "X", default_value_t = 1.0, value_parser = rate_scale, allow_negative_numbers = true)]
+    pub rate_scale: f64,
+    /// Play so many times as fast: requests come closer together, and the run is shorter
+    #[arg(long, value_name = "X", default_value_t = 1.0, value_parser = time_scale, allow_negative_numbers = true)]
+    pub time_scale: f64,
     /// How to print the result
     #[arg(long, value_name = "FORM", default_value = "text")]
     pub output: Output,
@@ -51,10 +62,12 @@ pub struct Options {
 /// How to print the result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Output {
-    /// A short table.
+    /// A table.
     Text,
-    /// One JSON object.
+    /// JSON: one object, or an array with one object per run.
     Json,
+    /// CSV: a header and one line per run.
+    Csv,
 }
 
 pub(crate) fn lead(text: &str) -> Result<Duration, String> {
@@ -82,4 +95,20 @@ pub(crate) fn hours(text: &str) -> Result<f64, String> {
         .ok()
         .filter(|hours| (0.01..=100_000.0).contains(hours))
         .ok_or_else(|| "give a number of hours from 0.01 to 100000".to_owned())
+}
+
+/// How many times as fast traffic is played.
+pub(crate) fn time_scale(text: &str) -> Result<f64, String> {
+    text.parse()
+        .ok()
+        .filter(|scale| (0.001..=1_000.0).contains(scale))
+        .ok_or_else(|| "give a number from 0.001 to 1000".to_owned())
+}
+
+/// How many times as many requests are played.
+pub(crate) fn rate_scale(text: &str) -> Result<f64, String> {
+    text.parse()
+        .ok()
+        .filter(|scale| (0.001..=1_000.0).contains(scale))
+        .ok_or_else(|| "give a number from 0.001 to 1000".to_owned())
 }

@@ -10,13 +10,13 @@ const BITS: u32 = 7;
 
 /// Counts of durations by class.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Quantiles {
+pub(crate) struct Quantiles {
     counts: Vec<u64>,
     total: u64,
 }
 
 impl Quantiles {
-    pub(super) fn add(&mut self, duration: Nanos) {
+    pub(crate) fn add(&mut self, duration: Nanos) {
         let class = class(duration);
         if self.counts.len() <= class {
             self.counts.resize(class + 1, 0);
@@ -28,7 +28,7 @@ impl Quantiles {
     }
 
     /// The smallest class whose end `percent` of the durations do not exceed, seconds.
-    pub(super) fn seconds(&self, percent: u64) -> Option<f64> {
+    pub(crate) fn seconds(&self, percent: u64) -> Option<f64> {
         let rank = (self.total * percent).div_ceil(100).max(1);
         let mut below = 0;
         let place = self.counts.iter().position(|count| {

@@ -202,6 +202,47 @@ fn the_embedded_day_plays_without_a_trace() {
 }
 
 #[test]
+fn drawn_traffic_plays_by_flags_and_follows_its_seed() {
+    let drawn = |seed: &str| {
+        let flags = [
+            "--traffic",
+            "burst",
+            "--rate",
+            "3",
+            "--hours",
+            "1",
+            "--seed",
+            seed,
+        ];
+        let all = ["simulate", "--output", "json"].into_iter().chain(flags);
+        played(&Cli::try_parse_from(all).unwrap().options)
+    };
+    let first = drawn("1");
+    assert!(
+        (9_000..16_000).contains(&count(&first, "requests")),
+        "{first}"
+    );
+    assert_eq!(first, drawn("1"));
+    assert_ne!(count(&first, "requests"), count(&drawn("2"), "requests"));
+}
+
+#[test]
+fn the_shipped_faults_strike_and_the_service_recovers() {
+    let scenario = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios/faults.yaml");
+    let options = Options {
+        scenario: Some(scenario),
+        trace: None,
+        ..options(&["--hours", "3"])
+    };
+    let result = played(&options);
+    assert!(count(&result, "restarted") > 0, "{result}");
+    for key in ["unfinished", "droppedByScaleDown", "auditFindings"] {
+        assert_eq!(count(&result, key), 0, "{key} of {result}");
+    }
+    assert_eq!(result, played(&options));
+}
+
+#[test]
 fn a_shared_trace_keeps_its_objective() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let trace = root.join("../../shared/traces/azure2023_conv.csv.gz");

@@ -3,9 +3,11 @@
 //! Multiplying every request would multiply the bursts as well; copies that start at different
 //! moments keep the shape of the day and become smoother, as more users do. A copy starts up to
 //! ten minutes into the trace and plays what it skipped after the end, so that every request
-//! comes once per copy. The shifts follow from the seed; the first copy has none.
+//! comes once per copy. The shifts follow from the seed; the first copy has none. The users of one
+//! copy are not those of another, so prompts begin alike only within a copy.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -17,14 +19,17 @@ use crate::time::{MINUTE, Nanos};
 /// How far a copy is shifted at most: far beyond a burst, and little on the scale of a day.
 const SHIFT_MAX: Nanos = 10 * MINUTE;
 
-/// Purpose of the random stream, beside those of the generator.
+/// Purposes of the random streams, beside those of the generator.
 const STREAM: u64 = 4;
+const SALT_STREAM: u64 = 44;
 
 /// One shifted copy and its next request.
 #[derive(Debug)]
 struct Copy {
     trace: Trace,
     shift: Nanos,
+    /// What makes this copy's prompts its own.
+    salt: u64,
     /// Once the end was reached: what the times of the second reading are moved by.
     moved: Option<Nanos>,
     last: Nanos,
@@ -44,16 +49,19 @@ impl Overlay {
     pub fn open(path: &Path, copies: u32, seed: u64) -> Result<Self, TraceError> {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         rng.set_stream(STREAM);
+        let mut salts = ChaCha8Rng::seed_from_u64(seed);
+        salts.set_stream(SALT_STREAM);
         let mut overlay = Self {
             path: path.to_owned(),
             copies: Vec::new(),
             failed: None,
         };
         for number in 0..copies.max(1) {
-            let drawn = rng.random_range(0..SHIFT_MAX);
+            let (shift, salt) = (rng.random_range(0..SHIFT_MAX), salts.random());
             let mut copy = Copy {
                 trace: Trace::open(path)?,
-                shift: if number == 0 { 0 } else { drawn },
+                shift: if number == 0 { 0 } else { shift },
+                salt: if number == 0 { 0 } else { salt },
                 moved: None,
                 last: 0,
                 next: None,
@@ -66,7 +74,7 @@ impl Overlay {
 
     fn earliest(&mut self) -> Option<&mut Copy> {
         let due = |copy: &&mut Copy| copy.next.is_some();
-        let at = |copy: &&mut Copy| copy.next.map(|next| next.at);
+        let at = |copy: &&mut Copy| copy.next.as_ref().map(|next| next.at);
         self.copies.iter_mut().filter(due).min_by_key(at)
     }
 }
@@ -93,7 +101,15 @@ impl Copy {
                 Some(moved) => (arrival.at < self.shift).then(|| arrival.at + moved),
             };
             if let Some(at) = at {
-                self.next = Some(Arrival { at, ..arrival });
+                let prompt = match arrival.prompt {
+                    Some(prompt) if self.salt != 0 => Some(Arc::new(prompt.salted(self.salt))),
+                    prompt => prompt,
+                };
+                self.next = Some(Arrival {
+                    at,
+                    prompt,
+                    ..arrival
+                });
                 return Ok(());
             }
             if self.moved.is_some() {
@@ -153,6 +169,26 @@ mod tests {
         assert_eq!(prompts, want);
         assert_eq!(arrivals, read(7));
         assert_ne!(arrivals, read(8));
+    }
+
+    #[test]
+    fn prompts_begin_alike_within_a_copy_only() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("trace.csv");
+        let rows = "0,9,5,1 2\n1,9,5,1 3\n";
+        std::fs::write(
+            &path,
+            format!("timestamp_s,input_tokens,output_tokens,hash_ids_512\n{rows}"),
+        )
+        .unwrap();
+        let overlay = Overlay::open(&path, 3, 7).unwrap();
+        let firsts = overlay.map(|arrival| arrival.unwrap().prompt.unwrap().hashes()[0]);
+        let mut firsts: Vec<u64> = firsts.collect();
+        firsts.sort_unstable();
+        assert_eq!(firsts.len(), 6);
+        firsts.dedup();
+        assert_eq!(firsts.len(), 3);
+        assert_eq!(firsts[0], 1);
     }
 
     #[test]

@@ -1,13 +1,13 @@
-//! Draws requests from a curve: Poisson arrivals, log-normal lengths.
+//! Draws requests from a curve: Poisson arrivals or a Gamma renewal process, log-normal lengths.
 //!
 //! A Poisson process with a changing rate is one of rate 1 on a bent time axis. So each gap is one
 //! unit exponential, spent along the curve segment by segment; within a segment the rate is linear
 //! and the time follows from a quadratic. That is exact, and draws exactly one number per arrival
-//! whatever the curve.
+//! whatever the curve. Gaps of another spread are Gamma instead of exponential, bent alike.
 
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
-use rand_distr::{Distribution, Exp1, StandardNormal};
+use rand_distr::{Distribution, Exp1, Gamma, StandardNormal};
 
 use super::curve::Curve;
 use crate::engine::Arrival;
@@ -20,6 +20,8 @@ pub struct Arrivals {
     curve: Curve,
     now: Nanos,
     end: Nanos,
+    /// Gaps in units of the mean gap; without, exponential ones.
+    gap: Option<Gamma<f64>>,
     gaps: ChaCha8Rng,
     inputs: ChaCha8Rng,
     outputs: ChaCha8Rng,
@@ -37,9 +39,21 @@ impl Arrivals {
             curve,
             now: start,
             end,
+            gap: None,
             gaps: stream(1),
             inputs: stream(2),
             outputs: stream(3),
+        }
+    }
+
+    /// The same with gaps of this coefficient of variation, above 0; 1 is a Poisson process.
+    pub fn with_gaps(curve: Curve, seed: u64, start: Nanos, end: Nanos, cv: f64) -> Self {
+        let poisson = cv.total_cmp(&1.0).is_eq();
+        // Mean 1, and the variance that is asked for.
+        let gap = Gamma::new(1.0 / (cv * cv), cv * cv).ok();
+        Self {
+            gap: gap.filter(|_| !poisson),
+            ..Self::new(curve, seed, start, end)
         }
     }
 
@@ -50,9 +64,12 @@ impl Arrivals {
         self.curve = curve;
     }
 
-    /// Spends one unit exponential along the curve.
+    /// Spends one gap along the curve.
     fn next_time(&mut self) -> Option<Nanos> {
-        let mut rest: f64 = Exp1.sample(&mut self.gaps);
+        let mut rest: f64 = match self.gap {
+            Some(gamma) => gamma.sample(&mut self.gaps),
+            None => Exp1.sample(&mut self.gaps),
+        };
         loop {
             if self.now >= self.end {
                 return None;
@@ -105,6 +122,7 @@ impl Iterator for Arrivals {
                 load.output_tokens_cv,
                 &mut self.outputs,
             ),
+            prompt: None,
         })
     }
 }

@@ -3,3 +3,4 @@
 mod fault_simulation;
 mod random_case;
 mod watcher;
+mod wrong_profile;

@@ -108,17 +108,20 @@ impl Layout<'_> {
     /// Writes the files that components read: the scheduler's configuration and KWOK's stages.
     pub(super) fn write_files(&self) -> io::Result<()> {
         fs::create_dir_all(self.directory.join("home"))?;
-        let scheduler = json!({
+        let mut scheduler = json!({
             "apiVersion": "kubescheduler.config.k8s.io/v1",
             "kind": "KubeSchedulerConfiguration",
             "leaderElection": { "leaderElect": false },
             "clientConnection": {
                 "kubeconfig": self.path("kubeconfigs/system-kube-scheduler"),
-                "qps": 500,
-                "burst": 1000,
+                "qps": 5000,
+                "burst": 5000,
             },
             "extenders": self.options.scheduler_extenders,
         });
+        if !self.options.scheduler_profiles.is_empty() {
+            scheduler["profiles"] = json!(self.options.scheduler_profiles);
+        }
         fs::write(self.directory.join("scheduler.json"), scheduler.to_string())?;
         fs::write(self.directory.join("stages.yaml"), STAGES.join("\n---\n"))
     }

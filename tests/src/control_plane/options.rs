@@ -51,6 +51,8 @@ pub struct Options {
     pub scheduler_arguments: Vec<String>,
     /// Scheduler extenders, each an entry of `extenders` in `KubeSchedulerConfiguration`.
     pub scheduler_extenders: Vec<serde_json::Value>,
+    /// Scheduler profiles, each an entry of `profiles` in `KubeSchedulerConfiguration`; none means the default one.
+    pub scheduler_profiles: Vec<serde_json::Value>,
     /// Whether the controller manager runs.
     pub controller_manager: bool,
     /// Whether the scheduler runs.
@@ -73,6 +75,7 @@ impl Default for Options {
             controller_manager_arguments: Vec::new(),
             scheduler_arguments: Vec::new(),
             scheduler_extenders: Vec::new(),
+            scheduler_profiles: Vec::new(),
             controller_manager: true,
             scheduler: true,
             kwok: true,

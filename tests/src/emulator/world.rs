@@ -373,7 +373,7 @@ impl Namespace {
     }
 
     fn advance(&mut self, now: Nanos) {
-        while let Some(arrival) = self.next_arrival.filter(|arrival| arrival.at <= now) {
+        while let Some(arrival) = self.next_arrival.take_if(|arrival| arrival.at <= now) {
             self.service.offer(arrival);
             self.arrived += 1;
             self.next_arrival = self.arrivals.as_mut().and_then(Iterator::next);

@@ -10,6 +10,7 @@
     reason = "a failed step of a test ends it"
 )]
 
+mod control;
 mod documentation;
 mod extender;
 mod installation;

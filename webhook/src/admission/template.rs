@@ -64,6 +64,12 @@ impl Kind {
         }
     }
 
+    /// The path of its tolerations, as the API server names fields.
+    pub(super) fn tolerations_field(self) -> String {
+        let steps = self.steps().iter().map(|step| format!("{step}."));
+        format!("{}spec.tolerations", steps.collect::<String>())
+    }
+
     /// The JSON pointer of its pod template.
     pub(super) fn path(self) -> String {
         self.steps()

@@ -181,14 +181,46 @@ fn with_the_gate_on_nothing_changes() {
 #[rstest]
 #[case::nothing_of_ours(json!([{ "key": "sla", "operator": "Equal", "value": "950" }]))]
 #[case::no_tolerations(json!(null))]
-#[case::not_canonical(json!([toleration("Gt", "0950")]))]
-#[case::overflow(json!([toleration("Gt", "9223372036854775808")]))]
-#[case::no_key(json!([{ "operator": "Gt", "value": "1" }]))]
 #[case::unknown_operator(json!([toleration("Ge", "1")]))]
 fn what_the_api_server_judges_itself_is_left_to_it(#[case] list: Value) {
     let object = object("Deployment", with(list));
     let (stored, warnings) = admitted("Deployment", &object, None, Comparison::Off).unwrap();
     assert_eq!((stored, warnings.len()), (object, 0));
+}
+
+#[rstest]
+#[case::not_canonical("Pod", "0950", "spec.tolerations[0].value", &["Invalid value: \"0950\": must be a valid decimal integer in canonical form"])]
+#[case::in_a_template("CronJob", "abc", "spec.jobTemplate.spec.template.spec.tolerations[0].value", &[
+    "Invalid value: \"abc\": must be a valid decimal integer in canonical form",
+    "Invalid value: \"abc\": strconv.ParseInt: parsing \"abc\": invalid syntax",
+])]
+fn what_a_server_with_the_feature_refuses_is_refused_in_its_words(
+    #[case] kind: &str,
+    #[case] bound: &str,
+    #[case] field: &str,
+    #[case] words: &[&str],
+) {
+    let object = object(kind, with(json!([toleration("Gt", bound)])));
+    let response = answered(&review(kind, &object, None), Comparison::Off);
+    assert_eq!(response["status"]["reason"], "Invalid");
+    let details = &response["status"]["details"];
+    let causes: Vec<Value> = words
+        .iter()
+        .map(|words| json!({ "reason": "FieldValueInvalid", "message": words, "field": field }))
+        .collect();
+    assert_eq!(details["kind"], kind);
+    assert_eq!(details["causes"], json!(causes));
+    let message = response["status"]["message"].as_str().unwrap();
+    assert!(
+        message.contains(&format!("{field}: {}", words[0])),
+        "{message}"
+    );
+    let on = admitted(kind, &object, None, Comparison::On).unwrap();
+    assert_eq!(
+        on,
+        (object, Vec::new()),
+        "left to a server that knows it itself"
+    );
 }
 
 #[test]

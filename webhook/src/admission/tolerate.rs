@@ -13,12 +13,13 @@ use pd_core::toleration::{
     Comparison, ExtendedToleration, Operator, Rule, Toleration,
     mirror::{Term, constraints, lower},
     rewrite::{ANNOTATION, Asked, ORIGINALS_MAX, restore, rewrite},
+    validation,
 };
 
 use super::{
     defaults::Defaults,
     template::{Holder, Kind, Owner, PodTemplate},
-    wire::Change,
+    wire::{Change, Refusal},
     write::{Decided, written},
 };
 
@@ -54,7 +55,7 @@ pub(super) fn decide(
     new: &Holder<'_>,
     subject: &Subject<'_>,
     unchanged: bool,
-) -> Result<Change, String> {
+) -> Result<Change, Refusal> {
     if unchanged && subject.kind != Kind::DaemonSet || is_untouched_pod(new, subject) {
         return Ok(Change::default());
     }
@@ -68,7 +69,7 @@ pub(super) fn decide(
     }
 }
 
-fn rewritten(new: &Holder<'_>, subject: &Subject<'_>) -> Result<Change, String> {
+fn rewritten(new: &Holder<'_>, subject: &Subject<'_>) -> Result<Change, Refusal> {
     let list = new.pod.spec.tolerations();
     let given = entries(&new.pod).map_err(|error| unusable(&error))?;
     if given.is_empty()
@@ -77,6 +78,15 @@ fn rewritten(new: &Holder<'_>, subject: &Subject<'_>) -> Result<Change, String> 
         && subject.defaults.is_none()
     {
         return Ok(Change::default());
+    }
+    let is_numeric = |one: &Toleration| one.operator.is_numeric();
+    if subject.gate == Comparison::Off && list.iter().any(is_numeric) {
+        // Left to it, the API server would blame the operator of every number, good or bad.
+        let faults =
+            validation::tolerations(list, &subject.kind.tolerations_field(), Comparison::On);
+        if !faults.is_empty() {
+            return Err(Refusal::Faults(faults));
+        }
     }
     let decided = settle(list, given, subject).map_err(|error| unusable(&error))?;
     let terms = affinity(new, subject, &decided)
@@ -101,7 +111,7 @@ fn owned(
     new: &Holder<'_>,
     subject: &Subject<'_>,
     Owner { kind, name, .. }: &Owner,
-) -> Result<Change, String> {
+) -> Result<Change, Refusal> {
     let (rewritten, _) = rewrite(new.pod.spec.tolerations());
     let would_change = rewritten != new.pod.spec.tolerations();
     if !would_change || subject.is_update || subject.gate == Comparison::On {
@@ -109,7 +119,7 @@ fn owned(
     }
     Err(format!(
         "the template of {kind} `{name}` has numeric tolerations, which this cluster refuses, and its ReplicaSet must not differ from it: update the {kind}, so that it is rewritten, or use the annotation {ANNOTATION}"
-    ))
+    ).into())
 }
 
 fn entries(pod: &PodTemplate) -> Result<Vec<ExtendedToleration>, String> {

@@ -2,10 +2,12 @@
 //!
 //! Objects stay raw text until somebody knows what to read of them. An answer repeats the uid, and carries a patch only if
 //! something changes, a status only if it refuses. Warnings are cut to what the API server shows.
+//! Faults that an API server with the feature would find are told as it tells them: field by field.
 
 use std::borrow::Cow;
 
 use k8s_openapi::ByteString;
+use pd_core::toleration::{FieldError, validation::Fault};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -33,6 +35,9 @@ pub(super) struct Request<'a> {
     pub(super) kind: GroupKind,
     #[serde(default)]
     pub(super) namespace: Option<String>,
+    /// Empty while the API server has not made one up.
+    #[serde(default)]
+    name: String,
     #[serde(default)]
     pub(super) operation: String,
     #[serde(default)]
@@ -77,10 +82,48 @@ pub(super) struct Change {
     pub(super) warnings: Vec<String>,
 }
 
+/// Why an object is refused.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// In our words.
+    Said(String),
+    /// For faults that an API server with the feature finds, in its words.
+    Faults(Vec<FieldError>),
+}
+
+impl From<String> for Refusal {
+    fn from(reason: String) -> Self {
+        Self::Said(reason)
+    }
+}
+
+impl Refusal {
+    fn message(&self, kind: &str, name: &str) -> String {
+        let faults = match self {
+            Self::Said(reason) => return reason.clone(),
+            Self::Faults(faults) => faults.iter().map(ToString::to_string),
+        };
+        let faults: Vec<String> = faults.collect();
+        let listed = faults.join(", ");
+        match faults.len() {
+            1 => format!("{kind} \"{name}\" is invalid: {listed}"),
+            _ => format!("{kind} \"{name}\" is invalid: [{listed}]"),
+        }
+    }
+
+    fn causes(&self) -> Vec<Cause<'_>> {
+        let faults = match self {
+            Self::Said(_) => &[],
+            Self::Faults(faults) => faults.as_slice(),
+        };
+        faults.iter().map(Cause::of).collect()
+    }
+}
+
 /// An answer in the making.
 pub(super) struct Verdict {
     change: Change,
-    refusal: Option<String>,
+    refusal: Option<Refusal>,
 }
 
 impl Verdict {
@@ -95,10 +138,10 @@ impl Verdict {
         }
     }
 
-    pub(super) fn refuse(reason: String) -> Self {
+    pub(super) fn refuse(reason: impl Into<Refusal>) -> Self {
         Self {
             change: Change::default(),
-            refusal: Some(reason),
+            refusal: Some(reason.into()),
         }
     }
 
@@ -107,7 +150,8 @@ impl Verdict {
     }
 
     /// The whole answer.
-    pub(super) fn answer(self, uid: &str) -> Answered {
+    pub(super) fn answer(self, request: &Request<'_>) -> Answered {
+        let GroupKind { group, kind } = &request.kind;
         let Self { change, refusal } = self;
         let outcome = match (&refusal, change.patch.is_empty()) {
             (Some(_), _) => Outcome::Refused,
@@ -127,15 +171,23 @@ impl Verdict {
             api_version: VERSION,
             kind: "AdmissionReview",
             response: Response {
-                uid,
+                uid: &request.uid,
                 allowed: refusal.is_none(),
                 patch_type: patch.is_some().then_some("JSONPatch"),
                 patch,
                 warnings,
-                status: refusal.as_deref().map(|message| Status {
+                status: refusal.as_ref().map(|refusal| Status {
                     code: 422,
                     reason: "Invalid",
-                    message,
+                    message: refusal.message(kind, &request.name),
+                    details: Some(refusal.causes())
+                        .filter(|causes| !causes.is_empty())
+                        .map(|causes| Details {
+                            group,
+                            kind,
+                            name: &request.name,
+                            causes,
+                        }),
                 }),
             },
         };
@@ -174,5 +226,43 @@ struct Response<'a> {
 struct Status<'a> {
     code: u16,
     reason: &'a str,
-    message: &'a str,
+    message: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    details: Option<Details<'a>>,
+}
+
+/// What kubectl and other clients show field by field.
+#[derive(Serialize)]
+struct Details<'a> {
+    name: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    group: &'a str,
+    kind: &'a str,
+    causes: Vec<Cause<'a>>,
+}
+
+#[derive(Serialize)]
+struct Cause<'a> {
+    reason: &'a str,
+    message: String,
+    field: &'a str,
+}
+
+impl<'a> Cause<'a> {
+    fn of(fault: &'a FieldError) -> Self {
+        let whole = fault.to_string();
+        let words = whole.strip_prefix(fault.field.as_str());
+        let words = words.and_then(|words| words.strip_prefix(": "));
+        Self {
+            reason: match fault.fault {
+                Fault::Invalid => "FieldValueInvalid",
+                Fault::NotSupported => "FieldValueNotSupported",
+                Fault::Required => "FieldValueRequired",
+                Fault::Duplicate => "FieldValueDuplicate",
+                Fault::Forbidden => "FieldValueForbidden",
+            },
+            message: words.unwrap_or(&whole).to_owned(),
+            field: &fault.field,
+        }
+    }
 }

@@ -6,6 +6,10 @@
 
 use super::{Role, WorkerState, WorkerView};
 use crate::engine::metrics::WorkerMetrics;
+use crate::engine::prefix_cache::PrefixCache;
+use crate::engine::profile::Profile;
+use crate::engine::request::Request;
+use crate::engine::router::{Candidate, Workload};
 use crate::time::Nanos;
 
 /// A worker with its name and state.
@@ -17,6 +21,10 @@ pub(super) struct Member<W> {
     pub(super) ready_at: Nanos,
     /// For decode workers: the only time at which the batch is to change.
     pub(super) waits_for: Option<Nanos>,
+    /// Where it stands; see `Links`.
+    pub(super) domain: u32,
+    /// What it holds of prompts; empty unless the scenario has prefix caches.
+    pub(super) cache: PrefixCache,
     pub(super) core: W,
 }
 
@@ -35,6 +43,16 @@ impl<W> Member<W> {
             ready_at: *ready_at,
             metrics,
         }
+    }
+
+    /// Notes a prompt that is sent here, and gives the tokens of it that were here before.
+    pub(super) fn hold(&mut self, request: &Request, capacity_tokens: u64) -> u32 {
+        let held_tokens = request.tokens_in(&self.cache);
+        if let Some(prompt) = &request.prompt {
+            let cache = &mut self.cache;
+            cache.hold(prompt, request.input_tokens, capacity_tokens);
+        }
+        held_tokens
     }
 }
 
@@ -55,16 +73,20 @@ impl<W> Default for Pool<W> {
 }
 
 impl<W: Default> Pool<W> {
-    /// Puts a starting worker into the first free place.
-    pub(super) fn add(&mut self, name: &str, ready_at: Nanos) -> (u32, u32) {
+    /// Puts a starting worker into the first free place, and into the domain that has fewest.
+    pub(super) fn add(&mut self, name: &str, ready_at: Nanos, domains: u32) -> (u32, u32) {
         self.numbers += 1;
         let number = self.numbers;
+        let in_domain = |domain: &u32| self.members().filter(|m| m.domain == *domain).count();
+        let domain = (0..domains).min_by_key(in_domain).unwrap_or(0);
         let member = Member {
             name: name.to_owned(),
             number,
             state: WorkerState::Starting,
             ready_at,
             waits_for: None,
+            domain,
+            cache: PrefixCache::default(),
             core: W::default(),
         };
         let place = self
@@ -119,23 +141,57 @@ impl<W> Pool<W> {
         self.places.iter_mut().flatten()
     }
 
-    /// The ready worker with the least key; of equals the one in the lowest place.
+    /// The place of the ready worker with the least key, in a domain if one is given; of equals the
+    /// lowest.
     pub(super) fn ready_by_least(
-        &mut self,
+        &self,
+        domain: Option<u32>,
         key: impl Fn(&W) -> u64,
-    ) -> Option<(u32, &mut Member<W>)> {
-        let mut least: Option<(u64, usize)> = None;
-        for (place, member) in self.places.iter().enumerate() {
-            let Some(member) = member else { continue };
-            if member.state == WorkerState::Ready {
-                let key = key(&member.core);
-                if least.is_none_or(|(other, _)| key < other) {
-                    least = Some((key, place));
-                }
+    ) -> Option<u32> {
+        let mut least: Option<(u64, u32)> = None;
+        for (place, member) in self.ready(domain) {
+            let key = key(&member.core);
+            if least.is_none_or(|(other, _)| key < other) {
+                least = Some((key, place));
             }
         }
-        let (_, place) = least?;
-        let member = self.places[place].as_mut()?;
-        Some((u32::try_from(place).unwrap_or(u32::MAX), member))
+        least.map(|(_, place)| place)
+    }
+
+    /// The ready workers, in a domain if one is given.
+    fn ready(&self, domain: Option<u32>) -> impl Iterator<Item = (u32, &Member<W>)> {
+        (0..)
+            .zip(&self.places)
+            .filter_map(|(place, member)| Some((place, member.as_ref()?)))
+            .filter(move |(_, member)| {
+                member.state == WorkerState::Ready && domain.is_none_or(|d| d == member.domain)
+            })
+    }
+}
+
+impl<W: Workload> Pool<W> {
+    /// The ready workers as a router sees them, for a request whose prompt they may hold.
+    pub(super) fn candidates(
+        &self,
+        domain: Option<u32>,
+        profile: &Profile,
+        request: Option<&Request>,
+        candidates: &mut Vec<Candidate>,
+    ) {
+        candidates.clear();
+        candidates.extend(self.ready(domain).map(|(place, member)| {
+            let capacity = profile.kv_capacity_blocks().max(1);
+            let kv_usage = member.core.kv_blocks() as f64 / capacity as f64;
+            Candidate {
+                place,
+                requests: member.core.requests(),
+                waiting: member.core.waiting(),
+                kv_usage: kv_usage.min(1.0),
+                cached_share: request.map_or(0.0, |request| {
+                    let held = request.tokens_in(&member.cache);
+                    f64::from(held) / f64::from(request.input_tokens)
+                }),
+            }
+        }));
     }
 }

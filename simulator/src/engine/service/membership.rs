@@ -41,9 +41,10 @@ impl Service {
             return Err(ServiceError::Duplicate(name.to_owned()));
         }
         let ready_at = ready_at.max(self.now);
+        let domains = self.dispatcher.domains();
         let (place, number) = match role {
-            Role::Prefill => self.prefill.add(name, ready_at),
-            Role::Decode => self.decode.add(name, ready_at),
+            Role::Prefill => self.prefill.add(name, ready_at, domains),
+            Role::Decode => self.decode.add(name, ready_at, domains),
         };
         if ready_at == self.now {
             self.become_ready(role, place, number);
@@ -143,6 +144,7 @@ impl Service {
             self.waiting_for_decode.remove(place);
             return;
         }
+        self.cut_transfers(|transfer| transfer.slot == slot);
         let found = self.decode.places().find(|place| {
             self.decode.at_mut(*place).is_some_and(|worker| {
                 worker.core.give_up(
@@ -174,6 +176,9 @@ impl Service {
                 return;
             };
             let mut taken = worker.core.take_all();
+            self.cut_transfers(|transfer| {
+                (transfer.place, transfer.number) == (place, worker.number)
+            });
             taken.sort_unstable_by_key(|slot| self.requests[*slot].id);
             for &slot in &taken {
                 self.release_kv(slot);
@@ -197,7 +202,7 @@ impl Service {
     fn restart(&mut self, slots: &[Slot]) {
         for &slot in slots {
             self.requests[slot].restart();
-            self.route_to_prefill(slot);
+            self.route(slot);
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What the engine model promises, checked through its public face.
 
+mod dispatch;
 mod lives;
 
 use super::*;
@@ -74,6 +75,7 @@ fn a_lone_request_takes_the_time_of_the_profile() {
         at: SECOND,
         input_tokens: 1000,
         output_tokens: 3,
+        prompt: None,
     });
     let outcome = finish(&mut service)[0];
     let first_step = profile.decode_step_nanos(1, 1000) * 1e-9;
@@ -151,6 +153,7 @@ fn generated_tokens_advance_before_any_request_ends() {
         at: 0,
         input_tokens: 500,
         output_tokens: 100_000,
+        prompt: None,
     });
     let mut last = 0;
     for second in 1..60 {
@@ -252,6 +255,7 @@ fn requests_wait_at_the_router_until_a_worker_is_ready() {
         at: SECOND,
         input_tokens: 100,
         output_tokens: 10,
+        prompt: None,
     });
     service
         .add_worker_ready_at(2 * SECOND, Role::Prefill, "p", 5 * SECOND)
@@ -280,6 +284,7 @@ fn a_draining_worker_finishes_and_leaves() {
             at: index,
             input_tokens: 500,
             output_tokens: 200,
+            prompt: None,
         });
     }
     service
@@ -293,6 +298,7 @@ fn a_draining_worker_finishes_and_leaves() {
         at: 2 * SECOND,
         input_tokens: 500,
         output_tokens: 200,
+        prompt: None,
     });
     let outcomes = finish(&mut service);
     assert_eq!(outcomes.len(), 41);
@@ -308,6 +314,7 @@ fn a_crash_restarts_requests_and_counts_their_time_from_arrival() {
         at: 0,
         input_tokens: 500,
         output_tokens: 500,
+        prompt: None,
     });
     service
         .remove_worker(3 * SECOND, "d0", Removal::Crash)
@@ -341,8 +348,9 @@ fn a_full_kv_cache_makes_requests_wait_for_capacity() {
     let mut waited = 0;
     let mut used: f64 = 0.0;
     for arrival in constant(load(12.0, 600.0, 400.0), 2, 3 * MINUTE) {
+        let at = arrival.at;
         service.offer(arrival);
-        service.observe(arrival.at);
+        service.observe(at);
         let decode = service.workers().last().unwrap().metrics;
         waited = waited.max(decode.requests_waiting_capacity);
         used = used.max(decode.kv_cache_usage);
@@ -366,11 +374,13 @@ fn a_request_no_worker_can_hold_is_refused() {
         at: 0,
         input_tokens: 19_000,
         output_tokens: 1_001,
+        prompt: None,
     });
     service.offer(Arrival {
         at: 0,
         input_tokens: 19_000,
         output_tokens: 1_000,
+        prompt: None,
     });
     let endings: Vec<_> = finish(&mut service).iter().map(|o| o.ending).collect();
     assert_eq!(endings, [Ending::Refused, Ending::Completed]);

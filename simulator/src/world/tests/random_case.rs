@@ -98,9 +98,14 @@ fn needed(profile: &Profile, load: &Load) -> PerRole<u32> {
         * 1e-3;
     let prefill = load.requests_per_second * prompt / 0.5;
     let answering = load.requests_per_second * load.output_tokens_mean * 0.015;
+    let at_least = |replicas: f64| {
+        (1..u32::MAX)
+            .find(|count| f64::from(*count) > replicas)
+            .unwrap()
+    };
     PerRole {
-        prefill: prefill.ceil() as u32 + 1,
-        decode: (answering / 100.0).ceil() as u32 + 1,
+        prefill: at_least(prefill) + 1,
+        decode: at_least(answering / 100.0) + 1,
     }
 }
 

@@ -59,6 +59,7 @@ fn live(steps: &[Step], kv_capacity_tokens: u64) -> Vec<Outcome> {
                     at: now,
                     input_tokens,
                     output_tokens,
+                    prompt: None,
                 });
             }
             Step::Add { role, delay } => service

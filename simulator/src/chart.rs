@@ -5,6 +5,9 @@
 
 use std::fmt::Write as _;
 
+/// Style sheet of a page with plots, light and dark.
+pub(crate) const STYLE: &str = include_str!("chart.css");
+
 const WIDTH: f64 = 640.0;
 const HEIGHT: f64 = 300.0;
 const LEFT: f64 = 52.0;
@@ -12,19 +15,23 @@ const RIGHT: f64 = 12.0;
 const TOP: f64 = 12.0;
 const BOTTOM: f64 = 36.0;
 
+/// Width of a letter of a name, and height of a name, about.
+const NAME_LETTER_WIDTH: f64 = 6.2;
+const NAME_HEIGHT: f64 = 12.0;
+
 /// A range of one axis and what it says.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Axis {
-    pub(super) label: &'static str,
-    pub(super) low: f64,
-    pub(super) high: f64,
+pub(crate) struct Axis {
+    pub(crate) label: String,
+    pub(crate) low: f64,
+    pub(crate) high: f64,
     /// Ticks and their texts, where these are not the numbers themselves.
-    pub(super) marks: &'static [(f64, &'static str)],
+    pub(crate) marks: Vec<(f64, String)>,
 }
 
 impl Axis {
     /// An axis that holds all of `values`, from 0 if they are not far from it.
-    pub(super) fn around(label: &'static str, values: impl Iterator<Item = f64>) -> Self {
+    pub(crate) fn around(label: &str, values: impl Iterator<Item = f64>) -> Self {
         let (low, high) = values
             .filter(|value| value.is_finite())
             .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| {
@@ -32,20 +39,20 @@ impl Axis {
             });
         if low > high {
             return Self {
-                label,
+                label: label.to_owned(),
                 low: 0.0,
                 high: 1.0,
-                marks: &[],
+                marks: Vec::new(),
             };
         }
         let low = if low < 0.5 * high { 0.0 } else { low };
         let room = ((high - low) * 0.06).max(1e-6);
         let low = if low > 0.0 { low - room } else { low };
         Self {
-            label,
+            label: label.to_owned(),
             low,
             high: high + room,
-            marks: &[],
+            marks: Vec::new(),
         }
     }
 
@@ -56,8 +63,7 @@ impl Axis {
     /// Round values within the range, about five.
     fn ticks(&self) -> Vec<(f64, String)> {
         if !self.marks.is_empty() {
-            let marks = self.marks.iter();
-            return marks.map(|(at, text)| (*at, (*text).to_owned())).collect();
+            return self.marks.clone();
         }
         let rough = (self.high - self.low).max(1e-9) / 5.0;
         let power = 10_f64.powf(rough.log10().floor());
@@ -77,18 +83,21 @@ impl Axis {
 
 /// A plot that is being drawn.
 #[derive(Debug)]
-pub(super) struct Chart {
+pub(crate) struct Chart {
     svg: String,
     x: Axis,
     y: Axis,
+    /// Begin, end and height of the names that are written.
+    names: Vec<(f64, f64, f64)>,
 }
 
 impl Chart {
-    pub(super) fn new(x: Axis, y: Axis) -> Self {
+    pub(crate) fn new(x: Axis, y: Axis) -> Self {
         let mut chart = Self {
             svg: format!("<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\">"),
             x,
             y,
+            names: Vec::new(),
         };
         chart.axes();
         chart
@@ -127,13 +136,13 @@ impl Chart {
             "<path class=\"axis\" d=\"M{LEFT} {bottom}H{right}\"/><text class=\"label\" text-anchor=\"end\" \
              x=\"{right}\" y=\"{:.2}\">{}</text><text class=\"label\" x=\"4\" y=\"10\">{}</text>",
             HEIGHT - 4.0,
-            self.x.label,
-            self.y.label
+            escaped(&self.x.label),
+            escaped(&self.y.label)
         );
     }
 
     /// A level line across, such as an objective.
-    pub(super) fn level(&mut self, y: f64) {
+    pub(crate) fn level(&mut self, y: f64) {
         let (_, y) = self.place(self.x.low, y);
         let right = WIDTH - RIGHT;
         let _ = write!(
@@ -143,7 +152,7 @@ impl Chart {
     }
 
     /// A line through points; gaps in the numbers are gaps in the line.
-    pub(super) fn line(
+    pub(crate) fn line(
         &mut self,
         class: &str,
         name: &str,
@@ -168,7 +177,7 @@ impl Chart {
     }
 
     /// A dot with its name, written beside it if `named`.
-    pub(super) fn dot(&mut self, class: &str, name: &str, x: f64, y: f64, named: bool) {
+    pub(crate) fn dot(&mut self, class: &str, name: &str, x: f64, y: f64, named: bool) {
         let (x, y) = self.place(x, y);
         let name = escaped(name);
         let _ = write!(
@@ -181,15 +190,36 @@ impl Chart {
             } else {
                 ("start", x + 7.0)
             };
+            let height = self.free_height(anchor, at, y + 3.5, name.len());
             let _ = write!(
                 self.svg,
-                "<text class=\"name\" text-anchor=\"{anchor}\" x=\"{at:.2}\" y=\"{:.2}\">{name}</text>",
-                y + 3.5
+                "<text class=\"name\" text-anchor=\"{anchor}\" x=\"{at:.2}\" y=\"{height:.2}\">{name}</text>"
             );
         }
     }
 
-    pub(super) fn end(mut self) -> String {
+    /// The height nearest below `y` at which a name covers no other.
+    fn free_height(&mut self, anchor: &str, at: f64, y: f64, letters: usize) -> f64 {
+        let width = NAME_LETTER_WIDTH * letters as f64;
+        let (from, to) = if anchor == "end" {
+            (at - width, at)
+        } else {
+            (at, at + width)
+        };
+        let covers = |height: f64| {
+            let mut names = self.names.iter();
+            names.any(|(a, b, y)| *a < to && from < *b && (y - height).abs() < NAME_HEIGHT)
+        };
+        let heights = (0..8).map(|step| y + NAME_HEIGHT * f64::from(step));
+        let free = heights
+            .into_iter()
+            .find(|height| !covers(*height))
+            .unwrap_or(y);
+        self.names.push((from, to, free));
+        free
+    }
+
+    pub(crate) fn end(mut self) -> String {
         self.svg.push_str("</svg>");
         self.svg
     }
@@ -202,7 +232,7 @@ fn short(tick: f64) -> String {
 }
 
 /// Text that may stand in HTML.
-pub(super) fn escaped(text: &str) -> String {
+pub(crate) fn escaped(text: &str) -> String {
     text.replace('&', "&amp;")
         .replace('<', "&lt;")
         .replace('>', "&gt;")
@@ -216,10 +246,10 @@ mod tests {
     #[test]
     fn ticks_are_round_and_inside() {
         let axis = Axis {
-            label: "",
+            label: String::new(),
             low: 81.0,
             high: 100.0,
-            marks: &[],
+            marks: Vec::new(),
         };
         let texts: Vec<String> = axis.ticks().into_iter().map(|tick| tick.1).collect();
         assert_eq!(texts, ["85", "90", "95", "100"]);

@@ -1,0 +1,217 @@
+//! `pd-sim backtest`: what a PDAutoscaler would have done with a service's past.
+//!
+//! The past is read from Prometheus with the controller's own queries, its load is drawn anew, and the
+//! decision code plays it from the replicas that were there. How fast a replica is comes from a profile,
+//! or is learnt first by playing the past as it was; either way that play is held against what was
+//! measured, so that everybody can see how far the rest can be trusted.
+
+pub mod options;
+
+mod outcome;
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use pd_api::v1alpha1::{PDAutoscaler, RoleSpec};
+use pd_autoscaler::observe::target::{TargetError, TargetKind, past_pod_pattern};
+use pd_autoscaler::queries::Scope;
+use pd_core::policy::Policy;
+use pd_core::{PerRole, Role};
+use thiserror::Error;
+
+use self::options::{Moment, Options};
+pub use self::outcome::{Backtest, Decision, Past};
+use crate::calibrate::{self, CalibrateError, Fit, Known};
+use crate::measured::{Asked, Measured, MeasuredError, read};
+use crate::policy::{PolicyError, read_object};
+use crate::scenario::{Scenario, ScenarioError};
+use crate::simulate::options::Output;
+use crate::simulate::{Run, SimulateError, Source};
+
+/// A look back that cannot be made.
+#[derive(Debug, Error)]
+pub enum BacktestError {
+    /// The PDAutoscaler cannot be used.
+    #[error(transparent)]
+    Config(#[from] PolicyError),
+    /// A target is of no kind that can be scaled.
+    #[error(transparent)]
+    Target(#[from] TargetError),
+    /// The past cannot be read.
+    #[error(transparent)]
+    Measured(#[from] MeasuredError),
+    /// The profile cannot be read.
+    #[error(transparent)]
+    Scenario(#[from] ScenarioError),
+    /// The profile cannot be learnt.
+    #[error(transparent)]
+    Calibrate(#[from] CalibrateError),
+    /// The past cannot be played.
+    #[error(transparent)]
+    Simulate(#[from] SimulateError),
+    /// The options contradict each other.
+    #[error("{0}")]
+    Options(String),
+    /// The result cannot be written as JSON.
+    #[error("the result cannot be written as JSON: {0}")]
+    Json(#[from] serde_json::Error),
+}
+
+/// A service and its past.
+#[derive(Debug)]
+pub struct Service {
+    /// What its owner wants.
+    pub policy: Policy,
+    /// GPUs of one replica of each role.
+    pub gpus_per_replica: PerRole<u32>,
+    /// What Prometheus remembers.
+    pub measured: Arc<Measured>,
+}
+
+/// Looks back and gives the text to print.
+pub async fn run(options: &Options) -> Result<String, BacktestError> {
+    let backtest = backtest(options).await?;
+    match options.output {
+        Output::Text => Ok(backtest.to_text(options.decisions)),
+        Output::Json => Ok(serde_json::to_string_pretty(&backtest)?),
+        Output::Csv => Err(BacktestError::Options(
+            "`--output csv` is for many runs: use text or json".to_owned(),
+        )),
+    }
+}
+
+/// Looks back.
+pub async fn backtest(options: &Options) -> Result<Backtest, BacktestError> {
+    let service = Service::read(options).await?;
+    let mut scenario = service.scenario(options)?;
+    let known = Known::of(&service.measured, options.seed, service.measured.workers());
+    let fit = match &options.profile {
+        Some(_) => Fit::of(&scenario, &known)?,
+        None => calibrate::fit(&mut scenario, &known)?.after,
+    };
+    let source = Source::of_measured(Arc::clone(&service.measured), options.seed);
+    let run = Run::over(scenario.clone(), source, options.seed)?;
+    let run = run.owned_by(service.policy.clone(), service.measured.from_millis);
+    let (outcome, _, told) = run.play_told()?;
+    Ok(Backtest::of(&service, &scenario, fit, outcome, told))
+}
+
+impl Service {
+    /// Reads the object and its past.
+    pub async fn read(options: &Options) -> Result<Self, BacktestError> {
+        let (object, policy) = read_object(&options.config)?;
+        let asked = asked(options, &object, &policy)?;
+        let measured = read(&asked).await?;
+        let spec = &object.spec;
+        let gpus = |role: &RoleSpec| {
+            role.gpus_per_replica
+                .and_then(|gpus| u32::try_from(gpus).ok())
+        };
+        let gpus_per_replica =
+            PerRole::from_fn(|role| gpus(spec.role(role)).unwrap_or(options.gpus_per_replica));
+        Ok(Self {
+            policy,
+            gpus_per_replica,
+            measured: Arc::new(measured),
+        })
+    }
+
+    /// The service as the simulator knows it.
+    fn scenario(&self, options: &Options) -> Result<Scenario, BacktestError> {
+        let mut scenario = match &options.profile {
+            Some(path) => Scenario::read(path)?,
+            None => Scenario::default(),
+        };
+        scenario.profile.prefix_hit_ratio = self.measured.prefix_hit_ratio();
+        if let Some(lead) = options.lead {
+            scenario.set_lead(lead);
+        }
+        scenario.gpus_per_replica = self.gpus_per_replica;
+        let (objective, wanted) = (&mut scenario.objective, self.policy.objective);
+        objective.ttft.limit_milliseconds = wanted.ttft.limit.as_secs_f64() * 1e3;
+        objective.ttft.percentile = wanted.ttft.percentile;
+        objective.tpot.limit_milliseconds = wanted.tpot.limit.as_secs_f64() * 1e3;
+        objective.tpot.percentile = wanted.tpot.percentile;
+        objective.attainment.percent = wanted.attainment.percent;
+        objective.attainment.window_seconds = wanted.attainment.window.as_secs_f64();
+        scenario.budget_gpus = self.policy.budget_gpus;
+        let first = self.measured.workers();
+        for role in Role::ALL {
+            let (bounds, replicas) = (
+                self.policy.bounds.get(role),
+                scenario.replicas.get_mut(role),
+            );
+            replicas.min = bounds.min_replicas;
+            replicas.max = bounds.max_replicas;
+            replicas.start = first.get(role).first().copied();
+        }
+        Ok(scenario)
+    }
+}
+
+/// What is asked of Prometheus.
+fn asked(
+    options: &Options,
+    object: &PDAutoscaler,
+    policy: &Policy,
+) -> Result<Asked, BacktestError> {
+    let metadata = object.metadata.namespace.clone();
+    let namespace = options.namespace.clone().or(metadata);
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+    let (from, to) = (unix(options.from, now), unix(options.to, now));
+    let span = u64::try_from(to.saturating_sub(from)).unwrap_or(0);
+    let step = options.step.unwrap_or_else(|| step_of(span));
+    if span < 2 * step.as_secs() {
+        return Err(BacktestError::Options(format!(
+            "from --from to --to there are {span} s, less than two steps of {} s: give a longer range",
+            step.as_secs()
+        )));
+    }
+    let pattern = |role: Role| {
+        let target = &object.spec.role(role).target;
+        TargetKind::of(target).map(|kind| past_pod_pattern(kind, &target.name))
+    };
+    Ok(Asked {
+        server: options.prometheus.clone(),
+        scope: Scope {
+            namespace_label: options.namespace_label.clone(),
+            pod_label: options.pod_label.clone(),
+            namespace: namespace.unwrap_or_else(|| "default".to_owned()),
+            prefill_pods: pattern(Role::Prefill)?,
+            decode_pods: pattern(Role::Decode)?,
+            selectors: object
+                .spec
+                .metrics
+                .selectors
+                .0
+                .clone()
+                .into_iter()
+                .collect(),
+            window: step,
+            attainment_window: policy.objective.attainment.window,
+        },
+        from_unix: from,
+        to_unix: to,
+        step,
+        timeout: options.timeout,
+    })
+}
+
+fn unix(moment: Moment, now: i64) -> i64 {
+    match moment {
+        Moment::At(unix) => unix,
+        Moment::Ago(span) => now.saturating_sub(i64::try_from(span.as_secs()).unwrap_or(i64::MAX)),
+    }
+}
+
+/// A minute for a day, five minutes for two weeks, a quarter of an hour beyond.
+fn step_of(span_seconds: u64) -> Duration {
+    Duration::from_mins(match span_seconds / 86_400 {
+        0..=1 => 1,
+        2..=14 => 5,
+        _ => 15,
+    })
+}

@@ -1,0 +1,84 @@
+//! Many runs at once: on all cores, in a fixed order, with a bar on a terminal.
+//!
+//! Runs know nothing of each other, so the result does not depend on how many are played at once. The
+//! bar goes to standard error and only to a terminal, so that what is printed stays clean wherever it
+//! is sent.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// A bar over so many steps; on no terminal it shows nothing.
+pub(crate) fn progress(steps: usize) -> ProgressBar {
+    let bar = ProgressBar::new(steps as u64);
+    if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} {elapsed} {msg}") {
+        bar.set_style(style);
+    }
+    bar
+}
+
+/// Runs at once when the user does not say.
+pub(crate) fn cores() -> usize {
+    thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// Does `work` for all `items`, so many at once, and gives the results in their order. After an error
+/// no further item is begun; the error of the earliest item is given.
+pub(crate) fn parallel<T: Sync, U: Send, E: Send>(
+    jobs: usize,
+    items: &[T],
+    work: impl Fn(&T) -> Result<U, E> + Sync,
+) -> Result<Vec<U>, E> {
+    let next = AtomicUsize::new(0);
+    let done: Mutex<Vec<(usize, Result<U, E>)>> = Mutex::default();
+    let workers = jobs.clamp(1, items.len().max(1));
+    thread::scope(|scope| {
+        for _ in 0..workers {
+            scope.spawn(|| {
+                while let Some((place, item)) = take(&next, items) {
+                    let result = work(item);
+                    if result.is_err() {
+                        next.store(items.len(), Ordering::Relaxed);
+                    }
+                    done.lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .push((place, result));
+                }
+            });
+        }
+    });
+    let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
+    done.sort_by_key(|(place, _)| *place);
+    done.into_iter().map(|(_, result)| result).collect()
+}
+
+fn take<'a, T>(next: &AtomicUsize, items: &'a [T]) -> Option<(usize, &'a T)> {
+    let place = next.fetch_add(1, Ordering::Relaxed);
+    items.get(place).map(|item| (place, item))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_are_in_order_however_many_run_at_once() {
+        let items: Vec<u32> = (0..100).collect();
+        for jobs in [0, 1, 3, 1_000] {
+            let twice = parallel(jobs, &items, |item| Ok::<_, ()>(item * 2)).unwrap();
+            assert_eq!(twice, items.iter().map(|item| item * 2).collect::<Vec<_>>());
+        }
+        let none: [u32; 0] = [];
+        assert_eq!(parallel(4, &none, |_| Ok::<_, ()>(())), Ok(Vec::new()));
+    }
+
+    #[test]
+    fn the_earliest_error_is_given() {
+        let items: Vec<u32> = (0..100).collect();
+        let failing = |item: &u32| if *item >= 7 { Err(*item) } else { Ok(()) };
+        assert_eq!(parallel(1, &items, failing), Err(7));
+        assert_eq!(parallel(4, &items, failing), Err(7));
+    }
+}

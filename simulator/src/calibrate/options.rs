@@ -1,0 +1,95 @@
+//! The options of `pd-sim calibrate`: a file of observed requests, or a range of a real Prometheus.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use pd_core::PerRole;
+
+use crate::backtest::options::{Moment, Options as BacktestOptions, moment, step, url};
+use crate::scenario::Scenario;
+use crate::simulate::options::Output;
+
+/// What the user asked for.
+#[derive(Clone, Debug, clap::Args)]
+#[group(id = "calibrate")]
+pub struct Options {
+    /// Observed requests: CSV with `timestamp_s,input_tokens,output_tokens,ttft_s,tpot_s`, plain or gzip; `tpot_s` is
+    /// empty for answers of one token
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["prometheus", "config"])]
+    pub observed: Option<PathBuf>,
+    /// Prefill replicas that served them; without, the scenario's `replicas.prefill.start`, or 1
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub prefill_replicas: Option<u32>,
+    /// Decode replicas that served them; without, the scenario's `replicas.decode.start`, or 1
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub decode_replicas: Option<u32>,
+    /// Address of Prometheus, such as `http://127.0.0.1:9090`
+    #[arg(long, value_name = "URL", value_parser = url, requires = "config")]
+    pub prometheus: Option<String>,
+    /// The PDAutoscaler whose service is observed, as YAML
+    #[arg(long, value_name = "FILE", requires = "prometheus")]
+    pub config: Option<PathBuf>,
+    /// Begin: a date such as 2026-05-14T00:00:00Z, or so long ago, such as 7d
+    #[arg(long, value_name = "TIME", default_value = "1d", value_parser = moment)]
+    pub from: Moment,
+    /// End: the same
+    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = moment)]
+    pub to: Moment,
+    /// Length of a step, whole seconds; without, 1m up to a day, 5m up to two weeks, 15m beyond
+    #[arg(long, value_name = "TIME", value_parser = step)]
+    pub step: Option<Duration>,
+    /// Namespace of the service; without, the object's, or `default`
+    #[arg(long, value_name = "NAME")]
+    pub namespace: Option<String>,
+    /// Label of the namespace in Prometheus
+    #[arg(long, value_name = "LABEL", default_value = "namespace")]
+    pub namespace_label: String,
+    /// Label of the pod in Prometheus
+    #[arg(long, value_name = "LABEL", default_value = "pod")]
+    pub pod_label: String,
+    /// Scenario whose `profile` is corrected; without, Llama-70B on 4 x H200
+    #[arg(long, value_name = "FILE")]
+    pub scenario: Option<PathBuf>,
+    /// File for the corrected profile, a scenario that `--scenario` and `--profile` take
+    #[arg(long, value_name = "FILE")]
+    pub write: Option<PathBuf>,
+    /// Seed of the requests that are drawn anew; the same seed gives the same result
+    #[arg(long, default_value_t = 7, allow_negative_numbers = true)]
+    pub seed: u64,
+    /// How to print the result
+    #[arg(long, value_name = "FORM", default_value = "text")]
+    pub output: Output,
+}
+
+impl Options {
+    /// The look back that is calibrated on, if Prometheus is asked.
+    pub(super) fn as_backtest(&self) -> Option<BacktestOptions> {
+        let (config, prometheus) = (self.config.clone()?, self.prometheus.clone()?);
+        Some(BacktestOptions {
+            config,
+            prometheus,
+            from: self.from,
+            to: self.to,
+            step: self.step,
+            namespace: self.namespace.clone(),
+            namespace_label: self.namespace_label.clone(),
+            pod_label: self.pod_label.clone(),
+            profile: self.scenario.clone(),
+            lead: None,
+            gpus_per_replica: 1,
+            seed: self.seed,
+            timeout: Duration::from_mins(1),
+            decisions: 0,
+            output: self.output,
+        })
+    }
+
+    /// Replicas that served a file's requests.
+    pub(super) fn replicas(&self, scenario: &Scenario) -> PerRole<u32> {
+        let start = scenario.replicas;
+        PerRole {
+            prefill: self.prefill_replicas.or(start.prefill.start).unwrap_or(1),
+            decode: self.decode_replicas.or(start.decode.start).unwrap_or(1),
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! What can be varied: short names for what is varied often, and paths of the scenario for the rest.
+//!
+//! A scenario is changed as JSON and read back, so that every check of a scenario file holds for every
+//! point of the grid, and a field that a later version adds can be varied without a word here.
+
+use serde_json::{Number, Value};
+
+use crate::simulate::options::{Options, lead, rate_scale, time_scale};
+
+/// Short names of fields of the scenario, what their values are, and the path.
+const SHORT: [(&str, Kind, &str); 6] = [
+    (
+        "ttft",
+        Kind::Milliseconds,
+        "/objective/ttft/limitMilliseconds",
+    ),
+    (
+        "tpot",
+        Kind::Milliseconds,
+        "/objective/tpot/limitMilliseconds",
+    ),
+    ("attainment", Kind::Plain, "/objective/attainment/percent"),
+    ("tolerance", Kind::Plain, "/ratio/tolerancePercent"),
+    ("budget", Kind::Plain, "/budgetGpus"),
+    ("interval", Kind::Seconds, "/intervalSeconds"),
+];
+
+/// Options of `pd-sim simulate` by their short names.
+const OPTIONS: [&str; 5] = ["lead", "seed", "rate", "copies", "time-scale"];
+
+/// What a value is and becomes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A time with its unit, in milliseconds.
+    Milliseconds,
+    /// The same in seconds.
+    Seconds,
+    /// As it is.
+    Plain,
+}
+
+/// A parameter of a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Parameter {
+    /// An option of `pd-sim simulate`.
+    Option(&'static str),
+    /// A field of the scenario.
+    Field(Kind, String),
+}
+
+impl Parameter {
+    /// The parameter that users call `name`.
+    pub(super) fn named(name: &str) -> Self {
+        if let Some(option) = OPTIONS.into_iter().find(|option| *option == name) {
+            return Self::Option(option);
+        }
+        match SHORT.iter().find(|(short, ..)| *short == name) {
+            Some((_, kind, path)) => Self::Field(*kind, (*path).to_owned()),
+            None => Self::Field(Kind::Plain, format!("/{}", name.replace('.', "/"))),
+        }
+    }
+
+    /// Sets it to a value, or says why not and what to give instead.
+    pub(super) fn set(
+        &self,
+        value: &str,
+        options: &mut Options,
+        scenario: &mut Value,
+    ) -> Result<(), String> {
+        match self {
+            Self::Option(name) => set_option(name, value, options),
+            Self::Field(kind, path) => {
+                let field = scenario.pointer_mut(path).ok_or_else(|| unknown(path))?;
+                *field = read(*kind, value)?;
+                Ok(())
+            }
+        }
+    }
+}
+
+fn unknown(path: &str) -> String {
+    if path == "/ratio/tolerancePercent" {
+        return "the scenario has no ratio: give one with `--scenario`".to_owned();
+    }
+    let short = SHORT.iter().map(|(name, ..)| *name);
+    let names: Vec<&str> = OPTIONS.into_iter().chain(short).collect();
+    format!(
+        "there is no such parameter: give {}, or a field of the scenario such as profile.prefixHitRatio",
+        names.join(", ")
+    )
+}
+
+fn set_option(name: &str, value: &str, options: &mut Options) -> Result<(), String> {
+    let whole = || format!("give a whole number, not `{value}`");
+    match name {
+        "lead" => options.lead = Some(lead(value)?),
+        "seed" => options.seed = value.parse().map_err(|_| whole())?,
+        "rate" => options.rate_scale = rate_scale(value)?,
+        "time-scale" => options.time_scale = time_scale(value)?,
+        _ => {
+            let copies = value.parse().ok();
+            let copies = copies.filter(|copies| (1..=1_000).contains(copies));
+            options.copies = copies.ok_or("give a whole number from 1 to 1000")?;
+        }
+    }
+    Ok(())
+}
+
+fn read(kind: Kind, value: &str) -> Result<Value, String> {
+    if kind == Kind::Plain {
+        return Ok(match serde_json::from_str(value) {
+            Ok(plain) => plain,
+            Err(_) if value == "none" => Value::Null,
+            Err(_) => Value::String(value.to_owned()),
+        });
+    }
+    let time = humantime::parse_duration(value)
+        .map_err(|_| "give a time with its unit, such as 500ms or 15s".to_owned())?;
+    let number = match kind {
+        Kind::Milliseconds => time.as_secs_f64() * 1e3,
+        _ => time.as_secs_f64(),
+    };
+    let number = Number::from_f64(number).ok_or("give a shorter time")?;
+    Ok(Value::Number(number))
+}
+
+/// A value as a number for an axis: a number, or a time in seconds.
+pub(super) fn number(value: &str) -> Option<f64> {
+    let plain = value
+        .parse::<f64>()
+        .ok()
+        .filter(|number| number.is_finite());
+    let time = || humantime::parse_duration(value).ok();
+    plain.or_else(|| time().map(|time| time.as_secs_f64()))
+}
+
+/// The name of a parameter with the unit that [`number`] gives its values.
+pub(super) fn label(name: &str, values: &[&str]) -> String {
+    let is_time = |value: &&str| value.parse::<f64>().is_err() && number(value).is_some();
+    if values.iter().any(is_time) {
+        format!("{name}, s")
+    } else {
+        name.to_owned()
+    }
+}

@@ -1,0 +1,336 @@
+//! How many pods a second kube-scheduler places on many nodes, with and without the extender, in one run.
+//!
+//! Only the scheduler and what it asks is measured: nodes are posted as ready and nobody plays them, no controller runs,
+//! the pods are created while the scheduler is stopped (SIGSTOP), and time counts from the first binding to the
+//! last. Ways take turns within each round, so that a slow minute of the machine is everybody's; ratios are taken round by
+//! round and the median counts. The processors' time of scheduler and extender for each pod is told besides, for it depends less
+//! on what else the machine does. The scheduler is a new process in each turn, with the configuration of its way.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, bail};
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use k8s_openapi::api::core::v1::{Pod, Taint as NodeTaint};
+use kube::{
+    Api, Client,
+    api::{DeleteParams, ListParams, PostParams, WatchEvent, WatchParams},
+};
+use pd_core::toleration::{
+    Effect, Operator, Rule, Taint, Toleration,
+    mirror::{self, constraints, lower},
+    rewrite::{ANNOTATION, rewrite},
+};
+use serde_json::{Value, json};
+
+use crate::{
+    control_plane::{Component, ControlPlane, GPU_RESOURCE, NodeSpec, Options, eventually},
+    polyfill::{ExtenderPort, GATE},
+    supervisor::Process,
+};
+
+const SLA: &str = "node.kubernetes.io/sla";
+/// What the pods ask for; every node has more, so that all ways have the same nodes to choose from.
+const BOUND: &str = "900";
+const CONCURRENCY: usize = 32;
+/// How long a turn may take.
+const DEADLINE: Duration = Duration::from_mins(5);
+
+/// How pods are placed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Way {
+    /// The scheduler alone; pods tolerate the taint by `Exists`.
+    Stock,
+    /// The scheduler alone with the gate on; pods tolerate the taint by `Gt`.
+    Native,
+    /// The extender is configured; pods are those of [`Way::Stock`].
+    Unmanaged,
+    /// The extender is configured; pods are as the webhook writes them, with annotation and node affinity.
+    Managed,
+}
+
+impl Way {
+    /// All of them, in the order of their turns.
+    pub const ALL: [Self; 4] = [Self::Stock, Self::Native, Self::Unmanaged, Self::Managed];
+
+    /// What people call it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Stock => "stock",
+            Self::Native => "stock, gate on, Gt",
+            Self::Unmanaged => "extender, unmanaged pods",
+            Self::Managed => "extender, managed pods",
+        }
+    }
+
+    const fn has_extender(self) -> bool {
+        matches!(self, Self::Unmanaged | Self::Managed)
+    }
+
+    /// The pod to create many of.
+    fn pod(self) -> anyhow::Result<Pod> {
+        let numeric = Toleration {
+            key: SLA.to_owned(),
+            operator: Operator::Gt,
+            value: BOUND.to_owned(),
+            effect: Effect::NoSchedule,
+            toleration_seconds: None,
+        };
+        let plain = Toleration {
+            operator: Operator::Exists,
+            value: String::new(),
+            ..numeric.clone()
+        };
+        let mut pod = json!({
+            "metadata": { "generateName": "p-", "annotations": {} },
+            "spec": {
+                "containers": [{ "name": "c", "image": "x", "resources": {
+                    "requests": { "cpu": "100m", "memory": "100Mi", GPU_RESOURCE: "1" },
+                    "limits": { GPU_RESOURCE: "1" },
+                } }],
+                "terminationGracePeriodSeconds": 0,
+                "tolerations": [if self == Self::Native { &numeric } else { &plain }],
+            },
+        });
+        if self == Self::Managed {
+            let rules = [Rule::plain(&numeric, pd_core::toleration::Comparison::On)];
+            let terms = lower(None, &constraints(&rules)?)?;
+            let (tolerations, originals) = rewrite(&[numeric]);
+            pod["spec"]["tolerations"] = json!(tolerations);
+            pod["metadata"]["annotations"][ANNOTATION] = json!(serde_json::to_string(&originals)?);
+            pod["spec"]["affinity"] = json!({ "nodeAffinity": {
+                "requiredDuringSchedulingIgnoredDuringExecution": { "nodeSelectorTerms": terms } } });
+        }
+        Ok(serde_json::from_value(pod)?)
+    }
+}
+
+/// How much is measured.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub struct ThroughputOptions {
+    /// Nodes.
+    #[arg(long, default_value_t = 5000)]
+    pub nodes: usize,
+    /// Pods of each turn.
+    #[arg(long, default_value_t = 2000)]
+    pub pods: usize,
+    /// Turns of each way.
+    #[arg(long, default_value_t = 5)]
+    pub rounds: usize,
+    /// Least ratio to the stock scheduler.
+    #[arg(long, default_value_t = 0.9)]
+    pub bar: f64,
+}
+
+/// What one turn came to.
+#[derive(Debug, Clone, Copy)]
+pub struct Turn {
+    /// Pods bound in a second.
+    pub pods_per_second: f64,
+    /// Processor time of the scheduler for each pod, ms; absent where the system does not tell.
+    pub scheduler_ms: Option<f64>,
+    /// The same of the extender.
+    pub extender_ms: Option<f64>,
+}
+
+/// The turns of each way, one for each round.
+pub type Turns = BTreeMap<Way, Vec<Turn>>;
+
+/// The cluster that is measured on.
+#[expect(missing_debug_implementations, reason = "a client shows nothing")]
+pub struct Throughput {
+    plane: ControlPlane,
+    client: Client,
+    port: ExtenderPort,
+    extender: Process,
+    options: ThroughputOptions,
+}
+
+impl Throughput {
+    /// Starts a control plane with all nodes, and the extender beside it.
+    pub async fn start(options: ThroughputOptions) -> anyhow::Result<Self> {
+        let port = ExtenderPort::reserve()?;
+        let plane = ControlPlane::start(Options {
+            kwok: false,
+            controller_manager: false,
+            scheduler: false,
+            // Nobody takes the taint of a new node away, nor makes service accounts.
+            api_server_arguments: vec![
+                "--disable-admission-plugins=TaintNodesByCondition,ServiceAccount".to_owned(),
+            ],
+            feature_gates: BTreeMap::from([(GATE.to_owned(), true)]),
+            ready_timeout: Duration::from_mins(2),
+            ..Options::default()
+        })
+        .await?;
+        // Ten values, so that margins differ.
+        for value in 950..960 {
+            let taint = Taint::new(SLA, value.to_string(), Effect::NoSchedule);
+            let spec = NodeSpec {
+                prefix: format!("ip-10-0-{value}.eu-west-1.compute.internal"),
+                count: options.nodes / 10,
+                labels: mirror::labels(std::slice::from_ref(&taint)),
+                taints: vec![serde_json::from_value::<NodeTaint>(json!(taint))?],
+                nodes_per_rack: 16,
+                racks_per_block: 8,
+                blocks_per_zone: 8,
+                ..NodeSpec::default()
+            };
+            plane.add_nodes(&spec).await?;
+        }
+        let extender = port.start(&plane).await?;
+        let client = plane.client().await?;
+        Ok(Self {
+            plane,
+            client,
+            port,
+            extender,
+            options,
+        })
+    }
+
+    /// Measures all ways in turns, and tells each turn as it ends.
+    pub async fn measure(
+        &mut self,
+        mut tell: impl FnMut(usize, Way, Turn),
+    ) -> anyhow::Result<Turns> {
+        let mut turns = Turns::new();
+        for round in 0..self.options.rounds {
+            // Nobody is always the first.
+            let mut ways = Way::ALL;
+            ways.rotate_left(round % Way::ALL.len());
+            for way in ways {
+                let turn = self.turn(way).await.with_context(|| way.name())?;
+                tell(round, way, turn);
+                turns.entry(way).or_default().push(turn);
+            }
+        }
+        Ok(turns)
+    }
+
+    async fn turn(&mut self, way: Way) -> anyhow::Result<Turn> {
+        let extenders = if way.has_extender() {
+            vec![self.port.configuration()]
+        } else {
+            Vec::new()
+        };
+        self.plane.set_scheduler(extenders, Vec::new())?;
+        self.plane.set_feature_gate(GATE, way == Way::Native);
+        self.plane.restart(Component::Scheduler).await?;
+        let pods = Api::<Pod>::default_namespaced(self.client.clone());
+        // One pod through, so that caches are filled and connections made.
+        self.place(&pods, way, 1).await?;
+        let turn = self.place(&pods, way, self.options.pods).await?;
+        self.plane.kill(Component::Scheduler).await?;
+        let at_once = DeleteParams::default().grace_period(0);
+        pods.delete_collection(&at_once, &ListParams::default())
+            .await?;
+        eventually("the pods to be gone", DEADLINE, async || {
+            let left = pods.list_metadata(&ListParams::default().limit(1)).await;
+            match left.map_err(|error| error.to_string())?.items.len() {
+                0 => Ok(()),
+                _ => Err("some are left".to_owned()),
+            }
+        })
+        .await?;
+        Ok(turn)
+    }
+
+    /// Has `count` pods placed, and measures from the first binding to the last.
+    async fn place(&self, pods: &Api<Pod>, way: Way, count: usize) -> anyhow::Result<Turn> {
+        self.plane.pause(Component::Scheduler).await?;
+        let pod = way.pod()?;
+        let version = pods.list_metadata(&ListParams::default().limit(1)).await?;
+        let version = version.metadata.resource_version.unwrap_or_default();
+        stream::iter(0..count)
+            .map(|_| async { pods.create(&PostParams::default(), &pod).await })
+            .buffer_unordered(CONCURRENCY)
+            .try_for_each(|_| std::future::ready(Ok(())))
+            .await?;
+        let watch = WatchParams::default().timeout(290);
+        let mut events = std::pin::pin!(pods.watch(&watch, &version).await?);
+        let scheduler = self.plane.process(Component::Scheduler)?;
+        let before = [&scheduler, &self.extender].map(processor_ms);
+        self.plane.resume(Component::Scheduler).await?;
+        let (mut bound, mut first) = (BTreeSet::new(), None);
+        let all = async {
+            while let Some(event) = events.next().await {
+                let pod = match event? {
+                    WatchEvent::Modified(pod) => pod,
+                    WatchEvent::Error(error) => bail!("the watch of pods failed: {error:?}"),
+                    _ => continue,
+                };
+                if pod.spec.is_some_and(|spec| spec.node_name.is_some()) {
+                    bound.extend(pod.metadata.name);
+                    first.get_or_insert_with(Instant::now);
+                }
+                if bound.len() == count {
+                    return Ok(());
+                }
+            }
+            bail!("the watch of pods ended")
+        };
+        let ended = tokio::time::timeout(DEADLINE, all).await;
+        let Ok(ended) = ended else {
+            bail!("only {} of {count} pods were bound", bound.len());
+        };
+        ended?;
+        let seconds = first.map_or(f64::INFINITY, |first| first.elapsed().as_secs_f64());
+        let after = [&scheduler, &self.extender].map(processor_ms);
+        #[expect(clippy::cast_precision_loss, reason = "thousands of pods")]
+        let count = count as f64;
+        let [scheduler_ms, extender_ms] =
+            [0, 1].map(|index| Some((after[index]? - before[index]?) / count));
+        Ok(Turn {
+            pods_per_second: (count - 1.0) / seconds,
+            scheduler_ms,
+            extender_ms,
+        })
+    }
+}
+
+/// Processor time that a process has had so far, ms.
+fn processor_ms(process: &Process) -> Option<f64> {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", process.pid()?)).ok()?;
+    // The name, in parentheses, may have spaces; user and system time are the 12th and 13th field after it.
+    let mut fields = stat.rsplit(')').next()?.split_whitespace().skip(11);
+    let ticks: f64 = fields.next()?.parse::<f64>().ok()? + fields.next()?.parse::<f64>().ok()?;
+    // Linux counts in hundredths of a second on every machine that Kubernetes runs on.
+    Some(ticks * 10.0)
+}
+
+/// The median over rounds of one way's rate to another's.
+pub fn ratio(turns: &Turns, way: Way, to: Way) -> Option<f64> {
+    let pairs = turns.get(&way)?.iter().zip(turns.get(&to)?);
+    let ratios = pairs.map(|(turn, base)| turn.pods_per_second / base.pods_per_second);
+    median(ratios.collect())
+}
+
+/// The middle one of `numbers`; nothing of none.
+pub fn median(mut numbers: Vec<f64>) -> Option<f64> {
+    numbers.sort_by(f64::total_cmp);
+    numbers.get(numbers.len() / 2).copied()
+}
+
+/// The middle one of what `of` gives for the turns.
+pub fn middle(turns: &[Turn], of: impl Fn(&Turn) -> Option<f64>) -> Option<f64> {
+    median(turns.iter().filter_map(of).collect())
+}
+
+/// The measurement as JSON: medians by way, the rates of all rounds, and ratios to the stock scheduler.
+pub fn summary(options: ThroughputOptions, turns: &Turns) -> Value {
+    let ways = turns.iter().map(|(way, each)| {
+        let rates = each.iter().map(|turn| turn.pods_per_second);
+        json!({
+            "way": way.name(),
+            "podsPerSecond": rates.collect::<Vec<_>>(),
+            "median": middle(each, |turn| Some(turn.pods_per_second)),
+            "toStock": ratio(turns, *way, Way::Stock),
+            "schedulerMillisecondsPerPod": middle(each, |turn| turn.scheduler_ms),
+            "extenderMillisecondsPerPod": middle(each, |turn| turn.extender_ms),
+        })
+    });
+    json!({ "nodes": options.nodes, "pods": options.pods, "ways": ways.collect::<Vec<_>>() })
+}

@@ -1,0 +1,144 @@
+//! Admission: the same object, created without being stored, is accepted by both or refused for the same causes.
+//!
+//! A cause is a field and the words about it, as the API server lists them. Objects are pods and every kind with a pod
+//! template.
+
+use std::collections::BTreeSet;
+
+use futures::{StreamExt as _, stream};
+use kube::{
+    Api, Client,
+    api::{DynamicObject, PostParams},
+    core::{ApiResource, GroupVersionKind},
+};
+use pd_core::toleration::Toleration;
+use serde_json::{Value, json};
+
+use crate::{
+    difference::{Difference, Tally},
+    generate::Generator,
+    planes::{NAMESPACE, Planes},
+};
+
+/// Kinds, and where their tolerations are.
+const KINDS: [(&str, &str); 9] = [
+    ("v1", "Pod"),
+    ("apps/v1", "Deployment"),
+    ("apps/v1", "ReplicaSet"),
+    ("apps/v1", "StatefulSet"),
+    ("apps/v1", "DaemonSet"),
+    ("batch/v1", "Job"),
+    ("batch/v1", "CronJob"),
+    ("v1", "ReplicationController"),
+    ("v1", "PodTemplate"),
+];
+
+const CONCURRENCY: usize = 16;
+
+/// What an API server says: nothing, or all it holds against an object.
+type Refusal = BTreeSet<(String, String)>;
+
+/// Puts `count` objects to both.
+pub(crate) async fn compare(planes: &Planes, seed: u64, count: usize, tally: &mut Tally) {
+    let mut generator = Generator::new(seed, 1);
+    let cases: Vec<(usize, Vec<Toleration>)> = (0..count)
+        .map(|_| {
+            let kind = if generator.once_in(2) {
+                0
+            } else {
+                generator.below(KINDS.len())
+            };
+            (kind, generator.odd())
+        })
+        .collect();
+    let answers = stream::iter(cases)
+        .map(|(kind, tolerations)| async move {
+            let object = object(kind, &tolerations);
+            let (native, ours) = tokio::join!(
+                refusal(&planes.native.client, kind, &object),
+                refusal(&planes.ours.client, kind, &object)
+            );
+            (kind, tolerations, native, ours)
+        })
+        .buffer_unordered(CONCURRENCY);
+    let mut answers = std::pin::pin!(answers);
+    let mut refused = 0;
+    while let Some((kind, tolerations, native, ours)) = answers.next().await {
+        tally.case("admission");
+        refused += usize::from(!native.is_empty());
+        if native == ours {
+            continue;
+        }
+        let what = || {
+            format!(
+                "{}: {}\nnative: {native:#?}\nours: {ours:#?}",
+                KINDS[kind].1,
+                json!(tolerations)
+            )
+        };
+        match Difference::of_admission(&tolerations, &native, &ours) {
+            Some(difference) => tally.differs(difference),
+            None => tally.fail(what()),
+        }
+    }
+    eprintln!("admission: {count} objects, {refused} refused");
+}
+
+async fn refusal(client: &Client, kind: usize, object: &Value) -> Refusal {
+    let (version, kind) = KINDS[kind];
+    let (group, version) = version.split_once('/').unwrap_or(("", version));
+    let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
+    let api = Api::<DynamicObject>::namespaced_with(client.clone(), NAMESPACE, &resource);
+    let object: DynamicObject = serde_json::from_value(object.clone()).unwrap();
+    let dry_run = PostParams {
+        dry_run: true,
+        ..PostParams::default()
+    };
+    let status = match api.create(&dry_run, &object).await {
+        Ok(_) => return Refusal::new(),
+        Err(kube::Error::Api(status)) => status,
+        Err(error) => panic!("{error}: {object:?}"),
+    };
+    let causes = status
+        .details
+        .map(|details| details.causes)
+        .unwrap_or_default();
+    if causes.is_empty() {
+        return Refusal::from([(format!("{} {}", status.code, status.reason), status.message)]);
+    }
+    causes
+        .into_iter()
+        .map(|cause| (cause.field, cause.message))
+        .collect()
+}
+
+/// An object that nothing but its tolerations can be held against.
+fn object(kind: usize, tolerations: &[Toleration]) -> Value {
+    let (version, kind) = KINDS[kind];
+    let mut spec =
+        json!({ "containers": [{ "name": "c", "image": "x" }], "tolerations": tolerations });
+    if kind.ends_with("Job") {
+        spec["restartPolicy"] = json!("Never");
+    }
+    let labels = json!({ "app": "oracle" });
+    let template = json!({ "metadata": { "labels": labels }, "spec": spec });
+    let mut object =
+        json!({ "apiVersion": version, "kind": kind, "metadata": { "name": "oracle" } });
+    object["spec"] = match kind {
+        "Pod" => spec,
+        "PodTemplate" => {
+            object["template"] = template;
+            return object;
+        }
+        "Job" => json!({ "template": template }),
+        "CronJob" => {
+            json!({ "schedule": "0 0 1 1 *", "jobTemplate": { "spec": { "template": template } } })
+        }
+        "ReplicationController" => json!({ "selector": labels, "template": template }),
+        "StatefulSet" => {
+            json!({ "serviceName": "oracle", "selector": { "matchLabels": labels }, "template": template })
+        }
+        _ => json!({ "selector": { "matchLabels": labels }, "template": template }),
+    };
+    object
+}

@@ -1,0 +1,84 @@
+//! The differences between Kubernetes with the gate on and a cluster without it that has us: all of them.
+//!
+//! Each has its reason in the table "Differences" of `docs/numeric-tolerations.md`, and is recognised here by what
+//! causes it, not by what came out. What no difference explains fails the test.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use pd_core::toleration::Toleration;
+
+/// Something that a cluster with us does otherwise, on purpose or for want of a way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Difference {
+    /// Its affinity would have more terms than we write.
+    TooManyTerms,
+    /// The extender prefers the node with more SLA margin where the scheduler does not care.
+    MarginsBreakTies,
+    /// The cluster evicts by the seconds of the first rewritten `Exists`, and not of the first number that fits.
+    FirstExistsCounts,
+}
+
+impl Difference {
+    pub(crate) const ALL: [Self; 3] = [
+        Self::TooManyTerms,
+        Self::MarginsBreakTies,
+        Self::FirstExistsCounts,
+    ];
+
+    /// The name of its row in the documentation.
+    pub(crate) fn row(self) -> &'static str {
+        match self {
+            Self::TooManyTerms => "many keys without an effect",
+            Self::MarginsBreakTies => "margins break ties",
+            Self::FirstExistsCounts => "the first `Exists` counts",
+        }
+    }
+
+    /// What explains that one API server refuses for other causes than the other.
+    pub(crate) fn of_admission(
+        _tolerations: &[Toleration],
+        _native: &BTreeSet<(String, String)>,
+        ours: &BTreeSet<(String, String)>,
+    ) -> Option<Self> {
+        let says = |text: &str| ours.iter().any(|(_, words)| words.contains(text));
+        says("would have more than 128 terms").then_some(Self::TooManyTerms)
+    }
+}
+
+/// What was compared, and what came of it.
+#[derive(Default)]
+pub(crate) struct Tally {
+    cases: BTreeMap<&'static str, usize>,
+    differences: BTreeMap<Difference, usize>,
+    failures: Vec<String>,
+}
+
+impl Tally {
+    pub(crate) fn case(&mut self, what: &'static str) {
+        *self.cases.entry(what).or_default() += 1;
+    }
+
+    pub(crate) fn differs(&mut self, difference: Difference) {
+        *self.differences.entry(difference).or_default() += 1;
+    }
+
+    pub(crate) fn fail(&mut self, what: String) {
+        self.failures.push(what);
+    }
+
+    /// Prints what there was, and fails if anything is unexplained.
+    pub(crate) fn end(self, seed: u64) {
+        let total: usize = self.cases.values().sum();
+        eprintln!(
+            "seed {seed}: {total} cases {:?}, differences {:?}",
+            self.cases, self.differences
+        );
+        let shown: Vec<&str> = self.failures.iter().take(20).map(String::as_str).collect();
+        assert!(
+            self.failures.is_empty(),
+            "seed {seed}: {} of {total} cases differ unexplained, such as\n{}",
+            self.failures.len(),
+            shown.join("\n\n")
+        );
+    }
+}
