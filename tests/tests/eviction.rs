@@ -156,14 +156,9 @@ impl World {
         let before = Instant::now();
         let taint = |value| json!([{ "key": SLA, "value": value, "effect": "NoExecute" }]);
         let patch = json!({ "spec": { "taints": value.map(taint) } });
-        Api::<Node>::all(self.client.clone())
-            .patch(
-                &format!("{node}-0"),
-                &PatchParams::default(),
-                &Patch::Merge(patch),
-            )
-            .await
-            .unwrap();
+        let (nodes, node) = (Api::<Node>::all(self.client.clone()), format!("{node}-0"));
+        let (params, patch) = (PatchParams::default(), Patch::Merge(patch));
+        nodes.patch(&node, &params, &patch).await.unwrap();
         Moment {
             before,
             after: Instant::now(),
@@ -176,20 +171,13 @@ impl World {
             .unwrap()
             .unwrap();
         let kubeconfig = self.plane.kubeconfig().to_string_lossy().into_owned();
-        let mut arguments: Vec<String> = [
-            "control",
-            "--admin-address=127.0.0.1:0",
-            "--leader-elect=false",
-            "--kubeconfig",
-            &kubeconfig,
-        ]
-        .map(str::to_owned)
-        .to_vec();
-        arguments.extend(flags.iter().map(|&flag| flag.to_owned()));
+        let fixed = "control --admin-address=127.0.0.1:0 --leader-elect=false --kubeconfig";
+        let arguments = fixed.split(' ').chain([kubeconfig.as_str()]);
+        let arguments = arguments.chain(flags.iter().copied());
         let spec = ProcessSpec {
             name: name.to_owned(),
             program,
-            arguments,
+            arguments: arguments.map(str::to_owned).collect(),
             environment: Vec::new(),
             log: None,
         };
@@ -300,7 +288,6 @@ async fn play(world: &World) {
     world.pod("odd", "odd", &[low(None)]).await;
     let gone = world.watch_pods();
     sleep(Duration::from_millis(500)).await;
-
     let calm = world.value("calm", Some("960")).await;
     let drop = world.value("drop", Some("960")).await;
     let rise = world.value("rise", Some("900")).await;
@@ -496,11 +483,8 @@ async fn disruption_budgets_and_groups_count_where_asked_for() {
     world.value("budget", Some("700")).await;
     sleep(Duration::from_secs(4)).await;
     assert!(world.stays("budget").await);
-    world
-        .plane
-        .kubectl(&["delete", "poddisruptionbudget", "all"])
-        .await
-        .unwrap();
+    let delete = ["delete", "poddisruptionbudget", "all"];
+    world.plane.kubectl(&delete).await.unwrap();
     world.until_gone("budget").await;
 
     let member = json!({ "labels": { "group": "g" } });
