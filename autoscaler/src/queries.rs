@@ -154,13 +154,12 @@ impl Scope {
         ])
     }
 
-    /// Pods that were scraped.
+    /// Pods that were scraped within the window: without one, those that have gone would count for
+    /// another five minutes where the server did not see them go.
     fn workers(&self, signal: &str, matchers: &str) -> String {
-        let pod = &self.pod_label;
-        tagged(
-            signal,
-            &format!("count(count by ({pod}) (vllm:num_requests_running{{{matchers}}}))"),
-        )
+        let (pod, window) = (&self.pod_label, promql(self.window));
+        let seen = format!("last_over_time(vllm:num_requests_running{{{matchers}}}[{window}])");
+        tagged(signal, &format!("count(count by ({pod}) ({seen}))"))
     }
 
     fn gauges(&self) -> Vec<String> {

@@ -99,8 +99,12 @@ type Values = BTreeMap<(String, String), Vec<f64>>;
 
 /// Reads a range.
 pub async fn read(asked: &Asked) -> Result<Measured, MeasuredError> {
-    let servers =
-        Servers::new(asked.timeout).map_err(|error| MeasuredError::Client(error.to_string()))?;
+    let servers = Servers::new(
+        asked.timeout,
+        env!("CARGO_PKG_NAME"),
+        env!("CARGO_PKG_VERSION"),
+    )
+    .map_err(|error| MeasuredError::Client(error.to_string()))?;
     let steps = asked.steps();
     let queries = [asked.scope.load_query(), asked.scope.histogram_query()];
     let mut values = Values::new();

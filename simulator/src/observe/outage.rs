@@ -38,6 +38,7 @@ pub(super) fn failed(rate_window: Duration) -> Signals {
         prefill_ttft: lost(),
         decode_ttft: lost(),
         prefill_time: lost(),
+        prefill_step_tokens: lost(),
         prompt_tokens: lost(),
         output_tokens: lost(),
         tpot: lost(),

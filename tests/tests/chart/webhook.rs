@@ -230,7 +230,13 @@ async fn it_gets_exactly_the_rights_it_uses() {
         webhook(json!({ "certManager": { "enabled": true, "issuerRef": { "name": "i" } } })).await;
     assert_eq!(
         rights(&managed),
-        ["pdautoscalers list", "pdautoscalers watch", "pods create"]
+        [
+            "mutatingwebhookconfigurations/pd-pd-autoscaler-webhook get",
+            "mutatingwebhookconfigurations/pd-pd-autoscaler-webhook patch",
+            "pdautoscalers list",
+            "pdautoscalers watch",
+            "pods create"
+        ]
             .map(str::to_owned)
             .into()
     );

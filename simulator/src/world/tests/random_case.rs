@@ -98,7 +98,11 @@ fn needed(profile: &Profile, load: &Load) -> PerRole<u32> {
         * 1e-3;
     let prefill = load.requests_per_second * prompt / 0.5;
     let answering = load.requests_per_second * load.output_tokens_mean * 0.015;
-    let at_least = |replicas: f64| (1..).find(|count| f64::from(*count) > replicas).unwrap();
+    let at_least = |replicas: f64| {
+        (1..u32::MAX)
+            .find(|count| f64::from(*count) > replicas)
+            .unwrap()
+    };
     PerRole {
         prefill: at_least(prefill) + 1,
         decode: at_least(answering / 100.0) + 1,

@@ -11,6 +11,10 @@
     reason = "a failed step of a test ends it"
 )]
 
+mod generated;
+mod objects;
+mod policies;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{
@@ -26,134 +30,26 @@ use k8s_openapi::api::{
 };
 use kube::{
     Api, Client,
-    api::{DeleteParams, ListParams, PostParams},
+    api::{DeleteParams, PostParams},
 };
-use pd_core::toleration::{Effect, Taint, mirror};
 use pd_tests::{
     binaries::workspace_binary,
     chart::{self, Installed},
-    control_plane::{Component, ControlPlane, NodeSpec, Options, eventually},
+    control_plane::{Component, ControlPlane, Options, eventually},
     ports::ReservedPort,
     supervisor::{Process, ProcessSpec},
 };
-use serde_json::{Value, json};
+use serde_json::json;
+
+use self::objects::{
+    above, deployment, every_kind_is_accepted_and_placed, llama, node, placed, pod, pods_of,
+    refusal, role_pod, roles_are_given_what_they_ask_for, runtime_classes_hold_no_numbers,
+    workloads,
+};
 
 const DEADLINE: Duration = Duration::from_secs(40);
 const GATE: &str = "TaintTolerationComparisonOperators";
 const SLA: &str = "node.kubernetes.io/sla";
-
-/// A node with the label that mirrors a taint of `value`; nodes count as ready without taints only, so it comes later.
-fn node(prefix: &str, value: &str) -> NodeSpec {
-    let taint = Taint::new(SLA, value, Effect::NoExecute);
-    NodeSpec {
-        prefix: prefix.to_owned(),
-        labels: mirror::labels(&[taint]),
-        ..NodeSpec::default()
-    }
-}
-
-fn above(value: &str) -> Value {
-    json!([{ "key": SLA, "operator": "Gt", "value": value, "effect": "NoExecute" }])
-}
-
-fn pod_spec(tolerations: &Value) -> Value {
-    json!({ "containers": [{ "name": "c", "image": "x" }], "tolerations": tolerations, "terminationGracePeriodSeconds": 0 })
-}
-
-fn template(app: &str, tolerations: &Value) -> Value {
-    json!({ "metadata": { "labels": { "app": app } }, "spec": pod_spec(tolerations) })
-}
-
-fn pod(name: &str, tolerations: &Value) -> Value {
-    json!({ "apiVersion": "v1", "kind": "Pod", "metadata": { "name": name, "namespace": "default" }, "spec": pod_spec(tolerations) })
-}
-
-fn deployment(name: &str) -> Value {
-    json!({ "apiVersion": "apps/v1", "kind": "Deployment", "metadata": { "name": name, "namespace": "default" }, "spec": {
-        "replicas": 1, "selector": { "matchLabels": { "app": name } }, "template": template(name, &above("950")) } })
-}
-
-/// An object of every kind with a pod template, by the value of its pods' `app` label; none makes a pod on a weak node.
-fn workloads() -> BTreeMap<&'static str, Value> {
-    let of = |version: &str, kind: &str, app: &str, spec: Value| json!({ "apiVersion": version, "kind": kind, "metadata": { "name": app, "namespace": "default" }, "spec": spec });
-    let tolerations = above("950");
-    let selected = |app: &str| json!({ "replicas": 2, "selector": { "matchLabels": { "app": app } }, "template": template(app, &tolerations) });
-    let mut set = selected("stateful");
-    set["serviceName"] = json!("stateful");
-    let mut daemon = selected("daemon");
-    daemon.as_object_mut().unwrap().remove("replicas");
-    let mut controller = selected("controller");
-    controller["selector"] = json!({ "app": "controller" });
-    let mut job = json!({ "template": template("job", &tolerations) });
-    job["template"]["spec"]["restartPolicy"] = json!("Never");
-    let cron = json!({ "schedule": "0 0 1 1 *", "jobTemplate": { "spec": job.clone() } });
-    BTreeMap::from([
-        (
-            "deployment",
-            of(
-                "apps/v1",
-                "Deployment",
-                "deployment",
-                selected("deployment"),
-            ),
-        ),
-        (
-            "replica",
-            of("apps/v1", "ReplicaSet", "replica", selected("replica")),
-        ),
-        ("stateful", of("apps/v1", "StatefulSet", "stateful", set)),
-        ("daemon", of("apps/v1", "DaemonSet", "daemon", daemon)),
-        (
-            "controller",
-            of("v1", "ReplicationController", "controller", controller),
-        ),
-        ("job", of("batch/v1", "Job", "job", job)),
-        ("cron", of("batch/v1", "CronJob", "cron", cron)),
-        (
-            "template",
-            json!({ "apiVersion": "v1", "kind": "PodTemplate", "metadata": { "name": "template", "namespace": "default" },
-            "template": template("template", &tolerations) }),
-        ),
-        ("pod", {
-            let mut pod = pod("single", &tolerations);
-            pod["metadata"]["labels"] = json!({ "app": "pod" });
-            pod
-        }),
-    ])
-}
-
-async fn pods_of(client: &Client, app: &str) -> Vec<Pod> {
-    let pods = Api::<Pod>::namespaced(client.clone(), "default");
-    let labelled = ListParams::default().labels(&format!("app={app}"));
-    pods.list(&labelled).await.unwrap().items
-}
-
-/// Waits until `count` pods of `app` are on nodes, all of them good.
-async fn placed(client: &Client, app: &str, count: usize) {
-    eventually(
-        &format!("{count} pods of {app} on good nodes"),
-        DEADLINE,
-        async || {
-            let pods = pods_of(client, app).await;
-            let nodes: Vec<String> = pods
-                .iter()
-                .filter(|pod| pod.metadata.deletion_timestamp.is_none())
-                .filter_map(|pod| pod.spec.as_ref()?.node_name.clone())
-                .collect();
-            assert!(
-                nodes.iter().all(|node| node.starts_with("good-")),
-                "{app}: {nodes:?}"
-            );
-            if nodes.len() == count {
-                Ok(())
-            } else {
-                Err(format!("{nodes:?}"))
-            }
-        },
-    )
-    .await
-    .unwrap();
-}
 
 /// Waits until the gate's roll-back has taken the service down, which is what happens without the webhook.
 async fn until_no_pod_of(client: &Client, app: &str) {
@@ -328,69 +224,6 @@ async fn set_gate(plane: &mut ControlPlane, on: bool) {
     }
 }
 
-async fn refusal(plane: &ControlPlane, object: &Value) -> String {
-    let answer = plane
-        .kubectl_with_input(&["create", "--filename=-"], &object.to_string())
-        .await;
-    answer.unwrap_err().to_string()
-}
-
-async fn every_kind_is_accepted_and_placed(plane: &ControlPlane, client: &Client) {
-    for (app, object) in workloads() {
-        plane
-            .apply(&object.to_string())
-            .await
-            .unwrap_or_else(|error| panic!("{app}: {error}"));
-    }
-    for (app, count) in [
-        ("deployment", 2),
-        ("replica", 2),
-        ("stateful", 2),
-        ("controller", 2),
-        ("daemon", 1),
-        ("job", 1),
-        ("pod", 1),
-    ] {
-        placed(client, app, count).await;
-    }
-    // The same manifests again change nothing: no rollout, no drift that fights.
-    let generation = [
-        "get",
-        "deployment/deployment",
-        "statefulset/stateful",
-        "daemonset/daemon",
-        "--output=jsonpath={.items[*].metadata.generation}",
-    ];
-    let before = plane.kubectl(&generation).await.unwrap();
-    for object in workloads()
-        .values()
-        .filter(|object| object["kind"] != "Pod")
-    {
-        plane.apply(&object.to_string()).await.unwrap();
-    }
-    assert_eq!(plane.kubectl(&generation).await.unwrap(), before);
-    plane
-        .kubectl(&["create", "job", "made", "--from=cronjob/cron"])
-        .await
-        .unwrap();
-    placed(client, "job", 2).await;
-    // Seen in what is stored, and refused where it disagrees.
-    let stored = plane
-        .kubectl(&["get", "podtemplate", "template", "--output=json"])
-        .await
-        .unwrap();
-    assert!(
-        stored.contains("no-execute.taint.pdautoscaler.io/sla")
-            && stored.contains("numeric-tolerations"),
-        "{stored}"
-    );
-    let mut disagreeing = pod("disagreeing", &json!([]));
-    disagreeing["metadata"]["annotations"] =
-        json!({ "pdautoscaler.io/numeric-tolerations": "[{}]" });
-    let reason = refusal(plane, &disagreeing).await;
-    assert!(reason.contains("cannot be used"), "{reason}");
-}
-
 async fn what_users_write_into_the_annotation_is_placed(plane: &ControlPlane, client: &Client) {
     let entries = json!([{ "key": SLA, "operator": "Range", "value": "960..999", "effect": "NoExecute", "mustBePresent": true }]);
     let mut object = deployment("annotated");
@@ -531,6 +364,27 @@ async fn started(plane: &ControlPlane, client: &Client) -> (Running, Running) {
     (webhook, replica)
 }
 
+/// Waits until the API server sends pods because of their roles.
+async fn role_pods_are_sent(plane: &ControlPlane) {
+    eventually("pods of roles to be sent", DEADLINE, async || {
+        let dry = [
+            "create",
+            "--dry-run=server",
+            "--output=json",
+            "--filename=-",
+        ];
+        match plane
+            .kubectl_with_input(&dry, &role_pod().to_string())
+            .await
+        {
+            Ok(stored) if stored.contains("llama/prefill") => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await
+    .unwrap();
+}
+
 /// All that works with the gate off, with calls in flight until two further authorities have signed.
 async fn all_works(plane: &ControlPlane, client: &Client, webhook: &Running, replica: &Running) {
     let (stop, calls) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
@@ -546,6 +400,10 @@ async fn all_works(plane: &ControlPlane, client: &Client, webhook: &Running, rep
     every_kind_is_accepted_and_placed(plane, client).await;
     what_users_write_into_the_annotation_is_placed(plane, client).await;
     no_two_pdautoscalers_take_one_workload(plane).await;
+    runtime_classes_hold_no_numbers(plane).await;
+    plane.apply(&llama().to_string()).await.unwrap();
+    role_pods_are_sent(plane).await;
+    roles_are_given_what_they_ask_for(plane, client).await;
     // Certificates by at least two further authorities.
     eventually("two further authorities", DEADLINE, async || {
         let (signers, others) = (webhook.signers(), replica.signers());
@@ -595,6 +453,19 @@ async fn numbers_are_left_alone(plane: &ControlPlane, webhook: &Running) {
     .unwrap();
 }
 
+async fn uids(client: &Client, app: &str) -> BTreeSet<String> {
+    let pods = pods_of(client, app).await.into_iter();
+    pods.filter_map(|pod| pod.metadata.uid).collect()
+}
+
+async fn daemon_operator(plane: &ControlPlane) -> String {
+    let operator = "--output=jsonpath={.spec.template.spec.tolerations[0].operator}";
+    plane
+        .kubectl(&["get", "daemonset", "daemon", operator])
+        .await
+        .unwrap()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn numbers_work_with_the_gate_off_and_are_left_alone_with_it_on() {
     let mut plane = rolled_back().await;
@@ -605,12 +476,26 @@ async fn numbers_work_with_the_gate_off_and_are_left_alone_with_it_on() {
     webhook.process.kill().await.unwrap();
     without_the_webhook_only_numbers_wait(&plane, &client).await;
 
+    let before = uids(&client, "stateful").await;
     set_gate(&mut plane, true).await;
     let Running {
         installed, port, ..
     } = webhook;
     let webhook = Running::start(&plane, installed, port, &[]).await;
     numbers_are_left_alone(&plane, &webhook).await;
+    // What was rewritten goes on: the same pods where they were, and new ones.
+    assert_eq!(uids(&client, "stateful").await, before);
+    plane
+        .kubectl(&["scale", "statefulset", "stateful", "--replicas=3"])
+        .await
+        .unwrap();
+    placed(&client, "stateful", 3).await;
+    // A DaemonSet that is stored with numbers now.
+    plane
+        .apply(&workloads()["daemon"].to_string())
+        .await
+        .unwrap();
+    assert_eq!(daemon_operator(&plane).await, "Gt");
     // Rolled back while the webhook runs: it notices.
     set_gate(&mut plane, false).await;
     eventually("numbers to be rewritten again", DEADLINE, async || {
@@ -624,6 +509,13 @@ async fn numbers_work_with_the_gate_off_and_are_left_alone_with_it_on() {
     })
     .await
     .unwrap();
+    // Nobody writes the DaemonSet by itself; any update of it is enough.
+    plane
+        .kubectl(&["annotate", "daemonset", "daemon", "touched=yes"])
+        .await
+        .unwrap();
+    assert_eq!(daemon_operator(&plane).await, "Exists");
+    placed(&client, "daemon", 1).await;
     let log = webhook.process.log();
     assert!(!log.contains("\"level\":\"ERROR\""), "{log}");
 }
