@@ -71,14 +71,10 @@ fn options(gate: bool) -> Options {
     Options {
         kwok: false,
         feature_gates: BTreeMap::from([(GATE.to_owned(), gate)]),
-        // Nobody sends heartbeats, so nobody may miss them.
+        // Nobody sends heartbeats, so nobody must miss them.
         api_server_arguments: vec!["--disable-admission-plugins=TaintNodesByCondition".to_owned()],
         controller_manager_arguments: vec![
-            // The taint eviction controller finds no pods without the node lifecycle controller beside it.
-            "--controllers=serviceaccount-controller,serviceaccount-token-controller,\
-             node-lifecycle-controller,taint-eviction-controller"
-                .to_owned(),
-            "--node-monitor-grace-period=24h".to_owned(),
+            "--controllers=serviceaccount-controller,serviceaccount-token-controller,taint-eviction-controller".to_owned(),
         ],
         // Scores can be seen nowhere else.
         scheduler_arguments: vec!["--vmodule=schedule_one=10".to_owned()],
