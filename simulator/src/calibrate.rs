@@ -17,14 +17,14 @@ use serde::Serialize;
 use thiserror::Error;
 
 pub use self::known::Known;
-use self::known::{Played, prefill_seconds_of};
+use self::known::Played;
 use self::options::Options;
 pub use self::report::{Errors, Fit};
 use crate::backtest::{BacktestError, Service};
 use crate::engine::Profile;
 use crate::scenario::{Scenario, ScenarioError};
+use crate::simulate::SimulateError;
 use crate::simulate::options::Output;
-use crate::simulate::{Run, SimulateError};
 use crate::trace::TraceError;
 
 /// Plays for a fit at most.
@@ -147,7 +147,7 @@ pub fn fit(scenario: &mut Scenario, known: &Known) -> Result<Calibration, Calibr
     let before = known.errors(&played);
     let mut best = (known.distance(&played), factors);
     for _ in 0..ROUNDS_MAX {
-        let next = factors.next(known, &run, &played, &given)?;
+        let next = factors.next(known, &played);
         if next.is_near(factors) {
             break;
         }
@@ -191,19 +191,10 @@ impl Default for Factors {
 }
 
 impl Factors {
-    /// Nearer to what was observed. Prefill's own time is met in one step; TTFT and TPOT hold queues and
-    /// batches that grow faster than the factor, so half of their error is taken at a time.
-    fn next(
-        self,
-        known: &Known,
-        run: &Run,
-        played: &Played,
-        given: &Profile,
-    ) -> Result<Self, CalibrateError> {
-        let prefill = match known.prefill_seconds_mean {
-            Some(observed) => observed / prefill_seconds_of(run, given)?,
-            None => self.prefill * (known.ttft.mean / played.ttft.mean()).sqrt(),
-        };
+    /// Nearer to what was observed. TTFT and TPOT hold queues, shared steps and batches that grow faster than the
+    /// factor, so part of their error is taken at a time.
+    fn next(self, known: &Known, played: &Played) -> Self {
+        let prefill = self.prefill * (known.ttft.mean / played.ttft.mean()).sqrt();
         let decode = self.decode * (known.tpot.mean / played.tpot.mean()).powf(0.7);
         let usable = |factor: f64, before: f64| {
             if factor.is_finite() {
@@ -212,10 +203,10 @@ impl Factors {
                 before
             }
         };
-        Ok(Self {
+        Self {
             prefill: usable(prefill, self.prefill),
             decode: usable(decode, self.decode),
-        })
+        }
     }
 
     fn is_near(self, other: Self) -> bool {

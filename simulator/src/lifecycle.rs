@@ -338,17 +338,11 @@ impl Fleet {
     fn kill_engine(&mut self, index: usize, cause: LossCause, service: &mut Service) {
         let pod = &self.pods[index];
         let Some(engine) = &pod.worker else { return };
-        service.observe(service.now());
-        let held = service
-            .workers()
-            .find(|worker| worker.name == engine)
-            .map(|worker| match pod.role {
-                // A prompt that waits has lost nothing.
-                Role::Prefill => worker.metrics.requests_running,
-                Role::Decode => worker.metrics.requests_running + worker.metrics.requests_waiting(),
-            });
+        let before = service.restarts();
+        // The pod's engine is known to the service as long as the pod has it.
         let _ = service.remove_worker(service.now(), engine, Removal::Crash);
-        if let Some(requests) = held.filter(|requests| *requests > 0) {
+        let requests = service.restarts() - before;
+        if requests > 0 {
             self.losses.push(Loss { cause, requests });
         }
     }

@@ -16,7 +16,7 @@ use pd_core::PerRole;
 use pd_sim::{
     autoscaler::{PdAutoscaler, Verdict},
     backtest::{
-        backtest,
+        Backtest, backtest,
         options::{Moment, Options},
     },
     calibrate,
@@ -240,57 +240,13 @@ fn near(what: &str, got: f64, truth: f64, most: f64) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_recorded_day_is_reproduced_and_a_wrong_profile_is_recovered() {
     let day = Remembered::start().await;
-    let truth = &day.truth;
-    let percent = |part: f64| part / truth.requests * 100.0;
-
-    // With the profile that the day was played with.
     let known = Options {
         profile: Some(day.scenario(1.0)),
         ..day.options()
     };
     let look = backtest(&known).await.unwrap();
     eprintln!("{}", look.to_text(5));
-    let (was, would) = (&look.measured, &look.simulated);
-    near(
-        "requests, %",
-        was.requests / truth.requests * 100.0,
-        100.0,
-        2.0,
-    );
-    let attained = would.attainment_percent.unwrap();
-    near("attainment", attained, percent(truth.attained), 1.5);
-    near(
-        "GPU-hours, %",
-        would.gpu_hours / truth.gpu_hours * 100.0,
-        100.0,
-        5.0,
-    );
-    // What was measured ends at the edges of buckets, and lacks replicas that only start.
-    near(
-        "measured TTFT",
-        was.ttft_attainment_percent.unwrap(),
-        percent(truth.ttft_attained),
-        2.0,
-    );
-    near(
-        "measured TPOT",
-        was.tpot_attainment_percent.unwrap(),
-        percent(truth.tpot_attained),
-        1.0,
-    );
-    near(
-        "measured GPU-hours, %",
-        was.gpu_hours / truth.gpu_hours * 100.0,
-        97.0,
-        5.0,
-    );
-    assert!(look.fit.tpot.mape_percent.unwrap() < 5.0, "{:?}", look.fit);
-    assert!(!look.decisions.is_empty());
-    assert!(
-        look.decisions
-            .iter()
-            .all(|decision| !decision.reason.is_empty())
-    );
+    day.is_reproduced(&look);
     let again = backtest(&known).await.unwrap();
     assert_eq!(again.decisions, look.decisions);
 
@@ -298,87 +254,145 @@ async fn a_recorded_day_is_reproduced_and_a_wrong_profile_is_recovered() {
     let learnt = backtest(&day.options()).await.unwrap();
     near(
         "learnt GPU-hours, %",
-        learnt.simulated.gpu_hours / truth.gpu_hours * 100.0,
+        learnt.simulated.gpu_hours / day.truth.gpu_hours * 100.0,
         100.0,
         8.0,
     );
 
-    // Wrong by 1.3.
-    let written = day.prometheus.directory().join("calibrated.yaml");
-    let wrong = calibrate::options::Options {
-        observed: None,
-        prefill_replicas: None,
-        decode_replicas: None,
-        prometheus: Some(day.prometheus.url()),
-        config: Some(day.config.clone()),
-        from: known.from,
-        to: known.to,
-        step: None,
-        namespace: None,
-        namespace_label: "namespace".into(),
-        pod_label: "pod".into(),
-        scenario: Some(day.scenario(1.0 / 1.3)),
-        write: Some(written.clone()),
-        seed: 7,
-        output: Output::Json,
-    };
-    let calibrated = calibrate::run(&wrong);
-    let calibrated: Value = serde_json::from_str(&calibrated.await.unwrap()).unwrap();
-    eprintln!("{calibrated:#}");
-    near(
-        "prefill factor",
-        calibrated["prefillFactor"].as_f64().unwrap(),
-        1.3,
-        0.05,
-    );
-    near(
-        "decode factor",
-        calibrated["decodeFactor"].as_f64().unwrap(),
-        1.3,
-        0.05,
-    );
-    let mape = |fit: &str| calibrated[fit]["tpot"]["mapePercent"].as_f64().unwrap();
-    assert!(
-        mape("after") < 5.0 && mape("after") < mape("before") / 3.0,
-        "{calibrated}"
-    );
-    let profile = Scenario::read(&written).unwrap().profile;
-    near("written", profile.decode_base_milliseconds, 8.64, 0.4);
+    day.wrong_profile_is_recovered().await;
+    day.what_is_not_there_is_told_by_name().await;
+}
 
-    // What is not there is told by name.
-    let told = async |options: Options| backtest(&options).await.unwrap_err().to_string();
-    let nowhere = Options {
-        namespace: Some("nowhere".into()),
-        ..day.options()
-    };
-    let message = told(nowhere).await;
-    assert!(
-        message.contains(
-            "has nothing about pods `prefill-[0-9]+` and `decode-[0-9]+` in namespace `nowhere`"
-        ),
-        "{message}"
-    );
-    let long_ago = Options {
-        from: Moment::At(1_000_000_000),
-        to: Moment::At(1_000_003_600),
-        ..day.options()
-    };
-    let message = told(long_ago).await;
-    assert!(
-        message.contains("from 2001-09-09T01:46:40Z to 2001-09-09T02:46:40Z"),
-        "{message}"
-    );
-    let short = Options {
-        from: Moment::Ago(Duration::from_secs(90)),
-        to: Moment::Ago(Duration::ZERO),
-        ..day.options()
-    };
-    assert!(told(short).await.contains("give a longer range"));
-    let url = day.prometheus.url();
-    day.prometheus.kill().await.unwrap();
-    let message = told(day.options()).await;
-    assert!(
-        message.starts_with(&format!("prometheus at `{url}` does not answer: ")),
-        "{message}"
-    );
+impl Remembered {
+    /// Checks what backtest says against what was played, with the profile that the day was played with.
+    fn is_reproduced(&self, look: &Backtest) {
+        let truth = &self.truth;
+        let percent = |part: f64| part / truth.requests * 100.0;
+        let (was, would) = (&look.measured, &look.simulated);
+        near(
+            "requests, %",
+            was.requests / truth.requests * 100.0,
+            100.0,
+            2.0,
+        );
+        let attained = would.attainment_percent.unwrap();
+        near("attainment", attained, percent(truth.attained), 1.5);
+        near(
+            "GPU-hours, %",
+            would.gpu_hours / truth.gpu_hours * 100.0,
+            100.0,
+            5.0,
+        );
+        // What was measured ends at the edges of buckets, and lacks replicas that only start.
+        near(
+            "measured TTFT",
+            was.ttft_attainment_percent.unwrap(),
+            percent(truth.ttft_attained),
+            2.0,
+        );
+        near(
+            "measured TPOT",
+            was.tpot_attainment_percent.unwrap(),
+            percent(truth.tpot_attained),
+            1.0,
+        );
+        near(
+            "measured GPU-hours, %",
+            was.gpu_hours / truth.gpu_hours * 100.0,
+            97.0,
+            5.0,
+        );
+        assert!(look.fit.tpot.mape_percent.unwrap() < 5.0, "{:?}", look.fit);
+        assert!(!look.decisions.is_empty());
+        assert!(
+            look.decisions
+                .iter()
+                .all(|decision| !decision.reason.is_empty())
+        );
+    }
+
+    /// A profile wrong by 1.3 is found to be, and one that is right is written.
+    async fn wrong_profile_is_recovered(&self) {
+        let day = self;
+        let known = day.options();
+        let written = day.prometheus.directory().join("calibrated.yaml");
+        let wrong = calibrate::options::Options {
+            observed: None,
+            prefill_replicas: None,
+            decode_replicas: None,
+            prometheus: Some(day.prometheus.url()),
+            config: Some(day.config.clone()),
+            from: known.from,
+            to: known.to,
+            step: None,
+            namespace: None,
+            namespace_label: "namespace".into(),
+            pod_label: "pod".into(),
+            scenario: Some(day.scenario(1.0 / 1.3)),
+            write: Some(written.clone()),
+            seed: 7,
+            output: Output::Json,
+        };
+        let calibrated = calibrate::run(&wrong);
+        let calibrated: Value = serde_json::from_str(&calibrated.await.unwrap()).unwrap();
+        eprintln!("{calibrated:#}");
+        near(
+            "prefill factor",
+            calibrated["prefillFactor"].as_f64().unwrap(),
+            1.3,
+            0.05,
+        );
+        near(
+            "decode factor",
+            calibrated["decodeFactor"].as_f64().unwrap(),
+            1.3,
+            0.05,
+        );
+        let mape = |fit: &str| calibrated[fit]["tpot"]["mapePercent"].as_f64().unwrap();
+        assert!(
+            mape("after") < 5.0 && mape("after") < mape("before") / 3.0,
+            "{calibrated}"
+        );
+        let profile = Scenario::read(&written).unwrap().profile;
+        near("written", profile.decode_base_milliseconds, 8.64, 0.4);
+    }
+
+    async fn what_is_not_there_is_told_by_name(&self) {
+        let day = self;
+        let told = async |options: Options| backtest(&options).await.unwrap_err().to_string();
+        let nowhere = Options {
+            namespace: Some("nowhere".into()),
+            ..day.options()
+        };
+        let message = told(nowhere).await;
+        assert!(
+            message.contains(
+                "has nothing about pods `prefill-[0-9]+` and `decode-[0-9]+` in namespace `nowhere`"
+            ),
+            "{message}"
+        );
+        let long_ago = Options {
+            from: Moment::At(1_000_000_000),
+            to: Moment::At(1_000_003_600),
+            ..day.options()
+        };
+        let message = told(long_ago).await;
+        assert!(
+            message.contains("from 2001-09-09T01:46:40Z to 2001-09-09T02:46:40Z"),
+            "{message}"
+        );
+        let short = Options {
+            from: Moment::Ago(Duration::from_secs(90)),
+            to: Moment::Ago(Duration::ZERO),
+            ..day.options()
+        };
+        assert!(told(short).await.contains("give a longer range"));
+        let url = day.prometheus.url();
+        day.prometheus.kill().await.unwrap();
+        let message = told(day.options()).await;
+        assert!(
+            message.starts_with(&format!("prometheus at `{url}` does not answer: ")),
+            "{message}"
+        );
+    }
 }

@@ -1,9 +1,8 @@
 //! Evictions on a real control plane: to the second as Kubernetes itself does them where it compares numbers, and what
 //! restarts, disruption budgets and pods of the same name make of them.
 //!
-//! One story is played twice: with the feature gate on and nobody but Kubernetes, and with the gate off, rewritten pods and
-//! our controller. Rewritten pods are written here as the webhook writes them, and placed by name, so that only evictions
-//! are looked at. Times are taken from before a value is written, so that early would show.
+//! One story is played twice: with the feature gate on and nobody but Kubernetes, and with the gate off, our controller and
+//! pods written here as the webhook writes them. Times are taken from before a value is written, so that early would show.
 
 #![expect(
     clippy::unwrap_used,
@@ -43,6 +42,7 @@ const DEADLINE: Duration = Duration::from_mins(1);
 const LATE: Duration = Duration::from_secs(2);
 const GATE: &str = "TaintTolerationComparisonOperators";
 const SLA: &str = "node.kubernetes.io/sla";
+const MARK: &str = "Taint manager: deleting due to NoExecute taint (taint node.kubernetes.io/sla=700:NoExecute is not tolerated: its value is not at least 801)";
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Numbers {
@@ -204,12 +204,7 @@ impl World {
             .find(|one| one.type_ == "DisruptionTarget")
             .unwrap();
         assert_eq!(mark.reason.as_deref(), Some("DeletionByTaintManager"));
-        assert_eq!(
-            mark.message.as_deref(),
-            Some(
-                "Taint manager: deleting due to NoExecute taint (taint node.kubernetes.io/sla=700:NoExecute is not tolerated: its value is not at least 801)"
-            )
-        );
+        assert_eq!(mark.message.as_deref(), Some(MARK));
         eventually("the event", DEADLINE, async || {
             let events = Api::<Event>::namespaced(self.client.clone(), "default");
             let events = events.list(&ListParams::default()).await.unwrap();

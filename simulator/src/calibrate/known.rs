@@ -11,11 +11,11 @@ use pd_core::histogram::Histogram;
 
 use super::CalibrateError;
 use super::report::{Errors, Fit};
-use crate::engine::{self, Ending, Profile};
+use crate::engine::{self, Ending};
 use crate::measured::{Interval, Measured};
 use crate::scenario::Scenario;
 use crate::simulate::{Quantiles, Run, Source};
-use crate::time::{MINUTE, Nanos, from_seconds, seconds};
+use crate::time::{MINUTE, Nanos, from_seconds};
 use crate::trace::Observations;
 
 /// Fewest requests of a window whose mean counts.
@@ -43,8 +43,6 @@ pub struct Known {
     seed: u64,
     serving: PerRole<Vec<u32>>,
     step: Nanos,
-    /// Mean time that prefill worked on a request, where it was observed by itself.
-    pub(super) prefill_seconds_mean: Option<f64>,
     pub(super) ttft: Observed,
     pub(super) tpot: Observed,
 }
@@ -157,13 +155,11 @@ impl Known {
         });
         let tpot_windows = windows(&|interval| mean(interval.tpot.as_ref()?));
         let tpot = measured.whole(|interval| interval.tpot.as_ref());
-        let prefill_time = measured.whole(|interval| interval.prefill_time.as_ref());
         Self {
             source: Source::of_measured(Arc::clone(measured), seed),
             seed,
             serving,
             step: measured.step_nanos(),
-            prefill_seconds_mean: prefill_time.as_ref().and_then(Histogram::mean),
             ttft: Observed::of(prefill.as_ref(), added_mean, ttft_windows),
             tpot: Observed::of(tpot.as_ref(), 0.0, tpot_windows),
         }
@@ -176,7 +172,6 @@ impl Known {
             seed,
             serving: replicas.map(|count| vec![count]),
             step: MINUTE,
-            prefill_seconds_mean: None,
             ttft: Observed::default(),
             tpot: Observed::default(),
         };
@@ -231,25 +226,8 @@ impl Known {
     /// How far the fitted means are from the observed ones, the worse of both, as a share.
     pub(super) fn distance(&self, played: &Played) -> f64 {
         let far = |observed: &Observed, tally: &Tally| (tally.mean() / observed.mean).ln().abs();
-        let decode = far(&self.tpot, &played.tpot);
-        match self.prefill_seconds_mean {
-            // Prefill's own time is met exactly, and TTFT is not fitted.
-            Some(_) => decode,
-            None => decode.max(far(&self.ttft, &played.ttft)),
-        }
+        far(&self.tpot, &played.tpot).max(far(&self.ttft, &played.ttft))
     }
-}
-
-/// Mean time that prefill works on a request of a run, by `profile`, seconds.
-pub(super) fn prefill_seconds_of(run: &Run, profile: &Profile) -> Result<f64, CalibrateError> {
-    let (mut sum, mut count) = (0.0, 0.0);
-    for arrival in run.requests()? {
-        let arrival = arrival?;
-        let cached = profile.cached_tokens(arrival.input_tokens);
-        sum += seconds(profile.prefill_time(arrival.input_tokens, cached));
-        count += 1.0;
-    }
-    Ok(sum / f64::max(count, 1.0))
 }
 
 impl Observed {

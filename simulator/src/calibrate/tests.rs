@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use super::*;
 use crate::engine;
+use crate::simulate::Run;
 use crate::simulate::Source;
 use crate::time::seconds;
 use crate::trace::Trace;

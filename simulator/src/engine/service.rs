@@ -135,6 +135,7 @@ pub struct Service {
     planned: u64,
     requests: Requests,
     arrivals: u64,
+    restarts: u64,
     prefill: Pool<PrefillWorker>,
     decode: Pool<DecodeWorker>,
     waiting_for_prefill: VecDeque<Slot>,
@@ -275,6 +276,11 @@ impl Service {
             Role::Prefill => self.waiting_for_prefill.len(),
             Role::Decode => self.waiting_for_decode.len(),
         }
+    }
+
+    /// How often requests began anew because their worker crashed.
+    pub fn restarts(&self) -> u64 {
+        self.restarts
     }
 
     /// Requests that arrived and have not ended.

@@ -104,6 +104,7 @@ async fn its_rights_follow_what_is_switched_on() {
         "pods create",
         "pods get",
         "pods list",
+        "pods patch",
         "pods watch",
     ];
     let with = |more: &[&str]| -> BTreeSet<String> {
@@ -124,7 +125,6 @@ async fn its_rights_follow_what_is_switched_on() {
     let full = with(&[
         "nodes patch",
         "nodes/proxy get",
-        "pods patch",
         "pods/eviction create",
         "pods/status patch",
     ]);

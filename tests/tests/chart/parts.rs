@@ -65,10 +65,10 @@ impl Part {
             .filter_map(|object| object["rules"].as_array())
             .flatten()
         {
-            let name: String = texts(&rule["resourceNames"])
+            let names = texts(&rule["resourceNames"]);
+            let name = names
                 .iter()
-                .map(|name| format!("/{name}"))
-                .collect();
+                .fold(String::new(), |all, name| all + "/" + name);
             for resource in texts(&rule["resources"]) {
                 let verbs = texts(&rule["verbs"]);
                 rights.extend(verbs.iter().map(|verb| format!("{resource}{name} {verb}")));

@@ -42,9 +42,9 @@ use pd_tests::{
 use serde_json::json;
 
 use self::objects::{
-    above, deployment, every_kind_is_accepted_and_placed, llama, node, placed, pod, pods_of,
-    refusal, role_pod, roles_are_given_what_they_ask_for, runtime_classes_hold_no_numbers,
-    workloads,
+    above, deployment, every_kind_is_accepted_and_placed, llama,
+    no_two_pdautoscalers_take_one_workload, node, placed, pod, pods_of, refusal, role_pod,
+    roles_are_given_what_they_ask_for, runtime_classes_hold_no_numbers, workloads,
 };
 
 const DEADLINE: Duration = Duration::from_secs(40);
@@ -249,46 +249,6 @@ async fn what_users_write_into_the_annotation_is_placed(plane: &ControlPlane, cl
         !stored.contains("tolerations") && !stored.contains("affinity"),
         "drift: {stored}"
     );
-}
-
-async fn no_two_pdautoscalers_take_one_workload(plane: &ControlPlane) {
-    let role = |target: &str| {
-        json!({ "maxReplicas": 4,
-        "target": { "apiVersion": "apps/v1", "kind": "Deployment", "name": target } })
-    };
-    let scaler = |name: &str, decode: &str| {
-        json!({ "apiVersion": "pdautoscaler.io/v1alpha1", "kind": "PDAutoscaler",
-        "metadata": { "name": name, "namespace": "default" },
-        "spec": { "prefill": role(&format!("{name}-prefill")), "decode": role(decode),
-            "objective": { "ttft": { "target": "500ms" }, "tpot": { "target": "50ms" } } } })
-    };
-    plane
-        .apply(&scaler("first", "shared").to_string())
-        .await
-        .unwrap();
-    // The watch of the webhook is a moment behind.
-    eventually("the second to be refused", DEADLINE, async || {
-        let dry = ["create", "--dry-run=server", "--filename=-"];
-        match plane
-            .kubectl_with_input(&dry, &scaler("second", "shared").to_string())
-            .await
-        {
-            Err(error)
-                if error
-                    .to_string()
-                    .contains("is scaled by PDAutoscaler `first` too") =>
-            {
-                Ok(())
-            }
-            other => Err(format!("{other:?}")),
-        }
-    })
-    .await
-    .unwrap();
-    plane
-        .apply(&scaler("third", "own").to_string())
-        .await
-        .unwrap();
 }
 
 async fn without_the_webhook_only_numbers_wait(plane: &ControlPlane, client: &Client) {

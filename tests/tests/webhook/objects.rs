@@ -253,7 +253,7 @@ pub(crate) async fn roles_are_given_what_they_ask_for(plane: &ControlPlane, clie
     }
 }
 
-/// A RuntimeClass cannot hold numbers; what it can hold is merged with what was rewritten, and weakens it.
+/// A `RuntimeClass` cannot hold numbers; what it can hold is merged with what was rewritten, and weakens it.
 pub(crate) async fn runtime_classes_hold_no_numbers(plane: &ControlPlane) {
     let class = |name: &str, tolerations: Value| {
         json!({ "apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": { "name": name },
@@ -286,4 +286,45 @@ pub(crate) async fn runtime_classes_hold_no_numbers(plane: &ControlPlane) {
         stored["spec"]["affinity"].is_null(),
         "an Exists of the class tolerates every number: {stored}"
     );
+}
+
+/// The second PDAutoscaler of a workload is refused.
+pub(crate) async fn no_two_pdautoscalers_take_one_workload(plane: &ControlPlane) {
+    let role = |target: &str| {
+        json!({ "maxReplicas": 4,
+        "target": { "apiVersion": "apps/v1", "kind": "Deployment", "name": target } })
+    };
+    let scaler = |name: &str, decode: &str| {
+        json!({ "apiVersion": "pdautoscaler.io/v1alpha1", "kind": "PDAutoscaler",
+        "metadata": { "name": name, "namespace": "default" },
+        "spec": { "prefill": role(&format!("{name}-prefill")), "decode": role(decode),
+            "objective": { "ttft": { "target": "500ms" }, "tpot": { "target": "50ms" } } } })
+    };
+    plane
+        .apply(&scaler("first", "shared").to_string())
+        .await
+        .unwrap();
+    // The watch of the webhook is a moment behind.
+    eventually("the second to be refused", DEADLINE, async || {
+        let dry = ["create", "--dry-run=server", "--filename=-"];
+        match plane
+            .kubectl_with_input(&dry, &scaler("second", "shared").to_string())
+            .await
+        {
+            Err(error)
+                if error
+                    .to_string()
+                    .contains("is scaled by PDAutoscaler `first` too") =>
+            {
+                Ok(())
+            }
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await
+    .unwrap();
+    plane
+        .apply(&scaler("third", "own").to_string())
+        .await
+        .unwrap();
 }

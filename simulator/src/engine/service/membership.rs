@@ -200,6 +200,7 @@ impl Service {
     }
 
     fn restart(&mut self, slots: &[Slot]) {
+        self.restarts += slots.len() as u64;
         for &slot in slots {
             self.requests[slot].restart();
             self.route(slot);

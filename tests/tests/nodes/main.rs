@@ -6,6 +6,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed step of a test ends it")]
 
+mod preflight;
+
 use std::{
     collections::BTreeMap,
     path::PathBuf,
@@ -18,12 +20,11 @@ use k8s_openapi::api::core::v1::Node;
 use kube::{Api, Client};
 use pd_tests::{
     binaries::workspace_binary,
-    control_plane::{Component, ControlPlane, NodeSpec, Options, eventually},
+    control_plane::{ControlPlane, NodeSpec, Options, eventually},
     prometheus::{Prometheus, PrometheusOptions},
     supervisor::{Process, ProcessSpec},
 };
-use serde_json::{Value, json};
-use tokio::{net::TcpListener, process::Command};
+use tokio::net::TcpListener;
 
 const DEADLINE: Duration = Duration::from_secs(40);
 const SLA: &str = "node.kubernetes.io/sla";
@@ -357,184 +358,4 @@ async fn until_logged(process: &Process, text: &str) {
     })
     .await
     .unwrap();
-}
-
-/// Where preflight finds the metrics of components that are no pods.
-fn metrics_flags(plane: &ControlPlane) -> [String; 2] {
-    [Component::Scheduler, Component::ControllerManager]
-        .map(|one| format!("--metrics-url={}={}", one.name(), plane.metrics_url(one)))
-}
-
-/// Runs preflight; gives its exit code and answer.
-async fn preflight(
-    plane: &ControlPlane,
-    output: &str,
-    kubeconfig: &std::path::Path,
-) -> (i32, String) {
-    let program = tokio::task::spawn_blocking(|| workspace_binary("pd-scheduler-plugin"))
-        .await
-        .unwrap()
-        .unwrap();
-    let done = Command::new(program)
-        .args(["preflight", "--output", output, "--kubeconfig"])
-        .arg(kubeconfig)
-        .args(metrics_flags(plane))
-        .output()
-        .await
-        .unwrap();
-    let text = String::from_utf8([done.stdout, done.stderr].concat()).unwrap();
-    (done.status.code().unwrap(), text)
-}
-
-/// The verdict, and each component's gate.
-async fn verdict(plane: &ControlPlane) -> (i32, String, BTreeMap<String, String>) {
-    let (code, text) = preflight(plane, "json", plane.kubeconfig()).await;
-    let answer: Value = serde_json::from_str(&text).unwrap();
-    let word = |value: &Value| value.as_str().unwrap().to_owned();
-    let lines = answer["components"].as_array().unwrap();
-    let gates = lines
-        .iter()
-        .map(|line| (word(&line["component"]), word(&line["gate"])));
-    (code, word(&answer["verdict"]), gates.collect())
-}
-
-async fn condition(plane: &ControlPlane) -> Value {
-    let path = "--output=jsonpath={.status.conditions[?(@.type==\"NumericTolerations\")]}";
-    let text = plane
-        .kubectl(&["get", "pdautoscaler", "service", path])
-        .await
-        .unwrap();
-    serde_json::from_str(&text).unwrap_or_default()
-}
-
-async fn until_condition(plane: &ControlPlane, status: &str, reason: &str) -> Value {
-    eventually(
-        &format!("the condition to be {status}, {reason}"),
-        DEADLINE,
-        async || {
-            let condition = condition(plane).await;
-            if condition["status"] == status && condition["reason"] == reason {
-                Ok(condition)
-            } else {
-                Err(condition.to_string())
-            }
-        },
-    )
-    .await
-    .unwrap()
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn preflight_says_who_compares_numbers_and_so_does_the_condition() {
-    let gate = "TaintTolerationComparisonOperators";
-    let mut plane = ControlPlane::start(Options::default()).await.unwrap();
-    let crd = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("..")
-        .join(pd_api::crd::CHART_PATH);
-    plane
-        .apply(&std::fs::read_to_string(crd).unwrap())
-        .await
-        .unwrap();
-    let role = |name: &str| json!({ "maxReplicas": 4, "target": { "apiVersion": "apps/v1", "kind": "Deployment", "name": name } });
-    let service = json!({ "apiVersion": "pdautoscaler.io/v1alpha1", "kind": "PDAutoscaler",
-        "metadata": { "name": "service", "namespace": "default" },
-        "spec": { "prefill": role("p"), "decode": role("d"),
-            "objective": { "ttft": { "target": "500ms" }, "tpot": { "target": "50ms" } } } });
-    eventually("the CRD to be served", DEADLINE, async || {
-        plane
-            .apply(&service.to_string())
-            .await
-            .map_err(|error| error.to_string())
-    })
-    .await
-    .unwrap();
-    let flags = metrics_flags(&plane);
-    let flags = ["--preflight-interval=500ms", &flags[0], &flags[1]];
-    let process = control(&plane, "preflight-a", &flags).await;
-
-    // Off everywhere, and nobody who rewrites.
-    let (code, said, gates) = verdict(&plane).await;
-    assert_eq!((code, said.as_str()), (1, "broken"), "{gates:?}");
-    for component in [
-        "kube-apiserver",
-        "kube-scheduler",
-        "kube-controller-manager",
-        "pd-webhook",
-    ] {
-        assert_eq!(gates[component], "off", "{gates:?}");
-    }
-    assert_eq!(
-        (
-            gates["kubelet"].as_str(),
-            gates["cluster-autoscaler"].as_str()
-        ),
-        ("absent", "absent")
-    );
-    let first = until_condition(&plane, "False", "GateMissing").await;
-    assert!(
-        first["message"]
-            .as_str()
-            .unwrap()
-            .contains("kube-apiserver is off"),
-        "{first}"
-    );
-
-    // On in the API server alone: the most dangerous state.
-    plane.set_feature_gate(gate, true);
-    plane.restart(Component::ApiServer).await.unwrap();
-    let (code, said, gates) = verdict(&plane).await;
-    assert_eq!((code, said.as_str()), (1, "broken"), "{gates:?}");
-    assert_eq!(gates["kube-apiserver"], "on");
-    assert_eq!(
-        (
-            gates["kube-scheduler"].as_str(),
-            gates["kube-controller-manager"].as_str()
-        ),
-        ("off", "off")
-    );
-    eventually(
-        "the condition to name the scheduler",
-        DEADLINE,
-        async || {
-            let condition = condition(&plane).await;
-            let names = |text: &str| {
-                text.contains("kube-scheduler is off") && text.contains("deleted at once")
-            };
-            if condition["message"].as_str().is_some_and(names) {
-                assert_eq!(condition["lastTransitionTime"], first["lastTransitionTime"]);
-                return Ok(());
-            }
-            Err(condition.to_string())
-        },
-    )
-    .await
-    .unwrap();
-
-    // On everywhere.
-    for component in [Component::ControllerManager, Component::Scheduler] {
-        plane.restart(component).await.unwrap();
-    }
-    let (code, said, gates) = verdict(&plane).await;
-    assert_eq!((code, said.as_str()), (0, "native"), "{gates:?}");
-    until_condition(&plane, "True", "Native").await;
-    assert!(
-        !process.log().contains("\"level\":\"ERROR\""),
-        "{}",
-        process.log()
-    );
-
-    // With nodes whose kubelets cannot be asked, and as somebody who may do nothing: unknown, never fine.
-    plane.add_nodes(&nodes("n", 2)).await.unwrap();
-    let (code, said, gates) = verdict(&plane).await;
-    assert_eq!(
-        (code, said.as_str(), gates["kubelet"].as_str()),
-        (0, "unknown", "unknown")
-    );
-    let nobody = plane.kubeconfig_for_user("nobody").unwrap();
-    let (code, text) = preflight(&plane, "text", &nobody).await;
-    assert!(code == 0 && text.contains("Status is ‼"), "{text}");
-    eprintln!("{text}");
-    plane.kill(Component::ApiServer).await.unwrap();
-    let (code, text) = preflight(&plane, "text", plane.kubeconfig()).await;
-    assert!(code == 2 && text.starts_with("error: "), "{text}");
 }
