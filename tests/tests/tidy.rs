@@ -296,7 +296,7 @@ fn reached(tree: &Tree, path: &str, findings: &mut Findings) {
     let folder = file.parent().unwrap();
     let (stem, folder_name) = (name_of(file), name_of(folder));
     let is_root = ["lib", "main", "build"].contains(&stem)
-        || ["bin", "tests", "benches", "examples"].contains(&folder_name) && {
+        || ["bin", "tests", "benches", "examples", "fuzz_targets"].contains(&folder_name) && {
             let crate_folder = folder.parent().unwrap();
             folder_name == "bin"
                 || tree
