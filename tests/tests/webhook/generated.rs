@@ -103,7 +103,8 @@ fn rewritten(object: &Value, llama: &Llama) -> Result<Value, String> {
         return Err(response["status"]["message"].to_string());
     }
     let mut object = object.clone();
-    if let Ok(patch) = serde_json::from_value::<ByteString>(response["patch"].clone()) {
+    if response["patch"].is_string() {
+        let patch: ByteString = serde_json::from_value(response["patch"].clone()).unwrap();
         apply(&mut object, &serde_json::from_slice(&patch.0).unwrap());
     }
     Ok(object)
