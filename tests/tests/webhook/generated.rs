@@ -145,7 +145,35 @@ fn looked_at(object: &Value) -> [Value; 3] {
     if affinity == json!({ "nodeAffinity": {} }) {
         affinity = Value::Null;
     }
-    [at("/spec/tolerations"), at(ANNOTATION), affinity]
+    let (tolerations, annotation) = without_defaults(&at("/spec/tolerations"), &at(ANNOTATION));
+    [tolerations, annotation, affinity]
+}
+
+/// Tolerations and annotation as if the API server had added none for nodes that are away: a policy may come after it.
+fn without_defaults(tolerations: &Value, annotation: &Value) -> (Value, Value) {
+    let is_default = |one: &Value| {
+        let key = one["key"].as_str().unwrap_or_default();
+        ["not-ready", "unreachable"]
+            .map(|away| format!("node.kubernetes.io/{away}"))
+            .contains(&key.to_owned())
+    };
+    let Some(list) = tolerations.as_array() else {
+        return (tolerations.clone(), annotation.clone());
+    };
+    let kept: Vec<&Value> = list.iter().filter(|one| !is_default(one)).collect();
+    let entries = annotation
+        .as_str()
+        .and_then(|text| serde_json::from_str::<Value>(text).ok());
+    let Some(mut entries) = entries else {
+        return (json!(kept), annotation.clone());
+    };
+    for entry in entries.as_array_mut().into_iter().flatten() {
+        if let Some(index) = entry["index"].as_u64() {
+            let before = list.iter().take(usize::try_from(index).unwrap());
+            entry["index"] = json!(before.filter(|one| !is_default(one)).count());
+        }
+    }
+    (json!(kept), entries)
 }
 
 /// A template's tolerations, affinity and controller, by chance.

@@ -281,7 +281,10 @@ pub(crate) async fn runtime_classes_hold_no_numbers(plane: &ControlPlane) {
     let stored: Value = serde_json::from_str(&stored).unwrap();
     let list = stored["spec"]["tolerations"].as_array().unwrap();
     let same = list.iter().filter(|one| **one == exists[0]).count();
-    assert_eq!(same, 1, "the class's and the rewritten one are one: {list:?}");
+    assert_eq!(
+        same, 1,
+        "the class's and the rewritten one are one: {list:?}"
+    );
     assert!(
         stored["spec"]["affinity"].is_null(),
         "an Exists of the class tolerates every number: {stored}"
