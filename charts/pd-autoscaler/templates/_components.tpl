@@ -1,5 +1,5 @@
 {{/* What the parts beside the controller share. Each takes a list: the root, and the part's word, under which its values are
-     too: extender, ... The controller's own templates are older than its parts and have none. */}}
+     too: webhook, extender, control. The controller's own templates are older than its parts and have none. */}}
 
 {{- define "pd-autoscaler.componentName" -}}
 {{ include "pd-autoscaler.fullname" (first .) }}-{{ last . | kebabcase }}
@@ -80,19 +80,18 @@ topologySpreadConstraints:
 - --shutdown-grace-period={{ $root.Values.shutdown.gracePeriod }}
 {{- end }}
 
-{{/* Everything of a container but its name, image, arguments, further ports and mounts. */}}
+{{/* Where the part runs, as an environment variable: its Secrets, leases and probes are there. */}}
+{{- define "pd-autoscaler.componentNamespace" -}}
+- name: POD_NAMESPACE
+  valueFrom:
+    fieldRef:
+      fieldPath: metadata.namespace
+{{- end }}
+
+{{/* Everything of a container but its name, image, arguments, environment, ports and mounts. */}}
 {{- define "pd-autoscaler.componentContainer" -}}
 {{- $root := first . -}}
 imagePullPolicy: {{ $root.Values.image.pullPolicy }}
-env:
-  - name: POD_NAME
-    valueFrom:
-      fieldRef:
-        fieldPath: metadata.name
-  - name: POD_NAMESPACE
-    valueFrom:
-      fieldRef:
-        fieldPath: metadata.namespace
 livenessProbe:
   httpGet:
     path: /livez

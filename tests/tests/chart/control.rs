@@ -13,11 +13,8 @@ const NAME: &str = "pd-pd-autoscaler-control";
 const PROGRAM: &str = "pd-scheduler-plugin";
 
 async fn control(changes: Value) -> Part {
-    let mut values = json!({ "enabled": true });
-    let more = changes.as_object().unwrap().clone();
-    values.as_object_mut().unwrap().extend(more);
-    let values = json!({ "control": values, "prometheus": { "url": "http://prometheus:9090" } });
-    Part::rendered("control", values).await
+    let others = json!({ "prometheus": { "url": "http://prometheus:9090" } });
+    Part::enabled("control", changes, others).await
 }
 
 fn parsed(command: &[String]) -> ControlArgs {

@@ -12,10 +12,7 @@ use super::{parts::Part, rendered};
 const NAME: &str = "pd-pd-autoscaler-extender";
 
 async fn extender(changes: Value) -> Part {
-    let mut values = json!({ "enabled": true });
-    let more = changes.as_object().unwrap().clone();
-    values.as_object_mut().unwrap().extend(more);
-    Part::rendered("extender", json!({ "extender": values })).await
+    Part::enabled("extender", changes, json!({})).await
 }
 
 fn parsed(command: &[String]) -> ServeArgs {

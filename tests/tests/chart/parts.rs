@@ -20,6 +20,14 @@ impl Part {
         Self(all.into_iter().filter(of_part).collect())
     }
 
+    /// The part `word` switched on, with `changes` over its own values and `others` beside them.
+    pub(crate) async fn enabled(word: &str, changes: Value, mut others: Value) -> Self {
+        let mut own = changes;
+        own["enabled"] = true.into();
+        others[word] = own;
+        Self::rendered(word, others).await
+    }
+
     /// How many objects there are of each kind.
     pub(crate) fn kinds(&self) -> BTreeMap<&str, usize> {
         let mut kinds = BTreeMap::new();

@@ -1,43 +1,22 @@
 //! The chart's webhook: off unless asked for, every flag with a value, exactly the rights it uses, configurations that
 //! touch nothing they need not.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use clap::{CommandFactory as _, Parser as _};
 use pd_webhook::args::Args;
 use serde_json::{Value, json};
 
-use super::{of_kind, rendered};
+use super::{of_kind, parts::Part, rendered};
 
 const NAME: &str = "pd-pd-autoscaler-webhook";
+const PROGRAM: &str = "pd-webhook";
 
-async fn webhook(changes: Value) -> Vec<Value> {
-    let mut webhook = json!({ "enabled": true });
-    webhook
-        .as_object_mut()
-        .unwrap()
-        .extend(changes.as_object().unwrap().clone());
-    let all = rendered(json!({ "webhook": webhook })).await;
-    let of_webhook = |object: &Value| object["metadata"]["name"] == NAME;
-    all.into_iter().filter(of_webhook).collect()
+async fn webhook(changes: Value) -> Part {
+    Part::enabled("webhook", changes, json!({})).await
 }
 
-fn one<'a>(objects: &'a [Value], kind: &str) -> &'a Value {
-    let found = of_kind(objects, kind);
-    assert_eq!(found.len(), 1, "one {kind}");
-    found[0]
-}
-
-fn container(objects: &[Value]) -> &Value {
-    &one(objects, "Deployment")["spec"]["template"]["spec"]["containers"][0]
-}
-
-fn arguments(objects: &[Value]) -> Vec<String> {
-    serde_json::from_value(container(objects)["args"].clone()).unwrap()
-}
-
-fn parsed(arguments: &[String]) -> Args {
-    let command = std::iter::once("pd-webhook".to_owned()).chain(arguments.iter().cloned());
+fn parsed(command: &[String]) -> Args {
     Args::try_parse_from(command).unwrap_or_else(|error| panic!("{error}"))
 }
 
@@ -45,12 +24,7 @@ fn parsed(arguments: &[String]) -> Args {
 async fn it_is_off_unless_asked_for() {
     let objects = rendered(json!({})).await;
     assert!(of_kind(&objects, "MutatingWebhookConfiguration").is_empty());
-    let mut kinds = BTreeMap::<String, usize>::new();
-    for object in webhook(json!({})).await {
-        *kinds
-            .entry(object["kind"].as_str().unwrap().to_owned())
-            .or_default() += 1;
-    }
+    let on = webhook(json!({})).await;
     let want = [
         "ClusterRole",
         "ClusterRoleBinding",
@@ -63,33 +37,26 @@ async fn it_is_off_unless_asked_for() {
         "ServiceAccount",
         "ValidatingWebhookConfiguration",
     ];
-    assert_eq!(kinds, want.map(|kind| (kind.to_owned(), 1)).into());
+    assert_eq!(on.kinds(), want.map(|kind| (kind, 1)).into());
 }
 
 #[tokio::test]
 async fn every_flag_has_a_value_and_defaults_agree() {
     let own = webhook(json!({})).await;
     let managed = webhook(json!({ "certManager": { "enabled": true, "issuerRef": { "name": "i", "kind": "Issuer" } } })).await;
-    let all: BTreeSet<String> = arguments(&own)
-        .into_iter()
-        .chain(arguments(&managed))
+    let (own_command, managed) = (own.command(PROGRAM), managed.command(PROGRAM));
+    parsed(&own_command);
+    parsed(&managed);
+    let all: BTreeSet<String> = own_command[1..]
+        .iter()
+        .chain(&managed[1..])
+        .cloned()
         .collect();
-    parsed(&arguments(&own));
-    parsed(&arguments(&managed));
-    let command = Args::command();
-    let known = ["help", "version", "kubeconfig", "log-filter", "namespace"];
-    for flag in command
-        .get_arguments()
-        .filter_map(clap::Arg::get_long)
-        .filter(|flag| !known.contains(flag))
-    {
-        assert!(
-            all.iter().any(|arg| arg.starts_with(&format!("--{flag}="))),
-            "give --{flag} a value in the chart"
-        );
-    }
-    let default = parsed(&[]);
-    let chart = parsed(&arguments(&own));
+    assert!(all.iter().all(|arg| arg.contains('=')), "{all:?}");
+    let left_out = ["help", "version", "kubeconfig", "log-filter", "namespace"];
+    Part::flags_have_values(&Args::command(), &all, &left_out);
+    let default = parsed(&[PROGRAM.to_owned()]);
+    let chart = parsed(&own_command);
     assert_eq!(
         chart.certificates.certificate_validity,
         default.certificates.certificate_validity
@@ -108,32 +75,18 @@ async fn every_flag_has_a_value_and_defaults_agree() {
         default.webhook.webhook_address
     );
     assert!(chart.webhook.linger < chart.shutdown.shutdown_grace_period);
-    assert_eq!(container(&own)["env"][0]["name"], "POD_NAMESPACE");
+    assert_eq!(own.container()["env"][0]["name"], "POD_NAMESPACE");
 }
 
 #[tokio::test]
 async fn configurations_are_narrow_and_lead_to_the_pods() {
     let objects = webhook(json!({ "excludedNamespaces": ["kube-system", "other"] })).await;
-    let service = one(&objects, "Service");
-    let labels = &one(&objects, "Deployment")["spec"]["template"]["metadata"]["labels"];
-    for (key, value) in service["spec"]["selector"].as_object().unwrap() {
-        assert_eq!(&labels[key], value);
-    }
-    assert_ne!(
-        labels["app.kubernetes.io/component"], "autoscaler",
-        "the controller's selectors must not find it"
-    );
-    assert!(
-        container(&objects)["ports"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .any(|port| port["name"] == service["spec"]["ports"][0]["targetPort"])
-    );
-    let mutating = one(&objects, "MutatingWebhookConfiguration")["webhooks"]
+    objects.is_wired();
+    let service = objects.one("Service");
+    let mutating = objects.one("MutatingWebhookConfiguration")["webhooks"]
         .as_array()
         .unwrap();
-    let validating = one(&objects, "ValidatingWebhookConfiguration")["webhooks"]
+    let validating = objects.one("ValidatingWebhookConfiguration")["webhooks"]
         .as_array()
         .unwrap();
     let mut resources = BTreeSet::new();
@@ -185,31 +138,6 @@ async fn configurations_are_narrow_and_lead_to_the_pods() {
 
 #[tokio::test]
 async fn it_gets_exactly_the_rights_it_uses() {
-    let rights = |objects: &[Value]| -> BTreeSet<String> {
-        let texts = |value: &Value| -> Vec<String> {
-            value
-                .as_array()
-                .into_iter()
-                .flatten()
-                .map(|text| text.as_str().unwrap().to_owned())
-                .collect()
-        };
-        let roles = objects.iter().filter(|object| object["rules"].is_array());
-        let mut rights = BTreeSet::new();
-        for rule in roles.flat_map(|role| role["rules"].as_array().unwrap()) {
-            let name = texts(&rule["resourceNames"])
-                .iter()
-                .fold(String::new(), |all, name| format!("{all}/{name}"));
-            for resource in texts(&rule["resources"]) {
-                rights.extend(
-                    texts(&rule["verbs"])
-                        .iter()
-                        .map(|verb| format!("{resource}{name} {verb}")),
-                );
-            }
-        }
-        rights
-    };
     let want = [
         "mutatingwebhookconfigurations/pd-pd-autoscaler-webhook get",
         "mutatingwebhookconfigurations/pd-pd-autoscaler-webhook patch",
@@ -223,13 +151,13 @@ async fn it_gets_exactly_the_rights_it_uses() {
         "validatingwebhookconfigurations/pd-pd-autoscaler-webhook patch",
     ];
     assert_eq!(
-        rights(&webhook(json!({})).await),
+        webhook(json!({})).await.rights(),
         want.map(str::to_owned).into()
     );
     let managed =
         webhook(json!({ "certManager": { "enabled": true, "issuerRef": { "name": "i" } } })).await;
     assert_eq!(
-        rights(&managed),
+        managed.rights(),
         [
             "mutatingwebhookconfigurations/pd-pd-autoscaler-webhook get",
             "mutatingwebhookconfigurations/pd-pd-autoscaler-webhook patch",
@@ -241,10 +169,10 @@ async fn it_gets_exactly_the_rights_it_uses() {
         .into()
     );
     let name = format!("system/{NAME}");
-    let injected = &one(&managed, "MutatingWebhookConfiguration")["metadata"]["annotations"];
+    let injected = &managed.one("MutatingWebhookConfiguration")["metadata"]["annotations"];
     assert_eq!(injected["cert-manager.io/inject-ca-from"], name.as_str());
     assert_eq!(
-        one(&managed, "Certificate")["spec"]["secretName"],
+        managed.one("Certificate")["spec"]["secretName"],
         format!("{NAME}-certificates")
     );
 }
