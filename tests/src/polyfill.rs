@@ -145,7 +145,14 @@ pub async fn start_control(plane: &ControlPlane, flags: &[&str]) -> anyhow::Resu
 pub struct Webhook {
     /// Its process.
     pub process: Process,
-    _port: ReservedPort,
+    port: ReservedPort,
+}
+
+impl Webhook {
+    /// Its port on the loopback address.
+    pub fn port(&self) -> u16 {
+        self.port.number()
+    }
 }
 
 /// Installs the chart with the webhook, starts it beside the cluster, and returns when pods with numbers are accepted.
@@ -181,10 +188,7 @@ pub async fn start_webhook(plane: &ControlPlane, values: &Value) -> anyhow::Resu
         made.map_err(|error| format!("{error}\n{}", process.log_tail()))
     })
     .await?;
-    Ok(Webhook {
-        process,
-        _port: port,
-    })
+    Ok(Webhook { process, port })
 }
 
 async fn install(plane: &ControlPlane, port: u16, values: &Value) -> anyhow::Result<Installed> {

@@ -21,7 +21,13 @@ use pd_runtime::{
     certificates::{Chain, Terms},
     tls::{Certificates, TlsListener},
 };
-use pd_webhook::{admission::mutate, claims::Claims, gate::Gate, metrics::Metrics, serve::router};
+use pd_webhook::{
+    admission::mutate,
+    claims::{Claims, Known},
+    gate::Gate,
+    metrics::Metrics,
+    serve::router,
+};
 use prometheus_client::{encoding::text::encode, registry::Registry};
 use rustls::{
     ClientConfig, ClientConnection, RootCertStore, StreamOwned,
