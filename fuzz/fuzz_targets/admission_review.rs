@@ -73,7 +73,8 @@ fn admitted(body: &[u8], object: &Value, gate: Comparison, cluster: &Cluster) ->
     if !response["patch"].is_null() {
         assert_eq!(response["patchType"], "JSONPatch");
         let patch = serde_json::from_value::<ByteString>(response["patch"].clone());
-        let patch = serde_json::from_slice(&patch.expect("base64").0).expect("a patch");
+        let patch: json_patch::Patch =
+            serde_json::from_slice(&patch.expect("base64").0).expect("a patch");
         json_patch::patch(&mut object, &patch).expect("a patch that fits");
     }
     Some(object)

@@ -174,7 +174,6 @@ impl AdmissionLoad {
         let plane = ControlPlane::start(Options {
             kwok: false,
             scheduler: false,
-            controller_manager: false,
             ..Options::default()
         })
         .await?;

@@ -121,7 +121,9 @@ pub async fn measure(options: MirrorOptions) -> anyhow::Result<Mirrored> {
         &[&rate, "--log-filter=info", "--preflight-interval=1h"],
     )
     .await?;
-    let (first, last) = all_labelled(&mut seen, options).await?;
+    let (first, last) = all_labelled(&mut seen, options)
+        .await
+        .with_context(|| process.log_tail())?;
     let processor = processor_ms(&process);
     let memory = resident_mib(&process);
     let (mut changes, change_processor_ms) =

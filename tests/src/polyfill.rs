@@ -113,7 +113,8 @@ impl ExtenderPort {
     }
 }
 
-/// Starts the controllers of nodes and evictions with quick elections, and `flags` besides.
+/// Starts the controllers of nodes and evictions with quick elections, and `flags` besides. They log all they do unless a
+/// flag says otherwise.
 pub async fn start_control(plane: &ControlPlane, flags: &[&str]) -> anyhow::Result<Process> {
     let mut arguments: Vec<String> = [
         "control",
@@ -122,11 +123,13 @@ pub async fn start_control(plane: &ControlPlane, flags: &[&str]) -> anyhow::Resu
         "--leader-election-renew-deadline=2s",
         "--leader-election-retry-period=300ms",
         "--leader-election-namespace=default",
-        "--log-filter=info,pd_scheduler_plugin=debug",
     ]
     .map(str::to_owned)
     .to_vec();
     arguments.push(format!("--kubeconfig={}", plane.kubeconfig().display()));
+    if !flags.iter().any(|flag| flag.starts_with("--log-filter")) {
+        arguments.push("--log-filter=info,pd_scheduler_plugin=debug".to_owned());
+    }
     arguments.extend(flags.iter().map(|&flag| flag.to_owned()));
     let process = plane
         .spawn(ProcessSpec {
