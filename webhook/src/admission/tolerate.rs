@@ -310,7 +310,7 @@ fn rewrite_new(spec: &mut [Toleration], decided: &mut Decided, subject: &Subject
     }
 }
 
-/// The free `Exists` that an entry stands for: at its place, or the first.
+/// The free `Exists` that an entry stands for: at its place, or the first. None if its number is in the list again.
 fn place_of(original: &ExtendedToleration, list: &[Toleration], taken: &[bool]) -> Option<usize> {
     let fits = |place: &usize| {
         let free = taken.get(*place) == Some(&false);
@@ -320,10 +320,20 @@ fn place_of(original: &ExtendedToleration, list: &[Toleration], taken: &[bool]) 
                 && one.effect == original.effect
         })
     };
-    original
-        .index
-        .filter(|place| fits(place))
-        .or_else(|| (0..list.len()).find(fits))
+    let at_its_place = original.index.filter(fits);
+    // A plain `Exists` beside it must not become what it stands for.
+    let is_there_again = || {
+        list.iter().any(|one| {
+            one.operator.as_str() == original.operator.as_str()
+                && (&one.key, &one.value, &one.effect)
+                    == (&original.key, &original.value, &original.effect)
+        })
+    };
+    let is_written_here = original.index.is_some();
+    at_its_place.or_else(|| {
+        let moved = !(is_written_here && is_there_again());
+        moved.then(|| (0..list.len()).find(fits)).flatten()
+    })
 }
 
 /// Whether the list has a number for the entry's key again, so that the entry is of an earlier version.

@@ -70,3 +70,24 @@ fn every_fault_is_told_at_once() {
         "{reason}"
     );
 }
+
+#[test]
+fn an_exists_beside_a_number_stays_one_when_the_manifest_is_applied_again() {
+    let exists = json!({ "key": "sla", "operator": "Exists", "effect": "NoExecute" });
+    let list = json!([exists, toleration("Gt", "950")]);
+    for kind in ["Pod", "Deployment"] {
+        let object = object(kind, with(list.clone()));
+        let stored = admitted(kind, &object, None, Comparison::Off).unwrap().0;
+        let mut again = stored.clone();
+        let spec = if kind == "Pod" {
+            "/spec"
+        } else {
+            "/spec/template/spec"
+        };
+        again.pointer_mut(spec).unwrap()["tolerations"] = list.clone();
+        let again = admitted(kind, &again, Some(&stored), Comparison::Off)
+            .unwrap()
+            .0;
+        assert_eq!(again, stored, "{kind}");
+    }
+}
