@@ -116,6 +116,15 @@ impl ExtenderPort {
 
 /// Starts the controllers of nodes and evictions with quick elections, and `flags` besides.
 pub async fn start_control(plane: &ControlPlane, flags: &[&str]) -> anyhow::Result<Process> {
+    start_control_as(plane, plane.kubeconfig(), flags).await
+}
+
+/// As [`start_control`], with another way to the API server than the administrator's.
+pub async fn start_control_as(
+    plane: &ControlPlane,
+    kubeconfig: &Path,
+    flags: &[&str],
+) -> anyhow::Result<Process> {
     let mut arguments: Vec<String> = [
         "control",
         "--admin-address=127.0.0.1:0",
@@ -127,7 +136,7 @@ pub async fn start_control(plane: &ControlPlane, flags: &[&str]) -> anyhow::Resu
     ]
     .map(str::to_owned)
     .to_vec();
-    arguments.push(format!("--kubeconfig={}", plane.kubeconfig().display()));
+    arguments.push(format!("--kubeconfig={}", kubeconfig.display()));
     arguments.extend(flags.iter().map(|&flag| flag.to_owned()));
     let process = plane
         .spawn(ProcessSpec {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use pd_tests::{
     binaries::workspace_binary,
     control_plane::{Component, ControlPlane, Options, eventually},
+    polyfill::start_webhook,
 };
 use serde_json::{Value, json};
 use tokio::process::Command;
@@ -214,4 +215,27 @@ async fn preflight_says_who_compares_numbers_and_so_does_the_condition() {
         process.log()
     );
     unseen_is_unknown(&plane).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_verdict_is_rewritten_while_the_webhook_stands_in() {
+    let plane = cluster().await;
+    let flags = metrics_flags(&plane);
+    let flags = ["--preflight-interval=500ms", &flags[0], &flags[1]];
+    let _control = control(&plane, "preflight-b", &flags).await;
+    until_verdict(&plane, (1, "broken"), &[("pd-webhook", "off")]).await;
+    let no_crds = json!({ "crds": { "enabled": false } });
+    let webhook = start_webhook(&plane, &no_crds).await.unwrap();
+    let gates = [
+        ("kube-apiserver", "off"),
+        ("kube-scheduler", "off"),
+        ("kube-controller-manager", "off"),
+        ("pd-webhook", "on"),
+    ];
+    until_verdict(&plane, (0, "rewritten"), &gates).await;
+    until_condition(&plane, "True", "Rewritten").await;
+    // It is away: numbers are refused until it is back, and nobody can say what it would do.
+    webhook.process.kill().await.unwrap();
+    until_verdict(&plane, (0, "unknown"), &[("pd-webhook", "unknown")]).await;
+    until_condition(&plane, "Unknown", "GateUnknown").await;
 }
