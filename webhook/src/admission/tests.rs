@@ -4,6 +4,7 @@
 //! API server would store.
 
 mod defaults;
+mod live;
 mod scalers;
 
 use k8s_openapi::ByteString;
