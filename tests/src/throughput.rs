@@ -27,6 +27,7 @@ use serde_json::{Value, json};
 
 use crate::{
     control_plane::{Component, ControlPlane, GPU_RESOURCE, NodeSpec, Options, eventually},
+    meter::processor_ms,
     polyfill::{ExtenderPort, GATE},
     supervisor::Process,
 };
@@ -311,16 +312,6 @@ impl Throughput {
             extender_ms,
         })
     }
-}
-
-/// Processor time that a process has had so far, ms.
-fn processor_ms(process: &Process) -> Option<f64> {
-    let stat = std::fs::read_to_string(format!("/proc/{}/stat", process.pid()?)).ok()?;
-    // The name, in parentheses, may have spaces; user and system time are the 12th and 13th field after it.
-    let mut fields = stat.rsplit(')').next()?.split_whitespace().skip(11);
-    let ticks: f64 = fields.next()?.parse::<f64>().ok()? + fields.next()?.parse::<f64>().ok()?;
-    // Linux counts in hundredths of a second on every machine that Kubernetes runs on.
-    Some(ticks * 10.0)
 }
 
 /// The median over rounds of one way's rate to another's.
