@@ -1,7 +1,7 @@
 //! The chart's webhook: off unless asked for, every flag with a value, exactly the rights it uses, configurations that
 //! touch nothing they need not.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use clap::{CommandFactory as _, Parser as _};
 use pd_webhook::args::Args;
