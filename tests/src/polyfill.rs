@@ -156,7 +156,14 @@ pub struct Webhook {
     /// Its process.
     pub process: Process,
     installed: Installed,
-    _port: ReservedPort,
+    port: ReservedPort,
+}
+
+impl Webhook {
+    /// Its port on the loopback address.
+    pub fn port(&self) -> u16 {
+        self.port.number()
+    }
 }
 
 /// Installs the chart with the webhook, starts it beside the cluster, and returns when pods with numbers are accepted.
@@ -195,7 +202,7 @@ pub async fn start_webhook(plane: &ControlPlane, values: &Value) -> anyhow::Resu
     Ok(Webhook {
         process,
         installed,
-        _port: port,
+        port,
     })
 }
 

@@ -18,6 +18,7 @@ use pd_core::toleration::{
 
 use super::{
     defaults::Defaults,
+    members::Members,
     template::{Holder, Kind, Owner, PodTemplate},
     wire::{Change, Refusal},
     write::{Decided, written},
@@ -177,7 +178,7 @@ fn entries(pod: &PodTemplate) -> Result<Vec<ExtendedToleration>, String> {
     let Some(text) = pod.annotation() else {
         return Ok(Vec::new());
     };
-    let entries: Vec<ExtendedToleration> = serde_json::from_str(text)
+    let entries: Vec<Members<ExtendedToleration>> = serde_json::from_str(text)
         .map_err(|error| format!("it is no JSON list of tolerations: {error}"))?;
     if entries.len() > ORIGINALS_MAX {
         return Err(format!(
@@ -185,7 +186,7 @@ fn entries(pod: &PodTemplate) -> Result<Vec<ExtendedToleration>, String> {
             entries.len()
         ));
     }
-    Ok(entries)
+    Ok(entries.into_iter().map(|Members(entry)| entry).collect())
 }
 
 /// Brings tolerations and annotation together.
