@@ -141,10 +141,10 @@ mod tests {
     use crate::simulate::Source;
 
     /// Requests per second of each minute; a prompt computes for a fifth of a second.
-    const RATES: [u32; 6] = [3, 4, 8, 13, 6, 2];
+    const RATES: [u32; 6] = [3, 4, 8, 11, 6, 2];
 
     /// Most prefill replicas.
-    const MOST: u32 = 4;
+    const MOST: u32 = 3;
 
     fn trace() -> NamedTempFile {
         let mut text = "timestamp_s,input_tokens,output_tokens\n".to_owned();
