@@ -1,6 +1,5 @@
 //! Comparisons as a whole on the embedded ramp: their order, their bytes, and what is refused.
 
-
 use super::*;
 use crate::testing::{on_the_ramp, parsed};
 
@@ -8,7 +7,8 @@ fn options(further: &[&str]) -> Options {
     on_the_ramp("4", further)
 }
 
-const FEW: &str = "static-hindsight,clairvoyant,keda-default,wva-saturation-default,dynamo-both-default";
+const FEW: &str =
+    "static-hindsight,clairvoyant,keda-default,wva-saturation-default,dynamo-both-default";
 
 #[test]
 fn the_same_bytes_whatever_runs_at_once() {

@@ -11,7 +11,11 @@ use crate::testing::{on_the_ramp, parsed};
 
 /// The options of a run of the shipped trace, with further ones.
 fn options(further: &[&str]) -> Options {
-    let with: Vec<&str> = ["--output", "json"].iter().chain(further).copied().collect();
+    let with: Vec<&str> = ["--output", "json"]
+        .iter()
+        .chain(further)
+        .copied()
+        .collect();
     on_the_ramp("1", &with)
 }
 
