@@ -1,12 +1,13 @@
 //! `pd-sim simulate`: a trace, a scenario and a policy in the closed loop, and what it came to.
 //!
-//! The traffic is read twice: first for the clairvoyant bound and to find any fault in it, then to
-//! be played. So nothing is played of a trace that is broken, and the bound costs a second and no
-//! memory. The result is one value, printed as text or as JSON.
+//! The traffic is read first for the clairvoyant bound and to find any fault in it, so nothing is played
+//! of a trace that is broken; then it is played, from memory where it is small enough and else read once
+//! more. The result is one value, printed as text or as JSON.
 
 pub mod options;
 pub mod outcome;
 
+mod kept;
 mod ledger;
 mod oracle;
 mod policy_name;
@@ -24,6 +25,7 @@ use pd_core::PerRole;
 use pd_core::policy::Policy;
 use thiserror::Error;
 
+use self::kept::Keeper;
 use self::ledger::Ledger;
 use self::options::{Options, PolicyName};
 use self::outcome::{Outcome, Speed};
@@ -200,14 +202,17 @@ impl Run {
     }
 
     /// A run of requests from any source.
-    pub fn over(scenario: Scenario, source: Source, seed: u64) -> Result<Self, SimulateError> {
+    pub fn over(scenario: Scenario, mut source: Source, seed: u64) -> Result<Self, SimulateError> {
         let mut load = Load::new(&scenario);
+        let mut keeper = Keeper::default();
         let mut means = TraceMeans::default();
         for arrival in source.open()? {
             let arrival = arrival?;
             load.add(&arrival);
             means.add(&scenario.profile, &arrival);
+            keeper.add(&arrival);
         }
+        source.keep(keeper.kept());
         let length = source.length(load.last_at(), scenario.interval());
         load.end(length);
         let bound = clairvoyant::bound(&scenario, &load);
