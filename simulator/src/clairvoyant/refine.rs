@@ -95,9 +95,8 @@ impl Refinement {
     /// Notes what a play of `plan` came to: requests that missed the TTFT limit (`prefill`) and those
     /// that missed only the TPOT limit (`decode`), by the window that they arrived in.
     pub fn learn(&mut self, plan: &ForeseenPlan, missed: &PerRole<Vec<u32>>) {
-        let of = |role: Role, place: usize| {
-            f64::from(missed.get(role).get(place).copied().unwrap_or(0))
-        };
+        let of =
+            |role: Role, place: usize| f64::from(missed.get(role).get(place).copied().unwrap_or(0));
         for (place, table) in self.tables.prefill.iter_mut().enumerate() {
             let hopeless = self.hopeless.get(place).copied().unwrap_or(0.0);
             let late = (of(Role::Prefill, place) - hopeless).max(0.0);

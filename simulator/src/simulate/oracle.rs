@@ -76,9 +76,10 @@ impl Search<'_> {
             let beyond = missed.saturating_sub(self.may_miss);
             (beyond, gpu_hours)
         };
-        let is_better = self.best.as_ref().is_none_or(|best| {
-            merit(missed, gpu_hours) < merit(best.missed, best.gpu_hours)
-        });
+        let is_better = self
+            .best
+            .as_ref()
+            .is_none_or(|best| merit(missed, gpu_hours) < merit(best.missed, best.gpu_hours));
         if is_better && (misses_max == u64::MAX || attained) {
             self.best = Some(Played {
                 plan,
@@ -105,7 +106,9 @@ impl Search<'_> {
         let mut refused = Refused::new();
         let mut at_once = usize::MAX;
         for _ in 0..CUT_PLAYS {
-            let Some(best) = self.best.as_ref() else { break };
+            let Some(best) = self.best.as_ref() else {
+                break;
+            };
             if best.missed > self.may_miss {
                 break;
             }
@@ -117,7 +120,10 @@ impl Search<'_> {
             let before = best.gpu_hours;
             let plan = self.refinement.lowered(&best.plan, &chosen);
             let attained = self.play(plan, self.may_miss)?;
-            let is_cheaper = self.best.as_ref().is_some_and(|best| best.gpu_hours < before);
+            let is_cheaper = self
+                .best
+                .as_ref()
+                .is_some_and(|best| best.gpu_hours < before);
             if !(attained && is_cheaper) {
                 if chosen.len() == 1 {
                     refused.insert(first);
@@ -131,6 +137,7 @@ impl Search<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write as _;
     use std::io::Write as _;
 
     use pd_core::PerRole;
@@ -141,10 +148,10 @@ mod tests {
     use crate::simulate::Source;
 
     /// Requests per second of each minute; a prompt computes for a fifth of a second.
-    const RATES: [u32; 6] = [3, 4, 8, 13, 6, 2];
+    const RATES: [u32; 5] = [3, 8, 11, 6, 2];
 
     /// Most prefill replicas.
-    const MOST: u32 = 4;
+    const MOST: u32 = 3;
 
     fn trace() -> NamedTempFile {
         let mut text = "timestamp_s,input_tokens,output_tokens\n".to_owned();
@@ -154,7 +161,7 @@ mod tests {
                 let late = f64::from(number * 7 % 11) / 11.0;
                 let at = f64::from(minute * 60) + (f64::from(number) + late) / f64::from(rate);
                 let tokens = 1_500 + number * 37 % 5_000;
-                text.push_str(&format!("{at:.3},{tokens},20\n"));
+                writeln!(text, "{at:.3},{tokens},20").unwrap();
             }
         }
         let mut file = NamedTempFile::new().unwrap();

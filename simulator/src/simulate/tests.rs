@@ -11,7 +11,11 @@ use crate::testing::{on_the_ramp, parsed};
 
 /// The options of a run of the shipped trace, with further ones.
 fn options(further: &[&str]) -> Options {
-    let with: Vec<&str> = ["--output", "json"].iter().chain(further).copied().collect();
+    let with: Vec<&str> = ["--output", "json"]
+        .iter()
+        .chain(further)
+        .copied()
+        .collect();
     on_the_ramp("1", &with)
 }
 
@@ -195,6 +199,8 @@ fn the_embedded_day_plays_without_a_trace() {
 fn drawn_traffic_plays_by_flags_and_follows_its_seed() {
     let drawn = |seed: &str| {
         let flags = [
+            "--output",
+            "json",
             "--traffic",
             "burst",
             "--rate",
