@@ -99,7 +99,11 @@ mod tests {
         for _ in 0..2 {
             let requests: Vec<Arrival> = kept.open().map(Result::unwrap).collect();
             assert_eq!(requests.len(), 5);
-            assert!(requests.iter().all(|r| (r.input_tokens, r.output_tokens) == (2, 3)));
+            assert!(
+                requests
+                    .iter()
+                    .all(|r| (r.input_tokens, r.output_tokens) == (2, 3))
+            );
             assert_eq!(requests.last().map(|request| request.at), Some(4));
         }
     }
