@@ -93,7 +93,7 @@ pub async fn run(options: &Options) -> Result<String, BacktestError> {
 pub async fn backtest(options: &Options) -> Result<Backtest, BacktestError> {
     let service = Service::read(options).await?;
     let mut scenario = service.scenario(options)?;
-    let known = Known::of(&service.measured, options.seed);
+    let known = Known::of(&service.measured, options.seed, service.measured.workers());
     let fit = match &options.profile {
         Some(_) => Fit::of(&scenario, &known)?,
         None => calibrate::fit(&mut scenario, &known)?.after,

@@ -102,7 +102,7 @@ pub async fn run(options: &Options) -> Result<String, CalibrateError> {
             let service = Service::read(&backtest).await.map_err(Box::new)?;
             scenario.gpus_per_replica = service.gpus_per_replica;
             scenario.profile.prefix_hit_ratio = service.measured.prefix_hit_ratio();
-            Known::of(&service.measured, options.seed)
+            Known::of(&service.measured, options.seed, service.measured.workers())
         }
         _ => {
             let told = "give either --observed, or --prometheus and --config";

@@ -150,16 +150,6 @@ impl Measured {
         })
     }
 
-    /// Workers of each role by half a step. Those of a step are counted at its end and came or went somewhere
-    /// within it: on average in its middle.
-    pub fn workers_by_half_step(&self) -> PerRole<Vec<u32>> {
-        self.workers().map(|counts| {
-            let before = counts.iter().take(1).chain(&counts);
-            let halves = before.zip(&counts);
-            halves.flat_map(|(before, now)| [*before, *now]).collect()
-        })
-    }
-
     /// How often a role's number of workers changed from one step to the next.
     pub fn changes(&self) -> u64 {
         let changed = |pair: &[Interval]| {

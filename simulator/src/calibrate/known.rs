@@ -42,8 +42,6 @@ pub struct Known {
     source: Source,
     seed: u64,
     serving: PerRole<Vec<u32>>,
-    /// Time that one entry of `serving` holds for.
-    serving_step: Nanos,
     step: Nanos,
     pub(super) ttft: Observed,
     pub(super) tpot: Observed,
@@ -139,7 +137,7 @@ pub(super) struct Played {
 
 impl Known {
     /// What Prometheus measured, with the workers that were there.
-    pub fn of(measured: &Arc<Measured>, seed: u64) -> Self {
+    pub fn of(measured: &Arc<Measured>, seed: u64, serving: PerRole<Vec<u32>>) -> Self {
         let prefill = measured.whole(|interval| interval.prefill_ttft.as_ref());
         let decode = measured.whole(|interval| interval.decode_ttft.as_ref());
         let added = |decode: Option<&Histogram>| decode.and_then(Histogram::mean).unwrap_or(0.0);
@@ -160,8 +158,7 @@ impl Known {
         Self {
             source: Source::of_measured(Arc::clone(measured), seed),
             seed,
-            serving: measured.workers_by_half_step(),
-            serving_step: (measured.step_nanos() / 2).max(1),
+            serving,
             step: measured.step_nanos(),
             ttft: Observed::of(prefill.as_ref(), added_mean, ttft_windows),
             tpot: Observed::of(tpot.as_ref(), 0.0, tpot_windows),
@@ -174,7 +171,6 @@ impl Known {
             source: Source::of_trace(path.to_owned(), 1.0, 1.0, seed),
             seed,
             serving: replicas.map(|count| vec![count]),
-            serving_step: MINUTE,
             step: MINUTE,
             ttft: Observed::default(),
             tpot: Observed::default(),
@@ -216,7 +212,7 @@ impl Known {
                 played.tpot.add(&self.tpot, window, tpot);
             }
         };
-        run.play_given(self.serving.clone(), self.serving_step, told)?;
+        run.play_given(self.serving.clone(), self.step, told)?;
         Ok(played)
     }
 

@@ -86,14 +86,6 @@ fn gpu_hours_and_changes_are_those_of_the_workers() {
 }
 
 #[test]
-fn a_worker_comes_in_the_middle_of_the_step_that_ends_with_it() {
-    let mut past = (*measured(&[1.0; 3])).clone();
-    past.intervals[1].workers.decode = 5;
-    past.intervals[2].workers.decode = 4;
-    assert_eq!(past.workers_by_half_step().decode, [3, 3, 3, 5, 5, 4]);
-}
-
-#[test]
 fn distributions_are_joined_by_their_counts() {
     let past = measured(&[1.0, 1.0]);
     let whole = past
