@@ -1,17 +1,19 @@
 //! `pd-sim simulate`: a trace, a scenario and a policy in the closed loop, and what it came to.
 //!
-//! The traffic is read twice: first for the clairvoyant bound and to find any fault in it, then to
-//! be played. So nothing is played of a trace that is broken, and the bound costs a second and no
-//! memory. The result is one value, printed as text or as JSON.
+//! The traffic is read first for the clairvoyant bound and to find any fault in it, so nothing is played
+//! of a trace that is broken; then it is played, from memory where it is small enough and else read once
+//! more. The result is one value, printed as text or as JSON.
 
 pub mod options;
 pub mod outcome;
 
+mod kept;
 mod ledger;
+mod oracle;
 mod policy_name;
 mod quantiles;
 mod source;
-mod static_peak;
+mod static_hindsight;
 mod timeline;
 mod traffic_options;
 mod tune;
@@ -23,6 +25,7 @@ use pd_core::PerRole;
 use pd_core::policy::Policy;
 use thiserror::Error;
 
+use self::kept::Keeper;
 use self::ledger::Ledger;
 use self::options::{Options, PolicyName};
 use self::outcome::{Outcome, Speed};
@@ -115,10 +118,19 @@ pub struct Run {
     seed: u64,
     command: Option<Command>,
     record: Option<PathBuf>,
-    /// What the owner wants, where it is not the scenario's.
-    owner: Option<Policy>,
+    /// The owner, where it is not the scenario's.
+    owner: Option<Owner>,
+}
+
+/// Whose service is played, and when it was.
+#[derive(Clone, Debug)]
+pub struct Owner {
+    /// What the owner wants.
+    pub policy: Policy,
+    /// What the owner states about replicas.
+    pub stated: Option<pd_core::capacity::Profile>,
     /// When the run begins for the product, Unix time.
-    began_millis: i64,
+    pub began_millis: i64,
 }
 
 /// Tells the requests that ended, and nothing else.
@@ -190,14 +202,17 @@ impl Run {
     }
 
     /// A run of requests from any source.
-    pub fn over(scenario: Scenario, source: Source, seed: u64) -> Result<Self, SimulateError> {
+    pub fn over(scenario: Scenario, mut source: Source, seed: u64) -> Result<Self, SimulateError> {
         let mut load = Load::new(&scenario);
+        let mut keeper = Keeper::default();
         let mut means = TraceMeans::default();
         for arrival in source.open()? {
             let arrival = arrival?;
             load.add(&arrival);
             means.add(&scenario.profile, &arrival);
+            keeper.add(&arrival);
         }
+        source.keep(keeper.kept());
         let length = source.length(load.last_at(), scenario.interval());
         load.end(length);
         let bound = clairvoyant::bound(&scenario, &load);
@@ -214,16 +229,14 @@ impl Run {
             command: None,
             record: None,
             owner: None,
-            began_millis: 0,
         })
     }
 
-    /// The same under what an owner wants, whatever the scenario says of it, from a moment on.
+    /// The same under what an owner wants and states, whatever the scenario says of it.
     #[must_use]
-    pub fn owned_by(self, policy: Policy, began_millis: i64) -> Self {
+    pub fn owned_by(self, owner: Owner) -> Self {
         Self {
-            owner: Some(policy),
-            began_millis,
+            owner: Some(owner),
             ..self
         }
     }
@@ -232,8 +245,9 @@ impl Run {
     fn setup(&self, replicas: PerRole<u32>) -> Setup {
         let setup = self.scenario.setup(self.length, replicas);
         match &self.owner {
-            Some(policy) => Setup {
-                policy: policy.clone(),
+            Some(owner) => Setup {
+                policy: owner.policy.clone(),
+                told_profile: owner.stated.clone(),
                 ..setup
             },
             None => setup,
@@ -325,15 +339,16 @@ impl Run {
         let setup = self.setup(self.start);
         Ok(match policy {
             PolicyName::Pdautoscaler => (
-                Box::new(PdAutoscaler::starting_at(self.began_millis)),
+                Box::new(PdAutoscaler::starting_at(
+                    self.owner.as_ref().map_or(0, |owner| owner.began_millis),
+                )),
                 setup,
             ),
-            PolicyName::StaticPeak => {
-                let replicas = static_peak::search(self)?;
-                (Box::new(Fixed::new(replicas)), self.scenario_from(replicas))
-            }
+            PolicyName::StaticPeak => self.fixed(self.bound.peak()),
+            PolicyName::StaticHindsight => self.fixed(static_hindsight::search(self)?),
             PolicyName::Clairvoyant => self.foreseen(&self.bound.everywhere),
             PolicyName::ClairvoyantOverall => self.foreseen(&self.bound.overall),
+            PolicyName::SimulatedOracle => self.foreseen(&oracle::search(self)?),
             PolicyName::Peer(peer, variant) => {
                 self.peer(peer, variant, tuned.unwrap_or(PerRole::from_fn(|_| 1.0)))
             }
@@ -345,6 +360,11 @@ impl Run {
                 (Box::new(process.map_err(SimulateError::Policy)?), setup)
             }
         })
+    }
+
+    /// Replicas that never change.
+    fn fixed(&self, replicas: PerRole<u32>) -> (Box<dyn Autoscaler>, Setup) {
+        (Box::new(Fixed::new(replicas)), self.scenario_from(replicas))
     }
 
     /// A peer at its own interval, from the same first replicas.

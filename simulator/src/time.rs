@@ -38,18 +38,53 @@ pub fn from_milliseconds(duration_milliseconds: f64) -> Nanos {
 }
 
 #[inline]
+fn from_nanos(nanos: f64) -> Nanos {
+    rounded(nanos)
+}
+
+/// Floats from here on are whole numbers.
+const WHOLE_FROM: f64 = (1_u64 << 52) as f64;
+
+/// The nearest whole number, halves away from zero, as `round` has it; what is negative or not a
+/// number becomes 0, what is too large the largest. `round` itself is a call where the processor's
+/// instruction for it may not be assumed, and this is done several times per request.
+#[inline]
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
     reason = "a float-to-integer cast saturates, which is the documented behaviour"
 )]
-fn from_nanos(nanos: f64) -> Nanos {
-    nanos.round() as Nanos
+pub(crate) fn rounded(value: f64) -> u64 {
+    if value < WHOLE_FROM {
+        let whole = (value as i64).max(0);
+        whole as u64 + u64::from(value - whole as f64 >= 0.5)
+    } else {
+        value as u64
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(2_000) })]
+
+        #[test]
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "the cast whose saturation is meant"
+        )]
+        fn rounding_is_that_of_the_standard_library(value in prop::num::f64::ANY, halves in 0..1_u64 << 53) {
+            let near = halves as f64 * 0.5;
+            for value in [value, near, near.next_up(), near.next_down()] {
+                prop_assert_eq!(rounded(value), value.round() as u64);
+            }
+        }
+    }
 
     #[test]
     fn seconds_and_nanoseconds_convert_both_ways() {

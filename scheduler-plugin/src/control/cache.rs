@@ -181,25 +181,14 @@ impl<K: Cached> Filler<K> {
         let kind = K::plural(&());
         let mut events = std::pin::pin!(events.reflect(self.writer));
         while let Some(event) = events.next().await {
-            match event {
-                Ok(event) => {
-                    set(&self.failing_since, false);
-                    let change = match event {
-                        Event::Apply(object) | Event::Delete(object) => Change::One {
-                            name: object.name_any(),
-                            namespace: object.namespace(),
-                        },
-                        Event::InitDone => Change::All,
-                        Event::Init | Event::InitApply(_) => continue,
-                    };
-                    if change == Change::All {
-                        tracing::info!(kind = %kind, "listed");
-                        self.listed.send_replace(true);
-                        ready.set_ready();
-                    }
-                    // Nobody has to listen.
-                    let _ = self.changes.send(change);
-                }
+            let change = match event {
+                // A list that begins shows nothing: each try begins one, whether it comes to anything or not.
+                Ok(Event::Init | Event::InitApply(_)) => continue,
+                Ok(Event::Apply(object) | Event::Delete(object)) => Change::One {
+                    name: object.name_any(),
+                    namespace: object.namespace(),
+                },
+                Ok(Event::InitDone) => Change::All,
                 Err(error) => {
                     if set(&self.failing_since, true) {
                         tracing::warn!(%error, kind = %kind, "cannot be watched, the last known state is used");
@@ -207,8 +196,17 @@ impl<K: Cached> Filler<K> {
                     if !*self.listed.borrow() {
                         ready.set_waiting(format!("the {kind} cannot be listed: {error}"));
                     }
+                    continue;
                 }
+            };
+            set(&self.failing_since, false);
+            if change == Change::All {
+                tracing::info!(kind = %kind, "listed");
+                self.listed.send_replace(true);
+                ready.set_ready();
             }
+            // Nobody has to listen.
+            let _ = self.changes.send(change);
         }
     }
 }
@@ -305,7 +303,15 @@ mod tests {
         let (cache, _, check) = fill(events.clone_events()).await;
         assert_eq!(check, Check::Ready);
         assert!(cache.failing_since().is_some() && cache.get("a", None).is_some());
-        events.push(Ok(Event::Apply(node("a", "3"))));
+        let mut seen_again = events.clone_events();
+        seen_again.push(Ok(Event::Apply(node("a", "3"))));
+        let (cache, _, _) = fill(seen_again).await;
+        assert!(cache.failing_since().is_none());
+        // A try to list that is under way, or has failed.
+        events.extend([Ok(Event::Init), Ok(Event::InitApply(node("a", "1")))]);
+        let (cache, _, _) = fill(events.clone_events()).await;
+        assert!(cache.failing_since().is_some());
+        events.push(Ok(Event::InitDone));
         let (cache, _, _) = fill(events).await;
         assert!(cache.failing_since().is_none());
     }

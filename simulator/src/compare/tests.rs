@@ -1,28 +1,14 @@
 //! Comparisons as a whole on the embedded ramp: their order, their bytes, and what is refused.
 
-use std::path::Path;
-
-use clap::Parser;
-
 use super::*;
-
-#[derive(Debug, Parser)]
-struct Cli {
-    #[command(flatten)]
-    options: Options,
-}
+use crate::testing::{on_the_ramp, parsed};
 
 fn options(further: &[&str]) -> Options {
-    let ramp = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/ramp.csv");
-    let ramp = ramp.to_str().unwrap().to_owned();
-    let all = ["compare", "--traces", &ramp, "--copies", "4"].map(str::to_owned);
-    let further = further.iter().map(|word| (*word).to_owned());
-    Cli::try_parse_from(all.into_iter().chain(further))
-        .unwrap()
-        .options
+    on_the_ramp("4", further)
 }
 
-const FEW: &str = "static-peak,clairvoyant,keda-default,wva-saturation-default,dynamo-both-default";
+const FEW: &str =
+    "static-hindsight,clairvoyant,keda-default,wva-saturation-default,dynamo-both-default";
 
 #[test]
 fn the_same_bytes_whatever_runs_at_once() {
@@ -76,7 +62,7 @@ fn peers_on_the_ramp_come_to_what_they_came_to() {
 }
 
 const GOLDEN: [&str; 5] = [
-    "static-peak 99.00 10.67",
+    "static-hindsight 99.00 10.67",
     "clairvoyant 98.85 3.95",
     "keda-default 87.10 3.17",
     "wva-saturation-default 97.26 4.40",
@@ -155,7 +141,7 @@ fn what_cannot_be_compared_is_told_with_its_place() {
         ("--leads", "60"),
         ("--output", "xml"),
     ] {
-        let refused = Cli::try_parse_from(["compare", option, value]).unwrap_err();
+        let refused = parsed::<Options>(&[option, value]).unwrap_err();
         assert!(refused.to_string().contains(option), "{refused}");
     }
 }

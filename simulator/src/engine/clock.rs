@@ -7,7 +7,7 @@
 //! length costs nothing, and the anchor keeps its parts: skipping steps gives exactly the times that
 //! taking them one by one would. Only what is told outside is rounded, up to the next nanosecond.
 
-use crate::time::Nanos;
+use crate::time::{Nanos, rounded};
 
 /// Binary digits below one nanosecond: a part is 2^-20 ns, about a femtosecond.
 const PART_BITS: u32 = 20;
@@ -20,13 +20,9 @@ pub(super) type Parts = u64;
 
 /// Converts nanoseconds to parts; what is negative or not a number becomes 0, what is too long the
 /// longest.
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "a float-to-integer cast saturates, which is the documented behaviour"
-)]
+#[inline]
 pub(super) fn parts(nanos: f64) -> Parts {
-    (nanos * f64::from(1_u32 << PART_BITS)).round() as Parts
+    rounded(nanos * f64::from(1_u32 << PART_BITS))
 }
 
 /// Converts parts to nanoseconds.
@@ -76,29 +72,34 @@ impl TokenClock {
     }
 
     /// Steps that have ended since the anchor by `now`: the inverse of [`Self::end`].
+    #[inline]
+    pub(super) fn steps_by(&self, now: Nanos) -> u64 {
+        let now = u128::from(now) << PART_BITS;
+        match now.checked_sub(self.anchor) {
+            Some(elapsed) if elapsed >= u128::from(self.length) => self.steps_within(elapsed),
+            _ => 0,
+        }
+    }
+
+    /// Steps that fit into so many parts, which one does.
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
         reason = "durations are positive and a float-to-integer cast saturates"
     )]
-    pub(super) fn steps_by(&self, now: Nanos) -> u64 {
-        let now = u128::from(now) << PART_BITS;
-        let Some(elapsed) = now.checked_sub(self.anchor) else {
-            return 0;
-        };
-        if elapsed < u128::from(self.length) {
-            return 0;
-        }
-        let (elapsed, length, growth) = (elapsed as f64, self.length as f64, self.growth as f64);
+    fn steps_within(&self, elapsed: u128) -> u64 {
+        // Short spans, which are nearly all, convert at a fraction of the cost of long ones.
+        let span = u64::try_from(elapsed).map_or(elapsed as f64, |short| short as f64);
+        let (length, growth) = (self.length as f64, self.growth as f64);
         let linear = length - growth * 0.5;
-        let root = (linear * linear + 2.0 * growth * elapsed).sqrt();
-        let estimate = (2.0 * elapsed / (linear + root)) as u64;
+        let root = (linear * linear + 2.0 * growth * span).sqrt();
+        let estimate = (2.0 * span / (linear + root)) as u64;
         // The estimate is off by less than one step where steps are told apart at all.
         let mut steps = estimate.clamp(1, STEPS_MAX);
-        while steps > 0 && self.exact_end(steps) > now {
+        while steps > 0 && self.span(steps) > elapsed {
             steps -= 1;
         }
-        while steps < STEPS_MAX && self.exact_end(steps + 1) <= now {
+        while steps < STEPS_MAX && self.span(steps + 1) <= elapsed {
             steps += 1;
         }
         steps
@@ -106,10 +107,15 @@ impl TokenClock {
 
     #[inline]
     fn exact_end(&self, steps: u64) -> u128 {
-        let n = u128::from(steps.min(STEPS_MAX));
-        let pairs = n * n.saturating_sub(1) / 2;
-        let steps = n * u128::from(self.length) + pairs * u128::from(self.growth);
-        self.anchor.saturating_add(steps)
+        self.anchor.saturating_add(self.span(steps))
+    }
+
+    /// What so many steps take in all.
+    #[inline]
+    fn span(&self, steps: u64) -> u128 {
+        let steps = steps.min(STEPS_MAX);
+        let pairs = steps * steps.saturating_sub(1) / 2;
+        u128::from(steps) * u128::from(self.length) + u128::from(pairs) * u128::from(self.growth)
     }
 }
 

@@ -188,7 +188,7 @@ impl DecodeWorker {
 
     /// Brings counters and gauges up to date.
     pub(super) fn observe(&mut self, now: Nanos, requests: &mut Requests, profile: &Profile) {
-        self.count_steps(now, requests);
+        self.count_steps(self.steps_by(now), requests);
         let capacity = profile.kv_capacity_blocks().max(1);
         let used = self.kv_blocks_at(now);
         self.metrics.requests_running = (self.running.len() + self.recomputing.len()) as u64;
@@ -270,8 +270,8 @@ impl DecodeWorker {
     /// Moves the anchor to the last end of a step, or to `now` if there is no step.
     fn end_steps(&mut self, now: Nanos, requests: &mut Requests) {
         if self.is_stepping() {
-            self.count_steps(now, requests);
             let steps = self.clock.steps_by(now);
+            self.count_steps(steps, requests);
             self.context_tokens += steps * self.running.len() as u64;
             self.blocks.take(self.clock.taken(), steps);
             self.busy += self.clock.end(steps) - self.clock.end(0);
@@ -282,8 +282,8 @@ impl DecodeWorker {
         self.observed_steps = 0;
     }
 
-    fn count_steps(&mut self, now: Nanos, requests: &mut Requests) {
-        let steps = self.steps_by(now);
+    /// Brings the metrics to `steps` steps after the anchor.
+    fn count_steps(&mut self, steps: u64, requests: &mut Requests) {
         let new_steps = steps.saturating_sub(self.observed_steps);
         if new_steps == 0 {
             return;
@@ -296,7 +296,7 @@ impl DecodeWorker {
         let tokens = new_steps * self.running.len() as u64;
         let elapsed = self.clock.end(steps) - self.clock.end(self.observed_steps);
         // The step before a first token is nobody's time between tokens.
-        let before_first = self.clock.end(1) - self.clock.end(0);
+        let before_first = first_token_at - self.clock.end(0);
         let gaps = tokens - first_tokens;
         let gap_seconds =
             seconds(self.running.len() as u64 * elapsed - first_tokens * before_first)

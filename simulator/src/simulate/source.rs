@@ -9,6 +9,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::SimulateError;
+use super::kept::Kept;
 use super::options::Options;
 use crate::engine::Arrival;
 use crate::measured::Measured;
@@ -33,6 +34,8 @@ pub struct Source {
     seed: u64,
     time_scale: f64,
     until: Option<Nanos>,
+    /// The requests themselves, once they were read and if they are few enough.
+    kept: Option<Kept>,
 }
 
 #[derive(Clone, Debug)]
@@ -81,6 +84,7 @@ impl Source {
             seed: options.seed,
             time_scale: options.time_scale,
             until,
+            kept: None,
         })
     }
 
@@ -91,6 +95,7 @@ impl Source {
             seed,
             time_scale,
             until: None,
+            kept: None,
         }
     }
 
@@ -101,11 +106,20 @@ impl Source {
             seed,
             time_scale: 1.0,
             until: None,
+            kept: None,
         }
+    }
+
+    /// Gives these requests, which it gave before, from now on.
+    pub(super) fn keep(&mut self, kept: Option<Kept>) {
+        self.kept = kept;
     }
 
     /// The requests from the start.
     pub(crate) fn open(&self) -> Result<Requests, TraceError> {
+        if let Some(kept) = &self.kept {
+            return Ok(kept.open());
+        }
         let until = self.until.unwrap_or(Nanos::MAX);
         let in_time = move |arrival: &Result<Arrival, TraceError>| {
             arrival.as_ref().map_or(true, |arrival| arrival.at < until)

@@ -4,6 +4,7 @@
 //! API server would store.
 
 mod defaults;
+mod live;
 mod malformed;
 mod scalers;
 
