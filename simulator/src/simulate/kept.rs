@@ -49,13 +49,13 @@ impl Keeper {
 
     /// All requests, if all fit.
     pub(super) fn kept(self) -> Option<Kept> {
-        (!self.overflowed).then(|| Kept(self.requests.into()))
+        (!self.overflowed).then(|| Kept(Arc::new(self.requests)))
     }
 }
 
 /// All requests of a source.
 #[derive(Clone, Debug)]
-pub(super) struct Kept(Arc<[Plain]>);
+pub(super) struct Kept(Arc<Vec<Plain>>);
 
 impl Kept {
     /// The requests from the start.
@@ -99,7 +99,11 @@ mod tests {
         for _ in 0..2 {
             let requests: Vec<Arrival> = kept.open().map(Result::unwrap).collect();
             assert_eq!(requests.len(), 5);
-            assert!(requests.iter().all(|r| (r.input_tokens, r.output_tokens) == (2, 3)));
+            assert!(
+                requests
+                    .iter()
+                    .all(|r| (r.input_tokens, r.output_tokens) == (2, 3))
+            );
             assert_eq!(requests.last().map(|request| request.at), Some(4));
         }
     }
