@@ -6,6 +6,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::time::rounded;
 
 /// Time since the request before, tokens of the prompt, tokens of the answer.
 type Sent = (Nanos, u32, u32);
@@ -37,7 +38,7 @@ fn served(
 }
 
 /// Sums what all workers of a role have counted.
-fn total(service: &Service, role: Role, read: impl Fn(&WorkerMetrics) -> f64) -> f64 {
+fn total(service: &Service, role: Role, read: impl Fn(&WorkerMetrics) -> u64) -> u64 {
     let workers = service.workers().filter(|worker| worker.role == role);
     workers.map(|worker| read(worker.metrics)).sum()
 }
@@ -93,25 +94,24 @@ proptest! {
     ) {
         let profile = Profile { kv_capacity_tokens, ..Profile::default() };
         let (service, outcomes) = served(profile, prefill, decode, &sent);
-        let prompts: f64 = sent.iter().map(|sent| f64::from(sent.1)).sum();
-        let answers: f64 = sent.iter().map(|sent| f64::from(sent.2)).sum();
-        let requests = sent.len() as f64;
+        let prompts: u64 = sent.iter().map(|sent| u64::from(sent.1)).sum();
+        let answers: u64 = sent.iter().map(|sent| u64::from(sent.2)).sum();
+        let requests = sent.len() as u64;
         prop_assert_eq!(outcomes.len(), sent.len());
         for role in [Role::Prefill, Role::Decode] {
-            let sums = |read: fn(&WorkerMetrics) -> f64| total(&service, role, read);
-            prop_assert_eq!(sums(|m| m.prompt_tokens() as f64), prompts);
-            prop_assert_eq!(sums(|m| m.request_prompt_tokens.sum()), prompts);
-            prop_assert_eq!(sums(|m| m.prefix_cache_queries as f64), prompts);
-            prop_assert_eq!(sums(|m| (m.finished_stop + m.finished_length) as f64), requests);
-            prop_assert_eq!(sums(|m| m.e2e_request_latency.count() as f64), requests);
-            prop_assert_eq!(sums(|m| m.kv_cache_usage), 0.0);
+            let sums = |read: fn(&WorkerMetrics) -> u64| total(&service, role, read);
+            prop_assert_eq!(sums(|m| m.prompt_tokens()), prompts);
+            prop_assert_eq!(sums(|m| rounded(m.request_prompt_tokens.sum())), prompts);
+            prop_assert_eq!(sums(|m| m.prefix_cache_queries), prompts);
+            prop_assert_eq!(sums(|m| m.finished_stop + m.finished_length), requests);
+            prop_assert_eq!(sums(|m| m.e2e_request_latency.count()), requests);
             // One token per request leaves a prefill worker, all of them a decode worker.
             let tokens = if role == Role::Prefill { requests } else { answers };
-            prop_assert_eq!(sums(|m| m.generation_tokens as f64), tokens);
-            prop_assert_eq!(sums(|m| m.request_generation_tokens.sum()), tokens);
+            prop_assert_eq!(sums(|m| m.generation_tokens), tokens);
+            prop_assert_eq!(sums(|m| rounded(m.request_generation_tokens.sum())), tokens);
         }
         // Every token is the first of its request or comes after a gap.
-        let gaps = total(&service, Role::Decode, |m| m.inter_token_latency.count() as f64);
+        let gaps = total(&service, Role::Decode, |m| m.inter_token_latency.count());
         prop_assert_eq!(gaps, answers - requests);
         let now = service.now();
         prop_assert!(service.decode.members().all(|worker| worker.core.kv_blocks_at(now) == 0));
