@@ -95,7 +95,7 @@ pub enum Operator {
 }
 
 /// A taint of a node, with the field names of Kubernetes.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Taint {
     /// A label key, such as `node.kubernetes.io/sla`.

@@ -138,7 +138,12 @@ fuzz_target!(|data: &[u8]| {
         }
     };
     let operation = if old.is_null() { "CREATE" } else { "UPDATE" };
-    let once = admitted(&review(kind, operation, &object, &old), &object, gate, &cluster);
+    let once = admitted(
+        &review(kind, operation, &object, &old),
+        &object,
+        gate,
+        &cluster,
+    );
     if let Some(once) = once {
         let again = admitted(&review(kind, operation, &once, &old), &once, gate, &cluster);
         assert_eq!(again.as_ref(), Some(&once), "not settled: {object}");

@@ -26,9 +26,21 @@ impl NodeView for Cluster {
 fn cluster() -> Cluster {
     let taint = |key: &str, value: &str, effect| ParsedTaint::from(Taint::new(key, value, effect));
     Cluster(BTreeMap::from([
-        ("high", vec![taint("sla", "990", Effect::NoExecute), taint("cost", "7", Effect::PreferNoSchedule)]),
+        (
+            "high",
+            vec![
+                taint("sla", "990", Effect::NoExecute),
+                taint("cost", "7", Effect::PreferNoSchedule),
+            ],
+        ),
         ("low", vec![taint("sla", "800", Effect::NoSchedule)]),
-        ("odd", vec![taint("sla", "0950", Effect::NoExecute), taint("sla", "9", Effect::NoSchedule)]),
+        (
+            "odd",
+            vec![
+                taint("sla", "0950", Effect::NoExecute),
+                taint("sla", "9", Effect::NoSchedule),
+            ],
+        ),
         ("plain", Vec::new()),
     ]))
 }
@@ -70,7 +82,10 @@ fuzz_target!(|data: &[u8]| {
     if let Ok(answered) = filter(&body, &cluster) {
         let answer: Value = serde_json::from_slice(&answered.body).expect("an answer is JSON");
         let parts = ["NodeNames", "FailedNodes", "FailedAndUnresolvableNodes"];
-        let all: Vec<String> = parts.iter().flat_map(|part| names_of(&answer[*part])).collect();
+        let all: Vec<String> = parts
+            .iter()
+            .flat_map(|part| names_of(&answer[*part]))
+            .collect();
         let once: BTreeSet<&str> = all.iter().map(String::as_str).collect();
         assert_eq!(all.len(), NODES.len(), "{answer}");
         assert_eq!(once, BTreeSet::from(NODES), "{answer}");

@@ -126,9 +126,8 @@ pub fn prioritize(
                 .iter()
                 .map(|name| nodes.taints(name).unwrap_or_default());
             let scores = score::scores(&wishes, taints, prefer);
-            let hosts = names.iter().map(|name| &**name).zip(scores);
             Ok(Answered {
-                body: wire::priorities(hosts, body.len()),
+                body: wire::priorities(&names, &scores, body.len()),
                 kind: Kind::Managed,
             })
         }

@@ -5,7 +5,7 @@
 //! never a part. While the API server is away the last known taints are used; the scheduler is blind then as well.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     mem,
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
@@ -40,35 +40,55 @@ struct TaintedSpec {
 }
 
 /// The taints of nodes by name, at one moment.
+///
+/// Nodes of a pool have the same taints, often the same values. Equal ones are kept once, so that a call about many nodes
+/// reads memory that the processor has at hand.
 #[derive(Debug, Clone, Default)]
-pub struct Nodes(HashMap<String, Box<[ParsedTaint]>>);
+pub struct Nodes {
+    by_name: HashMap<String, Arc<[ParsedTaint]>>,
+    distinct: HashSet<Arc<[ParsedTaint]>>,
+}
 
 impl Nodes {
     /// Adds a node, or replaces its taints.
     pub fn set(&mut self, name: String, taints: Vec<Taint>) {
-        let taints = taints.into_iter().map(ParsedTaint::from).collect();
-        self.0.insert(name, taints);
+        let taints: Arc<[ParsedTaint]> = taints.into_iter().map(ParsedTaint::from).collect();
+        let taints = self.distinct.get(&taints).cloned().unwrap_or(taints);
+        self.distinct.insert(Arc::clone(&taints));
+        if let Some(before) = self.by_name.insert(name, taints) {
+            self.forget(before);
+        }
     }
 
     /// Forgets a node.
     pub fn remove(&mut self, name: &str) {
-        self.0.remove(name);
+        if let Some(before) = self.by_name.remove(name) {
+            self.forget(before);
+        }
+    }
+
+    /// Drops what a node had, and with the last such node the taints themselves.
+    fn forget(&mut self, before: Arc<[ParsedTaint]>) {
+        let is_shared = |taints: &Arc<_>| Arc::strong_count(taints) > 2;
+        if !is_shared(&before) {
+            self.distinct.remove(&before);
+        }
     }
 
     /// How many nodes there are.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.by_name.len()
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.by_name.is_empty()
     }
 }
 
 impl NodeView for Nodes {
     fn taints(&self, node: &str) -> Option<&[ParsedTaint]> {
-        self.0.get(node).map(|taints| &**taints)
+        self.by_name.get(node).map(|taints| &**taints)
     }
 }
 
@@ -245,6 +265,24 @@ mod tests {
         ])
         .await;
         assert_eq!(cache.len(), 1);
+    }
+
+    #[test]
+    fn equal_taints_are_kept_once_and_gone_with_their_last_node() {
+        let taints = |value: &str| vec![Taint::new("sla", value, Effect::NoSchedule)];
+        let mut nodes = Nodes::default();
+        for name in ["a", "b"] {
+            nodes.set(name.to_owned(), taints("950"));
+        }
+        assert_eq!(nodes.distinct.len(), 1);
+        nodes.set("a".to_owned(), taints("800"));
+        nodes.set("a".to_owned(), taints("800"));
+        assert_eq!(nodes.distinct.len(), 2);
+        nodes.remove("b");
+        assert_eq!(nodes.distinct.len(), 1);
+        assert_eq!(nodes.taints("a").unwrap()[0].number, Some(800));
+        nodes.remove("a");
+        assert!(nodes.distinct.is_empty() && nodes.is_empty());
     }
 
     #[test]

@@ -8,13 +8,17 @@
 pub mod options;
 
 mod outcome;
+mod range;
+mod stated;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use pd_api::v1alpha1::{PDAutoscaler, RoleSpec};
 use pd_autoscaler::observe::target::{TargetError, TargetKind, past_pod_pattern};
 use pd_autoscaler::queries::Scope;
+use pd_core::capacity::Profile;
 use pd_core::policy::Policy;
 use pd_core::{PerRole, Role};
 use thiserror::Error;
@@ -26,7 +30,10 @@ use crate::measured::{Asked, Measured, MeasuredError, read};
 use crate::policy::{PolicyError, read_object};
 use crate::scenario::{Scenario, ScenarioError};
 use crate::simulate::options::Output;
-use crate::simulate::{Run, SimulateError, Source};
+use crate::simulate::{Owner, Run, SimulateError, Source};
+
+/// How far back is read when nobody says.
+const FROM: Moment = Moment::Ago(Duration::from_hours(7 * 24));
 
 /// A look back that cannot be made.
 #[derive(Debug, Error)]
@@ -64,6 +71,8 @@ pub struct Service {
     pub policy: Policy,
     /// GPUs of one replica of each role.
     pub gpus_per_replica: PerRole<u32>,
+    /// The object.
+    pub object: PDAutoscaler,
     /// What Prometheus remembers.
     pub measured: Arc<Measured>,
 }
@@ -91,7 +100,11 @@ pub async fn backtest(options: &Options) -> Result<Backtest, BacktestError> {
     };
     let source = Source::of_measured(Arc::clone(&service.measured), options.seed);
     let run = Run::over(scenario.clone(), source, options.seed)?;
-    let run = run.owned_by(service.policy.clone(), service.measured.from_millis);
+    let run = run.owned_by(Owner {
+        policy: service.policy.clone(),
+        stated: service.stated(&options.config_maps)?,
+        began_millis: service.measured.from_millis,
+    });
     let (outcome, _, told) = run.play_told()?;
     Ok(Backtest::of(&service, &scenario, fit, outcome, told))
 }
@@ -101,7 +114,6 @@ impl Service {
     pub async fn read(options: &Options) -> Result<Self, BacktestError> {
         let (object, policy) = read_object(&options.config)?;
         let asked = asked(options, &object, &policy)?;
-        let measured = read(&asked).await?;
         let spec = &object.spec;
         let gpus = |role: &RoleSpec| {
             role.gpus_per_replica
@@ -109,11 +121,18 @@ impl Service {
         };
         let gpus_per_replica =
             PerRole::from_fn(|role| gpus(spec.role(role)).unwrap_or(options.gpus_per_replica));
+        let measured = read(&asked).await?;
         Ok(Self {
             policy,
             gpus_per_replica,
+            object,
             measured: Arc::new(measured),
         })
+    }
+
+    /// What the owner states about replicas; without, the decision code learns.
+    fn stated(&self, manifests: &[PathBuf]) -> Result<Option<Profile>, BacktestError> {
+        stated::profile(&self.object, &self.policy, self.gpus_per_replica, manifests)
     }
 
     /// The service as the simulator knows it.
@@ -156,14 +175,16 @@ fn asked(
     policy: &Policy,
 ) -> Result<Asked, BacktestError> {
     let metadata = object.metadata.namespace.clone();
-    let namespace = options.namespace.clone().or(metadata);
+    let namespace = options.range.namespace.clone().or(metadata);
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
     let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
-    let (from, to) = (unix(options.from, now), unix(options.to, now));
+    let range = &options.range;
+    let from = unix(range.from.unwrap_or(FROM), now);
+    let to = unix(range.to, now);
     let span = u64::try_from(to.saturating_sub(from)).unwrap_or(0);
-    let step = options.step.unwrap_or_else(|| step_of(span));
+    let step = range.step.unwrap_or_else(|| step_of(span));
     if span < 2 * step.as_secs() {
         return Err(BacktestError::Options(format!(
             "from --from to --to there are {span} s, less than two steps of {} s: give a longer range",
@@ -177,8 +198,8 @@ fn asked(
     Ok(Asked {
         server: options.prometheus.clone(),
         scope: Scope {
-            namespace_label: options.namespace_label.clone(),
-            pod_label: options.pod_label.clone(),
+            namespace_label: range.namespace_label.clone(),
+            pod_label: range.pod_label.clone(),
             namespace: namespace.unwrap_or_else(|| "default".to_owned()),
             prefill_pods: pattern(Role::Prefill)?,
             decode_pods: pattern(Role::Decode)?,
@@ -196,7 +217,7 @@ fn asked(
         from_unix: from,
         to_unix: to,
         step,
-        timeout: options.timeout,
+        timeout: range.timeout,
     })
 }
 

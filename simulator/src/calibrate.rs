@@ -21,6 +21,7 @@ use self::known::Played;
 use self::options::Options;
 pub use self::report::{Errors, Fit};
 use crate::backtest::{BacktestError, Service};
+use crate::batch::progress;
 use crate::engine::Profile;
 use crate::scenario::{Scenario, ScenarioError};
 use crate::simulate::SimulateError;
@@ -142,8 +143,14 @@ fn write(path: &std::path::Path, calibration: &Calibration) -> Result<(), Calibr
 pub fn fit(scenario: &mut Scenario, known: &Known) -> Result<Calibration, CalibrateError> {
     let given = scenario.profile.clone();
     let mut factors = Factors::default();
-    let run = known.run(scenario)?;
-    let mut played = known.play(&run)?;
+    let bar = progress(ROUNDS_MAX + 2);
+    let play = |scenario: &Scenario| {
+        bar.set_message("playing what was observed");
+        let played = known.play(&known.run(scenario)?);
+        bar.inc(1);
+        played
+    };
+    let mut played = play(scenario)?;
     let before = known.errors(&played);
     let mut best = (known.distance(&played), factors);
     for _ in 0..ROUNDS_MAX {
@@ -153,7 +160,7 @@ pub fn fit(scenario: &mut Scenario, known: &Known) -> Result<Calibration, Calibr
         }
         factors = next;
         scenario.profile = factors.applied(&given);
-        played = known.play(&known.run(scenario)?)?;
+        played = play(scenario)?;
         let distance = known.distance(&played);
         if distance < best.0 {
             best = (distance, factors);
@@ -164,7 +171,8 @@ pub fn fit(scenario: &mut Scenario, known: &Known) -> Result<Calibration, Calibr
     }
     let (_, factors) = best;
     scenario.profile = factors.applied(&given);
-    let after = known.errors(&known.play(&known.run(scenario)?)?);
+    let after = known.errors(&play(scenario)?);
+    bar.finish_and_clear();
     Ok(Calibration {
         prefill_factor: factors.prefill,
         decode_factor: factors.decode,

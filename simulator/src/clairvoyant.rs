@@ -17,6 +17,7 @@
 //! playing the plans (`--policy clairvoyant`, `--policy clairvoyant-overall`) shows what they attain.
 
 pub mod load;
+pub mod refine;
 pub mod startup;
 
 mod misses;
@@ -63,6 +64,14 @@ pub struct Bound {
     pub overall: ForeseenPlan,
     /// GPU-hours of each role's largest need, held all along.
     pub static_peak_gpu_hours: f64,
+    /// Requests that miss by replicas, in each window.
+    tables: PerRole<Vec<Misses>>,
+    /// Requests of each window that no pool serves in time; they are not in `tables`.
+    hopeless: Vec<f64>,
+    /// Requests that may miss, of those that are in `tables`.
+    may_miss: f64,
+    costs: Costs,
+    length: Nanos,
 }
 
 /// The bounds of a scenario under `load`.
@@ -97,6 +106,11 @@ pub fn bound(scenario: &Scenario, load: &Load) -> Bound {
         everywhere: ForeseenPlan::priced(everywhere, costs, load.length()),
         overall: ForeseenPlan::priced(overall, costs, load.length()),
         needed,
+        hopeless: hopeless_by_window(scenario, load),
+        tables: misses,
+        may_miss,
+        costs,
+        length: load.length(),
     }
 }
 
@@ -121,6 +135,11 @@ impl ForeseenPlan {
 }
 
 impl Bound {
+    /// Replicas of each role's largest need.
+    pub fn peak(&self) -> PerRole<u32> {
+        PerRole::from_fn(|role| self.needed.get(role).iter().max().copied().unwrap_or(1))
+    }
+
     /// Replicas to begin with: the most that each role needs in the first `span`.
     pub fn at_start(&self, span: Nanos) -> PerRole<u32> {
         let windows = usize::try_from(span.div_ceil(WINDOW)).unwrap_or(usize::MAX);
@@ -161,11 +180,16 @@ fn prefill_limit_seconds(scenario: &Scenario, window: &PrefillWindow) -> f64 {
 
 /// Share of all prompts that no pool can serve in time; they use up part of what may miss.
 fn hopeless_share(scenario: &Scenario, load: &Load) -> f64 {
-    let hopeless = load.prefill().iter().map(|window| {
+    let hopeless: f64 = hopeless_by_window(scenario, load).into_iter().sum();
+    hopeless / load.requests().max(1) as f64
+}
+
+fn hopeless_by_window(scenario: &Scenario, load: &Load) -> Vec<f64> {
+    let hopeless = |window: &PrefillWindow| {
         let limit_seconds = prefill_limit_seconds(scenario, window);
         window.share_slower_than(limit_seconds) * window.requests as f64
-    });
-    hopeless.sum::<f64>() / load.requests().max(1) as f64
+    };
+    load.prefill().iter().map(hopeless).collect()
 }
 
 fn prefill_misses(scenario: &Scenario, load: &Load) -> Vec<Misses> {

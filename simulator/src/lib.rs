@@ -36,3 +36,5 @@ pub mod world;
 
 mod batch;
 mod chart;
+#[cfg(test)]
+mod testing;

@@ -9,10 +9,11 @@ pub mod outcome;
 
 mod kept;
 mod ledger;
+mod oracle;
 mod policy_name;
 mod quantiles;
 mod source;
-mod static_peak;
+mod static_hindsight;
 mod timeline;
 mod traffic_options;
 mod tune;
@@ -121,10 +122,19 @@ pub struct Run {
     record: Option<PathBuf>,
     /// Shows how far the play is.
     bar: Option<ProgressBar>,
-    /// What the owner wants, where it is not the scenario's.
-    owner: Option<Policy>,
+    /// The owner, where it is not the scenario's.
+    owner: Option<Owner>,
+}
+
+/// Whose service is played, and when it was.
+#[derive(Clone, Debug)]
+pub struct Owner {
+    /// What the owner wants.
+    pub policy: Policy,
+    /// What the owner states about replicas.
+    pub stated: Option<pd_core::capacity::Profile>,
     /// When the run begins for the product, Unix time.
-    began_millis: i64,
+    pub began_millis: i64,
 }
 
 /// Tells the requests that ended, and nothing else.
@@ -231,16 +241,14 @@ impl Run {
             record: None,
             bar: None,
             owner: None,
-            began_millis: 0,
         })
     }
 
-    /// The same under what an owner wants, whatever the scenario says of it, from a moment on.
+    /// The same under what an owner wants and states, whatever the scenario says of it.
     #[must_use]
-    pub fn owned_by(self, policy: Policy, began_millis: i64) -> Self {
+    pub fn owned_by(self, owner: Owner) -> Self {
         Self {
-            owner: Some(policy),
-            began_millis,
+            owner: Some(owner),
             ..self
         }
     }
@@ -249,8 +257,9 @@ impl Run {
     fn setup(&self, replicas: PerRole<u32>) -> Setup {
         let setup = self.scenario.setup(self.length, replicas);
         match &self.owner {
-            Some(policy) => Setup {
-                policy: policy.clone(),
+            Some(owner) => Setup {
+                policy: owner.policy.clone(),
+                told_profile: owner.stated.clone(),
                 ..setup
             },
             None => setup,
@@ -342,15 +351,16 @@ impl Run {
         let setup = self.setup(self.start);
         Ok(match policy {
             PolicyName::Pdautoscaler => (
-                Box::new(PdAutoscaler::starting_at(self.began_millis)),
+                Box::new(PdAutoscaler::starting_at(
+                    self.owner.as_ref().map_or(0, |owner| owner.began_millis),
+                )),
                 setup,
             ),
-            PolicyName::StaticPeak => {
-                let replicas = static_peak::search(self)?;
-                (Box::new(Fixed::new(replicas)), self.scenario_from(replicas))
-            }
+            PolicyName::StaticPeak => self.fixed(self.bound.peak()),
+            PolicyName::StaticHindsight => self.fixed(static_hindsight::search(self)?),
             PolicyName::Clairvoyant => self.foreseen(&self.bound.everywhere),
             PolicyName::ClairvoyantOverall => self.foreseen(&self.bound.overall),
+            PolicyName::SimulatedOracle => self.foreseen(&oracle::search(self)?),
             PolicyName::Peer(peer, variant) => {
                 self.peer(peer, variant, tuned.unwrap_or(PerRole::from_fn(|_| 1.0)))
             }
@@ -362,6 +372,11 @@ impl Run {
                 (Box::new(process.map_err(SimulateError::Policy)?), setup)
             }
         })
+    }
+
+    /// Replicas that never change.
+    fn fixed(&self, replicas: PerRole<u32>) -> (Box<dyn Autoscaler>, Setup) {
+        (Box::new(Fixed::new(replicas)), self.scenario_from(replicas))
     }
 
     /// A peer at its own interval, from the same first replicas.

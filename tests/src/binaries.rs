@@ -71,7 +71,18 @@ fn build(program: &str) -> Result<PathBuf, BinaryError> {
     let Some((profile, name, target)) = places else {
         return Err(BinaryError::NoTargetDirectory(running));
     };
-    let output = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    // Build scripts look at what `cargo test` says of the test's own package: they, and all that needs them, would be built
+    // anew here, and once more by the next cargo outside of a test.
+    for (name, _) in env::vars_os() {
+        let is_of_a_package = name.to_str().is_some_and(|name| {
+            name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")
+        });
+        if is_of_a_package {
+            cargo.env_remove(name);
+        }
+    }
+    let output = cargo
         .args([
             "build",
             "--quiet",

@@ -223,17 +223,23 @@ impl Installed {
     /// kubeconfig, a free admin port (it is logged), and `changes` by flag, such as `("--interval", "1s")`.
     pub fn command_line(&self, changes: &[(&str, &str)]) -> Vec<String> {
         let kubeconfig = self.service_account_kubeconfig.to_string_lossy();
-        let mut flags: BTreeMap<&str, &str> = self
+        let mut flags: BTreeMap<&str, Option<&str>> = self
             .args
             .iter()
-            .map(|arg| arg.split_once('=').unwrap_or((arg, "true")))
+            .map(|arg| match arg.split_once('=') {
+                Some((flag, value)) => (flag, Some(value)),
+                None => (arg.as_str(), None),
+            })
             .collect();
-        flags.insert("--kubeconfig", &kubeconfig);
-        flags.insert("--admin-address", "127.0.0.1:0");
-        flags.extend(changes.iter().copied());
+        flags.insert("--kubeconfig", Some(&kubeconfig));
+        flags.insert("--admin-address", Some("127.0.0.1:0"));
+        flags.extend(changes.iter().map(|&(flag, value)| (flag, Some(value))));
         flags
             .into_iter()
-            .map(|(flag, value)| format!("{flag}={value}"))
+            .map(|(flag, value)| match value {
+                Some(value) => format!("{flag}={value}"),
+                None => flag.to_owned(),
+            })
             .collect()
     }
 
@@ -294,6 +300,7 @@ mod tests {
             "--interval=15s",
             "--admin-address=0.0.0.0:8080",
             "--log-filter=info,kube=warn",
+            "--tls",
         ];
         let installed = Installed {
             release: "r".to_owned(),
@@ -307,6 +314,7 @@ mod tests {
             "--interval=1s",
             "--kubeconfig=k",
             "--log-filter=info,kube=warn",
+            "--tls",
         ];
         assert_eq!(installed.command_line(&[("--interval", "1s")]), want);
     }

@@ -1,7 +1,8 @@
-//! A way to an API server whose watches are late, as a slow network or a busy API server makes them.
+//! A way to an API server whose watches are late, as a slow network or a busy API server makes them, or are broken.
 //!
 //! Everything is passed on as it is, with the administrator's rights; what a watch has to say is held back for a set time.
-//! So a race between two watchers can be lost on purpose.
+//! So a race between two watchers can be lost on purpose. While watches are [broken](LateWatches::break_watches), those that run are
+//! cut, and neither they nor lists of nodes and pods are answered; all else still is.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -9,12 +10,12 @@ use axum::{
     Router,
     body::Body,
     extract::{Request, State},
-    http::{StatusCode, Uri},
+    http::{Method, StatusCode, Uri},
     response::{IntoResponse as _, Response},
 };
 use futures::{StreamExt as _, TryStreamExt as _};
 use kube::Client;
-use tokio::{net::TcpListener, task::JoinHandle, time::sleep};
+use tokio::{net::TcpListener, sync::watch, task::JoinHandle, time::sleep};
 
 use crate::control_plane::ControlPlane;
 
@@ -23,6 +24,14 @@ use crate::control_plane::ControlPlane;
 pub struct LateWatches {
     kubeconfig: PathBuf,
     serving: JoinHandle<()>,
+    broken: watch::Sender<bool>,
+}
+
+#[derive(Clone)]
+struct Way {
+    client: Client,
+    late: Duration,
+    broken: watch::Receiver<bool>,
 }
 
 impl LateWatches {
@@ -30,9 +39,13 @@ impl LateWatches {
     pub async fn start(plane: &ControlPlane, late: Duration) -> anyhow::Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let server = format!("http://{}", listener.local_addr()?);
-        let router = Router::new()
-            .fallback(pass)
-            .with_state((plane.client().await?, late));
+        let (sender, broken) = watch::channel(false);
+        let client = plane.client().await?;
+        let router = Router::new().fallback(pass).with_state(Way {
+            client,
+            late,
+            broken,
+        });
         let serving = tokio::spawn(async move {
             let _ = axum::serve(listener, router).await;
         });
@@ -47,7 +60,13 @@ impl LateWatches {
         Ok(Self {
             kubeconfig,
             serving,
+            broken: sender,
         })
+    }
+
+    /// Breaks the watches of nodes and pods, or mends them.
+    pub fn break_watches(&self, are_broken: bool) {
+        self.broken.send_replace(are_broken);
     }
 
     /// The way: a kubeconfig file.
@@ -62,7 +81,17 @@ impl Drop for LateWatches {
     }
 }
 
-async fn pass(State((client, late)): State<(Client, Duration)>, request: Request) -> Response {
+async fn pass(State(way): State<Way>, request: Request) -> Response {
+    let Way {
+        client,
+        late,
+        mut broken,
+    } = way;
+    let path = request.uri().path();
+    let is_followed = path.ends_with("/nodes") || path.ends_with("/pods");
+    if is_followed && request.method() == Method::GET && *broken.borrow() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "watches are broken").into_response();
+    }
     let is_watch = request
         .uri()
         .query()
@@ -98,5 +127,11 @@ async fn pass(State((client, late)): State<(Client, Duration)>, request: Request
             }
         })
         .buffered(1024);
-    Response::from_parts(parts, Body::from_stream(held))
+    // The sender lives as long as the server; should it not, the watch goes on.
+    let cut = async move {
+        if broken.wait_for(|broken| *broken).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    };
+    Response::from_parts(parts, Body::from_stream(held.take_until(cut)))
 }

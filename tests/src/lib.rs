@@ -9,11 +9,14 @@
 //! [`control_plane`] composes them into a cluster, [`prometheus`] adds a metrics server, [`polyfill`] what a
 //! cluster without numeric tolerations needs to have them.
 
+pub mod admission_load;
 pub mod binaries;
 pub mod chart;
 pub mod control_plane;
 pub mod emulator;
 pub mod late;
+pub mod meter;
+pub mod mirror_pace;
 pub mod polyfill;
 pub mod ports;
 pub mod prometheus;

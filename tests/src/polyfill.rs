@@ -2,14 +2,15 @@
 //!
 //! The webhook is installed by the chart, and its Service is replaced by one that leads to this machine. The extender
 //! is what a scheduler configuration names, so its port is chosen before the control plane starts
-//! ([`ExtenderPort`]) and the program follows. Everything is the real program; nothing here judges.
+//! ([`ExtenderPort`]) and the program follows. [`Everything`] has all of it from the chart, and the scheduler configured
+//! as the chart's notes say, over TLS. Everything is the real program; nothing here judges.
 
 use std::{path::Path, time::Duration};
 
 use anyhow::{Context as _, anyhow};
 use k8s_openapi::api::{
     apps::v1::Deployment,
-    core::v1::{Pod, Service},
+    core::v1::{Pod, Secret, Service},
 };
 use kube::{
     Api,
@@ -20,9 +21,9 @@ use serde_json::{Value, json};
 use crate::{
     binaries::workspace_binary,
     chart::{self, Installed},
-    control_plane::{ControlPlane, eventually},
+    control_plane::{Component, ControlPlane, eventually},
     ports::ReservedPort,
-    supervisor::{Process, ProcessSpec},
+    supervisor::{Process, ProcessSpec, Signal},
 };
 
 /// The feature gate that our programs stand in for.
@@ -115,6 +116,15 @@ impl ExtenderPort {
 
 /// Starts the controllers of nodes and evictions with quick elections, and `flags` besides.
 pub async fn start_control(plane: &ControlPlane, flags: &[&str]) -> anyhow::Result<Process> {
+    start_control_as(plane, plane.kubeconfig(), flags).await
+}
+
+/// As [`start_control`], with another way to the API server than the administrator's.
+pub async fn start_control_as(
+    plane: &ControlPlane,
+    kubeconfig: &Path,
+    flags: &[&str],
+) -> anyhow::Result<Process> {
     let mut arguments: Vec<String> = [
         "control",
         "--admin-address=127.0.0.1:0",
@@ -126,7 +136,7 @@ pub async fn start_control(plane: &ControlPlane, flags: &[&str]) -> anyhow::Resu
     ]
     .map(str::to_owned)
     .to_vec();
-    arguments.push(format!("--kubeconfig={}", plane.kubeconfig().display()));
+    arguments.push(format!("--kubeconfig={}", kubeconfig.display()));
     arguments.extend(flags.iter().map(|&flag| flag.to_owned()));
     let process = plane
         .spawn(ProcessSpec {
@@ -145,7 +155,15 @@ pub async fn start_control(plane: &ControlPlane, flags: &[&str]) -> anyhow::Resu
 pub struct Webhook {
     /// Its process.
     pub process: Process,
-    _port: ReservedPort,
+    installed: Installed,
+    port: ReservedPort,
+}
+
+impl Webhook {
+    /// Its port on the loopback address.
+    pub fn port(&self) -> u16 {
+        self.port.number()
+    }
 }
 
 /// Installs the chart with the webhook, starts it beside the cluster, and returns when pods with numbers are accepted.
@@ -183,7 +201,8 @@ pub async fn start_webhook(plane: &ControlPlane, values: &Value) -> anyhow::Resu
     .await?;
     Ok(Webhook {
         process,
-        _port: port,
+        installed,
+        port,
     })
 }
 
@@ -194,11 +213,6 @@ async fn install(plane: &ControlPlane, port: u16, values: &Value) -> anyhow::Res
     let controller = chart::install_as_is(plane, NAMESPACE, &all).await?;
     let client = plane.client().await?;
     let name = format!("{NAMESPACE}-pd-autoscaler-webhook");
-    let deployment = Api::<Deployment>::namespaced(client.clone(), NAMESPACE)
-        .get(&name)
-        .await?;
-    let pod = deployment.spec.and_then(|spec| spec.template.spec);
-    let pod = pod.ok_or_else(|| anyhow!("Deployment `{name}` has no pod"))?;
     let services = Api::<Service>::namespaced(client, NAMESPACE);
     services.delete(&name, &DeleteParams::default()).await?;
     let service: Service = serde_json::from_value(json!({
@@ -206,18 +220,155 @@ async fn install(plane: &ControlPlane, port: u16, values: &Value) -> anyhow::Res
         "spec": { "type": "ExternalName", "externalName": "localhost", "ports": [{ "port": port }] },
     }))?;
     services.create(&PostParams::default(), &service).await?;
+    part(plane, &name, controller).await
+}
+
+/// The arguments and the account of the chart's Deployment `name`.
+async fn part(plane: &ControlPlane, name: &str, installed: Installed) -> anyhow::Result<Installed> {
+    let deployments = Api::<Deployment>::namespaced(plane.client().await?, NAMESPACE);
+    let pod = deployments.get(name).await?.spec;
+    let pod = pod.and_then(|spec| spec.template.spec);
+    let pod = pod.ok_or_else(|| anyhow!("Deployment `{name}` has no pod"))?;
     let account = pod.service_account_name.unwrap_or_default();
     let container = pod.containers.into_iter().next();
     Ok(Installed {
         args: container
             .and_then(|container| container.args)
-            .context("the webhook's container has no arguments")?,
+            .with_context(|| format!("the container of Deployment `{name}` has no arguments"))?,
         service_account_kubeconfig: plane
             .kubeconfig_for_service_account(NAMESPACE, &account)
             .await?,
         service_account: account,
-        ..controller
+        ..installed
     })
+}
+
+/// All that the chart runs for numeric tolerations, beside the cluster, with the chart's arguments and accounts.
+#[derive(Debug)]
+pub struct Everything {
+    /// The webhook.
+    pub webhook: Webhook,
+    /// The extender, which the scheduler asks over TLS.
+    pub extender: Process,
+    /// The controllers.
+    pub control: Process,
+    control_spec: ProcessSpec,
+    _port: ReservedPort,
+}
+
+impl Everything {
+    /// Installs the chart with `values`, starts its programs, and restarts the scheduler with the extender in its
+    /// configuration; returns when all of them do their work.
+    pub async fn start(plane: &mut ControlPlane, values: &Value) -> anyhow::Result<Self> {
+        let enabled = json!({ "enabled": true });
+        let mut all = json!({ "extender": enabled, "control": enabled });
+        merge(&mut all, values);
+        let webhook = start_webhook(plane, &all).await?;
+        let port = ReservedPort::reserve()?;
+        let address = format!("127.0.0.1:{}", port.number());
+        let flags = [("--extender-address", address.as_str())];
+        let extender = plane
+            .spawn(spec(plane, &webhook.installed, "extender", &flags).await?)
+            .await?;
+        let control_spec = spec(plane, &webhook.installed, "control", &[]).await?;
+        let control = start_leading(plane, &control_spec).await?;
+        let configuration = over_tls(plane, port.number(), &extender).await?;
+        let profiles = plane.options().scheduler_profiles.clone();
+        plane.set_scheduler(vec![configuration], profiles)?;
+        plane.restart(Component::Scheduler).await?;
+        Ok(Self {
+            webhook,
+            extender,
+            control,
+            control_spec,
+            _port: port,
+        })
+    }
+
+    /// Ends the controllers in order and starts others; returns when they lead.
+    pub async fn restart_control(&mut self, plane: &ControlPlane) -> anyhow::Result<()> {
+        self.control.signal(Signal::Terminate)?;
+        let ended = self.control.wait_exit(READY_WITHIN).await?;
+        anyhow::ensure!(ended, "the controllers do not end");
+        self.control = start_leading(plane, &self.control_spec).await?;
+        Ok(())
+    }
+}
+
+/// How to run the chart's part `name` of pd-scheduler-plugin here. Its first argument is the subcommand.
+async fn spec(
+    plane: &ControlPlane,
+    installed: &Installed,
+    name: &str,
+    flags: &[(&str, &str)],
+) -> anyhow::Result<ProcessSpec> {
+    let full_name = format!("{NAMESPACE}-pd-autoscaler-{name}");
+    let mut part = part(plane, &full_name, installed.clone()).await?;
+    let mut arguments = vec![part.args.remove(0)];
+    arguments.extend(part.command_line(flags));
+    Ok(ProcessSpec {
+        name: format!("pd-{name}"),
+        program: program("pd-scheduler-plugin").await?,
+        arguments,
+        environment: vec![
+            ("POD_NAMESPACE".to_owned(), part.namespace),
+            ("POD_NAME".to_owned(), format!("pd-{name}")),
+        ],
+        log: None,
+    })
+}
+
+async fn start_leading(plane: &ControlPlane, spec: &ProcessSpec) -> anyhow::Result<Process> {
+    let process = plane.spawn(spec.clone()).await?;
+    eventually("the controllers to lead", READY_WITHIN, async || {
+        let log = process.log();
+        if log.contains("\"leading\"") {
+            Ok(())
+        } else {
+            Err(log)
+        }
+    })
+    .await?;
+    Ok(process)
+}
+
+/// The entry of `extenders` that the chart's notes give, once the extender answers under it.
+async fn over_tls(plane: &ControlPlane, port: u16, extender: &Process) -> anyhow::Result<Value> {
+    let name = format!("{NAMESPACE}-pd-autoscaler-extender");
+    let server_name = format!("{name}.{NAMESPACE}.svc");
+    let secrets = Api::<Secret>::namespaced(plane.client().await?, NAMESPACE);
+    let call = json!({ "Pod": {}, "Nodes": null, "NodeNames": [] });
+    let authority = eventually("the extender to answer", READY_WITHIN, async || {
+        let told = |error: &dyn std::fmt::Display| format!("{error}\n{}", extender.log_tail());
+        let secret = secrets.get(&format!("{name}-certificates")).await;
+        let data = secret
+            .map_err(|error| told(&error))?
+            .data
+            .unwrap_or_default();
+        let authority = data.get("ca.crt").cloned().unwrap_or_default();
+        let trusted = reqwest::Certificate::from_pem(&authority.0).map_err(|error| told(&error))?;
+        let client = reqwest::Client::builder()
+            .no_proxy()
+            .tls_certs_only([trusted])
+            .resolve(&server_name, ([127, 0, 0, 1], port).into())
+            .build();
+        let url = format!("https://{server_name}:{port}/filter");
+        let client = client.map_err(|error| told(&error))?;
+        let answer = client.post(url).json(&call).send().await;
+        let answer = answer.and_then(reqwest::Response::error_for_status);
+        answer.map(|_| authority).map_err(|error| told(&error))
+    })
+    .await?;
+    Ok(json!({
+        "urlPrefix": format!("https://127.0.0.1:{port}"),
+        "filterVerb": "filter",
+        "prioritizeVerb": "prioritize",
+        "weight": 3,
+        "nodeCacheCapable": true,
+        "httpTimeout": "2s",
+        "enableHTTPS": true,
+        "tlsConfig": { "serverName": server_name, "caData": authority },
+    }))
 }
 
 /// The values of `over` on top of `values`.

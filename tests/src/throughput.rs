@@ -27,6 +27,7 @@ use serde_json::{Value, json};
 
 use crate::{
     control_plane::{Component, ControlPlane, GPU_RESOURCE, NodeSpec, Options, eventually},
+    meter::processor_ms,
     polyfill::{ExtenderPort, GATE},
     supervisor::Process,
 };
@@ -49,11 +50,25 @@ pub enum Way {
     Unmanaged,
     /// The extender is configured; pods are as the webhook writes them, with annotation and node affinity.
     Managed,
+    /// The extender is asked for scores only, the node affinity filters; pods are those of [`Way::Stock`].
+    ScoredUnmanaged,
+    /// The same with the pods of [`Way::Managed`].
+    ScoredManaged,
+    /// The scheduler alone with the pods of [`Way::Managed`]: webhook and label mirror, and no extender.
+    Affinity,
 }
 
 impl Way {
     /// All of them, in the order of their turns.
-    pub const ALL: [Self; 4] = [Self::Stock, Self::Native, Self::Unmanaged, Self::Managed];
+    pub const ALL: [Self; 7] = [
+        Self::Stock,
+        Self::Native,
+        Self::Unmanaged,
+        Self::Managed,
+        Self::ScoredUnmanaged,
+        Self::ScoredManaged,
+        Self::Affinity,
+    ];
 
     /// What people call it.
     pub const fn name(self) -> &'static str {
@@ -62,11 +77,23 @@ impl Way {
             Self::Native => "stock, gate on, Gt",
             Self::Unmanaged => "extender, unmanaged pods",
             Self::Managed => "extender, managed pods",
+            Self::ScoredUnmanaged => "scores only, unmanaged pods",
+            Self::ScoredManaged => "scores only, managed pods",
+            Self::Affinity => "no extender, managed pods",
         }
     }
 
-    const fn has_extender(self) -> bool {
-        matches!(self, Self::Unmanaged | Self::Managed)
+    /// The extender's entry in the scheduler's configuration, where there is one.
+    fn extender(self, port: &ExtenderPort) -> Option<Value> {
+        let mut entry = port.configuration();
+        match self {
+            Self::Stock | Self::Native | Self::Affinity => return None,
+            Self::Unmanaged | Self::Managed => {}
+            Self::ScoredUnmanaged | Self::ScoredManaged => {
+                entry.as_object_mut()?.remove("filterVerb");
+            }
+        }
+        Some(entry)
     }
 
     /// The pod to create many of.
@@ -94,7 +121,7 @@ impl Way {
                 "tolerations": [if self == Self::Native { &numeric } else { &plain }],
             },
         });
-        if self == Self::Managed {
+        if matches!(self, Self::Managed | Self::ScoredManaged | Self::Affinity) {
             let rules = [Rule::plain(&numeric, pd_core::toleration::Comparison::On)];
             let terms = lower(None, &constraints(&rules)?)?;
             let (tolerations, originals) = rewrite(&[numeric]);
@@ -211,11 +238,7 @@ impl Throughput {
     }
 
     async fn turn(&mut self, way: Way) -> anyhow::Result<Turn> {
-        let extenders = if way.has_extender() {
-            vec![self.port.configuration()]
-        } else {
-            Vec::new()
-        };
+        let extenders = way.extender(&self.port).into_iter().collect();
         self.plane.set_scheduler(extenders, Vec::new())?;
         self.plane.set_feature_gate(GATE, way == Way::Native);
         self.plane.restart(Component::Scheduler).await?;
@@ -289,16 +312,6 @@ impl Throughput {
             extender_ms,
         })
     }
-}
-
-/// Processor time that a process has had so far, ms.
-fn processor_ms(process: &Process) -> Option<f64> {
-    let stat = std::fs::read_to_string(format!("/proc/{}/stat", process.pid()?)).ok()?;
-    // The name, in parentheses, may have spaces; user and system time are the 12th and 13th field after it.
-    let mut fields = stat.rsplit(')').next()?.split_whitespace().skip(11);
-    let ticks: f64 = fields.next()?.parse::<f64>().ok()? + fields.next()?.parse::<f64>().ok()?;
-    // Linux counts in hundredths of a second on every machine that Kubernetes runs on.
-    Some(ticks * 10.0)
 }
 
 /// The median over rounds of one way's rate to another's.

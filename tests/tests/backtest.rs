@@ -17,7 +17,7 @@ use pd_sim::{
     autoscaler::{PdAutoscaler, Verdict},
     backtest::{
         Backtest, backtest,
-        options::{Moment, Options},
+        options::{Moment, Options, RangeOptions},
     },
     calibrate,
     engine::{Arrival, Outcome, Profile, WorkerState},
@@ -194,17 +194,20 @@ impl Remembered {
         Options {
             config: self.config.clone(),
             prometheus: self.prometheus.url(),
-            from: Moment::At(self.from_unix),
-            to: Moment::At(to),
-            step: None,
-            namespace: None,
-            namespace_label: "namespace".into(),
-            pod_label: "pod".into(),
+            range: RangeOptions {
+                from: Some(Moment::At(self.from_unix)),
+                to: Moment::At(to),
+                step: None,
+                namespace: None,
+                namespace_label: "namespace".into(),
+                pod_label: "pod".into(),
+                timeout: Duration::from_mins(1),
+            },
+            config_maps: Vec::new(),
             profile: None,
             lead: None,
             gpus_per_replica: 1,
             seed: 7,
-            timeout: Duration::from_mins(1),
             decisions: 5,
             output: Output::Text,
         }
@@ -322,12 +325,7 @@ impl Remembered {
             decode_replicas: None,
             prometheus: Some(day.prometheus.url()),
             config: Some(day.config.clone()),
-            from: known.from,
-            to: known.to,
-            step: None,
-            namespace: None,
-            namespace_label: "namespace".into(),
-            pod_label: "pod".into(),
+            range: known.range,
             scenario: Some(day.scenario(1.0 / 1.3)),
             write: Some(written.clone()),
             seed: 7,
@@ -360,10 +358,12 @@ impl Remembered {
     async fn what_is_not_there_is_told_by_name(&self) {
         let day = self;
         let told = async |options: Options| backtest(&options).await.unwrap_err().to_string();
-        let nowhere = Options {
-            namespace: Some("nowhere".into()),
-            ..day.options()
+        let within = |change: fn(&mut RangeOptions)| {
+            let mut options = day.options();
+            change(&mut options.range);
+            options
         };
+        let nowhere = within(|range| range.namespace = Some("nowhere".into()));
         let message = told(nowhere).await;
         assert!(
             message.contains(
@@ -371,21 +371,19 @@ impl Remembered {
             ),
             "{message}"
         );
-        let long_ago = Options {
-            from: Moment::At(1_000_000_000),
-            to: Moment::At(1_000_003_600),
-            ..day.options()
-        };
+        let long_ago = within(|range| {
+            range.from = Some(Moment::At(1_000_000_000));
+            range.to = Moment::At(1_000_003_600);
+        });
         let message = told(long_ago).await;
         assert!(
             message.contains("from 2001-09-09T01:46:40Z to 2001-09-09T02:46:40Z"),
             "{message}"
         );
-        let short = Options {
-            from: Moment::Ago(Duration::from_secs(90)),
-            to: Moment::Ago(Duration::ZERO),
-            ..day.options()
-        };
+        let short = within(|range| {
+            range.from = Some(Moment::Ago(Duration::from_secs(90)));
+            range.to = Moment::Ago(Duration::ZERO);
+        });
         assert!(told(short).await.contains("give a longer range"));
         let url = day.prometheus.url();
         day.prometheus.kill().await.unwrap();

@@ -21,7 +21,13 @@ use pd_runtime::{
     certificates::{Chain, Terms},
     tls::{Certificates, TlsListener},
 };
-use pd_webhook::{admission::mutate, claims::Claims, gate::Gate, metrics::Metrics, serve::router};
+use pd_webhook::{
+    admission::mutate,
+    claims::{Claims, Known},
+    gate::Gate,
+    metrics::Metrics,
+    serve::router,
+};
 use prometheus_client::{encoding::text::encode, registry::Registry};
 use rustls::{
     ClientConfig, ClientConnection, RootCertStore, StreamOwned,
@@ -39,6 +45,7 @@ fn main() -> ExitCode {
     let calls: usize = std::env::args()
         .find_map(|argument| argument.parse().ok())
         .unwrap_or(5_000);
+    let claims = claims();
     let matched = review(MATCHED);
     let unmatched = review(UNMATCHED);
     let mut met = true;
@@ -52,7 +59,6 @@ fn main() -> ExitCode {
         println!("{what:<34}{:>10}{:>10}{bar_text:>10}", shown[0], shown[1]);
         met &= bar.is_none_or(|bar| p99 <= bar);
     };
-    let (claims, _filler) = Claims::new();
     let timed = |body: &[u8]| -> Vec<Duration> {
         let one = |_| {
             let started = Instant::now();
@@ -63,11 +69,16 @@ fn main() -> ExitCode {
     };
     report("numeric, pure", timed(&matched), Some(BAR));
     report("unmatched, pure", timed(&unmatched), Some(UNMATCHED_BAR));
+    let (given, other) = (pod("llama-77-prefill"), pod("other"));
+    report("pod of a role, pure", timed(&given), Some(BAR));
+    report("pod of no role, pure", timed(&other), Some(UNMATCHED_BAR));
     for (what, body, bar) in [
         ("numeric", &matched, BAR),
         ("unmatched", &unmatched, UNMATCHED_BAR),
+        ("pod of a role", &given, BAR),
+        ("pod of no role", &other, UNMATCHED_BAR),
     ] {
-        let (address, authority, metrics) = served();
+        let (address, authority, metrics) = served(claims.clone());
         let round_trips = loaded(address, &authority, body, calls);
         report(
             &format!("{what}, 500/s, at the server"),
@@ -85,6 +96,34 @@ fn main() -> ExitCode {
 
 const MATCHED: &str = r#"[{"key":"node.kubernetes.io/not-ready","operator":"Exists","effect":"NoExecute","tolerationSeconds":300},{"key":"node.kubernetes.io/sla","operator":"Gt","value":"950","effect":"NoExecute","tolerationSeconds":30},{"key":"cost","operator":"Lt","value":"7"}]"#;
 const UNMATCHED: &str = r#"[{"key":"nvidia.com/gpu","operator":"Exists"}]"#;
+
+/// What is known of 10,000 PDAutoscalers, each with tolerations for its prefill.
+fn claims() -> Claims {
+    let mut known = Known::default();
+    for number in 0..10_000 {
+        let role = |name: &str| {
+            format!(
+                r#"{{"maxReplicas":4,"target":{{"apiVersion":"apps/v1","kind":"Deployment","name":"llama-{number}-{name}"}},"numericTolerations":[{{"key":"node.kubernetes.io/sla","operator":"Gt","value":"950","effect":"NoExecute","tolerationSeconds":30}}]}}"#
+            )
+        };
+        let object = format!(
+            r#"{{"metadata":{{"name":"llama-{number}","namespace":"inference"}},"spec":{{"prefill":{},"decode":{},"objective":{{"ttft":{{"target":"500ms"}},"tpot":{{"target":"50ms"}}}}}}}}"#,
+            role("prefill"),
+            role("decode")
+        );
+        known.apply(&serde_json::from_str(&object).unwrap());
+    }
+    Claims::from(known)
+}
+
+/// A review of a pod that a Deployment's `ReplicaSet` makes.
+fn pod(deployment: &str) -> Vec<u8> {
+    let flags = "--flag ".repeat(300);
+    format!(
+        r#"{{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{{"uid":"8f0c","kind":{{"group":"","version":"v1","kind":"Pod"}},"namespace":"inference","operation":"CREATE","dryRun":false,"oldObject":null,"object":{{"metadata":{{"generateName":"{deployment}-6f4-","labels":{{"pod-template-hash":"6f4"}},"ownerReferences":[{{"apiVersion":"apps/v1","kind":"ReplicaSet","name":"{deployment}-6f4","uid":"u","controller":true}}]}},"spec":{{"containers":[{{"name":"engine","image":"x","args":["{flags}"]}}],"tolerations":[{{"key":"nvidia.com/gpu","operator":"Exists"}}]}}}}}}}}"#
+    )
+    .into_bytes()
+}
 
 /// A review of a Deployment of a usual size.
 fn review(tolerations: &str) -> Vec<u8> {
@@ -125,7 +164,7 @@ fn at_server(metrics: &Metrics) -> Vec<Duration> {
 }
 
 /// Serves the webhook, and gives its address, its authority and its metrics.
-fn served() -> (SocketAddr, String, Arc<Metrics>) {
+fn served(claims: Claims) -> (SocketAddr, String, Arc<Metrics>) {
     let terms = Terms {
         owner: "bench".to_owned(),
         names: vec!["localhost".to_owned()],
@@ -152,7 +191,6 @@ fn served() -> (SocketAddr, String, Arc<Metrics>) {
             let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
             tell.send(listener.local_addr().unwrap()).unwrap();
             let listener = TlsListener::new(listener, &certificates).unwrap();
-            let (claims, _filler) = Claims::new();
             let app = router(Gate::fixed(Comparison::Off), claims, metrics);
             axum::serve(listener, app).await.unwrap();
         });

@@ -8,6 +8,7 @@
 //! Answers are JSON patches of single fields. Nothing depends on `dryRun`, for nothing is written anywhere.
 
 mod defaults;
+mod members;
 mod patch;
 mod template;
 #[cfg(test)]

@@ -139,6 +139,20 @@ impl Claims {
     }
 }
 
+/// What is known and will not change.
+impl From<Known> for Claims {
+    fn from(known: Known) -> Self {
+        let (_, giving) = watch::channel(Some(known.giving.keys().cloned().collect()));
+        Self {
+            known: Arc::new(RwLock::new(Known {
+                is_complete: true,
+                ..known
+            })),
+            giving,
+        }
+    }
+}
+
 impl Filler {
     /// Takes one event of the watch. `listing` is the state that a list in progress has come to.
     fn take(&self, event: Event<PDAutoscaler>, listing: &mut Known) {

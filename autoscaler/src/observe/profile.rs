@@ -7,6 +7,8 @@
 
 pub mod parse;
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Api;
 use pd_api::v1alpha1::{PDAutoscalerSpec, ProfileReference};
@@ -60,17 +62,64 @@ pub async fn stated(
     policy: &Policy,
     gpus_per_replica: PerRole<u32>,
 ) -> Stated {
-    let mut stated = Stated::default();
-    let mut profile = of_coefficients(policy);
+    let mut parts = PerRole::default();
     for role in Role::ALL {
         if let Some(reference) = reference(spec, role) {
-            *stated.origin.get_mut(role) = Origin::ConfigMap(reference.name.clone());
-            match read(context, key, role, reference, *gpus_per_replica.get(role)).await {
-                Ok(part) => add(&mut profile, part),
-                Err(error) => stated.errors.push((role, error)),
+            let gpus = *gpus_per_replica.get(role);
+            *parts.get_mut(role) = Some(read(context, key, role, reference, gpus).await);
+        }
+    }
+    joined(spec, policy, parts)
+}
+
+/// The same where the data of `ConfigMap`s is at hand, by name, and no API server is asked.
+pub fn stated_in(
+    config_maps: &BTreeMap<String, BTreeMap<String, String>>,
+    key: &ObjectKey,
+    spec: &PDAutoscalerSpec,
+    policy: &Policy,
+    gpus_per_replica: PerRole<u32>,
+) -> Stated {
+    let part = |role: Role| {
+        let reference = reference(spec, role)?;
+        let name = reference.name.as_str();
+        Some(match config_maps.get(name) {
+            Some(data) => Wanted {
+                role,
+                name,
+                data,
+                key: reference.key.as_deref(),
+                gpus_per_replica: *gpus_per_replica.get(role),
             }
+            .part(),
+            None => Err(ProfileError::NotFound {
+                name: name.to_owned(),
+                namespace: key.namespace.clone(),
+            }),
+        })
+    };
+    joined(spec, policy, PerRole::from_fn(part))
+}
+
+/// One profile of the coefficients of the spec and what came of each role's reference.
+fn joined(
+    spec: &PDAutoscalerSpec,
+    policy: &Policy,
+    parts: PerRole<Option<Result<Profile, ProfileError>>>,
+) -> Stated {
+    let mut stated = Stated::default();
+    let mut profile = of_coefficients(policy);
+    let PerRole { prefill, decode } = parts;
+    for (role, part) in [(Role::Prefill, prefill), (Role::Decode, decode)] {
+        if let Some(reference) = reference(spec, role) {
+            *stated.origin.get_mut(role) = Origin::ConfigMap(reference.name.clone());
         } else if role_is_stated(&profile, role) {
             *stated.origin.get_mut(role) = Origin::Coefficients;
+        }
+        match part {
+            Some(Ok(part)) => add(&mut profile, part),
+            Some(Err(error)) => stated.errors.push((role, error)),
+            None => {}
         }
     }
     stated.profile = (profile != Profile::default()).then_some(profile);

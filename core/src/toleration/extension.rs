@@ -255,7 +255,7 @@ impl std::fmt::Display for ExtendedToleration {
 }
 
 /// A taint with its value parsed once.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ParsedTaint {
     /// The taint.
     pub taint: Taint,

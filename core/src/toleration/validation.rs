@@ -108,12 +108,17 @@ pub fn pod_update(
     if old.iter().all(kept) {
         return tolerations(new, path, comparison_for_update(gate, old));
     }
-    vec![FieldError {
+    vec![changed_toleration(path)]
+}
+
+/// The fault of an update that takes a toleration from a live pod or changes more than its seconds.
+pub fn changed_toleration(path: &str) -> FieldError {
+    FieldError {
         field: path.to_owned(),
         fault: Fault::Forbidden,
         value: String::new(),
         detail: "existing toleration can not be modified except its tolerationSeconds".to_owned(),
-    }]
+    }
 }
 
 /// The faults of a node's taints at `path`, such as `spec.taints`.

@@ -182,6 +182,8 @@ impl<K: Cached> Filler<K> {
         let mut events = std::pin::pin!(events.reflect(self.writer));
         while let Some(event) = events.next().await {
             match event {
+                // A list that begins shows nothing: each try begins one, whether it comes to anything or not.
+                Ok(Event::Init | Event::InitApply(_)) => {}
                 Ok(event) => {
                     set(&self.failing_since, false);
                     let change = match event {
@@ -189,8 +191,7 @@ impl<K: Cached> Filler<K> {
                             name: object.name_any(),
                             namespace: object.namespace(),
                         },
-                        Event::InitDone => Change::All,
-                        Event::Init | Event::InitApply(_) => continue,
+                        Event::Init | Event::InitApply(_) | Event::InitDone => Change::All,
                     };
                     if change == Change::All {
                         tracing::info!(kind = %kind, "listed");
@@ -305,7 +306,15 @@ mod tests {
         let (cache, _, check) = fill(events.clone_events()).await;
         assert_eq!(check, Check::Ready);
         assert!(cache.failing_since().is_some() && cache.get("a", None).is_some());
-        events.push(Ok(Event::Apply(node("a", "3"))));
+        let mut seen_again = events.clone_events();
+        seen_again.push(Ok(Event::Apply(node("a", "3"))));
+        let (cache, _, _) = fill(seen_again).await;
+        assert!(cache.failing_since().is_none());
+        // A try to list that is under way, or has failed.
+        events.extend([Ok(Event::Init), Ok(Event::InitApply(node("a", "1")))]);
+        let (cache, _, _) = fill(events.clone_events()).await;
+        assert!(cache.failing_since().is_some());
+        events.push(Ok(Event::InitDone));
         let (cache, _, _) = fill(events).await;
         assert!(cache.failing_since().is_none());
     }

@@ -171,7 +171,12 @@ impl<'a> Evictor<'a> {
         };
         let domain = domain(&node, &self.context.args.eviction);
         let now = self.clock.now();
-        for change in self.agenda.node(name, node.taints(), domain, now) {
+        let before = self.agenda.taints(name).to_vec();
+        let changes = self.agenda.node(name, node.taints(), domain, now);
+        if self.agenda.taints(name) != before {
+            tracing::debug!(node = name, "NoExecute taints changed");
+        }
+        for change in changes {
             self.tell(change);
         }
     }
@@ -288,6 +293,8 @@ impl<'a> Evictor<'a> {
             return;
         }
         for order in self.agenda.orders(now) {
+            let (namespace, pod) = (&order.pod.namespace, &order.pod.name);
+            tracing::debug!(namespace, pod, because = %order.because, "order given");
             let (context, term) = (self.context.clone(), self.term.clone());
             let (clock, at_once) = (self.clock, self.at_once.clone());
             self.attempts.spawn(async move {

@@ -190,17 +190,32 @@ fn a_required_taint_must_be_there() {
 }
 
 fn scores_of(pod: &Value, names: &[&str], nodes: &Nodes, prefer: Margin) -> BTreeMap<String, u64> {
-    let answered = prioritize(&call(pod, &json!(names)), nodes, prefer).unwrap();
+    points(&call(pod, &json!(names)), names, nodes, prefer)
+}
+
+/// The scores as the scheduler adds them: a host that the answer does not name gets none.
+fn points(call: &[u8], names: &[&str], nodes: &Nodes, prefer: Margin) -> BTreeMap<String, u64> {
+    let answered = prioritize(call, nodes, prefer).unwrap();
     let list: Vec<Value> = serde_json::from_slice(&answered.body).unwrap();
-    assert_eq!(list.len(), names.len());
-    list.iter()
-        .map(|entry| {
-            (
-                entry["Host"].as_str().unwrap().to_owned(),
-                entry["Score"].as_u64().unwrap(),
-            )
-        })
-        .collect()
+    let mut points: BTreeMap<String, u64> =
+        names.iter().map(|name| ((*name).to_owned(), 0)).collect();
+    for entry in list {
+        let score = points.get_mut(entry["Host"].as_str().unwrap()).unwrap();
+        assert_eq!(*score, 0, "{entry} is named twice");
+        *score = entry["Score"].as_u64().unwrap();
+        assert!(*score > 0, "{entry} adds nothing");
+    }
+    points
+}
+
+#[test]
+fn equal_scores_are_left_unsaid() {
+    let nodes = cluster(&[
+        ("a", &[(SLA, "950", Effect::NoExecute)]),
+        ("b", &[(SLA, "950", Effect::NoExecute)]),
+    ]);
+    let body = call(&above("900"), &json!(["a", "b"]));
+    assert_eq!(prioritize(&body, &nodes, Margin::Most).unwrap().body, b"[]");
 }
 
 #[rstest]
@@ -299,11 +314,10 @@ proptest! {
         let by_scheduler = node::normalized(&counts(&list, Comparison::Off));
         let want = counts(&tolerations, Comparison::On);
         let body = call(&pod(&json!(list), &json!(originals)), &json!(names));
-        let answered = prioritize(&body, &nodes, Margin::Most).unwrap().body;
-        let answered: Value = serde_json::from_slice(&answered).unwrap();
-        let points = |index: usize| answered[index]["Score"].as_u64().unwrap_or(0) * 10;
-        let total: Vec<u64> = by_scheduler.iter().enumerate()
-            .map(|(index, score)| u64::from(*score) + points(index)).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let points = points(&body, &names, &nodes, Margin::Most);
+        let total: Vec<u64> = by_scheduler.iter().zip(&names)
+            .map(|(score, name)| u64::from(*score) + points[*name] * 10).collect();
         for one in 0..total.len() {
             for other in 0..total.len() {
                 if want[one] < want[other] {

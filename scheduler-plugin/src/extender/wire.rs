@@ -264,14 +264,19 @@ pub(super) fn error(message: &str) -> Vec<u8> {
     out
 }
 
-/// The answer to a prioritize call.
-pub(super) fn priorities<'a>(
-    hosts: impl Iterator<Item = (&'a str, u8)>,
-    capacity: usize,
-) -> Vec<u8> {
+/// The answer to a prioritize call: what each host has more than the least of them.
+///
+/// Only differences count, and the scheduler takes a host that is not named for zero. It decodes each name that is, so the
+/// least are left out; where all are alike nothing is said.
+pub(super) fn priorities(hosts: &[Cow<'_, str>], scores: &[u8], capacity: usize) -> Vec<u8> {
+    let least = scores.iter().copied().min().unwrap_or(0);
+    let more = hosts
+        .iter()
+        .zip(scores)
+        .map(|(host, score)| (host, score - least));
     let mut out = Vec::with_capacity(2 * capacity);
     out.push(b'[');
-    for (index, (host, score)) in hosts.enumerate() {
+    for (index, (host, score)) in more.filter(|(_, score)| *score > 0).enumerate() {
         separate(&mut out, index);
         out.extend_from_slice(br#"{"Host":"#);
         write_text(&mut out, host);

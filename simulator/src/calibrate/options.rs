@@ -5,9 +5,12 @@ use std::time::Duration;
 
 use pd_core::PerRole;
 
-use crate::backtest::options::{Moment, Options as BacktestOptions, moment, step, url};
+use crate::backtest::options::{Moment, Options as BacktestOptions, RangeOptions, url};
 use crate::scenario::Scenario;
 use crate::simulate::options::Output;
+
+/// How far back is read when nobody says.
+const FROM: Moment = Moment::Ago(Duration::from_hours(24));
 
 /// What the user asked for.
 #[derive(Clone, Debug, clap::Args)]
@@ -29,24 +32,9 @@ pub struct Options {
     /// The PDAutoscaler whose service is observed, as YAML
     #[arg(long, value_name = "FILE", requires = "prometheus")]
     pub config: Option<PathBuf>,
-    /// Begin: a date such as 2026-05-14T00:00:00Z, or so long ago, such as 7d
-    #[arg(long, value_name = "TIME", default_value = "1d", value_parser = moment)]
-    pub from: Moment,
-    /// End: the same
-    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = moment)]
-    pub to: Moment,
-    /// Length of a step, whole seconds; without, 1m up to a day, 5m up to two weeks, 15m beyond
-    #[arg(long, value_name = "TIME", value_parser = step)]
-    pub step: Option<Duration>,
-    /// Namespace of the service; without, the object's, or `default`
-    #[arg(long, value_name = "NAME")]
-    pub namespace: Option<String>,
-    /// Label of the namespace in Prometheus
-    #[arg(long, value_name = "LABEL", default_value = "namespace")]
-    pub namespace_label: String,
-    /// Label of the pod in Prometheus
-    #[arg(long, value_name = "LABEL", default_value = "pod")]
-    pub pod_label: String,
+    /// Where its past is
+    #[command(flatten)]
+    pub range: RangeOptions,
     /// Scenario whose `profile` is corrected; without, Llama-70B on 4 x H200
     #[arg(long, value_name = "FILE")]
     pub scenario: Option<PathBuf>,
@@ -68,17 +56,15 @@ impl Options {
         Some(BacktestOptions {
             config,
             prometheus,
-            from: self.from,
-            to: self.to,
-            step: self.step,
-            namespace: self.namespace.clone(),
-            namespace_label: self.namespace_label.clone(),
-            pod_label: self.pod_label.clone(),
+            range: RangeOptions {
+                from: Some(self.range.from.unwrap_or(FROM)),
+                ..self.range.clone()
+            },
+            config_maps: Vec::new(),
             profile: self.scenario.clone(),
             lead: None,
             gpus_per_replica: 1,
             seed: self.seed,
-            timeout: Duration::from_mins(1),
             decisions: 0,
             output: self.output,
         })

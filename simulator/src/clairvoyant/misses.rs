@@ -4,6 +4,8 @@
 //! hardly any request misses. Both bounds are read from it: the one that holds the objective in every
 //! window, and the one that holds it over the run.
 
+use std::cmp::Ordering;
+
 use pd_core::queueing::{Work, attainment};
 
 /// Below this share of misses more replicas are not told apart.
@@ -89,6 +91,26 @@ impl Misses {
         let place = enough.unwrap_or(self.missed.len().saturating_sub(1));
         self.least
             .saturating_add(u32::try_from(place).unwrap_or(u32::MAX))
+    }
+
+    /// What a play came to: with `replicas`, `missed` requests missed. More replicas miss no more, and
+    /// fewer no less. Where even the most that the table tells apart missed some, one more might not.
+    pub(super) fn learn(&mut self, replicas: u32, missed: f64) {
+        let Some(place) = replicas.checked_sub(self.least) else {
+            return;
+        };
+        let place = place as usize;
+        if place + 1 >= self.missed.len() {
+            let untold = if missed > 0.0 { place + 2 } else { place + 1 };
+            self.missed.resize(untold.max(self.missed.len()), 0.0);
+        }
+        for (at, known) in self.missed.iter_mut().enumerate() {
+            *known = match at.cmp(&place) {
+                Ordering::Less => known.max(missed),
+                Ordering::Equal => missed,
+                Ordering::Greater => known.min(missed),
+            };
+        }
     }
 
     /// The most replicas that the table tells apart.

@@ -18,7 +18,7 @@ const BISECTIONS: u32 = 48;
 const PRICES: (f64, f64) = (1.0, 1e18);
 
 /// What replicas cost.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Costs {
     /// Length of a window.
     pub(super) window: Nanos,

@@ -63,8 +63,10 @@ fn groups<'a>(
 fn class(policy: PolicyName) -> &'static str {
     match policy {
         PolicyName::Pdautoscaler => "us",
-        PolicyName::Clairvoyant | PolicyName::ClairvoyantOverall => "bound",
-        PolicyName::StaticPeak => "static",
+        PolicyName::Clairvoyant | PolicyName::ClairvoyantOverall | PolicyName::SimulatedOracle => {
+            "bound"
+        }
+        PolicyName::StaticPeak | PolicyName::StaticHindsight => "static",
         PolicyName::Command => "command",
         PolicyName::Peer(..) if policy.is_tuned() => "tuned",
         PolicyName::Peer(..) => "peer",

@@ -1,25 +1,10 @@
 //! Comparisons as a whole on the embedded ramp: their order, their bytes, and what is refused.
 
-use std::path::Path;
-
-use clap::Parser;
-
 use super::*;
-
-#[derive(Debug, Parser)]
-struct Cli {
-    #[command(flatten)]
-    options: Options,
-}
+use crate::testing::{on_the_ramp, parsed};
 
 fn options(further: &[&str]) -> Options {
-    let ramp = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/ramp.csv");
-    let ramp = ramp.to_str().unwrap().to_owned();
-    let all = ["compare", "--traces", &ramp, "--copies", "4"].map(str::to_owned);
-    let further = further.iter().map(|word| (*word).to_owned());
-    Cli::try_parse_from(all.into_iter().chain(further))
-        .unwrap()
-        .options
+    on_the_ramp("4", further)
 }
 
 const FEW: &str = "static-peak,clairvoyant,keda-default,wva-saturation-default,dynamo-both-default";
@@ -155,7 +140,7 @@ fn what_cannot_be_compared_is_told_with_its_place() {
         ("--leads", "60"),
         ("--output", "xml"),
     ] {
-        let refused = Cli::try_parse_from(["compare", option, value]).unwrap_err();
+        let refused = parsed::<Options>(&[option, value]).unwrap_err();
         assert!(refused.to_string().contains(option), "{refused}");
     }
 }

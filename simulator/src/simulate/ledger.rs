@@ -12,6 +12,7 @@ use super::outcome::Outcome;
 use super::quantiles::Quantiles;
 use super::timeline::Timeline;
 use crate::autoscaler::Verdict;
+use crate::clairvoyant::WINDOW;
 use crate::engine::{self, Arrival, Ending};
 use crate::lifecycle::{Loss, LossCause};
 use crate::scenario::Scenario;
@@ -62,6 +63,7 @@ pub(super) struct Ledger {
     tpot: Quantiles,
     hours: Vec<Hour>,
     timeline: Timeline,
+    missed_by_window: PerRole<Vec<u32>>,
     changes: PerRole<Option<Change>>,
     scale_events: u64,
     reversals: u64,
@@ -99,6 +101,7 @@ impl Ledger {
             tpot: Quantiles::default(),
             hours: Vec::new(),
             timeline: Timeline::new(setup.length),
+            missed_by_window: PerRole::default(),
             changes: PerRole::default(),
             scale_events: 0,
             reversals: 0,
@@ -125,6 +128,23 @@ impl Ledger {
     /// Requests that met both limits.
     pub(super) fn attained(&self) -> u64 {
         self.attained
+    }
+
+    /// Completed requests by [`WINDOW`] of arrival that missed the TTFT limit (`prefill`), and those that
+    /// missed the TPOT limit only (`decode`).
+    pub(super) fn missed_by_window(&self) -> &PerRole<Vec<u32>> {
+        &self.missed_by_window
+    }
+
+    fn note_miss(&mut self, role: Role, at: Nanos) {
+        let index = usize::try_from(at / WINDOW).unwrap_or(usize::MAX);
+        let windows = self.missed_by_window.get_mut(role);
+        if windows.len() <= index {
+            windows.resize(index + 1, 0);
+        }
+        if let Some(missed) = windows.get_mut(index) {
+            *missed += 1;
+        }
     }
 
     fn hour(&mut self, at: Nanos) -> Option<&mut Hour> {
@@ -273,6 +293,11 @@ impl Listener for Ledger {
         let tpot_attained = tpot.is_none_or(|tpot| tpot <= self.tpot_limit_seconds);
         self.ttft_attained += u64::from(ttft_attained);
         self.tpot_attained += u64::from(tpot_attained);
+        if !ttft_attained {
+            self.note_miss(Role::Prefill, outcome.arrived_at);
+        } else if !tpot_attained {
+            self.note_miss(Role::Decode, outcome.arrived_at);
+        }
         if ttft_attained && tpot_attained {
             self.attained += 1;
             self.timeline.attained(outcome.arrived_at);

@@ -16,28 +16,44 @@ use crate::autoscaler::{Peer, Variant};
 pub enum PolicyName {
     /// The product.
     Pdautoscaler,
-    /// The fewest fixed replicas that attain the objective, found by search.
+    /// Fixed replicas of each role, as many as the busiest minute of the trace needs.
     StaticPeak,
+    /// The fewest fixed replicas that attain the objective, found by search on the trace.
+    StaticHindsight,
     /// The clairvoyant plan that holds the objective in every minute, carried out.
     Clairvoyant,
     /// The clairvoyant plan that holds the objective over the run, carried out.
     ClairvoyantOverall,
+    /// The cheapest plan known to attain the objective, found by playing plans that know the load.
+    SimulatedOracle,
     /// Somebody else's rule.
     Peer(Peer, Variant),
     /// A process that speaks the policy protocol.
     Command,
 }
 
-/// All that can be written: the four of our own, and both variants of each peer.
-static WRITABLE: [PolicyName; 28] = {
-    let mut names = [PolicyName::Pdautoscaler; 28];
-    names[1] = PolicyName::StaticPeak;
-    names[2] = PolicyName::Clairvoyant;
-    names[3] = PolicyName::ClairvoyantOverall;
+/// The product and the yardsticks.
+const OWN: [PolicyName; 6] = [
+    PolicyName::Pdautoscaler,
+    PolicyName::StaticPeak,
+    PolicyName::StaticHindsight,
+    PolicyName::Clairvoyant,
+    PolicyName::ClairvoyantOverall,
+    PolicyName::SimulatedOracle,
+];
+
+/// All that can be written: those of our own, and both variants of each peer.
+static WRITABLE: [PolicyName; OWN.len() + 2 * Peer::ALL.len()] = {
+    let mut names = [PolicyName::Pdautoscaler; OWN.len() + 2 * Peer::ALL.len()];
+    let mut place = 0;
+    while place < OWN.len() {
+        names[place] = OWN[place];
+        place += 1;
+    }
     let mut place = 0;
     while place < Peer::ALL.len() {
-        names[4 + 2 * place] = PolicyName::Peer(Peer::ALL[place], Variant::Default);
-        names[5 + 2 * place] = PolicyName::Peer(Peer::ALL[place], Variant::Tuned);
+        names[OWN.len() + 2 * place] = PolicyName::Peer(Peer::ALL[place], Variant::Default);
+        names[OWN.len() + 2 * place + 1] = PolicyName::Peer(Peer::ALL[place], Variant::Tuned);
         place += 1;
     }
     names
@@ -49,11 +65,24 @@ impl PolicyName {
         match self {
             Self::Pdautoscaler => "pdautoscaler",
             Self::StaticPeak => "static-peak",
+            Self::StaticHindsight => "static-hindsight",
             Self::Clairvoyant => "clairvoyant",
             Self::ClairvoyantOverall => "clairvoyant-overall",
+            Self::SimulatedOracle => "simulated-oracle",
             Self::Peer(peer, variant) => peer.name(variant),
             Self::Command => "command",
         }
+    }
+
+    /// Whether it is made of the trace that it is played on.
+    pub const fn is_hindsight(self) -> bool {
+        matches!(
+            self,
+            Self::StaticHindsight
+                | Self::Clairvoyant
+                | Self::ClairvoyantOverall
+                | Self::SimulatedOracle
+        )
     }
 
     /// Whether its settings are searched on the trace.
@@ -82,9 +111,11 @@ impl ValueEnum for PolicyName {
     fn to_possible_value(&self) -> Option<PossibleValue> {
         let help = match self {
             Self::Pdautoscaler => "the product",
-            Self::StaticPeak => "the fewest fixed replicas that attain the objective, by search",
+            Self::StaticPeak => "fixed replicas, as many as the busiest minute needs",
+            Self::StaticHindsight => "the fewest fixed replicas that attain on the very trace",
             Self::Clairvoyant => "the plan that knows every request and holds every minute",
             Self::ClairvoyantOverall => "the same, holding the objective over the run only",
+            Self::SimulatedOracle => "the cheapest such plan known to attain, found by playing",
             Self::Peer(_, Variant::Default) => "a peer's rule as shipped",
             Self::Peer(_, Variant::Tuned) => "the same, its aggressiveness searched on the trace",
             Self::Command => return None,

@@ -3,26 +3,20 @@
 use std::io::Write as _;
 use std::path::Path;
 
-use clap::{Parser, ValueEnum};
+use clap::ValueEnum;
 use serde_json::Value;
 
 use super::*;
-
-#[derive(Debug, Parser)]
-struct Cli {
-    #[command(flatten)]
-    options: Options,
-}
+use crate::testing::{on_the_ramp, parsed};
 
 /// The options of a run of the shipped trace, with further ones.
 fn options(further: &[&str]) -> Options {
-    let ramp = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/ramp.csv");
-    let ramp = ramp.to_str().unwrap().to_owned();
-    let all = ["simulate", "--output", "json", "--trace", &ramp].map(str::to_owned);
-    let further = further.iter().map(|word| (*word).to_owned());
-    Cli::try_parse_from(all.into_iter().chain(further))
-        .unwrap()
-        .options
+    let with: Vec<&str> = ["--output", "json"]
+        .iter()
+        .chain(further)
+        .copied()
+        .collect();
+    on_the_ramp("1", &with)
 }
 
 /// The JSON of a run, less what depends on the machine.
@@ -112,9 +106,9 @@ fn every_policy_loses_no_request_and_counts_every_gpu() {
 }
 
 #[test]
-fn static_peak_is_the_fewest_that_attain() {
+fn static_hindsight_is_the_fewest_that_attain() {
     let run = Run::prepare(&options(&["--copies", "6"])).unwrap();
-    let replicas = static_peak::search(&run).unwrap();
+    let replicas = static_hindsight::search(&run).unwrap();
     let attained = |replicas| {
         let fixed = Box::new(Fixed::new(replicas));
         let ledger = run
@@ -162,7 +156,7 @@ fn an_objective_that_nothing_attains_is_told() {
         .unwrap();
     let options = Options {
         scenario: Some(file.path().to_owned()),
-        ..options(&["--policy", "static-peak"])
+        ..options(&["--policy", "static-hindsight"])
     };
     let message = run(&options).unwrap_err().to_string();
     assert!(
@@ -183,7 +177,7 @@ fn bad_options_are_refused_by_name() {
         ("--output", "xml", "json"),
         ("--seed", "-1", "-1"),
     ] {
-        let refused = Cli::try_parse_from(["simulate", option, value]).unwrap_err();
+        let refused = parsed::<Options>(&[option, value]).unwrap_err();
         let message = refused.to_string();
         assert!(
             message.contains(option) && message.contains(remedy),
@@ -214,8 +208,7 @@ fn drawn_traffic_plays_by_flags_and_follows_its_seed() {
             "--seed",
             seed,
         ];
-        let all = ["simulate", "--output", "json"].into_iter().chain(flags);
-        played(&Cli::try_parse_from(all).unwrap().options)
+        played(&parsed(&flags).unwrap())
     };
     let first = drawn("1");
     assert!(

@@ -1,11 +1,12 @@
 //! The aggressiveness with which a peer attains the objective at the least cost, found by playing.
 //!
-//! With hindsight on the very trace: first prefill's, decode held at its most, until the TTFT part of
-//! the objective is attained; then decode's beside it, for both limits. Where a rule ties the roles
-//! together, and where decode alone does not suffice, one factor for both. Each is a bisection on a
-//! logarithmic scale. A rule need not be monotone, so of all settings played the cheapest that attains
-//! is taken. When none does, the cheapest of those that miss at most a tenth more than the best, and the
-//! result says so by its attainment.
+//! With hindsight on the very trace: first whole octaves about the default for both roles at once, the
+//! default among them. Then prefill's alone, decode held at its most, until the TTFT part of the objective
+//! is attained, and decode's beside it, for both limits. Where a rule ties the roles together, and where
+//! decode alone does not suffice, one factor for both. Each of these is a bisection on a logarithmic
+//! scale. A rule need not be monotone, so of all settings played the cheapest that attains is taken. When
+//! none does, the cheapest of those that miss at most a tenth more than the best, and the result says so
+//! by its attainment. A play that is beyond both is broken off: it cannot be chosen any more.
 
 use pd_core::{PerRole, Role};
 
@@ -16,6 +17,9 @@ use crate::autoscaler::{Peer, Pinned, Variant};
 
 /// Range of the search, powers of two: from an eighth of the default to 512 times it.
 const OCTAVES: (f64, f64) = (-3.0, 9.0);
+
+/// Powers of two that are always tried, for both roles at once.
+const GRID: [f64; 7] = [0.0, 1.0, 2.0, 3.0, 4.0, -1.0, -2.0];
 
 /// Halvings of the range; the last is 0.1 octaves wide, 7 %.
 const BISECTIONS: u32 = 7;
@@ -53,6 +57,9 @@ pub(super) fn search(run: &Run, peer: Peer) -> Result<PerRole<f64>, SimulateErro
         trials: Vec::new(),
     };
     let same = |factor: f64| PerRole::from_fn(|_| factor);
+    for octaves in GRID {
+        search.attains(same(octaves.exp2()))?;
+    }
     match peer.tuning() {
         Tuning::Together => bisect(|factor| search.attains(same(factor)))?,
         Tuning::PerRole => {
@@ -64,8 +71,9 @@ pub(super) fn search(run: &Run, peer: Peer) -> Result<PerRole<f64>, SimulateErro
             })?;
             let prefill = best(&of_prefill, PREFILL_SHARE * search.may_miss).prefill;
             let with = |decode| PerRole { prefill, decode };
+            let before = search.trials.len();
             bisect(|factor| search.attains(with(factor)))?;
-            if !search.has_attained() {
+            if !search.has_attained_since(before) {
                 bisect(|factor| search.attains(same(factor)))?;
             }
         }
@@ -76,10 +84,15 @@ pub(super) fn search(run: &Run, peer: Peer) -> Result<PerRole<f64>, SimulateErro
 /// The cheapest trial with at most `may_miss` misses, or the cheapest of the nearest.
 fn best(trials: &[Trial], may_miss: f64) -> PerRole<f64> {
     let fewest = trials.iter().map(|trial| trial.missed).min().unwrap_or(0);
-    let enough = may_miss.max(fewest as f64 * NEAREST);
+    let enough = enough(fewest, may_miss);
     let attained = trials.iter().filter(|trial| trial.missed as f64 <= enough);
     let cheapest = attained.min_by(|a, b| a.gpu_hours.total_cmp(&b.gpu_hours));
     cheapest.map_or(PerRole::from_fn(|_| 1.0), |trial| trial.aggressiveness)
+}
+
+/// The misses with which a setting may still be chosen when the best so far has `fewest`.
+fn enough(fewest: u64, may_miss: f64) -> f64 {
+    may_miss.max(fewest as f64 * NEAREST)
 }
 
 /// Tries factors nearer and nearer to the least that suffices, or to the largest when none does.
@@ -100,14 +113,19 @@ fn bisect(
 
 impl Search<'_> {
     /// Plays; with `pinned`, decode is held at its most.
-    fn play(&self, aggressiveness: PerRole<f64>, pinned: bool) -> Result<Ledger, SimulateError> {
+    fn play(
+        &self,
+        aggressiveness: PerRole<f64>,
+        pinned: bool,
+        misses_max: u64,
+    ) -> Result<Ledger, SimulateError> {
         let (mut autoscaler, mut setup) = self.run.peer(self.peer, Variant::Tuned, aggressiveness);
         if pinned {
             let most = self.run.scenario.replicas.decode.max;
             autoscaler = Box::new(Pinned::new(autoscaler, Role::Decode, most));
             setup.replicas_at_start.decode = most;
         }
-        self.run.ledger(setup, autoscaler, u64::MAX)
+        self.run.ledger(setup, autoscaler, misses_max)
     }
 
     fn prefill_trial(&self, prefill: f64) -> Result<Trial, SimulateError> {
@@ -115,7 +133,7 @@ impl Search<'_> {
             prefill,
             decode: 1.0,
         };
-        let ledger = self.play(aggressiveness, true)?;
+        let ledger = self.play(aggressiveness, true, u64::MAX)?;
         Ok(Trial {
             aggressiveness,
             missed: self.run.requests.saturating_sub(ledger.ttft_attained()),
@@ -124,7 +142,7 @@ impl Search<'_> {
     }
 
     fn attains(&mut self, aggressiveness: PerRole<f64>) -> Result<bool, SimulateError> {
-        let ledger = self.play(aggressiveness, false)?;
+        let ledger = self.play(aggressiveness, false, self.misses_max())?;
         let trial = Trial {
             aggressiveness,
             missed: self.run.requests.saturating_sub(ledger.attained()),
@@ -134,9 +152,22 @@ impl Search<'_> {
         Ok(trial.missed as f64 <= self.may_miss)
     }
 
-    fn has_attained(&self) -> bool {
+    /// More misses than these, and a setting is not the one: another has fewer, or few enough.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a float-to-integer cast saturates, and misses are not negative"
+    )]
+    fn misses_max(&self) -> u64 {
+        let fewest = self.trials.iter().map(|trial| trial.missed).min();
+        fewest.map_or(u64::MAX, |fewest| {
+            enough(fewest, self.may_miss).ceil() as u64
+        })
+    }
+
+    fn has_attained_since(&self, before: usize) -> bool {
         let attained = |trial: &Trial| trial.missed as f64 <= self.may_miss;
-        self.trials.iter().any(attained)
+        self.trials.iter().skip(before).any(attained)
     }
 }
 

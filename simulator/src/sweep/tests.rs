@@ -1,26 +1,12 @@
 //! Sweeps as a whole on the embedded ramp: their order, their bytes, and what is refused before a run.
 
-use std::path::Path;
-
-use clap::Parser;
 use rstest::rstest;
 
 use super::*;
-
-#[derive(Debug, Parser)]
-struct Cli {
-    #[command(flatten)]
-    options: Options,
-}
+use crate::testing::on_the_ramp;
 
 fn options(further: &[&str]) -> Options {
-    let ramp = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/ramp.csv");
-    let ramp = ramp.to_str().unwrap().to_owned();
-    let all = ["sweep", "--trace", &ramp, "--copies", "4"].map(str::to_owned);
-    let further = further.iter().map(|word| (*word).to_owned());
-    Cli::try_parse_from(all.into_iter().chain(further))
-        .unwrap()
-        .options
+    on_the_ramp("4", further)
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The chart's webhook: off unless asked for, every flag with a value, exactly the rights it uses, configurations that
 //! touch nothing they need not.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use clap::{CommandFactory as _, Parser as _};
 use pd_webhook::args::Args;
@@ -38,6 +38,35 @@ async fn it_is_off_unless_asked_for() {
         "ValidatingWebhookConfiguration",
     ];
     assert_eq!(on.kinds(), want.map(|kind| (kind, 1)).into());
+}
+
+#[tokio::test]
+async fn as_policies_it_runs_nothing_and_needs_no_rights() {
+    let kinds = async |values: Value| {
+        let mut kinds = BTreeMap::<String, usize>::new();
+        let values = json!({ "webhook": values });
+        let before = rendered(json!({})).await;
+        for object in rendered(values).await {
+            if !before.contains(&object) {
+                let kind = object["kind"].as_str().unwrap().to_owned();
+                *kinds.entry(kind).or_default() += 1;
+            }
+        }
+        kinds
+    };
+    let both = |mutating: usize| {
+        BTreeMap::from([
+            ("MutatingAdmissionPolicy".to_owned(), mutating),
+            ("MutatingAdmissionPolicyBinding".to_owned(), mutating),
+            ("ValidatingAdmissionPolicy".to_owned(), 4),
+            ("ValidatingAdmissionPolicyBinding".to_owned(), 4),
+        ])
+    };
+    let policy = json!({ "enabled": true, "edition": "policy" });
+    assert_eq!(kinds(policy).await, both(5));
+    // Where the API server compares numbers, only what roles give is left to do.
+    let native = json!({ "enabled": true, "edition": "policy", "gate": "native" });
+    assert_eq!(kinds(native).await, both(1));
 }
 
 #[tokio::test]

@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// Kinds, and where their tolerations are.
-const KINDS: [(&str, &str); 9] = [
+pub(crate) const KINDS: [(&str, &str); 9] = [
     ("v1", "Pod"),
     ("apps/v1", "Deployment"),
     ("apps/v1", "ReplicaSet"),
@@ -33,10 +33,10 @@ const KINDS: [(&str, &str); 9] = [
     ("v1", "PodTemplate"),
 ];
 
-const CONCURRENCY: usize = 16;
+pub(crate) const CONCURRENCY: usize = 16;
 
 /// What an API server says: nothing, or all it holds against an object.
-type Refusal = BTreeSet<(String, String)>;
+pub(crate) type Refusal = BTreeSet<(String, String)>;
 
 /// Puts `count` objects to both.
 pub(crate) async fn compare(planes: &Planes, seed: u64, count: usize, tally: &mut Tally) {
@@ -84,20 +84,30 @@ pub(crate) async fn compare(planes: &Planes, seed: u64, count: usize, tally: &mu
     eprintln!("admission: {count} objects, {refused} refused");
 }
 
-async fn refusal(client: &Client, kind: usize, object: &Value) -> Refusal {
+/// The objects of a kind.
+pub(crate) fn api(client: &Client, kind: usize) -> Api<DynamicObject> {
     let (version, kind) = KINDS[kind];
     let (group, version) = version.split_once('/').unwrap_or(("", version));
     let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
-    let api = Api::<DynamicObject>::namespaced_with(client.clone(), NAMESPACE, &resource);
+    Api::namespaced_with(client.clone(), NAMESPACE, &resource)
+}
+
+async fn refusal(client: &Client, kind: usize, object: &Value) -> Refusal {
+    let api = api(client, kind);
     let object: DynamicObject = serde_json::from_value(object.clone()).unwrap();
     let dry_run = PostParams {
         dry_run: true,
         ..PostParams::default()
     };
-    let status = match api.create(&dry_run, &object).await {
+    refusal_of(api.create(&dry_run, &object).await)
+}
+
+/// What an answer holds against an object.
+pub(crate) fn refusal_of<T>(answer: Result<T, kube::Error>) -> Refusal {
+    let status = match answer {
         Ok(_) => return Refusal::new(),
         Err(kube::Error::Api(status)) => status,
-        Err(error) => panic!("{error}: {object:?}"),
+        Err(error) => panic!("{error}"),
     };
     let causes = status
         .details
@@ -113,7 +123,7 @@ async fn refusal(client: &Client, kind: usize, object: &Value) -> Refusal {
 }
 
 /// An object that nothing but its tolerations can be held against.
-fn object(kind: usize, tolerations: &[Toleration]) -> Value {
+pub(crate) fn object(kind: usize, tolerations: &[Toleration]) -> Value {
     let (version, kind) = KINDS[kind];
     let mut spec =
         json!({ "containers": [{ "name": "c", "image": "x" }], "tolerations": tolerations });

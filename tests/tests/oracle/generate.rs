@@ -7,7 +7,11 @@
 
 use std::collections::BTreeSet;
 
-use pd_core::toleration::{Effect, Operator, Taint, Toleration};
+use pd_core::toleration::{
+    Effect, Operator, Rule, Taint, Toleration,
+    mirror::{constraints, lower},
+    rewrite::{restore, rewrite},
+};
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
@@ -152,8 +156,18 @@ impl Generator {
         self.pick(&TAINT_VALUES)
     }
 
-    /// One to four tolerations that are valid with the gate on, half of them aimed at `taints`.
+    /// One to four tolerations that are valid with the gate on and few enough for an affinity, half of them aimed at
+    /// `taints`.
     pub(crate) fn tolerations(&mut self, taints: &[Taint]) -> Vec<Toleration> {
+        loop {
+            let list = self.any_number(taints);
+            if is_keepable(&list) {
+                return list;
+            }
+        }
+    }
+
+    fn any_number(&mut self, taints: &[Taint]) -> Vec<Toleration> {
         let count = 1 + self.below(4);
         (0..count).map(|_| self.toleration(taints)).collect()
     }
@@ -187,9 +201,9 @@ impl Generator {
         }
     }
 
-    /// As [`Self::tolerations`], with one or two parts of each list possibly spoiled.
+    /// As [`Self::tolerations`], with one or two parts of each list possibly spoiled, and maybe too many for an affinity.
     pub(crate) fn odd(&mut self) -> Vec<Toleration> {
-        let mut list = self.tolerations(&[]);
+        let mut list = self.any_number(&[]);
         for _ in 0..self.below(3) {
             let place = self.below(list.len());
             let one = &mut list[place];
@@ -203,4 +217,35 @@ impl Generator {
         }
         list
     }
+
+    /// What somebody makes of `list`: more tolerations, fewer, other seconds, other values.
+    pub(crate) fn updated(&mut self, list: &[Toleration]) -> Vec<Toleration> {
+        let mut list = list.to_vec();
+        for _ in 0..=self.below(2) {
+            let place = self.below(list.len());
+            match self.below(8) {
+                0..=2 => list.extend(self.any_number(&[]).pop()),
+                3 => list.extend(self.odd().pop()),
+                4 | 5 => {
+                    let seconds = (!self.once_in(4)).then(|| self.pick(&SECONDS));
+                    list[place].toleration_seconds = seconds;
+                }
+                6 => self.pick(&BOUNDS).clone_into(&mut list[place].value),
+                _ if list.len() > 1 => drop(list.remove(place)),
+                _ => {}
+            }
+        }
+        list
+    }
+}
+
+/// Whether the affinity of the rewritten list has few enough terms, which [`crate::difference`] is about.
+fn is_keepable(list: &[Toleration]) -> bool {
+    let (rewritten, originals) = rewrite(list);
+    let rules: Vec<Rule> = restore(&rewritten, &originals)
+        .unwrap()
+        .iter()
+        .map(|asked| asked.rule().unwrap())
+        .collect();
+    constraints(&rules).is_ok_and(|constraints| lower(None, &constraints).is_ok())
 }

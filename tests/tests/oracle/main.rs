@@ -4,9 +4,7 @@
 //! extender and controllers. What they answer must be the same, but for the differences that [`difference`] lists and the documentation
 //! explains. A case is one generated input put to both whose outcome is compared once.
 //!
-//! `PD_ORACLE_SEED` takes another seed than the fixed one, `PD_ORACLE_CASES` another number of cases. Evictions are
-//! compared only with `PD_ORACLE_EVICTIONS`: the native plane evicts nothing while its taint eviction controller runs without
-//! the node lifecycle controller, whose index of pods it uses.
+//! `PD_ORACLE_SEED` takes another seed than the fixed one, `PD_ORACLE_CASES` another number of cases.
 
 #![expect(
     clippy::unwrap_used,
@@ -18,9 +16,11 @@ mod admission;
 mod difference;
 mod eviction;
 mod generate;
+mod moments;
 mod placement;
 mod planes;
 mod preference;
+mod update;
 
 use std::{env, time::Instant};
 
@@ -53,15 +53,14 @@ async fn clusters_with_us_and_with_the_gate_agree() {
     lap("planes started");
     admission::compare(&planes, seed, cases / 2, &mut tally).await;
     lap("admission compared");
+    update::compare(&planes, seed, cases / 6, &mut tally).await;
+    lap("updates compared");
     let placement = placement::compare(&planes, seed, cases / 4, &mut tally).await;
     lap("feasibility compared");
     preference::compare(&planes, seed, cases / 10, &mut tally).await;
     lap("score order compared");
-    // It needs more controllers than are started here, see PD_ORACLE_EVICTIONS above.
-    if env::var_os("PD_ORACLE_EVICTIONS").is_some() {
-        eviction::compare(&planes, seed, cases / 10, &mut tally).await;
-        lap("evictions compared");
-    }
+    eviction::compare(&planes, seed, cases / 6, &mut tally).await;
+    lap("evictions compared");
     placement.compare_affinity(&mut planes, &mut tally).await;
     lap("affinity compared");
     tally.end(seed);

@@ -59,7 +59,8 @@ pub(crate) struct Planes {
     pub(crate) ours: Plane,
     _webhook: Webhook,
     _extender: Process,
-    _control: Process,
+    /// Our controllers.
+    pub(crate) control: Process,
     _port: ExtenderPort,
 }
 
@@ -74,7 +75,10 @@ fn options(gate: bool) -> Options {
         // Nobody sends heartbeats, so nobody must miss them.
         api_server_arguments: vec!["--disable-admission-plugins=TaintNodesByCondition".to_owned()],
         controller_manager_arguments: vec![
-            "--controllers=serviceaccount-controller,serviceaccount-token-controller,taint-eviction-controller".to_owned(),
+            // The controller of evictions finds a node's pods by an index that only its neighbours make, such as the one of
+            // DaemonSets; alone it evicts nobody when a node changes.
+            "--controllers=serviceaccount-controller,serviceaccount-token-controller,taint-eviction-controller,daemonset-controller".to_owned(),
+            "--vmodule=taint_eviction=4".to_owned(),
         ],
         // Scores can be seen nowhere else.
         scheduler_arguments: vec!["--vmodule=schedule_one=10".to_owned()],
@@ -112,7 +116,7 @@ impl Planes {
             ours,
             _webhook: webhook,
             _extender: extender,
-            _control: control,
+            control,
             _port: port,
         }
     }

@@ -5,8 +5,10 @@
 use std::collections::BTreeMap;
 
 use pd_core::toleration::{Toleration, mirror::Term, rewrite::ANNOTATION};
-use serde::{Deserialize, Deserializer, de::DeserializeOwned};
+use serde::Deserialize;
 use serde_json::value::RawValue;
+
+use super::members::{Members, object, object_or_default, objects, objects_or_none};
 
 /// The kinds that have a pod template, or are one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,7 +91,7 @@ pub(super) struct Holder<'a> {
 }
 
 impl<'a> Holder<'a> {
-    /// Reads an object; nothing if it has no template.
+    /// Reads an object; nothing if it has no template, or one without a spec, which has no place for what we write.
     pub(super) fn read(
         object: &'a RawValue,
         kind: Kind,
@@ -107,11 +109,17 @@ impl<'a> Holder<'a> {
                 None => return Ok(None),
             }
         }
-        let pod: Option<PodTemplate> = serde_json::from_str(template.get())?;
+        let read: Option<Members<Template>> = serde_json::from_str(template.get())?;
+        let pod = read.and_then(|Members(read)| {
+            Some(PodTemplate {
+                metadata: read.metadata,
+                spec: read.spec?,
+            })
+        });
         let controller = match kind {
-            Kind::Pod | Kind::ReplicaSet => {
-                serde_json::from_str::<Owned>(object.get())?.controller()
-            }
+            Kind::Pod | Kind::ReplicaSet => serde_json::from_str::<Members<Owned>>(object.get())?
+                .0
+                .controller(),
             _ => None,
         };
         Ok(pod.map(|pod| Self {
@@ -135,9 +143,16 @@ impl<'a> Holder<'a> {
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
+struct Template {
+    #[serde(deserialize_with = "object")]
+    metadata: Option<Metadata>,
+    #[serde(deserialize_with = "object")]
+    spec: Option<Spec>,
+}
+
+/// What was read of a pod or a template.
 pub(super) struct PodTemplate {
     pub(super) metadata: Option<Metadata>,
-    #[serde(deserialize_with = "null_is_default")]
     pub(super) spec: Spec,
 }
 
@@ -151,26 +166,30 @@ pub(super) struct Metadata {
 #[derive(Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Spec {
+    #[serde(deserialize_with = "objects")]
     pub(super) tolerations: Option<Vec<Toleration>>,
+    #[serde(deserialize_with = "object")]
     pub(super) affinity: Option<Affinity>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub(super) struct Affinity {
+    #[serde(deserialize_with = "object")]
     pub(super) node_affinity: Option<NodeAffinity>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub(super) struct NodeAffinity {
+    #[serde(deserialize_with = "object")]
     pub(super) required_during_scheduling_ignored_during_execution: Option<NodeSelector>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub(super) struct NodeSelector {
-    #[serde(deserialize_with = "null_is_default")]
+    #[serde(deserialize_with = "objects_or_none")]
     pub(super) node_selector_terms: Vec<Term>,
 }
 
@@ -209,14 +228,14 @@ impl Spec {
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Owned {
-    #[serde(deserialize_with = "null_is_default")]
+    #[serde(deserialize_with = "object_or_default")]
     metadata: OwnedMetadata,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 struct OwnedMetadata {
-    #[serde(deserialize_with = "null_is_default")]
+    #[serde(deserialize_with = "objects_or_none")]
     owner_references: Vec<Owner>,
 }
 
@@ -235,12 +254,4 @@ impl Owned {
         let mut owners = self.metadata.owner_references.into_iter();
         owners.find(|owner| owner.controller == Some(true))
     }
-}
-
-fn null_is_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
-where
-    D: Deserializer<'de>,
-    T: Default + DeserializeOwned,
-{
-    Option::<T>::deserialize(deserializer).map(Option::unwrap_or_default)
 }

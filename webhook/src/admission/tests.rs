@@ -4,6 +4,8 @@
 //! API server would store.
 
 mod defaults;
+mod live;
+mod malformed;
 mod scalers;
 
 use k8s_openapi::ByteString;
@@ -281,34 +283,6 @@ fn what_users_write_into_the_annotation_becomes_a_toleration_of_the_pod() {
     }
 }
 
-#[rstest]
-#[case::no_json("[", "no JSON list")]
-#[case::no_list("{}", "no JSON list")]
-#[case::unknown_field(r#"[{"key":"sla","operator":"Gt","value":"1","grace":3}]"#, "grace")]
-#[case::unknown_operator(r#"[{"key":"sla","operator":"Above","value":"1"}]"#, "Above")]
-#[case::no_number(r#"[{"key":"sla","operator":"Gt","value":"01"}]"#, "`01`")]
-#[case::empty_range(r#"[{"key":"sla","operator":"Range","value":"9..1"}]"#, "`9..1`")]
-#[case::claims_what_is_not_there(
-    r#"[{"key":"other","operator":"Gt","value":"1","index":0}]"#,
-    "no toleration with the same key"
-)]
-#[case::another_effect(
-    r#"[{"key":"sla","operator":"Gt","value":"1","effect":"NoSchedule","index":0}]"#,
-    "no toleration with the same key"
-)]
-fn annotations_that_disagree_are_refused_in_every_kind(#[case] text: &str, #[case] says: &str) {
-    for (_, kind, _) in KINDS {
-        let mut template =
-            with(json!([{ "key": "sla", "operator": "Exists", "effect": "NoExecute" }]));
-        template["metadata"]["annotations"] = json!({ ANNOTATION: text });
-        let reason = admitted(kind, &object(kind, template), None, Comparison::Off).unwrap_err();
-        assert!(
-            reason.contains(says) && reason.contains(ANNOTATION),
-            "{kind}: {reason}"
-        );
-    }
-}
-
 #[test]
 fn too_much_is_refused_with_the_limit() {
     let many: Vec<Value> = (0..65).map(|_| toleration("Gt", "1")).collect();
@@ -476,38 +450,6 @@ fn a_live_pod_gains_numbers_and_keeps_its_affinity() {
     touched["metadata"]["finalizers"] = json!([]);
     assert!(admitted("Pod", &touched, Some(&broken), Comparison::Off).is_ok());
     assert!(admitted("Pod", &broken, Some(&old), Comparison::Off).is_err());
-}
-
-#[rstest]
-#[case::empty("", "EOF")]
-#[case::no_json("x", "expected value")]
-#[case::another_version(
-    r#"{"apiVersion":"admission.k8s.io/v1beta1","request":{"uid":"u"}}"#,
-    "`admission.k8s.io/v1beta1`"
-)]
-#[case::no_version(r#"{"request":{"uid":"u"}}"#, "apiVersion")]
-#[case::no_request(r#"{"apiVersion":"admission.k8s.io/v1"}"#, "`request` is missing")]
-#[case::no_uid(r#"{"apiVersion":"admission.k8s.io/v1","request":{}}"#, "uid")]
-#[case::wrong_type(
-    r#"{"apiVersion":"admission.k8s.io/v1","request":{"uid":1}}"#,
-    "expected a string"
-)]
-fn what_is_no_review_is_told_so(#[case] body: &str, #[case] says: &str) {
-    for error in [
-        mutate(body.as_bytes(), Comparison::Off, &Known::default()).unwrap_err(),
-        validate(body.as_bytes(), &Known::default()).unwrap_err(),
-    ] {
-        assert!(error.to_string().contains(says), "{error}");
-    }
-}
-
-#[rstest]
-#[case::no_object(json!(null), "`request.object` is missing")]
-#[case::tolerations_are_no_list(json!({ "spec": { "tolerations": 3 } }), "cannot be read")]
-#[case::pod_is_a_text(json!("pod"), "cannot be read")]
-fn objects_that_cannot_be_read_are_refused(#[case] object: Value, #[case] says: &str) {
-    let reason = admitted("Pod", &object, None, Comparison::Off).unwrap_err();
-    assert!(reason.contains(says), "{reason}");
 }
 
 #[test]

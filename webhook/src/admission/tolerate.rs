@@ -18,6 +18,7 @@ use pd_core::toleration::{
 
 use super::{
     defaults::Defaults,
+    members::Members,
     template::{Holder, Kind, Owner, PodTemplate},
     wire::{Change, Refusal},
     write::{Decided, written},
@@ -80,10 +81,13 @@ fn rewritten(new: &Holder<'_>, subject: &Subject<'_>) -> Result<Change, Refusal>
         return Ok(Change::default());
     }
     let is_numeric = |one: &Toleration| one.operator.is_numeric();
-    if subject.gate == Comparison::Off && list.iter().any(is_numeric) {
-        // Left to it, the API server would blame the operator of every number, good or bad.
-        let faults =
-            validation::tolerations(list, &subject.kind.tolerations_field(), Comparison::On);
+    let is_changed = subject.gate == Comparison::Off && changes_what_it_has(list, &given, subject);
+    if is_changed || subject.gate == Comparison::Off && list.iter().any(is_numeric) {
+        // Left to it, the API server would blame the operator of every number, good or bad, and see nothing of a number that
+        // another one replaces.
+        let field = subject.kind.tolerations_field();
+        let mut faults = validation::tolerations(list, &field, Comparison::On);
+        faults.extend(is_changed.then(|| validation::changed_toleration(&field)));
         if !faults.is_empty() {
             return Err(Refusal::Faults(faults));
         }
@@ -107,6 +111,54 @@ fn is_untouched_pod(new: &Holder<'_>, subject: &Subject<'_>) -> bool {
     subject.is_pod() && subject.old_pod().is_some_and(stays)
 }
 
+/// Whether a live pod would lose a toleration that it has, or have another number in it: no API server allows that.
+fn changes_what_it_has(
+    list: &[Toleration],
+    given: &[ExtendedToleration],
+    subject: &Subject<'_>,
+) -> bool {
+    let Some(old) = subject.old_pod().filter(|_| subject.is_pod()) else {
+        return false;
+    };
+    // What cannot be read was not stored by us, and says nothing.
+    let Ok(entries) = entries(old) else {
+        return false;
+    };
+    let now = meant(list, given);
+    let is_kept = |had: &Meaning<'_>| now.contains(had);
+    !meant(old.spec.tolerations(), &entries).iter().all(is_kept)
+}
+
+/// Key, operator, value, effect, and whether the taint must be there: all that no update of a live pod may change.
+type Meaning<'a> = (&'a str, &'a str, &'a str, &'a str, bool);
+
+/// What tolerations mean, with the entries that stand for some of them.
+fn meant<'a>(list: &'a [Toleration], entries: &'a [ExtendedToleration]) -> Vec<Meaning<'a>> {
+    let plain = list.iter().map(|one| {
+        let (operator, effect) = (one.operator.as_str(), one.effect.as_str());
+        (
+            one.key.as_str(),
+            operator,
+            one.value.as_str(),
+            effect,
+            false,
+        )
+    });
+    let mut meant: Vec<Meaning<'a>> = plain.collect();
+    let mut taken = vec![false; list.len()];
+    for entry in entries {
+        let Some(place) = place_of(entry, list, &taken) else {
+            continue;
+        };
+        if let (Some(taken), Some(meaning)) = (taken.get_mut(place), meant.get_mut(place)) {
+            *taken = true;
+            (meaning.1, meaning.2, meaning.4) =
+                (entry.operator.as_str(), &entry.value, entry.must_be_present);
+        }
+    }
+    meant
+}
+
 fn owned(
     new: &Holder<'_>,
     subject: &Subject<'_>,
@@ -126,7 +178,7 @@ fn entries(pod: &PodTemplate) -> Result<Vec<ExtendedToleration>, String> {
     let Some(text) = pod.annotation() else {
         return Ok(Vec::new());
     };
-    let entries: Vec<ExtendedToleration> = serde_json::from_str(text)
+    let entries: Vec<Members<ExtendedToleration>> = serde_json::from_str(text)
         .map_err(|error| format!("it is no JSON list of tolerations: {error}"))?;
     if entries.len() > ORIGINALS_MAX {
         return Err(format!(
@@ -134,7 +186,7 @@ fn entries(pod: &PodTemplate) -> Result<Vec<ExtendedToleration>, String> {
             entries.len()
         ));
     }
-    Ok(entries)
+    Ok(entries.into_iter().map(|Members(entry)| entry).collect())
 }
 
 /// Brings tolerations and annotation together.
@@ -259,7 +311,7 @@ fn rewrite_new(spec: &mut [Toleration], decided: &mut Decided, subject: &Subject
     }
 }
 
-/// The free `Exists` that an entry stands for: at its place, or the first.
+/// The free `Exists` that an entry stands for: at its place, or the first. None if its number is in the list again.
 fn place_of(original: &ExtendedToleration, list: &[Toleration], taken: &[bool]) -> Option<usize> {
     let fits = |place: &usize| {
         let free = taken.get(*place) == Some(&false);
@@ -269,10 +321,20 @@ fn place_of(original: &ExtendedToleration, list: &[Toleration], taken: &[bool]) 
                 && one.effect == original.effect
         })
     };
-    original
-        .index
-        .filter(|place| fits(place))
-        .or_else(|| (0..list.len()).find(fits))
+    let at_its_place = original.index.filter(fits);
+    // A plain `Exists` beside it must not become what it stands for.
+    let is_there_again = || {
+        list.iter().any(|one| {
+            one.operator.as_str() == original.operator.as_str()
+                && (&one.key, &one.value, &one.effect)
+                    == (&original.key, &original.value, &original.effect)
+        })
+    };
+    let is_written_here = original.index.is_some();
+    at_its_place.or_else(|| {
+        let moved = !(is_written_here && is_there_again());
+        moved.then(|| (0..list.len()).find(fits)).flatten()
+    })
 }
 
 /// Whether the list has a number for the entry's key again, so that the entry is of an earlier version.

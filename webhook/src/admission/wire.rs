@@ -11,7 +11,11 @@ use pd_core::toleration::{FieldError, validation::Fault};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::{Answered, Outcome, ReviewError, patch::Operation};
+use super::{
+    Answered, Outcome, ReviewError,
+    members::{Members, object, object_or_default},
+    patch::Operation,
+};
 
 const VERSION: &str = "admission.k8s.io/v1";
 /// Longest warning, bytes: the API server cuts longer ones.
@@ -22,7 +26,7 @@ const WARNING_MAX: usize = 256;
 pub(super) struct Review<'a> {
     #[serde(default, borrow)]
     api_version: Cow<'a, str>,
-    #[serde(borrow)]
+    #[serde(default, borrow, deserialize_with = "object")]
     request: Option<Request<'a>>,
 }
 
@@ -31,7 +35,7 @@ pub(super) struct Review<'a> {
 #[serde(rename_all = "camelCase")]
 pub(super) struct Request<'a> {
     pub(super) uid: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "object_or_default")]
     pub(super) kind: GroupKind,
     #[serde(default)]
     pub(super) namespace: Option<String>,
@@ -58,7 +62,7 @@ pub(super) struct GroupKind {
 impl<'a> Review<'a> {
     /// Reads the request of a review.
     pub(super) fn read(body: &'a [u8]) -> Result<Request<'a>, ReviewError> {
-        let review: Self =
+        let Members(review): Members<Self> =
             serde_json::from_slice(body).map_err(|error| ReviewError::Body(error.to_string()))?;
         if review.api_version != VERSION {
             return Err(ReviewError::Version(review.api_version.into_owned()));

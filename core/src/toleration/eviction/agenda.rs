@@ -238,6 +238,11 @@ impl Agenda {
         }
     }
 
+    /// The `NoExecute` taints of a node as last seen; none of a node that is not known.
+    pub fn taints(&self, node: &str) -> &[Taint] {
+        self.nodes.get(node).map_or(&[], |known| &known.taints)
+    }
+
     /// The UIDs of all pods that are known.
     pub fn pods(&self) -> impl Iterator<Item = &str> {
         self.pods.keys().map(String::as_str)

@@ -67,15 +67,15 @@ fn seeing_beats_turns(workers: usize, arrivals: &[Arrival], more: f64) {
     }
 }
 
-/// Sixty conversations of twelve turns each, whose prompts grow by four blocks a turn and come one every
-/// 0.45 s: what is not held of them keeps six workers 0.8 busy.
+/// Conversations of twelve turns each, whose prompts grow by four blocks a turn and come one every 0.3 s.
+/// They are 61, so that turns among six workers send none to the same worker again at once.
 fn conversations() -> Vec<Arrival> {
-    let turns = (0..12_u64).flat_map(|turn| (0..60_u64).map(move |user| (turn, user)));
+    let turns = (0..12_u64).flat_map(|turn| (0..61_u64).map(move |user| (turn, user)));
     let arrival = |(index, (turn, user)): (u64, (u64, u64))| {
         let blocks = 6 + 4 * turn;
         let hashes = (0..blocks).map(|block| user * 1_000 + block).collect();
         Arrival {
-            at: index * 450_000_000,
+            at: index * 300_000_000,
             input_tokens: u32::try_from(blocks * 512 + 100).unwrap(),
             output_tokens: 20,
             prompt: Some(Arc::new(PromptBlocks::new(512, hashes))),
@@ -100,7 +100,7 @@ fn real_conversations_find_their_prefixes_where_the_router_looks_for_them() {
     let arrivals: Vec<Arrival> = Trace::open(&path).unwrap().map(Result::unwrap).collect();
     assert!(arrivals.iter().all(|arrival| arrival.prompt.is_some()));
     seeing_beats_turns(4, &arrivals, 1.3);
-    // Nobody finds more than the trace repeats: 37.4 %.
-    let all = seen(Rule::LeastWork, 1, &arrivals).hit_share;
-    assert!((0.2..=0.375).contains(&all), "{all}");
+    // One cache for all forgets before users come back, and nobody finds more than the trace repeats.
+    let one = seen(Rule::LeastWork, 1, &arrivals).hit_share;
+    assert!(one > 0.0 && one < 0.374, "{one}");
 }

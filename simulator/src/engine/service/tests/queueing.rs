@@ -21,6 +21,9 @@ use crate::trace::Trace;
 /// Pools of the tables.
 const POOLS: [usize; 6] = [1, 2, 4, 8, 16, 32];
 
+/// What chance alone may do to a share of 95 %: the standard error of three times 0.09 points.
+const CHANCE: f64 = 0.003;
+
 /// Time to first token is time in the prefill pool: nothing else takes any.
 fn servers() -> Profile {
     Profile {
@@ -217,7 +220,7 @@ fn falls_through_at(
         let (below, above) = (in_time(known - 0.02), in_time((known + 0.02).min(1.0)));
         eprintln!("{workers} workers at {known}: {below:.4} {above:.4}");
         assert!(
-            below >= 0.95 && above < 0.95,
+            below > 0.95 - CHANCE && above < 0.95 + CHANCE,
             "{workers} workers at {known}: {below} {above}"
         );
     }

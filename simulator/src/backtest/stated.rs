@@ -1,0 +1,138 @@
+//! What the object states about its replicas: coefficients in its spec, or profiles in `ConfigMap`s whose
+//! manifests the user gives, read as the controller reads them.
+//!
+//! A profile that the object names and nobody gives is refused: the controller would have decided by it.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use pd_api::v1alpha1::PDAutoscaler;
+use pd_autoscaler::context::ObjectKey;
+use pd_autoscaler::observe::profile::stated_in;
+use pd_core::PerRole;
+use pd_core::capacity::Profile;
+use pd_core::policy::Policy;
+use serde::Deserialize;
+
+use super::BacktestError;
+
+/// The part of a manifest that counts.
+#[derive(Debug, Deserialize)]
+struct ConfigMap {
+    kind: String,
+    metadata: Metadata,
+    #[serde(default)]
+    data: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Metadata {
+    name: String,
+}
+
+/// What `object` states about replicas of so many GPUs, if anything.
+pub(super) fn profile(
+    object: &PDAutoscaler,
+    policy: &Policy,
+    gpus_per_replica: PerRole<u32>,
+    manifests: &[PathBuf],
+) -> Result<Option<Profile>, BacktestError> {
+    let mut config_maps = BTreeMap::new();
+    for path in manifests {
+        let found = read(path)?;
+        config_maps.insert(found.metadata.name, found.data);
+    }
+    let namespace = object.metadata.namespace.clone();
+    let key = ObjectKey {
+        namespace: namespace.unwrap_or_else(|| "default".to_owned()),
+        name: object.metadata.name.clone().unwrap_or_default(),
+    };
+    let stated = stated_in(&config_maps, &key, &object.spec, policy, gpus_per_replica);
+    match stated.errors.first() {
+        None => Ok(stated.profile),
+        Some((role, error)) => Err(BacktestError::Options(format!(
+            "the profile of {role} cannot be had: {error}; give its manifest with --config-map"
+        ))),
+    }
+}
+
+fn read(path: &Path) -> Result<ConfigMap, BacktestError> {
+    let refused = |reason: String| {
+        let path = path.display();
+        BacktestError::Options(format!("config map `{path}` cannot be read: {reason}"))
+    };
+    let text = std::fs::read_to_string(path).map_err(|error| refused(error.to_string()))?;
+    let found: ConfigMap =
+        serde_saphyr::from_str(&text).map_err(|error| refused(error.to_string()))?;
+    if found.kind != "ConfigMap" {
+        let kind = found.kind;
+        return Err(refused(format!("its kind is `{kind}`: give a ConfigMap")));
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use tempfile::NamedTempFile;
+
+    use super::*;
+    use crate::policy::read_object;
+
+    fn file(text: &str) -> NamedTempFile {
+        let mut file = NamedTempFile::new().unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+        file
+    }
+
+    fn stated(manifests: &[PathBuf]) -> Result<Option<Profile>, BacktestError> {
+        let object = file(
+            "apiVersion: pdautoscaler.io/v1alpha1
+kind: PDAutoscaler
+metadata: { name: llama }
+spec:
+  prefill:
+    target: { apiVersion: apps/v1, kind: StatefulSet, name: prefill }
+    maxReplicas: 4
+  decode:
+    target: { apiVersion: apps/v1, kind: StatefulSet, name: decode }
+    maxReplicas: 4
+  objective:
+    ttft: { target: 500ms, percentile: 95 }
+    tpot: { target: 25ms, percentile: 95 }
+  capacity:
+    prefill: { profileRef: { kind: ConfigMap, name: llama-70b } }
+",
+        );
+        let (object, policy) = read_object(object.path()).unwrap();
+        profile(&object, &policy, PerRole::from_fn(|_| 4), manifests)
+    }
+
+    #[test]
+    fn a_profile_that_the_object_names_is_taken_from_the_manifest() {
+        let manifest = file(
+            "apiVersion: v1
+kind: ConfigMap
+metadata: { name: llama-70b, uid: x }
+data:
+  profile.yaml: |
+    prefill: { baseMilliseconds: 8, millisecondsPerKilotoken: 42 }
+",
+        );
+        let stated = stated(&[manifest.path().to_owned()]).unwrap().unwrap();
+        assert!(stated.prefill.is_some() && stated.decode.is_none());
+    }
+
+    #[test]
+    fn a_profile_that_nobody_gives_is_refused_with_the_remedy() {
+        let message = stated(&[]).unwrap_err().to_string();
+        assert!(
+            message.contains("`llama-70b`") && message.contains("--config-map"),
+            "{message}"
+        );
+        let other = file("kind: Secret\nmetadata: { name: llama-70b }\n");
+        let message = stated(&[other.path().to_owned()]).unwrap_err().to_string();
+        assert!(message.contains("its kind is `Secret`"), "{message}");
+    }
+}

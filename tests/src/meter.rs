@@ -1,0 +1,167 @@
+//! What a running process shows of itself: processor time, memory, and its own histograms.
+//!
+//! For measurements, which read the same number before and after and tell the difference. Quantiles of a histogram are the
+//! upper edge of the bucket they fall into: never better than the truth.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow};
+use serde_json::Value;
+
+use crate::{control_plane::eventually, supervisor::Process};
+
+/// How long a program may take until it tells where its metrics are.
+const ADDRESS_WITHIN: Duration = Duration::from_secs(40);
+
+/// Processor time that a process has had so far, ms.
+pub fn processor_ms(process: &Process) -> Option<f64> {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", process.pid()?)).ok()?;
+    // The name, in parentheses, may have spaces; user and system time are the 12th and 13th field after it.
+    let mut fields = stat.rsplit(')').next()?.split_whitespace().skip(11);
+    let ticks: f64 = fields.next()?.parse::<f64>().ok()? + fields.next()?.parse::<f64>().ok()?;
+    // Linux counts in hundredths of a second on every machine that Kubernetes runs on.
+    Some(ticks * 10.0)
+}
+
+/// Memory of a process, MiB: what it has now, and the most that it ever had.
+pub fn resident_mib(process: &Process) -> Option<(f64, f64)> {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", process.pid()?)).ok()?;
+    let kib = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+        line.split_whitespace().next()?.parse::<f64>().ok()
+    };
+    Some((kib("VmRSS:")? / 1024.0, kib("VmHWM:")? / 1024.0))
+}
+
+/// The page of a process's metrics, at the address that it logged.
+pub async fn metrics(process: &Process) -> anyhow::Result<String> {
+    let address = eventually("the admin address", ADDRESS_WITHIN, async || {
+        let log = process.log();
+        let line = log
+            .lines()
+            .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+            .find(|line| line["message"] == "admin server listens");
+        let address = line.and_then(|line| line["address"].as_str().map(str::to_owned));
+        address.ok_or_else(|| process.log_tail())
+    })
+    .await?;
+    let client = reqwest::Client::builder().no_proxy().build()?;
+    let answer = client
+        .get(format!("http://{address}/metrics"))
+        .send()
+        .await?;
+    Ok(answer.error_for_status()?.text().await?)
+}
+
+/// A histogram: upper edges, seconds, each with the count of what is not above it, and the sum, seconds.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Histogram {
+    buckets: Vec<(f64, f64)>,
+    sum: f64,
+}
+
+impl Histogram {
+    /// Reads the histogram `name` with the label text `label` from a page of metrics. One that is not there is empty.
+    pub fn read(page: &str, name: &str, label: &str) -> anyhow::Result<Self> {
+        let mut read = Self {
+            buckets: Vec::new(),
+            sum: 0.0,
+        };
+        for line in page.lines() {
+            let Some(rest) = line.strip_prefix(name).filter(|rest| rest.contains(label)) else {
+                continue;
+            };
+            let (labels, number) = rest.rsplit_once(' ').context("a line without a number")?;
+            let number: f64 = number.parse()?;
+            if labels.starts_with("_sum") {
+                read.sum = number;
+            } else if let Some(edge) = labels.split("le=\"").nth(1) {
+                let edge = edge.split('"').next().unwrap_or_default();
+                let edge = edge.replace("+Inf", "inf");
+                let edge = edge
+                    .parse()
+                    .map_err(|_| anyhow!("edge `{edge}` is no number"))?;
+                read.buckets.push((edge, number));
+            }
+        }
+        Ok(read)
+    }
+
+    /// What came after `before`.
+    #[must_use]
+    pub fn since(&self, before: &Self) -> Self {
+        let earlier = |edge: f64| {
+            let same = before
+                .buckets
+                .iter()
+                .find(|(other, _)| edge.total_cmp(other).is_eq());
+            same.map_or(0.0, |(_, count)| *count)
+        };
+        let buckets = self.buckets.iter();
+        Self {
+            buckets: buckets
+                .map(|(edge, count)| (*edge, count - earlier(*edge)))
+                .collect(),
+            sum: self.sum - before.sum,
+        }
+    }
+
+    /// How many were counted.
+    pub fn count(&self) -> f64 {
+        self.buckets.last().map_or(0.0, |(_, count)| *count)
+    }
+
+    /// Their mean, seconds; NaN of none.
+    pub fn mean(&self) -> f64 {
+        self.sum / self.count()
+    }
+
+    /// The upper edge of the bucket of the quantile (0 to 1), seconds; infinite if it is in none.
+    pub fn quantile(&self, quantile: f64) -> f64 {
+        let wanted = self.count() * quantile;
+        let bucket = self.buckets.iter().find(|(_, count)| *count >= wanted);
+        bucket.map_or(f64::INFINITY, |(edge, _)| *edge)
+    }
+}
+
+/// The quantile (0 to 1) of `times`, which are sorted; zero of none.
+pub fn quantile(times: &[Duration], quantile: f64) -> Duration {
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a place in a list of thousands"
+    )]
+    let place = (times.len().saturating_sub(1) as f64 * quantile.clamp(0.0, 1.0)).round() as usize;
+    times.get(place).copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_of_what_came_since_are_upper_edges() {
+        let page = |few: u32, all: u32, sum: f64| {
+            format!(
+                "# TYPE t histogram\nt_sum{{w=\"a\"}} {sum}\nt_bucket{{le=\"0.1\",w=\"a\"}} {few}\nt_bucket{{le=\"+Inf\",w=\"a\"}} {all}\nt_bucket{{le=\"0.1\",w=\"b\"}} 9\n"
+            )
+        };
+        let read = |page: &str| Histogram::read(page, "t", "w=\"a\"").unwrap();
+        let since = read(&page(105, 110, 3.0)).since(&read(&page(10, 10, 1.0)));
+        assert_eq!((since.count(), since.mean()), (100.0, 0.02));
+        assert_eq!(since.quantile(0.95), 0.1);
+        assert_eq!(since.quantile(0.96), f64::INFINITY);
+        let empty = Histogram::read("", "t", "").unwrap();
+        assert_eq!(empty.count(), 0.0);
+        assert_eq!(read(&page(1, 2, 1.0)).since(&empty), read(&page(1, 2, 1.0)));
+    }
+
+    #[test]
+    fn quantiles_of_times_are_one_of_them() {
+        let times: Vec<Duration> = (1..=101).map(Duration::from_millis).collect();
+        assert_eq!(quantile(&times, 0.5), Duration::from_millis(51));
+        assert_eq!(quantile(&times, 0.99), Duration::from_millis(100));
+        assert_eq!(quantile(&[], 0.5), Duration::ZERO);
+    }
+}

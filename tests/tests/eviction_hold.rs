@@ -1,0 +1,167 @@
+//! A controller that cannot see nodes and pods evicts nobody, says so, and goes on when it sees them again.
+//!
+//! Only its watches are broken, by a proxy: it still leads, and everything it would do to a pod would work. Deadlines end
+//! meanwhile, one value falls unseen, and another one rises.
+
+#![expect(clippy::unwrap_used, reason = "a failed step of a test ends it")]
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{Node, Pod};
+use kube::{
+    Api,
+    api::{Patch, PatchParams, PostParams},
+};
+use pd_core::toleration::{Toleration, rewrite};
+use pd_tests::{
+    control_plane::{ControlPlane, NodeSpec, Options, eventually},
+    late::LateWatches,
+    polyfill::start_control_as,
+    supervisor::Process,
+};
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep, sleep_until};
+
+const DEADLINE: Duration = Duration::from_mins(1);
+const NODES: [&str; 3] = ["due", "unseen", "rise"];
+/// How long a pod may stay on a node whose value has fallen a little.
+const STAY: Duration = Duration::from_secs(6);
+
+/// As the webhook would store it: above 950 for ever, above 800 for a while.
+fn pod(node: &str) -> Pod {
+    let above = |value: &str, seconds: Option<u64>| json!({ "key": "sla", "operator": "Gt", "value": value, "effect": "NoExecute", "tolerationSeconds": seconds });
+    let list = json!([above("950", None), above("800", Some(STAY.as_secs()))]);
+    let list: Vec<Toleration> = serde_json::from_value(list).unwrap();
+    let (tolerations, originals) = rewrite::rewrite(&list);
+    let originals = serde_json::to_string(&originals).unwrap();
+    let pod = json!({
+        "metadata": { "name": node, "annotations": { rewrite::ANNOTATION: originals } },
+        "spec": {
+            "nodeName": format!("{node}-0"),
+            "containers": [{ "name": "c", "image": "x" }],
+            "terminationGracePeriodSeconds": 0,
+            "tolerations": tolerations,
+        },
+    });
+    serde_json::from_value(pod).unwrap()
+}
+
+struct Story {
+    nodes: Api<Node>,
+    pods: Api<Pod>,
+    control: Process,
+}
+
+impl Story {
+    async fn set(&self, node: &str, value: &str) {
+        let taint = json!({ "key": "sla", "value": value, "effect": "NoExecute" });
+        let patch = Patch::Merge(json!({ "spec": { "taints": [taint] } }));
+        let node = format!("{node}-0");
+        self.nodes
+            .patch(&node, &PatchParams::default(), &patch)
+            .await
+            .unwrap();
+    }
+
+    async fn is_there(&self, pod: &str) -> bool {
+        self.pods.get_opt(pod).await.unwrap().is_some()
+    }
+
+    /// The value of a metric.
+    async fn metric(&self, name: &str) -> Option<String> {
+        let log = self.control.log();
+        let listens = log
+            .lines()
+            .find(|line| line.contains("admin server listens"))?;
+        let line: Value = serde_json::from_str(listens).ok()?;
+        let url = format!("http://{}/metrics", line["address"].as_str()?);
+        let client = reqwest::Client::builder().no_proxy().build().ok()?;
+        let text = client.get(url).send().await.ok()?.text().await.ok()?;
+        let mut lines = text.lines();
+        let value = lines.find_map(|line| line.strip_prefix(&format!("{name} ")))?;
+        Some(value.to_owned())
+    }
+
+    async fn until_held(&self, held: &str) {
+        eventually(&format!("evictions_held {held}"), DEADLINE, async || {
+            let found = self.metric("pd_scheduler_plugin_evictions_held").await;
+            if found.as_deref() == Some(held) {
+                Ok(())
+            } else {
+                Err(format!("{found:?}\n{}", self.control.log_tail()))
+            }
+        })
+        .await
+        .unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_is_evicted_while_nodes_and_pods_cannot_be_watched() {
+    let node = |prefix: &str| NodeSpec {
+        prefix: prefix.to_owned(),
+        ..NodeSpec::default()
+    };
+    let plane = ControlPlane::start(Options {
+        nodes: NODES.map(node).to_vec(),
+        scheduler: false,
+        ..Options::default()
+    })
+    .await
+    .unwrap();
+    let way = LateWatches::start(&plane, Duration::ZERO).await.unwrap();
+    let flags = ["--eviction-hold-after=2s"];
+    let control = start_control_as(&plane, way.kubeconfig(), &flags)
+        .await
+        .unwrap();
+    let client = plane.client().await.unwrap();
+    let story = Story {
+        nodes: Api::all(client.clone()),
+        pods: Api::default_namespaced(client),
+        control,
+    };
+    for node in NODES {
+        story.set(node, "960").await;
+        story
+            .pods
+            .create(&PostParams::default(), &pod(node))
+            .await
+            .unwrap();
+    }
+    let before = Instant::now();
+    story.set("due", "900").await;
+    story.set("rise", "900").await;
+    eventually("two deadlines", DEADLINE, async || {
+        let found = story.metric("pd_scheduler_plugin_evictions_pending").await;
+        (found.as_deref() == Some("2"))
+            .then_some(())
+            .ok_or_else(|| format!("{found:?}\n{}", story.control.log_tail()))
+    })
+    .await
+    .unwrap();
+
+    way.break_watches(true);
+    story.set("unseen", "700").await;
+    story.set("rise", "960").await;
+    story.until_held("1").await;
+    assert!(before.elapsed() >= STAY, "held before anything was due");
+    sleep_until(before + STAY + Duration::from_secs(4)).await;
+    for pod in NODES {
+        assert!(story.is_there(pod).await, "{pod} went");
+    }
+
+    way.break_watches(false);
+    for pod in ["due", "unseen"] {
+        eventually(&format!("{pod} to go"), DEADLINE, async || {
+            let is_there = story.is_there(pod).await;
+            (!is_there)
+                .then_some(())
+                .ok_or_else(|| story.control.log_tail())
+        })
+        .await
+        .unwrap();
+    }
+    story.until_held("0").await;
+    sleep(Duration::from_secs(2)).await;
+    assert!(story.is_there("rise").await, "its value rose in time");
+}
