@@ -100,7 +100,7 @@ proptest! {
         prop_assert_eq!(outcomes.len(), sent.len());
         for role in [Role::Prefill, Role::Decode] {
             let sums = |read: fn(&WorkerMetrics) -> u64| total(&service, role, read);
-            prop_assert_eq!(sums(|m| m.prompt_tokens()), prompts);
+            prop_assert_eq!(sums(WorkerMetrics::prompt_tokens), prompts);
             prop_assert_eq!(sums(|m| rounded(m.request_prompt_tokens.sum())), prompts);
             prop_assert_eq!(sums(|m| m.prefix_cache_queries), prompts);
             prop_assert_eq!(sums(|m| m.finished_stop + m.finished_length), requests);
