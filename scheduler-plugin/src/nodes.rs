@@ -56,22 +56,22 @@ impl Nodes {
         let taints = self.distinct.get(&taints).cloned().unwrap_or(taints);
         self.distinct.insert(Arc::clone(&taints));
         if let Some(before) = self.by_name.insert(name, taints) {
-            self.forget(before);
+            self.forget(&before);
         }
     }
 
     /// Forgets a node.
     pub fn remove(&mut self, name: &str) {
         if let Some(before) = self.by_name.remove(name) {
-            self.forget(before);
+            self.forget(&before);
         }
     }
 
     /// Drops what a node had, and with the last such node the taints themselves.
-    fn forget(&mut self, before: Arc<[ParsedTaint]>) {
-        let is_shared = |taints: &Arc<_>| Arc::strong_count(taints) > 2;
-        if !is_shared(&before) {
-            self.distinct.remove(&before);
+    fn forget(&mut self, before: &Arc<[ParsedTaint]>) {
+        // The caller has one, and `distinct`.
+        if Arc::strong_count(before) == 2 {
+            self.distinct.remove(before);
         }
     }
 

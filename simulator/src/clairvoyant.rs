@@ -5,7 +5,7 @@
 //! right-sizing problems (Lin, Wierman, Andrew, Thereska: Dynamic right-sizing for
 //! power-proportional data centers, INFOCOM 2011): roles apart, replicas alike, cost linear. The
 //! plan `everywhere` holds the objective in each window by itself; the plan `overall` holds it over
-//! the run and lets requests miss where that saves most, so nothing can be cheaper.
+//! the run and lets requests miss where that saves most.
 //!
 //! Assumed: prefill by the tail formula of [`pd_core::queueing`] with the window's own prompts and
 //! the scatter of its own gaps, at a share of misses that is what the objective leaves after prompts
@@ -14,7 +14,8 @@
 //! that holds it. In `everywhere` both roles may miss as much as the objective allows for both
 //! together. Replicas leave at once, without draining; ratio band, budget, the maximum, rate limits
 //! and stabilization do not hold; the first replicas are there for nothing. A formula is no proof:
-//! playing the plans (`--policy clairvoyant`, `--policy clairvoyant-overall`) shows what they attain.
+//! playing the plans (`--policy clairvoyant`, `--policy clairvoyant-overall`) shows what they attain, and
+//! `--policy simulated-oracle` corrects them by plays ([`refine`]).
 
 pub mod load;
 pub mod refine;

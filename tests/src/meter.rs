@@ -141,6 +141,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[expect(clippy::float_cmp, reason = "counts, and edges as they were read")]
     fn quantiles_of_what_came_since_are_upper_edges() {
         let page = |few: u32, all: u32, sum: f64| {
             format!(

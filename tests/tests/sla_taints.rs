@@ -5,11 +5,7 @@
 //! chart's webhook, extender (over TLS, with certificates that are replaced meanwhile) and controllers stand in. At the end
 //! the first world loses the feature, and is rescued. Times are between two things seen through one watch.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a failed step of a test ends it"
-)]
+#![expect(clippy::unwrap_used, reason = "a failed step of a test ends it")]
 
 use std::{
     collections::BTreeMap,

@@ -181,26 +181,14 @@ impl<K: Cached> Filler<K> {
         let kind = K::plural(&());
         let mut events = std::pin::pin!(events.reflect(self.writer));
         while let Some(event) = events.next().await {
-            match event {
+            let change = match event {
                 // A list that begins shows nothing: each try begins one, whether it comes to anything or not.
-                Ok(Event::Init | Event::InitApply(_)) => {}
-                Ok(event) => {
-                    set(&self.failing_since, false);
-                    let change = match event {
-                        Event::Apply(object) | Event::Delete(object) => Change::One {
-                            name: object.name_any(),
-                            namespace: object.namespace(),
-                        },
-                        Event::Init | Event::InitApply(_) | Event::InitDone => Change::All,
-                    };
-                    if change == Change::All {
-                        tracing::info!(kind = %kind, "listed");
-                        self.listed.send_replace(true);
-                        ready.set_ready();
-                    }
-                    // Nobody has to listen.
-                    let _ = self.changes.send(change);
-                }
+                Ok(Event::Init | Event::InitApply(_)) => continue,
+                Ok(Event::Apply(object) | Event::Delete(object)) => Change::One {
+                    name: object.name_any(),
+                    namespace: object.namespace(),
+                },
+                Ok(Event::InitDone) => Change::All,
                 Err(error) => {
                     if set(&self.failing_since, true) {
                         tracing::warn!(%error, kind = %kind, "cannot be watched, the last known state is used");
@@ -208,8 +196,17 @@ impl<K: Cached> Filler<K> {
                     if !*self.listed.borrow() {
                         ready.set_waiting(format!("the {kind} cannot be listed: {error}"));
                     }
+                    continue;
                 }
+            };
+            set(&self.failing_since, false);
+            if change == Change::All {
+                tracing::info!(kind = %kind, "listed");
+                self.listed.send_replace(true);
+                ready.set_ready();
             }
+            // Nobody has to listen.
+            let _ = self.changes.send(change);
         }
     }
 }

@@ -137,6 +137,7 @@ impl Search<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write as _;
     use std::io::Write as _;
 
     use pd_core::PerRole;
@@ -147,10 +148,10 @@ mod tests {
     use crate::simulate::Source;
 
     /// Requests per second of each minute; a prompt computes for a fifth of a second.
-    const RATES: [u32; 6] = [3, 4, 8, 13, 6, 2];
+    const RATES: [u32; 5] = [3, 8, 11, 6, 2];
 
     /// Most prefill replicas.
-    const MOST: u32 = 4;
+    const MOST: u32 = 3;
 
     fn trace() -> NamedTempFile {
         let mut text = "timestamp_s,input_tokens,output_tokens\n".to_owned();
@@ -160,7 +161,7 @@ mod tests {
                 let late = f64::from(number * 7 % 11) / 11.0;
                 let at = f64::from(minute * 60) + (f64::from(number) + late) / f64::from(rate);
                 let tokens = 1_500 + number * 37 % 5_000;
-                text.push_str(&format!("{at:.3},{tokens},20\n"));
+                writeln!(text, "{at:.3},{tokens},20").unwrap();
             }
         }
         let mut file = NamedTempFile::new().unwrap();

@@ -199,6 +199,8 @@ fn the_embedded_day_plays_without_a_trace() {
 fn drawn_traffic_plays_by_flags_and_follows_its_seed() {
     let drawn = |seed: &str| {
         let flags = [
+            "--output",
+            "json",
             "--traffic",
             "burst",
             "--rate",

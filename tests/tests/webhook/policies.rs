@@ -83,6 +83,32 @@ async fn what_they_cannot_read_is_refused(plane: &ControlPlane) {
     assert!(reason.contains("operator: Unsupported value"), "{reason}");
 }
 
+/// The annotation of a live pod says what it did, and its seconds may change, as those of a number may.
+async fn numbers_of_live_pods_stay(plane: &ControlPlane) {
+    let annotation =
+        "--output=jsonpath={.metadata.annotations.pdautoscaler\\.io/numeric-tolerations}";
+    let text = plane
+        .kubectl(&["get", "pod", "single", annotation])
+        .await
+        .unwrap();
+    let changed = format!(
+        "pdautoscaler.io/numeric-tolerations={}",
+        text.replace("950", "1")
+    );
+    assert!(changed.contains("\"1\""), "{text}");
+    let refused = plane
+        .kubectl(&["annotate", "--overwrite", "pod", "single", &changed])
+        .await;
+    let reason = refused.unwrap_err().to_string();
+    assert!(
+        reason.contains("existing toleration can not be modified"),
+        "{reason}"
+    );
+    let seconds = r#"[{"op":"add","path":"/spec/tolerations/0/tolerationSeconds","value":300}]"#;
+    let patch = ["patch", "pod", "single", "--type=json", "--patch", seconds];
+    plane.kubectl(&patch).await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn policies_do_what_the_webhook_does() {
     let values = json!({ "webhook": { "enabled": true, "edition": "auto" } });
@@ -92,6 +118,7 @@ async fn policies_do_what_the_webhook_does() {
     generated::until_all_kinds_are_rewritten(&plane).await;
     every_kind_is_accepted_and_placed(&plane, &client).await;
     what_they_cannot_read_is_refused(&plane).await;
+    numbers_of_live_pods_stay(&plane).await;
     runtime_classes_hold_no_numbers(&plane).await;
     plane.apply(&llama().to_string()).await.unwrap();
     until_stored(&plane, &role_pod(), "llama/prefill").await;
