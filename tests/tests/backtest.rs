@@ -38,6 +38,9 @@ const FASTER: u64 = 4;
 /// Length of the recorded day.
 const LENGTH: Nanos = 24 * HOUR / FASTER;
 
+/// When the day begins.
+const FROM_UNIX: i64 = 1_779_000_000;
+
 /// Time between two scrapes that are written down.
 const SCRAPE: Nanos = 30 * SECOND;
 
@@ -166,10 +169,8 @@ impl Remembered {
         let prometheus = Prometheus::start(&PrometheusOptions::default())
             .await
             .unwrap();
-        let clock = prometheus.query("vector(time())").await.unwrap()[0].1;
-        #[expect(clippy::cast_possible_truncation, reason = "a time of this century")]
-        let now = clock as i64;
-        let from_unix = now - i64::try_from(LENGTH / SECOND).unwrap() - 600;
+        // Always the same moment, for what is decided depends on where whole minutes and decisions fall.
+        let from_unix = FROM_UNIX;
         let config = prometheus.directory().join("pda.yaml");
         std::fs::write(&config, CONFIG).unwrap();
         let (truth, text) = recorded(&config, from_unix);
