@@ -19,6 +19,18 @@ pub(crate) fn progress(steps: usize) -> ProgressBar {
     bar
 }
 
+/// Steps of the bar of a single run.
+pub(crate) const PERMILLE: u64 = 1_000;
+
+/// A bar over one run, under the same rules; while it stands at 0 the traffic is read.
+pub(crate) fn progress_of_one() -> ProgressBar {
+    let bar = ProgressBar::new(PERMILLE);
+    if let Ok(style) = ProgressStyle::with_template("{bar:30} {percent} % {elapsed} {msg}") {
+        bar.set_style(style);
+    }
+    bar
+}
+
 /// Runs at once when the user does not say.
 pub(crate) fn cores() -> usize {
     thread::available_parallelism().map_or(1, usize::from)

@@ -28,7 +28,7 @@ mod router;
 mod service;
 
 pub use self::histogram::{
-    Histogram, ITL_BUCKETS, PHASE_BUCKETS, STEP_BUCKETS, TOKEN_BUCKETS, TTFT_BUCKETS,
+    Edges, Histogram, ITL_BUCKETS, PHASE_BUCKETS, STEP_BUCKETS, TOKEN_BUCKETS, TTFT_BUCKETS,
 };
 pub use self::link::{BetweenDomains, KvTraffic, Links};
 pub use self::metrics::WorkerMetrics;

@@ -425,7 +425,9 @@ impl Scenario {
         Setup {
             gpus_per_replica: self.gpus_per_replica,
             replicas_at_start: PerRole::from_fn(|role| {
-                self.replicas.get(role).start.unwrap_or(*replicas.get(role))
+                let spec = self.replicas.get(role);
+                let within = (*replicas.get(role)).clamp(spec.min, spec.max.max(spec.min));
+                spec.start.unwrap_or(within)
             }),
             interval: self.interval(),
             scrape_interval: from_seconds(self.scrape_interval_seconds),

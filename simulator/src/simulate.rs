@@ -21,6 +21,7 @@ mod tune;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use indicatif::ProgressBar;
 use pd_core::PerRole;
 use pd_core::policy::Policy;
 use thiserror::Error;
@@ -37,6 +38,7 @@ use crate::autoscaler::{
     Autoscaler, Fixed, Foreseen, PdAutoscaler, Peer, Process, Recorded, Telling, Told, Variant,
     Verdict,
 };
+use crate::batch;
 use crate::clairvoyant::load::Load;
 use crate::clairvoyant::{self, Bound, ForeseenPlan};
 use crate::compare::table::{self, CsvError};
@@ -118,6 +120,8 @@ pub struct Run {
     seed: u64,
     command: Option<Command>,
     record: Option<PathBuf>,
+    /// Shows how far the play is.
+    bar: Option<ProgressBar>,
     /// The owner, where it is not the scenario's.
     owner: Option<Owner>,
 }
@@ -157,12 +161,19 @@ struct Command {
 
 /// Runs what the options ask for and gives the text to print.
 pub fn run(options: &Options) -> Result<String, SimulateError> {
-    let run = Run::prepare(options)?;
+    let bar = batch::progress_of_one();
+    bar.set_message("reading the traffic");
+    bar.tick();
+    let mut run = Run::prepare(options)?;
     let policy = match options.policy_command {
         Some(_) => PolicyName::Command,
         None => options.policy,
     };
-    let outcome = run.play(policy)?;
+    bar.set_message(policy.to_string());
+    run.bar = Some(bar.clone());
+    let outcome = run.play(policy);
+    bar.finish_and_clear();
+    let outcome = outcome?;
     Ok(match options.output {
         options::Output::Json => outcome.to_json()?,
         options::Output::Csv => {
@@ -228,6 +239,7 @@ impl Run {
             seed,
             command: None,
             record: None,
+            bar: None,
             owner: None,
         })
     }
@@ -428,6 +440,9 @@ impl Run {
         let mut world = World::new(setup, autoscaler, first, arrivals, ledger);
         while world.listener().missed() <= misses_max {
             let Some(step) = world.step() else { break };
+            if let Some(bar) = &self.bar {
+                show(bar, world.progress());
+            }
             if let Some(failure) = step.verdict.failure {
                 return Err(SimulateError::Policy(failure));
             }
@@ -436,6 +451,19 @@ impl Run {
             world.finish();
         }
         Ok(world.into_listener())
+    }
+}
+
+/// Moves the bar where it would look different.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a share from 0 to 1 of a small number"
+)]
+fn show(bar: &ProgressBar, share: f64) {
+    let place = (share * batch::PERMILLE as f64) as u64;
+    if place != bar.position() {
+        bar.set_position(place);
     }
 }
 

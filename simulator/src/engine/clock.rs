@@ -89,7 +89,7 @@ impl TokenClock {
     )]
     fn steps_within(&self, elapsed: u128) -> u64 {
         // Short spans, which are nearly all, convert at a fraction of the cost of long ones.
-        let span = u64::try_from(elapsed).map_or(elapsed as f64, |short| short as f64);
+        let span = u64::try_from(elapsed).map_or_else(|_| elapsed as f64, |short| short as f64);
         let (length, growth) = (self.length as f64, self.growth as f64);
         let linear = length - growth * 0.5;
         let root = (linear * linear + 2.0 * growth * span).sqrt();

@@ -12,7 +12,7 @@ use thiserror::Error;
 use super::Role;
 use super::blocks::blocks_for;
 use super::clock::{Parts, nanos, parts};
-use crate::time::{Nanos, from_milliseconds, from_seconds};
+use crate::time::{Nanos, from_milliseconds, from_seconds, rounded};
 
 /// How fast the workers of a service are, and how much they hold.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -295,17 +295,14 @@ impl Profile {
         reason = "a share of a block count fits its type, and a float-to-integer cast saturates"
     )]
     pub(super) fn kv_kept_free_blocks(&self) -> u64 {
-        (self.kv_capacity_blocks() as f64 * self.kv_kept_free_share).ceil() as u64
+        let share = self.kv_capacity_blocks() as f64 * self.kv_kept_free_share;
+        let whole = share as u64;
+        whole.saturating_add(u64::from(share > whole as f64))
     }
 
     /// Bytes of the KV cache of `tokens`.
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "a float-to-integer cast saturates, and a KV cache is far below 2^64 bytes"
-    )]
     pub fn kv_bytes(&self, tokens: u32) -> u64 {
-        (f64::from(tokens) * self.kv_bytes_per_token).round() as u64
+        rounded(f64::from(tokens) * self.kv_bytes_per_token)
     }
 
     /// Time in which the KV cache of `tokens` travels from a prefill to a decode worker.

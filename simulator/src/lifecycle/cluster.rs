@@ -110,6 +110,12 @@ impl Cluster {
         }
     }
 
+    /// GPUs that nodes have given away.
+    #[cfg(test)]
+    pub(super) fn used(&self) -> u32 {
+        self.nodes.iter().map(|node| node.used).sum()
+    }
+
     /// A node goes down, or a fault that held it down ends.
     pub(super) fn set_down(&mut self, node: usize, down: bool) {
         if let Some(node) = self.nodes.get_mut(node) {

@@ -1,5 +1,7 @@
 //! Lives of replicas, one rule each, with a load that is not the point.
 
+mod laws;
+
 use pd_core::guard::StuckCause;
 use rstest::rstest;
 

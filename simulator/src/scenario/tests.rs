@@ -11,16 +11,41 @@ fn read(text: &str) -> Result<Scenario, String> {
     Scenario::read(&path).map_err(|error| error.to_string())
 }
 
-#[rstest]
-#[case("llama-70b-h200-tp4.yaml", Profile::default())]
-#[case("reasoning-70b-h200-tp4.yaml", Profile { max_batch: 512, ..Profile::default() })]
-#[case("faults.yaml", Profile::default())]
-#[case("wrong-profile.yaml", Profile::default())]
-fn shipped_scenarios_are_valid(#[case] name: &str, #[case] profile: Profile) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("scenarios")
-        .join(name);
-    assert_eq!(Scenario::read(&path).unwrap().profile, profile);
+#[test]
+fn shipped_scenarios_are_valid() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios");
+    let files = std::fs::read_dir(folder).unwrap();
+    let mut names = Vec::new();
+    for file in files {
+        let path = file.unwrap().path();
+        let scenario = Scenario::read(&path).unwrap();
+        // All are about the same replicas of the same model.
+        let profile = Profile {
+            max_batch: scenario.profile.max_batch,
+            ..Profile::default()
+        };
+        assert_eq!(scenario.profile, profile, "{}", path.display());
+        let told = scenario.profile_skew.is_some()
+            || scenario.links.is_some()
+            || scenario.prefix_cache.is_some()
+            || scenario.routing != Routing::default()
+            || !scenario.faults.is_empty();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        // What a scenario is named after must be in it.
+        assert_eq!(told, !name.ends_with("-tp4.yaml"), "{name}");
+        names.push(name);
+    }
+    assert!(names.len() >= 7, "{names:?}");
+}
+
+#[test]
+fn a_run_starts_within_its_bounds_unless_it_says_where() {
+    let given = PerRole::from_fn(|_| 9);
+    let at_start = |text| read(text).unwrap().setup(1, given).replicas_at_start;
+    let bounded = at_start("replicas: {prefill: {max: 4}, decode: {min: 20}}");
+    assert_eq!((bounded.prefill, bounded.decode), (4, 20));
+    let told = at_start("replicas: {prefill: {max: 4, start: 2}, decode: {}}");
+    assert_eq!((told.prefill, told.decode), (2, 9));
 }
 
 #[test]
@@ -104,6 +129,79 @@ fn what_is_left_out_has_its_default() {
     "scenario field `profileSkew.prefill` is `0`: give 0.1 to 10"
 )]
 fn bad_scenarios_are_refused_by_field(#[case] text: &str, #[case] message: &str) {
+    let refused = read(text).unwrap_err();
+    assert!(refused.contains(message), "{refused}");
+}
+
+/// Every number of routers, prefix caches and links that no service can have.
+#[rstest]
+#[case(
+    "routing: {cacheAware: {cacheThreshold: 1.1}}",
+    "`routing.cacheAware.cacheThreshold` is `1.1`: give 0 to 1"
+)]
+#[case(
+    "routing: {cacheAware: {balanceRelThreshold: 0.5}}",
+    "`routing.cacheAware.balanceRelThreshold` is `0.5`: give 1 to 1000000"
+)]
+#[case(
+    "routing: {eppScoring: {prefixWeight: -1}}",
+    "`routing.eppScoring.prefixWeight` is `-1`: give 0 to 1000000"
+)]
+#[case(
+    "routing: {eppScoring: {queueWeight: .inf}}",
+    "`routing.eppScoring.queueWeight` is `inf`: give 0 to 1000000"
+)]
+#[case(
+    "routing: {eppScoring: {kvCacheWeight: .nan}}",
+    "`routing.eppScoring.kvCacheWeight` is `NaN`: give 0 to 1000000"
+)]
+#[case(
+    "routing: {localPrefill: {belowTokens: 100, belowShare: 2}}",
+    "`routing.localPrefill.belowShare` is `2`: give 0 to 1"
+)]
+#[case(
+    "prefixCache: {capacityTokens: 1000000000001}",
+    "`prefixCache.capacityTokens` is `1000000000001`: give 0 to 1000000000000 tokens"
+)]
+#[case(
+    "prefixCache: {sessions: {returningShare: -0.1}}",
+    "`prefixCache.sessions.returningShare` is `-0.1`: give 0 to 1"
+)]
+#[case(
+    "prefixCache: {sessions: {open: 0}}",
+    "`prefixCache.sessions.open` is `0`: give 1 or more"
+)]
+#[case(
+    "prefixCache: {sessions: {systemPrompts: 10000001}}",
+    "`prefixCache.sessions.systemPrompts` is `10000001`: give 1 or more; at most"
+)]
+#[case(
+    "prefixCache: {sessions: {blockTokens: 65537}}",
+    "`prefixCache.sessions.blockTokens` is `65537`: give 1 or more; at most 65536 tokens of a block"
+)]
+#[case(
+    "links: {bandwidthGigabytesPerSecond: 0}",
+    "`links.bandwidthGigabytesPerSecond` is `0`: give 0.001 to 100000 gigabytes per second"
+)]
+#[case(
+    "links: {latencySeconds: 61}",
+    "`links.latencySeconds` is `61`: give 0 to 60 seconds"
+)]
+#[case(
+    "links: {betweenDomains: {bandwidthGigabytesPerSecond: 100001}}",
+    "`links.betweenDomains.bandwidthGigabytesPerSecond` is `100001`: give 0.001 to 100000 gigabytes"
+)]
+#[case(
+    "links: {betweenDomains: {latencySeconds: -1}}",
+    "`links.betweenDomains.latencySeconds` is `-1`: give 0 to 60 seconds"
+)]
+#[case("links: {domains: 65}", "`links.domains` is `65`: give 1 to 64")]
+#[case("routing: {prefill: fastest}", "fastest")]
+#[case("routing: {cacheAware: {threshold: 1}}", "threshold")]
+#[case("routing: {localPrefill: {}}", "belowTokens")]
+#[case("prefixCache: {size: 1}", "size")]
+#[case("links: {bandwidth: 1}", "bandwidth")]
+fn bad_routing_is_refused_by_field(#[case] text: &str, #[case] message: &str) {
     let refused = read(text).unwrap_err();
     assert!(refused.contains(message), "{refused}");
 }

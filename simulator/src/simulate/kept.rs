@@ -49,13 +49,13 @@ impl Keeper {
 
     /// All requests, if all fit.
     pub(super) fn kept(self) -> Option<Kept> {
-        (!self.overflowed).then(|| Kept(self.requests.into()))
+        (!self.overflowed).then(|| Kept(Arc::new(self.requests)))
     }
 }
 
 /// All requests of a source.
 #[derive(Clone, Debug)]
-pub(super) struct Kept(Arc<[Plain]>);
+pub(super) struct Kept(Arc<Vec<Plain>>);
 
 impl Kept {
     /// The requests from the start.

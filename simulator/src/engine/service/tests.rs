@@ -1,7 +1,11 @@
 //! What the engine model promises, checked through its public face.
 
 mod dispatch;
+mod golden;
+mod laws;
 mod lives;
+mod prefixes;
+mod queueing;
 
 use super::*;
 use crate::time::{MINUTE, SECOND, seconds};
