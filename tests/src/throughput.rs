@@ -8,6 +8,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -39,8 +40,11 @@ const CONCURRENCY: usize = 32;
 /// How long a turn may take.
 const DEADLINE: Duration = Duration::from_mins(5);
 
+/// How long a profile is taken, seconds; a turn takes longer.
+const PROFILE_SECONDS: u64 = 4;
+
 /// How pods are placed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
 pub enum Way {
     /// The scheduler alone; pods tolerate the taint by `Exists`.
     Stock,
@@ -135,7 +139,7 @@ impl Way {
 }
 
 /// How much is measured.
-#[derive(Debug, Clone, Copy, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 pub struct ThroughputOptions {
     /// Nodes.
     #[arg(long, default_value_t = 5000)]
@@ -149,6 +153,12 @@ pub struct ThroughputOptions {
     /// Least ratio to the stock scheduler.
     #[arg(long, default_value_t = 0.9)]
     pub bar: f64,
+    /// Ways to measure, by commas; by default all. Without `stock` there are no ratios.
+    #[arg(long, value_delimiter = ',', value_enum)]
+    pub ways: Vec<Way>,
+    /// Directory for CPU profiles of the scheduler, one for each turn, for `go tool pprof`. Profiling costs a little itself.
+    #[arg(long)]
+    pub profiles: Option<PathBuf>,
 }
 
 /// What one turn came to.
@@ -186,6 +196,9 @@ impl Throughput {
             // Nobody takes the taint of a new node away, nor makes service accounts.
             api_server_arguments: vec![
                 "--disable-admission-plugins=TaintNodesByCondition,ServiceAccount".to_owned(),
+            ],
+            scheduler_arguments: vec![
+                "--authorization-always-allow-paths=/healthz,/livez,/readyz,/debug/*".to_owned(),
             ],
             feature_gates: BTreeMap::from([(GATE.to_owned(), true)]),
             ready_timeout: Duration::from_mins(2),
@@ -225,11 +238,15 @@ impl Throughput {
     ) -> anyhow::Result<Turns> {
         let mut turns = Turns::new();
         for round in 0..self.options.rounds {
+            let mut ways = match &*self.options.ways {
+                [] => Way::ALL.to_vec(),
+                chosen => chosen.to_vec(),
+            };
             // Nobody is always the first.
-            let mut ways = Way::ALL;
-            ways.rotate_left(round % Way::ALL.len());
+            let first = round % ways.len();
+            ways.rotate_left(first);
             for way in ways {
-                let turn = self.turn(way).await.with_context(|| way.name())?;
+                let turn = self.turn(round, way).await.with_context(|| way.name())?;
                 tell(round, way, turn);
                 turns.entry(way).or_default().push(turn);
             }
@@ -237,7 +254,7 @@ impl Throughput {
         Ok(turns)
     }
 
-    async fn turn(&mut self, way: Way) -> anyhow::Result<Turn> {
+    async fn turn(&mut self, round: usize, way: Way) -> anyhow::Result<Turn> {
         let extenders = way.extender(&self.port).into_iter().collect();
         self.plane.set_scheduler(extenders, Vec::new())?;
         self.plane.set_feature_gate(GATE, way == Way::Native);
@@ -245,7 +262,18 @@ impl Throughput {
         let pods = Api::<Pod>::default_namespaced(self.client.clone());
         // One pod through, so that caches are filled and connections made.
         self.place(&pods, way, 1).await?;
-        let turn = self.place(&pods, way, self.options.pods).await?;
+        let turn = if let Some(directory) = &self.options.profiles {
+            let file = directory.join(format!(
+                "{}-{round}.pprof",
+                way.name().replace([' ', ','], "-")
+            ));
+            let placed = self.place(&pods, way, self.options.pods);
+            let (turn, profiled) = tokio::join!(placed, self.profile(&file));
+            profiled.with_context(|| format!("no profile {}", file.display()))?;
+            turn?
+        } else {
+            self.place(&pods, way, self.options.pods).await?
+        };
         self.plane.kill(Component::Scheduler).await?;
         let at_once = DeleteParams::default().grace_period(0);
         pods.delete_collection(&at_once, &ListParams::default())
@@ -259,6 +287,22 @@ impl Throughput {
         })
         .await?;
         Ok(turn)
+    }
+
+    /// Writes where the scheduler's processor time goes from its resumption on.
+    async fn profile(&self, file: &Path) -> anyhow::Result<()> {
+        let authority = self.plane.certificate_authority();
+        let client = reqwest::Client::builder()
+            .no_proxy()
+            .tls_certs_only([reqwest::Certificate::from_pem(authority.as_bytes())?])
+            .build()?;
+        let metrics = self.plane.metrics_url(Component::Scheduler);
+        let server = metrics.trim_end_matches("/metrics");
+        let url = format!("{server}/debug/pprof/profile?seconds={PROFILE_SECONDS}");
+        // The scheduler is stopped until all pods are there, and answers from then on.
+        let answer = client.get(url).send().await?.error_for_status()?;
+        std::fs::write(file, answer.bytes().await?)?;
+        Ok(())
     }
 
     /// Has `count` pods placed, and measures from the first binding to the last.
@@ -333,7 +377,7 @@ pub fn middle(turns: &[Turn], of: impl Fn(&Turn) -> Option<f64>) -> Option<f64> 
 }
 
 /// The measurement as JSON: medians by way, the rates of all rounds, and ratios to the stock scheduler.
-pub fn summary(options: ThroughputOptions, turns: &Turns) -> Value {
+pub fn summary(options: &ThroughputOptions, turns: &Turns) -> Value {
     let ways = turns.iter().map(|(way, each)| {
         let rates = each.iter().map(|turn| turn.pods_per_second);
         json!({

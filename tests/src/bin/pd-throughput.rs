@@ -34,7 +34,7 @@ async fn main() -> ExitCode {
 /// Whether the bar is met.
 async fn run(arguments: Arguments) -> anyhow::Result<bool> {
     let Arguments { options, json } = arguments;
-    let mut measured = Throughput::start(options).await?;
+    let mut measured = Throughput::start(options.clone()).await?;
     eprintln!("{} nodes, {} pods a turn", options.nodes, options.pods);
     let told = |way: Way, rate, scheduler: Option<f64>, extender: Option<f64>| {
         let milliseconds = |time: Option<f64>| time.map_or("?".to_owned(), |ms| format!("{ms:.2}"));
@@ -56,7 +56,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<bool> {
     let turns = measured.measure(tell).await?;
     let to_stock = |way| ratio(&turns, way, Way::Stock).unwrap_or(0.0);
     if json {
-        println!("{}", summary(options, &turns));
+        println!("{}", summary(&options, &turns));
     } else {
         for (way, each) in &turns {
             let rate = middle(each, |turn| Some(turn.pods_per_second)).unwrap_or(0.0);
