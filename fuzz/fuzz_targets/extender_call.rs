@@ -94,7 +94,7 @@ fuzz_target!(|data: &[u8]| {
         let answer: Value = serde_json::from_slice(&answered.body).expect("an answer is JSON");
         for host in answer.as_array().expect("a list") {
             let score = host["Score"].as_i64().expect("a score");
-            assert!((0..=i64::from(SCORE_MAX)).contains(&score), "{answer}");
+            assert!(score.abs() <= i64::from(SCORE_MAX), "{answer}");
         }
     }
 });

@@ -2,7 +2,7 @@
 //!
 //! Filter refuses a node only for what the scheduler cannot see: a `NoSchedule` or `NoExecute` taint that the pod's
 //! spec tolerates with a rewritten `Exists` and the pod's own number does not, or a taint that the pod requires and the
-//! node lacks. Prioritize scores by SLA margin, from 0 to 10. Pods without numeric tolerations pass at once: their names
+//! node lacks. Prioritize scores by SLA margin, and names no more nodes than it must. Pods without numeric tolerations pass at once: their names
 //! are handed back without being looked at, their scores are an empty list, which adds nothing.
 //!
 //! Nothing is remembered between calls, so that several schedulers and speculative calls cannot confuse it. Refusals
@@ -127,7 +127,7 @@ pub fn prioritize(
                 .map(|name| nodes.taints(name).unwrap_or_default());
             let scores = score::scores(&wishes, taints, prefer);
             Ok(Answered {
-                body: wire::priorities(&names, &scores, body.len()),
+                body: wire::priorities(&names, &scores.told()),
                 kind: Kind::Managed,
             })
         }

@@ -11,6 +11,9 @@
 //! to those it takes it from; that alone may exceed 10, which the scheduler does not mind. It is exact if the extender has the
 //! weight of the scheduler's `TaintToleration` plugin, 3. All arithmetic is in integers; margins of the whole of int64 neither
 //! overflow nor round.
+//!
+//! Every node that an answer names costs the scheduler more than it costs us to score it, so an answer names few
+//! ([`Scores::told`]): it leaves out the nodes with the commonest score, or all but the best ones.
 
 use clap::ValueEnum;
 use pd_core::toleration::extension::ParsedTaint;
@@ -19,6 +22,10 @@ use super::Wishes;
 
 /// Best score of an extender, but for nodes with hidden and other preferences both.
 pub const SCORE_MAX: u8 = 10;
+
+/// Fewest nodes that are told apart from the rest when not all are: so many leave the scheduler's own scores a choice, and a
+/// cluster with no more candidates is told exactly.
+const BEST: usize = 32;
 
 /// Sum of the bands, and of the gaps between them: with two levels scores are 0 to 4 and 6 to 10.
 const BANDS: u8 = 12;
@@ -33,12 +40,21 @@ pub enum Margin {
     Least,
 }
 
-/// A score from 0 to [`SCORE_MAX`] for each node, in order.
+/// How the nodes of one call are put in order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Scores {
+    /// Points of each node, from 0 to [`SCORE_MAX`], or more with preferences.
+    pub(super) points: Vec<u8>,
+    /// Whether nothing but margins is in them.
+    pub(super) is_margin_alone: bool,
+}
+
+/// The scores of `nodes`, in order.
 pub(super) fn scores<'a>(
     wishes: &Wishes,
     nodes: impl Iterator<Item = &'a [ParsedTaint]>,
     prefer: Margin,
-) -> Vec<u8> {
+) -> Scores {
     let mut keys: Vec<&str> = Vec::new();
     for rule in wishes.rules.iter().filter(|rule| rule.is_numeric) {
         if !keys.contains(&rule.key.as_str()) {
@@ -66,7 +82,52 @@ pub(super) fn scores<'a>(
             .base(*own)
             .saturating_add(weakest(node, scale.margin_max()))
     };
-    preferences.iter().enumerate().map(score).collect()
+    Scores {
+        points: preferences.iter().enumerate().map(score).collect(),
+        is_margin_alone: matches!(scale, Scale::Scheduler { steps: 0 }),
+    }
+}
+
+impl Scores {
+    /// What each node has more, or less, than those with zero, which need not be named.
+    ///
+    /// Only differences count. Where preferences play a part, the least points are zero. Margins alone are told in the
+    /// shorter of two ways: all differences, with the commonest points as zero; or the points of the best nodes, whole levels
+    /// from the top down until there are [`BEST`] of them, and zero for all others. Equal points stay equal in both, and no
+    /// node gets ahead of a better one.
+    pub(super) fn told(&self) -> Vec<i16> {
+        let points = || self.points.iter().copied();
+        let mut counts = [0; 1 + u8::MAX as usize];
+        for points in points() {
+            if let Some(count) = counts.get_mut(usize::from(points)) {
+                *count += 1;
+            }
+        }
+        let least = points().min().unwrap_or(0);
+        let above = |base: u8| move |points: u8| i16::from(points) - i16::from(base);
+        if !self.is_margin_alone {
+            return points().map(above(least)).collect();
+        }
+        let levels = || (0..=u8::MAX).zip(counts).filter(|(_, count)| *count > 0);
+        let (commonest, most) = levels()
+            .rev()
+            .max_by_key(|(_, count)| *count)
+            .unwrap_or_default();
+        let mut named = 0;
+        let reaches = |(_, count): &(u8, usize)| {
+            named += count;
+            named >= BEST
+        };
+        let lowest = levels()
+            .rev()
+            .find(reaches)
+            .map_or(least, |(level, _)| level);
+        if self.points.len() - most <= named {
+            return points().map(above(commonest)).collect();
+        }
+        let best = |points: u8| if points < lowest { least } else { points };
+        points().map(best).map(above(least)).collect()
+    }
 }
 
 /// How many `PreferNoSchedule` taints of a node the pod does not tolerate.
@@ -176,4 +237,78 @@ fn stretched(margin: Option<u64>, (least, most): (u64, u64), best: u8, prefer: M
     }
     let stretched = u128::from(part) * u128::from(best) / u128::from(whole);
     u8::try_from(stretched).unwrap_or(best)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use rstest::rstest;
+
+    use super::*;
+
+    fn told(points: Vec<u8>, is_margin_alone: bool) -> Vec<i16> {
+        Scores {
+            points,
+            is_margin_alone,
+        }
+        .told()
+    }
+
+    /// Points by level: each with how many nodes have it.
+    fn levels(levels: &[(u8, usize)]) -> Vec<u8> {
+        let level = |(points, count): &(u8, usize)| vec![*points; *count];
+        levels.iter().flat_map(level).collect()
+    }
+
+    #[rstest]
+    #[case::all_alike(&[(10, 400)], &[(10, 0)])]
+    #[case::few_candidates(&[(0, 10), (3, 5), (10, 15)], &[(0, -10), (3, -7), (10, 0)])]
+    #[case::least_if_none_is_commoner(&[(0, 1), (4, 1), (10, 1)], &[(0, 0), (4, 4), (10, 10)])]
+    #[case::most_are_best(&[(0, 3), (6, 7), (10, 400)], &[(0, -10), (6, -4), (10, 0)])]
+    #[case::even(&[(0, 50), (1, 50), (5, 50), (8, 50), (10, 50)], &[(0, 0), (1, 0), (5, 0), (8, 0), (10, 10)])]
+    #[case::few_are_best(&[(0, 50), (5, 50), (8, 30), (9, 1), (10, 1)], &[(0, 0), (5, 0), (8, 8), (9, 9), (10, 10)])]
+    #[case::one_is_better(&[(8, 10), (9, 400), (10, 1)], &[(8, -1), (9, 0), (10, 1)])]
+    #[case::worse_than_nothing(&[(2, 50), (7, 50), (8, 50)], &[(2, 0), (7, 0), (8, 6)])]
+    fn few_nodes_are_told(#[case] points: &[(u8, usize)], #[case] want: &[(u8, i16)]) {
+        let points = levels(points);
+        let said = told(points.clone(), true);
+        for (points, said) in points.iter().zip(&said) {
+            assert!(
+                want.contains(&(*points, *said)),
+                "{points} is told as {said}"
+            );
+        }
+    }
+
+    #[test]
+    fn preferences_are_told_of_every_node() {
+        let points = levels(&[(1, 50), (4, 50), (5, 300), (12, 50)]);
+        let want: Vec<i16> = points.iter().map(|points| i16::from(*points) - 1).collect();
+        assert_eq!(told(points, false), want);
+    }
+
+    proptest! {
+        #[test]
+        fn order_is_kept_and_the_best_are_told_exactly(
+            points in prop::collection::vec(prop::sample::select(vec![0_u8, 1, 5, 9, 10, 10, 10]), 1..200),
+        ) {
+            let said = told(points.clone(), true);
+            let mut best = points.clone();
+            best.sort_unstable_by(|one, other| other.cmp(one));
+            let lowest = best.get(BEST - 1).copied().unwrap_or(0);
+            let pairs = || points.iter().zip(&said);
+            for (one, one_said) in pairs() {
+                for (other, other_said) in pairs().filter(|(other, _)| one >= *other) {
+                    prop_assert!(one_said >= other_said);
+                    let gap = i16::from(one - other);
+                    prop_assert!(one != other || one_said == other_said);
+                    prop_assert!(*other < lowest || one_said - other_said == gap);
+                    prop_assert!(*one < lowest || one_said - other_said >= gap);
+                }
+            }
+            let least = points.iter().min().copied().unwrap_or(0);
+            let named = said.iter().filter(|said| **said != 0).count();
+            prop_assert!(named <= points.iter().filter(|points| **points > least).count());
+        }
+    }
 }

@@ -264,19 +264,14 @@ pub(super) fn error(message: &str) -> Vec<u8> {
     out
 }
 
-/// The answer to a prioritize call: what each host has more than the least of them.
-///
-/// Only differences count, and the scheduler takes a host that is not named for zero. It decodes each name that is, so the
-/// least are left out; where all are alike nothing is said.
-pub(super) fn priorities(hosts: &[Cow<'_, str>], scores: &[u8], capacity: usize) -> Vec<u8> {
-    let least = scores.iter().copied().min().unwrap_or(0);
-    let more = hosts
-        .iter()
-        .zip(scores)
-        .map(|(host, score)| (host, score - least));
-    let mut out = Vec::with_capacity(2 * capacity);
+/// The answer to a prioritize call. The scheduler takes a host that is not named for zero, and decodes each name that is, so
+/// those with zero are left out.
+pub(super) fn priorities(hosts: &[Cow<'_, str>], scores: &[i16]) -> Vec<u8> {
+    let told = || hosts.iter().zip(scores).filter(|(_, score)| **score != 0);
+    let size = told().map(|(host, _)| host.len() + r#"{"Host":"","Score":-10},"#.len());
+    let mut out = Vec::with_capacity(size.sum::<usize>() + 2);
     out.push(b'[');
-    for (index, (host, score)) in more.filter(|(_, score)| *score > 0).enumerate() {
+    for (index, (host, score)) in told().enumerate() {
         separate(&mut out, index);
         out.extend_from_slice(br#"{"Host":"#);
         write_text(&mut out, host);
