@@ -40,6 +40,8 @@ const CONCURRENCY: usize = 32;
 /// How long a turn may take.
 const DEADLINE: Duration = Duration::from_mins(5);
 
+/// How many of the nodes the scheduler looks for, percent, where it looks for fewer: 200 of 5,000, not 500.
+const FEWER_PERCENT: u8 = 4;
 /// How long a profile is taken, seconds; a turn takes longer.
 const PROFILE_SECONDS: u64 = 4;
 
@@ -60,11 +62,15 @@ pub enum Way {
     ScoredManaged,
     /// The scheduler alone with the pods of [`Way::Managed`]: webhook and label mirror, and no extender.
     Affinity,
+    /// As [`Way::Stock`], but the scheduler looks for fewer nodes that fit.
+    FewerStock,
+    /// As [`Way::ScoredManaged`], with as few.
+    FewerScoredManaged,
 }
 
 impl Way {
     /// All of them, in the order of their turns.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::Stock,
         Self::Native,
         Self::Unmanaged,
@@ -72,6 +78,8 @@ impl Way {
         Self::ScoredUnmanaged,
         Self::ScoredManaged,
         Self::Affinity,
+        Self::FewerStock,
+        Self::FewerScoredManaged,
     ];
 
     /// What people call it.
@@ -84,6 +92,8 @@ impl Way {
             Self::ScoredUnmanaged => "scores only, unmanaged pods",
             Self::ScoredManaged => "scores only, managed pods",
             Self::Affinity => "no extender, managed pods",
+            Self::FewerStock => "stock, fewer nodes",
+            Self::FewerScoredManaged => "scores only, managed pods, fewer nodes",
         }
     }
 
@@ -91,13 +101,27 @@ impl Way {
     fn extender(self, port: &ExtenderPort) -> Option<Value> {
         let mut entry = port.configuration();
         match self {
-            Self::Stock | Self::Native | Self::Affinity => return None,
+            Self::Stock | Self::Native | Self::Affinity | Self::FewerStock => return None,
             Self::Unmanaged | Self::Managed => {}
-            Self::ScoredUnmanaged | Self::ScoredManaged => {
+            Self::ScoredUnmanaged | Self::ScoredManaged | Self::FewerScoredManaged => {
                 entry.as_object_mut()?.remove("filterVerb");
             }
         }
         Some(entry)
+    }
+
+    /// The scheduler's profile, where it is not the default.
+    fn profile(self) -> Option<Value> {
+        let looks_for_fewer = matches!(self, Self::FewerStock | Self::FewerScoredManaged);
+        looks_for_fewer.then(|| json!({ "schedulerName": "default-scheduler", "percentageOfNodesToScore": FEWER_PERCENT }))
+    }
+
+    /// Whether pods are as the webhook writes them.
+    const fn is_managed(self) -> bool {
+        matches!(
+            self,
+            Self::Managed | Self::ScoredManaged | Self::Affinity | Self::FewerScoredManaged
+        )
     }
 
     /// The pod to create many of.
@@ -125,7 +149,7 @@ impl Way {
                 "tolerations": [if self == Self::Native { &numeric } else { &plain }],
             },
         });
-        if matches!(self, Self::Managed | Self::ScoredManaged | Self::Affinity) {
+        if self.is_managed() {
             let rules = [Rule::plain(&numeric, pd_core::toleration::Comparison::On)];
             let terms = lower(None, &constraints(&rules)?)?;
             let (tolerations, originals) = rewrite(&[numeric]);
@@ -256,7 +280,8 @@ impl Throughput {
 
     async fn turn(&mut self, round: usize, way: Way) -> anyhow::Result<Turn> {
         let extenders = way.extender(&self.port).into_iter().collect();
-        self.plane.set_scheduler(extenders, Vec::new())?;
+        let profiles = way.profile().into_iter().collect();
+        self.plane.set_scheduler(extenders, profiles)?;
         self.plane.set_feature_gate(GATE, way == Way::Native);
         self.plane.restart(Component::Scheduler).await?;
         let pods = Api::<Pod>::default_namespaced(self.client.clone());
