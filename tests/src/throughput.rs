@@ -64,13 +64,15 @@ pub enum Way {
     Affinity,
     /// As [`Way::Stock`], but the scheduler looks for fewer nodes that fit.
     FewerStock,
+    /// As [`Way::Managed`], with as few.
+    FewerManaged,
     /// As [`Way::ScoredManaged`], with as few.
     FewerScoredManaged,
 }
 
 impl Way {
     /// All of them, in the order of their turns.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Stock,
         Self::Native,
         Self::Unmanaged,
@@ -79,6 +81,7 @@ impl Way {
         Self::ScoredManaged,
         Self::Affinity,
         Self::FewerStock,
+        Self::FewerManaged,
         Self::FewerScoredManaged,
     ];
 
@@ -93,6 +96,7 @@ impl Way {
             Self::ScoredManaged => "scores only, managed pods",
             Self::Affinity => "no extender, managed pods",
             Self::FewerStock => "stock, fewer nodes",
+            Self::FewerManaged => "extender, managed pods, fewer nodes",
             Self::FewerScoredManaged => "scores only, managed pods, fewer nodes",
         }
     }
@@ -102,7 +106,7 @@ impl Way {
         let mut entry = port.configuration();
         match self {
             Self::Stock | Self::Native | Self::Affinity | Self::FewerStock => return None,
-            Self::Unmanaged | Self::Managed => {}
+            Self::Unmanaged | Self::Managed | Self::FewerManaged => {}
             Self::ScoredUnmanaged | Self::ScoredManaged | Self::FewerScoredManaged => {
                 entry.as_object_mut()?.remove("filterVerb");
             }
@@ -112,15 +116,24 @@ impl Way {
 
     /// The scheduler's profile, where it is not the default.
     fn profile(self) -> Option<Value> {
-        let looks_for_fewer = matches!(self, Self::FewerStock | Self::FewerScoredManaged);
-        looks_for_fewer.then(|| json!({ "schedulerName": "default-scheduler", "percentageOfNodesToScore": FEWER_PERCENT }))
+        let looks_for_fewer = matches!(
+            self,
+            Self::FewerStock | Self::FewerManaged | Self::FewerScoredManaged
+        );
+        looks_for_fewer.then(|| {
+            json!({ "schedulerName": "default-scheduler", "percentageOfNodesToScore": FEWER_PERCENT })
+        })
     }
 
     /// Whether pods are as the webhook writes them.
     const fn is_managed(self) -> bool {
         matches!(
             self,
-            Self::Managed | Self::ScoredManaged | Self::Affinity | Self::FewerScoredManaged
+            Self::Managed
+                | Self::ScoredManaged
+                | Self::Affinity
+                | Self::FewerManaged
+                | Self::FewerScoredManaged
         )
     }
 
