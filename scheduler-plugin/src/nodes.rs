@@ -53,8 +53,12 @@ impl Nodes {
     /// Adds a node, or replaces its taints.
     pub fn set(&mut self, name: String, taints: Vec<Taint>) {
         let taints: Arc<[ParsedTaint]> = taints.into_iter().map(ParsedTaint::from).collect();
-        let taints = self.distinct.get(&taints).cloned().unwrap_or(taints);
-        self.distinct.insert(Arc::clone(&taints));
+        let taints = if let Some(known) = self.distinct.get(&taints) {
+            Arc::clone(known)
+        } else {
+            self.distinct.insert(Arc::clone(&taints));
+            taints
+        };
         if let Some(before) = self.by_name.insert(name, taints) {
             self.forget(&before);
         }

@@ -28,18 +28,13 @@ pub fn seconds(duration: Nanos) -> f64 {
 /// becomes the longest duration.
 #[inline]
 pub fn from_seconds(duration_seconds: f64) -> Nanos {
-    from_nanos(duration_seconds * 1e9)
+    rounded(duration_seconds * 1e9)
 }
 
 /// Converts milliseconds to the nearest nanosecond, with the limits of [`from_seconds`].
 #[inline]
 pub fn from_milliseconds(duration_milliseconds: f64) -> Nanos {
-    from_nanos(duration_milliseconds * 1e6)
-}
-
-#[inline]
-fn from_nanos(nanos: f64) -> Nanos {
-    rounded(nanos)
+    rounded(duration_milliseconds * 1e6)
 }
 
 /// Floats from here on are whole numbers.

@@ -3,7 +3,7 @@
 //! For measurements, which read the same number before and after and tell the difference. Quantiles of a histogram are the
 //! upper edge of the bucket they fall into: never better than the truth.
 
-use std::time::Duration;
+use std::{process::ExitCode, time::Duration};
 
 use anyhow::{Context as _, anyhow};
 use serde_json::Value;
@@ -12,6 +12,18 @@ use crate::{control_plane::eventually, supervisor::Process};
 
 /// How long a program may take until it tells where its metrics are.
 const ADDRESS_WITHIN: Duration = Duration::from_secs(40);
+
+/// How a program that measures ends: well if the bar was met, and with the error told if there was one.
+pub fn ending(program: &str, met: anyhow::Result<bool>) -> ExitCode {
+    match met {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("{program}: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
 
 /// Processor time that a process has had so far, ms.
 pub fn processor_ms(process: &Process) -> Option<f64> {

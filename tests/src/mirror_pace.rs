@@ -26,7 +26,7 @@ use tokio::sync::mpsc;
 use crate::{
     control_plane::{ControlPlane, NodeSpec, Options},
     meter::{processor_ms, quantile, resident_mib},
-    polyfill::start_control,
+    polyfill::start_control_as,
     supervisor::Process,
 };
 
@@ -116,11 +116,8 @@ pub async fn measure(options: MirrorOptions) -> anyhow::Result<Mirrored> {
     let watch = tokio::spawn(follow(client.clone(), tell));
     let started = Instant::now();
     let rate = format!("--label-writes-per-second={}", options.rate);
-    let process = start_control(
-        &plane,
-        &[&rate, "--log-filter=info", "--preflight-interval=1h"],
-    )
-    .await?;
+    let flags = [&rate, "--log-filter=info", "--preflight-interval=1h"];
+    let process = start_control_as(&plane, "pd-control", plane.kubeconfig(), &flags).await?;
     let (first, last) = all_labelled(&mut seen, options)
         .await
         .with_context(|| process.log_tail())?;

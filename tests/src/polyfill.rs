@@ -32,6 +32,9 @@ pub const GATE: &str = "TaintTolerationComparisonOperators";
 /// How long a program may take until it does its work.
 const READY_WITHIN: Duration = Duration::from_secs(40);
 
+/// The flag with which the controllers log all that they do.
+pub const LOG_ALL: &str = "--log-filter=info,pd_scheduler_plugin=debug";
+
 /// The namespace of the programs.
 const NAMESPACE: &str = "pd-system";
 
@@ -114,15 +117,17 @@ impl ExtenderPort {
     }
 }
 
-/// Starts the controllers of nodes and evictions with quick elections, and `flags` besides. They log all they do unless a
-/// flag says otherwise.
+/// Starts the controllers of nodes and evictions with quick elections, and `flags` besides. They log all that they do.
 pub async fn start_control(plane: &ControlPlane, flags: &[&str]) -> anyhow::Result<Process> {
-    start_control_as(plane, plane.kubeconfig(), flags).await
+    let flags = [&[LOG_ALL], flags].concat();
+    start_control_as(plane, "pd-control", plane.kubeconfig(), &flags).await
 }
 
-/// As [`start_control`], with another way to the API server than the administrator's.
+/// As [`start_control`], as pod `name` and with another way to the API server than the administrator's, and
+/// logging what the controllers log by themselves.
 pub async fn start_control_as(
     plane: &ControlPlane,
+    name: &str,
     kubeconfig: &Path,
     flags: &[&str],
 ) -> anyhow::Result<Process> {
@@ -137,16 +142,13 @@ pub async fn start_control_as(
     .map(str::to_owned)
     .to_vec();
     arguments.push(format!("--kubeconfig={}", kubeconfig.display()));
-    if !flags.iter().any(|flag| flag.starts_with("--log-filter")) {
-        arguments.push("--log-filter=info,pd_scheduler_plugin=debug".to_owned());
-    }
     arguments.extend(flags.iter().map(|&flag| flag.to_owned()));
     let process = plane
         .spawn(ProcessSpec {
-            name: "pd-control".to_owned(),
+            name: name.to_owned(),
             program: program("pd-scheduler-plugin").await?,
             arguments,
-            environment: vec![("POD_NAME".to_owned(), "pd-control".to_owned())],
+            environment: vec![("POD_NAME".to_owned(), name.to_owned())],
             log: None,
         })
         .await?;

@@ -16,7 +16,7 @@ use pd_core::toleration::{Toleration, rewrite};
 use pd_tests::{
     control_plane::{ControlPlane, NodeSpec, Options, eventually},
     late::LateWatches,
-    polyfill::start_control_as,
+    polyfill::{LOG_ALL, start_control_as},
     supervisor::Process,
 };
 use serde_json::{Value, json};
@@ -110,8 +110,8 @@ async fn nobody_is_evicted_while_nodes_and_pods_cannot_be_watched() {
     .await
     .unwrap();
     let way = LateWatches::start(&plane, Duration::ZERO).await.unwrap();
-    let flags = ["--eviction-hold-after=2s"];
-    let control = start_control_as(&plane, way.kubeconfig(), &flags)
+    let flags = ["--eviction-hold-after=2s", LOG_ALL];
+    let control = start_control_as(&plane, "pd-control", way.kubeconfig(), &flags)
         .await
         .unwrap();
     let client = plane.client().await.unwrap();

@@ -212,6 +212,12 @@ impl World {
             .collect()
     }
 
+    /// Waits until the only pod of `app` runs; gives its name.
+    async fn until_one_runs(&self, app: &str) -> String {
+        let pods = self.until_running(app, 1).await;
+        pods.into_keys().next().unwrap()
+    }
+
     async fn until_running(&self, app: &str, count: usize) -> BTreeMap<String, Seen> {
         let awaited = format!("{}: {count} pods of {app} to run", self.name);
         eventually(&awaited, DEADLINE, async || {
@@ -348,12 +354,7 @@ async fn daemons(world: &World) {
     let template = template("daemon", "daemons", &json!([above("800", None)]));
     world.apply(&json!({ "apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": { "name": "daemon", "namespace": "default" },
         "spec": { "selector": { "matchLabels": { "app": "daemon" } }, "template": template } })).await;
-    let pod = world
-        .until_running("daemon", 1)
-        .await
-        .into_keys()
-        .next()
-        .unwrap();
+    let pod = world.until_one_runs("daemon").await;
     let fallen = world.set("daemons-990-0", "800").await;
     fallen.check(world, &pod, world.until_gone(&pod).await, 0);
     sleep(Duration::from_secs(5)).await;
@@ -372,12 +373,7 @@ async fn restarts(world: &mut World) {
             &patient("950", ANEW_SECONDS),
         ))
         .await;
-    let pod = world
-        .until_running("anew", 1)
-        .await
-        .into_keys()
-        .next()
-        .unwrap();
+    let pod = world.until_one_runs("anew").await;
     let fallen = world.set("anew-990-0", "900").await;
     sleep_until(fallen.before + Duration::from_secs(4)).await;
     let before = Instant::now();

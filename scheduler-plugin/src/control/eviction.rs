@@ -171,12 +171,10 @@ impl<'a> Evictor<'a> {
         };
         let domain = domain(&node, &self.context.args.eviction);
         let now = self.clock.now();
-        let before = self.agenda.taints(name).to_vec();
-        let changes = self.agenda.node(name, node.taints(), domain, now);
-        if self.agenda.taints(name) != before {
+        if self.agenda.has_changed(name, node.taints()) {
             tracing::debug!(node = name, "NoExecute taints changed");
         }
-        for change in changes {
+        for change in self.agenda.node(name, node.taints(), domain, now) {
             self.tell(change);
         }
     }

@@ -6,7 +6,10 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use pd_tests::admission_load::{AdmissionLoad, AdmissionOptions, Answered, Sent};
+use pd_tests::{
+    admission_load::{AdmissionLoad, AdmissionOptions, Answered, Sent},
+    meter::ending,
+};
 use serde_json::Value;
 
 /// How long the running webhook takes for reviews at a steady rate.
@@ -22,14 +25,7 @@ struct Arguments {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    match run(Arguments::parse()).await {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("pd-admission-load: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    ending("pd-admission-load", run(Arguments::parse()).await)
 }
 
 /// Whether the bars are met.

@@ -5,7 +5,10 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use pd_tests::mirror_pace::{MirrorOptions, Mirrored, measure};
+use pd_tests::{
+    meter::ending,
+    mirror_pace::{MirrorOptions, Mirrored, measure},
+};
 
 /// How long the label mirror takes for many nodes.
 #[derive(Debug, Parser)]
@@ -21,15 +24,16 @@ struct Arguments {
 #[tokio::main]
 async fn main() -> ExitCode {
     let Arguments { options, json } = Arguments::parse();
-    match measure(options).await {
-        Ok(mirrored) if json => println!("{}", mirrored.summary(&options)),
-        Ok(mirrored) => println!("{}", text(&mirrored, &options)),
-        Err(error) => {
-            eprintln!("pd-mirror-pace: {error:#}");
-            return ExitCode::FAILURE;
+    let measured = measure(options).await;
+    let told = measured.map(|mirrored| {
+        if json {
+            println!("{}", mirrored.summary(&options));
+        } else {
+            println!("{}", text(&mirrored, &options));
         }
-    }
-    ExitCode::SUCCESS
+        true
+    });
+    ending("pd-mirror-pace", told)
 }
 
 fn text(mirrored: &Mirrored, options: &MirrorOptions) -> String {

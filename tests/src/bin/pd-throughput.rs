@@ -6,7 +6,10 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use pd_tests::throughput::{Throughput, ThroughputOptions, Turn, Way, middle, ratio, summary};
+use pd_tests::{
+    meter::ending,
+    throughput::{Throughput, ThroughputOptions, Turn, Way, middle, ratio, summary},
+};
 
 /// Pods a second of kube-scheduler with and without the extender.
 #[derive(Debug, Parser)]
@@ -21,14 +24,7 @@ struct Arguments {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    match run(Arguments::parse()).await {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("pd-throughput: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    ending("pd-throughput", run(Arguments::parse()).await)
 }
 
 /// Whether the bar is met.

@@ -19,10 +19,10 @@ use axum::{Router, routing::get};
 use k8s_openapi::api::core::v1::Node;
 use kube::{Api, Client};
 use pd_tests::{
-    binaries::workspace_binary,
     control_plane::{ControlPlane, NodeSpec, Options, eventually},
+    polyfill::start_control_as,
     prometheus::{Prometheus, PrometheusOptions},
-    supervisor::{Process, ProcessSpec},
+    supervisor::Process,
 };
 use tokio::net::TcpListener;
 
@@ -51,33 +51,10 @@ fn nodes(prefix: &str, count: usize) -> NodeSpec {
     }
 }
 
-/// Starts the controllers with quick elections.
 async fn control(plane: &ControlPlane, name: &str, flags: &[&str]) -> Process {
-    let program = tokio::task::spawn_blocking(|| workspace_binary("pd-scheduler-plugin"))
+    start_control_as(plane, name, plane.kubeconfig(), flags)
         .await
         .unwrap()
-        .unwrap();
-    let mut arguments: Vec<String> = [
-        "control",
-        "--admin-address=127.0.0.1:0",
-        "--leader-election-lease-duration=3s",
-        "--leader-election-renew-deadline=2s",
-        "--leader-election-retry-period=300ms",
-        "--leader-election-namespace=default",
-        "--kubeconfig",
-        &plane.kubeconfig().to_string_lossy(),
-    ]
-    .map(str::to_owned)
-    .to_vec();
-    arguments.extend(flags.iter().map(|&flag| flag.to_owned()));
-    let spec = ProcessSpec {
-        name: name.to_owned(),
-        program,
-        arguments,
-        environment: vec![("POD_NAME".to_owned(), name.to_owned())],
-        log: None,
-    };
-    plane.spawn(spec).await.unwrap()
 }
 
 async fn labels(client: &Client, node: &str) -> BTreeMap<String, String> {

@@ -321,7 +321,9 @@ fn place_of(original: &ExtendedToleration, list: &[Toleration], taken: &[bool]) 
                 && one.effect == original.effect
         })
     };
-    let at_its_place = original.index.filter(fits);
+    if let Some(place) = original.index.filter(fits) {
+        return Some(place);
+    }
     // A plain `Exists` beside it must not become what it stands for.
     let is_there_again = || {
         list.iter().any(|one| {
@@ -330,11 +332,10 @@ fn place_of(original: &ExtendedToleration, list: &[Toleration], taken: &[bool]) 
                     == (&original.key, &original.value, &original.effect)
         })
     };
-    let is_written_here = original.index.is_some();
-    at_its_place.or_else(|| {
-        let moved = !(is_written_here && is_there_again());
-        moved.then(|| (0..list.len()).find(fits)).flatten()
-    })
+    if original.index.is_some() && is_there_again() {
+        return None;
+    }
+    (0..list.len()).find(fits)
 }
 
 /// Whether the list has a number for the entry's key again, so that the entry is of an earlier version.

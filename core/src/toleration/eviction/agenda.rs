@@ -170,10 +170,7 @@ impl Agenda {
         domain: &str,
         now: Timestamp,
     ) -> Vec<Change> {
-        let evicting = taints
-            .iter()
-            .filter(|taint| taint.effect == Effect::NoExecute);
-        let taints: Vec<Taint> = evicting.cloned().collect();
+        let taints: Vec<Taint> = evicting(taints).cloned().collect();
         let is_same = self
             .nodes
             .get(name)
@@ -238,9 +235,10 @@ impl Agenda {
         }
     }
 
-    /// The `NoExecute` taints of a node as last seen; none of a node that is not known.
-    pub fn taints(&self, node: &str) -> &[Taint] {
-        self.nodes.get(node).map_or(&[], |known| &known.taints)
+    /// Whether a node has other `NoExecute` taints than when it was last seen; one that is not known had none.
+    pub fn has_changed(&self, node: &str, taints: &[Taint]) -> bool {
+        let before: &[Taint] = self.nodes.get(node).map_or(&[], |known| &known.taints);
+        !before.iter().eq(evicting(taints))
     }
 
     /// The UIDs of all pods that are known.
@@ -340,6 +338,11 @@ impl Agenda {
         self.timers.extend(wanted.clone());
         tracked.timer = wanted;
     }
+}
+
+fn evicting(taints: &[Taint]) -> impl Iterator<Item = &Taint> {
+    let evicts = |taint: &&Taint| taint.effect == Effect::NoExecute;
+    taints.iter().filter(evicts)
 }
 
 fn group(pod: &PlacedPod) -> Option<Group> {
