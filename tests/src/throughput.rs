@@ -293,8 +293,8 @@ impl Throughput {
 
     async fn turn(&mut self, round: usize, way: Way) -> anyhow::Result<Turn> {
         let extenders = way.extender(&self.port).into_iter().collect();
-        let profiles = way.profile().into_iter().collect();
-        self.plane.set_scheduler(extenders, profiles)?;
+        self.plane
+            .set_scheduler(extenders, way.profile().into_iter().collect())?;
         self.plane.set_feature_gate(GATE, way == Way::Native);
         self.plane.restart(Component::Scheduler).await?;
         let pods = Api::<Pod>::default_namespaced(self.client.clone());
@@ -306,9 +306,9 @@ impl Throughput {
                 way.name().replace([' ', ','], "-")
             ));
             let placed = self.place(&pods, way, self.options.pods);
-            let (turn, profiled) = tokio::join!(placed, self.profile(&file));
-            profiled.with_context(|| format!("no profile {}", file.display()))?;
-            turn?
+            let (measured, written) = tokio::join!(placed, self.profile(&file));
+            written.with_context(|| format!("no profile {}", file.display()))?;
+            measured?
         } else {
             self.place(&pods, way, self.options.pods).await?
         };
