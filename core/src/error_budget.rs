@@ -24,13 +24,17 @@ use crate::{
 /// looser still: its requests live through many batches, and TPOT is the mean of them. Chosen on
 /// simulated days of three production traces (docs/results).
 const LOOSER_FULL: PerRole<f64> = PerRole {
-    prefill: 1.0,
+    prefill: 0.8,
     decode: 2.0,
 };
 
 /// How far sizing goes beyond the stricter of percentile and attainment once the budget is spent,
-/// standard deviations.
-const BEYOND_SPENT: f64 = 0.5;
+/// standard deviations. Of prefill not even so far: it is sized for all work that may come, and what may
+/// come is mostly less than what does harm.
+const BEYOND_SPENT: PerRole<f64> = PerRole {
+    prefill: -0.15,
+    decode: 0.5,
+};
 
 /// Budgets are not overspent by more than this as far as sizing cares: 1 is the whole budget again.
 const OVERSPENT_MAX: f64 = 1.0;
@@ -102,7 +106,7 @@ pub fn care(objective: &Objective, attained: PerRole<Option<Share>>) -> PerRole<
         };
         Care {
             budget_left,
-            z: z(objective, target, budget_left, *LOOSER_FULL.get(role)),
+            z: z(objective, target, budget_left, role),
         }
     })
 }
@@ -119,12 +123,7 @@ fn left(part: f64, missed: f64) -> f64 {
 
 /// From looser than the attainment with a full budget to beyond the stricter of percentile and
 /// attainment with none.
-fn z(
-    objective: &Objective,
-    target: LatencyTarget,
-    budget_left: Option<f64>,
-    looser_full: f64,
-) -> f64 {
+fn z(objective: &Objective, target: LatencyTarget, budget_left: Option<f64>, role: Role) -> f64 {
     let of_percent = |percent: u8| {
         // 100 % would be infinitely careful; one in two thousand is as far as samples tell.
         let share = (f64::from(percent) / 100.0).clamp(0.5, 0.999_5);
@@ -134,8 +133,8 @@ fn z(
         of_percent(target.percentile),
         of_percent(objective.attainment.percent),
     );
-    let loose = percentile.min(attainment - looser_full);
-    let strict = percentile.max(attainment) + BEYOND_SPENT;
+    let loose = percentile.min(attainment - LOOSER_FULL.get(role));
+    let strict = percentile.max(attainment) + BEYOND_SPENT.get(role);
     let left = budget_left.unwrap_or(LEFT_UNKNOWN);
     let spent = 1.0 - left.min(1.0);
     (loose + (strict - loose) * spent).clamp(Z_MIN, Z_MAX)
@@ -191,13 +190,16 @@ mod tests {
     }
 
     #[test]
-    fn a_spent_budget_is_more_careful_than_the_attainment() {
+    fn a_spent_budget_makes_careful_and_decode_more_than_the_attainment() {
         let care = care(&objective(95, 99), both(0.99, 1.0));
         assert_eq!(
             care.prefill.budget_left.map(|left| left.abs() < 1e-9),
             Some(true)
         );
-        assert!(care.prefill.quantile() > 0.995, "{care:?}");
+        let full = super::care(&objective(95, 99), both(1.0, 1.0)).prefill;
+        assert!(care.prefill.z > full.z + 0.5, "{care:?}");
+        let decode = super::care(&objective(95, 99), both(1.0, 0.99)).decode;
+        assert!(decode.quantile() > 0.995, "{decode:?}");
         let overspent = super::care(&objective(95, 99), both(0.9, 1.0)).prefill;
         assert!(overspent.z > care.prefill.z);
     }

@@ -53,6 +53,20 @@ const OVERLAP_ERRORS: f64 = 0.25;
 /// At most this share of them is taken away.
 const CAUTION_MAX: f64 = 0.5;
 
+/// Quantiles that stand for all work that may come, and the share of it that each stands for: fifths,
+/// the highest one in two, because misses rise steeply with load.
+const SPREAD: Spread = [
+    (0.1, 0.2),
+    (0.3, 0.2),
+    (0.5, 0.2),
+    (0.7, 0.2),
+    (0.9, 0.15),
+    (0.98, 0.05),
+];
+
+/// Work that may come, as `(work, probability)`; probabilities sum to 1.
+pub type Spread = [(f64, f64); 6];
+
 /// What one role's work was, and so what it may become. Plain data, at most 1.8 KiB of JSON.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -168,44 +182,86 @@ impl Forecaster {
     /// The age of the last observation lengthens the horizon. A horizon above half an hour counts as
     /// half an hour; a quantile outside 0.5..=0.999, as the nearer of both; one that is NaN, as 0.999.
     pub fn forecast(&self, horizon: Duration, quantile: f64, now: Timestamp) -> Option<Forecast> {
+        self.outlook(horizon, quantile, now)
+            .map(|(forecast, _)| forecast)
+    }
+
+    /// The same, and with it the work that may come as a whole.
+    pub fn outlook(
+        &self,
+        horizon: Duration,
+        quantile: f64,
+        now: Timestamp,
+    ) -> Option<(Forecast, Spread)> {
         let (latest, at) = self.history.latest()?;
         let quantile = if quantile.is_nan() {
             QUANTILE_MAX
         } else {
             quantile.clamp(QUANTILE_MIN, QUANTILE_MAX)
         };
-        let ahead = slots(horizon.saturating_add(now.since(at)));
+        let slots = slots(horizon.saturating_add(now.since(at)));
         let replay = self.history.replay();
-        let predictions = Predictions::replay(&replay, ahead);
-        let allowed = allowed(quantile, ahead, predictions.pairs());
-        let weights = predictions.weights(1.0 - allowed);
-        let Mixture {
-            mut errors,
-            mean,
-            scale,
-        } = predictions.mixed(&weights);
-        let trust = (errors.len() as f64 / ERRORS_TRUSTED as f64).min(1.0);
-        let known = errors.len() * 4 >= ERRORS_TRUSTED;
-        let prior = mean * prior_spread(ahead) * normal_quantile_bound(quantile);
-        let samples = u32::try_from(errors.len()).unwrap_or(u32::MAX);
-        let headroom = if known {
-            let learnt = residual::quantile(&mut errors, 1.0 - allowed) * scale;
-            trust * learnt + (1.0 - trust) * prior
-        } else {
-            prior
+        let predictions = Predictions::replay(&replay, slots);
+        let pairs = predictions.pairs();
+        let weights = predictions.weights(1.0 - allowed(quantile, slots, pairs));
+        let mut ahead = Ahead {
+            slots,
+            pairs,
+            mixture: predictions.mixed(&weights),
+            most: BEYOND_SEEN * replay.largest(),
         };
         let heaviest = (0..PREDICTORS).max_by(|&a, &b| weights[a].total_cmp(&weights[b]));
-        Some(Forecast {
-            value: (mean + headroom).clamp(0.0, BEYOND_SEEN * replay.largest()),
-            mean,
+        let forecast = Forecast {
+            value: ahead.value(quantile),
+            mean: ahead.mixture.mean,
             latest,
             horizon_seconds: horizon.as_secs_f64(),
             quantile,
             model: heaviest
-                .filter(|_| known)
+                .filter(|_| ahead.is_known())
                 .map_or(Model::Prior, |index| Model::LED_BY[index]),
-            samples,
-        })
+            samples: u32::try_from(ahead.mixture.errors.len()).unwrap_or(u32::MAX),
+        };
+        let spread = SPREAD.map(|(quantile, share)| (ahead.value(quantile), share));
+        Some((forecast, spread))
+    }
+}
+
+/// The mixture of predictors at one horizon.
+struct Ahead {
+    slots: usize,
+    pairs: usize,
+    mixture: Mixture,
+    /// The most work that is believed.
+    most: f64,
+}
+
+impl Ahead {
+    fn is_known(&self) -> bool {
+        self.mixture.errors.len() * 4 >= ERRORS_TRUSTED
+    }
+
+    /// Work that is not exceeded with probability `quantile`. Below the median as far from the mean as
+    /// the mirrored quantile is above it: what matters of the errors is how far work may rise.
+    fn value(&mut self, quantile: f64) -> f64 {
+        let headroom = if quantile < QUANTILE_MIN {
+            -self.headroom(1.0 - quantile)
+        } else {
+            self.headroom(quantile)
+        };
+        (self.mixture.mean + headroom).clamp(0.0, self.most)
+    }
+
+    fn headroom(&mut self, quantile: f64) -> f64 {
+        let prior = self.mixture.mean * prior_spread(self.slots) * normal_quantile_bound(quantile);
+        if !self.is_known() {
+            return prior;
+        }
+        let Mixture { errors, scale, .. } = &mut self.mixture;
+        let trust = (errors.len() as f64 / ERRORS_TRUSTED as f64).min(1.0);
+        let allowed = allowed(quantile, self.slots, self.pairs);
+        let learnt = residual::quantile(errors, 1.0 - allowed) * *scale;
+        trust * learnt + (1.0 - trust) * prior
     }
 }
 

@@ -94,6 +94,8 @@ pub struct Sizing<'a> {
     /// Work expected when replicas asked for now will serve: of prefill busy workers, of decode output
     /// tokens per second. Nothing when that is not known.
     pub ahead: PerRole<Option<f64>>,
+    /// The same work as all that it may be, `(work, probability)`; empty when it is not known.
+    pub spread: PerRole<&'a [(f64, f64)]>,
     /// How long replicas asked for now take to serve.
     pub lead: PerRole<Duration>,
     /// Where requests lose time.
@@ -117,8 +119,9 @@ pub fn needs(sizing: &Sizing<'_>) -> PerRole<Option<Need>> {
     }
 }
 
-/// Share of the error budget above which single misses are what the budget is for.
-const COVERED: f64 = 0.5;
+/// Share of the error budget from which on single misses are what the budget is for. While attainment
+/// tells nothing, half of it is taken to be left.
+const COVERED: f64 = 0.25;
 
 /// Most replicas, as a multiple of what the model says, that misses which it does not explain may ask for.
 const CORRECTED_MAX: u32 = 2;
@@ -154,23 +157,25 @@ impl Sizing<'_> {
 
     /// One step more than the replicas that serve, for latency that misses its limit although the model
     /// says that `modelled` replicas suffice. Only when the error budget does not cover such misses,
-    /// nothing is starting and the last change has settled, so that one miss is not answered twice; and
+    /// nothing is starting and the last change, of what was asked or of what serves, has settled, so that
+    /// one miss is not answered twice; and
     /// never to more than [`CORRECTED_MAX`] times the model, since then something else is wrong.
     fn correction(&self, role: Role, modelled: Option<u32>) -> Option<u32> {
         let covered = self
             .care
             .get(role)
             .budget_left
-            .is_some_and(|left| left > COVERED);
+            .is_some_and(|left| left >= COVERED);
         if covered {
             return None;
         }
         let state = self.state(role);
-        let settled = self
-            .role_memory(role)
-            .changes
-            .iter()
-            .all(|change| self.now.since(change.at) >= SETTLE);
+        let memory = self.role_memory(role);
+        let settled = memory.ready.held_for(self.now) >= SETTLE
+            && memory
+                .changes
+                .iter()
+                .all(|change| self.now.since(change.at) >= SETTLE);
         let ready = self.serving(role);
         let whole = !rolling_out(state)
             && !state.rolling_out

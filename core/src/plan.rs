@@ -21,7 +21,7 @@ use crate::{
     capacity::{Capacity, Profile},
     error_budget::{Care, care},
     evidence::{Evidence, evidence},
-    forecast::Forecast,
+    forecast::{Forecast, Spread},
     memory::Memory,
     need::Need,
     ratio::Breach,
@@ -74,7 +74,8 @@ struct Planner<'a> {
     care: PerRole<Care>,
     /// How long replicas asked for now take to serve.
     lead: PerRole<Duration>,
-    forecast: PerRole<Option<Forecast>>,
+    /// What may come while replicas start.
+    outlook: PerRole<Option<(Forecast, Spread)>>,
     needs: PerRole<Option<Need>>,
     /// Where requests lose time.
     bottleneck: Bottleneck,
@@ -105,7 +106,7 @@ impl<'a> Planner<'a> {
             care: care(&snapshot.policy.objective, workload.attained),
             evidence: PerRole::from_fn(|role| evidence(observed, role)),
             lead: PerRole::default(),
-            forecast: PerRole::default(),
+            outlook: PerRole::default(),
             needs: PerRole::default(),
             bottleneck: workload.bottleneck(&snapshot.signals, &snapshot.policy.objective),
             operating_point: None,

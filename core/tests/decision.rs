@@ -141,48 +141,61 @@ fn numbers(text: &str) -> Vec<f64> {
 fn arithmetic(decision: &Decision) -> String {
     let mut text = String::new();
     let load = RATE_RPS * PREFILL_SECONDS;
-    let step = |reason| {
-        decision
-            .report
-            .steps
-            .iter()
-            .find(move |step| step.reason == reason)
-    };
-    let forecast = numbers(&step(Reason::Forecast).unwrap().message);
-    let ahead = forecast[0].max(load);
+    let forecast = decision.report.forecast.prefill.unwrap();
+    let horizon = Duration::from_secs_f64(forecast.horizon_seconds);
+    let (_, spread) = decision
+        .memory
+        .roles
+        .prefill
+        .forecast
+        .outlook(
+            horizon,
+            forecast.quantile,
+            decision.memory.decided_at.unwrap(),
+        )
+        .unwrap();
     let allowed = decision.report.care.prefill.miss_share();
     let slack = TTFT_LIMIT_SECONDS - TRANSFER_SECONDS - PREFILL_SECONDS;
     let _ = writeln!(
         text,
         "busy workers now       = {RATE_RPS} /s x {PREFILL_SECONDS} s = {load:.2}"
     );
-    let _ = writeln!(text, "busy workers to expect = {ahead:.2}");
+    let expected = spread.map(|(load, _)| format!("{load:.2}")).join(", ");
+    let chances = spread.map(|(_, share)| format!("{:.0}", share * 100.0));
+    let _ = writeln!(
+        text,
+        "busy workers to expect = {expected}\n            chances of each = {} %",
+        chances.join(", ")
+    );
     let _ = writeln!(
         text,
         "a prompt may wait      = {TTFT_LIMIT_SECONDS} - {TRANSFER_SECONDS} - {PREFILL_SECONDS} = {slack:.2} s"
     );
-    let (mut erlang_b, mut enough) = (1.0, None);
+    let mut enough = None;
     for servers in 1..=4_u32 {
-        let c = f64::from(servers);
-        erlang_b = ahead * erlang_b / (c + ahead * erlang_b);
-        if c <= ahead {
-            let _ = writeln!(text, "{servers} prefill: cannot keep up");
-            continue;
-        }
-        let waits = erlang_b / (1.0 - ahead / c * (1.0 - erlang_b));
-        // Prompts of one length: half of the variability of exponential ones.
-        let mean_wait = PREFILL_SECONDS * 0.5 / (c - ahead);
-        let late = waits * (-slack / mean_wait).exp();
+        let late = spread.map(|(load, _)| late(servers, load, slack).0);
+        let mean: f64 = late
+            .iter()
+            .zip(spread)
+            .map(|(late, (_, share))| late * share)
+            .sum();
+        let each = late.map(|late| format!("{:.2}", late * 100.0)).join(", ");
         let _ = writeln!(
             text,
-            "{servers} prefill: {:.1} % wait, {mean_wait:.3} s on average; late: {waits:.4} x exp(-{slack:.2} / {mean_wait:.3}) = {:.2} %",
-            waits * 100.0,
-            late * 100.0
+            "{servers} prefill: late {each} %, on average {:.2} %",
+            mean * 100.0
         );
-        if late <= allowed && enough.is_none() {
+        if mean <= allowed && enough.is_none() {
             enough = Some(servers);
         }
     }
+    let (most, _) = spread[spread.len() - 1];
+    let (_, waits, mean_wait) = late(2, most, slack);
+    let _ = writeln!(
+        text,
+        "such as the last of 2 prefill: {:.1} % wait, {mean_wait:.3} s on average; late: {waits:.4} x exp(-{slack:.2} / {mean_wait:.3})",
+        waits * 100.0
+    );
     assert_eq!(enough, decision.report.need.prefill, "{text}");
     let _ = writeln!(
         text,
@@ -192,6 +205,27 @@ fn arithmetic(decision: &Decision) -> String {
     );
     text += &decode_arithmetic(decision);
     text
+}
+
+/// The share of prompts that are late, the share that wait, and their mean wait, seconds.
+fn late(servers: u32, load: f64, slack: f64) -> (f64, f64, f64) {
+    let c = f64::from(servers);
+    if c <= load {
+        // At best the half of what the pool can do is in time.
+        return (1.0 - 0.5 * c / load, 1.0, f64::INFINITY);
+    }
+    let mut erlang_b = 1.0;
+    for servers in 1..=servers {
+        erlang_b = load * erlang_b / (f64::from(servers) + load * erlang_b);
+    }
+    let waits = erlang_b / (1.0 - load / c * (1.0 - erlang_b));
+    // Prompts of one length: half of the variability of exponential ones.
+    let mean_wait = PREFILL_SECONDS * 0.5 / (c - load);
+    (
+        (waits * (-slack / mean_wait).exp()).min(0.5),
+        waits,
+        mean_wait,
+    )
 }
 
 fn decode_arithmetic(decision: &Decision) -> String {

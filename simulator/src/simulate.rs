@@ -33,6 +33,7 @@ use self::outcome::{Outcome, Speed};
 pub(crate) use self::quantiles::Quantiles;
 pub use self::source::Source;
 pub use self::timeline::Timeline;
+use self::tune::Tuned;
 use crate::autoscaler::peer::{Known, TraceMeans};
 use crate::autoscaler::{
     Autoscaler, Fixed, Foreseen, PdAutoscaler, Peer, Process, Recorded, Telling, Told, Variant,
@@ -315,7 +316,12 @@ impl Run {
     /// The same with the run in pieces.
     pub fn play_in_pieces(&self, policy: PolicyName) -> Result<(Outcome, Timeline), SimulateError> {
         let tuned = match policy {
-            PolicyName::Peer(peer, Variant::Tuned) => Some(tune::search(self, peer)?),
+            PolicyName::Peer(peer, Variant::Tuned) => {
+                Some(Tuned::Aggressiveness(tune::search(self, peer)?))
+            }
+            PolicyName::PdautoscalerTuned => {
+                Some(Tuned::AttainmentPercent(tune::search_own(self)?))
+            }
             _ => None,
         };
         let (mut autoscaler, setup) = self.autoscaler(policy, tuned)?;
@@ -346,23 +352,28 @@ impl Run {
     fn autoscaler(
         &self,
         policy: PolicyName,
-        tuned: Option<PerRole<f64>>,
+        tuned: Option<Tuned>,
     ) -> Result<(Box<dyn Autoscaler>, Setup), SimulateError> {
         let setup = self.setup(self.start);
         Ok(match policy {
-            PolicyName::Pdautoscaler => (
-                Box::new(PdAutoscaler::starting_at(
-                    self.owner.as_ref().map_or(0, |owner| owner.began_millis),
-                )),
-                setup,
-            ),
+            PolicyName::Pdautoscaler | PolicyName::PdautoscalerTuned => {
+                let mut product = PdAutoscaler::starting_at(self.began_millis());
+                if let Some(Tuned::AttainmentPercent(percent)) = tuned {
+                    product = product.aiming_at(percent);
+                }
+                (Box::new(product), setup)
+            }
             PolicyName::StaticPeak => self.fixed(self.bound.peak()),
             PolicyName::StaticHindsight => self.fixed(static_hindsight::search(self)?),
             PolicyName::Clairvoyant => self.foreseen(&self.bound.everywhere),
             PolicyName::ClairvoyantOverall => self.foreseen(&self.bound.overall),
             PolicyName::SimulatedOracle => self.foreseen(&oracle::search(self)?),
             PolicyName::Peer(peer, variant) => {
-                self.peer(peer, variant, tuned.unwrap_or(PerRole::from_fn(|_| 1.0)))
+                let aggressiveness = match tuned {
+                    Some(Tuned::Aggressiveness(found)) => found,
+                    _ => PerRole::from_fn(|_| 1.0),
+                };
+                self.peer(peer, variant, aggressiveness)
             }
             PolicyName::Command => {
                 let command = self.command.as_ref().ok_or_else(|| {
@@ -372,6 +383,11 @@ impl Run {
                 (Box::new(process.map_err(SimulateError::Policy)?), setup)
             }
         })
+    }
+
+    /// When the run begins, Unix time, for what depends on the time of day.
+    fn began_millis(&self) -> i64 {
+        self.owner.as_ref().map_or(0, |owner| owner.began_millis)
     }
 
     /// Replicas that never change.

@@ -67,6 +67,12 @@ impl ReadyShare {
         level.hundredths as f64 / 100.0
     }
 
+    /// How long as many have been ready as are now; zero before anything was seen.
+    pub fn held_for(&self, now: Timestamp) -> Duration {
+        self.0
+            .map_or(Duration::ZERO, |level| now.since(level.since))
+    }
+
     /// Whole replicas to count on: the mean rounded down, because a part of a pod serves nobody well.
     pub fn whole(&self) -> u32 {
         let whole = self.0.map_or(0, |level| level.hundredths / 100);

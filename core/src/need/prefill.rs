@@ -1,9 +1,10 @@
 //! Prefill replicas: the smallest pool that keeps the TTFT tail inside the objective.
 //!
 //! Arriving prompts and their compute times go through the tail formula of [`crate::queueing`], with
-//! what KV transfer, admission and overheads already take off the limit: once for the work of now, once
-//! for the work expected when replicas asked for now will serve. What has queued up by then must drain
-//! in a stated time.
+//! what KV transfer, admission and overheads already take off the limit, for all work that may come until
+//! replicas asked for now serve, each as likely as the forecast says: what counts is the share of
+//! requests that miss over all of them. What has queued up by then must drain in a stated time. Replicas
+//! that are there go only when the misses without them stay well below what is allowed.
 
 use std::time::Duration;
 
@@ -18,6 +19,10 @@ use crate::{
 /// asks for replicas that idle a minute later. Replicas that take longer to come get as long as they
 /// took, since those who wait have missed their limit already.
 const DRAIN_SECONDS_MIN: f64 = 60.0;
+
+/// Share of the misses allowed that fewer replicas than now must stay under. A replica given back is asked
+/// for again by the next gust otherwise, and starts and winds down without serving much.
+const RELEASE_SHARE: f64 = 0.5;
 
 /// Before anything is learnt: waiting prompts per ready worker from which one more is asked for.
 const SATURATED_WAITING_PER_WORKER: f64 = 2.0;
@@ -37,28 +42,39 @@ pub(super) fn need(sizing: &Sizing<'_>) -> Option<Need> {
 fn by_work(sizing: &Sizing<'_>) -> Option<Need> {
     let demand = Demand::of(sizing)?;
     let replicas_max = sizing.replicas_max(Role::Prefill);
-    let load = demand.rate_rps * demand.mean_seconds;
-    let now = demand.pool(sizing, load, replicas_max);
-    let ahead = sizing.growing_beyond(Role::Prefill, load);
-    let later = ahead.map(|load| demand.pool(sizing, load, replicas_max));
-    let (reason, pool) = match later {
-        Some(later) if later.servers > now.servers => (Reason::PrefillForecast, later),
-        _ => (Reason::PrefillWork, now),
+    let now = demand.rate_rps * demand.mean_seconds;
+    let served_now = demand.served(sizing, &[(now, 1.0)], replicas_max);
+    let served = match sizing.spread.prefill {
+        [] => served_now.clone(),
+        spread => demand.served(sizing, spread, replicas_max),
     };
-    // By the larger load, also where both pools have as many servers: more load never drains sooner.
-    let load_then = ahead.unwrap_or(load).max(load);
-    let drained = load_then + demand.backlog(sizing) * demand.mean_seconds / drain_seconds(sizing);
+    let allowed = sizing.care.prefill.miss_share();
+    let enough = |served: &Served, allowed: f64| {
+        let servers = served.attained.servers_for(allowed);
+        servers.map_or_else(|| served.load.max(f64::from(replicas_max)), f64::from)
+    };
+    let raised_to = enough(&served, allowed);
+    let current = f64::from(sizing.state(Role::Prefill).current);
+    let kept = enough(&served, allowed * RELEASE_SHARE).min(current);
+    let servers = raised_to.max(kept);
+    let reason = if servers > enough(&served_now, allowed) {
+        Reason::PrefillForecast
+    } else {
+        Reason::PrefillWork
+    };
+    let drained =
+        served.load + demand.backlog(sizing) * demand.mean_seconds / drain_seconds(sizing);
     // A pool has slack of its own; only what that does not drain in time is added.
-    let (reason, exact) = if drained > pool.servers + 0.5 {
+    let (reason, exact) = if drained > servers + 0.5 {
         (Reason::PrefillQueue, drained.ceil())
     } else {
-        (reason, pool.servers)
+        (reason, servers)
     };
-    let message = demand.message(sizing, ahead, &pool.attained, exact);
+    let message = demand.message(sizing, served.load, &served.attained, exact);
     let mut need = Need::of(exact, replicas_max, reason, message);
     // Tolerance is judged by how busy the pool would be, not by the whole number it was rounded to.
-    need.exact = (need.exact - 1.0 + (pool.load / need.exact.max(1.0))).max(pool.load);
-    need.attained = pool.attained.shares;
+    need.exact = (need.exact - 1.0 + (served.load / need.exact.max(1.0))).max(served.load);
+    need.attained = served.attained.shares;
     Some(need)
 }
 
@@ -75,9 +91,10 @@ struct Demand {
     waiting: f64,
 }
 
-/// A pool that serves a demand.
-struct Pool {
-    servers: f64,
+/// How pools of every size serve a demand that is not known exactly.
+#[derive(Clone)]
+struct Served {
+    /// Mean of the workers that prompts keep busy.
     load: f64,
     attained: Attainment,
 }
@@ -106,8 +123,30 @@ impl Demand {
         })
     }
 
-    /// The pool for prompts that keep `load` workers busy.
-    fn pool(&self, sizing: &Sizing<'_>, load: f64, replicas_max: u32) -> Pool {
+    /// How prompts are served that keep so many workers busy, with these probabilities.
+    fn served(&self, sizing: &Sizing<'_>, spread: &[(f64, f64)], replicas_max: u32) -> Served {
+        let mut shares = vec![0.0; replicas_max as usize + 1];
+        let mut unreachable_share = 0.0;
+        for &(load, probability) in spread {
+            let attained = self.attained(sizing, load, replicas_max);
+            for (share, of_load) in shares.iter_mut().zip(attained.shares) {
+                *share += probability * of_load;
+            }
+            unreachable_share = attained.unreachable_share;
+        }
+        Served {
+            load: spread
+                .iter()
+                .map(|(load, probability)| load * probability)
+                .sum(),
+            attained: Attainment {
+                shares,
+                unreachable_share,
+            },
+        }
+    }
+
+    fn attained(&self, sizing: &Sizing<'_>, load: f64, replicas_max: u32) -> Attainment {
         let rate_rps = if self.mean_seconds > 0.0 {
             load / self.mean_seconds
         } else {
@@ -119,13 +158,7 @@ impl Demand {
             service: self.service.clone(),
         };
         let wait_factor = sizing.capacity.routing_factor;
-        let attained = attainment(&work, self.limit_seconds, wait_factor, replicas_max);
-        let servers = attained.servers_for(sizing.care.prefill.miss_share());
-        Pool {
-            servers: servers.map_or_else(|| load.max(f64::from(replicas_max)), f64::from),
-            load,
-            attained,
-        }
+        attainment(&work, self.limit_seconds, wait_factor, replicas_max)
     }
 
     /// Prompts that will wait when what is asked for serves: those that do, and what arrives until
@@ -143,18 +176,16 @@ impl Demand {
     fn message(
         &self,
         sizing: &Sizing<'_>,
-        ahead: Option<f64>,
+        ahead: f64,
         attained: &Attainment,
         exact: f64,
     ) -> String {
         let arriving = format!(
-            "{:.2} requests/s of {:.0} ms each keep {:.2} workers busy{}, {:.0} wait",
+            "{:.2} requests/s of {:.0} ms each keep {:.2} workers busy, {ahead:.2} on average by the time \
+             new ones serve, {:.0} wait",
             self.rate_rps,
             self.mean_seconds * 1e3,
             self.rate_rps * self.mean_seconds,
-            ahead.map_or_else(String::new, |load| format!(
-                ", {load:.2} by the time new ones serve"
-            )),
             self.waiting,
         );
         let ttft = sizing.snapshot.policy.objective.ttft;

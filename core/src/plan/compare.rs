@@ -27,7 +27,7 @@ pub(crate) fn needs_under(
         planner.set_bounds();
     }
     base.foresee();
-    more.forecast = base.forecast;
+    more.outlook = base.outlook;
     base.size();
     more.size();
     let same_known = Role::ALL

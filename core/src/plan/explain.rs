@@ -36,7 +36,9 @@ impl Planner<'_> {
                     error: capacity.decode_error,
                 },
             },
-            forecast: self.forecast,
+            forecast: self
+                .outlook
+                .map(|outlook| outlook.map(|(forecast, _)| forecast)),
             lead: PerRole::from_fn(|role| {
                 let lead: &LeadTimes = &self.memory.roles.get(role).lead;
                 LeadTime {

@@ -13,7 +13,7 @@ use crate::{
     role::Role,
 };
 
-/// How long after a change of replicas the rate window still mixes before and after.
+/// How long after a change of replicas, asked or serving, the rate window still mixes before and after.
 const LEARN_AFTER_CHANGE: Duration = Duration::from_mins(2);
 
 /// Load per worker from which waiting is long enough to tell a good router from a bad one.
@@ -41,11 +41,14 @@ impl Planner<'_> {
 
     fn settled(&self, role: Role) -> bool {
         let state = self.snapshot.roles.get(role);
-        let changes = &self.memory.roles.get(role).changes;
-        state.starting == 0
+        let memory = self.memory.roles.get(role);
+        // Replicas serve long after they were asked for: the windows mix before and after from then on.
+        memory.ready.held_for(self.now) >= LEARN_AFTER_CHANGE
+            && state.starting == 0
             && !state.rolling_out
             && !rolling_out(state)
-            && changes
+            && memory
+                .changes
                 .iter()
                 .all(|change| self.now.since(change.at) >= LEARN_AFTER_CHANGE)
     }

@@ -13,8 +13,12 @@ use crate::{
 };
 
 /// Standard deviations that the forecast is less careful than sizing: the sizing of a pool has headroom
-/// for bursts of its own, and a forecast that is exceeded is exceeded by a little and for a while.
-const FORECAST_Z_LESS: f64 = 0.3;
+/// for bursts of its own, and a forecast that is exceeded is exceeded by a little and for a while. Decode
+/// bears that for as long as an answer lasts, so its forecast is the median until the budget is spent.
+const FORECAST_Z_LESS: PerRole<f64> = PerRole {
+    prefill: 0.3,
+    decode: 1.6,
+};
 
 impl Planner<'_> {
     /// How careful to be, once it is known which misses no pool could have mended: prompts that compute
@@ -46,17 +50,18 @@ impl Planner<'_> {
                 memory.forecast.observe(work, self.now);
             }
             let horizon = self.lead.get(role).saturating_add(lag);
-            let quantile = self.care.get(role).less(FORECAST_Z_LESS).quantile();
-            let forecast = self.memory.roles.get(role).forecast.forecast(
+            let less = *FORECAST_Z_LESS.get(role);
+            let quantile = self.care.get(role).less(less).quantile();
+            let outlook = self.memory.roles.get(role).forecast.outlook(
                 horizon.min(Duration::from_mins(30)),
                 quantile,
                 self.now,
             );
-            if let Some(forecast) = &forecast {
+            if let Some((forecast, _)) = &outlook {
                 let message = forecast.message();
                 self.note(Stage::Forecast, Some(role), Reason::Forecast, message);
             }
-            *self.forecast.get_mut(role) = forecast;
+            *self.outlook.get_mut(role) = outlook;
         }
     }
 
@@ -83,7 +88,13 @@ impl Planner<'_> {
             memory: &self.memory,
             capacity: self.capacity(),
             care: self.care,
-            ahead: PerRole::from_fn(|role| self.forecast.get(role).as_ref().map(|f| f.value)),
+            ahead: self
+                .outlook
+                .map(|outlook| outlook.map(|(forecast, _)| forecast.value)),
+            spread: PerRole::from_fn(|role| {
+                let outlook = self.outlook.get(role).as_ref();
+                outlook.map_or(&[][..], |(_, spread)| &spread[..])
+            }),
             lead: self.lead,
             bottleneck: self.bottleneck,
             now: self.now,

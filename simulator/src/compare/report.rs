@@ -10,6 +10,7 @@ use pd_core::Role;
 
 use super::table::{attains, by_merit};
 use super::{Cell, Row};
+use crate::autoscaler::Variant;
 use crate::chart::{Axis, Chart, STYLE, escaped};
 use crate::simulate::options::PolicyName;
 
@@ -68,8 +69,8 @@ fn class(policy: PolicyName) -> &'static str {
         }
         PolicyName::StaticPeak | PolicyName::StaticHindsight => "static",
         PolicyName::Command => "command",
-        PolicyName::Peer(..) if policy.is_tuned() => "tuned",
-        PolicyName::Peer(..) => "peer",
+        PolicyName::PdautoscalerTuned | PolicyName::Peer(_, Variant::Tuned) => "tuned",
+        PolicyName::Peer(_, Variant::Default) => "peer",
     }
 }
 

@@ -23,7 +23,8 @@ const COLUMNS: &str = "trace policy seed leadSeconds prefillLeadSeconds decodeLe
     clairvoyantOverallGpuHours clairvoyantOverallPrefillGpuHours clairvoyantOverallDecodeGpuHours \
     gpuHoursOverClairvoyantOverall staticPeakGpuHours prefillReplicasMax decodeReplicasMax decisions \
     scaleEvents reversals droppedByScaleDown restarted budgetOvershootGpuSeconds ratioOutOfBandSeconds \
-    auditFindings tunedPrefillAggressiveness tunedDecodeAggressiveness";
+    auditFindings tunedPrefillAggressiveness tunedDecodeAggressiveness \
+    tunedAttainmentPercent";
 
 /// Whether a run attained its objective.
 pub(crate) fn attains(outcome: &Outcome) -> bool {

@@ -11,6 +11,7 @@ use super::options::PolicyName;
 use super::outcome::Outcome;
 use super::quantiles::Quantiles;
 use super::timeline::Timeline;
+use super::tune::Tuned;
 use crate::autoscaler::Verdict;
 use crate::clairvoyant::WINDOW;
 use crate::engine::{self, Arrival, Ending};
@@ -199,18 +200,18 @@ impl Ledger {
     }
 
     /// What the run came to.
-    pub(super) fn outcome(
-        &self,
-        run: &Run,
-        policy: PolicyName,
-        tuned: Option<PerRole<f64>>,
-    ) -> Outcome {
+    pub(super) fn outcome(&self, run: &Run, policy: PolicyName, tuned: Option<Tuned>) -> Outcome {
         let gpu_hours = self.gpu_hours_by_role();
         let all = self.gpu_hours();
         let (everywhere, overall) = (&run.bound.everywhere, &run.bound.overall);
         let over = |bound: f64| (bound > 0.0).then(|| all / bound);
         let profile = &run.scenario.profile;
         let objective = run.scenario.objective;
+        let (aggressiveness, aimed_at) = match tuned {
+            Some(Tuned::Aggressiveness(found)) => (Some(found), None),
+            Some(Tuned::AttainmentPercent(percent)) => (None, Some(percent)),
+            None => (None, None),
+        };
         Outcome {
             policy,
             seed: run.seed,
@@ -259,8 +260,9 @@ impl Ledger {
             budget_overshoot_gpu_seconds: self.overshoot_nanos * 1e-9,
             ratio_out_of_band_seconds: self.out_of_band_nanos * 1e-9,
             audit_findings: self.audit_findings,
-            tuned_prefill_aggressiveness: tuned.map(|tuned| tuned.prefill),
-            tuned_decode_aggressiveness: tuned.map(|tuned| tuned.decode),
+            tuned_prefill_aggressiveness: aggressiveness.map(|found| found.prefill),
+            tuned_decode_aggressiveness: aggressiveness.map(|found| found.decode),
+            tuned_attainment_percent: aimed_at,
             speed: None,
         }
     }

@@ -107,10 +107,12 @@ pub struct Outcome {
     pub ratio_out_of_band_seconds: f64,
     /// Invariants that plans broke; such plans are not applied.
     pub audit_findings: u64,
-    /// Prefill's aggressiveness that was found for a tuned policy; 1 is its default.
+    /// Prefill's aggressiveness that was found for a tuned peer; 1 is its default.
     pub tuned_prefill_aggressiveness: Option<f64>,
     /// The same for decode.
     pub tuned_decode_aggressiveness: Option<f64>,
+    /// The attainment that the tuned product was found to be best given, percent.
+    pub tuned_attainment_percent: Option<u8>,
     /// What depends on the machine; left out where results are compared.
     #[serde(flatten)]
     pub speed: Option<Speed>,

@@ -16,6 +16,8 @@ use crate::autoscaler::{Peer, Variant};
 pub enum PolicyName {
     /// The product.
     Pdautoscaler,
+    /// The product, the attainment that it is given searched on the trace.
+    PdautoscalerTuned,
     /// Fixed replicas of each role, as many as the busiest minute of the trace needs.
     StaticPeak,
     /// The fewest fixed replicas that attain the objective, found by search on the trace.
@@ -33,8 +35,9 @@ pub enum PolicyName {
 }
 
 /// The product and the yardsticks.
-const OWN: [PolicyName; 6] = [
+const OWN: [PolicyName; 7] = [
     PolicyName::Pdautoscaler,
+    PolicyName::PdautoscalerTuned,
     PolicyName::StaticPeak,
     PolicyName::StaticHindsight,
     PolicyName::Clairvoyant,
@@ -64,6 +67,7 @@ impl PolicyName {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Pdautoscaler => "pdautoscaler",
+            Self::PdautoscalerTuned => "pdautoscaler-tuned",
             Self::StaticPeak => "static-peak",
             Self::StaticHindsight => "static-hindsight",
             Self::Clairvoyant => "clairvoyant",
@@ -87,7 +91,10 @@ impl PolicyName {
 
     /// Whether its settings are searched on the trace.
     pub const fn is_tuned(self) -> bool {
-        matches!(self, Self::Peer(_, Variant::Tuned))
+        matches!(
+            self,
+            Self::PdautoscalerTuned | Self::Peer(_, Variant::Tuned)
+        )
     }
 }
 
@@ -111,6 +118,7 @@ impl ValueEnum for PolicyName {
     fn to_possible_value(&self) -> Option<PossibleValue> {
         let help = match self {
             Self::Pdautoscaler => "the product",
+            Self::PdautoscalerTuned => "the same, its attainment searched on the trace",
             Self::StaticPeak => "fixed replicas, as many as the busiest minute needs",
             Self::StaticHindsight => "the fewest fixed replicas that attain on the very trace",
             Self::Clairvoyant => "the plan that knows every request and holds every minute",

@@ -50,7 +50,7 @@ const KEYS: &str = "policy seed leadSeconds prefillLeadSeconds decodeLeadSeconds
     clairvoyantOverallPrefillGpuHours clairvoyantOverallDecodeGpuHours \
     gpuHoursOverClairvoyantOverall staticPeakGpuHours prefillReplicasMax decodeReplicasMax decisions \
     scaleEvents reversals droppedByScaleDown restarted budgetOvershootGpuSeconds \
-    ratioOutOfBandSeconds auditFindings tunedPrefillAggressiveness tunedDecodeAggressiveness wallSeconds simulatedRequestsPerSecond";
+    ratioOutOfBandSeconds auditFindings tunedPrefillAggressiveness tunedDecodeAggressiveness tunedAttainmentPercent wallSeconds simulatedRequestsPerSecond";
 
 #[test]
 fn the_keys_of_a_result_are_stable() {

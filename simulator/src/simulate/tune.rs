@@ -7,13 +7,16 @@
 //! scale. A rule need not be monotone, so of all settings played the cheapest that attains is taken. When
 //! none does, the cheapest of those that miss at most a tenth more than the best, and the result says so
 //! by its attainment. A play that is beyond both is broken off: it cannot be chosen any more.
+//!
+//! Of the product what its owner can set is searched: the attainment in whole percent, which is one for both
+//! roles. It is judged by the scenario's all the same.
 
 use pd_core::{PerRole, Role};
 
 use super::ledger::Ledger;
 use super::{Run, SimulateError};
 use crate::autoscaler::peer::Tuning;
-use crate::autoscaler::{Peer, Pinned, Variant};
+use crate::autoscaler::{PdAutoscaler, Peer, Pinned, Variant};
 
 /// Range of the search, powers of two: from an eighth of the default to 512 times it.
 const OCTAVES: (f64, f64) = (-3.0, 9.0);
@@ -30,10 +33,22 @@ const PREFILL_SHARE: f64 = 0.75;
 /// How many times the fewest misses still count as nearest.
 const NEAREST: f64 = 1.1;
 
+/// Percentage points below the attainment that is judged by that the product is given at least.
+const ATTAINMENT_LESS_MAX: u8 = 12;
+
+/// What a search found.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Tuned {
+    /// A peer's aggressiveness; 1 is its default.
+    Aggressiveness(PerRole<f64>),
+    /// The attainment that the product is given, percent.
+    AttainmentPercent(u8),
+}
+
 /// One play.
 #[derive(Clone, Copy, Debug)]
-struct Trial {
-    aggressiveness: PerRole<f64>,
+struct Trial<T> {
+    setting: T,
     missed: u64,
     gpu_hours: f64,
 }
@@ -44,16 +59,39 @@ struct Search<'a> {
     peer: Peer,
     /// Requests that may miss.
     may_miss: f64,
-    trials: Vec<Trial>,
+    trials: Vec<Trial<PerRole<f64>>>,
+}
+
+/// Requests of `run` that may miss.
+fn may_miss(run: &Run) -> f64 {
+    let percent = f64::from(run.scenario.objective.attainment.percent);
+    run.requests as f64 * (100.0 - percent) / 100.0
+}
+
+/// The attainment that the product is best given on `run`, percent.
+pub(super) fn search_own(run: &Run) -> Result<u8, SimulateError> {
+    let goal = run.scenario.objective.attainment.percent;
+    let may_miss = may_miss(run);
+    let mut trials: Vec<Trial<u8>> = Vec::new();
+    for percent in goal.saturating_sub(ATTAINMENT_LESS_MAX).max(1)..=goal {
+        let product = PdAutoscaler::starting_at(run.began_millis()).aiming_at(percent);
+        let misses_max = misses_max(&trials, may_miss);
+        let ledger = run.ledger(run.setup(run.start), Box::new(product), misses_max)?;
+        trials.push(Trial {
+            setting: percent,
+            missed: run.requests.saturating_sub(ledger.attained()),
+            gpu_hours: ledger.gpu_hours(),
+        });
+    }
+    Ok(best(&trials, may_miss).unwrap_or(goal))
 }
 
 /// The aggressiveness of `peer` on `run`.
 pub(super) fn search(run: &Run, peer: Peer) -> Result<PerRole<f64>, SimulateError> {
-    let percent = f64::from(run.scenario.objective.attainment.percent);
     let mut search = Search {
         run,
         peer,
-        may_miss: run.requests as f64 * (100.0 - percent) / 100.0,
+        may_miss: may_miss(run),
         trials: Vec::new(),
     };
     let same = |factor: f64| PerRole::from_fn(|_| factor);
@@ -69,7 +107,7 @@ pub(super) fn search(run: &Run, peer: Peer) -> Result<PerRole<f64>, SimulateErro
                 of_prefill.push(trial);
                 Ok(trial.missed as f64 <= PREFILL_SHARE * search.may_miss)
             })?;
-            let prefill = best(&of_prefill, PREFILL_SHARE * search.may_miss).prefill;
+            let prefill = best_or_default(&of_prefill, PREFILL_SHARE * search.may_miss).prefill;
             let with = |decode| PerRole { prefill, decode };
             let before = search.trials.len();
             bisect(|factor| search.attains(with(factor)))?;
@@ -78,16 +116,31 @@ pub(super) fn search(run: &Run, peer: Peer) -> Result<PerRole<f64>, SimulateErro
             }
         }
     }
-    Ok(best(&search.trials, search.may_miss))
+    Ok(best_or_default(&search.trials, search.may_miss))
 }
 
 /// The cheapest trial with at most `may_miss` misses, or the cheapest of the nearest.
-fn best(trials: &[Trial], may_miss: f64) -> PerRole<f64> {
-    let fewest = trials.iter().map(|trial| trial.missed).min().unwrap_or(0);
+fn best<T: Copy>(trials: &[Trial<T>], may_miss: f64) -> Option<T> {
+    let fewest = trials.iter().map(|trial| trial.missed).min()?;
     let enough = enough(fewest, may_miss);
     let attained = trials.iter().filter(|trial| trial.missed as f64 <= enough);
     let cheapest = attained.min_by(|a, b| a.gpu_hours.total_cmp(&b.gpu_hours));
-    cheapest.map_or(PerRole::from_fn(|_| 1.0), |trial| trial.aggressiveness)
+    cheapest.map(|trial| trial.setting)
+}
+
+fn best_or_default(trials: &[Trial<PerRole<f64>>], may_miss: f64) -> PerRole<f64> {
+    best(trials, may_miss).unwrap_or(PerRole::from_fn(|_| 1.0))
+}
+
+/// More misses than these, and a setting is not the one: another has fewer, or few enough.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a float-to-integer cast saturates, and misses are not negative"
+)]
+fn misses_max<T>(trials: &[Trial<T>], may_miss: f64) -> u64 {
+    let fewest = trials.iter().map(|trial| trial.missed).min();
+    fewest.map_or(u64::MAX, |fewest| enough(fewest, may_miss).ceil() as u64)
 }
 
 /// The misses with which a setting may still be chosen when the best so far has `fewest`.
@@ -128,23 +181,27 @@ impl Search<'_> {
         self.run.ledger(setup, autoscaler, misses_max)
     }
 
-    fn prefill_trial(&self, prefill: f64) -> Result<Trial, SimulateError> {
+    fn prefill_trial(&self, prefill: f64) -> Result<Trial<PerRole<f64>>, SimulateError> {
         let aggressiveness = PerRole {
             prefill,
             decode: 1.0,
         };
         let ledger = self.play(aggressiveness, true, u64::MAX)?;
         Ok(Trial {
-            aggressiveness,
+            setting: aggressiveness,
             missed: self.run.requests.saturating_sub(ledger.ttft_attained()),
             gpu_hours: ledger.gpu_hours(),
         })
     }
 
     fn attains(&mut self, aggressiveness: PerRole<f64>) -> Result<bool, SimulateError> {
-        let ledger = self.play(aggressiveness, false, self.misses_max())?;
-        let trial = Trial {
+        let ledger = self.play(
             aggressiveness,
+            false,
+            misses_max(&self.trials, self.may_miss),
+        )?;
+        let trial = Trial {
+            setting: aggressiveness,
             missed: self.run.requests.saturating_sub(ledger.attained()),
             gpu_hours: ledger.gpu_hours(),
         };
@@ -152,21 +209,8 @@ impl Search<'_> {
         Ok(trial.missed as f64 <= self.may_miss)
     }
 
-    /// More misses than these, and a setting is not the one: another has fewer, or few enough.
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "a float-to-integer cast saturates, and misses are not negative"
-    )]
-    fn misses_max(&self) -> u64 {
-        let fewest = self.trials.iter().map(|trial| trial.missed).min();
-        fewest.map_or(u64::MAX, |fewest| {
-            enough(fewest, self.may_miss).ceil() as u64
-        })
-    }
-
     fn has_attained_since(&self, before: usize) -> bool {
-        let attained = |trial: &Trial| trial.missed as f64 <= self.may_miss;
+        let attained = |trial: &Trial<PerRole<f64>>| trial.missed as f64 <= self.may_miss;
         self.trials.iter().skip(before).any(attained)
     }
 }
@@ -194,18 +238,15 @@ mod tests {
     #[test]
     fn the_cheapest_that_attains_or_the_cheapest_of_the_nearest() {
         let trial = |factor, missed, gpu_hours| Trial {
-            aggressiveness: PerRole::from_fn(|_| factor),
+            setting: factor,
             missed,
             gpu_hours,
         };
-        let trials = [
-            trial(1.0, 500, 1.0),
-            trial(2.0, 105, 2.0),
-            trial(4.0, 100, 9.0),
-        ];
-        assert!((best(&trials, 600.0).prefill - 1.0).abs() < 1e-9);
-        assert!((best(&trials, 100.0).prefill - 2.0).abs() < 1e-9);
-        assert!((best(&trials[2..], 100.0).prefill - 4.0).abs() < 1e-9);
-        assert!((best(&trials, 10.0).prefill - 2.0).abs() < 1e-9);
+        let trials = [trial(1, 500, 1.0), trial(2, 105, 2.0), trial(4, 100, 9.0)];
+        assert_eq!(best(&trials, 600.0), Some(1));
+        assert_eq!(best(&trials, 100.0), Some(2));
+        assert_eq!(best(&trials[2..], 100.0), Some(4));
+        assert_eq!(best(&trials, 10.0), Some(2));
+        assert_eq!(best::<u8>(&[], 10.0), None);
     }
 }

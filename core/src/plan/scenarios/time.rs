@@ -18,7 +18,7 @@ fn f13_a_restart_in_a_burst_lowers_nothing_for_a_whole_window() {
     world.load = LOAD;
     world.memory = Memory::default();
     world.run(Duration::from_secs(285));
-    assert_eq!(world.current, high);
+    assert!(world.current.prefill >= high.prefill && world.current.decode >= high.decode);
     world.run(20 * MINUTE);
     assert!(world.current.prefill < high.prefill);
 }
