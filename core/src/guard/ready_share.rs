@@ -27,9 +27,16 @@ struct Level {
     /// Mean ready replicas, in hundredths.
     hundredths: u64,
     ready: u32,
-    /// Since when `ready` is what it is.
-    since: Timestamp,
+    /// Since when `ready` is what it is; nothing while no change was seen.
+    since: Option<Timestamp>,
     seen_at: Timestamp,
+}
+
+impl Level {
+    /// What is found at a first look is taken to have been so for ever.
+    fn held_for(&self, now: Timestamp) -> Duration {
+        self.since.map_or(Duration::MAX, |since| now.since(since))
+    }
 }
 
 impl ReadyShare {
@@ -40,7 +47,7 @@ impl ReadyShare {
             self.0 = Some(Level {
                 hundredths: u64::from(ready) * 100,
                 ready,
-                since: now,
+                since: None,
                 seen_at: now,
             });
             return f64::from(ready);
@@ -60,17 +67,17 @@ impl ReadyShare {
         level.seen_at = now;
         if level.ready != ready {
             level.ready = ready;
-            level.since = now;
-        } else if now.since(level.since) >= SETTLED {
+            level.since = Some(now);
+        } else if level.held_for(now) >= SETTLED {
             level.hundredths = u64::from(ready) * 100;
         }
         level.hundredths as f64 / 100.0
     }
 
-    /// How long as many have been ready as are now; zero before anything was seen.
+    /// How long as many have been ready as are now; for ever if no change was seen, and zero before anything
+    /// was seen.
     pub fn held_for(&self, now: Timestamp) -> Duration {
-        self.0
-            .map_or(Duration::ZERO, |level| now.since(level.since))
+        self.0.map_or(Duration::ZERO, |level| level.held_for(now))
     }
 
     /// Whole replicas to count on: the mean rounded down, because a part of a pod serves nobody well.

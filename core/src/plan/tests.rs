@@ -265,25 +265,27 @@ fn measured_ttft_over_the_limit_asks_for_one_more_once_things_have_settled() {
     snapshot.signals.recent.prefill_ttft = testing::around(2.0, 600.0);
     snapshot.signals.prefill_ttft_attainment = testing::around(2.0, 600.0);
     snapshot.signals.waiting_requests.prefill = Reading::of(2.0);
-    // Since when three have been serving is not known at a first look.
-    let unsettled = plan(&snapshot, &Memory::default(), at(0));
-    assert_eq!(unsettled.plan.replicas.prefill, 3);
-    let settled = plan(&snapshot, &unsettled.memory, at(60)).memory;
-    let first = plan(&snapshot, &settled, at(120));
+    let first = plan(&snapshot, &Memory::default(), at(0));
     assert_eq!(first.report.reason, Reason::PrefillLatency);
     assert_eq!(first.plan.replicas.prefill, 4);
     // A budget that is not spent covers single misses.
     let mut covered = snapshot.clone();
     covered.signals.prefill_ttft_attainment = testing::around(0.1, 600.0);
-    assert_eq!(plan(&covered, &settled, at(120)).plan.replicas.prefill, 3);
+    assert_eq!(
+        plan(&covered, &Memory::default(), at(0))
+            .plan
+            .replicas
+            .prefill,
+        3
+    );
     // The new replica starts, and then the windows still show the slow requests for a while.
     snapshot.roles.prefill.current = 4;
     snapshot.roles.prefill.starting = 1;
-    let starting = plan(&snapshot, &first.memory, at(135));
+    let starting = plan(&snapshot, &first.memory, at(15));
     snapshot.roles.prefill = testing::serving(4);
     snapshot.signals.coverage.prefill.scraped = 4;
-    let serving = plan(&snapshot, &starting.memory, at(300));
-    let settling = plan(&snapshot, &serving.memory, at(360));
+    let serving = plan(&snapshot, &starting.memory, at(180));
+    let settling = plan(&snapshot, &serving.memory, at(240));
     for decision in [starting, serving, settling] {
         assert_eq!(decision.plan.replicas.prefill, 4);
     }
