@@ -292,6 +292,41 @@ fn measured_ttft_over_the_limit_asks_for_one_more_once_things_have_settled() {
 }
 
 #[test]
+fn replicas_that_are_there_are_needed_a_little_longer_than_they_would_be_asked_for() {
+    let mut kept = 0;
+    for tenths in 5..60 {
+        let load = Load {
+            rate_rps: f64::from(tenths),
+            ..LOAD
+        };
+        let needs: Vec<u32> = (1..=10)
+            .map(|current| {
+                let decision = plan(
+                    &testing::snapshot(current, 3, load),
+                    &Memory::default(),
+                    at(0),
+                );
+                decision.report.need.prefill.unwrap()
+            })
+            .collect();
+        let asked_for = *needs.iter().min().unwrap();
+        // With fewer than that, what queues up meanwhile has a say too. With more, what is there stays,
+        // but never more than one: what the next one would cost in misses is far less.
+        for (current, need) in (1..=10)
+            .zip(&needs)
+            .skip_while(|(current, _)| *current < asked_for)
+        {
+            assert!(
+                *need == asked_for || *need == current.min(asked_for + 1),
+                "{tenths}: {needs:?}"
+            );
+        }
+        kept += u32::from(needs[9] > asked_for);
+    }
+    assert!((1..30).contains(&kept), "{kept}");
+}
+
+#[test]
 fn before_anything_is_learnt_saturation_asks_for_one_more() {
     let mut snapshot = testing::snapshot(2, 2, LOAD);
     snapshot.signals.recent.prefill_time = HistogramReading::Unknown(Gap::Empty);

@@ -61,6 +61,36 @@ fn peers_on_the_ramp_come_to_what_they_came_to() {
     assert_eq!(got, GOLDEN);
 }
 
+#[test]
+fn the_tuned_product_is_the_cheapest_of_its_settings_that_attain() {
+    let both = [
+        "--policies",
+        "pdautoscaler,pdautoscaler-tuned",
+        "--leads",
+        "0s",
+        "--output",
+        "json",
+    ];
+    let rows: serde_json::Value = serde_json::from_str(&run(&options(&both)).unwrap()).unwrap();
+    let row = |name: &str| {
+        let mut rows = rows.as_array().unwrap().iter();
+        rows.find(|row| row["policy"] == name).unwrap().clone()
+    };
+    let (own, tuned) = (row("pdautoscaler"), row("pdautoscaler-tuned"));
+    let number = |row: &serde_json::Value, key: &str| row[key].as_f64().unwrap();
+    let goal = number(&own, "attainmentGoalPercent");
+    assert!(own["tunedAttainmentPercent"].is_null());
+    let given = number(&tuned, "tunedAttainmentPercent");
+    assert!((goal - 12.0..=goal).contains(&given), "{tuned}");
+    if number(&own, "attainmentPercent") >= goal {
+        assert!(number(&tuned, "attainmentPercent") >= goal, "{tuned}");
+        assert!(
+            number(&tuned, "gpuHours") <= number(&own, "gpuHours"),
+            "{tuned}"
+        );
+    }
+}
+
 const GOLDEN: [&str; 5] = [
     "static-hindsight 99.00 10.67",
     "clairvoyant 98.85 3.95",
