@@ -36,6 +36,10 @@ const BEYOND_SPENT: PerRole<f64> = PerRole {
     decode: 0.5,
 };
 
+/// How many times faster care grows with what is spent beyond the budget than with what is spent of it. An
+/// objective that is missed is worth more than what it costs; one that may be missed yet is not.
+const OVERSPENT_FASTER: f64 = 2.0;
+
 /// Budgets are not overspent by more than this as far as sizing cares: 1 is the whole budget again.
 const OVERSPENT_MAX: f64 = 1.0;
 
@@ -136,8 +140,8 @@ fn z(objective: &Objective, target: LatencyTarget, budget_left: Option<f64>, rol
     let loose = percentile.min(attainment - LOOSER_FULL.get(role));
     let strict = percentile.max(attainment) + BEYOND_SPENT.get(role);
     let left = budget_left.unwrap_or(LEFT_UNKNOWN);
-    let spent = 1.0 - left.min(1.0);
-    (loose + (strict - loose) * spent).clamp(Z_MIN, Z_MAX)
+    let (spent, overspent) = (1.0 - left.clamp(0.0, 1.0), (-left).max(0.0));
+    (loose + (strict - loose) * (spent + OVERSPENT_FASTER * overspent)).clamp(Z_MIN, Z_MAX)
 }
 
 #[cfg(test)]
