@@ -36,7 +36,7 @@ pub(super) fn page(cells: &[Cell]) -> String {
          GPU-hours count while a replica starts, serves and drains. The bound is the clairvoyant plan that \
          holds the objective in every minute. Tuned peers had their settings searched on the very trace.</p><p>\
          <span class=\"key us\">pdautoscaler</span> <span class=\"key bound\">the bound, carried out</span> \
-         <span class=\"key tuned\">tuned peers</span> <span class=\"key peer\">peers as shipped, static peak</span> \
+         <span class=\"key tuned\">tuned</span> <span class=\"key peer\">peers as shipped, static peak</span> \
          <span class=\"key command\">command</span></p>"
     );
     for cells in groups(cells, |a, b| a.row.trace == b.row.trace) {
