@@ -34,7 +34,7 @@ pub(super) fn page(cells: &[Cell]) -> String {
          content=\"width=device-width\"><title>Policies compared</title><style>{STYLE}</style><body><main>\
          <h1>Policies compared</h1><p>Attainment is the share of all requests within both latency limits. \
          GPU-hours count while a replica starts, serves and drains. The bound is the clairvoyant plan that \
-         holds the objective in every minute. Tuned peers had their settings searched on the very trace.</p><p>\
+         holds the objective in every minute. Tuned ones had their settings searched on the very trace.</p><p>\
          <span class=\"key us\">pdautoscaler</span> <span class=\"key bound\">the bound, carried out</span> \
          <span class=\"key tuned\">tuned</span> <span class=\"key peer\">peers as shipped, static peak</span> \
          <span class=\"key command\">command</span></p>"
