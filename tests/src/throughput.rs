@@ -403,10 +403,11 @@ pub fn ratio(turns: &Turns, way: Way, to: Way) -> Option<f64> {
     median(ratios.collect())
 }
 
-/// The middle one of `numbers`; nothing of none.
+/// The middle one of `numbers`, between the two in the middle of an even count; nothing of none.
 pub fn median(mut numbers: Vec<f64>) -> Option<f64> {
     numbers.sort_by(f64::total_cmp);
-    numbers.get(numbers.len() / 2).copied()
+    let last = numbers.len().checked_sub(1)?;
+    Some(f64::midpoint(numbers[last / 2], numbers[last.div_ceil(2)]))
 }
 
 /// The middle one of what `of` gives for the turns.
@@ -428,4 +429,18 @@ pub fn summary(options: &ThroughputOptions, turns: &Turns) -> Value {
         })
     });
     json!({ "nodes": options.nodes, "pods": options.pods, "ways": ways.collect::<Vec<_>>() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_of_an_even_count_is_no_better_than_the_middle() {
+        let of = |numbers: &[f64]| median(numbers.to_vec()).map(|median| median.to_string());
+        assert_eq!(of(&[]), None);
+        assert_eq!(of(&[0.9]).as_deref(), Some("0.9"));
+        assert_eq!(of(&[1.0, 0.5]).as_deref(), Some("0.75"));
+        assert_eq!(of(&[3.0, 1.0, 8.0]).as_deref(), Some("3"));
+    }
 }
