@@ -94,6 +94,15 @@ pub struct Forecast {
     pub samples: u32,
 }
 
+/// What is known of the work that comes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Outlook {
+    /// The quantile that was asked for.
+    pub forecast: Forecast,
+    /// All that may come.
+    pub spread: Spread,
+}
+
 /// Where a forecast comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -182,17 +191,12 @@ impl Forecaster {
     /// The age of the last observation lengthens the horizon. A horizon above half an hour counts as
     /// half an hour; a quantile outside 0.5..=0.999, as the nearer of both; one that is NaN, as 0.999.
     pub fn forecast(&self, horizon: Duration, quantile: f64, now: Timestamp) -> Option<Forecast> {
-        self.outlook(horizon, quantile, now)
-            .map(|(forecast, _)| forecast)
+        let outlook = self.outlook(horizon, quantile, now)?;
+        Some(outlook.forecast)
     }
 
     /// The same, and with it the work that may come as a whole.
-    pub fn outlook(
-        &self,
-        horizon: Duration,
-        quantile: f64,
-        now: Timestamp,
-    ) -> Option<(Forecast, Spread)> {
+    pub fn outlook(&self, horizon: Duration, quantile: f64, now: Timestamp) -> Option<Outlook> {
         let (latest, at) = self.history.latest()?;
         let quantile = if quantile.is_nan() {
             QUANTILE_MAX
@@ -223,7 +227,7 @@ impl Forecaster {
             samples: u32::try_from(ahead.mixture.errors.len()).unwrap_or(u32::MAX),
         };
         let spread = SPREAD.map(|(quantile, share)| (ahead.value(quantile), share));
-        Some((forecast, spread))
+        Some(Outlook { forecast, spread })
     }
 }
 

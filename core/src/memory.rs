@@ -153,6 +153,13 @@ impl RoleMemory {
         let excess = self.changes.len().saturating_sub(CHANGES_MAX);
         self.changes.drain(..excess);
     }
+
+    /// Whether for `span` neither the replicas asked for nor those that serve have changed. Both count:
+    /// replicas serve long after they were asked for, and windows mix before and after from then on.
+    pub fn settled_for(&self, span: Duration, now: Timestamp) -> bool {
+        let asked_before = |change: &ReplicaChange| now.since(change.at) >= span;
+        self.ready.held_for(now) >= span && self.changes.iter().all(asked_before)
+    }
 }
 
 /// An extreme a window looks for.

@@ -12,6 +12,7 @@ use std::time::Duration;
 use crate::{
     capacity::Capacity,
     error_budget::Care,
+    forecast::Outlook,
     guard::{rolling_out, serving},
     memory::{Memory, RoleMemory},
     report::{Bottleneck, Reason},
@@ -93,9 +94,7 @@ pub struct Sizing<'a> {
     pub care: PerRole<Care>,
     /// Work expected when replicas asked for now will serve: of prefill busy workers, of decode output
     /// tokens per second. Nothing when that is not known.
-    pub ahead: PerRole<Option<f64>>,
-    /// The same work as all that it may be, `(work, probability)`; empty when it is not known.
-    pub spread: PerRole<&'a [(f64, f64)]>,
+    pub outlook: PerRole<Option<Outlook>>,
     /// How long replicas asked for now take to serve.
     pub lead: PerRole<Duration>,
     /// Where requests lose time.
@@ -146,19 +145,13 @@ impl Sizing<'_> {
         self.memory.roles.get(role)
     }
 
-    /// The work expected, if it is more than `work` is now.
-    fn growing_beyond(&self, role: Role, work: f64) -> Option<f64> {
-        self.ahead.get(role).filter(|ahead| *ahead > work)
-    }
-
     fn replicas_max(&self, role: Role) -> u32 {
         self.snapshot.policy.bounds.get(role).max_replicas
     }
 
     /// One step more than the replicas that serve, for latency that misses its limit although the model
     /// says that `modelled` replicas suffice. Only when the error budget does not cover such misses,
-    /// nothing is starting and the last change, of what was asked or of what serves, has settled, so that
-    /// one miss is not answered twice; and
+    /// nothing is starting and the last change has settled, so that one miss is not answered twice; and
     /// never to more than [`CORRECTED_MAX`] times the model, since then something else is wrong.
     fn correction(&self, role: Role, modelled: Option<u32>) -> Option<u32> {
         let covered = self
@@ -170,12 +163,7 @@ impl Sizing<'_> {
             return None;
         }
         let state = self.state(role);
-        let memory = self.role_memory(role);
-        let settled = memory.ready.held_for(self.now) >= SETTLE
-            && memory
-                .changes
-                .iter()
-                .all(|change| self.now.since(change.at) >= SETTLE);
+        let settled = self.role_memory(role).settled_for(SETTLE, self.now);
         let ready = self.serving(role);
         let whole = !rolling_out(state)
             && !state.rolling_out

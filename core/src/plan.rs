@@ -21,7 +21,7 @@ use crate::{
     capacity::{Capacity, Profile},
     error_budget::{Care, care},
     evidence::{Evidence, evidence},
-    forecast::{Forecast, Spread},
+    forecast::Outlook,
     memory::Memory,
     need::Need,
     ratio::Breach,
@@ -75,7 +75,7 @@ struct Planner<'a> {
     /// How long replicas asked for now take to serve.
     lead: PerRole<Duration>,
     /// What may come while replicas start.
-    outlook: PerRole<Option<(Forecast, Spread)>>,
+    outlook: PerRole<Option<Outlook>>,
     needs: PerRole<Option<Need>>,
     /// Where requests lose time.
     bottleneck: Bottleneck,

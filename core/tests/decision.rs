@@ -143,7 +143,7 @@ fn arithmetic(decision: &Decision) -> String {
     let load = RATE_RPS * PREFILL_SECONDS;
     let forecast = decision.report.forecast.prefill.unwrap();
     let horizon = Duration::from_secs_f64(forecast.horizon_seconds);
-    let (_, spread) = decision
+    let spread = decision
         .memory
         .roles
         .prefill
@@ -153,7 +153,8 @@ fn arithmetic(decision: &Decision) -> String {
             forecast.quantile,
             decision.memory.decided_at.unwrap(),
         )
-        .unwrap();
+        .unwrap()
+        .spread;
     let allowed = decision.report.care.prefill.miss_share();
     let slack = TTFT_LIMIT_SECONDS - TRANSFER_SECONDS - PREFILL_SECONDS;
     let _ = writeln!(

@@ -2,8 +2,8 @@
 //!
 //! Filter refuses a node only for what the scheduler cannot see: a `NoSchedule` or `NoExecute` taint that the pod's
 //! spec tolerates with a rewritten `Exists` and the pod's own number does not, or a taint that the pod requires and the
-//! node lacks. Prioritize scores by SLA margin, and names no more nodes than it must. Pods without numeric tolerations pass at once: their names
-//! are handed back without being looked at, their scores are an empty list, which adds nothing.
+//! node lacks. Prioritize scores by SLA margin, and names no more nodes than it must. Pods without numeric tolerations
+//! pass at once: their names are handed back without being looked at, their scores are an empty list, which adds nothing.
 //!
 //! Nothing is remembered between calls, so that several schedulers and speculative calls cannot confuse it. Refusals
 //! are `FailedAndUnresolvableNodes`, for no preemption changes a taint; only a node that the cache does not know yet is

@@ -356,13 +356,10 @@ impl Run {
     ) -> Result<(Box<dyn Autoscaler>, Setup), SimulateError> {
         let setup = self.setup(self.start);
         Ok(match policy {
-            PolicyName::Pdautoscaler | PolicyName::PdautoscalerTuned => {
-                let mut product = PdAutoscaler::starting_at(self.began_millis());
-                if let Some(Tuned::AttainmentPercent(percent)) = tuned {
-                    product = product.aiming_at(percent);
-                }
-                (Box::new(product), setup)
-            }
+            PolicyName::Pdautoscaler | PolicyName::PdautoscalerTuned => match tuned {
+                Some(Tuned::AttainmentPercent(percent)) => self.product(percent),
+                _ => self.product(setup.policy.objective.attainment.percent),
+            },
             PolicyName::StaticPeak => self.fixed(self.bound.peak()),
             PolicyName::StaticHindsight => self.fixed(static_hindsight::search(self)?),
             PolicyName::Clairvoyant => self.foreseen(&self.bound.everywhere),
@@ -385,9 +382,13 @@ impl Run {
         })
     }
 
-    /// When the run begins, Unix time, for what depends on the time of day.
-    fn began_millis(&self) -> i64 {
-        self.owner.as_ref().map_or(0, |owner| owner.began_millis)
+    /// The product, whose owner states so much attainment; what is judged by stays as it is.
+    fn product(&self, attainment_percent: u8) -> (Box<dyn Autoscaler>, Setup) {
+        // For what depends on the time of day.
+        let began_millis = self.owner.as_ref().map_or(0, |owner| owner.began_millis);
+        let mut setup = self.setup(self.start);
+        setup.policy.objective.attainment.percent = attainment_percent;
+        (Box::new(PdAutoscaler::starting_at(began_millis)), setup)
     }
 
     /// Replicas that never change.

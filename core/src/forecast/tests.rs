@@ -297,7 +297,7 @@ fn the_spread_rises_about_the_mean_and_is_certain_as_a_whole() {
     let load = |seconds: i64| 100.0 * (1.0 + 0.2 * noise(seconds / 60));
     for minutes in [1, 10, 240] {
         let (forecaster, now) = after(minutes, load);
-        let (forecast, spread) = forecaster.outlook(LEAD, 0.9, at(now)).unwrap();
+        let Outlook { forecast, spread } = forecaster.outlook(LEAD, 0.9, at(now)).unwrap();
         assert_eq!(Some(forecast), forecaster.forecast(LEAD, 0.9, at(now)));
         let chances: f64 = spread.iter().map(|(_, chance)| chance).sum();
         assert!((chances - 1.0).abs() < 1e-9);

@@ -149,7 +149,8 @@ fn by_kv_tokens(
 
 fn by_work(sizing: &Sizing<'_>) -> Option<Need> {
     let rate_tps = rate_tps(sizing)?;
-    let ahead = sizing.growing_beyond(Role::Decode, rate_tps);
+    let ahead = sizing.outlook.decode.map(|outlook| outlook.forecast.value);
+    let ahead = ahead.filter(|ahead| *ahead > rate_tps);
     let care = sizing.care.decode;
     let now = InFlight::of(sizing, rate_tps)?;
     let enough_now = now.replicas(care.z);

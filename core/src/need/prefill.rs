@@ -42,22 +42,17 @@ pub(super) fn need(sizing: &Sizing<'_>) -> Option<Need> {
 fn by_work(sizing: &Sizing<'_>) -> Option<Need> {
     let demand = Demand::of(sizing)?;
     let replicas_max = sizing.replicas_max(Role::Prefill);
-    let now = demand.rate_rps * demand.mean_seconds;
-    let served_now = demand.served(sizing, &[(now, 1.0)], replicas_max);
-    let served = match sizing.spread.prefill {
-        [] => served_now.clone(),
-        spread => demand.served(sizing, spread, replicas_max),
-    };
+    let now = [(demand.rate_rps * demand.mean_seconds, 1.0)];
+    let outlook = sizing.outlook.prefill.as_ref();
+    let spread = outlook.map_or(&now[..], |outlook| &outlook.spread);
+    let served = demand.served(sizing, spread, replicas_max);
     let allowed = sizing.care.prefill.miss_share();
-    let enough = |served: &Served, allowed: f64| {
-        let servers = served.attained.servers_for(allowed);
-        servers.map_or_else(|| served.load.max(f64::from(replicas_max)), f64::from)
-    };
-    let raised_to = enough(&served, allowed);
+    let raised_to = served.enough(allowed);
     let current = f64::from(sizing.state(Role::Prefill).current);
-    let kept = enough(&served, allowed * RELEASE_SHARE).min(current);
+    let kept = served.enough(allowed * RELEASE_SHARE).min(current);
     let servers = raised_to.max(kept);
-    let reason = if servers > enough(&served_now, allowed) {
+    let enough_now = demand.served(sizing, &now, replicas_max).enough(allowed);
+    let reason = if servers > enough_now {
         Reason::PrefillForecast
     } else {
         Reason::PrefillWork
@@ -92,11 +87,19 @@ struct Demand {
 }
 
 /// How pools of every size serve a demand that is not known exactly.
-#[derive(Clone)]
 struct Served {
     /// Mean of the workers that prompts keep busy.
     load: f64,
     attained: Attainment,
+}
+
+impl Served {
+    /// The fewest servers with which at most `miss_share` is late; all that may be where none suffice.
+    fn enough(&self, miss_share: f64) -> f64 {
+        let most = self.attained.shares.len().saturating_sub(1) as f64;
+        let servers = self.attained.servers_for(miss_share);
+        servers.map_or_else(|| self.load.max(most), f64::from)
+    }
 }
 
 impl Demand {
@@ -125,40 +128,31 @@ impl Demand {
 
     /// How prompts are served that keep so many workers busy, with these probabilities.
     fn served(&self, sizing: &Sizing<'_>, spread: &[(f64, f64)], replicas_max: u32) -> Served {
-        let mut shares = vec![0.0; replicas_max as usize + 1];
-        let mut unreachable_share = 0.0;
-        for &(load, probability) in spread {
-            let attained = self.attained(sizing, load, replicas_max);
-            for (share, of_load) in shares.iter_mut().zip(attained.shares) {
-                *share += probability * of_load;
-            }
-            unreachable_share = attained.unreachable_share;
-        }
-        Served {
-            load: spread
-                .iter()
-                .map(|(load, probability)| load * probability)
-                .sum(),
-            attained: Attainment {
-                shares,
-                unreachable_share,
-            },
-        }
-    }
-
-    fn attained(&self, sizing: &Sizing<'_>, load: f64, replicas_max: u32) -> Attainment {
-        let rate_rps = if self.mean_seconds > 0.0 {
-            load / self.mean_seconds
-        } else {
-            self.rate_rps
-        };
-        let work = Work {
-            arrival_rate_rps: rate_rps,
+        let mut work = Work {
+            arrival_rate_rps: self.rate_rps,
             arrival_scv: sizing.workload.arrival_scv,
             service: self.service.clone(),
         };
         let wait_factor = sizing.capacity.routing_factor;
-        attainment(&work, self.limit_seconds, wait_factor, replicas_max)
+        let mut mean = Served {
+            load: 0.0,
+            attained: Attainment {
+                shares: vec![0.0; replicas_max as usize + 1],
+                unreachable_share: 0.0,
+            },
+        };
+        for &(load, probability) in spread {
+            if self.mean_seconds > 0.0 {
+                work.arrival_rate_rps = load / self.mean_seconds;
+            }
+            let attained = attainment(&work, self.limit_seconds, wait_factor, replicas_max);
+            for (share, of_load) in mean.attained.shares.iter_mut().zip(attained.shares) {
+                *share += probability * of_load;
+            }
+            mean.attained.unreachable_share = attained.unreachable_share;
+            mean.load += probability * load;
+        }
+        mean
     }
 
     /// Prompts that will wait when what is asked for serves: those that do, and what arrives until

@@ -38,7 +38,7 @@ impl Planner<'_> {
             },
             forecast: self
                 .outlook
-                .map(|outlook| outlook.map(|(forecast, _)| forecast)),
+                .map(|outlook| outlook.map(|outlook| outlook.forecast)),
             lead: PerRole::from_fn(|role| {
                 let lead: &LeadTimes = &self.memory.roles.get(role).lead;
                 LeadTime {

@@ -42,15 +42,10 @@ impl Planner<'_> {
     fn settled(&self, role: Role) -> bool {
         let state = self.snapshot.roles.get(role);
         let memory = self.memory.roles.get(role);
-        // Replicas serve long after they were asked for: the windows mix before and after from then on.
-        memory.ready.held_for(self.now) >= LEARN_AFTER_CHANGE
+        memory.settled_for(LEARN_AFTER_CHANGE, self.now)
             && state.starting == 0
             && !state.rolling_out
             && !rolling_out(state)
-            && memory
-                .changes
-                .iter()
-                .all(|change| self.now.since(change.at) >= LEARN_AFTER_CHANGE)
     }
 
     fn learn_prefill(&mut self) {

@@ -57,8 +57,8 @@ impl Planner<'_> {
                 quantile,
                 self.now,
             );
-            if let Some((forecast, _)) = &outlook {
-                let message = forecast.message();
+            if let Some(outlook) = &outlook {
+                let message = outlook.forecast.message();
                 self.note(Stage::Forecast, Some(role), Reason::Forecast, message);
             }
             *self.outlook.get_mut(role) = outlook;
@@ -88,13 +88,7 @@ impl Planner<'_> {
             memory: &self.memory,
             capacity: self.capacity(),
             care: self.care,
-            ahead: self
-                .outlook
-                .map(|outlook| outlook.map(|(forecast, _)| forecast.value)),
-            spread: PerRole::from_fn(|role| {
-                let outlook = self.outlook.get(role).as_ref();
-                outlook.map_or(&[][..], |(_, spread)| &spread[..])
-            }),
+            outlook: self.outlook,
             lead: self.lead,
             bottleneck: self.bottleneck,
             now: self.now,

@@ -99,9 +99,7 @@ impl Scores {
         let points = || self.points.iter().copied();
         let mut counts = [0; 1 + u8::MAX as usize];
         for points in points() {
-            if let Some(count) = counts.get_mut(usize::from(points)) {
-                *count += 1;
-            }
+            counts[usize::from(points)] += 1;
         }
         let least = points().min().unwrap_or(0);
         let above = |base: u8| move |points: u8| i16::from(points) - i16::from(base);

@@ -6,8 +6,6 @@
 //! is every decision; in a release every one that changes replicas and one in eight of the others, as
 //! deciding again would else cost more than deciding.
 
-use std::borrow::Cow;
-
 use pd_core::{
     Memory, Timestamp,
     audit::{audit, laws},
@@ -24,8 +22,6 @@ const LAWS_EVERY: u64 = if cfg!(debug_assertions) { 1 } else { 8 };
 #[derive(Debug, Default)]
 pub struct PdAutoscaler {
     memory: Memory,
-    /// The attainment that its owner states instead of the one that is judged by, percent.
-    attainment_percent: Option<u8>,
     decisions: u64,
     /// When the run begins, Unix time.
     began_millis: i64,
@@ -40,13 +36,6 @@ impl PdAutoscaler {
         }
     }
 
-    /// The same, whose owner states another attainment than the one that is judged by, percent.
-    #[must_use]
-    pub fn aiming_at(mut self, attainment_percent: u8) -> Self {
-        self.attainment_percent = Some(attainment_percent);
-        self
-    }
-
     /// What the last decision left behind.
     pub fn memory(&self) -> &Memory {
         &self.memory
@@ -55,11 +44,7 @@ impl PdAutoscaler {
 
 impl Autoscaler for PdAutoscaler {
     fn decide(&mut self, sight: &Sight, now: Nanos) -> Verdict {
-        let mut snapshot = Cow::Borrowed(&sight.snapshot);
-        if let Some(percent) = self.attainment_percent {
-            snapshot.to_mut().policy.objective.attainment.percent = percent;
-        }
-        let snapshot = snapshot.as_ref();
+        let snapshot = &sight.snapshot;
         let millis = i64::try_from(now / MILLISECOND).unwrap_or(i64::MAX);
         let at = Timestamp::from_millis(self.began_millis.saturating_add(millis));
         let decision = plan(snapshot, &self.memory, at);

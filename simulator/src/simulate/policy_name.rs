@@ -88,14 +88,6 @@ impl PolicyName {
                 | Self::SimulatedOracle
         )
     }
-
-    /// Whether its settings are searched on the trace.
-    pub const fn is_tuned(self) -> bool {
-        matches!(
-            self,
-            Self::PdautoscalerTuned | Self::Peer(_, Variant::Tuned)
-        )
-    }
 }
 
 impl fmt::Display for PolicyName {

@@ -16,7 +16,7 @@ use pd_core::{PerRole, Role};
 use super::ledger::Ledger;
 use super::{Run, SimulateError};
 use crate::autoscaler::peer::Tuning;
-use crate::autoscaler::{PdAutoscaler, Peer, Pinned, Variant};
+use crate::autoscaler::{Peer, Pinned, Variant};
 
 /// Range of the search, powers of two: from an eighth of the default to 512 times it.
 const OCTAVES: (f64, f64) = (-3.0, 9.0);
@@ -53,6 +53,17 @@ struct Trial<T> {
     gpu_hours: f64,
 }
 
+impl<T> Trial<T> {
+    /// The play of `setting` that `ledger` is of, in which so many requests were in time.
+    fn of(run: &Run, setting: T, in_time: u64, ledger: &Ledger) -> Self {
+        Self {
+            setting,
+            missed: run.requests.saturating_sub(in_time),
+            gpu_hours: ledger.gpu_hours(),
+        }
+    }
+}
+
 /// The search for one peer on one run.
 struct Search<'a> {
     run: &'a Run,
@@ -74,14 +85,9 @@ pub(super) fn search_own(run: &Run) -> Result<u8, SimulateError> {
     let may_miss = may_miss(run);
     let mut trials: Vec<Trial<u8>> = Vec::new();
     for percent in goal.saturating_sub(ATTAINMENT_LESS_MAX).max(1)..=goal {
-        let product = PdAutoscaler::starting_at(run.began_millis()).aiming_at(percent);
-        let misses_max = misses_max(&trials, may_miss);
-        let ledger = run.ledger(run.setup(run.start), Box::new(product), misses_max)?;
-        trials.push(Trial {
-            setting: percent,
-            missed: run.requests.saturating_sub(ledger.attained()),
-            gpu_hours: ledger.gpu_hours(),
-        });
+        let (product, setup) = run.product(percent);
+        let ledger = run.ledger(setup, product, misses_max(&trials, may_miss))?;
+        trials.push(Trial::of(run, percent, ledger.attained(), &ledger));
     }
     Ok(best(&trials, may_miss).unwrap_or(goal))
 }
@@ -187,24 +193,14 @@ impl Search<'_> {
             decode: 1.0,
         };
         let ledger = self.play(aggressiveness, true, u64::MAX)?;
-        Ok(Trial {
-            setting: aggressiveness,
-            missed: self.run.requests.saturating_sub(ledger.ttft_attained()),
-            gpu_hours: ledger.gpu_hours(),
-        })
+        let in_time = ledger.ttft_attained();
+        Ok(Trial::of(self.run, aggressiveness, in_time, &ledger))
     }
 
     fn attains(&mut self, aggressiveness: PerRole<f64>) -> Result<bool, SimulateError> {
-        let ledger = self.play(
-            aggressiveness,
-            false,
-            misses_max(&self.trials, self.may_miss),
-        )?;
-        let trial = Trial {
-            setting: aggressiveness,
-            missed: self.run.requests.saturating_sub(ledger.attained()),
-            gpu_hours: ledger.gpu_hours(),
-        };
+        let misses_max = misses_max(&self.trials, self.may_miss);
+        let ledger = self.play(aggressiveness, false, misses_max)?;
+        let trial = Trial::of(self.run, aggressiveness, ledger.attained(), &ledger);
         self.trials.push(trial);
         Ok(trial.missed as f64 <= self.may_miss)
     }
