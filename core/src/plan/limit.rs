@@ -207,8 +207,9 @@ impl Planner<'_> {
             guard::hold_bounds(role, wanted, limited, &self.snapshot, changes, self.now);
         self.steps.extend(step);
         self.steps.extend(bounds_step);
-        // What does not come is taken back whatever the pace.
-        let asked = ceiling.map_or(bounded, |ceiling| bounded.min(ceiling));
+        // What does not come is taken back whatever the pace, but for what the owner's minimum asks for.
+        let min_replicas = self.snapshot.policy.bounds.get(role).min_replicas;
+        let asked = ceiling.map_or(bounded, |ceiling| bounded.min(ceiling.max(min_replicas)));
         let (replicas, step) = guard::pause(role, asked, &self.snapshot);
         self.steps.extend(step);
         replicas
