@@ -1,9 +1,12 @@
 //! The two roles of a disaggregated service, and pairs of anything by role.
 //!
-//! [`PerRole`] keeps code that treats both roles alike free of copies, and code that treats them
-//! differently explicit: fields have names, there is no index.
+//! [`PerRole`] keeps code that treats both roles alike free of copies (`needs[role]`), and code that
+//! treats them differently explicit (`needs.prefill`).
 
-use std::fmt;
+use std::{
+    fmt,
+    ops::{Index, IndexMut},
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -82,5 +85,19 @@ impl<T> PerRole<T> {
     /// Both values with their roles, prefill first.
     pub fn iter(&self) -> impl Iterator<Item = (Role, &T)> {
         [(Role::Prefill, &self.prefill), (Role::Decode, &self.decode)].into_iter()
+    }
+}
+
+impl<T> Index<Role> for PerRole<T> {
+    type Output = T;
+
+    fn index(&self, role: Role) -> &T {
+        self.get(role)
+    }
+}
+
+impl<T> IndexMut<Role> for PerRole<T> {
+    fn index_mut(&mut self, role: Role) -> &mut T {
+        self.get_mut(role)
     }
 }
