@@ -44,13 +44,14 @@ const MAY_DEPEND_ON: [(&str, &[&str]); 8] = [
 
 /// What the decisions may use: nothing that reads a clock, a file, the network or the environment. `csv` and
 /// `serde-saphyr` parse texts that the caller read, such as performance tables.
-const CORE_MAY_USE: [&str; 7] = [
+const CORE_MAY_USE: [&str; 8] = [
     "chrono",
     "chrono-tz",
     "csv",
     "serde",
     "serde-saphyr",
     "statrs",
+    "strum",
     "thiserror",
 ];
 
