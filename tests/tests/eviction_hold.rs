@@ -12,13 +12,13 @@ use kube::{
     Api,
     api::{Patch, PatchParams, PostParams},
 };
-use pd_core::toleration::{Toleration, rewrite};
 use pd_tests::{
     control_plane::{ControlPlane, NodeSpec, Options, eventually},
     late::LateWatches,
     polyfill::{LOG_ALL, start_control_as},
     supervisor::Process,
 };
+use pd_tolerations::{Toleration, rewrite};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, sleep_until};
 

@@ -16,12 +16,12 @@ use kube::{
     api::{ListParams, Patch, PatchParams, PostParams},
     runtime::watcher::{self, Event, watcher},
 };
-use pd_core::toleration::{Taint, mirror};
 use pd_tests::{
     control_plane::{Component, ControlPlane, NodeSpec, Options, eventually},
     polyfill::{ExtenderPort, GATE, Webhook, start_control, start_webhook},
     supervisor::Process,
 };
+use pd_tolerations::{Taint, mirror};
 use serde_json::{Value, json};
 
 pub(crate) const NAMESPACE: &str = "default";

@@ -8,7 +8,7 @@ use rstest::rstest;
 use serde::Deserialize;
 
 use super::*;
-use crate::toleration::{
+use crate::{
     node::{first_toleration, first_untolerated},
     validation::{self, comparison_for_update, pod_update},
 };
