@@ -82,7 +82,7 @@ proptest! {
         let (mut nodes, mut pods) = (BTreeMap::<String, Vec<Taint>>::new(), BTreeMap::new());
         let (mut told, mut now) = (BTreeSet::new(), Timestamp::default());
         for (seconds, happens, fate) in story {
-            now = now + Duration::from_secs(seconds.unsigned_abs());
+            now += Duration::from_secs(seconds.unsigned_abs());
             match happens {
                 Happens::Value(node, value) => {
                     nodes.insert(node.to_string(), taint_of(value));
