@@ -19,7 +19,7 @@ use super::{Interval, Measured, MeasuredError};
 use crate::batch::progress;
 
 /// Metrics that no load can be rebuilt without.
-const NEEDED: usize = 5;
+const NEEDED_COUNT: usize = 5;
 
 /// Steps that are asked for at once.
 const STEPS_AT_ONCE: usize = 300;
@@ -150,7 +150,7 @@ fn check(intervals: &[Interval], asked: &Asked) -> Result<(), MeasuredError> {
     let (server, wanted, from, to) = asked.told();
     match missing.as_slice() {
         [] => Ok(()),
-        missing if missing.len() == NEEDED => Err(MeasuredError::Empty {
+        missing if missing.len() == NEEDED_COUNT => Err(MeasuredError::Empty {
             server,
             wanted,
             from,
@@ -174,25 +174,26 @@ fn missing(intervals: &[Interval], engine: &Engine) -> Vec<String> {
         let metrics = engine.recipe(signal).metrics();
         of(metrics.first().map_or("", |metric| metric.names[0]), role)
     };
-    let needed: [(fn(&Interval) -> bool, String); NEEDED] = [
-        (|i| i.workers.prefill > 0, workers(Role::Prefill)),
-        (|i| i.workers.decode > 0, workers(Role::Decode)),
+    let any = |has: fn(&Interval) -> bool| intervals.iter().any(has);
+    let needed: [_; NEEDED_COUNT] = [
+        (any(|i| i.workers.prefill > 0), workers(Role::Prefill)),
+        (any(|i| i.workers.decode > 0), workers(Role::Decode)),
         (
-            |i| i.requests_per_second > 0.0,
+            any(|i| i.requests_per_second > 0.0),
             signal(SignalName::PrefillCompletionRate, Role::Prefill),
         ),
         (
-            |i| i.prompt_tokens.is_some(),
+            any(|i| i.prompt_tokens.is_some()),
             signal(SignalName::PromptTokens, Role::Prefill),
         ),
         (
-            |i| i.output_tokens.is_some(),
+            any(|i| i.output_tokens.is_some()),
             signal(SignalName::OutputTokens, Role::Decode),
         ),
     ];
     needed
         .into_iter()
-        .filter(|(has, _)| !intervals.iter().any(has))
+        .filter(|(is_there, _)| !is_there)
         .map(|(_, metric)| metric)
         .collect()
 }
