@@ -44,7 +44,14 @@ const MAY_DEPEND_ON: [(&str, &[&str]); 10] = [
 const PURE_MAY_USE: [(&str, &[&str]); 3] = [
     (
         "pd-core",
-        &["chrono", "chrono-tz", "serde", "statrs", "thiserror"],
+        &[
+            "chrono",
+            "chrono-tz",
+            "serde",
+            "statrs",
+            "strum",
+            "thiserror",
+        ],
     ),
     (
         "pd-signals",
