@@ -10,11 +10,12 @@
 use std::cmp::Reverse;
 
 use crate::{
-    report::{Reason, Stage, Step},
+    reason::Reason,
     role::Role,
+    step::{Stage, Step},
 };
 
-/// What one service asks of a shared budget.
+/// The claim of one service on a shared budget.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Claim<'a> {
     /// Unique among the claims, such as `namespace/name`; decides between equals.
@@ -29,7 +30,7 @@ pub struct Claim<'a> {
     pub unit_gpus: u32,
 }
 
-/// What each service may hold.
+/// The GPUs that each service may hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Split {
     /// GPUs of each claim, in the order of the claims. Their sum is at most the budget.
