@@ -136,7 +136,7 @@ async fn ask(context: &Context, spec: &PDAutoscalerSpec, scope: &Scope) -> Answe
         .source
         .as_ref()
         .map(|source| source.server_url.as_str());
-    let server = own.or(context.prometheus_args.prometheus_url.as_deref());
+    let server = own.or(context.prometheus_args.server.prometheus_url.as_deref());
     let query = |text: String| async move {
         let server = server.ok_or(NO_SERVER)?;
         let started = std::time::Instant::now();
