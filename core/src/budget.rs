@@ -15,7 +15,7 @@ use crate::{
     step::{Stage, Step},
 };
 
-/// The claim of one service on a shared budget.
+/// One service's claim on a shared budget.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Claim<'a> {
     /// Unique among the claims, such as `namespace/name`; decides between equals.
@@ -60,7 +60,8 @@ pub fn split(budget_gpus: u32, claims: &[Claim<'_>]) -> Split {
 }
 
 impl Split {
-    /// Tells the service of claim `index` that it gets less than it wants; nothing if it does not.
+    /// States to the service of claim `index` that it gets less than it wants; nothing if it does
+    /// not.
     pub fn step(&self, index: usize, budget_gpus: u32, claims: &[Claim<'_>]) -> Option<Step> {
         let (claim, granted) = (claims.get(index)?, *self.granted_gpus.get(index)?);
         let short = granted < claim.wanted_gpus;

@@ -7,7 +7,7 @@
 //! it only raises. Where a minimum ends up above a maximum, the maximum gives way: a minimum is a
 //! promise to users, and cost has its own limit, the budget.
 //!
-//! Everything is a function of the moment asked about: nothing is remembered, nothing is missed when
+//! Everything is a function of one moment: nothing is remembered, nothing is missed when
 //! the process was down, and the cost is bounded by the days a window can reach back.
 
 mod cron;
@@ -190,7 +190,7 @@ pub fn bounds(
     (bounds, steps)
 }
 
-/// What schedules ask of one role.
+/// The bounds that schedules set for one role.
 #[derive(Debug, Default)]
 struct Force {
     /// Largest minimum of the open windows, and whose.

@@ -67,7 +67,7 @@ fn bursts_take_more_servers() {
 }
 
 #[test]
-fn prompts_longer_than_the_limit_are_told_apart() {
+fn prompts_longer_than_the_limit_are_counted_apart() {
     let work = Work {
         arrival_rate_rps: 1.0,
         arrival_scv: 1.0,
