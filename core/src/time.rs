@@ -1,12 +1,15 @@
 //! Points in time, as an argument of every decision.
 //!
-//! The core never asks for the time: callers pass a [`Timestamp`]. It is an integer, so that
+//! The core never reads a clock: callers pass a [`Timestamp`]. It is an integer, so that
 //! simulated and real runs agree to the bit and memory round-trips through JSON unchanged.
 //! Spans are [`std::time::Duration`].
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+
+/// After so long between two decisions, the time between them is not known. Six default intervals.
+pub const UNWATCHED_MAX: Duration = Duration::from_secs(90);
 
 /// A point in time: whole milliseconds since the Unix epoch.
 #[derive(
