@@ -1,12 +1,13 @@
-//! What the API server says about taints and tolerations, in its words and with its field paths.
+//! The faults of taints and tolerations, in the words of the API server and with its field paths.
 //!
-//! The same checks in the same order as Kubernetes 1.36 and 1.37, for pods and for every pod template: each fault is a
-//! [`FieldError`] whose text is what `kubectl` would print. With the gate off `Gt` and `Lt` are refused, not dropped,
-//! by a message whose list of supported values contradicts itself; that is upstream's, and kept. An update whose old
-//! spec already compares is let through ([`comparison_for_update`]); a new pod from an old template is not.
+//! The same checks in the same order as Kubernetes 1.36 and 1.37, for pods and for every pod
+//! template: each fault is a [`FieldError`] whose text is what `kubectl` would print. With the gate
+//! off `Gt` and `Lt` are refused, not dropped, by a message whose list of supported values
+//! contradicts itself; that is upstream's, and kept. An update whose old spec already compares is
+//! let through ([`comparison_for_update`]); a new pod from an old template is not.
 //!
-//! Sources: kubernetes `pkg/apis/core/validation/validation.go`, `pkg/api/pod/util.go`; kubernetes/apimachinery
-//! `pkg/api/validate/content` and `pkg/util/validation/field`.
+//! Sources: kubernetes `pkg/apis/core/validation/validation.go`, `pkg/api/pod/util.go`;
+//! kubernetes/apimachinery `pkg/api/validate/content` and `pkg/util/validation/field`.
 
 use std::{collections::BTreeSet, fmt};
 
@@ -43,11 +44,11 @@ pub enum Fault {
 pub struct FieldError {
     /// Path of the field, such as `spec.tolerations[0].value`.
     pub field: String,
-    /// What kind of fault it is.
+    /// The kind of fault.
     pub fault: Fault,
     /// The value, already quoted; empty where the API server names none.
     pub value: String,
-    /// What would be right; may be empty.
+    /// The right form; may be empty.
     pub detail: String,
 }
 
@@ -70,7 +71,8 @@ impl fmt::Display for FieldError {
     }
 }
 
-/// What the API server's validation does, given its gate and the pod spec that an update replaces.
+/// Whether the API server's validation compares, given its gate and the pod spec that an update
+/// replaces.
 pub fn comparison_for_update(gate: Comparison, old: &[Toleration]) -> Comparison {
     if old
         .iter()
@@ -82,7 +84,8 @@ pub fn comparison_for_update(gate: Comparison, old: &[Toleration]) -> Comparison
     }
 }
 
-/// The faults of the list at `path`, such as `spec.tolerations` or `spec.template.spec.tolerations`.
+/// The faults of the list at `path`, such as `spec.tolerations` or
+/// `spec.template.spec.tolerations`.
 pub fn tolerations(list: &[Toleration], path: &str, comparison: Comparison) -> Vec<FieldError> {
     let mut faults = Faults::default();
     for (index, toleration) in list.iter().enumerate() {
@@ -92,7 +95,8 @@ pub fn tolerations(list: &[Toleration], path: &str, comparison: Comparison) -> V
     faults.found
 }
 
-/// The faults of an update of a pod's tolerations: a live pod may only gain some, or change their seconds.
+/// The faults of an update of a pod's tolerations: a live pod may only gain some, or change their
+/// seconds.
 pub fn pod_update(
     new: &[Toleration],
     old: &[Toleration],
@@ -211,7 +215,8 @@ fn check_value(toleration: &Toleration, comparison: Comparison, faults: &mut Fau
     }
 }
 
-/// The grammar and Go's parser are asked one after the other, so that `abc` has two faults and `0100` one.
+/// The grammar and Go's parser are asked one after the other, so that `abc` has two faults and
+/// `0100` one.
 fn check_number(text: &str, faults: &mut Faults) {
     let value = go_text::quoted(text);
     let grammar = match canonical_int64(text) {
@@ -228,7 +233,8 @@ fn check_number(text: &str, faults: &mut Faults) {
     }
 }
 
-/// What Go's `strconv.ParseInt` in base 10 holds against `text`: it takes signs and leading zeros.
+/// The fault that Go's `strconv.ParseInt` in base 10 finds in `text`: it takes signs and leading
+/// zeros.
 fn go_parse_fault(text: &str) -> Option<&'static str> {
     let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
     if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -237,7 +243,7 @@ fn go_parse_fault(text: &str) -> Option<&'static str> {
     text.parse::<i64>().is_err().then_some("value out of range")
 }
 
-/// What is wrong with a label key, in the API server's words.
+/// The faults of a label key, in the API server's words.
 pub fn label_key(key: &str) -> Vec<String> {
     let mut faults = Vec::new();
     let parts: Vec<&str> = key.split('/').collect();
@@ -288,7 +294,7 @@ fn prefix_faults(prefix: &str) -> Vec<String> {
     faults
 }
 
-/// What is wrong with a label value, in the API server's words.
+/// The faults of a label value, in the API server's words.
 pub fn label_value(value: &str) -> Vec<String> {
     let mut faults = Vec::new();
     if value.len() > LABEL_MAX {
@@ -300,7 +306,8 @@ pub fn label_value(value: &str) -> Vec<String> {
     faults
 }
 
-/// Whether `text` consists of letters, digits, `-`, `_` and `.`, with a letter or digit at both ends.
+/// Whether `text` consists of letters, digits, `-`, `_` and `.`, with a letter or digit at both
+/// ends.
 fn is_name(text: &str) -> bool {
     is_framed(text, b"-_.", |byte| byte.is_ascii_alphanumeric())
 }

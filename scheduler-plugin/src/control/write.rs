@@ -11,7 +11,7 @@ use super::Context;
 /// How long the API server may take for one write.
 const WRITE_LIMIT: Duration = Duration::from_secs(10);
 
-/// What became of a write that was answered.
+/// The outcome of a write that was answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WriteOutcome {
     /// It was made.

@@ -1,5 +1,5 @@
-//! The command lines of pods in `kube-system` say about the feature gate, where nothing better can be
-//! read.
+//! The command lines of pods in `kube-system` say about the feature gate, where nothing better can
+//! be read.
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;

@@ -1,7 +1,9 @@
-//! The queue by example: upstream's vectors with rewritten pods, what is left to the cluster, options, groups, faults.
+//! The queue by example: upstream's vectors with rewritten pods, what is left to the cluster,
+//! options, groups, faults.
 //!
-//! A story is a list of happenings at seconds. It is played to its end, with every request carried out unless the story says
-//! otherwise, and read as what happened when: who was deleted, what was cancelled.
+//! A story is a list of happenings at seconds. It is played to its end, with every request carried
+//! out unless the story says otherwise, and read as what happened when: who was deleted, what was
+//! cancelled.
 
 use std::time::Duration;
 
@@ -54,7 +56,7 @@ fn pod(name: &str, tolerations: &[Toleration]) -> PlacedPod {
     }
 }
 
-/// What happens at a second.
+/// An event at a second.
 enum Happens {
     Taints(i64, &'static [&'static str]),
     Tolerations(i64, Vec<Toleration>),
@@ -172,7 +174,8 @@ fn story(
     play.said
 }
 
-/// The vectors a to k of the taint-eviction controller, but where the number alone decides and the cluster sees none of it.
+/// The vectors a to k of the taint-eviction controller, but where the number alone decides and the
+/// cluster sees none of it.
 #[rstest]
 #[case::a_the_span_is_the_clusters_own(&[sla("Gt", "900", 60)], vec![Taints(0, AT_950)],
     &["0: left to the cluster until 60"])]

@@ -1,7 +1,7 @@
 //! Whole-node and timing vectors, read from upstream's code, as tables.
 //!
-//! The whole-node ones are the scheduler's plugin: filter, count, normalised score. The timing ones play the
-//! taint-eviction controller: a script of taint values at seconds, and when the pod goes.
+//! The whole-node ones are the scheduler's plugin: filter, count, normalised score. The timing ones
+//! play the taint-eviction controller: a script of taint values at seconds, and when the pod goes.
 
 use rstest::rstest;
 
@@ -74,7 +74,7 @@ fn the_gate_decides_whether_numbers_compare(
     assert_eq!(refused.map(Taint::to_string).as_deref(), refused_by);
 }
 
-/// What happens on the node: at a second, its taints become these, or the controller restarts.
+/// An event on the node: at a second, its taints become these, or the controller restarts.
 enum Event {
     Taints(i64, &'static [&'static str]),
     Restart(i64),

@@ -1,13 +1,16 @@
-//! What becomes of tolerations, annotation and affinity: the rules of the rewrite, without any JSON.
+//! Tolerations, annotation and affinity after admission: the rules of the rewrite, without any
+//! JSON.
 //!
-//! An annotation entry with an index was written here: it stands for the toleration at that place. If the author has
-//! since written a number there again, or an update took the toleration away, the entry is dropped. An entry without index
-//! was written by a user: the pod gets its `Exists` when it is created, and so does the template of a `DaemonSet`, for its
-//! controller reads tolerations there; other templates stay as written, so that `GitOps` tools see no drift. Whatever else
+//! An annotation entry with an index was written here: it stands for the toleration at that place.
+//! If the author has since written a number there again, or an update took the toleration away, the
+//! entry is dropped. An entry without index was written by a user: the pod gets its `Exists` when
+//! it is created, and so does the template of a `DaemonSet`, for its controller reads tolerations
+//! there; other templates stay as written, so that `GitOps` tools see no drift. Whatever else
 //! disagrees is refused.
 //!
-//! Nobody's template is changed by an update that leaves it alone: that would roll out pods that nobody asked for. A
-//! `ReplicaSet` with a controller is never changed: its owner compares templates, and would make another one for ever.
+//! Nobody's template is changed by an update that leaves it alone: that would roll out pods that
+//! nobody asked for. A `ReplicaSet` with a controller is never changed: its owner compares
+//! templates, and would make another one for ever.
 
 use pd_tolerations::{
     Comparison, ExtendedToleration, Operator, Rule, Toleration,
@@ -37,7 +40,7 @@ pub(super) fn decide(
         return owned(new, subject, owner);
     }
     match rewritten(new, subject) {
-        // What is stored already may always be labelled, finalized and so on.
+        // An object that is stored already may always be labelled, finalized and so on.
         Err(_) if unchanged => Ok(AdmissionChange::default()),
         decided => decided,
     }
@@ -56,8 +59,8 @@ fn rewritten(new: &Holder<'_>, subject: &Subject<'_>) -> Result<AdmissionChange,
     let is_numeric = |one: &Toleration| one.operator.is_numeric();
     let is_changed = subject.gate == Comparison::Off && changes_what_it_has(list, &given, subject);
     if is_changed || subject.gate == Comparison::Off && list.iter().any(is_numeric) {
-        // Left to it, the API server would blame the operator of every number, good or bad, and see nothing of a number that
-        // another one replaces.
+        // Left to it, the API server would blame the operator of every number, good or bad, and see
+        // nothing of a number that another one replaces.
         let field = subject.kind.tolerations_field();
         let mut faults = validation::tolerations(list, &field, Comparison::On);
         faults.extend(is_changed.then(|| validation::changed_toleration(&field)));
@@ -84,7 +87,8 @@ fn is_untouched_pod(new: &Holder<'_>, subject: &Subject<'_>) -> bool {
     subject.is_pod() && subject.old_pod().is_some_and(stays)
 }
 
-/// Whether a live pod would lose a toleration that it has, or have another number in it: no API server allows that.
+/// Whether a live pod would lose a toleration that it has, or have another number in it: no API
+/// server allows that.
 fn changes_what_it_has(
     list: &[Toleration],
     given: &[ExtendedToleration],
@@ -93,7 +97,7 @@ fn changes_what_it_has(
     let Some(old) = subject.old_pod().filter(|_| subject.is_pod()) else {
         return false;
     };
-    // What cannot be read was not stored by us, and says nothing.
+    // An annotation that cannot be read was not stored by us, and says nothing.
     let Ok(entries) = entries(old) else {
         return false;
     };
@@ -102,10 +106,11 @@ fn changes_what_it_has(
     !meant(old.spec.tolerations(), &entries).iter().all(is_kept)
 }
 
-/// Key, operator, value, effect, and whether the taint must be there: all that no update of a live pod may change.
+/// Key, operator, value, effect, and whether the taint must be there: all that no update of a live
+/// pod may change.
 type Meaning<'a> = (&'a str, &'a str, &'a str, &'a str, bool);
 
-/// What tolerations mean, with the entries that stand for some of them.
+/// The meaning of tolerations, with the entries that stand for some of them.
 fn meant<'a>(list: &'a [Toleration], entries: &'a [ExtendedToleration]) -> Vec<Meaning<'a>> {
     let plain = list.iter().map(|one| {
         let (operator, effect) = (one.operator.as_str(), one.effect.as_str());
@@ -226,7 +231,8 @@ fn settle(
     Ok(decided)
 }
 
-/// Adds what a role gives: as numbers where the API server compares them, else as `Exists` with an entry.
+/// Adds what a role gives: as numbers where the API server compares them, else as `Exists` with an
+/// entry.
 fn give(
     missing: &[&ExtendedToleration],
     spec: &mut Vec<Toleration>,
@@ -253,7 +259,8 @@ fn give(
     }
 }
 
-/// Turns numbers into `Exists`, but for those that a live pod had already, which may not be changed.
+/// Turns numbers into `Exists`, but for those that a live pod had already, which may not be
+/// changed.
 fn rewrite_new(spec: &mut [Toleration], decided: &mut Decided, subject: &Subject<'_>) {
     let old = subject.old_pod().filter(|_| subject.is_pod());
     let kept = |one: &Toleration| {
@@ -284,7 +291,8 @@ fn rewrite_new(spec: &mut [Toleration], decided: &mut Decided, subject: &Subject
     }
 }
 
-/// The free `Exists` that an entry stands for: at its place, or the first. None if its number is in the list again.
+/// The free `Exists` that an entry stands for: at its place, or the first. None if its number is in
+/// the list again.
 fn place_of(original: &ExtendedToleration, list: &[Toleration], taken: &[bool]) -> Option<usize> {
     let fits = |place: &usize| {
         let free = taken.get(*place) == Some(&false);
@@ -311,7 +319,8 @@ fn place_of(original: &ExtendedToleration, list: &[Toleration], taken: &[bool]) 
     (0..list.len()).find(fits)
 }
 
-/// Whether the list has a number for the entry's key again, so that the entry is of an earlier version.
+/// Whether the list has a number for the entry's key again, so that the entry is of an earlier
+/// version.
 fn is_written_anew(original: &ExtendedToleration, list: &[Toleration]) -> bool {
     list.iter()
         .any(|one| one.operator.is_numeric() && one.key == original.key)

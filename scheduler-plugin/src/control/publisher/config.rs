@@ -1,8 +1,8 @@
 //! The publishers' file: which taint comes from which query, and how carefully.
 //!
-//! A file is taken as a whole or not at all, and says what is wrong with the field's name. A key and effect have one
-//! publisher: two would undo each other's work. Keys that Kubernetes itself sets are refused, for their values mean
-//! something to it.
+//! A file is taken as a whole or not at all, and says what is wrong with the field's name. A key
+//! and effect have one publisher: two would undo each other's work. Keys that Kubernetes itself
+//! sets are refused, for their values mean something to it.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -64,7 +64,7 @@ pub struct Publisher {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Rules {
-    /// What values are multiplied by: 10000 makes 0.9995 to 9995.
+    /// The factor for values: 10000 makes 0.9995 to 9995.
     #[serde(default = "default_scale")]
     pub scale: f64,
     /// How the product becomes an integer.
@@ -110,9 +110,9 @@ pub enum ConfigError {
     Field {
         /// Where.
         field: String,
-        /// What is there.
+        /// The value that is there.
         value: String,
-        /// What may be there.
+        /// The values that may be there.
         remedy: &'static str,
     },
     /// The API server would refuse the taint.
@@ -251,8 +251,8 @@ impl Rules {
     }
 }
 
-/// Prefix of the annotations with the time of the last change, RFC 3339, after others of the same minute; the publisher's
-/// name follows.
+/// Prefix of the annotations with the time of the last change, RFC 3339, after others of the same
+/// minute; the publisher's name follows.
 pub const ANNOTATION_PREFIX: &str = "publisher.pdautoscaler.io/";
 
 fn is_name(name: &str) -> bool {

@@ -1,8 +1,10 @@
-//! Whether a node's taint gets another value: a pure function of the node, the reading and the time.
+//! Whether a node's taint gets another value: a pure function of the node, the reading and the
+//! time.
 //!
-//! Everything that it needs of the past is the time of the last change, which is kept on the node, so a restart decides the
-//! same. What is not known changes nothing. Where not every change may be made at once, the falls come first, the deepest
-//! of them before others: a node that is worse than it says breaks promises, one that is better only waits for work.
+//! Everything that it needs of the past is the time of the last change, which is kept on the node,
+//! so a restart decides the same. What is not known changes nothing. Where not every change may be
+//! made at once, the falls come first, the deepest of them before others: a node that is worse than
+//! it says breaks promises, one that is better only waits for work.
 
 use std::{cmp::Reverse, time::Duration};
 
@@ -13,10 +15,11 @@ use super::config::{Rounding, Rules};
 /// The span that `maxNodesPerMinute` is about.
 pub const MINUTE: Duration = Duration::from_mins(1);
 
-/// How near a product has to be to an integer to be that integer: 0.57 times 100 is 57, whatever floats say.
+/// How near a product has to be to an integer to be that integer: 0.57 times 100 is 57, whatever
+/// floats say.
 const NEAR: f64 = 1e-9;
 
-/// What a node's taint says.
+/// The value of a node's taint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Current {
     /// It is not there.
@@ -27,7 +30,7 @@ pub enum Current {
     Number(i64),
 }
 
-/// What the query says about a node.
+/// The result of the query for a node.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Reading {
     /// Nothing.
@@ -41,9 +44,9 @@ pub enum Reading {
 /// A change to make.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TaintChange {
-    /// What the taint said.
+    /// The value so far.
     pub from: Current,
-    /// What it is to say.
+    /// The new value.
     pub to: i64,
 }
 
@@ -141,8 +144,8 @@ fn number(rules: &Rules, value: f64) -> Option<i64> {
     Some(number.max(rules.minimum).min(rules.maximum))
 }
 
-/// Whether `at` lies within `span` before `now`. A time far in the future was no change of ours, a little of it is clocks
-/// that differ.
+/// Whether `at` lies within `span` before `now`. A time far in the future was no change of ours, a
+/// little of it is clocks that differ.
 pub fn within(span: Duration, at: Timestamp, now: Timestamp) -> bool {
     let age_seconds = now.duration_since(at).as_secs_f64();
     age_seconds.abs() < span.as_secs_f64()
