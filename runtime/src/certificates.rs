@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_used_is_made_anew() {
+    fn what_cannot_be_used_is_made_again() {
         let chain = Chain::new(&terms(), 0).unwrap();
         let mut renamed = terms();
         renamed.names = vec!["other.system.svc".to_owned()];

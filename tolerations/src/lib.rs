@@ -32,6 +32,7 @@
 
 pub mod eviction;
 pub mod extension;
+pub mod format;
 pub mod go_text;
 pub mod matching;
 pub mod mirror;

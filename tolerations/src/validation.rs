@@ -12,7 +12,9 @@
 use std::{collections::BTreeSet, fmt};
 
 use super::{
-    Comparison, Effect, NotANumber, Operator, Taint, Toleration, canonical_int64, go_text,
+    Comparison, Effect, NotANumber, Operator, Taint, Toleration, canonical_int64,
+    format::{is_dns_label, is_label_name},
+    go_text,
 };
 
 /// Longest label value and longest name part of a label key, bytes.
@@ -269,7 +271,7 @@ pub fn label_key(key: &str) -> Vec<String> {
     } else if name.len() > LABEL_MAX {
         faults.push(format!("name part must be no more than {LABEL_MAX} bytes"));
     }
-    if !is_name(name) {
+    if !is_label_name(name) {
         faults.push(format!("name part {KEY_CHARACTERS}"));
     }
     faults
@@ -283,12 +285,7 @@ fn prefix_faults(prefix: &str) -> Vec<String> {
     if prefix.len() > PREFIX_MAX {
         faults.push(format!("must be no more than {PREFIX_MAX} bytes"));
     }
-    let is_label = |label: &str| {
-        is_framed(label, b"-", |byte| {
-            byte.is_ascii_lowercase() || byte.is_ascii_digit()
-        })
-    };
-    if !prefix.split('.').all(is_label) {
+    if !prefix.split('.').all(is_dns_label) {
         faults.push(PREFIX_CHARACTERS.to_owned());
     }
     faults
@@ -300,24 +297,10 @@ pub fn label_value(value: &str) -> Vec<String> {
     if value.len() > LABEL_MAX {
         faults.push(format!("must be no more than {LABEL_MAX} bytes"));
     }
-    if !value.is_empty() && !is_name(value) {
+    if !value.is_empty() && !is_label_name(value) {
         faults.push(VALUE_CHARACTERS.to_owned());
     }
     faults
-}
-
-/// Whether `text` consists of letters, digits, `-`, `_` and `.`, with a letter or digit at both
-/// ends.
-fn is_name(text: &str) -> bool {
-    is_framed(text, b"-_.", |byte| byte.is_ascii_alphanumeric())
-}
-
-/// Whether both ends of `text` are `end`, and everything between is `end` or one of `inner`.
-fn is_framed(text: &str, inner: &[u8], end: impl Fn(u8) -> bool) -> bool {
-    let bytes = text.as_bytes();
-    let ends = bytes.first().zip(bytes.last());
-    ends.is_some_and(|(first, last)| end(*first) && end(*last))
-        && bytes.iter().all(|byte| end(*byte) || inner.contains(byte))
 }
 
 /// The faults found so far, and the entry that is looked at.

@@ -27,6 +27,8 @@ use pd_tolerations::Comparison;
 use serde_json::value::RawValue;
 
 pub use self::defaults::{Defaults, Workload};
+use strum::IntoStaticStr;
+
 use self::{
     subject::Subject,
     template::{Holder, Kind},
@@ -34,7 +36,8 @@ use self::{
 };
 
 /// The outcome of a review, for metrics.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub enum ReviewOutcome {
     /// Nothing in it is ours, or nothing has to change.
     Passed,
@@ -46,12 +49,8 @@ pub enum ReviewOutcome {
 
 impl ReviewOutcome {
     /// Its word in metrics.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Passed => "passed",
-            Self::Patched => "patched",
-            Self::Refused => "refused",
-        }
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 }
 

@@ -25,7 +25,7 @@ use pd_tolerations::{
     eviction::{
         queue::EvictionQueue,
         request::{By, DeadlineChange, PlacedPod, PodId},
-        rules::TolerationRules,
+        rules::{RulesError, TolerationRules},
     },
     rewrite,
     time::Moment,
@@ -79,6 +79,15 @@ impl Clock {
     fn wake(self, at: Timestamp) -> Instant {
         Instant::now() + at.elapsed_since(self.now()).min(SLEEP_MOST)
     }
+}
+
+/// Why the annotation of a pod cannot be used.
+#[derive(Debug, thiserror::Error)]
+enum AnnotationError {
+    #[error(transparent)]
+    Json(#[from] serde_json::Error),
+    #[error(transparent)]
+    Rules(#[from] RulesError),
 }
 
 #[derive(Debug)]
@@ -247,7 +256,7 @@ impl<'a> Evictor<'a> {
                     tracing::warn!(
                         namespace,
                         name,
-                        error,
+                        %error,
                         "pod is never evicted: annotation {} cannot be used",
                         rewrite::ANNOTATION
                     );
@@ -368,18 +377,16 @@ impl<'a> Evictor<'a> {
 }
 
 /// The toleration rules of a pod; nothing if it is not rewritten.
-fn rules(pod: &WatchedPod) -> Result<Option<TolerationRules>, String> {
+fn rules(pod: &WatchedPod) -> Result<Option<TolerationRules>, AnnotationError> {
     let Some(text) = pod.annotations().get(rewrite::ANNOTATION) else {
         return Ok(None);
     };
-    let originals: Vec<ExtendedToleration> =
-        serde_json::from_str(text).map_err(|error| error.to_string())?;
+    let originals: Vec<ExtendedToleration> = serde_json::from_str(text)?;
     if originals.is_empty() {
         return Ok(None);
     }
     let spec = pod.spec.tolerations.as_deref().unwrap_or_default();
-    let rules = TolerationRules::read(spec, &originals);
-    rules.map(Some).map_err(|error| error.to_string())
+    Ok(Some(TolerationRules::read(spec, &originals)?))
 }
 
 /// The domain that the rate limit counts by; nodes without the label are one domain.

@@ -116,13 +116,13 @@ impl Scores {
             .max_by_key(|(_, count)| *count)
             .unwrap_or_default();
         let mut reached = 0;
-        let reaches = |(_, count): &(u8, usize)| {
+        let is_enough = |(_, count): &(u8, usize)| {
             reached += count;
             reached >= BEST
         };
         let lowest = levels()
             .rev()
-            .find(reaches)
+            .find(is_enough)
             .map_or(least, |(level, _)| level);
         if self.points.len() - most <= reached {
             return points().map(above(commonest)).collect();
@@ -273,7 +273,7 @@ mod tests {
     #[case::few_are_best(&[(0, 50), (5, 50), (8, 30), (9, 1), (10, 1)], &[(0, 0), (5, 0), (8, 8), (9, 9), (10, 10)])]
     #[case::one_is_better(&[(8, 10), (9, 400), (10, 1)], &[(8, -1), (9, 0), (10, 1)])]
     #[case::worse_than_nothing(&[(2, 50), (7, 50), (8, 50)], &[(2, 0), (7, 0), (8, 6)])]
-    fn few_nodes_are_told(#[case] points: &[(u8, usize)], #[case] want: &[(u8, i16)]) {
+    fn few_nodes_are_named(#[case] points: &[(u8, usize)], #[case] want: &[(u8, i16)]) {
         let points = levels(points);
         let said = named(points.clone(), true);
         for (points, said) in points.iter().zip(&said) {

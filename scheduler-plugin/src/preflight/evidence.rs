@@ -4,6 +4,8 @@
 //! The gate is alpha and off by default from 1.35 to 1.37, and unknown before. Later defaults are
 //! not known here, so a later version without further evidence says nothing.
 
+use strum::IntoStaticStr;
+
 /// The feature gate.
 pub const GATE: &str = "TaintTolerationComparisonOperators";
 
@@ -14,8 +16,9 @@ pub const SINCE_MINOR: u32 = 35;
 const OFF_UP_TO_MINOR: u32 = 37;
 
 /// Whether a component compares numbers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, IntoStaticStr)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "snake_case")]
 pub enum Gate {
     /// It does, everywhere it was asked.
     On,
@@ -29,13 +32,8 @@ pub enum Gate {
 
 impl Gate {
     /// Its word in output, metrics and conditions.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::On => "on",
-            Self::Off => "off",
-            Self::Unknown => "unknown",
-            Self::Absent => "absent",
-        }
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 }
 

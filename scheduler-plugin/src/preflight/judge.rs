@@ -7,11 +7,14 @@
 
 use serde::Serialize;
 
+use strum::IntoStaticStr;
+
 use super::evidence::{Gate, Seen};
 
 /// Who has to compare numbers, or to rewrite them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, IntoStaticStr)]
 #[serde(rename_all = "kebab-case")]
+#[strum(serialize_all = "kebab-case")]
 pub enum Component {
     /// Takes or refuses `Gt` and `Lt`.
     KubeApiserver,
@@ -39,15 +42,8 @@ impl Component {
     ];
 
     /// Its name, as its program is called.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::KubeApiserver => "kube-apiserver",
-            Self::KubeScheduler => "kube-scheduler",
-            Self::KubeControllerManager => "kube-controller-manager",
-            Self::Kubelet => "kubelet",
-            Self::ClusterAutoscaler => "cluster-autoscaler",
-            Self::PdWebhook => "pd-webhook",
-        }
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 
     /// The damage if it does not compare numbers and the API server takes them.

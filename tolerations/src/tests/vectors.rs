@@ -138,11 +138,11 @@ const AT_800: &[&str] = &["sla=800:NoExecute"];
 #[case::j_one_untolerated_key_is_enough(
     &[bounded("Gt", "900", 30)],
     &[Taints(0, &["sla=950:NoExecute", "cost=7:NoExecute"])], Some(0))]
-#[case::k_a_restart_starts_the_clock_anew(
+#[case::k_a_restart_starts_the_clock_again(
     &[bounded("Gt", "900", 60)], &[Taints(0, AT_950), Restart(30)], Some(90))]
 #[case::taints_gone_cancel(
     &[bounded("Gt", "900", 60)], &[Taints(0, AT_950), Taints(59, &[])], None)]
-#[case::taints_back_start_anew(
+#[case::taints_back_start_again(
     &[bounded("Gt", "900", 60)], &[Taints(0, AT_950), Taints(10, &[]), Taints(20, AT_950)], Some(80))]
 #[case::other_effects_evict_nobody(&[], &[Taints(0, &["sla=950:NoSchedule"])], None)]
 fn pods_go_when_upstream_deletes_them(

@@ -14,8 +14,9 @@
 
 use pd_tolerations::{
     Comparison, ExtendedToleration, Operator, Rule, Toleration,
-    mirror::{Term, constraints, lower},
-    rewrite::{ANNOTATION, Authored, ORIGINALS_MAX, restore, rewrite},
+    extension::BoundError,
+    mirror::{MirrorError, Term, constraints, lower},
+    rewrite::{ANNOTATION, Authored, Disagreement, ORIGINALS_MAX, restore, rewrite},
     validation,
 };
 
@@ -26,6 +27,34 @@ use super::{
     wire::{AdmissionChange, Refusal},
     write::{Decided, written},
 };
+
+/// Why the annotation cannot be used.
+#[derive(Debug, thiserror::Error)]
+enum AnnotationError {
+    #[error("it is no JSON list of tolerations: {0}")]
+    Json(#[from] serde_json::Error),
+    #[error("{0} entries are more than {ORIGINALS_MAX}: merge or remove some")]
+    TooManyEntries(usize),
+    #[error("{0} numeric tolerations are more than {ORIGINALS_MAX}: merge or remove some")]
+    TooMany(usize),
+    #[error("entry {entry}: {source}")]
+    Bound { entry: usize, source: BoundError },
+    #[error(
+        "entry {entry} `{original}` has no toleration with the same key and effect and operator Exists in spec.tolerations: add it, or remove the entry"
+    )]
+    NotInSpec { entry: usize, original: String },
+}
+
+/// Why numbers cannot be kept in node affinity.
+#[derive(Debug, thiserror::Error)]
+enum AffinityError {
+    #[error(transparent)]
+    Disagreement(#[from] Disagreement),
+    #[error(transparent)]
+    Bound(#[from] BoundError),
+    #[error(transparent)]
+    Mirror(#[from] MirrorError),
+}
 
 /// The change to make, or why the object is refused.
 pub(super) fn decide(
@@ -68,13 +97,13 @@ fn rewritten(new: &Holder<'_>, subject: &Subject<'_>) -> Result<AdmissionChange,
             return Err(Refusal::Faults(faults));
         }
     }
-    let decided = settle(list, given, subject).map_err(|error| unusable(&error))?;
+    let decided = combined(list, given, subject).map_err(|error| unusable(&error))?;
     let terms = affinity(new, subject, &decided)
         .map_err(|error| format!("numeric tolerations cannot be kept: {error}"))?;
     Ok(written(new, subject, &decided, terms))
 }
 
-fn unusable(error: &str) -> String {
+fn unusable(error: &AnnotationError) -> String {
     format!("annotation {ANNOTATION} cannot be used: {error}")
 }
 
@@ -152,50 +181,61 @@ fn owned(
     ).into())
 }
 
-fn entries(pod: &PodTemplate) -> Result<Vec<ExtendedToleration>, String> {
+fn entries(pod: &PodTemplate) -> Result<Vec<ExtendedToleration>, AnnotationError> {
     let Some(text) = pod.annotation() else {
         return Ok(Vec::new());
     };
-    let entries: Vec<Members<ExtendedToleration>> = serde_json::from_str(text)
-        .map_err(|error| format!("it is no JSON list of tolerations: {error}"))?;
+    let entries: Vec<Members<ExtendedToleration>> = serde_json::from_str(text)?;
     if entries.len() > ORIGINALS_MAX {
-        return Err(format!(
-            "{} entries are more than {ORIGINALS_MAX}: merge or remove some",
-            entries.len()
-        ));
+        return Err(AnnotationError::TooManyEntries(entries.len()));
     }
     Ok(entries.into_iter().map(|Members(entry)| entry).collect())
 }
 
 /// Brings tolerations and annotation together.
-fn settle(
+fn combined(
     list: &[Toleration],
     given: Vec<ExtendedToleration>,
     subject: &Subject<'_>,
-) -> Result<Decided, String> {
-    let is_inherited = subject
-        .old_pod()
-        .is_some_and(|old| entries(old).is_ok_and(|old| !old.is_empty() && old == given));
-    let mut spec = list.to_vec();
-    let mut decided = Decided {
-        spec: Vec::new(),
-        entries: Vec::with_capacity(given.len()),
-        waiting: Vec::new(),
-        rewritten: 0,
-        dropped: 0,
-        expanded: 0,
-        given: 0,
-        given_annotated: 0,
-    };
+) -> Result<Decided, AnnotationError> {
     let missing: Vec<&ExtendedToleration> = subject
         .defaults
         .map(|defaults| defaults.missing(list, &given))
         .unwrap_or_default();
+    let mut decided = placed(list, given, subject)?;
+    let mut spec = std::mem::take(&mut decided.spec);
+    give(&missing, &mut spec, &mut decided, subject.gate);
+    if subject.gate == Comparison::Off {
+        rewrite_new(&mut spec, &mut decided, subject);
+    }
+    let total = decided.entries.len() + decided.waiting.len();
+    if total > ORIGINALS_MAX {
+        return Err(AnnotationError::TooMany(total));
+    }
+    decided.spec = spec;
+    Ok(decided)
+}
+
+/// Finds the toleration that each entry of the annotation stands for, or adds it, or drops the entry.
+fn placed(
+    list: &[Toleration],
+    given: Vec<ExtendedToleration>,
+    subject: &Subject<'_>,
+) -> Result<Decided, AnnotationError> {
+    let is_inherited = subject
+        .old_pod()
+        .is_some_and(|old| entries(old).is_ok_and(|old| !old.is_empty() && old == given));
+    let mut decided = Decided {
+        spec: list.to_vec(),
+        entries: Vec::with_capacity(given.len()),
+        ..Decided::default()
+    };
+    // An `Exists` stands for one entry: a second entry of the same key needs one of its own.
     let mut taken = vec![false; list.len()];
     for (entry, original) in given.into_iter().enumerate() {
-        original
-            .interval()
-            .map_err(|error| format!("entry {entry}: {error}"))?;
+        if let Err(source) = original.interval() {
+            return Err(AnnotationError::Bound { entry, source });
+        }
         if let Some(place) = place_of(&original, list, &taken) {
             if let Some(taken) = taken.get_mut(place) {
                 *taken = true;
@@ -204,30 +244,18 @@ fn settle(
         } else if original.index.is_none() {
             if subject.expands() {
                 decided.expanded += 1;
-                spec.push(exists(&original));
+                decided.spec.push(exists(&original));
                 decided.entries.push(original);
             } else {
                 decided.waiting.push(original);
             }
-        } else if is_inherited || is_written_anew(&original, list) {
+        } else if is_inherited || is_written_again(&original, list) {
             decided.dropped += 1;
         } else {
-            return Err(format!(
-                "entry {entry} `{original}` has no toleration with the same key and effect and operator Exists in spec.tolerations: add it, or remove the entry"
-            ));
+            let original = original.to_string();
+            return Err(AnnotationError::NotInSpec { entry, original });
         }
     }
-    give(&missing, &mut spec, &mut decided, subject.gate);
-    if subject.gate == Comparison::Off {
-        rewrite_new(&mut spec, &mut decided, subject);
-    }
-    let total = decided.entries.len() + decided.waiting.len();
-    if total > ORIGINALS_MAX {
-        return Err(format!(
-            "{total} numeric tolerations are more than {ORIGINALS_MAX}: merge or remove some"
-        ));
-    }
-    decided.spec = spec;
     Ok(decided)
 }
 
@@ -321,7 +349,7 @@ fn place_of(original: &ExtendedToleration, list: &[Toleration], taken: &[bool]) 
 
 /// Whether the list has a number for the entry's key again, so that the entry is of an earlier
 /// version.
-fn is_written_anew(original: &ExtendedToleration, list: &[Toleration]) -> bool {
+fn is_written_again(original: &ExtendedToleration, list: &[Toleration]) -> bool {
     list.iter()
         .any(|one| one.operator.is_numeric() && one.key == original.key)
 }
@@ -341,7 +369,7 @@ fn affinity(
     new: &Holder<'_>,
     subject: &Subject<'_>,
     decided: &Decided,
-) -> Result<Option<Vec<Term>>, String> {
+) -> Result<Option<Vec<Term>>, AffinityError> {
     let terms = new.pod.spec.terms();
     if subject.is_pod() && subject.is_update {
         return Ok(terms.map(<[Term]>::to_vec));
@@ -349,10 +377,9 @@ fn affinity(
     let constraints = if decided.entries.is_empty() {
         Vec::new()
     } else {
-        let asked = restore(&decided.spec, &decided.entries).map_err(|error| error.to_string())?;
-        let rules: Result<Vec<Rule>, _> = asked.iter().map(Authored::rule).collect();
-        let rules = rules.map_err(|error| error.to_string())?;
-        constraints(&rules).map_err(|error| error.to_string())?
+        let authored = restore(&decided.spec, &decided.entries)?;
+        let rules: Result<Vec<Rule>, _> = authored.iter().map(Authored::rule).collect();
+        constraints(&rules?)?
     };
-    lower(terms, &constraints).map_err(|error| error.to_string())
+    Ok(lower(terms, &constraints)?)
 }

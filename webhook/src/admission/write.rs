@@ -17,6 +17,7 @@ use super::{
 };
 
 /// Tolerations and annotation as they are to be.
+#[derive(Default)]
 pub(super) struct Decided {
     pub(super) spec: Vec<Toleration>,
     /// Every entry of the annotation.

@@ -17,7 +17,7 @@ pub struct EvictionArgs {
     )]
     pub evict: bool,
 
-    /// Keep deadlines in an annotation of the pod, so that a restart does not start them anew as it
+    /// Keep deadlines in an annotation of the pod, so that a restart does not start them again as it
     /// does upstream.
     #[arg(long)]
     pub eviction_persist: bool,

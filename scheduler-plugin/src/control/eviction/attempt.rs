@@ -27,6 +27,8 @@ use pd_tolerations::eviction::{
 use serde_json::json;
 use tokio::time::timeout;
 
+use strum::IntoStaticStr;
+
 use super::{
     super::{
         Context, Term,
@@ -51,7 +53,8 @@ pub struct Done {
 }
 
 /// How an attempt ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub enum EvictionOutcome {
     /// The pod was deleted.
     Deleted,
@@ -71,16 +74,8 @@ pub enum EvictionOutcome {
 
 impl EvictionOutcome {
     /// A word for labels of metrics.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Deleted => "deleted",
-            Self::Evicted => "evicted",
-            Self::DryRun => "dry_run",
-            Self::Gone => "gone",
-            Self::Refused => "refused",
-            Self::Spared => "spared",
-            Self::Failed => "failed",
-        }
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 
     /// Whether the pod leaves because of us.

@@ -6,7 +6,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use pd_tolerations::{Effect, FieldError, Taint, validation};
+use pd_tolerations::{Effect, FieldError, Taint, format::is_dns_label, validation};
 use serde::{Deserialize, Deserializer};
 
 /// Keys that Kubernetes sets on nodes itself, but for their prefix `node.kubernetes.io/`.
@@ -21,6 +21,9 @@ const KUBERNETES_OWNS: [&str; 9] = [
     "out-of-service",
     "exclude-from-external-load-balancers",
 ];
+
+/// Longest name of a publisher, bytes: the annotation that has it in its key allows 63.
+const NAME_MAX: usize = 50;
 
 /// The whole file.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -189,7 +192,7 @@ impl Publisher {
                 remedy,
             })
         };
-        if !is_name(&self.name) {
+        if !is_dns_label(&self.name) || self.name.len() > NAME_MAX {
             return bad(
                 "name",
                 &self.name,
@@ -254,15 +257,6 @@ impl Rules {
 /// Prefix of the annotations with the time of the last change, RFC 3339, after others of the same
 /// minute; the publisher's name follows.
 pub const ANNOTATION_PREFIX: &str = "publisher.pdautoscaler.io/";
-
-fn is_name(name: &str) -> bool {
-    let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-    let bytes = name.as_bytes();
-    bytes.len() <= 50
-        && bytes.first().copied().is_some_and(inner)
-        && bytes.last().copied().is_some_and(inner)
-        && bytes.iter().all(|&byte| inner(byte) || byte == b'-')
-}
 
 fn default_interval() -> Duration {
     Duration::from_secs(30)

@@ -10,6 +10,8 @@ use std::{cmp::Reverse, time::Duration};
 
 use k8s_openapi::jiff::Timestamp;
 
+use strum::IntoStaticStr;
+
 use super::config::{Rounding, Rules};
 
 /// The span that `maxNodesPerMinute` is about.
@@ -51,7 +53,8 @@ pub struct TaintChange {
 }
 
 /// Why nothing changes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub enum Held {
     /// The query says nothing about the node.
     NoData,
@@ -60,6 +63,7 @@ pub enum Held {
     /// The value is NaN or infinite.
     NotFinite,
     /// The taint is missing, and is not to be added.
+    #[strum(serialize = "missing_taint")]
     Missing,
     /// The difference is smaller than the dead band, or none.
     InDeadBand,
@@ -79,15 +83,8 @@ impl Held {
     ];
 
     /// Its word in metrics and logs.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::NoData => "no_data",
-            Self::SeveralValues => "several_values",
-            Self::NotFinite => "not_finite",
-            Self::Missing => "missing_taint",
-            Self::InDeadBand => "in_dead_band",
-            Self::TooSoon => "too_soon",
-        }
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 }
 
