@@ -1,20 +1,20 @@
 //! The forms of names in Kubernetes, but for their lengths, which differ by field.
 
-/// Whether `text` is a DNS label but for its length: lower-case letters, digits and `-`, with a letter
-/// or digit at both ends.
+/// Whether `text` is a DNS label but for its length: lower-case letters, digits and `-`, with a
+/// letter or digit at both ends.
 pub fn is_dns_label(text: &str) -> bool {
     is_framed(text, b"-", is_lower_alphanumeric)
 }
 
 /// Whether `text` has the form of an object's name: lower-case letters, digits, `-` and `.`, with a
-/// letter or digit at both ends. It is what the CRD's pattern for names says; the API server refuses
-/// two dots in a row besides.
+/// letter or digit at both ends. It is what the CRD's pattern for names says; the API server
+/// refuses two dots in a row besides.
 pub fn is_object_name(text: &str) -> bool {
     is_framed(text, b"-.", is_lower_alphanumeric)
 }
 
-/// Whether `text` has the form of a label's name or value: letters, digits, `-`, `_` and `.`, with a
-/// letter or digit at both ends.
+/// Whether `text` has the form of a label's name or value: letters, digits, `-`, `_` and `.`, with
+/// a letter or digit at both ends.
 pub fn is_label_name(text: &str) -> bool {
     is_framed(text, b"-_.", |byte| byte.is_ascii_alphanumeric())
 }

@@ -73,7 +73,7 @@ impl Prober {
                 Component::KubeScheduler | Component::KubeControllerManager => {
                     match self.by_metrics(component, &scraped).await {
                         Some(seen) => seen,
-                        None => command_line::seen(component, &pods, &version),
+                        None => command_line::seen(component, pods.as_deref(), &version),
                     }
                 }
             };

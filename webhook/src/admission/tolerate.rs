@@ -216,7 +216,8 @@ fn combined(
     Ok(decided)
 }
 
-/// Finds the toleration that each entry of the annotation stands for, or adds it, or drops the entry.
+/// Finds the toleration that each entry of the annotation stands for, or adds it, or drops the
+/// entry.
 fn placed(
     list: &[Toleration],
     given: Vec<ExtendedToleration>,

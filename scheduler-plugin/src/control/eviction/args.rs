@@ -17,8 +17,8 @@ pub struct EvictionArgs {
     )]
     pub evict: bool,
 
-    /// Keep deadlines in an annotation of the pod, so that a restart does not start them again as it
-    /// does upstream.
+    /// Keep deadlines in an annotation of the pod, so that a restart does not start them again as
+    /// it does upstream.
     #[arg(long)]
     pub eviction_persist: bool,
 
