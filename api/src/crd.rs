@@ -75,9 +75,13 @@ fn whole(number: f64) -> Option<i64> {
     (number.fract() == 0.0 && number.abs() < 4e15).then_some(number as i64)
 }
 
-/// Whether an object is a schema rather than, say, the map of properties.
+/// Whether an object is a schema rather than, say, the map of properties. One that takes values of
+/// several types has no type.
 fn is_schema(fields: &Map<String, Value>) -> bool {
     fields.get("type").is_some_and(Value::is_string)
+        || fields
+            .get("x-kubernetes-preserve-unknown-fields")
+            .is_some_and(Value::is_boolean)
 }
 
 fn finish_schema(schema: &mut Map<String, Value>) {

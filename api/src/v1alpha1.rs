@@ -26,6 +26,7 @@ pub mod capacity;
 pub mod duration;
 pub mod metrics;
 pub mod objective;
+pub mod quantity;
 pub mod ratio;
 pub mod reserved;
 mod rules;
@@ -44,7 +45,7 @@ use self::rules::rule_naming_value;
 pub use self::{
     behavior::{
         BehaviorSpec, FallbackSpec, LeadSpec, MissingMetricsBehavior, MissingMetricsSpec,
-        RatePolicyKind, RatePolicySpec, ScaleDownRules, ScaleUpRules, SelectPolicyKind,
+        ScaleDownRules, ScaleUpRules, ScalingPolicyKind, ScalingPolicySpec, SelectPolicyKind,
     },
     budget::BudgetSpec,
     capacity::{
@@ -54,6 +55,7 @@ pub use self::{
     duration::{DurationText, ParseDurationError},
     metrics::{Engine, MetricsSource, MetricsSpec, QueryOverrides, Selectors},
     objective::{AttainmentSpec, LatencyTargetSpec, ObjectiveSpec},
+    quantity::QuantityText,
     ratio::{
         OperatingPointSpec, RatioEnforcement, RatioPolicyKind, RatioPreset, RatioRange, RatioSpec,
     },
@@ -215,7 +217,8 @@ pub struct PDAutoscalerSpec {
     /// A limit on the GPUs of both roles together. Default: none but maxReplicas.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub budget: Option<BudgetSpec>,
-    /// How fast replicas may change. Default: up at once, down after 300s.
+    /// How fast replicas may change: what spec.behavior of a HorizontalPodAutoscaler holds, and lead.
+    /// Default: up at once, down after 300 seconds.
     #[serde(default)]
     pub behavior: BehaviorSpec,
     /// Replica bounds that hold at set times. At most 16.

@@ -26,16 +26,17 @@ use pd_core::{
 use crate::v1alpha1::{
     self as api, PDAutoscalerSpec,
     behavior::{
-        FALLBACK_NEEDED, FALLBACK_UNUSED, LEAD_REMEDY, POLICIES_MAX, POLICY_VALUE_MAX,
-        TOLERANCE_PERCENT_MAX,
+        FALLBACK_NEEDED, FALLBACK_UNUSED, LEAD_REMEDY, PERIOD_SECONDS_MAX, POLICIES_MAX,
+        STABILIZATION_WINDOW_SECONDS_MAX,
     },
     budget::BUDGET_GPUS_MAX,
     duration::{
         ATTAINMENT_WINDOW, DurationRange, FALLBACK_AFTER, IDLE_AFTER, LATENCY_TARGET, LEAD_ASSUMED,
-        RATE_PERIOD, STABILIZATION_WINDOW, STUCK_AFTER,
+        STUCK_AFTER,
     },
     metrics::QUERY_LENGTH_MAX,
     objective::{PERCENTILE_MAX, PERCENTILE_MIN},
+    quantity::QUANTITY_REMEDY,
     ratio::RATIO_REMEDY,
     target::{BOUNDS_REMEDY, GPUS_PER_REPLICA_MAX, REPLICAS_MAX},
     zero::WAKE_SIGNAL_REMEDY,
@@ -219,39 +220,40 @@ fn behavior(spec: &api::BehaviorSpec, errors: &mut Errors) -> Behavior {
     let (up, down) = (&spec.scale_up, &spec.scale_down);
     Behavior {
         scale_up: ScalingRules {
-            stabilization_window: stabilization_window("scaleUp", &up.stabilization_window, errors),
-            tolerance_percent: tolerance("scaleUp", up.tolerance_percent, errors),
+            stabilization_window: stabilization_window(
+                "scaleUp",
+                up.stabilization_window_seconds,
+                errors,
+            ),
+            tolerance_ppm: tolerance("scaleUp", &up.tolerance, errors),
             select: select(up.select_policy),
-            policies: rate_policies("scaleUp", &up.policies, errors),
+            policies: scaling_policies("scaleUp", &up.policies, errors),
         },
         scale_down: ScalingRules {
             stabilization_window: stabilization_window(
                 "scaleDown",
-                &down.stabilization_window,
+                down.stabilization_window_seconds,
                 errors,
             ),
-            tolerance_percent: tolerance("scaleDown", down.tolerance_percent, errors),
+            tolerance_ppm: tolerance("scaleDown", &down.tolerance, errors),
             select: select(down.select_policy),
-            policies: rate_policies("scaleDown", &down.policies, errors),
+            policies: scaling_policies("scaleDown", &down.policies, errors),
         },
     }
 }
 
-fn stabilization_window(
-    direction: &str,
-    text: &api::DurationText,
-    errors: &mut Errors,
-) -> Duration {
-    errors.duration(
-        &format!("behavior.{direction}.stabilizationWindow"),
-        text,
-        &STABILIZATION_WINDOW,
-    )
+fn stabilization_window(direction: &str, seconds: i32, errors: &mut Errors) -> Duration {
+    let path = format!("behavior.{direction}.stabilizationWindowSeconds");
+    let seconds = errors.whole(&path, seconds, 0, STABILIZATION_WINDOW_SECONDS_MAX);
+    Duration::from_secs(seconds.into())
 }
 
-fn tolerance(direction: &str, percent: i32, errors: &mut Errors) -> u8 {
-    let path = format!("behavior.{direction}.tolerancePercent");
-    errors.percent(&path, percent, 0, TOLERANCE_PERCENT_MAX)
+fn tolerance(direction: &str, quantity: &api::QuantityText, errors: &mut Errors) -> u32 {
+    quantity.millionths().unwrap_or_else(|| {
+        let path = format!("behavior.{direction}.tolerance");
+        errors.push(&path, quantity, QUANTITY_REMEDY);
+        0
+    })
 }
 
 const fn select(kind: api::SelectPolicyKind) -> SelectPolicy {
@@ -262,9 +264,9 @@ const fn select(kind: api::SelectPolicyKind) -> SelectPolicy {
     }
 }
 
-fn rate_policies(
+fn scaling_policies(
     direction: &str,
-    specs: &[api::RatePolicySpec],
+    specs: &[api::ScalingPolicySpec],
     errors: &mut Errors,
 ) -> Vec<RatePolicy> {
     let path = format!("behavior.{direction}.policies");
@@ -274,22 +276,17 @@ fn rate_policies(
     }
     let mut policies = Vec::with_capacity(specs.len());
     for (index, spec) in specs.iter().enumerate() {
-        let value = errors.whole(
-            &format!("{path}[{index}].value"),
-            spec.value,
-            1,
-            POLICY_VALUE_MAX,
-        );
+        let mut whole = |field: &str, value, most| {
+            errors.whole(&format!("{path}[{index}].{field}"), value, 1, most)
+        };
+        let value = whole("value", spec.value, i32::MAX);
+        let seconds = whole("periodSeconds", spec.period_seconds, PERIOD_SECONDS_MAX);
         policies.push(RatePolicy {
             change: match spec.kind {
-                api::RatePolicyKind::Replicas => Change::Replicas(value),
-                api::RatePolicyKind::Percent => Change::Percent(value),
+                api::ScalingPolicyKind::Pods => Change::Replicas(value),
+                api::ScalingPolicyKind::Percent => Change::Percent(value),
             },
-            period: errors.duration(
-                &format!("{path}[{index}].period"),
-                &spec.period,
-                &RATE_PERIOD,
-            ),
+            period: Duration::from_secs(seconds.into()),
         });
     }
     policies

@@ -177,18 +177,6 @@ pub(crate) const ATTAINMENT_WINDOW: DurationRange = DurationRange {
     most: Duration::from_hours(24),
     example: "1h",
 };
-/// How long a need must last before it counts.
-pub(crate) const STABILIZATION_WINDOW: DurationRange = DurationRange {
-    least: Duration::ZERO,
-    most: Duration::from_hours(1),
-    example: "300s",
-};
-/// The period of a rate policy.
-pub(crate) const RATE_PERIOD: DurationRange = DurationRange {
-    least: Duration::from_secs(1),
-    most: Duration::from_mins(30),
-    example: "60s",
-};
 /// How long metrics must be missing before the fallback.
 pub(crate) const FALLBACK_AFTER: DurationRange = DurationRange {
     least: Duration::from_secs(1),
@@ -213,7 +201,7 @@ pub(crate) const LEAD_ASSUMED: DurationRange = DurationRange {
     most: Duration::from_hours(2),
     example: "120s",
 };
-/// When an ask counts as stuck.
+/// When a scale-up request counts as stuck.
 pub(crate) const STUCK_AFTER: DurationRange = DurationRange {
     least: Duration::from_mins(1),
     most: Duration::from_hours(24),
