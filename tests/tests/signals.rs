@@ -1,9 +1,10 @@
-//! Signals from a real Prometheus: a pair of servers, a counter that is reset, a target that is gone.
+//! Signals from a real Prometheus: a pair of servers, a counter that is reset, a target that is
+//! gone.
 //!
-//! One worker with known rates answers as a vLLM server would and is scraped twice, under two replica
-//! labels, as behind a highly available pair. The controller's own queries and parsing must find its
-//! load once, whatever happens to the worker. Burstiness takes ten minutes to measure, so its history
-//! is written into the server's data instead of waited for.
+//! One worker with known rates answers as a vLLM server would and is scraped twice, under two
+//! replica labels, as behind a highly available pair. The controller's own queries and parsing must
+//! find its load once, whatever happens to the worker. Burstiness takes ten minutes to measure, so
+//! its history is written into the server's data instead of waited for.
 
 #![expect(clippy::unwrap_used, reason = "a failed step of a test ends it")]
 
@@ -18,12 +19,13 @@ use std::{
 };
 
 use axum::{Router, extract::State, http::StatusCode, routing::get};
-use pd_autoscaler::{
-    observe::signals::{Answers, Overrides, signals},
-    prometheus::Servers,
+use pd_core::{PerRole, Reading, Signals};
+use pd_runtime::prometheus::{QueryError, Servers};
+use pd_signals::{
+    Sample,
+    decode::{Answers, Overrides, signals},
     queries::Scope,
 };
-use pd_core::{PerRole, Reading, Signals};
 use pd_sim::{
     engine::{Profile, WorkerMetrics},
     exposition::{Dialect, render},
@@ -134,7 +136,7 @@ async fn scraped_by_a_pair(address: SocketAddr) -> Prometheus {
     .unwrap()
 }
 
-/// What the controller reads, the one worker being ready in both roles.
+/// The signals that the controller reads; the one worker is ready in both roles.
 async fn read(prometheus: &Prometheus, scope: &Scope) -> Signals {
     // Sets up the process for TLS clients.
     prometheus.query("up").await.unwrap();
@@ -142,7 +144,14 @@ async fn read(prometheus: &Prometheus, scope: &Scope) -> Signals {
     let url = prometheus.url();
     let ask = |text: String| {
         let (servers, url) = (&servers, &url);
-        async move { Ok(servers.query(url, &text).await.unwrap()) }
+        async move {
+            let samples = servers.query(url, &text).await?;
+            let plain = samples.into_iter().map(|sample| Sample {
+                labels: sample.labels,
+                value: sample.value,
+            });
+            Ok::<_, QueryError>(plain.collect())
+        }
     };
     let answers = Answers {
         state: ask(scope.state_query()).await,
@@ -156,6 +165,7 @@ async fn read(prometheus: &Prometheus, scope: &Scope) -> Signals {
         prefill: pods.as_slice(),
         decode: pods.as_slice(),
     };
+    assert_eq!(answers.first_error(), None);
     signals(&answers, ready, scope, Duration::from_secs(5))
 }
 
