@@ -17,7 +17,7 @@ use std::{fmt::Display, time::Duration};
 use pd_core::{
     PerRole, Policy, Ratio, Role,
     policy::{
-        AttainmentTarget, Behavior, Bounds, Change, LatencyTarget, LeadPolicy, Objective,
+        AttainmentTarget, Behavior, Bounds, ChangeLimit, LatencyTarget, LeadPolicy, Objective,
         OnMissingMetrics, RatePolicy, ScalingRules, SelectPolicy,
     },
     zero::ScaleToZero,
@@ -283,8 +283,8 @@ fn scaling_policies(
         let seconds = whole("periodSeconds", spec.period_seconds, PERIOD_SECONDS_MAX);
         policies.push(RatePolicy {
             change: match spec.kind {
-                api::ScalingPolicyKind::Pods => Change::Replicas(value),
-                api::ScalingPolicyKind::Percent => Change::Percent(value),
+                api::ScalingPolicyKind::Pods => ChangeLimit::Replicas(value),
+                api::ScalingPolicyKind::Percent => ChangeLimit::Percent(value),
             },
             period: Duration::from_secs(seconds.into()),
         });

@@ -11,7 +11,7 @@ use std::time::Duration;
 use k8s_openapi::api::autoscaling::v2::{HPAScalingRules, HorizontalPodAutoscalerBehavior};
 use kube_cel::Validator;
 use pd_api::v1alpha1::PDAutoscaler;
-use pd_core::policy::{Behavior, Change, RatePolicy, ScalingRules, SelectPolicy};
+use pd_core::policy::{Behavior, ChangeLimit, RatePolicy, ScalingRules, SelectPolicy};
 use proptest::{option, prelude::*, sample::select};
 use rstest::rstest;
 use serde_json::{Value, json};
@@ -48,8 +48,8 @@ fn documented(
     let Some(rules) = rules else { return ours };
     let policies = rules.policies.iter().flatten().map(|policy| RatePolicy {
         change: match policy.type_.as_str() {
-            "Pods" => Change::Replicas(policy.value.unsigned_abs()),
-            _ => Change::Percent(policy.value.unsigned_abs()),
+            "Pods" => ChangeLimit::Replicas(policy.value.unsigned_abs()),
+            _ => ChangeLimit::Percent(policy.value.unsigned_abs()),
         },
         period: Duration::from_secs(policy.period_seconds.unsigned_abs().into()),
     });
@@ -165,8 +165,8 @@ fn without_tolerance(behavior: &Value) -> Value {
     ours(0, 0),
     ScalingRules {
         policies: vec![
-            RatePolicy { change: Change::Replicas(4), period: Duration::from_mins(1) },
-            RatePolicy { change: Change::Percent(10), period: Duration::from_mins(1) },
+            RatePolicy { change: ChangeLimit::Replicas(4), period: Duration::from_mins(1) },
+            RatePolicy { change: ChangeLimit::Percent(10), period: Duration::from_mins(1) },
         ],
         ..ours(300, 100_000)
     },
@@ -188,13 +188,13 @@ fn without_tolerance(behavior: &Value) -> Value {
 scaleUp: { policies: [{ periodSeconds: 15, type: Pods, value: 4 }, { periodSeconds: 15, type: Percent, value: 100 }], selectPolicy: Max, stabilizationWindowSeconds: 0 }",
     ScalingRules {
         policies: vec![
-            RatePolicy { change: Change::Replicas(4), period: Duration::from_secs(15) },
-            RatePolicy { change: Change::Percent(100), period: Duration::from_secs(15) },
+            RatePolicy { change: ChangeLimit::Replicas(4), period: Duration::from_secs(15) },
+            RatePolicy { change: ChangeLimit::Percent(100), period: Duration::from_secs(15) },
         ],
         ..ours(0, 0)
     },
     ScalingRules {
-        policies: vec![RatePolicy { change: Change::Percent(100), period: Duration::from_secs(15) }],
+        policies: vec![RatePolicy { change: ChangeLimit::Percent(100), period: Duration::from_secs(15) }],
         ..ours(60, 100_000)
     },
 )]

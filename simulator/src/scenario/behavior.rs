@@ -5,7 +5,9 @@
 
 use std::time::Duration;
 
-use pd_core::policy::{Behavior, Change, PPM_PER_PERCENT, RatePolicy, ScalingRules, SelectPolicy};
+use pd_core::policy::{
+    Behavior, ChangeLimit, PPM_PER_PERCENT, RatePolicy, ScalingRules, SelectPolicy,
+};
 use serde::{Deserialize, Serialize};
 
 use super::{ScenarioError, ensure};
@@ -110,8 +112,8 @@ impl RulesSpec {
     fn rules(&self) -> ScalingRules {
         let policies = self.policies.iter().map(|policy| RatePolicy {
             change: match policy.r#type {
-                RateType::Replicas => Change::Replicas(policy.value),
-                RateType::Percent => Change::Percent(policy.value),
+                RateType::Replicas => ChangeLimit::Replicas(policy.value),
+                RateType::Percent => ChangeLimit::Percent(policy.value),
             },
             period: Duration::from_secs(policy.period_seconds),
         });

@@ -39,7 +39,14 @@ const MAY_DEPEND_ON: [(&str, &[&str]); 9] = [
 const PURE_MAY_USE: [(&str, &[&str]); 2] = [
     (
         "pd-core",
-        &["chrono", "chrono-tz", "serde", "statrs", "thiserror"],
+        &[
+            "chrono",
+            "chrono-tz",
+            "serde",
+            "statrs",
+            "strum",
+            "thiserror",
+        ],
     ),
     (
         "pd-signals",
