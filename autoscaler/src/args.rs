@@ -43,7 +43,8 @@ pub struct DecisionArgs {
     #[arg(long, default_value = "15s", env = "PD_INTERVAL", value_parser = interval, value_name = "DURATION")]
     pub interval: Duration,
 
-    /// Most time between two writes of an otherwise unchanged status, which keeps memory for the next leader.
+    /// Most time between two writes of an otherwise unchanged status. Status keeps memory for the next
+    /// leader.
     #[arg(long, default_value = "60s", env = "PD_STATUS_INTERVAL", value_parser = positive_duration, value_name = "DURATION")]
     pub status_interval: Duration,
 
@@ -51,7 +52,7 @@ pub struct DecisionArgs {
     #[arg(long, env = "PD_WATCH_NAMESPACE", value_name = "NAMESPACE")]
     pub watch_namespace: Option<String>,
 
-    /// PDAutoscalers that are decided about at the same time.
+    /// PDAutoscalers that are reconciled at the same time.
     #[arg(long, default_value_t = 16, env = "PD_CONCURRENCY", value_parser = clap::value_parser!(u16).range(1..))]
     pub concurrency: u16,
 }

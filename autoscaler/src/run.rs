@@ -1,8 +1,8 @@
 //! Composition: flags to a running controller, and its orderly end.
 //!
 //! Starting needs a Kubernetes client configuration and a free admin port, nothing else: a missing
-//! CRD, an absent Prometheus or an API server that is down are waited for, and told through
-//! `/readyz`, the log and conditions.
+//! CRD, an absent Prometheus or an API server that is down are waited for, and
+//! `/readyz`, the log and conditions say so.
 
 use std::sync::Arc;
 
@@ -26,11 +26,7 @@ use tokio::{sync::watch, time::sleep};
 use tracing::{info, warn};
 
 use crate::{
-    args::Args,
-    context::Context,
-    controller::{self, Guarded},
-    metrics::Metrics,
-    prometheus::Servers,
+    Guarded, args::Args, context::Context, controller, metrics::Metrics, prometheus::Servers,
 };
 
 /// Pause between two looks for a CRD that is not there.
@@ -128,13 +124,13 @@ async fn await_leadership(mut leadership: watch::Receiver<Leadership>, leads: bo
 }
 
 /// Completes when PDAutoscalers can be listed. Until then readiness, log and an event on the own pod
-/// tell why they cannot: there is no object yet that could carry a condition.
+/// say why they cannot: there is no object yet that could carry a condition.
 async fn await_crd(context: &Context, args: &Args, crd_ready: &ReadinessHandle) {
     let api: Api<PDAutoscaler> = match &args.decisions.watch_namespace {
         Some(namespace) => Api::namespaced(context.client.clone(), namespace),
         None => Api::all(context.client.clone()),
     };
-    let mut told = String::new();
+    let mut reported = String::new();
     loop {
         let waiting = match api.list_metadata(&ListParams::default().limit(1)).await {
             Ok(_) => {
@@ -144,21 +140,21 @@ async fn await_crd(context: &Context, args: &Args, crd_ready: &ReadinessHandle) 
             Err(kube::Error::Api(answer)) if answer.code == 404 => CRD_MISSING.to_owned(),
             Err(error) => format!("PDAutoscalers cannot be listed: {error}"),
         };
-        if waiting != told {
+        if waiting != reported {
             warn!("{waiting}; waiting for it");
             if waiting == CRD_MISSING {
-                tell_own_pod(context, args).await;
+                report_on_own_pod(context, args).await;
             }
         }
         crd_ready.set_waiting(waiting.clone());
-        told = waiting;
+        reported = waiting;
         context.metrics.api_failed("crd");
         sleep(CRD_RETRY).await;
     }
 }
 
 /// An event on the pod this process runs in, if it knows: its name is the identity in the election.
-async fn tell_own_pod(context: &Context, args: &Args) {
+async fn report_on_own_pod(context: &Context, args: &Args) {
     let Some(name) = args.leader.leader_election_identity.clone() else {
         return;
     };

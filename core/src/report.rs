@@ -170,6 +170,8 @@ reasons! {
     TargetUnreadable,
     /// Another autoscaler scales a target.
     TargetContended,
+    /// It could not be read whether another autoscaler scales a target.
+    ContentionUnknown,
     /// No other autoscaler scales the targets.
     NotContended,
     /// Every signal that the decision needs is known.
