@@ -17,8 +17,6 @@
 //! and budget, [`guard`] slows and stops changes, [`report`] says why, and [`audit`] checks every plan
 //! against the invariants.
 //!
-//! [`toleration`] stands apart: which nodes a pod with numeric tolerations may be on, and for how long.
-//!
 //! Functions are total: bad data becomes a [`Reason`] in the report and a held replica count.
 
 pub mod audit;
@@ -49,7 +47,6 @@ pub mod solve;
 #[cfg(test)]
 mod testing;
 pub mod time;
-pub mod toleration;
 pub mod workload;
 pub mod zero;
 

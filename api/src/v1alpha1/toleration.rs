@@ -7,7 +7,7 @@
 //! say of them.
 
 use kube::KubeSchema;
-use pd_core::toleration::{Effect, ExtendedToleration, extension::NumericOperator};
+use pd_tolerations::{Effect, ExtendedToleration, extension::NumericOperator};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

@@ -7,22 +7,27 @@ use serde_json::Value;
 use super::{Findings, Tree, cargo, line_of, run, text};
 
 /// Which workspace crates each crate may depend on, for its code and its tests alike.
-const MAY_DEPEND_ON: [(&str, &[&str]); 9] = [
+const MAY_DEPEND_ON: [(&str, &[&str]); 10] = [
     ("pd-core", &[]),
-    ("pd-api", &["pd-core"]),
+    ("pd-tolerations", &[]),
+    ("pd-api", &["pd-core", "pd-tolerations"]),
     ("pd-runtime", &[]),
     ("pd-signals", &["pd-core"]),
     (
         "pd-autoscaler",
         &["pd-core", "pd-api", "pd-signals", "pd-runtime"],
     ),
-    ("pd-scheduler-plugin", &["pd-core", "pd-runtime"]),
+    ("pd-scheduler-plugin", &["pd-tolerations", "pd-runtime"]),
     ("pd-sim", &["pd-core", "pd-api", "pd-signals", "pd-runtime"]),
-    ("pd-webhook", &["pd-core", "pd-api", "pd-runtime"]),
+    (
+        "pd-webhook",
+        &["pd-core", "pd-tolerations", "pd-api", "pd-runtime"],
+    ),
     (
         "pd-tests",
         &[
             "pd-core",
+            "pd-tolerations",
             "pd-api",
             "pd-runtime",
             "pd-autoscaler",
@@ -36,7 +41,7 @@ const MAY_DEPEND_ON: [(&str, &[&str]); 9] = [
 
 /// Crates that a pure crate may use: nothing that reads a clock, a file, the network or the environment. `csv` and
 /// `serde-saphyr` parse texts that the caller read, such as performance tables.
-const PURE_MAY_USE: [(&str, &[&str]); 2] = [
+const PURE_MAY_USE: [(&str, &[&str]); 3] = [
     (
         "pd-core",
         &[
@@ -52,6 +57,7 @@ const PURE_MAY_USE: [(&str, &[&str]); 2] = [
         "pd-signals",
         &["csv", "pd-core", "serde", "serde-saphyr", "thiserror"],
     ),
+    ("pd-tolerations", &["jiff", "serde", "thiserror"]),
 ];
 
 pub(super) fn dependencies(tree: &Tree, findings: &mut Findings) {
