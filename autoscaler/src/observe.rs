@@ -20,6 +20,7 @@ use pd_core::{PerRole, Policy, Role, Snapshot};
 use pd_signals::{
     Sample,
     decode::{self, Answers, Overrides},
+    engine::VLLM,
     queries::Scope,
     stated::Stated,
 };
@@ -103,7 +104,7 @@ pub async fn observe<'a>(
         },
         contender,
         stated,
-        engine: decode::engine(&answers),
+        engine: decode::engine(&answers, &scope),
         metrics_error,
         annotation_errors: pauses.errors,
     })
@@ -134,6 +135,7 @@ fn scope(
 ) -> Scope {
     let selectors = &spec.metrics.selectors.0;
     Scope {
+        engine: &VLLM,
         namespace_label: args.namespace_label.clone(),
         pod_label: args.pod_label.clone(),
         namespace: namespace.to_owned(),
@@ -160,7 +162,7 @@ async fn answers(context: &Context, spec: &PDAutoscalerSpec, scope: &Scope) -> A
         .source
         .as_ref()
         .map(|source| source.server_url.as_str());
-    let server = own.or(context.prometheus_args.prometheus_url.as_deref());
+    let server = own.or(context.prometheus_args.server.prometheus_url.as_deref());
     let query = |text: String| async move {
         let server = server.ok_or(NO_SERVER)?;
         let started = Instant::now();

@@ -47,6 +47,7 @@ const PURE_MAY_USE: [(&str, &[&str]); 3] = [
         &[
             "chrono",
             "chrono-tz",
+            "croner",
             "serde",
             "statrs",
             "strum",
