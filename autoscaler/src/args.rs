@@ -1,4 +1,5 @@
-//! Flags of pd-autoscaler. What belongs to one service is in its PDAutoscaler, not here.
+//! Flags of pd-autoscaler. They are about the process; settings of one service are in its
+//! PDAutoscaler.
 
 use std::time::Duration;
 
@@ -12,9 +13,9 @@ pub struct Args {
     /// Decisions and where they come from.
     #[command(flatten)]
     pub decisions: DecisionArgs,
-    /// Prometheus.
+    /// Metrics and where they come from.
     #[command(flatten)]
-    pub prometheus: PrometheusArgs,
+    pub metrics: MetricsArgs,
     /// Leader election.
     #[command(flatten)]
     pub leader: LeaderArgs,
@@ -48,7 +49,7 @@ pub struct DecisionArgs {
 /// The default Prometheus server, and how its series are labelled.
 #[derive(Debug, Clone, ClapArgs)]
 #[command(next_help_heading = "Prometheus")]
-pub struct PrometheusArgs {
+pub struct MetricsArgs {
     /// The server for PDAutoscalers that name none in spec.metrics.source.
     #[command(flatten)]
     pub server: prometheus::PrometheusArgs,

@@ -25,7 +25,7 @@ use tracing::warn;
 
 use crate::{
     Guarded,
-    args::{DecisionArgs, PrometheusArgs},
+    args::{DecisionArgs, MetricsArgs},
     metrics::Metrics,
     observe::profile::Cache,
     prometheus::Servers,
@@ -56,7 +56,7 @@ pub struct Context {
     /// When to decide.
     pub decision_args: DecisionArgs,
     /// Where metrics come from.
-    pub prometheus_args: PrometheusArgs,
+    pub metrics_args: MetricsArgs,
     /// Prometheus clients.
     pub servers: Servers,
     /// Own metrics.
@@ -83,7 +83,7 @@ impl Context {
     pub fn new(
         client: Client,
         decision_args: DecisionArgs,
-        prometheus_args: PrometheusArgs,
+        metrics_args: MetricsArgs,
         servers: Servers,
         metrics: Arc<Metrics>,
         leadership: watch::Receiver<Leadership>,
@@ -97,7 +97,7 @@ impl Context {
         Self {
             client,
             decision_args,
-            prometheus_args,
+            metrics_args,
             servers,
             metrics,
             leadership,

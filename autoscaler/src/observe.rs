@@ -29,7 +29,7 @@ use tokio::time::Instant;
 
 use self::{contention::Claims, target::ObservedTarget};
 use crate::{
-    args::PrometheusArgs, context::Context, outcome::Stopped, prometheus::QueryError,
+    args::MetricsArgs, context::Context, outcome::Stopped, prometheus::QueryError,
     validate::ValidObject,
 };
 
@@ -64,7 +64,7 @@ pub async fn observe<'a>(
         policy,
         pauses,
     } = valid;
-    let (args, client) = (&context.prometheus_args, &context.client);
+    let (args, client) = (&context.metrics_args, &context.client);
     let namespace = key.namespace.as_deref().unwrap_or_default();
     let (targets, contender) = futures::join!(
         targets(client, namespace, &object.spec),
@@ -127,7 +127,7 @@ async fn targets(
 }
 
 fn scope(
-    args: &PrometheusArgs,
+    args: &MetricsArgs,
     spec: &PDAutoscalerSpec,
     namespace: &str,
     targets: &PerRole<ObservedTarget>,
@@ -162,7 +162,7 @@ async fn answers(context: &Context, spec: &PDAutoscalerSpec, scope: &Scope) -> A
         .source
         .as_ref()
         .map(|source| source.server_url.as_str());
-    let server = own.or(context.prometheus_args.server.prometheus_url.as_deref());
+    let server = own.or(context.metrics_args.server.prometheus_url.as_deref());
     let query = |text: String| async move {
         let server = server.ok_or(NO_SERVER)?;
         let started = Instant::now();

@@ -46,7 +46,7 @@ pub async fn run(args: Args) -> anyhow::Result<Ending> {
     } = process;
     let leadership = LeaderElection::new(client.clone(), &args.leader, crate::NAME)?.run(&shutdown);
     let servers = Servers::new(
-        args.prometheus.server.prometheus_timeout,
+        args.metrics.server.prometheus_timeout,
         crate::NAME,
         crate::VERSION,
     )
@@ -54,12 +54,12 @@ pub async fn run(args: Args) -> anyhow::Result<Ending> {
     let context = Arc::new(Context::new(
         client.clone(),
         args.decisions.clone(),
-        args.prometheus.clone(),
+        args.metrics.clone(),
         servers,
         metrics,
         leadership,
     ));
-    if args.prometheus.server.prometheus_url.is_none() {
+    if args.metrics.server.prometheus_url.is_none() {
         warn!(
             "no --prometheus-url: only PDAutoscalers with spec.metrics.source.serverUrl get metrics"
         );

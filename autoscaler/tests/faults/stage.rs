@@ -153,6 +153,13 @@ impl Stage {
         assert!(self.metric(&series) >= 1, "{series}");
     }
 
+    /// Ends all faults; `seconds` later everything is applied.
+    pub(crate) async fn assert_it_recovers_within(&self, seconds: u64) {
+        self.server.repair();
+        self.wait(seconds).await;
+        self.assert_all_is_applied();
+    }
+
     /// Both services are as their bounds want them, or on the way.
     pub(crate) fn assert_all_is_applied(&self) {
         assert_eq!(self.server.replicas("llama-prefill"), 2);
@@ -178,7 +185,7 @@ impl Start {
         let mut context = Context::new(
             client.clone(),
             args.decisions,
-            args.prometheus,
+            args.metrics,
             servers,
             self.metrics,
             self.leadership,
