@@ -16,7 +16,7 @@ use k8s_openapi::api::{
 };
 use kube::{
     Api, Client,
-    api::{Patch, PatchParams},
+    api::{ApiResource, DynamicObject, Patch, PatchParams},
     runtime::reflector::ObjectRef,
 };
 use pd_api::v1alpha1::{PDAutoscaler, PDAutoscalerSpec, TargetReference};
@@ -67,7 +67,7 @@ pub enum ScaleError {
         role: Role,
         /// The target's name.
         target: String,
-        /// What it said.
+        /// Its answer.
         source: kube::Error,
     },
     /// The kind cannot be scaled.
@@ -171,11 +171,7 @@ impl Write<'_> {
     }
 
     async fn get(&self) -> Result<Scale, kube::Error> {
-        let name = &self.target.name;
-        match self.kind {
-            TargetKind::Deployment => self.api::<Deployment>().get_scale(name).await,
-            TargetKind::StatefulSet => self.api::<StatefulSet>().get_scale(name).await,
-        }
+        self.api().get_scale(&self.target.name).await
     }
 
     async fn put(&self, resource_version: Option<String>) -> Result<(), kube::Error> {
@@ -188,26 +184,17 @@ impl Write<'_> {
             "spec": { "replicas": self.replicas },
         }));
         let name = &self.target.name;
-        match self.kind {
-            TargetKind::Deployment => {
-                self.api::<Deployment>()
-                    .patch_scale(name, &params, &patch)
-                    .await
-            }
-            TargetKind::StatefulSet => {
-                self.api::<StatefulSet>()
-                    .patch_scale(name, &params, &patch)
-                    .await
-            }
-        }
-        .map(drop)
+        let written = self.api().patch_scale(name, &params, &patch).await;
+        written.map(drop)
     }
 
-    fn api<K>(&self) -> Api<K>
-    where
-        K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>,
-    {
-        Api::namespaced(self.client.clone(), self.namespace)
+    /// The API of the target's kind. Its own type does not matter: `/scale` looks the same for all.
+    fn api(&self) -> Api<DynamicObject> {
+        let resource = match self.kind {
+            TargetKind::Deployment => ApiResource::erase::<Deployment>(&()),
+            TargetKind::StatefulSet => ApiResource::erase::<StatefulSet>(&()),
+        };
+        Api::namespaced_with(self.client.clone(), self.namespace, &resource)
     }
 }
 
