@@ -2,8 +2,8 @@
 //!
 //! kube derives a schema that the API server accepts; this module finishes it. Fields are absent
 //! rather than null, formats are those that Kubernetes knows, numbers are whole, and descriptions
-//! flow instead of breaking where the source line broke. What the chart ships is this, printed by
-//! the `crdgen` binary.
+//! flow instead of breaking where the source line broke. The `crdgen` binary prints it,
+//! and the chart ships it.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;

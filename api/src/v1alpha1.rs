@@ -73,10 +73,10 @@ pub use self::{
 /// API group of every resource.
 pub const GROUP: &str = "pdautoscaler.io";
 
-/// What to do when both roles name one workload.
+/// Remedy when both roles name one workload.
 pub(crate) const SAME_TARGET_REMEDY: &str =
     "is the target of both prefill and decode; give each role its own workload";
-/// What to do when a fallback is out of its role's bounds.
+/// Remedy when a fallback is out of its role's bounds.
 pub(crate) const FALLBACK_BOUNDS_REMEDY: &str =
     "must lie within minReplicas and maxReplicas of the role";
 
@@ -104,7 +104,7 @@ pub(crate) const FALLBACK_BOUNDS_REMEDY: &str =
         name = "Prefill",
         type_ = "integer",
         json_path = ".status.prefill.currentReplicas",
-        description = "Prefill replicas asked for now"
+        description = "Prefill replicas requested now"
     ),
     printcolumn(
         name = "P-Desired",
@@ -116,7 +116,7 @@ pub(crate) const FALLBACK_BOUNDS_REMEDY: &str =
         name = "Decode",
         type_ = "integer",
         json_path = ".status.decode.currentReplicas",
-        description = "Decode replicas asked for now"
+        description = "Decode replicas requested now"
     ),
     printcolumn(
         name = "D-Desired",
@@ -160,7 +160,7 @@ pub(crate) const FALLBACK_BOUNDS_REMEDY: &str =
         name = "Bottleneck",
         type_ = "string",
         json_path = ".status.bottleneck",
-        description = "What limits the service",
+        description = "The limit of the service",
         priority = 1
     ),
     printcolumn(
@@ -211,7 +211,7 @@ pub struct PDAutoscalerSpec {
     /// Where measurements come from. Default: the controller's Prometheus server, engine detected.
     #[serde(default)]
     pub metrics: MetricsSpec,
-    /// What one replica can do. Default: learnt from the engines' metrics.
+    /// Capacity of one replica. Default: learnt from the engines' metrics.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capacity: Option<CapacitySpec>,
     /// A limit on the GPUs of both roles together. Default: none but maxReplicas.
@@ -229,7 +229,7 @@ pub struct PDAutoscalerSpec {
     /// When both roles go to zero together. Default: never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scale_to_zero: Option<ScaleToZeroSpec>,
-    /// What happens while metrics are missing. Default: replicas are held.
+    /// Replicas while metrics are missing. Default: they are held.
     #[serde(default)]
     pub on_missing_metrics: MissingMetricsSpec,
 }
@@ -269,7 +269,7 @@ fn fallback_in_bounds(role: Role) -> kube::core::Rule {
     )
 }
 
-/// What is done with decisions.
+/// Use of decisions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum Mode {
     /// Nothing is decided.

@@ -48,9 +48,9 @@ use crate::v1alpha1::{
 pub struct FieldError {
     /// Where the field is, such as `spec.prefill.minReplicas`.
     pub path: String,
-    /// What it holds; a word such as `unset` or `set` where the value says nothing.
+    /// Its value; a word such as `unset` or `set` where the value says nothing.
     pub value: String,
-    /// What is wrong and what to write instead; reads on after path and value.
+    /// The fault and what to write instead; reads on after path and value.
     pub remedy: String,
 }
 
@@ -218,27 +218,27 @@ fn objective(spec: &api::ObjectiveSpec, errors: &mut Errors) -> Objective {
 
 fn behavior(spec: &api::BehaviorSpec, errors: &mut Errors) -> Behavior {
     let (up, down) = (&spec.scale_up, &spec.scale_down);
+    let mut rules = |direction: &str, window, quantity, kind, policies: &[_]| ScalingRules {
+        stabilization_window: stabilization_window(direction, window, errors),
+        tolerance_ppm: tolerance(direction, quantity, errors),
+        select: select(kind),
+        policies: scaling_policies(direction, policies, errors),
+    };
     Behavior {
-        scale_up: ScalingRules {
-            stabilization_window: stabilization_window(
-                "scaleUp",
-                up.stabilization_window_seconds,
-                errors,
-            ),
-            tolerance_ppm: tolerance("scaleUp", &up.tolerance, errors),
-            select: select(up.select_policy),
-            policies: scaling_policies("scaleUp", &up.policies, errors),
-        },
-        scale_down: ScalingRules {
-            stabilization_window: stabilization_window(
-                "scaleDown",
-                down.stabilization_window_seconds,
-                errors,
-            ),
-            tolerance_ppm: tolerance("scaleDown", &down.tolerance, errors),
-            select: select(down.select_policy),
-            policies: scaling_policies("scaleDown", &down.policies, errors),
-        },
+        scale_up: rules(
+            "scaleUp",
+            up.stabilization_window_seconds,
+            &up.tolerance,
+            up.select_policy,
+            &up.policies,
+        ),
+        scale_down: rules(
+            "scaleDown",
+            down.stabilization_window_seconds,
+            &down.tolerance,
+            down.select_policy,
+            &down.policies,
+        ),
     }
 }
 

@@ -6,7 +6,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
-use std::time::Duration;
+use std::{sync::LazyLock, time::Duration};
 
 use k8s_openapi::api::autoscaling::v2::{HPAScalingRules, HorizontalPodAutoscalerBehavior};
 use kube_cel::Validator;
@@ -121,12 +121,15 @@ fn rules() -> impl Strategy<Value = (Value, Option<u32>)> {
         })
 }
 
-fn schema() -> Value {
+static SCHEMA: LazyLock<Value> = LazyLock::new(|| {
     let crd = serde_json::to_value(pd_api::crd().unwrap()).unwrap();
     crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"].clone()
-}
+});
 
 proptest! {
+    // Every case compiles all rules of the CRD.
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
     #[test]
     fn any_behavior_of_a_horizontal_pod_autoscaler_means_the_same_here(
         up in option::of(rules()), down in option::of(rules()),
@@ -138,7 +141,7 @@ proptest! {
             }
         }
         let behavior = Value::from(behavior);
-        prop_assert!(Validator::new().validate(&schema(), &object(&behavior), None).is_ok());
+        prop_assert!(Validator::new().validate(&SCHEMA, &object(&behavior), None).is_ok());
         let hpa: HorizontalPodAutoscalerBehavior = serde_json::from_value(without_tolerance(&behavior)).unwrap();
         let ppm = |rules: &Option<(Value, Option<u32>)>| rules.as_ref().and_then(|(_, ppm)| *ppm);
         let want = Behavior {

@@ -42,7 +42,7 @@ const RETRY_AFTER: Duration = Duration::from_secs(5);
 /// the work grow with the square of their number.
 const OVERVIEW_AGE_MAX: Duration = Duration::from_secs(2);
 
-/// What reconciles share with the loop: the context, and the objects as last watched.
+/// The context, and the objects as last watched: shared by reconciles and the loop.
 #[derive(Debug)]
 struct Shared {
     context: Arc<Context>,
@@ -50,7 +50,7 @@ struct Shared {
     overview: Mutex<Overview>,
 }
 
-/// What follows from all objects together.
+/// Results of looking at all objects together.
 #[derive(Clone, Debug, Default)]
 struct Overview {
     made_at: Option<Instant>,

@@ -17,7 +17,7 @@ use crate::{Guarded, outcome::Stopped};
 pub struct ValidObject<'a> {
     /// The object.
     pub object: &'a PDAutoscaler,
-    /// What its user asks for.
+    /// The policy of its user.
     pub policy: Policy,
     /// Its pause annotations.
     pub pauses: PauseReading,

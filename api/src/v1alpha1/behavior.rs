@@ -25,12 +25,12 @@ pub const PERIOD_SECONDS_MAX: i32 = 1_800;
 /// Most scaling policies of a direction. HorizontalPodAutoscaler has no limit; the schema of a custom
 /// resource needs one, and this is far above any in use.
 pub const POLICIES_MAX: usize = 100;
-/// What to do when a scale-up request counts as stuck before it is expected to be served.
+/// Remedy when a scale-up request counts as stuck before it is expected to be served.
 pub(crate) const LEAD_REMEDY: &str = "raise stuckAfter or lower assumed";
-/// What to do when Fallback has no numbers.
+/// Remedy when Fallback has no numbers.
 pub(crate) const FALLBACK_NEEDED: &str =
     "behavior `Fallback` needs fallback with prefill and decode";
-/// What to do when Hold has numbers.
+/// Remedy when Hold has numbers.
 pub(crate) const FALLBACK_UNUSED: &str =
     "fallback is only for behavior `Fallback`; remove it or set behavior to Fallback";
 
@@ -62,8 +62,7 @@ pub struct BehaviorSpec {
     &format!("'assumed `' + self.assumed + '` is not below stuckAfter `' + self.stuckAfter + '`; {LEAD_REMEDY}'"),
 ))]
 pub struct LeadSpec {
-    /// What is assumed of both roles until their lead times are measured, a duration from 1s to 2h.
-    /// Default 120s.
+    /// The lead time of both roles until it is measured, a duration from 1s to 2h. Default 120s.
     #[serde(default = "two_minutes")]
     #[x_kube(validation = duration_within("assumed", &LEAD_ASSUMED))]
     pub assumed: DurationText,
@@ -196,7 +195,7 @@ pub enum ScalingPolicyKind {
     Percent,
 }
 
-/// What happens while metrics are missing.
+/// Replicas while metrics are missing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
@@ -213,7 +212,7 @@ pub struct MissingMetricsSpec {
     pub fallback: Option<FallbackSpec>,
 }
 
-/// What happens while metrics are missing.
+/// Replicas while metrics are missing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum MissingMetricsBehavior {
     /// Keep the replicas.

@@ -18,7 +18,7 @@ const LENGTH_MAX: usize = 32;
 const REGEX: &str =
     "^[+]?([0-9]+([.][0-9]*)?|[.][0-9]+)([numkMGTPE]|[KMGTPE]i|[eE][+-]?[0-9]{1,3})?$";
 
-/// What to write instead of a text that is no quantity.
+/// Remedy for a text that is no quantity.
 pub(crate) const QUANTITY_REMEDY: &str =
     "must be a quantity of at least 0, such as 0.05 or 50m for 5 %";
 

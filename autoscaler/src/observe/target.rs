@@ -46,7 +46,7 @@ pub enum TargetError {
         kind: String,
         /// The name.
         name: String,
-        /// What happened.
+        /// The cause.
         source: kube::Error,
     },
     /// Its selector is of no use.
@@ -56,7 +56,7 @@ pub enum TargetError {
         kind: String,
         /// The name.
         name: String,
-        /// What is wrong.
+        /// The fault of the selector.
         cause: String,
     },
 }

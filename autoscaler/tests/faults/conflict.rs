@@ -43,9 +43,7 @@ async fn versions_that_keep_changing_are_reported_and_the_next_reconcile_decides
     // The growth was not made, so that the removal of the other role is not made either.
     stage.assert_nothing_is_scaled_down();
     stage.assert_the_other_is_served();
-    stage.server.repair();
-    stage.wait(20).await;
-    stage.assert_all_is_applied();
+    stage.assert_it_recovers_within(20).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -84,7 +82,5 @@ async fn a_conflict_of_status_is_counted_and_tried_again() {
     .await;
     assert!(stage.metric("pd_autoscaler_api_errors_total{category=\"status\"}") >= 1);
     stage.assert_the_other_is_served();
-    stage.server.repair();
-    stage.wait(10).await;
-    stage.assert_all_is_applied();
+    stage.assert_it_recovers_within(10).await;
 }

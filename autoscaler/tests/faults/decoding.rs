@@ -19,9 +19,7 @@ async fn an_answer_that_does_not_decode_is_no_answer(#[case] place: &str, #[case
     .await;
     stage.assert_reported(reason);
     stage.assert_nothing_is_scaled_down();
-    stage.server.repair();
-    stage.wait(20).await;
-    stage.assert_all_is_applied();
+    stage.assert_it_recovers_within(20).await;
 }
 
 #[tokio::test(start_paused = true)]

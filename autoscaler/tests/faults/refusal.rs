@@ -25,9 +25,7 @@ async fn a_refused_write_of_replicas_is_reported_and_stops_the_removal(#[case] f
     assert!(stage.metric("pd_autoscaler_api_errors_total{category=\"scale\"}") >= 1);
     stage.assert_nothing_is_scaled_down();
     stage.assert_the_other_is_served();
-    stage.server.repair();
-    stage.wait(20).await;
-    stage.assert_all_is_applied();
+    stage.assert_it_recovers_within(20).await;
 }
 
 #[rstest]
@@ -48,9 +46,7 @@ async fn a_workload_that_cannot_be_read_is_not_written(
     assert_eq!(stage.server.replicas("llama-prefill"), 1);
     stage.assert_nothing_is_scaled_down();
     stage.assert_the_other_is_served();
-    stage.server.repair();
-    stage.wait(20).await;
-    stage.assert_all_is_applied();
+    stage.assert_it_recovers_within(20).await;
 }
 
 #[rstest]
@@ -70,10 +66,8 @@ async fn nothing_is_written_while_other_autoscalers_cannot_be_read(#[case] fault
     );
     assert!(stage.metric("pd_autoscaler_api_errors_total{category=\"contention\"}") >= 1);
     assert_eq!(stage.server.scale_writes(), []);
-    stage.server.repair();
     // It is tried again soon, for it is not the object's fault.
-    stage.wait(6).await;
-    stage.assert_all_is_applied();
+    stage.assert_it_recovers_within(6).await;
 }
 
 #[rstest]
@@ -92,9 +86,7 @@ async fn a_status_that_cannot_be_written_is_counted_and_tried_again(#[case] faul
     assert_eq!(of_prefill.count(), 1);
     assert!(stage.metric("pd_autoscaler_api_errors_total{category=\"status\"}") >= 1);
     stage.assert_the_other_is_served();
-    stage.server.repair();
-    stage.wait(10).await;
-    stage.assert_all_is_applied();
+    stage.assert_it_recovers_within(10).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -136,7 +128,5 @@ async fn objects_that_cannot_be_listed_are_listed_later(#[case] fault: Fault) {
     })
     .await;
     assert_eq!(stage.server.scale_writes(), []);
-    stage.server.repair();
-    stage.wait(60).await;
-    stage.assert_all_is_applied();
+    stage.assert_it_recovers_within(60).await;
 }

@@ -27,10 +27,8 @@ async fn a_request_without_an_answer_is_given_up_and_reported(
     let (_, _, message) = stage.server.condition("llama", "Ready");
     assert!(message.contains("did not answer within 30 s"), "{message}");
     stage.assert_nothing_is_scaled_down();
-    stage.server.repair();
     // The reconcile under way still waits for its silent request.
-    stage.wait(60).await;
-    stage.assert_all_is_applied();
+    stage.assert_it_recovers_within(60).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -42,9 +40,7 @@ async fn a_write_without_an_answer_is_made_again_from_what_is_there() {
     stage.wait(30).await;
     stage.assert_reported("ApplyFailed");
     stage.assert_nothing_is_scaled_down();
-    stage.server.repair();
-    stage.wait(60).await;
-    stage.assert_all_is_applied();
+    stage.assert_it_recovers_within(60).await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -253,9 +253,9 @@ mod tests {
     #[case::a_wide_tolerance_is_not_narrowed(300, 80, 600, 80)]
     fn window_and_tolerance_are_widened_within_limits(
         #[case] window: u64,
-        #[case] tolerance: u8,
+        #[case] tolerance: u32,
         #[case] want_window: u64,
-        #[case] want_tolerance: u8,
+        #[case] want_tolerance: u32,
     ) {
         let mut memory = FlapMemory::default();
         for replicas in [4, 8, 4, 8, 4] {
