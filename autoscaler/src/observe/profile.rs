@@ -1,8 +1,8 @@
 //! Profiles in `ConfigMap`s, read from the API server.
 //!
-//! Each reconcile looks at a `ConfigMap`'s metadata alone, and reads it again only when its version has
-//! changed. While the API server does not answer, the version that was read last counts. The texts
-//! and their joining with the coefficients of the spec are pd-signals'.
+//! Each reconcile looks at a `ConfigMap`'s metadata alone, and reads it again only when its version
+//! has changed. While the API server does not answer, the version that was read last counts. The
+//! texts and their joining with the coefficients of the spec are pd-signals'.
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{Api, Client};
