@@ -4,19 +4,19 @@
 //! what operators know holds here. The two directions have their own types because their defaults
 //! differ: up is immediate, down waits.
 
-use kube::KubeSchema;
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+#[cfg(feature = "kube")]
+use super::rules::{duration_within, refused, rule, rule_naming_value};
 use super::{
     duration::{
         DURATION_REGEX, DurationText, FALLBACK_AFTER, LEAD_ASSUMED, RATE_PERIOD,
         STABILIZATION_WINDOW, STUCK_AFTER,
     },
     reserved::{self, Reserved},
-    rules::{duration_within, refused, rule, rule_naming_value},
     target::REPLICAS_MAX,
 };
+use crate::derives::{JsonSchema, KubeSchema};
 
 /// Most tolerance of a direction, percent.
 pub const TOLERANCE_PERCENT_MAX: i32 = 50;
