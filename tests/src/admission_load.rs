@@ -1,9 +1,10 @@
 //! Reviews at a steady rate to the running webhook, and what both sides say of their time.
 //!
-//! The webhook is the real program as the chart installs it, with its own certificates, beside a real API server. The
-//! calls go to it directly, over TLS through a few kept connections, for the API server itself would be the slowest part.
-//! They are due at fixed times whatever became of those before, and one that had to wait for its connection counts from
-//! when it was due. The server's times are its own histogram, so each is the upper edge of a bucket.
+//! The webhook is the real program as the chart installs it, with its own certificates, beside a
+//! real API server. The calls go to it directly, over TLS through a few kept connections, for the
+//! API server itself would be the slowest part. They are due at fixed times whatever became of
+//! those before, and one that had to wait for its connection counts from when it was due. The
+//! server's times are its own histogram, so each is the upper edge of a bucket.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -19,9 +20,9 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep_until};
 
 use crate::{
+    add_ons::{Webhook, start_webhook},
     control_plane::{ControlPlane, Options, eventually},
     meter::{Histogram, metrics, processor_ms, quantile},
-    polyfill::{Webhook, start_webhook},
 };
 
 /// The webhook's name, as the chart gives it here: its configuration's and its Service's.
@@ -29,7 +30,7 @@ const NAME: &str = "pd-system-pd-autoscaler-webhook";
 const DURATION: &str = "pd_webhook_review_duration_seconds";
 const SLA: &str = "node.kubernetes.io/sla";
 
-/// What is sent.
+/// The kind of review that is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sent {
     /// A Deployment with numbers.
@@ -44,7 +45,7 @@ impl Sent {
     /// All of them.
     pub const ALL: [Self; 3] = [Self::Numeric, Self::OfRole, Self::Unmatched];
 
-    /// What people call it.
+    /// Its name for people.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Numeric => "Deployment with numbers",
@@ -118,10 +119,10 @@ impl AdmissionOptions {
     }
 }
 
-/// What came of one kind of review.
+/// The result of one kind of review.
 #[derive(Debug, Clone)]
 pub struct Answered {
-    /// What was sent.
+    /// The kind of review.
     pub sent: Sent,
     /// Round trips, sorted.
     pub round_trips: Vec<Duration>,
@@ -165,7 +166,8 @@ pub struct AdmissionLoad {
 }
 
 impl AdmissionLoad {
-    /// Starts a control plane and the webhook, and returns when pods of roles get their tolerations.
+    /// Starts a control plane and the webhook, and returns when pods of roles get their
+    /// tolerations.
     pub async fn start(options: AdmissionOptions) -> anyhow::Result<Self> {
         ensure!(
             options.rate > 0 && options.connections > 0,
@@ -240,7 +242,7 @@ impl AdmissionLoad {
         }
         let read = async || -> anyhow::Result<Histogram> {
             let page = metrics(&self.webhook.process).await?;
-            Histogram::read(&page, DURATION, "webhook=\"mutate\"")
+            Ok(page.histogram(DURATION, &[("webhook", "mutate")]))
         };
         let (before, processor) = (read().await?, processor_ms(&self.webhook.process));
         let started = Instant::now();

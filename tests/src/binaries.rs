@@ -1,8 +1,8 @@
 //! The product's own programs, for tests that run them as processes.
 //!
-//! Cargo builds for a test only the programs of the test's own package. The others are built here, by the same
-//! cargo into the same target directory and profile, so that a test never runs a stale program, and `cargo
-//! test -p pd-tests` needs no second command.
+//! Cargo builds for a test only the programs of the test's own package. The others are built here,
+//! by the same cargo into the same target directory and profile, so that a test never runs a stale
+//! program, and `cargo test -p pd-tests` needs no second command.
 
 use std::{
     collections::HashMap,
@@ -72,8 +72,8 @@ fn build(program: &str) -> Result<PathBuf, BinaryError> {
         return Err(BinaryError::NoTargetDirectory(running));
     };
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    // Build scripts look at what `cargo test` says of the test's own package: they, and all that needs them, would be built
-    // anew here, and once more by the next cargo outside of a test.
+    // Build scripts look at what `cargo test` says of the test's own package: they, and all that
+    // needs them, would be built again here, and once more by the next cargo outside of a test.
     for (name, _) in env::vars_os() {
         let is_of_a_package = name.to_str().is_some_and(|name| {
             name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")

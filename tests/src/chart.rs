@@ -1,10 +1,12 @@
 //! The chart as users meet it: rendered by helm, or installed into a control plane.
 //!
-//! An installed chart's pods are played by KWOK, so nothing runs in them. To test the controller under the chart,
-//! its real binary is started beside the cluster with [`Installed::command_line`]: the arguments that the chart
-//! rendered and the chart's service account, so that a right or a flag that the chart forgets is missed.
+//! An installed chart's pods are played by KWOK, so nothing runs in them. To test the controller
+//! under the chart, its real binary is started beside the cluster with [`Installed::command_line`]:
+//! the arguments that the chart rendered and the chart's service account, so that a right or a flag
+//! that the chart forgets is missed.
 //!
-//! The CRD belongs to the whole cluster. On a shared one, the first release brings it and the others use it.
+//! The CRD belongs to the whole cluster. On a shared one, the first release brings it and the
+//! others use it.
 
 use std::{
     collections::BTreeMap,
@@ -47,7 +49,7 @@ pub enum ChartError {
     /// The values could not be handed to helm.
     #[error("cannot write the values for helm")]
     Values(#[from] io::Error),
-    /// What helm rendered is no YAML.
+    /// The text that helm rendered is no YAML.
     #[error("what helm rendered is no YAML: {0}")]
     Rendered(String),
     /// The release has not exactly one object of a kind.
@@ -67,7 +69,8 @@ pub fn directory() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../charts/pd-autoscaler")
 }
 
-/// Renders the chart as release `pd` in namespace `system`, with `values` over its own. Needs no cluster.
+/// Renders the chart as release `pd` in namespace `system`, with `values` over its own. Needs no
+/// cluster.
 pub async fn render(values: &Value) -> Result<Vec<Value>, ChartError> {
     let text = template(values, &[]).await?;
     let documents: Vec<Value> = serde_saphyr::from_multiple(&text)
@@ -104,7 +107,8 @@ async fn tools() -> Result<Tools, ControlPlaneError> {
 /// A release of the chart in a cluster.
 #[derive(Debug, Clone)]
 pub struct Installed {
-    /// The release, named after its namespace: objects of the whole cluster must not meet another release's.
+    /// The release, named after its namespace: objects of the whole cluster must not meet another
+    /// release's.
     pub release: String,
     /// The namespace it is in.
     pub namespace: String,
@@ -116,8 +120,9 @@ pub struct Installed {
     pub service_account_kubeconfig: PathBuf,
 }
 
-/// Installs the chart into `namespace`, which must exist, with `values` over its own, and returns when the CRD
-/// is established. The CRD is installed unless it is there already or `values` says otherwise.
+/// Installs the chart into `namespace`, which must exist, with `values` over its own, and returns
+/// when the CRD is established. The CRD is installed unless it is there already or `values` says
+/// otherwise.
 pub async fn install(
     plane: &ControlPlane,
     namespace: &str,
@@ -219,8 +224,9 @@ async fn describe(
 }
 
 impl Installed {
-    /// The arguments to run the controller with outside of its pod: as rendered, but with the service account's
-    /// kubeconfig, a free admin port (it is logged), and `changes` by flag, such as `("--interval", "1s")`.
+    /// The arguments to run the controller with outside of its pod: as rendered, but with the
+    /// service account's kubeconfig, a free admin port (it is logged), and `changes` by flag, such
+    /// as `("--interval", "1s")`.
     pub fn command_line(&self, changes: &[(&str, &str)]) -> Vec<String> {
         let kubeconfig = self.service_account_kubeconfig.to_string_lossy();
         let mut flags: BTreeMap<&str, Option<&str>> = self
@@ -284,8 +290,8 @@ fn values_file(directory: &Path, values: &Value) -> Result<PathBuf, io::Error> {
     Ok(path)
 }
 
-/// Paths of this repository and of temporary directories are UTF-8 on every machine we know; helm would report
-/// another one as a missing file.
+/// Paths of this repository and of temporary directories are UTF-8 on every machine we know; helm
+/// would report another one as a missing file.
 fn text(path: &Path) -> &str {
     path.to_str().unwrap_or_default()
 }

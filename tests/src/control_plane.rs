@@ -1,12 +1,12 @@
 //! A real Kubernetes control plane for a test: started in seconds, gone without a trace.
 //!
-//! [`ControlPlane::start`] runs etcd, kube-apiserver, kube-controller-manager, kube-scheduler and KWOK as
-//! child processes on free loopback ports, in a temporary directory, with its own certificates. It is ready when
-//! all of them say so. Any one can be killed, restarted, or stopped and continued. Nothing outlives the owner:
-//! see [`crate::supervisor`].
+//! [`ControlPlane::start`] runs etcd, kube-apiserver, kube-controller-manager, kube-scheduler and
+//! KWOK as child processes on free loopback ports, in a temporary directory, with its own
+//! certificates. It is ready when all of them say so. Any one can be killed, restarted, or stopped
+//! and continued. Nothing outlives the owner: see [`crate::supervisor`].
 //!
-//! Tests of one program usually share one cluster ([`shared`]) and take a [`Namespace`] each. A test
-//! that kills components starts its own.
+//! Tests of one program usually share one cluster ([`shared`]) and take a [`Namespace`] each. A
+//! test that kills components starts its own.
 
 mod certificates;
 mod commands;
@@ -41,7 +41,7 @@ pub use error::ControlPlaneError;
 pub use namespace::Namespace;
 pub use nodes::{BLOCK_LABEL, GPU_RESOURCE, NodeSpec, RACK_LABEL, ZONE_LABEL};
 pub use options::{Component, Options};
-pub use readiness::eventually;
+pub use readiness::{eventually, throughout};
 
 pub(crate) use commands::run;
 pub(crate) use readiness::wait_ready;
@@ -57,8 +57,8 @@ use crate::{
 
 static SHARED: OnceCell<Result<ControlPlane, ControlPlaneError>> = OnceCell::const_new();
 
-/// The cluster that all tests of this process share: default options and no nodes. The first caller starts it; if
-/// that fails, every caller gets the same error.
+/// The cluster that all tests of this process share: default options and no nodes. The first caller
+/// starts it; if that fails, every caller gets the same error.
 pub async fn shared() -> Result<&'static ControlPlane, &'static ControlPlaneError> {
     SHARED
         .get_or_init(|| ControlPlane::start(Options::default()))
@@ -238,7 +238,8 @@ impl ControlPlane {
     }
 
     /// Runs any other program (a controller, an emulator) under the same supervision, with its log
-    /// in [`Self::logs_directory`]; it ends when the returned handle is dropped, or with the cluster.
+    /// in [`Self::logs_directory`]; it ends when the returned handle is dropped, or with the
+    /// cluster.
     pub async fn spawn(&self, spec: ProcessSpec) -> Result<Process, ControlPlaneError> {
         Ok(self.supervisor.spawn(spec).await?)
     }

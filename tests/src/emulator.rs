@@ -1,9 +1,9 @@
 //! The engine emulator: plays the prefill and decode pods of a real cluster with the engine model.
 //!
 //! KWOK makes pods `Ready` but nothing runs in them. The emulator watches those pods and lets each
-//! be a worker of its namespace's simulated service, in real time and under a stated load. Prometheus
-//! finds the workers by `http_sd` and scrapes from each what a vLLM server would answer. No number is
-//! scripted: replicas change TTFT and TPOT only through the model.
+//! be a worker of its namespace's simulated service, in real time and under a stated load.
+//! Prometheus finds the workers by `http_sd` and scrapes from each what a vLLM server would answer.
+//! No number is scripted: replicas change TTFT and TPOT only through the model.
 //!
 //! It refuses to write to the cluster. [`Emulator`] runs in a test's own process or, as
 //! `pd-engine-emulator`, beside it; the HTTP interface is the same.
@@ -85,7 +85,7 @@ impl Emulator {
         self.shared.with(|world, now| world.set_load(now, change))
     }
 
-    /// What users and workers see now.
+    /// The state that users and workers see now.
     pub fn state(&self) -> State {
         self.shared.with(World::state)
     }

@@ -1,8 +1,10 @@
-//! A way to an API server whose watches are late, as a slow network or a busy API server makes them, or are broken.
+//! A way to an API server whose watches are late, as a slow network or a busy API server makes
+//! them, or are broken.
 //!
-//! Everything is passed on as it is, with the administrator's rights; what a watch has to say is held back for a set time.
-//! So a race between two watchers can be lost on purpose. While watches are [broken](LateWatches::break_watches), those that run are
-//! cut, and neither they nor lists of nodes and pods are answered; all else still is.
+//! Everything is passed on as it is, with the administrator's rights; what a watch has to say is
+//! held back for a set time. So a race between two watchers can be lost on purpose. While watches
+//! are [broken](LateWatches::break_watches), those that run are cut, and neither they nor lists of
+//! nodes and pods are answered; all else still is.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -64,7 +66,7 @@ impl LateWatches {
         })
     }
 
-    /// Breaks the watches of nodes and pods, or mends them.
+    /// Breaks the watches of nodes and pods, or repairs them.
     pub fn break_watches(&self, are_broken: bool) {
         self.broken.send_replace(are_broken);
     }

@@ -6,9 +6,10 @@
 //! only the inference engines are emulated.
 //!
 //! [`tools`] finds or builds the binaries, [`supervisor`] runs them so that none outlives the test,
-//! [`control_plane`] composes them into a cluster, [`prometheus`] adds a metrics server, [`polyfill`] what a
-//! cluster without numeric tolerations needs to have them.
+//! [`control_plane`] composes them into a cluster, [`prometheus`] adds a metrics server,
+//! [`add_ons`] what a cluster without numeric tolerations needs to have them.
 
+pub mod add_ons;
 pub mod admission_load;
 pub mod binaries;
 pub mod chart;
@@ -17,7 +18,6 @@ pub mod emulator;
 pub mod late;
 pub mod meter;
 pub mod mirror_pace;
-pub mod polyfill;
 pub mod ports;
 pub mod prometheus;
 pub mod stage;

@@ -1,11 +1,11 @@
-//! What a running process shows of itself: processor time, memory, and its own histograms.
+//! Measures a running process: processor time, memory, and its own histograms.
 //!
-//! For measurements, which read the same number before and after and tell the difference. Quantiles of a histogram are the
-//! upper edge of the bucket they fall into: never better than the truth.
+//! For measurements, which read the same number before and after and tell the difference. Quantiles
+//! of a histogram are the upper edge of the bucket they fall into: never better than the truth.
 
 use std::{process::ExitCode, time::Duration};
 
-use anyhow::{Context as _, anyhow};
+use prometheus_parse::{Sample, Scrape, Value as Sampled};
 use serde_json::Value;
 
 use crate::{control_plane::eventually, supervisor::Process};
@@ -13,7 +13,8 @@ use crate::{control_plane::eventually, supervisor::Process};
 /// How long a program may take until it tells where its metrics are.
 const ADDRESS_WITHIN: Duration = Duration::from_secs(40);
 
-/// How a program that measures ends: well if the bar was met, and with the error told if there was one.
+/// How a program that measures ends: well if the bar was met, and with the error told if there was
+/// one.
 pub fn ending(program: &str, met: anyhow::Result<bool>) -> ExitCode {
     match met {
         Ok(true) => ExitCode::SUCCESS,
@@ -28,7 +29,8 @@ pub fn ending(program: &str, met: anyhow::Result<bool>) -> ExitCode {
 /// Processor time that a process has had so far, ms.
 pub fn processor_ms(process: &Process) -> Option<f64> {
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", process.pid()?)).ok()?;
-    // The name, in parentheses, may have spaces; user and system time are the 12th and 13th field after it.
+    // The name, in parentheses, may have spaces; user and system time are the 12th and 13th field
+    // after it.
     let mut fields = stat.rsplit(')').next()?.split_whitespace().skip(11);
     let ticks: f64 = fields.next()?.parse::<f64>().ok()? + fields.next()?.parse::<f64>().ok()?;
     // Linux counts in hundredths of a second on every machine that Kubernetes runs on.
@@ -46,7 +48,7 @@ pub fn resident_mib(process: &Process) -> Option<(f64, f64)> {
 }
 
 /// The page of a process's metrics, at the address that it logged.
-pub async fn metrics(process: &Process) -> anyhow::Result<String> {
+pub async fn metrics(process: &Process) -> anyhow::Result<Page> {
     let address = eventually("the admin address", ADDRESS_WITHIN, async || {
         let log = process.log();
         let line = log
@@ -62,10 +64,57 @@ pub async fn metrics(process: &Process) -> anyhow::Result<String> {
         .get(format!("http://{address}/metrics"))
         .send()
         .await?;
-    Ok(answer.error_for_status()?.text().await?)
+    Page::parse(&answer.error_for_status()?.text().await?)
 }
 
-/// A histogram: upper edges, seconds, each with the count of what is not above it, and the sum, seconds.
+/// A page of metrics in Prometheus' text format.
+#[derive(Debug)]
+pub struct Page(Scrape);
+
+impl Page {
+    /// Reads a page.
+    pub fn parse(text: &str) -> anyhow::Result<Self> {
+        Ok(Self(Scrape::parse(
+            text.lines().map(|line| Ok(line.to_owned())),
+        )?))
+    }
+
+    /// The value of the first series of `name` that has all of `labels`; nothing if none has, or if
+    /// it is a histogram.
+    pub fn value(&self, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
+        match self.sample(name, labels)?.value {
+            Sampled::Counter(value) | Sampled::Gauge(value) | Sampled::Untyped(value) => {
+                Some(value)
+            }
+            Sampled::Histogram(_) | Sampled::Summary(_) => None,
+        }
+    }
+
+    /// The histogram `name` with all of `labels`. One that is not there is empty.
+    pub fn histogram(&self, name: &str, labels: &[(&str, &str)]) -> Histogram {
+        let buckets = match self.sample(name, labels).map(|sample| &sample.value) {
+            Some(Sampled::Histogram(counts)) => counts
+                .iter()
+                .map(|bucket| (bucket.less_than, bucket.count))
+                .collect(),
+            _ => Vec::new(),
+        };
+        let sum = self.value(&format!("{name}_sum"), labels).unwrap_or(0.0);
+        Histogram { buckets, sum }
+    }
+
+    fn sample(&self, name: &str, labels: &[(&str, &str)]) -> Option<&Sample> {
+        self.0.samples.iter().find(|sample| {
+            sample.metric == name
+                && labels
+                    .iter()
+                    .all(|(label, value)| sample.labels.get(label) == Some(*value))
+        })
+    }
+}
+
+/// A histogram: upper edges, seconds, each with the count of what is not above it, and the sum,
+/// seconds.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Histogram {
     buckets: Vec<(f64, f64)>,
@@ -73,33 +122,7 @@ pub struct Histogram {
 }
 
 impl Histogram {
-    /// Reads the histogram `name` with the label text `label` from a page of metrics. One that is not there is empty.
-    pub fn read(page: &str, name: &str, label: &str) -> anyhow::Result<Self> {
-        let mut read = Self {
-            buckets: Vec::new(),
-            sum: 0.0,
-        };
-        for line in page.lines() {
-            let Some(rest) = line.strip_prefix(name).filter(|rest| rest.contains(label)) else {
-                continue;
-            };
-            let (labels, number) = rest.rsplit_once(' ').context("a line without a number")?;
-            let number: f64 = number.parse()?;
-            if labels.starts_with("_sum") {
-                read.sum = number;
-            } else if let Some(edge) = labels.split("le=\"").nth(1) {
-                let edge = edge.split('"').next().unwrap_or_default();
-                let edge = edge.replace("+Inf", "inf");
-                let edge = edge
-                    .parse()
-                    .map_err(|_| anyhow!("edge `{edge}` is no number"))?;
-                read.buckets.push((edge, number));
-            }
-        }
-        Ok(read)
-    }
-
-    /// What came after `before`.
+    /// The observations made after `before`.
     #[must_use]
     pub fn since(&self, before: &Self) -> Self {
         let earlier = |edge: f64| {
@@ -160,12 +183,12 @@ mod tests {
                 "# TYPE t histogram\nt_sum{{w=\"a\"}} {sum}\nt_bucket{{le=\"0.1\",w=\"a\"}} {few}\nt_bucket{{le=\"+Inf\",w=\"a\"}} {all}\nt_bucket{{le=\"0.1\",w=\"b\"}} 9\n"
             )
         };
-        let read = |page: &str| Histogram::read(page, "t", "w=\"a\"").unwrap();
+        let read = |page: &str| Page::parse(page).unwrap().histogram("t", &[("w", "a")]);
         let since = read(&page(105, 110, 3.0)).since(&read(&page(10, 10, 1.0)));
         assert_eq!((since.count(), since.mean()), (100.0, 0.02));
         assert_eq!(since.quantile(0.95), 0.1);
         assert_eq!(since.quantile(0.96), f64::INFINITY);
-        let empty = Histogram::read("", "t", "").unwrap();
+        let empty = Page::parse("").unwrap().histogram("t", &[]);
         assert_eq!(empty.count(), 0.0);
         assert_eq!(read(&page(1, 2, 1.0)).since(&empty), read(&page(1, 2, 1.0)));
     }

@@ -1,9 +1,10 @@
 //! How long the label mirror takes for many nodes, and for one more change.
 //!
-//! Nodes are posted with a taint each and nobody plays them; the controllers are the real program. A watch of our own sees
-//! each label appear, so that nothing is polled. The first mirror counts from the start of the process, its pace from the
-//! first label to the last. Then taints change one after the other, each counted from the API server's answer to the change
-//! until the label is seen.
+//! Nodes are posted with a taint each and nobody plays them; the controllers are the real program.
+//! A watch of our own sees each label appear, so that nothing is polled. The first mirror counts
+//! from the start of the process, its pace from the first label to the last. Then taints change one
+//! after the other, each counted from the API server's answer to the change until the label is
+//! seen.
 
 use std::{
     collections::BTreeSet,
@@ -24,9 +25,9 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use crate::{
+    add_ons::start_control_as,
     control_plane::{ControlPlane, NodeSpec, Options},
     meter::{processor_ms, quantile, resident_mib},
-    polyfill::start_control_as,
     supervisor::Process,
 };
 
@@ -49,7 +50,7 @@ pub struct MirrorOptions {
     pub changes: usize,
 }
 
-/// What it came to.
+/// The measured result.
 #[derive(Debug, Clone)]
 pub struct Mirrored {
     /// From the start of the process until every node had its label.
@@ -179,7 +180,8 @@ async fn all_labelled(
     ended.context("the watch of nodes ended")
 }
 
-/// Changes the taint of one node after the other; gives the times, and the processor time of each, ms.
+/// Changes the taint of one node after the other; gives the times, and the processor time of each,
+/// ms.
 async fn one_by_one(
     client: &Client,
     process: &Process,

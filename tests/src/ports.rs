@@ -1,10 +1,10 @@
 //! Loopback ports that stay ours, even while nobody listens on them.
 //!
-//! Looking for a free port and letting go of it is a race: between that and the server's bind, or while a killed server
-//! is down, another test or an outgoing connection may take it. So the port is kept bound by a socket that
-//! never listens. The socket was bound exclusively, so nobody else gets the port by chance; it is then made
-//! shareable, so that a server that asks for the port by number and allows sharing (as Go's and
-//! tokio's listeners do) can listen on it.
+//! Looking for a free port and letting go of it is a race: between that and the server's bind, or
+//! while a killed server is down, another test or an outgoing connection may take it. So the port
+//! is kept bound by a socket that never listens. The socket was bound exclusively, so nobody else
+//! gets the port by chance; it is then made shareable, so that a server that asks for the port by
+//! number and allows sharing (as Go's and tokio's listeners do) can listen on it.
 
 use std::{io, net::Ipv4Addr};
 

@@ -1,7 +1,7 @@
 //! A real Prometheus for a test: scrapes what it is told to, dies and comes back with its data.
 //!
-//! It has a supervisor and a directory of its own, so it needs no cluster. Killing it is the test of "metrics are
-//! gone"; after a restart it has the same address and the data it had written.
+//! It has a supervisor and a directory of its own, so it needs no cluster. Killing it is the test
+//! of "metrics are gone"; after a restart it has the same address and the data it had written.
 
 use std::{
     collections::BTreeMap,
@@ -19,7 +19,7 @@ use crate::{
     tools::{KubernetesVersion, Tools},
 };
 
-/// What a [`Prometheus`] scrapes.
+/// The targets that a [`Prometheus`] scrapes.
 #[derive(Debug, Clone)]
 pub struct PrometheusOptions {
     /// Time between scrapes of a target and between evaluations of rules.

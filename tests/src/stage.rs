@@ -1,8 +1,8 @@
 //! A stage for end-to-end tests: a namespace of the shared cluster with a prefill and a decode
 //! workload, emulated engines, a real Prometheus, and the shipped controller as a process.
 //!
-//! Each test sets its own stage, so tests run side by side and break only what is theirs. Waiting is
-//! always for a condition with a deadline; what happened in between is kept by a [`Watch`].
+//! Each test sets its own stage, so tests run side by side and break only what is theirs. Waiting
+//! is always for a condition with a deadline; what happened in between is kept by a [`Watch`].
 
 use std::{
     collections::BTreeMap,
@@ -234,7 +234,8 @@ impl Stage {
         Ok(seen)
     }
 
-    /// Waits until the condition `kind` of `name` has `status` and one of `reasons`; gives its message.
+    /// Waits until the condition `kind` of `name` has `status` and one of `reasons`; gives its
+    /// message.
     pub async fn until_condition(
         &self,
         name: &str,

@@ -1,9 +1,10 @@
 //! Child processes that cannot outlive the test, and a directory that cannot either.
 //!
-//! A test process may end in ways that run no destructor: a static cluster is never dropped, a panic may
-//! abort, a developer may press Ctrl-C or `kill -9`. So the children belong to a small second process, the
-//! supervisor (`pd-cluster supervise`), which holds one end of a pipe; the kernel closes the other end when
-//! the owner dies, and the supervisor then kills the children and removes their directory.
+//! A test process may end in ways that run no destructor: a static cluster is never dropped, a
+//! panic may abort, a developer may press Ctrl-C or `kill -9`. So the children belong to a small
+//! second process, the supervisor (`pd-cluster supervise`), which holds one end of a pipe; the
+//! kernel closes the other end when the owner dies, and the supervisor then kills the children and
+//! removes their directory.
 //!
 //! [`Supervisor`] is the owner's side. It is tied to no async runtime, because tests that share a
 //! cluster each have a runtime of their own.
@@ -47,7 +48,7 @@ pub enum SupervisorError {
     /// The supervisor or its directory could not be set up, or it died.
     #[error("the supervisor failed to {action}")]
     Io {
-        /// What was being done.
+        /// The step that failed.
         action: &'static str,
         /// Why it failed.
         source: io::Error,
@@ -250,7 +251,7 @@ struct Guard {
 }
 
 impl Process {
-    /// What was started.
+    /// The process that was started.
     pub fn spec(&self) -> &ProcessSpec {
         &self.spec
     }
@@ -366,7 +367,7 @@ impl Drop for Guard {
     }
 }
 
-/// What an event changes in the state of a process.
+/// The change that an event makes to the state of a process.
 enum News {
     State(State),
     Hang(bool),
@@ -410,7 +411,8 @@ fn follow_events(events: ChildStdout, processes: &Mutex<HashMap<u64, watch::Send
 }
 
 /// Where `pd-cluster` is: named by `PD_CLUSTER`, or beside the running program or above it (test
-/// programs are in `target/PROFILE/deps`, cargo puts the binaries of the package in `target/PROFILE`).
+/// programs are in `target/PROFILE/deps`, cargo puts the binaries of the package in
+/// `target/PROFILE`).
 fn program() -> Result<PathBuf, SupervisorError> {
     if let Some(path) = std::env::var_os("PD_CLUSTER") {
         return Ok(path.into());

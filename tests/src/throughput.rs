@@ -1,10 +1,13 @@
-//! How many pods a second kube-scheduler places on many nodes, with and without the extender, in one run.
+//! How many pods a second kube-scheduler places on many nodes, with and without the extender, in
+//! one run.
 //!
-//! Only the scheduler and what it asks is measured: nodes are posted as ready and nobody plays them, no controller runs,
-//! the pods are created while the scheduler is stopped (SIGSTOP), and time counts from the first binding to the
-//! last. Ways take turns within each round, so that a slow minute of the machine is everybody's; ratios are taken round by
-//! round and the median counts. The processors' time of scheduler and extender for each pod is told besides, for it depends less
-//! on what else the machine does. The scheduler is a new process in each turn, with the configuration of its way.
+//! Only the scheduler and what it asks is measured: nodes are posted as ready and nobody plays
+//! them, no controller runs, the pods are created while the scheduler is stopped (SIGSTOP), and
+//! time counts from the first binding to the last. Ways take turns within each round, so that a
+//! slow minute of the machine is everybody's; ratios are taken round by round and the median
+//! counts. The processors' time of scheduler and extender for each pod is told besides, for it
+//! depends less on what else the machine does. The scheduler is a new process in each turn, with
+//! the configuration of its way.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -27,20 +30,21 @@ use pd_core::toleration::{
 use serde_json::{Value, json};
 
 use crate::{
+    add_ons::{ExtenderPort, GATE},
     control_plane::{Component, ControlPlane, GPU_RESOURCE, NodeSpec, Options, eventually},
     meter::processor_ms,
-    polyfill::{ExtenderPort, GATE},
     supervisor::Process,
 };
 
 const SLA: &str = "node.kubernetes.io/sla";
-/// What the pods ask for; every node has more, so that all ways have the same nodes to choose from.
+/// The request of each pod; every node has more, so that all ways have the same nodes to choose from.
 const BOUND: &str = "900";
 const CONCURRENCY: usize = 32;
 /// How long a turn may take.
 const DEADLINE: Duration = Duration::from_mins(5);
 
-/// How many of the nodes the scheduler looks for, percent, where it looks for fewer: 200 of 5,000, not 500.
+/// How many of the nodes the scheduler looks for, percent, where it looks for fewer: 200 of 5,000,
+/// not 500.
 const FEWER_PERCENT: u8 = 4;
 /// How long a profile is taken, seconds; a turn takes longer.
 const PROFILE_SECONDS: u64 = 4;
@@ -54,13 +58,16 @@ pub enum Way {
     Native,
     /// The extender is configured; pods are those of [`Way::Stock`].
     Unmanaged,
-    /// The extender is configured; pods are as the webhook writes them, with annotation and node affinity.
+    /// The extender is configured; pods are as the webhook writes them, with annotation and node
+    /// affinity.
     Managed,
-    /// The extender is asked for scores only, the node affinity filters; pods are those of [`Way::Stock`].
+    /// The extender is asked for scores only, the node affinity filters; pods are those of
+    /// [`Way::Stock`].
     ScoredUnmanaged,
     /// The same with the pods of [`Way::Managed`].
     ScoredManaged,
-    /// The scheduler alone with the pods of [`Way::Managed`]: webhook and label mirror, and no extender.
+    /// The scheduler alone with the pods of [`Way::Managed`]: webhook and label mirror, and no
+    /// extender.
     Affinity,
     /// As [`Way::Stock`], but the scheduler looks for fewer nodes that fit.
     FewerStock,
@@ -85,7 +92,7 @@ impl Way {
         Self::FewerScoredManaged,
     ];
 
-    /// What people call it.
+    /// Its name for people.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Stock => "stock",
@@ -193,12 +200,13 @@ pub struct ThroughputOptions {
     /// Ways to measure, by commas; by default all. Without `stock` there are no ratios.
     #[arg(long, value_delimiter = ',', value_enum)]
     pub ways: Vec<Way>,
-    /// Directory for CPU profiles of the scheduler, one for each turn, for `go tool pprof`. Profiling costs a little itself.
+    /// Directory for CPU profiles of the scheduler, one for each turn, for `go tool pprof`.
+    /// Profiling costs a little itself.
     #[arg(long)]
     pub profiles: Option<PathBuf>,
 }
 
-/// What one turn came to.
+/// The result of one turn.
 #[derive(Debug, Clone, Copy)]
 pub struct Turn {
     /// Pods bound in a second.
@@ -415,7 +423,8 @@ pub fn middle(turns: &[Turn], of: impl Fn(&Turn) -> Option<f64>) -> Option<f64> 
     median(turns.iter().filter_map(of).collect())
 }
 
-/// The measurement as JSON: medians by way, the rates of all rounds, and ratios to the stock scheduler.
+/// The measurement as JSON: medians by way, the rates of all rounds, and ratios to the stock
+/// scheduler.
 pub fn summary(options: &ThroughputOptions, turns: &Turns) -> Value {
     let ways = turns.iter().map(|(way, each)| {
         let rates = each.iter().map(|turn| turn.pods_per_second);

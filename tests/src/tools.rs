@@ -1,12 +1,12 @@
 //! Finds the programs a control plane is made of, and builds those the machine lacks.
 //!
-//! A program is taken from `KUBEBUILDER_ASSETS`, then from `PATH`, if it tells a version that is recent
-//! enough; else from the cache (`$XDG_CACHE_HOME/pdautoscaler/tools`, by default under `~/.cache`); else it is built
-//! there from the Go modules in `tests/tools`. Nothing is ever downloaded as a binary: Go's checksum
-//! database stands for what is built.
+//! A program is taken from `KUBEBUILDER_ASSETS`, then from `PATH`, if it tells a version that is
+//! recent enough; else from the cache (`$XDG_CACHE_HOME/pdautoscaler/tools`, by default under
+//! `~/.cache`); else it is built there from the Go modules in `tests/tools`. Nothing is ever
+//! downloaded as a binary: Go's checksum database stands for what is built.
 //!
-//! Recent enough is: Kubernetes programs of the same minor version as asked for, etcd 3.6, KWOK 0.7,
-//! Prometheus 3.0, helm 3.16.
+//! Recent enough is: Kubernetes programs of the same minor version as asked for, etcd 3.6, KWOK
+//! 0.7, Prometheus 3.0, helm 3.16.
 
 mod build;
 mod module;
@@ -64,7 +64,7 @@ pub enum ToolsError {
         "`{label}` failed; is the Go module proxy reachable (`go env GOPROXY`)? It said:\n{log}"
     )]
     Build {
-        /// What was being built or run.
+        /// The program that was built or run.
         label: String,
         /// The last lines of its output.
         log: String,
@@ -83,9 +83,9 @@ pub enum ToolsError {
     /// The Go command answered in an unknown form.
     #[error("the answer of the `go` command about `{subject}` could not be read")]
     Answer {
-        /// What was asked about.
+        /// The subject of the question.
         subject: String,
-        /// What is wrong with the answer.
+        /// The fault of the answer.
         source: serde_json::Error,
     },
     /// A file could not be read or written.

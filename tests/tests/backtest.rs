@@ -1,8 +1,8 @@
 //! Looking back at a real Prometheus: what it remembers of a simulated day is played again.
 //!
-//! A day, four times as fast, is played under the product, and what a scrape of its workers would have shown
-//! is written into a server's data. So the truth is known: the attainment and the GPU-hours that the look
-//! back must come to, and the profile that a calibration must find.
+//! A day, four times as fast, is played under the product, and what a scrape of its workers would
+//! have shown is written into a server's data. So the truth is known: the attainment and the
+//! GPU-hours that the look back must come to, and the profile that a calibration must find.
 
 #![expect(clippy::unwrap_used, reason = "a failed step of a test ends it")]
 
@@ -62,7 +62,7 @@ spec:
     tpot: { target: 25ms, percentile: 95 }
 ";
 
-/// What is read in a look back; the rest need not be written.
+/// The series that a backtest reads; the others need not be written.
 const READ: [&str; 8] = [
     "vllm:num_requests_running",
     "vllm:request_success_total",
@@ -169,7 +169,8 @@ impl Remembered {
         let prometheus = Prometheus::start(&PrometheusOptions::default())
             .await
             .unwrap();
-        // Always the same moment, for what is decided depends on where whole minutes and decisions fall.
+        // Always the same moment, for what is decided depends on where whole minutes and decisions
+        // fall.
         let from_unix = FROM_UNIX;
         let config = prometheus.directory().join("pda.yaml");
         std::fs::write(&config, CONFIG).unwrap();
@@ -268,7 +269,8 @@ async fn a_recorded_day_is_reproduced_and_a_wrong_profile_is_recovered() {
 }
 
 impl Remembered {
-    /// Checks what backtest says against what was played, with the profile that the day was played with.
+    /// Checks what backtest says against what was played, with the profile that the day was played
+    /// with.
     fn is_reproduced(&self, look: &Backtest) {
         let truth = &self.truth;
         let percent = |part: f64| part / truth.requests * 100.0;
@@ -287,7 +289,7 @@ impl Remembered {
             100.0,
             5.0,
         );
-        // What was measured ends at the edges of buckets, and lacks replicas that only start.
+        // The measurement ends at the edges of buckets, and lacks replicas that only start.
         near(
             "measured TTFT",
             was.ttft_attainment_percent.unwrap(),

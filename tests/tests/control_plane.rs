@@ -158,7 +158,8 @@ async fn gpu_pods_are_scheduled_and_become_ready() {
         .await
         .unwrap();
 
-    // Two nodes of four GPUs hold two pods of four; the third has no place until one more node comes.
+    // Two nodes of four GPUs hold two pods of four; the third has no place until one more node
+    // comes.
     ready_replicas(&deployments, "decode", 2).await;
     let pods = Api::<Pod>::default_namespaced(client);
     eventually("an unschedulable pod", DEADLINE, async || {

@@ -1,7 +1,7 @@
 //! The controller on a real control plane: what users see when load moves and parts fail.
 //!
-//! The shipped binary runs as a process against a real API server and a real Prometheus; engines are
-//! emulated, and replicas change latency only through the emulator's model.
+//! The shipped binary runs as a process against a real API server and a real Prometheus; engines
+//! are emulated, and replicas change latency only through the emulator's model.
 
 #![expect(clippy::unwrap_used, reason = "a failed step of a test ends it")]
 

@@ -23,7 +23,8 @@ async fn status(stage: &Stage) -> PDAutoscalerStatus {
     object.status.unwrap_or_default()
 }
 
-/// A daily schedule that starts between two and four minutes from now, in UTC, and lasts ten minutes.
+/// A daily schedule that starts between two and four minutes from now, in UTC, and lasts ten
+/// minutes.
 fn soon(prefill_least: u32) -> Value {
     let start = jiff::Timestamp::now() + jiff::SignedDuration::from_mins(3);
     let start = start.to_zoned(jiff::tz::TimeZone::UTC);
@@ -140,7 +141,7 @@ fn config_map(prefill: &str) -> String {
     .to_string()
 }
 
-/// What an emulated prefill worker takes for prompts of three lengths.
+/// The times of an emulated prefill worker for prompts of three lengths.
 const MEASURED: &str = "tp,batch,isl,cached_prefix_tokens,prefill_ms
 1,1,1000,0,50.4
 1,1,4000,0,183.2

@@ -1,8 +1,9 @@
-//! Evictions on a real control plane: to the second as Kubernetes itself does them where it compares numbers, and what
-//! restarts, disruption budgets and pods of the same name make of them.
+//! Evictions on a real control plane: to the second as Kubernetes itself does them where it
+//! compares numbers, and what restarts, disruption budgets and pods of the same name make of them.
 //!
-//! One story is played twice: with the feature gate on and nobody but Kubernetes, and with the gate off, our controller and
-//! pods written here as the webhook writes them. Times are taken from before a value is written, so that early would show.
+//! One story is played twice: with the feature gate on and nobody but Kubernetes, and with the gate
+//! off, our controller and pods written here as the webhook writes them. Times are taken from
+//! before a value is written, so that early would show.
 
 #![expect(
     clippy::unwrap_used,
@@ -19,6 +20,7 @@ use std::{
 use k8s_openapi::api::{
     core::v1::{Node, Pod},
     events::v1::Event,
+    policy::v1::PodDisruptionBudget,
 };
 use kube::{
     Api, Client, ResourceExt as _,
@@ -31,11 +33,12 @@ use pd_core::toleration::{
 };
 use pd_tests::{
     binaries::workspace_binary,
-    control_plane::{Component, ControlPlane, NodeSpec, Options, eventually},
+    control_plane::{Component, ControlPlane, NodeSpec, Options, eventually, throughout},
+    meter,
     supervisor::{Process, ProcessSpec},
 };
 use serde_json::{Value, json};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, interval, sleep_until};
 
 const DEADLINE: Duration = Duration::from_mins(1);
 /// How late an eviction may be seen: this machine may be busy with other tests.
@@ -238,13 +241,25 @@ impl World {
         .unwrap();
     }
 
-    /// Notes when pods go, from now on.
-    fn watch_pods(&self) -> Arc<Mutex<BTreeMap<String, Instant>>> {
+    async fn stays_for(&self, name: &str, span: Duration) {
+        throughout(&format!("{name} stays"), span, async || {
+            let stays = self.stays(name).await;
+            stays.then_some(()).ok_or_else(|| "it went".to_owned())
+        })
+        .await
+        .unwrap();
+    }
+
+    /// Notes when pods go, of those that are there now or come later.
+    async fn watch_pods(&self) -> Arc<Mutex<BTreeMap<String, Instant>>> {
         let gone = Arc::<Mutex<BTreeMap<String, Instant>>>::default();
         let (pods, noted) = (self.pods(), Arc::downgrade(&gone));
+        let there = pods.list(&ListParams::default()).await.unwrap();
+        let mut seen: Vec<String> = there.iter().map(kube::ResourceExt::name_any).collect();
         tokio::spawn(async move {
-            let mut seen: Vec<String> = Vec::new();
+            let mut looks = interval(Duration::from_millis(40));
             while let Some(noted) = noted.upgrade() {
+                looks.tick().await;
                 if let Ok(list) = pods.list(&ListParams::default()).await {
                     let now = Instant::now();
                     let there: Vec<String> = list
@@ -259,7 +274,6 @@ impl World {
                     drop(noted);
                     seen.extend(there);
                 }
-                sleep(Duration::from_millis(40)).await;
             }
         });
         gone
@@ -281,8 +295,7 @@ async fn play(world: &World) {
         .pod("stranger", "drop", &[toleration("Exists", "", None)])
         .await;
     world.pod("odd", "odd", &[low(None)]).await;
-    let gone = world.watch_pods();
-    sleep(Duration::from_millis(500)).await;
+    let gone = world.watch_pods().await;
     let calm = world.value("calm", Some("960")).await;
     let drop = world.value("drop", Some("960")).await;
     let rise = world.value("rise", Some("900")).await;
@@ -330,29 +343,27 @@ async fn play_daemons(world: &World) {
     let daemons = json!({ "apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": { "name": "daemon", "namespace": "default" },
         "spec": { "selector": { "matchLabels": { "app": "daemon" } }, "template": template } });
     world.plane.apply(&daemons.to_string()).await.unwrap();
+    let counted = async |want: usize| {
+        let labelled = ListParams::default().labels("app=daemon");
+        let pods = world.pods().list(&labelled).await.unwrap().items;
+        let met = pods.len() == want;
+        met.then_some(()).ok_or_else(|| format!("{pods:?}"))
+    };
     let count = async |want: usize| {
-        eventually(
-            &format!("{want} pods of the DaemonSet"),
-            DEADLINE,
-            async || {
-                let labelled = ListParams::default().labels("app=daemon");
-                let pods = world.pods().list(&labelled).await.unwrap().items;
-                if pods.len() == want {
-                    Ok(())
-                } else {
-                    Err(format!("{pods:?}"))
-                }
-            },
-        )
-        .await
-        .unwrap();
+        let awaited = format!("{want} pods of the DaemonSet");
+        let reached = eventually(&awaited, DEADLINE, async || counted(want).await);
+        reached.await.unwrap();
     };
     world.value("calm", Some("960")).await;
     count(1).await;
     world.value("calm", Some("700")).await;
     count(0).await;
-    sleep(Duration::from_secs(3)).await;
-    count(0).await;
+    let stays_away = throughout(
+        "no pod of the DaemonSet",
+        Duration::from_secs(3),
+        async || counted(0).await,
+    );
+    stays_away.await.unwrap();
     world.value("calm", Some("960")).await;
     count(1).await;
 }
@@ -377,16 +388,16 @@ async fn without_the_gate_the_controller_evicts_at_the_same_seconds() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn restarts_start_clocks_anew_unless_deadlines_are_persisted() {
-    let world = World::start(Numbers::Rewritten, &["anew", "kept"]).await;
-    let wishes = [
+async fn restarts_start_clocks_again_unless_deadlines_are_persisted() {
+    let world = World::start(Numbers::Rewritten, &["again", "kept"]).await;
+    let tolerations = [
         toleration("Gt", "950", None),
         toleration("Gt", "800", Some(12)),
     ];
-    for (node, flags) in [("anew", &[][..]), ("kept", &["--eviction-persist"])] {
-        world.pod(node, node, &wishes).await;
+    for (node, flags) in [("again", &[][..]), ("kept", &["--eviction-persist"])] {
+        world.pod(node, node, &tolerations).await;
         let control = world.control(&format!("{node}-a"), flags).await;
-        let gone = world.watch_pods();
+        let gone = world.watch_pods().await;
         let from = world.value(node, Some("900")).await;
         sleep_until(from.before + Duration::from_secs(4)).await;
         control.kill().await.unwrap();
@@ -396,9 +407,12 @@ async fn restarts_start_clocks_anew_unless_deadlines_are_persisted() {
             before,
             after: Instant::now(),
         };
-        world.until_gone(node).await;
-        sleep(Duration::from_millis(200)).await;
-        let at = gone.lock().unwrap()[node];
+        let at = eventually(&format!("{node} to go"), DEADLINE, async || {
+            let noted = gone.lock().unwrap().get(node).copied();
+            noted.ok_or_else(|| "it stays".to_owned())
+        })
+        .await
+        .unwrap();
         let base = if flags.is_empty() { restarted } else { from };
         base.check(node, at, 12);
         control.kill().await.unwrap();
@@ -434,16 +448,25 @@ async fn evicted_pods_are_marked_and_told_and_only_they_are_touched() {
             ],
         )
         .await;
-    world.value("name", Some("900")).await;
-    sleep(Duration::from_secs(1)).await;
+    let lowered = world.value("name", Some("900")).await;
+    eventually("a deadline", DEADLINE, async || {
+        let page = meter::metrics(&control)
+            .await
+            .map_err(|error| error.to_string())?;
+        let pending = page.value("pd_scheduler_plugin_evictions_pending", &[]);
+        (pending == Some(1.0))
+            .then_some(())
+            .ok_or_else(|| format!("{pending:?}"))
+    })
+    .await
+    .unwrap();
     control.pause().await.unwrap();
     pods.delete("name", &DeleteParams::default()).await.unwrap();
     world.pod("name", "name", std::slice::from_ref(&low)).await;
     let again = pods.get("name").await.unwrap().uid();
-    sleep(Duration::from_secs(4)).await;
+    sleep_until(lowered.after + Duration::from_secs(4)).await;
     control.resume().await.unwrap();
-    sleep(Duration::from_secs(3)).await;
-    assert!(world.stays("name").await);
+    world.stays_for("name", Duration::from_secs(3)).await;
     assert_eq!(pods.get("name").await.unwrap().uid(), again);
 
     // The API server is away when a pod is due, and the pod goes when it is back.
@@ -457,9 +480,9 @@ async fn evicted_pods_are_marked_and_told_and_only_they_are_touched() {
             ],
         )
         .await;
-    world.value("away", Some("900")).await;
+    let lowered = world.value("away", Some("900")).await;
     world.plane.kill(Component::ApiServer).await.unwrap();
-    sleep(Duration::from_secs(4)).await;
+    sleep_until(lowered.after + Duration::from_secs(4)).await;
     world.plane.restart(Component::ApiServer).await.unwrap();
     world.until_gone("away").await;
 }
@@ -474,10 +497,22 @@ async fn disruption_budgets_and_groups_count_where_asked_for() {
     let budget = json!({ "apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": { "name": "all", "namespace": "default" },
         "spec": { "maxUnavailable": 0, "selector": { "matchLabels": { "app": "budget" } } } });
     world.plane.apply(&budget.to_string()).await.unwrap();
-    sleep(Duration::from_secs(2)).await;
+    let budgets = Api::<PodDisruptionBudget>::default_namespaced(world.client.clone());
+    eventually(
+        "the disruption budget to count the pod",
+        DEADLINE,
+        async || {
+            let status = budgets.get_status("all").await.unwrap().status;
+            let expected = status.as_ref().map_or(0, |status| status.expected_pods);
+            (expected == 1)
+                .then_some(())
+                .ok_or_else(|| format!("{status:?}"))
+        },
+    )
+    .await
+    .unwrap();
     world.value("budget", Some("700")).await;
-    sleep(Duration::from_secs(4)).await;
-    assert!(world.stays("budget").await);
+    world.stays_for("budget", Duration::from_secs(4)).await;
     let delete = ["delete", "poddisruptionbudget", "all"];
     world.plane.kubectl(&delete).await.unwrap();
     world.until_gone("budget").await;

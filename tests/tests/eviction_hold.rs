@@ -1,7 +1,8 @@
-//! A controller that cannot see nodes and pods evicts nobody, says so, and goes on when it sees them again.
+//! A controller that cannot see nodes and pods evicts nobody, says so, and goes on when it sees
+//! them again.
 //!
-//! Only its watches are broken, by a proxy: it still leads, and everything it would do to a pod would work. Deadlines end
-//! meanwhile, one value falls unseen, and another one rises.
+//! Only its watches are broken, by a proxy: it still leads, and everything it would do to a pod
+//! would work. Deadlines end meanwhile, one value falls unseen, and another one rises.
 
 #![expect(clippy::unwrap_used, reason = "a failed step of a test ends it")]
 
@@ -14,13 +15,14 @@ use kube::{
 };
 use pd_core::toleration::{Toleration, rewrite};
 use pd_tests::{
-    control_plane::{ControlPlane, NodeSpec, Options, eventually},
+    add_ons::{LOG_ALL, start_control_as},
+    control_plane::{ControlPlane, NodeSpec, Options, eventually, throughout},
     late::LateWatches,
-    polyfill::{LOG_ALL, start_control_as},
+    meter,
     supervisor::Process,
 };
-use serde_json::{Value, json};
-use tokio::time::{Instant, sleep, sleep_until};
+use serde_json::json;
+use tokio::time::{Instant, sleep_until};
 
 const DEADLINE: Duration = Duration::from_mins(1);
 const NODES: [&str; 3] = ["due", "unseen", "rise"];
@@ -68,24 +70,14 @@ impl Story {
     }
 
     /// The value of a metric.
-    async fn metric(&self, name: &str) -> Option<String> {
-        let log = self.control.log();
-        let listens = log
-            .lines()
-            .find(|line| line.contains("admin server listens"))?;
-        let line: Value = serde_json::from_str(listens).ok()?;
-        let url = format!("http://{}/metrics", line["address"].as_str()?);
-        let client = reqwest::Client::builder().no_proxy().build().ok()?;
-        let text = client.get(url).send().await.ok()?.text().await.ok()?;
-        let mut lines = text.lines();
-        let value = lines.find_map(|line| line.strip_prefix(&format!("{name} ")))?;
-        Some(value.to_owned())
+    async fn metric(&self, name: &str) -> Option<f64> {
+        meter::metrics(&self.control).await.ok()?.value(name, &[])
     }
 
-    async fn until_held(&self, held: &str) {
+    async fn until_held(&self, held: f64) {
         eventually(&format!("evictions_held {held}"), DEADLINE, async || {
             let found = self.metric("pd_scheduler_plugin_evictions_held").await;
-            if found.as_deref() == Some(held) {
+            if found == Some(held) {
                 Ok(())
             } else {
                 Err(format!("{found:?}\n{}", self.control.log_tail()))
@@ -133,7 +125,7 @@ async fn nobody_is_evicted_while_nodes_and_pods_cannot_be_watched() {
     story.set("rise", "900").await;
     eventually("two deadlines", DEADLINE, async || {
         let found = story.metric("pd_scheduler_plugin_evictions_pending").await;
-        (found.as_deref() == Some("2"))
+        (found == Some(2.0))
             .then_some(())
             .ok_or_else(|| format!("{found:?}\n{}", story.control.log_tail()))
     })
@@ -143,7 +135,7 @@ async fn nobody_is_evicted_while_nodes_and_pods_cannot_be_watched() {
     way.break_watches(true);
     story.set("unseen", "700").await;
     story.set("rise", "960").await;
-    story.until_held("1").await;
+    story.until_held(1.0).await;
     assert!(before.elapsed() >= STAY, "held before anything was due");
     sleep_until(before + STAY + Duration::from_secs(4)).await;
     for pod in NODES {
@@ -161,7 +153,15 @@ async fn nobody_is_evicted_while_nodes_and_pods_cannot_be_watched() {
         .await
         .unwrap();
     }
-    story.until_held("0").await;
-    sleep(Duration::from_secs(2)).await;
-    assert!(story.is_there("rise").await, "its value rose in time");
+    story.until_held(0.0).await;
+    throughout(
+        "the pod whose value rose stays",
+        Duration::from_secs(2),
+        async || {
+            let stays = story.is_there("rise").await;
+            stays.then_some(()).ok_or_else(|| "it went".to_owned())
+        },
+    )
+    .await
+    .unwrap();
 }

@@ -71,7 +71,8 @@ async fn until_kubectl(namespace: &Namespace<'_>, arguments: &[&str], text: &str
     .unwrap();
 }
 
-/// Makes a service in a namespace of its own; no Prometheus is configured, so it says that and holds.
+/// Makes a service in a namespace of its own; no Prometheus is configured, so it says that and
+/// holds.
 async fn serve_without_prometheus(plane: &ControlPlane) {
     let inference = Namespace::create(plane, "inference").await.unwrap();
     for role in ["prefill", "decode"] {

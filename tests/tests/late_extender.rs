@@ -1,7 +1,7 @@
 //! A taint changes, and the scheduler asks an extender that has not heard of it yet.
 //!
-//! The extender's watch is held back, so that it always loses. Alone, the pod would wait until something else happens or
-//! five minutes are over; the controllers wake it.
+//! The extender's watch is held back, so that it always loses. Alone, the pod would wait until
+//! something else happens or five minutes are over; the controllers wake it.
 
 #![expect(clippy::unwrap_used, reason = "a failed step of a test ends it")]
 
@@ -14,9 +14,9 @@ use kube::{
 };
 use pd_core::toleration::{Effect, Taint, Toleration, rewrite};
 use pd_tests::{
+    add_ons::{ExtenderPort, start_control},
     control_plane::{ControlPlane, NodeSpec, Options, eventually},
     late::LateWatches,
-    polyfill::{ExtenderPort, start_control},
     supervisor::Process,
 };
 use serde_json::{Value, json};
@@ -153,7 +153,8 @@ async fn a_pod_that_a_late_extender_refused_is_tried_again() {
         extender,
         plane,
     };
-    // The race is real: the scheduler has tried again and the extender knows better now, but nobody asks it.
+    // The race is real: the scheduler has tried again and the extender knows better now, but nobody
+    // asks it.
     story.refused("alone").await;
     story.change("alone", "950").await;
     story.until_known("alone", "900").await;

@@ -1,5 +1,5 @@
-//! Bad PDAutoscalers at the real API server: the table of pd-api is refused there too, with the same
-//! words, and every example is taken.
+//! Bad PDAutoscalers at the real API server: the table of pd-api is refused there too, with the
+//! same words, and every example is taken.
 
 #![expect(clippy::unwrap_used, reason = "a failed step of a test ends it")]
 

@@ -1,9 +1,10 @@
-//! Signals from a real Prometheus: a pair of servers, a counter that is reset, a target that is gone.
+//! Signals from a real Prometheus: a pair of servers, a counter that is reset, a target that is
+//! gone.
 //!
-//! One worker with known rates answers as a vLLM server would and is scraped twice, under two replica
-//! labels, as behind a highly available pair. The controller's own queries and parsing must find its
-//! load once, whatever happens to the worker. Burstiness takes ten minutes to measure, so its history
-//! is written into the server's data instead of waited for.
+//! One worker with known rates answers as a vLLM server would and is scraped twice, under two
+//! replica labels, as behind a highly available pair. The controller's own queries and parsing must
+//! find its load once, whatever happens to the worker. Burstiness takes ten minutes to measure, so
+//! its history is written into the server's data instead of waited for.
 
 #![expect(clippy::unwrap_used, reason = "a failed step of a test ends it")]
 
@@ -134,7 +135,7 @@ async fn scraped_by_a_pair(address: SocketAddr) -> Prometheus {
     .unwrap()
 }
 
-/// What the controller reads, the one worker being ready in both roles.
+/// The signals that the controller reads; the one worker is ready in both roles.
 async fn read(prometheus: &Prometheus, scope: &Scope) -> Signals {
     // Sets up the process for TLS clients.
     prometheus.query("up").await.unwrap();

@@ -1,9 +1,10 @@
-//! The whole of numeric tolerations, as its users meet it: prefill that wants nodes above 950, decode that is content above
-//! 800, nodes whose value changes, real scheduler and controllers.
+//! The whole of numeric tolerations, as its users meet it: prefill that wants nodes above 950,
+//! decode that is content above 800, nodes whose value changes, real scheduler and controllers.
 //!
-//! One story is played in two worlds at once: where Kubernetes compares numbers by itself, and where it does not and the
-//! chart's webhook, extender (over TLS, with certificates that are replaced meanwhile) and controllers stand in. At the end
-//! the first world loses the feature, and is rescued. Times are between two things seen through one watch.
+//! One story is played in two worlds at once: where Kubernetes compares numbers by itself, and
+//! where it does not and the chart's webhook, extender (over TLS, with certificates that are
+//! replaced meanwhile) and controllers stand in. At the end the first world loses the feature, and
+//! is rescued. Times are between two things seen through one watch.
 
 #![expect(clippy::unwrap_used, reason = "a failed step of a test ends it")]
 
@@ -21,11 +22,11 @@ use kube::{
     runtime::watcher::{self, Event, watcher},
 };
 use pd_tests::{
-    control_plane::{Component, ControlPlane, NodeSpec, Options, eventually},
-    polyfill::{Everything, GATE},
+    add_ons::{Everything, GATE},
+    control_plane::{Component, ControlPlane, NodeSpec, Options, eventually, throughout},
 };
 use serde_json::{Value, json};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep_until};
 
 const DEADLINE: Duration = Duration::from_secs(90);
 /// How late an eviction may be seen: this machine may be busy with other tests.
@@ -39,7 +40,7 @@ const NODES: [(&str, &[&str]); 6] = [
     ("deep", &["990"]),
     ("rise", &["990"]),
     ("daemons", &["990"]),
-    ("anew", &["990"]),
+    ("again", &["990"]),
 ];
 const PREFILL_SECONDS: u64 = 30;
 const DECODE_SECONDS: u64 = 60;
@@ -70,7 +71,7 @@ fn deployment(app: &str, group: &str, replicas: usize, tolerations: &Value) -> V
         "replicas": replicas, "selector": { "matchLabels": { "app": app } }, "template": template(app, group, tolerations) } })
 }
 
-/// What was seen of a pod.
+/// A pod as it was seen.
 #[derive(Debug, Clone)]
 struct Seen {
     app: String,
@@ -166,7 +167,8 @@ impl World {
         world
     }
 
-    /// Gives a node its value, and returns when that was done and, with us, mirrored for schedulers to see.
+    /// Gives a node its value, and returns when that was done and, with us, mirrored for schedulers
+    /// to see.
     async fn set(&self, node: &str, value: &str) -> Moment {
         let nodes = Api::<Node>::all(self.client.clone());
         let taint = json!({ "key": SLA, "value": value, "effect": "NoExecute" });
@@ -279,8 +281,8 @@ fn short_certificates() -> Value {
     json!({ "extender": { "tls": { "interval": "500ms", "validity": "24s" } } })
 }
 
-/// Prefill above 950 for 30 s, decode above 800 for 60 s: where they may be, and for how long. The taint is there before
-/// them, so that their time begins when they are bound.
+/// Prefill above 950 for 30 s, decode above 800 for 60 s: where they may be, and for how long. The
+/// taint is there before them, so that their time begins when they are bound.
 async fn the_seeds(world: &World) {
     let seconds = BTreeMap::from([("prefill", PREFILL_SECONDS), ("decode", DECODE_SECONDS)]);
     for (app, bound) in [("prefill", "950"), ("decode", "800")] {
@@ -357,24 +359,33 @@ async fn daemons(world: &World) {
     let pod = world.until_one_runs("daemon").await;
     let fallen = world.set("daemons-990-0", "800").await;
     fallen.check(world, &pod, world.until_gone(&pod).await, 0);
-    sleep(Duration::from_secs(5)).await;
-    assert_eq!(world.running("daemon").len(), 0, "{}", world.name);
+    let stays_away = throughout(
+        "no pod of the DaemonSet",
+        Duration::from_secs(5),
+        async || {
+            let running = world.running("daemon").len();
+            (running == 0)
+                .then_some(())
+                .ok_or_else(|| format!("{running} in {}", world.name))
+        },
+    );
+    stays_away.await.unwrap();
     world.set("daemons-990-0", "801").await;
     world.until_running("daemon", 1).await;
 }
 
-/// Whoever evicts is restarted while a deadline runs, and the time begins anew.
+/// Whoever evicts is restarted while a deadline runs, and the time begins again.
 async fn restarts(world: &mut World) {
     world
         .apply(&deployment(
-            "anew",
-            "anew",
+            "again",
+            "again",
             1,
             &patient("950", ANEW_SECONDS),
         ))
         .await;
-    let pod = world.until_one_runs("anew").await;
-    let fallen = world.set("anew-990-0", "900").await;
+    let pod = world.until_one_runs("again").await;
+    let fallen = world.set("again-990-0", "900").await;
     sleep_until(fallen.before + Duration::from_secs(4)).await;
     let before = Instant::now();
     match &mut world.ours {
@@ -440,7 +451,8 @@ async fn rolled_back(mut world: World) {
     let _ours = Everything::start(&mut world.plane, &json!({}))
         .await
         .unwrap();
-    // The templates keep their numbers. Their controller waits longer after each failure, unless it is told something.
+    // The templates keep their numbers. Their controller waits longer after each failure, unless it
+    // is told something.
     for (app, nodes) in [
         ("prefill", &["seeds-951-0"][..]),
         ("decode", &["seeds-951-0", "seeds-950-0"]),

@@ -1,7 +1,7 @@
 //! Where the programs of a control plane come from, tried with stand-ins that only tell a version.
 //!
-//! The command `pd-cluster tools` runs with an empty cache and no Go, so that whatever it does not find
-//! it must ask for.
+//! The command `pd-cluster tools` runs with an empty cache and no Go, so that whatever it does not
+//! find it must ask for.
 
 #![expect(clippy::unwrap_used, reason = "a failed step of a test ends it")]
 
@@ -15,8 +15,8 @@ use std::{
 
 use pd_tests::{binaries::workspace_binary, tools::KubernetesVersion};
 
-/// A program cannot be run while a process forked by another thread still has it open for writing, so
-/// the tests write and fork one at a time.
+/// A program cannot be run while a process forked by another thread still has it open for writing,
+/// so the tests write and fork one at a time.
 static TURN: Mutex<()> = Mutex::new(());
 
 /// Installs stand-ins for all programs, etcd in a version of choice.

@@ -1,7 +1,8 @@
-//! `pd-admission-load`: how long the running webhook takes for reviews at a steady rate, on a control plane of its own.
+//! `pd-admission-load`: how long the running webhook takes for reviews at a steady rate, on a
+//! control plane of its own.
 //!
-//! Run it in release mode and with nothing else on the machine. It ends with an error when the server's own 99th percentile
-//! is above a bar.
+//! Run it in release mode and with nothing else on the machine. It ends with an error when the
+//! server's own 99th percentile is above a bar.
 
 use std::process::ExitCode;
 

@@ -1,8 +1,8 @@
 //! `pd-cluster`: the tests' control plane for a developer to play with, and its supervisor.
 //!
-//! `up` starts a cluster, says how to reach it, and takes it away again at Ctrl-C. `tools` finds or builds the
-//! programs. `supervise` is not for people: it is the second process that keeps a cluster from
-//! outliving its owner.
+//! `up` starts a cluster, says how to reach it, and takes it away again at Ctrl-C. `tools` finds or
+//! builds the programs. `supervise` is not for people: it is the second process that keeps a
+//! cluster from outliving its owner.
 
 use std::{path::PathBuf, process::ExitCode, time::Instant};
 

@@ -1,7 +1,8 @@
-//! `pd-throughput`: pods a second of kube-scheduler with and without the extender, on a control plane of its own.
+//! `pd-throughput`: pods a second of kube-scheduler with and without the extender, on a control
+//! plane of its own.
 //!
-//! Run it in release mode and with nothing else on the machine. It ends with an error when the extender costs more than
-//! the bar allows.
+//! Run it in release mode and with nothing else on the machine. It ends with an error when the
+//! extender costs more than the bar allows.
 
 use std::process::ExitCode;
 

@@ -1,8 +1,9 @@
 //! The cluster's own certificate authority and what it signs.
 //!
-//! One serving certificate for loopback serves all components, because they all run on this host. Users are client
-//! certificates: the common name is the user, the organization is its group. Everything lives as long as
-//! the cluster's directory, so validity periods and revocation do not matter.
+//! One serving certificate for loopback serves all components, because they all run on this host.
+//! Users are client certificates: the common name is the user, the organization is its group.
+//! Everything lives as long as the cluster's directory, so validity periods and revocation do not
+//! matter.
 
 use std::{
     fs, io,

@@ -1,7 +1,7 @@
 //! kubectl, helm and promtool, run against a cluster.
 //!
-//! Their home is the cluster's directory, so that they neither read nor leave anything in the developer's: no
-//! kubeconfig, no helm repositories, no discovery cache.
+//! Their home is the cluster's directory, so that they neither read nor leave anything in the
+//! developer's: no kubeconfig, no helm repositories, no discovery cache.
 
 use std::{path::Path, process::Stdio};
 

@@ -1,7 +1,7 @@
 //! The command line of each component, and the address at which it says that it is ready.
 //!
-//! A component's command line depends on nothing but the cluster's layout and options, so a restarted
-//! component is the same as the first. Everything listens on loopback only.
+//! A component's command line depends on nothing but the cluster's layout and options, so a
+//! restarted component is the same as the first. Everything listens on loopback only.
 
 use std::{fs, io, path::Path};
 
@@ -50,7 +50,7 @@ impl Ports {
     }
 }
 
-/// What all command lines are made from.
+/// The values that all command lines are made from.
 #[derive(Debug)]
 pub(super) struct Layout<'a> {
     pub(super) directory: &'a Path,

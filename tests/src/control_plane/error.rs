@@ -1,7 +1,7 @@
-//! What can go wrong with a control plane, in words a developer can act on.
+//! Faults of a control plane, in words a developer can act on.
 //!
-//! A component that ends or does not become ready is reported with the last lines of its log, because the
-//! directory with the log is gone by the time the message is read.
+//! A component that ends or does not become ready is reported with the last lines of its log,
+//! because the directory with the log is gone by the time the message is read.
 
 use std::{io, path::PathBuf};
 
@@ -59,11 +59,21 @@ pub enum ControlPlaneError {
     /// An awaited condition did not come about.
     #[error("still waiting for {awaited} after {seconds} s; last seen: {seen}")]
     Timeout {
-        /// What was waited for.
+        /// The awaited state.
         awaited: String,
         /// How long was waited, in seconds.
         seconds: u64,
         /// The state at the end.
+        seen: String,
+    },
+    /// Something did not stay as it had to.
+    #[error("{held} no longer after {seconds:.1} s; seen: {seen}")]
+    Broken {
+        /// The state that had to last.
+        held: String,
+        /// How long it lasted, in seconds.
+        seconds: f64,
+        /// The state that was seen instead.
         seen: String,
     },
     /// A client could not be made from the kubeconfig.
@@ -79,7 +89,7 @@ pub enum ControlPlaneError {
         command: String,
         /// How it ended.
         status: String,
-        /// What it wrote to standard error.
+        /// Its standard error.
         stderr: String,
     },
     /// A command line tool could not be started.

@@ -1,7 +1,7 @@
 //! Kubeconfig files: how components, tests and people reach the API server, and as whom.
 //!
-//! Written as JSON, which every YAML reader takes. Certificates are referred to by absolute path, so a
-//! kubeconfig can be handed to any process on this host as long as the cluster lives.
+//! Written as JSON, which every YAML reader takes. Certificates are referred to by absolute path,
+//! so a kubeconfig can be handed to any process on this host as long as the cluster lives.
 
 use std::path::{Path, PathBuf};
 

@@ -1,7 +1,7 @@
 //! A namespace of its own for each test on a shared cluster.
 //!
-//! Deleting it at the end is a courtesy to the tests that follow (its pods give their GPUs back); the
-//! cluster's end removes it in any case. So failing to delete it fails no test.
+//! Deleting it at the end is a courtesy to the tests that follow (its pods give their GPUs back);
+//! the cluster's end removes it in any case. So failing to delete it fails no test.
 
 use std::time::Duration;
 

@@ -1,8 +1,8 @@
 //! Nodes with GPUs: what they look like, and their creation in numbers.
 //!
-//! A node is posted with its capacity, labels and taints; KWOK only makes and keeps it ready. Nodes of
-//! one spec are laid out in racks, blocks and zones by their number, so a test of topology needs no
-//! list of names.
+//! A node is posted with its capacity, labels and taints; KWOK only makes and keeps it ready. Nodes
+//! of one spec are laid out in racks, blocks and zones by their number, so a test of topology needs
+//! no list of names.
 
 use std::collections::BTreeMap;
 

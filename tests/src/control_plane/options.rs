@@ -1,7 +1,7 @@
-//! What a test may choose about its control plane.
+//! The choices that a test has about its control plane.
 //!
-//! The default is what most tests want: the shipped Kubernetes version, all components, KWOK playing the nodes,
-//! no nodes yet, no feature gate touched.
+//! The default is what most tests want: the shipped Kubernetes version, all components, KWOK
+//! playing the nodes, no nodes yet, no feature gate touched.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -51,7 +51,8 @@ pub struct Options {
     pub scheduler_arguments: Vec<String>,
     /// Scheduler extenders, each an entry of `extenders` in `KubeSchedulerConfiguration`.
     pub scheduler_extenders: Vec<serde_json::Value>,
-    /// Scheduler profiles, each an entry of `profiles` in `KubeSchedulerConfiguration`; none means the default one.
+    /// Scheduler profiles, each an entry of `profiles` in `KubeSchedulerConfiguration`; none means
+    /// the default one.
     pub scheduler_profiles: Vec<serde_json::Value>,
     /// Whether the controller manager runs.
     pub controller_manager: bool,

@@ -1,7 +1,7 @@
 //! Waiting: for a component to say that it is ready, and for any other condition.
 //!
-//! Tests wait on conditions with a deadline, never for a time. A component that ends while it is waited for
-//! fails at once, with its log, instead of at the deadline.
+//! Tests wait on conditions with a deadline, never for a time. A component that ends while it is
+//! waited for fails at once, with its log, instead of at the deadline.
 
 use std::{
     future::Future,
@@ -90,5 +90,34 @@ where
             }
             Err(_) => tokio::time::sleep(INTERVAL).await,
         }
+    }
+}
+
+/// Looks again and again for the time of `span` and gives the first `Err` of `probe`, which says in
+/// words what it saw. For what must not happen: a single look at the end would miss what came and
+/// went.
+pub async fn throughout<Probe, Answer>(
+    held: &str,
+    span: Duration,
+    mut probe: Probe,
+) -> Result<(), ControlPlaneError>
+where
+    Probe: FnMut() -> Answer,
+    Answer: Future<Output = Result<(), String>>,
+{
+    let started = Instant::now();
+    loop {
+        let elapsed = started.elapsed();
+        if let Err(seen) = probe().await {
+            return Err(ControlPlaneError::Broken {
+                held: held.to_owned(),
+                seconds: elapsed.as_secs_f64(),
+                seen,
+            });
+        }
+        if elapsed >= span {
+            return Ok(());
+        }
+        tokio::time::sleep(INTERVAL).await;
     }
 }

@@ -1,8 +1,8 @@
-//! What the emulator is told at its start: which pods are whose, and where to answer.
+//! The emulator's options: which pods are whose, and where to answer.
 //!
-//! The same struct serves the command line and tests in the same process, so that both have the same
-//! defaults. A role is recognised by one label; everything about load and coefficients can be changed
-//! later over HTTP.
+//! The same struct serves the command line and tests in the same process, so that both have the
+//! same defaults. A role is recognised by one label; everything about load and coefficients can be
+//! changed later over HTTP.
 
 use std::{net::SocketAddr, str::FromStr};
 

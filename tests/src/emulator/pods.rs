@@ -1,8 +1,8 @@
 //! Follows the pods of the cluster and tells the world which of them serve.
 //!
-//! Owns the reading of a pod: its role by label, its model, and whether it is ready and staying. What
-//! a list at the start of a watch does not name any more is gone, so that a broken watch loses no
-//! departure.
+//! Owns the reading of a pod: its role by label, its model, and whether it is ready and staying.
+//! A pod that the list at the start of a watch no longer names is gone, so that a broken watch loses
+//! no departure.
 
 use std::collections::BTreeSet;
 
@@ -22,7 +22,8 @@ use super::{
     options::{EmulatorOptions, parse_dialect},
 };
 
-/// Annotation of a pod that speaks another vLLM's metric names than the rest, as in a rolling upgrade.
+/// Annotation of a pod that speaks another vLLM's metric names than the rest, as in a rolling
+/// upgrade.
 const DIALECT_ANNOTATION: &str = "emulator.pdautoscaler.io/dialect";
 
 /// Namespace and name of a pod.
@@ -32,7 +33,7 @@ pub(super) struct PodKey {
     pub(super) name: String,
 }
 
-/// What the emulator needs to know of a serving pod.
+/// A serving pod, as far as the emulator needs to know it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ServingPod {
     pub(super) uid: String,

@@ -1,4 +1,5 @@
-//! What really happens in the emulated services: the truth that a test compares the controller with.
+//! The true state of the emulated services: the truth that a test compares the controller
+//! with.
 //!
 //! Owns the shape of `GET /state`. Percentiles are those of the users, from arrival at the service,
 //! over the requests that ended within the last minute; no histogram edge blurs them.
@@ -120,7 +121,7 @@ impl Percentiles {
 }
 
 impl World {
-    /// What users and workers see at `now`.
+    /// The state that users and workers see at `now`.
     pub(super) fn state(&mut self, now: Nanos) -> State {
         self.advance(now);
         let namespaces = self.namespaces.iter_mut();

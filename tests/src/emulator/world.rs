@@ -79,7 +79,7 @@ pub enum LoadError {
     },
 }
 
-/// What is stated for a service.
+/// A service as it was stated.
 #[derive(Clone, Debug)]
 pub(super) struct Stated {
     pub(super) load: Load,
@@ -301,7 +301,8 @@ impl World {
                     ("namespace", name.clone()),
                     ("pod", pod.clone()),
                     ("role", role.to_owned()),
-                    // A target label `model_name` would push the series' own aside, as no real set-up does.
+                    // A target label `model_name` would push the series' own aside, as no real
+                    // set-up does.
                     ("__meta_model_name", worker.pod.model_name.clone()),
                 ]);
                 targets.push(Target {

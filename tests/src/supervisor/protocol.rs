@@ -1,9 +1,9 @@
-//! What the supervisor and its owner say to each other: one JSON object per line.
+//! The messages between the supervisor and its owner: one JSON object per line.
 //!
-//! Requests go down the supervisor's standard input, which is at the same time the lifeline: its end of file
-//! means the owner is dead. Events come back on its standard output. Processes are named by a number the owner
-//! chooses, so that a restarted component is a new process and a late event of the old one is not
-//! mistaken for its own.
+//! Requests go down the supervisor's standard input, which is at the same time the lifeline: its
+//! end of file means the owner is dead. Events come back on its standard output. Processes are
+//! named by a number the owner chooses, so that a restarted component is a new process and a late
+//! event of the old one is not mistaken for its own.
 
 use std::path::PathBuf;
 
@@ -17,7 +17,7 @@ pub(super) enum Request {
     Start {
         /// The owner's number for this process.
         id: u64,
-        /// What to run.
+        /// The program to run.
         spec: ProcessSpec,
     },
     /// Sends a signal to the process group of a running process; ignored when it is gone.
@@ -29,7 +29,7 @@ pub(super) enum Request {
     },
 }
 
-/// What the supervisor tells its owner.
+/// Messages from the supervisor to its owner.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Event {

@@ -1,9 +1,10 @@
 //! The supervising process itself: runs children, and ends with all of them when its owner dies.
 //!
 //! The owner holds the other end of standard input. However the owner ends (return, panic, Ctrl-C,
-//! `kill -9`), the kernel closes that pipe; the supervisor then kills every child's process group, waits for
-//! them, removes the directory and exits. Only a supervisor that is itself killed with SIGKILL leaves
-//! children behind, so it runs in a process group of its own and nothing ever signals it.
+//! `kill -9`), the kernel closes that pipe; the supervisor then kills every child's process group,
+//! waits for them, removes the directory and exits. Only a supervisor that is itself killed with
+//! SIGKILL leaves children behind, so it runs in a process group of its own and nothing ever
+//! signals it.
 
 use std::{
     collections::HashMap,
@@ -165,8 +166,8 @@ async fn deliver(id: u64, child: &Child, signal: Signal) {
     }
 }
 
-/// Waits until the process hangs: the signal is on its way when `kill` returns, and threads on other
-/// processors may still run. False when it ended instead.
+/// Waits until the process hangs: the signal is on its way when `kill` returns, and threads on
+/// other processors may still run. False when it ended instead.
 async fn stopped(pid: Pid) -> bool {
     // The status is left for the one who reaps the child.
     let look = WaitIdOptions::STOPPED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;

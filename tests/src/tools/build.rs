@@ -1,9 +1,9 @@
 //! Builds a tool from its Go module into the cache, once per machine and version.
 //!
 //! The build goes into a directory beside its destination, which is renamed when complete, so that
-//! what is in the cache is always whole. A file lock makes parallel test processes wait for one build
-//! instead of doing it again. Progress goes to standard error past the test harness's capture,
-//! because a first run takes many minutes and silence would look like a hang.
+//! what is in the cache is always whole. A file lock makes parallel test processes wait for one
+//! build instead of doing it again. Progress goes to standard error past the test harness's
+//! capture, because a first run takes many minutes and silence would look like a hang.
 
 use std::{
     fs::{self, File, TryLockError},
@@ -29,8 +29,8 @@ pub(crate) fn say(message: &str) {
     let _ = writeln!(io::stderr().lock(), "pd-cluster: {message}");
 }
 
-/// The directory with the module's programs at `version`, built if it is not there. `reason` says why
-/// no installed program was taken.
+/// The directory with the module's programs at `version`, built if it is not there. `reason` says
+/// why no installed program was taken.
 pub(super) fn cached_or_built(
     module: &Module,
     version: &str,

@@ -1,9 +1,10 @@
-//! The table of Go modules the tools are built from, and the modules made for other Kubernetes versions.
+//! The table of Go modules the tools are built from, and the modules made for other Kubernetes
+//! versions.
 //!
-//! Each tool is a directory under `tests/tools` holding a `go.mod` with Go's `tool` directive and no
-//! Go code. `k8s.io/kubernetes` points its own libraries at a staging directory, which only its own
-//! repository has, so a module that depends on it must replace each of them by the published release
-//! of the same minor version; that list is read from the release itself.
+//! Each tool is a directory under `tests/tools` holding a `go.mod` with Go's `tool` directive and
+//! no Go code. `k8s.io/kubernetes` points its own libraries at a staging directory, which only its
+//! own repository has, so a module that depends on it must replace each of them by the published
+//! release of the same minor version; that list is read from the release itself.
 
 use std::{
     fs,
@@ -25,7 +26,7 @@ pub(super) struct Module {
     pub(super) name: &'static str,
     /// The module whose version is the tool's.
     pub(super) path: &'static str,
-    /// What comes out of it.
+    /// The programs that come out of it.
     pub(super) programs: &'static [Program],
     /// Go build tags.
     pub(super) tags: &'static str,

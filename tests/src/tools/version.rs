@@ -1,8 +1,8 @@
 //! Versions of Kubernetes and of the programs on this machine.
 //!
-//! The shipped `go.mod` files are the only place where a default version is written; here they are read.
-//! Programs are asked for theirs (`--version`), and the first thing that looks like a version in the
-//! answer is taken, because each tool words the answer in its own way.
+//! The shipped `go.mod` files are the only place where a default version is written; here they are
+//! read. Programs are asked for theirs (`--version`), and the first thing that looks like a version
+//! in the answer is taken, because each tool words the answer in its own way.
 
 use std::{fmt, process::Command, str::FromStr};
 

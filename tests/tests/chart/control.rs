@@ -1,5 +1,5 @@
-//! The chart's node and eviction controllers: off unless asked for, every flag with a value, defaults as the program's, and
-//! rights that follow what is switched on.
+//! The chart's node and eviction controllers: off unless asked for, every flag with a value,
+//! defaults as the program's, and rights that follow what is switched on.
 
 use std::collections::BTreeSet;
 

@@ -1,7 +1,7 @@
 //! The chart's documents: README and schema say what `values.yaml` says.
 //!
-//! `values.yaml` is the source. Every value has a line `# -- ...` above it; the README's table is made of these
-//! lines, by this test when `PD_UPDATE` is set.
+//! `values.yaml` is the source. Every value has a line `# -- ...` above it; the README's table is
+//! made of these lines, by this test when `PD_UPDATE` is set.
 
 use std::{fmt::Write as _, fs};
 
@@ -15,7 +15,8 @@ struct Documented {
     text: String,
 }
 
-/// The values with a `# --` comment, in the order of the file. Panics on a value that no comment covers.
+/// The values with a `# --` comment, in the order of the file. Panics on a value that no comment
+/// covers.
 fn documented(yaml: &str) -> Vec<Documented> {
     let values: Value = serde_saphyr::from_str(yaml).unwrap();
     let mut found = Vec::<Documented>::new();
@@ -126,7 +127,8 @@ fn compare(root: &Value, schema: &Value, values: &Value, path: &str, faults: &mu
             None => faults.push(format!("{path}/{key}: not in the schema")),
         }
     }
-    // Free-form values, such as probes and resources, name in the schema more than they have by default.
+    // Free-form values, such as probes and resources, name in the schema more than they have by
+    // default.
     if !values.contains_key("periodSeconds") && !values.contains_key("requests") {
         let unknown = properties.keys().filter(|key| !values.contains_key(*key));
         faults.extend(unknown.map(|key| format!("{path}/{key}: in the schema only")));

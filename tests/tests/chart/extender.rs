@@ -1,5 +1,5 @@
-//! The chart's scheduler extender: off unless asked for, every flag with a value, exactly the rights it uses, and notes that
-//! kube-scheduler can be configured from.
+//! The chart's scheduler extender: off unless asked for, every flag with a value, exactly the
+//! rights it uses, and notes that kube-scheduler can be configured from.
 
 use std::collections::BTreeSet;
 

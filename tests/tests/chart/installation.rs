@@ -1,7 +1,8 @@
 //! The chart in a real control plane, and the real controller under it ([`super::running`]).
 //!
-//! The API server itself enforces the restricted Pod Security Standard, KWOK plays the pods, and RBAC answers for
-//! the service account. One test goes through the life of a release, because the CRD is the whole cluster's.
+//! The API server itself enforces the restricted Pod Security Standard, KWOK plays the pods, and
+//! RBAC answers for the service account. One test goes through the life of a release, because the
+//! CRD is the whole cluster's.
 
 use std::time::Duration;
 

@@ -1,8 +1,9 @@
-//! The chart: what it renders, what it refuses, what its documents say, and what a real control plane makes of it.
+//! The chart: what it renders, what it refuses, what its documents say, and what a real control
+//! plane makes of it.
 //!
-//! Rendering needs helm alone, so most tests look at rendered objects. [`installation`] installs the chart into
-//! the shared control plane. This file holds what they share: the values to render with and the way into what
-//! came out.
+//! Rendering needs helm alone, so most tests look at rendered objects. [`installation`] installs
+//! the chart into the shared control plane. This file holds what they share: the values to render
+//! with and the way into what came out.
 
 #![expect(
     clippy::unwrap_used,
@@ -26,7 +27,8 @@ use pd_autoscaler::args::Args;
 use pd_tests::chart::render;
 use serde_json::{Value, json};
 
-/// A value for everything that is empty by default, and another than the default for everything that is a flag.
+/// A value for everything that is empty by default, and another than the default for everything
+/// that is a flag.
 pub(crate) fn everything() -> Value {
     json!({
         "watchNamespace": "inference",

@@ -1,6 +1,7 @@
-//! What tests of the chart's parts share: the objects of one part, its arguments, its rights.
+//! Shared by the tests of the chart's parts: the objects of one part, its arguments, its rights.
 //!
-//! A part is what the chart can run beside the controller, each with objects of one name and values of its own.
+//! A part is what the chart can run beside the controller, each with objects of one name and values
+//! of its own.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -85,7 +86,8 @@ impl Part {
         rights
     }
 
-    /// Checks that the Service leads to the pods, and the bindings from the pods' account to the roles.
+    /// Checks that the Service leads to the pods, and the bindings from the pods' account to the
+    /// roles.
     pub(crate) fn is_wired(&self) {
         let pod = &self.one("Deployment")["spec"]["template"];
         let labels = &pod["metadata"]["labels"];
@@ -115,7 +117,8 @@ impl Part {
         }
     }
 
-    /// Checks that each flag of `command` has a value in one of the argument lists, but for those in `left_out`.
+    /// Checks that each flag of `command` has a value in one of the argument lists, but for those
+    /// in `left_out`.
     pub(crate) fn flags_have_values(
         command: &clap::Command,
         given: &BTreeSet<String>,

@@ -1,4 +1,4 @@
-//! What the chart refuses: values it does not know or cannot use, and clusters that are too old.
+//! Refusals of the chart: values it does not know or cannot use, and clusters that are too old.
 
 use std::{fmt::Write as _, fs};
 

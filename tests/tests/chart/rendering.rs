@@ -1,4 +1,5 @@
-//! What the chart renders: every flag, safe pods, ports and selectors that meet, the CRD as generated.
+//! The chart as rendered: every flag, safe pods, ports and selectors that meet, the CRD as
+//! generated.
 
 use std::{collections::BTreeMap, fs, time::Duration};
 

@@ -1,4 +1,5 @@
-//! What the chart lets the controller and people do: exactly [`RIGHTS`], and no cluster role where a role will do.
+//! The rights that the chart gives to the controller and to people: exactly [`RIGHTS`], and no cluster role where
+//! a role will do.
 
 use std::collections::BTreeSet;
 

@@ -1,7 +1,9 @@
-//! The real controller under the chart: the rendered arguments, the chart's service account, nothing else.
+//! The real controller under the chart: the rendered arguments, the chart's service account,
+//! nothing else.
 //!
-//! It gets two workloads below their minimum, and no Prometheus. So it must read, scale, write status and events and
-//! hold its lease; anything the chart's roles forget shows as a refusal in its log.
+//! It gets two workloads below their minimum, and no Prometheus. So it must read, scale, write
+//! status and events and hold its lease; anything the chart's roles forget shows as a refusal in
+//! its log.
 
 use std::time::Duration;
 
@@ -72,7 +74,8 @@ pub(crate) async fn controls(
         .unwrap();
 }
 
-/// What the controller should have done, or what is missing of it. Looked at while it runs: at its end it clears the lease.
+/// The work that the controller should have done, or the part that is missing. Looked at while it runs: at its
+/// end it clears the lease.
 async fn done(client: &Client, installed: &Installed, namespace: &str) -> Result<(), String> {
     let text = |error: kube::Error| error.to_string();
     for role in ["prefill", "decode"] {

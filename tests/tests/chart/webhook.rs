@@ -1,5 +1,5 @@
-//! The chart's webhook: off unless asked for, every flag with a value, exactly the rights it uses, configurations that
-//! touch nothing they need not.
+//! The chart's webhook: off unless asked for, every flag with a value, exactly the rights it uses,
+//! configurations that touch nothing they need not.
 
 use std::collections::{BTreeMap, BTreeSet};
 

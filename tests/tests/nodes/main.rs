@@ -1,8 +1,9 @@
-//! The node side of numeric tolerations on a real control plane: labels that follow taints, taints that follow a real
-//! Prometheus, and what preflight says while the gate is off, on, and on in the API server alone.
+//! The node side of numeric tolerations on a real control plane: labels that follow taints, taints
+//! that follow a real Prometheus, and what preflight says while the gate is off, on, and on in the
+//! API server alone.
 //!
-//! Each test has a cluster of its own, for nodes belong to nobody. The controllers are the real binary, killed without
-//! mercy where it matters.
+//! Each test has a cluster of its own, for nodes belong to nobody. The controllers are the real
+//! binary, killed without mercy where it matters.
 
 #![expect(clippy::unwrap_used, reason = "a failed step of a test ends it")]
 
@@ -19,8 +20,8 @@ use axum::{Router, routing::get};
 use k8s_openapi::api::core::v1::Node;
 use kube::{Api, Client};
 use pd_tests::{
+    add_ons::start_control_as,
     control_plane::{ControlPlane, NodeSpec, Options, eventually},
-    polyfill::start_control_as,
     prometheus::{Prometheus, PrometheusOptions},
     supervisor::Process,
 };
@@ -114,7 +115,7 @@ async fn labels_follow_taints_and_touch_nothing_else() {
     until_labelled(&client, "n-1", SLA_LABEL, Some("NaN")).await;
     taint("n-1", "=960:NoExecute").await;
     until_labelled(&client, "n-1", SLA_LABEL, Some("960")).await;
-    // What a person changes by hand is put right.
+    // A change by hand is put right.
     plane
         .kubectl(&[
             "label",
@@ -143,7 +144,8 @@ async fn labels_follow_taints_and_touch_nothing_else() {
             .keys()
             .any(|key| key == SLA_LABEL)
     );
-    // Another in waiting takes over when the first is gone, and both never fight: versions stand still.
+    // Another in waiting takes over when the first is gone, and both never fight: versions stand
+    // still.
     let waiting = control(&plane, "control-c", &[]).await;
     process.kill().await.unwrap();
     taint("n-2", "=1:NoExecute").await;
@@ -178,7 +180,7 @@ async fn a_dry_run_says_what_it_would_do() {
     assert_eq!(labels(&client, "n-0").await, before);
 }
 
-/// What nodes are worth, as a real Prometheus scrapes it, and the publishers' file.
+/// The value of each node, as a real Prometheus scrapes it, and the publishers' file.
 struct Measured {
     prometheus: Prometheus,
     values: Arc<Mutex<BTreeMap<&'static str, f64>>>,
@@ -280,7 +282,8 @@ async fn taints_follow_prometheus_within_their_limits() {
     let added = slas(&client, "n-0").await[1].1.clone();
     assert!(added.is_some());
 
-    // Less than the dead band is nothing; a fall is written, and since when the taint is there stays.
+    // Less than the dead band is nothing; a fall is written, and since when the taint is there
+    // stays.
     measured.set("n-0", 0.9954);
     measured.set("n-2", 0.98);
     until_published(&client, "n-2", "9800:NoExecute").await;
@@ -296,7 +299,8 @@ async fn taints_follow_prometheus_within_their_limits() {
     );
     assert!(slas(&client, "n-1").await.is_empty() && slas(&client, "n-3").await.is_empty());
 
-    // Three changes are made in this minute: the deepest fall has to wait, whoever runs the controllers.
+    // Three changes are made in this minute: the deepest fall has to wait, whoever runs the
+    // controllers.
     process.kill().await.unwrap();
     measured.set("n-2", 0.5);
     let process = measured.control(&plane, "publisher-b").await;

@@ -1,11 +1,12 @@
-//! Preflight and its condition, while the gate is off, on in the API server alone, on everywhere, and out of sight.
+//! Preflight and its condition, while the gate is off, on in the API server alone, on everywhere,
+//! and out of sight.
 
 use std::collections::BTreeMap;
 
 use pd_tests::{
+    add_ons::start_webhook,
     binaries::workspace_binary,
     control_plane::{Component, ControlPlane, Options, eventually},
-    polyfill::start_webhook,
 };
 use serde_json::{Value, json};
 use tokio::process::Command;
@@ -53,8 +54,8 @@ async fn verdict(plane: &ControlPlane) -> (i32, String, BTreeMap<String, String>
     (code, word(&answer["verdict"]), gates.collect())
 }
 
-/// Asks until preflight says what is expected, of these components among others: one that was just started may not
-/// show its metrics yet.
+/// Asks until preflight says what is expected, of these components among others: one that was just
+/// started may not show its metrics yet.
 async fn until_verdict(
     plane: &ControlPlane,
     expected: (i32, &str),
@@ -180,7 +181,8 @@ async fn on_in_the_api_server_alone(plane: &mut ControlPlane, first: &Value) {
     .unwrap();
 }
 
-/// With nodes whose kubelets cannot be asked, and as somebody who may do nothing: unknown, never fine.
+/// With nodes whose kubelets cannot be asked, and as somebody who may do nothing: unknown, never
+/// fine.
 async fn unseen_is_unknown(plane: &ControlPlane) {
     plane.add_nodes(&nodes("n", 2)).await.unwrap();
     until_verdict(plane, (0, "unknown"), &[("kubelet", "unknown")]).await;

@@ -1,7 +1,8 @@
-//! Admission: the same object, created without being stored, is accepted by both or refused for the same causes.
+//! Admission: the same object, created without being stored, is accepted by both or refused for the
+//! same causes.
 //!
-//! A cause is a field and the words about it, as the API server lists them. Objects are pods and every kind with a pod
-//! template.
+//! A cause is a field and the words about it, as the API server lists them. Objects are pods and
+//! every kind with a pod template.
 
 use std::collections::BTreeSet;
 
@@ -35,7 +36,7 @@ pub(crate) const KINDS: [(&str, &str); 9] = [
 
 pub(crate) const CONCURRENCY: usize = 16;
 
-/// What an API server says: nothing, or all it holds against an object.
+/// The answer of an API server: acceptance, or all its objections to an object.
 pub(crate) type Refusal = BTreeSet<(String, String)>;
 
 /// Puts `count` objects to both.
@@ -102,7 +103,7 @@ async fn refusal(client: &Client, kind: usize, object: &Value) -> Refusal {
     refusal_of(api.create(&dry_run, &object).await)
 }
 
-/// What an answer holds against an object.
+/// The objections of an answer to an object.
 pub(crate) fn refusal_of<T>(answer: Result<T, kube::Error>) -> Refusal {
     let status = match answer {
         Ok(_) => return Refusal::new(),

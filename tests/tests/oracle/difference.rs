@@ -1,7 +1,9 @@
-//! The differences between Kubernetes with the gate on and a cluster without it that has us: all of them.
+//! The differences between Kubernetes with the gate on and a cluster without it that has us: all of
+//! them.
 //!
-//! Each has its reason in the table "Differences" of `docs/numeric-tolerations.md`, and is recognised here by what
-//! causes it, not by what came out. What no difference explains fails the test.
+//! Each has its reason in the table "Differences" of `docs/numeric-tolerations.md`, and is
+//! recognised here by what causes it, not by what came out. What no difference explains fails the
+//! test.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,7 +16,8 @@ pub(crate) enum Difference {
     TooManyTerms,
     /// The extender prefers the node with more SLA margin where the scheduler does not care.
     MarginsBreakTies,
-    /// The cluster evicts by the seconds of the first rewritten `Exists`, and not of the first number that fits.
+    /// The cluster evicts by the seconds of the first rewritten `Exists`, and not of the first
+    /// number that fits.
     FirstExistsCounts,
 }
 
@@ -34,7 +37,7 @@ impl Difference {
         }
     }
 
-    /// What explains that one API server refuses for other causes than the other.
+    /// The explanation that one API server refuses for other causes than the other.
     pub(crate) fn of_admission(
         _tolerations: &[Toleration],
         _native: &BTreeSet<(String, String)>,
@@ -45,7 +48,7 @@ impl Difference {
     }
 }
 
-/// What was compared, and what came of it.
+/// The cases that were compared, and the results.
 #[derive(Default)]
 pub(crate) struct Tally {
     cases: BTreeMap<&'static str, usize>,

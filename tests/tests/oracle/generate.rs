@@ -1,9 +1,9 @@
 //! Taints and tolerations out of a seed.
 //!
-//! Values are drawn from short lists around the bounds where things go wrong (equal, one off, no number to one reader and
-//! a number to another, the ends of int64), keys and effects from lists short enough that most tolerations concern
-//! some taint. [`Generator::tolerations`] writes what an API server with the gate on should take; [`Generator::odd`]
-//! also what none should.
+//! Values are drawn from short lists around the bounds where things go wrong (equal, one off, no
+//! number to one reader and a number to another, the ends of int64), keys and effects from lists
+//! short enough that most tolerations concern some taint. [`Generator::tolerations`] writes what an
+//! API server with the gate on should take; [`Generator::odd`] also what none should.
 
 use std::collections::BTreeSet;
 
@@ -117,7 +117,8 @@ const SECONDS: [i64; 14] = [
 pub(crate) struct Generator(ChaCha8Rng);
 
 impl Generator {
-    /// The stream of one phase of one seed, so that a change of one phase leaves the others as they were.
+    /// The stream of one phase of one seed, so that a change of one phase leaves the others as they
+    /// were.
     pub(crate) fn new(seed: u64, phase: u64) -> Self {
         let mut random = ChaCha8Rng::seed_from_u64(seed);
         random.set_stream(phase);
@@ -156,8 +157,8 @@ impl Generator {
         self.pick(&TAINT_VALUES)
     }
 
-    /// One to four tolerations that are valid with the gate on and few enough for an affinity, half of them aimed at
-    /// `taints`.
+    /// One to four tolerations that are valid with the gate on and few enough for an affinity, half
+    /// of them aimed at `taints`.
     pub(crate) fn tolerations(&mut self, taints: &[Taint]) -> Vec<Toleration> {
         loop {
             let list = self.any_number(taints);
@@ -201,7 +202,8 @@ impl Generator {
         }
     }
 
-    /// As [`Self::tolerations`], with one or two parts of each list possibly spoiled, and maybe too many for an affinity.
+    /// As [`Self::tolerations`], with one or two parts of each list possibly spoiled, and maybe too
+    /// many for an affinity.
     pub(crate) fn odd(&mut self) -> Vec<Toleration> {
         let mut list = self.any_number(&[]);
         for _ in 0..self.below(3) {
@@ -218,7 +220,7 @@ impl Generator {
         list
     }
 
-    /// What somebody makes of `list`: more tolerations, fewer, other seconds, other values.
+    /// An edit of `list`: more tolerations, fewer, other seconds, other values.
     pub(crate) fn updated(&mut self, list: &[Toleration]) -> Vec<Toleration> {
         let mut list = list.to_vec();
         for _ in 0..=self.below(2) {
@@ -239,7 +241,8 @@ impl Generator {
     }
 }
 
-/// Whether the affinity of the rewritten list has few enough terms, which [`crate::difference`] is about.
+/// Whether the affinity of the rewritten list has few enough terms, which [`crate::difference`] is
+/// about.
 fn is_keepable(list: &[Toleration]) -> bool {
     let (rewritten, originals) = rewrite(list);
     let rules: Vec<Rule> = restore(&rewritten, &originals)

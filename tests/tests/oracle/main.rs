@@ -1,10 +1,13 @@
-//! Kubernetes itself as the oracle: generated taints and tolerations put to two real control planes side by side.
+//! Kubernetes itself as the oracle: generated taints and tolerations put to two real control planes
+//! side by side.
 //!
-//! One has the gate `TaintTolerationComparisonOperators` on and nothing of ours; the other has it off, and our webhook
-//! extender and controllers. What they answer must be the same, but for the differences that [`difference`] lists and the documentation
-//! explains. A case is one generated input put to both whose outcome is compared once.
+//! One has the gate `TaintTolerationComparisonOperators` on and nothing of ours; the other has it
+//! off, and our webhook extender and controllers. What they answer must be the same, but for the
+//! differences that [`difference`] lists and the documentation explains. A case is one generated
+//! input put to both whose outcome is compared once.
 //!
-//! `PD_ORACLE_SEED` takes another seed than the fixed one, `PD_ORACLE_CASES` another number of cases.
+//! `PD_ORACLE_SEED` takes another seed than the fixed one, `PD_ORACLE_CASES` another number of
+//! cases.
 
 #![expect(
     clippy::unwrap_used,

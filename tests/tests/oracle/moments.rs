@@ -1,7 +1,9 @@
-//! When controllers saw a node's taints change and when they decided that a pod goes, by their own logs.
+//! When controllers saw a node's taints change and when they decided that a pod goes, by their own
+//! logs.
 //!
-//! A machine that is busy brings a change late to a controller, and a decision late to the API server; neither is what is
-//! compared. Both moments are of one process and one clock, so that their distance is what the rules gave.
+//! A machine that is busy brings a change late to a controller, and a decision late to the API
+//! server; neither is what is compared. Both moments are of one process and one clock, so that
+//! their distance is what the rules gave.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -13,7 +15,7 @@ const LATE_SECONDS: f64 = 0.3;
 /// Clocks of timers and of logs are not read at once.
 const EARLY_SECONDS: f64 = 0.02;
 
-/// What one controller logged, in seconds of the day.
+/// The log of one controller, in seconds of the day.
 #[derive(Default)]
 pub(crate) struct Moments {
     /// By node, in order.
@@ -29,7 +31,7 @@ pub(crate) enum Change {
     Second,
 }
 
-/// What became of a pod.
+/// The fate of a pod.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Outcome {
     Stays,
@@ -100,8 +102,8 @@ impl Moments {
         moments
     }
 
-    /// What this controller made of `pod`, if it made anything of it. `visible` says which of the node's changes have other
-    /// taints than before.
+    /// The decision of this controller about `pod`, if it made one. `visible` says which of the
+    /// node's changes have other taints than before.
     pub(crate) fn outcome(&self, pod: &str, node: &str, visible: [bool; 2]) -> Option<Outcome> {
         let decision = *self.decisions.get(pod)?;
         let seen = self.changes.get(node).cloned().unwrap_or_default();

@@ -1,7 +1,9 @@
-//! Feasible nodes: a pod that may go to one node alone is bound by both schedulers or refused by both.
+//! Feasible nodes: a pod that may go to one node alone is bound by both schedulers or refused by
+//! both.
 //!
-//! Asked twice of us: with the extender, and without it, when node affinity on the mirrored labels has to be enough. The
-//! latter is what cluster autoscalers see, which simulate the scheduler and know no extenders.
+//! Asked twice of us: with the extender, and without it, when node affinity on the mirrored labels
+//! has to be enough. The latter is what cluster autoscalers see, which simulate the scheduler and
+//! know no extenders.
 
 use std::collections::BTreeMap;
 
@@ -112,7 +114,8 @@ pub(crate) async fn compare(
 }
 
 impl Placement {
-    /// Puts the cases to our plane once more, without the extender. Labels must be what taints are by then.
+    /// Puts the cases to our plane once more, without the extender. Labels must be what taints are
+    /// by then.
     pub(crate) async fn compare_affinity(&self, planes: &mut Planes, tally: &mut Tally) {
         planes.without_extender().await;
         let nodes: Vec<(String, &[Taint])> = self

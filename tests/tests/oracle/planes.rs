@@ -1,7 +1,9 @@
-//! Two control planes that are asked the same: one with the gate on and without us, one with the gate off and with us.
+//! Two control planes that are asked the same: one with the gate on and without us, one with the
+//! gate off and with us.
 //!
-//! Nodes are posted as ready and nobody plays them, so that nothing but the taints of a case decides. What becomes of
-//! pods is followed by a watch on each plane, for a pod that is bound and deleted a moment later has to be seen.
+//! Nodes are posted as ready and nobody plays them, so that nothing but the taints of a case
+//! decides. What becomes of pods is followed by a watch on each plane, for a pod that is bound and
+//! deleted a moment later has to be seen.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -18,8 +20,8 @@ use kube::{
 };
 use pd_core::toleration::{Taint, mirror};
 use pd_tests::{
+    add_ons::{ExtenderPort, GATE, Webhook, start_control, start_webhook},
     control_plane::{Component, ControlPlane, NodeSpec, Options, eventually},
-    polyfill::{ExtenderPort, GATE, Webhook, start_control, start_webhook},
     supervisor::Process,
 };
 use serde_json::{Value, json};
@@ -31,7 +33,7 @@ pub(crate) const PREFERENCE: &str = "preference";
 /// Calls under way at once to one plane.
 const CONCURRENCY: usize = 16;
 
-/// What a watch has seen of a pod.
+/// A pod as a watch has seen it.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Seen {
     /// Where it was bound.
@@ -75,8 +77,8 @@ fn options(gate: bool) -> Options {
         // Nobody sends heartbeats, so nobody must miss them.
         api_server_arguments: vec!["--disable-admission-plugins=TaintNodesByCondition".to_owned()],
         controller_manager_arguments: vec![
-            // The controller of evictions finds a node's pods by an index that only its neighbours make, such as the one of
-            // DaemonSets; alone it evicts nobody when a node changes.
+            // The controller of evictions finds a node's pods by an index that only its neighbours
+            // make, such as the one of DaemonSets; alone it evicts nobody when a node changes.
             "--controllers=serviceaccount-controller,serviceaccount-token-controller,taint-eviction-controller,daemonset-controller".to_owned(),
             "--vmodule=taint_eviction=4".to_owned(),
         ],
@@ -170,7 +172,7 @@ impl Plane {
         }
     }
 
-    /// What has been seen of the pod `name` so far.
+    /// The pod `name` as seen so far.
     pub(crate) fn seen(&self, name: &str) -> Seen {
         self.pods
             .lock()

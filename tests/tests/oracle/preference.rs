@@ -1,8 +1,9 @@
-//! Score order: a scheduler profile that scores by taints alone puts the nodes of a group in the same order.
+//! Score order: a scheduler profile that scores by taints alone puts the nodes of a group in the
+//! same order.
 //!
-//! Scores are read from the schedulers' own logs, for where a pod goes shows the best node only. Where the native
-//! scheduler prefers one node to another, ours must. Where it does not care, ours may care for the margin of a
-//! numeric toleration, and for nothing else.
+//! Scores are read from the schedulers' own logs, for where a pod goes shows the best node only.
+//! Where the native scheduler prefers one node to another, ours must. Where it does not care, ours
+//! may care for the margin of a numeric toleration, and for nothing else.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -91,7 +92,8 @@ pub(crate) async fn compare(planes: &Planes, seed: u64, count: usize, tally: &mu
     let mut pairs = 0;
     for case in &cases {
         let (Some(native), Some(ours)) = (native.get(&case.name), ours.get(&case.name)) else {
-            // One node or none is left, and nothing is scored; which one is a matter of feasibility.
+            // One node or none is left, and nothing is scored; which one is a matter of
+            // feasibility.
             let [native, ours] = planes.both().map(|plane| plane.seen(&case.name).node);
             tally.case("feasibility");
             if native != ours {

@@ -1,8 +1,9 @@
-//! Updates: what somebody makes of the tolerations of a stored pod or template is accepted by both or refused for the same
-//! causes.
+//! Updates: what somebody makes of the tolerations of a stored pod or template is accepted by both
+//! or refused for the same causes.
 //!
-//! A live pod may gain tolerations and change the seconds of those it has, and nothing else; a template may change in every
-//! way. Whoever updates writes the list with its numbers, as in the manifest, whatever is stored. Nothing is kept.
+//! A live pod may gain tolerations and change the seconds of those it has, and nothing else; a
+//! template may change in every way. Whoever updates writes the list with its numbers, as in the
+//! manifest, whatever is stored. Nothing is kept.
 
 use futures::{StreamExt as _, stream};
 use kube::api::{Patch, PatchParams, PostParams};

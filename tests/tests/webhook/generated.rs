@@ -1,5 +1,6 @@
-//! Policies against the webhook: generated templates of every kind are put to an API server with the policies, and to the
-//! webhook's own function; what would be stored must be the same, and so must be what is refused.
+//! Policies against the webhook: generated templates of every kind are put to an API server with
+//! the policies, and to the webhook's own function; what would be stored must be the same, and so
+//! must be what is refused.
 
 use std::sync::Arc;
 
@@ -25,7 +26,7 @@ use super::{
 const CASES: u64 = 150;
 const ANNOTATION: &str = "/metadata/annotations/pdautoscaler.io~1numeric-tolerations";
 
-/// What the policies know of PDAutoscalers: `llama`.
+/// The PDAutoscaler that the policies know: `llama`.
 struct Llama(PDAutoscaler);
 
 impl Claimed for Llama {
@@ -131,7 +132,7 @@ fn apply(object: &mut Value, patch: &Value) {
     }
 }
 
-/// What is compared of a stored object.
+/// The part of a stored object that is compared.
 fn looked_at(object: &Value) -> [Value; 3] {
     let (_, path) = place(object["kind"].as_str().unwrap());
     let at = |below: &str| {
@@ -149,7 +150,8 @@ fn looked_at(object: &Value) -> [Value; 3] {
     [tolerations, annotation, affinity]
 }
 
-/// Tolerations and annotation as if the API server had added none for nodes that are away: a policy may come after it.
+/// Tolerations and annotation as if the API server had added none for nodes that are away: a policy
+/// may come after it.
 fn without_defaults(tolerations: &Value, annotation: &Value) -> (Value, Value) {
     let is_default = |one: &Value| {
         let key = one["key"].as_str().unwrap_or_default();
@@ -283,7 +285,8 @@ pub(crate) async fn policies_write_what_the_webhook_writes(client: &Client) {
         let mut object = bases().choose(&mut random).unwrap().clone();
         chance(&mut object, &mut random);
         let by_policy = created(client, &object).await;
-        // What the webhook leaves over is the API server's to judge: the policies find nothing more to do.
+        // Everything that the webhook leaves over is the API server's to judge: the policies find nothing more
+        // to do.
         let by_webhook = match rewritten(&object, &llama) {
             Ok(object) => created(client, &object)
                 .await

@@ -1,9 +1,9 @@
-//! The webhook on a real control plane, as the chart installs it: gate on, off and on again, all kinds, all the time with
-//! calls in flight while certificates and authorities are replaced.
+//! The webhook on a real control plane, as the chart installs it: gate on, off and on again, all
+//! kinds, all the time with calls in flight while certificates and authorities are replaced.
 //!
-//! One cluster and one story, because the gate is the whole cluster's. The API server reaches the webhook through the
-//! chart's own configurations; only the Service is replaced by one that leads to this machine. Nodes carry the labels that
-//! mirror their taints, set here by hand.
+//! One cluster and one story, because the gate is the whole cluster's. The API server reaches the
+//! webhook through the chart's own configurations; only the Service is replaced by one that leads
+//! to this machine. Nodes carry the labels that mirror their taints, set here by hand.
 
 #![expect(
     clippy::unwrap_used,
@@ -51,7 +51,8 @@ const DEADLINE: Duration = Duration::from_secs(40);
 const GATE: &str = "TaintTolerationComparisonOperators";
 const SLA: &str = "node.kubernetes.io/sla";
 
-/// Waits until the gate's roll-back has taken the service down, which is what happens without the webhook.
+/// Waits until the gate's roll-back has taken the service down, which is what happens without the
+/// webhook.
 async fn until_no_pod_of(client: &Client, app: &str) {
     eventually("the pods to be evicted for good", DEADLINE, async || {
         let left = pods_of(client, app).await.len();
@@ -183,7 +184,8 @@ async fn install(plane: &ControlPlane, client: &Client, port: u16) -> Installed 
     }
 }
 
-/// Creates numeric pods without storing them until told to stop; each that fails is kept with its reason.
+/// Creates numeric pods without storing them until told to stop; each that fails is kept with its
+/// reason.
 fn load(
     client: Client,
     stop: Arc<AtomicBool>,
@@ -274,7 +276,8 @@ async fn without_the_webhook_only_numbers_wait(plane: &ControlPlane, client: &Cl
     assert!(reason.contains("failed calling webhook"), "{reason}");
 }
 
-/// A cluster that was given a Deployment with numbers while the gate was on, and then had it turned off.
+/// A cluster that was given a Deployment with numbers while the gate was on, and then had it turned
+/// off.
 async fn rolled_back() -> ControlPlane {
     let mut plane = ControlPlane::start(Options {
         nodes: vec![node("good", "990"), node("weak", "900")],
@@ -303,7 +306,8 @@ async fn rolled_back() -> ControlPlane {
     plane
 }
 
-/// Starts the webhook, and another replica, which the API server does not call and which keeps the same certificates.
+/// Starts the webhook, and another replica, which the API server does not call and which keeps the
+/// same certificates.
 async fn started(plane: &ControlPlane, client: &Client) -> (Running, Running) {
     let port = ReservedPort::reserve().unwrap();
     let installed = install(plane, client, port.number()).await;
@@ -345,13 +349,15 @@ async fn role_pods_are_sent(plane: &ControlPlane) {
     .unwrap();
 }
 
-/// All that works with the gate off, with calls in flight until two further authorities have signed.
+/// All that works with the gate off, with calls in flight until two further authorities have
+/// signed.
 async fn all_works(plane: &ControlPlane, client: &Client, webhook: &Running, replica: &Running) {
     let (stop, calls) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
     let loads: Vec<_> = (0..4)
         .map(|_| load(client.clone(), stop.clone(), calls.clone()))
         .collect();
-    // Stored with numbers while the gate was on, and evicted when it went: its pods come up again, and more of them.
+    // Stored with numbers while the gate was on, and evicted when it went: its pods come up again,
+    // and more of them.
     plane
         .kubectl(&["scale", "deployment", "stored", "--replicas=2"])
         .await
@@ -443,7 +449,7 @@ async fn numbers_work_with_the_gate_off_and_are_left_alone_with_it_on() {
     } = webhook;
     let webhook = Running::start(&plane, installed, port, &[]).await;
     numbers_are_left_alone(&plane, &webhook).await;
-    // What was rewritten goes on: the same pods where they were, and new ones.
+    // Rewritten workloads go on: the same pods where they were, and new ones.
     assert_eq!(uids(&client, "stateful").await, before);
     plane
         .kubectl(&["scale", "statefulset", "stateful", "--replicas=3"])

@@ -1,4 +1,5 @@
-//! What the tests write and wait for: nodes with labelled taints, an object of every kind, and where its pods are.
+//! Objects that the tests write and wait for: nodes with labelled taints, an object of every kind, and
+//! where its pods are.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +11,8 @@ use serde_json::{Value, json};
 
 use super::{DEADLINE, SLA};
 
-/// A node with the label that mirrors a taint of `value`; nodes count as ready without taints only, so it comes later.
+/// A node with the label that mirrors a taint of `value`; nodes count as ready without taints only,
+/// so it comes later.
 pub(crate) fn node(prefix: &str, value: &str) -> NodeSpec {
     let taint = Taint::new(SLA, value, Effect::NoExecute);
     NodeSpec {
@@ -41,7 +43,8 @@ pub(crate) fn deployment(name: &str) -> Value {
         "replicas": 1, "selector": { "matchLabels": { "app": name } }, "template": template(name, &above("950")) } })
 }
 
-/// An object of every kind with a pod template, by the value of its pods' `app` label; none makes a pod on a weak node.
+/// An object of every kind with a pod template, by the value of its pods' `app` label; none makes a
+/// pod on a weak node.
 pub(crate) fn workloads() -> BTreeMap<&'static str, Value> {
     let of = |version: &str, kind: &str, app: &str, spec: Value| json!({ "apiVersion": version, "kind": kind, "metadata": { "name": app, "namespace": "default" }, "spec": spec });
     let tolerations = above("950");
@@ -131,7 +134,8 @@ pub(crate) async fn refusal(plane: &ControlPlane, object: &Value) -> String {
     answer.unwrap_err().to_string()
 }
 
-/// All kinds, with the gate off: taken, on good nodes, the same again, and refused where they disagree.
+/// All kinds, with the gate off: taken, on good nodes, the same again, and refused where they
+/// disagree.
 pub(crate) async fn every_kind_is_accepted_and_placed(plane: &ControlPlane, client: &Client) {
     for (app, object) in workloads() {
         plane
@@ -188,7 +192,8 @@ pub(crate) async fn every_kind_is_accepted_and_placed(plane: &ControlPlane, clie
     assert!(reason.contains("cannot be used"), "{reason}");
 }
 
-/// PDAutoscaler `llama`, whose prefill is Deployment `role-prefill` and whose decode is `StatefulSet` `role-decode`.
+/// PDAutoscaler `llama`, whose prefill is Deployment `role-prefill` and whose decode is
+/// `StatefulSet` `role-decode`.
 pub(crate) fn llama() -> Value {
     let role = |kind: &str, name: &str, operator: &str, value: &str| {
         json!({ "maxReplicas": 4, "target": { "apiVersion": "apps/v1", "kind": kind, "name": name }, "numericTolerations": [
@@ -253,7 +258,8 @@ pub(crate) async fn roles_are_given_what_they_ask_for(plane: &ControlPlane, clie
     }
 }
 
-/// A `RuntimeClass` cannot hold numbers; what it can hold is merged with what was rewritten, and weakens it.
+/// A `RuntimeClass` cannot hold numbers; what it can hold is merged with what was rewritten, and
+/// weakens it.
 pub(crate) async fn runtime_classes_hold_no_numbers(plane: &ControlPlane) {
     let class = |name: &str, tolerations: Value| {
         json!({ "apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": { "name": name },

@@ -1,4 +1,5 @@
-//! The policies on a real control plane, where no webhook runs: the cases of the webhook's story, and generated ones.
+//! The policies on a real control plane, where no webhook runs: the cases of the webhook's story,
+//! and generated ones.
 
 use kube::Client;
 use pd_tests::{
@@ -42,7 +43,7 @@ async fn with_policies(values: &Value) -> (ControlPlane, Client) {
     (plane, client)
 }
 
-/// What the API server would store of an object.
+/// The object that the API server would store.
 async fn stored(plane: &ControlPlane, object: &Value) -> Result<Value, String> {
     let dry = [
         "create",
@@ -68,7 +69,7 @@ async fn until_stored(plane: &ControlPlane, object: &Value, says: &str) {
     .unwrap();
 }
 
-/// What the policies cannot do is refused with words, never done by half.
+/// Cases that the policies cannot handle are refused with words, never handled by half.
 async fn what_they_cannot_read_is_refused(plane: &ControlPlane) {
     let entries = json!([{ "key": SLA, "operator": "Ge", "value": "950", "effect": "NoExecute" }]);
     let mut annotated = pod("annotated", &json!([]));
@@ -83,7 +84,8 @@ async fn what_they_cannot_read_is_refused(plane: &ControlPlane) {
     assert!(reason.contains("operator: Unsupported value"), "{reason}");
 }
 
-/// The annotation of a live pod says what it did, and its seconds may change, as those of a number may.
+/// The annotation of a live pod says what it did, and its seconds may change, as those of a number
+/// may.
 async fn numbers_of_live_pods_stay(plane: &ControlPlane) {
     let annotation =
         "--output=jsonpath={.metadata.annotations.pdautoscaler\\.io/numeric-tolerations}";

@@ -4,6 +4,7 @@ use pd_sim::time::SECOND;
 use serde_json::json;
 
 use super::*;
+use crate::meter::Page;
 
 fn key(name: &str) -> PodKey {
     PodKey {
@@ -93,11 +94,8 @@ fn a_replaced_pod_starts_from_zero() {
         .unwrap();
     let count = |world: &mut World, at| {
         let text = world.metrics(at, "inference", "p-0").unwrap();
-        let line = text
-            .lines()
-            .find(|line| line.starts_with("vllm:prompt_tokens_total"))
-            .unwrap();
-        line.rsplit_once(' ').unwrap().1.parse::<f64>().unwrap()
+        let page = Page::parse(&text).unwrap();
+        page.value("vllm:prompt_tokens_total", &[]).unwrap()
     };
     let before = count(&mut world, 60 * SECOND);
     world.pod(60 * SECOND, key("p-0"), Some(pod(Role::Prefill, "other")));

@@ -1,9 +1,11 @@
-//! Our programs beside a control plane that lacks numeric tolerations: webhook, extender, controllers.
+//! Our programs beside a control plane that lacks numeric tolerations: webhook, extender,
+//! controllers.
 //!
-//! The webhook is installed by the chart, and its Service is replaced by one that leads to this machine. The extender
-//! is what a scheduler configuration names, so its port is chosen before the control plane starts
-//! ([`ExtenderPort`]) and the program follows. [`Everything`] has all of it from the chart, and the scheduler configured
-//! as the chart's notes say, over TLS. Everything is the real program; nothing here judges.
+//! The webhook is installed by the chart, and its Service is replaced by one that leads to this
+//! machine. The extender is what a scheduler configuration names, so its port is chosen before the
+//! control plane starts ([`ExtenderPort`]) and the program follows. [`Everything`] has all of it
+//! from the chart, and the scheduler configured as the chart's notes say, over TLS. Everything is
+//! the real program; nothing here judges.
 
 use std::{path::Path, time::Duration};
 
@@ -48,7 +50,8 @@ impl ExtenderPort {
         ReservedPort::reserve().map(Self)
     }
 
-    /// The entry of `extenders` in the scheduler's configuration, as the documentation recommends it.
+    /// The entry of `extenders` in the scheduler's configuration, as the documentation recommends
+    /// it.
     pub fn configuration(&self) -> Value {
         json!({
             "urlPrefix": format!("http://127.0.0.1:{}", self.0.number()),
@@ -117,14 +120,15 @@ impl ExtenderPort {
     }
 }
 
-/// Starts the controllers of nodes and evictions with quick elections, and `flags` besides. They log all that they do.
+/// Starts the controllers of nodes and evictions with quick elections, and `flags` besides. They
+/// log all that they do.
 pub async fn start_control(plane: &ControlPlane, flags: &[&str]) -> anyhow::Result<Process> {
     let flags = [&[LOG_ALL], flags].concat();
     start_control_as(plane, "pd-control", plane.kubeconfig(), &flags).await
 }
 
-/// As [`start_control`], as pod `name` and with another way to the API server than the administrator's, and
-/// logging what the controllers log by themselves.
+/// As [`start_control`], as pod `name` and with another way to the API server than the
+/// administrator's, and logging what the controllers log by themselves.
 pub async fn start_control_as(
     plane: &ControlPlane,
     name: &str,
@@ -171,8 +175,8 @@ impl Webhook {
     }
 }
 
-/// Installs the chart with the webhook, starts it beside the cluster, and returns when pods with numbers are accepted.
-/// `values` go over those that the webhook needs here.
+/// Installs the chart with the webhook, starts it beside the cluster, and returns when pods with
+/// numbers are accepted. `values` go over those that the webhook needs here.
 pub async fn start_webhook(plane: &ControlPlane, values: &Value) -> anyhow::Result<Webhook> {
     let port = ReservedPort::reserve()?;
     let installed = install(plane, port.number(), values).await?;
@@ -248,7 +252,8 @@ async fn part(plane: &ControlPlane, name: &str, installed: Installed) -> anyhow:
     })
 }
 
-/// All that the chart runs for numeric tolerations, beside the cluster, with the chart's arguments and accounts.
+/// All that the chart runs for numeric tolerations, beside the cluster, with the chart's arguments
+/// and accounts.
 #[derive(Debug)]
 pub struct Everything {
     /// The webhook.
@@ -262,8 +267,8 @@ pub struct Everything {
 }
 
 impl Everything {
-    /// Installs the chart with `values`, starts its programs, and restarts the scheduler with the extender in its
-    /// configuration; returns when all of them do their work.
+    /// Installs the chart with `values`, starts its programs, and restarts the scheduler with the
+    /// extender in its configuration; returns when all of them do their work.
     pub async fn start(plane: &mut ControlPlane, values: &Value) -> anyhow::Result<Self> {
         let enabled = json!({ "enabled": true });
         let mut all = json!({ "extender": enabled, "control": enabled });
@@ -300,7 +305,8 @@ impl Everything {
     }
 }
 
-/// How to run the chart's part `name` of pd-scheduler-plugin here. Its first argument is the subcommand.
+/// How to run the chart's part `name` of pd-scheduler-plugin here. Its first argument is the
+/// subcommand.
 async fn spec(
     plane: &ControlPlane,
     installed: &Installed,
