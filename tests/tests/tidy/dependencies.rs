@@ -7,9 +7,10 @@ use serde_json::Value;
 use super::{Findings, Tree, cargo, line_of, run, text};
 
 /// Which workspace crates each crate may depend on, for its code and its tests alike.
-const MAY_DEPEND_ON: [(&str, &[&str]); 8] = [
+const MAY_DEPEND_ON: [(&str, &[&str]); 9] = [
     ("pd-core", &[]),
-    ("pd-api", &["pd-core"]),
+    ("pd-api", &["pd-core", "pd-api-without-kube"]),
+    ("pd-api-without-kube", &[]),
     ("pd-runtime", &[]),
     ("pd-autoscaler", &["pd-core", "pd-api", "pd-runtime"]),
     ("pd-scheduler-plugin", &["pd-core", "pd-runtime"]),
