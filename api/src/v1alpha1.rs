@@ -247,6 +247,15 @@ impl PDAutoscalerSpec {
             Role::Decode => &self.decode,
         }
     }
+
+    /// The performance profile that `role` names, if it names one.
+    pub fn profile_ref(&self, role: Role) -> Option<&ProfileReference> {
+        let capacity = self.capacity.as_ref()?;
+        match role {
+            Role::Prefill => capacity.prefill.as_ref()?.profile_ref.as_ref(),
+            Role::Decode => capacity.decode.as_ref()?.profile_ref.as_ref(),
+        }
+    }
 }
 
 /// A rule that keeps the fallback of `role` inside the role's bounds, unless these cross: that has

@@ -20,11 +20,12 @@ use kube::{
 };
 use pd_api::v1alpha1::{PDAutoscalerSpec, TargetReference};
 use pd_core::{PerRole, Plan, Role};
+use pd_signals::pods::TargetKind;
 use serde_json::json;
 
 use crate::{
     context::Context,
-    observe::target::{TargetError, TargetKind},
+    observe::target::{TargetError, kind},
 };
 
 /// How often a write is tried again when only the object's version, not its replicas, had changed.
@@ -86,9 +87,9 @@ pub async fn apply(
     let mut written = Vec::new();
     for role in write_order(current, plan) {
         let target = &spec.role(role).target;
-        let kind = match TargetKind::of(target) {
+        let kind = match kind(target) {
             Ok(kind) => kind,
-            Err(error) => return (written, Err(error.into())),
+            Err(error) => return (written, Err(TargetError::from(error).into())),
         };
         let write = Write {
             client: &context.client,

@@ -21,7 +21,6 @@ pub mod controller;
 pub mod error;
 pub mod metrics;
 pub mod observe;
-pub mod queries;
 pub mod report;
 pub mod run;
 

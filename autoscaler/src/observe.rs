@@ -7,7 +7,6 @@ pub mod contention;
 pub mod gpus;
 pub mod profile;
 pub mod rollout;
-pub mod signals;
 pub mod stuck;
 pub mod target;
 
@@ -15,17 +14,18 @@ use std::time::Duration;
 
 use pd_api::v1alpha1::{PDAutoscaler, PDAutoscalerSpec};
 use pd_core::{PerRole, Policy, Role, Signals, Snapshot, snapshot::Paused};
-
-use self::{
-    profile::Stated,
-    signals::{Answers, Overrides},
-    target::{ObservedTarget, TargetError},
+use pd_signals::{
+    Sample,
+    decode::{self, Answers, Overrides},
+    queries::Scope,
+    stated::Stated,
 };
+
+use self::target::{ObservedTarget, TargetError};
 use crate::{
     args::PrometheusArgs,
     context::{Context, ObjectKey},
-    prometheus::{QueryError, Sample},
-    queries::Scope,
+    prometheus::QueryError,
 };
 
 /// A snapshot, and what it was made from that status tells users.
@@ -75,7 +75,7 @@ pub async fn observe(
         targets,
         attainment_window,
     );
-    let roles = PerRole::from_fn(|role| targets.get(role).state);
+    let roles = PerRole::from_fn(|role| targets[role].state);
     let gpus = roles.map(|state| state.gpus_per_replica);
     let (answers, stated) = futures::join!(
         ask(context, &object.spec, &scope),
@@ -84,8 +84,8 @@ pub async fn observe(
     if let Some(error) = answers.first_error() {
         context.metrics.query_failed(error);
     }
-    let ready = PerRole::from_fn(|role| targets.get(role).ready_pods.as_slice());
-    let signals: Signals = signals::signals(&answers, ready, &scope, args.metrics_age_max);
+    let ready = PerRole::from_fn(|role| targets[role].ready_pods.as_slice());
+    let signals: Signals = decode::signals(&answers, ready, &scope, args.metrics_age_max);
     Observation {
         snapshot: Snapshot {
             policy,
@@ -95,7 +95,7 @@ pub async fn observe(
             profile: stated.profile.clone(),
         },
         stated,
-        engine: signals::engine(&answers),
+        engine: decode::engine(&answers),
         metrics_error: answers.first_error().cloned(),
     }
 }
@@ -128,7 +128,7 @@ const NO_SERVER: QueryError = QueryError::NoServer {
     remedy: "set `spec.metrics.source.serverUrl`, or start the controller with `--prometheus-url`",
 };
 
-async fn ask(context: &Context, spec: &PDAutoscalerSpec, scope: &Scope) -> Answers {
+async fn ask(context: &Context, spec: &PDAutoscalerSpec, scope: &Scope) -> Answers<QueryError> {
     let own = spec
         .metrics
         .source
@@ -138,9 +138,9 @@ async fn ask(context: &Context, spec: &PDAutoscalerSpec, scope: &Scope) -> Answe
     let query = |text: String| async move {
         let server = server.ok_or(NO_SERVER)?;
         let started = std::time::Instant::now();
-        let answer: Result<Vec<Sample>, QueryError> = context.servers.query(server, &text).await;
+        let answer = context.servers.query(server, &text).await;
         context.metrics.query_took(started.elapsed());
-        answer
+        answer.map(|samples| samples.into_iter().map(plain).collect())
     };
     let stated = |text: Option<&String>| {
         let text = text.cloned();
@@ -175,4 +175,10 @@ async fn ask(context: &Context, spec: &PDAutoscalerSpec, scope: &Scope) -> Answe
             wake,
         },
     }
+}
+
+/// The sample without its client.
+fn plain(sample: crate::prometheus::Sample) -> Sample {
+    let crate::prometheus::Sample { labels, value } = sample;
+    Sample { labels, value }
 }

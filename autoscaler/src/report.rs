@@ -11,12 +11,9 @@ pub mod status;
 
 use pd_api::FieldError;
 use pd_core::{Decision, Finding, PerRole, Reason, Role, Snapshot};
+use pd_signals::stated::Stated;
 
-use crate::{
-    apply::ApplyError,
-    observe::{profile::Stated, target::TargetError},
-    prometheus::QueryError,
-};
+use crate::{apply::ApplyError, observe::target::TargetError, prometheus::QueryError};
 
 /// How a pass ended.
 #[derive(Debug)]

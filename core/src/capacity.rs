@@ -1,6 +1,6 @@
 //! What one replica can do.
 //!
-//! Either somebody measured it ([`profile`], read by [`import`]), or it is learnt online from plain
+//! Either somebody measured it ([`profile`]; pd-signals reads the texts), or it is learnt online from plain
 //! engine metrics ([`learn`]); both are corrected by what is observed now ([`calibrate`]). The
 //! [`Estimator`] puts these together and answers with a [`Capacity`], which knows how wrong it may be.
 
@@ -9,7 +9,6 @@ pub mod ceiling;
 pub mod coefficients;
 pub mod estimator;
 mod fit;
-pub mod import;
 pub mod learn;
 pub mod profile;
 pub mod table;

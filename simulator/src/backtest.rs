@@ -16,11 +16,11 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use pd_api::v1alpha1::{PDAutoscaler, RoleSpec};
-use pd_autoscaler::observe::target::{TargetError, TargetKind, past_pod_pattern};
-use pd_autoscaler::queries::Scope;
 use pd_core::capacity::Profile;
 use pd_core::policy::Policy;
 use pd_core::{PerRole, Role};
+use pd_signals::pods::{KindUnsupported, TargetKind, past_pod_pattern};
+use pd_signals::queries::Scope;
 use thiserror::Error;
 
 use self::options::{Moment, Options};
@@ -43,7 +43,7 @@ pub enum BacktestError {
     Config(#[from] PolicyError),
     /// A target is of no kind that can be scaled.
     #[error(transparent)]
-    Target(#[from] TargetError),
+    Target(#[from] KindUnsupported),
     /// The past cannot be read.
     #[error(transparent)]
     Measured(#[from] MeasuredError),
@@ -193,7 +193,8 @@ fn asked(
     }
     let pattern = |role: Role| {
         let target = &object.spec.role(role).target;
-        TargetKind::of(target).map(|kind| past_pod_pattern(kind, &target.name))
+        TargetKind::of(&target.api_version, &target.kind)
+            .map(|kind| past_pod_pattern(kind, &target.name))
     };
     Ok(Asked {
         server: options.prometheus.clone(),

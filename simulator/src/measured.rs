@@ -11,9 +11,9 @@ mod rebuild;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pd_autoscaler::prometheus::QueryError;
 use pd_core::histogram::Histogram;
 use pd_core::{PerRole, Role};
+use pd_runtime::prometheus::QueryError;
 use thiserror::Error;
 
 pub(crate) use self::read::told;

@@ -19,12 +19,13 @@ use std::{
 };
 
 use axum::{Router, extract::State, http::StatusCode, routing::get};
-use pd_autoscaler::{
-    observe::signals::{Answers, Overrides, signals},
-    prometheus::Servers,
+use pd_core::{PerRole, Reading, Signals};
+use pd_runtime::prometheus::{QueryError, Servers};
+use pd_signals::{
+    Sample,
+    decode::{Answers, Overrides, signals},
     queries::Scope,
 };
-use pd_core::{PerRole, Reading, Signals};
 use pd_sim::{
     engine::{Profile, WorkerMetrics},
     exposition::{Dialect, render},
@@ -143,7 +144,14 @@ async fn read(prometheus: &Prometheus, scope: &Scope) -> Signals {
     let url = prometheus.url();
     let ask = |text: String| {
         let (servers, url) = (&servers, &url);
-        async move { Ok(servers.query(url, &text).await.unwrap()) }
+        async move {
+            let samples = servers.query(url, &text).await?;
+            let plain = samples.into_iter().map(|sample| Sample {
+                labels: sample.labels,
+                value: sample.value,
+            });
+            Ok::<_, QueryError>(plain.collect())
+        }
     };
     let answers = Answers {
         state: ask(scope.state_query()).await,
@@ -157,6 +165,7 @@ async fn read(prometheus: &Prometheus, scope: &Scope) -> Signals {
         prefill: pods.as_slice(),
         decode: pods.as_slice(),
     };
+    assert_eq!(answers.first_error(), None);
     signals(&answers, ready, scope, Duration::from_secs(5))
 }
 

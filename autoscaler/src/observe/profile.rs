@@ -1,49 +1,20 @@
-//! What one replica can do, where the user says so: coefficients of the spec, or a profile in a
-//! `ConfigMap`.
+//! Profiles in `ConfigMap`s, read from the API server.
 //!
 //! A `ConfigMap` is looked at in every pass, by its metadata alone, and read again only when its version
-//! has changed. Whatever is wrong with it never stops a decision: the role is learnt from metrics then,
-//! and status says what to mend. While the API server does not answer, what was read last counts.
-
-pub mod parse;
-
-use std::collections::BTreeMap;
+//! has changed. While the API server does not answer, the version that was read last counts. The texts
+//! and their joining with the coefficients of the spec are pd-signals'.
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Api;
 use pd_api::v1alpha1::{PDAutoscalerSpec, ProfileReference};
-use pd_core::{
-    PerRole, Policy, Role,
-    capacity::{DecodeModel, PrefillModel, Profile},
+use pd_core::{PerRole, Policy, Role, capacity::Profile};
+use pd_signals::{
+    profile::{ProfileError, Wanted},
+    stated::{ReadPart, Reference, Stated},
 };
 use tracing::debug;
 
-pub use self::parse::ProfileError;
-use self::parse::Wanted;
 use crate::context::{Context, ObjectKey};
-
-/// What is stated about replicas.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Stated {
-    /// For the core: the parts that could be had.
-    pub profile: Option<Profile>,
-    /// Where each role's part comes from, whether it could be had or not.
-    pub origin: PerRole<Origin>,
-    /// What is wrong, by role.
-    pub errors: Vec<(Role, ProfileError)>,
-}
-
-/// Where one role's part of a profile comes from.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Origin {
-    /// Nothing is stated: it is learnt.
-    #[default]
-    Learnt,
-    /// Coefficients in the spec.
-    Coefficients,
-    /// The `ConfigMap` of this name.
-    ConfigMap(String),
-}
 
 /// A part as it was read, and what from.
 #[derive(Clone, Debug, PartialEq)]
@@ -64,106 +35,16 @@ pub async fn stated(
 ) -> Stated {
     let mut parts = PerRole::default();
     for role in Role::ALL {
-        if let Some(reference) = reference(spec, role) {
-            let gpus = *gpus_per_replica.get(role);
-            *parts.get_mut(role) = Some(read(context, key, role, reference, gpus).await);
-        }
-    }
-    joined(spec, policy, parts)
-}
-
-/// The same where the data of `ConfigMap`s is at hand, by name, and no API server is asked.
-pub fn stated_in(
-    config_maps: &BTreeMap<String, BTreeMap<String, String>>,
-    key: &ObjectKey,
-    spec: &PDAutoscalerSpec,
-    policy: &Policy,
-    gpus_per_replica: PerRole<u32>,
-) -> Stated {
-    let part = |role: Role| {
-        let reference = reference(spec, role)?;
-        let name = reference.name.as_str();
-        Some(match config_maps.get(name) {
-            Some(data) => Wanted {
-                role,
-                name,
-                data,
+        if let Some(reference) = spec.profile_ref(role) {
+            let part = read(context, key, role, reference, gpus_per_replica[role]).await;
+            let reference = Reference {
+                name: &reference.name,
                 key: reference.key.as_deref(),
-                gpus_per_replica: *gpus_per_replica.get(role),
-            }
-            .part(),
-            None => Err(ProfileError::NotFound {
-                name: name.to_owned(),
-                namespace: key.namespace.clone(),
-            }),
-        })
-    };
-    joined(spec, policy, PerRole::from_fn(part))
-}
-
-/// One profile of the coefficients of the spec and what came of each role's reference.
-fn joined(
-    spec: &PDAutoscalerSpec,
-    policy: &Policy,
-    parts: PerRole<Option<Result<Profile, ProfileError>>>,
-) -> Stated {
-    let mut stated = Stated::default();
-    let mut profile = of_coefficients(policy);
-    let PerRole { prefill, decode } = parts;
-    for (role, part) in [(Role::Prefill, prefill), (Role::Decode, decode)] {
-        if let Some(reference) = reference(spec, role) {
-            *stated.origin.get_mut(role) = Origin::ConfigMap(reference.name.clone());
-        } else if role_is_stated(&profile, role) {
-            *stated.origin.get_mut(role) = Origin::Coefficients;
-        }
-        match part {
-            Some(Ok(part)) => add(&mut profile, part),
-            Some(Err(error)) => stated.errors.push((role, error)),
-            None => {}
+            };
+            parts[role] = Some(ReadPart { reference, part });
         }
     }
-    stated.profile = (profile != Profile::default()).then_some(profile);
-    stated
-}
-
-fn reference(spec: &PDAutoscalerSpec, role: Role) -> Option<&ProfileReference> {
-    let capacity = spec.capacity.as_ref()?;
-    match role {
-        Role::Prefill => capacity.prefill.as_ref()?.profile_ref.as_ref(),
-        Role::Decode => capacity.decode.as_ref()?.profile_ref.as_ref(),
-    }
-}
-
-const fn role_is_stated(profile: &Profile, role: Role) -> bool {
-    match role {
-        Role::Prefill => profile.prefill.is_some(),
-        Role::Decode => profile.decode.is_some(),
-    }
-}
-
-/// Adds the one role that `part` has. Its limits are decode's.
-fn add(profile: &mut Profile, part: Profile) {
-    if part.prefill.is_some() {
-        profile.prefill = part.prefill;
-    }
-    if part.decode.is_some() {
-        profile.decode = part.decode;
-        profile.kv_capacity_tokens = part.kv_capacity_tokens;
-        profile.batch_max = part.batch_max;
-    }
-}
-
-fn of_coefficients(policy: &Policy) -> Profile {
-    let stated = policy.coefficients;
-    let decode = stated.decode;
-    Profile {
-        prefill: stated
-            .prefill
-            .map(|prefill| PrefillModel::Coefficients(prefill.into())),
-        decode: decode.map(|decode| DecodeModel::Coefficients(decode.into())),
-        kv_capacity_tokens: decode.and_then(|decode| decode.kv_capacity_tokens.map(f64::from)),
-        batch_max: decode.and_then(|decode| decode.batch_max),
-    }
+    Stated::of(policy.coefficients, parts)
 }
 
 async fn read(
@@ -176,7 +57,7 @@ async fn read(
     let config_maps: Api<ConfigMap> = Api::namespaced(context.client.clone(), &key.namespace);
     let name = reference.name.as_str();
     let cached = context
-        .read(key, |state| state.profiles.get(role).clone())
+        .read(key, |state| state.profiles[role].clone())
         .filter(|cached| {
             cached.reference == *reference && cached.gpus_per_replica == gpus_per_replica
         });
@@ -223,27 +104,6 @@ async fn read(
         resource_version: found.metadata.resource_version,
         part: part.clone(),
     };
-    context.update(key, |state| *state.profiles.get_mut(role) = Some(cached));
+    context.update(key, |state| state.profiles[role] = Some(cached));
     part
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn parts_of_two_sources_become_one_profile() {
-        let text = "decode: { baseMilliseconds: 8, millisecondsPerRequest: 0.05 }\nbatchMax: 64";
-        let decode = pd_core::capacity::import::inline::profile(text).unwrap();
-        let text = "prefill: { baseMilliseconds: 1, millisecondsPerKilotoken: 40 }";
-        let prefill = pd_core::capacity::import::inline::profile(text).unwrap();
-        let mut both = Profile::default();
-        add(&mut both, decode.clone());
-        add(&mut both, prefill.clone());
-        assert_eq!(
-            (both.prefill, both.decode),
-            (prefill.prefill, decode.decode)
-        );
-        assert_eq!(both.batch_max, Some(64));
-    }
 }

@@ -13,31 +13,20 @@ use k8s_openapi::{
 use kube::{Api, Client, ResourceExt as _, api::ListParams, core::Selector};
 use pd_api::v1alpha1::{RoleSpec, TargetReference};
 use pd_core::snapshot::RoleState;
+use pd_signals::pods::{KindUnsupported, TargetKind, pod_pattern};
 
 use super::{
     gpus::gpus_per_pod,
     rollout,
     stuck::{CreateFailure, stuck},
 };
-use crate::queries::literal_pattern;
-
-/// Longest workload name for which the names of its pods are not cut (a generated pod name keeps
-/// 58 characters before its suffix, and a ReplicaSet's hash takes up to 11).
-const NAME_LENGTH_UNCUT: usize = 46;
 
 /// Why a target cannot be scaled.
 #[derive(Debug, thiserror::Error)]
 pub enum TargetError {
     /// The kind is not one of ours.
-    #[error(
-        "kind `{kind}` of apiVersion `{api_version}` cannot be scaled by this version: use a Deployment or StatefulSet of apps/v1"
-    )]
-    KindUnsupported {
-        /// The target's apiVersion.
-        api_version: String,
-        /// The target's kind.
-        kind: String,
-    },
+    #[error(transparent)]
+    KindUnsupported(#[from] KindUnsupported),
     /// There is no such object.
     #[error("{kind} `{name}` does not exist in namespace `{namespace}`")]
     NotFound {
@@ -70,27 +59,9 @@ pub enum TargetError {
     },
 }
 
-/// A kind that can be scaled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TargetKind {
-    /// A Deployment.
-    Deployment,
-    /// A StatefulSet.
-    StatefulSet,
-}
-
-impl TargetKind {
-    /// The kind that `target` names.
-    pub fn of(target: &TargetReference) -> Result<Self, TargetError> {
-        match (target.api_version.as_str(), target.kind.as_str()) {
-            ("apps/v1", "Deployment") => Ok(Self::Deployment),
-            ("apps/v1", "StatefulSet") => Ok(Self::StatefulSet),
-            (api_version, kind) => Err(TargetError::KindUnsupported {
-                api_version: api_version.to_owned(),
-                kind: kind.to_owned(),
-            }),
-        }
-    }
+/// The kind that `target` names.
+pub fn kind(target: &TargetReference) -> Result<TargetKind, KindUnsupported> {
+    TargetKind::of(&target.api_version, &target.kind)
 }
 
 /// A workload as observed.
@@ -164,7 +135,7 @@ pub async fn observe(
     role: &RoleSpec,
 ) -> Result<ObservedTarget, TargetError> {
     let target = &role.target;
-    let kind = TargetKind::of(target)?;
+    let kind = kind(target)?;
     let workload = read(client, namespace, target, kind).await?;
     let pods = pods(client, namespace, target, &workload).await?;
     let template_gpus = workload.template.spec.as_ref().map_or(0, gpus_per_pod);
@@ -304,35 +275,6 @@ pub(super) fn phase(pod: &Pod) -> Phase {
         () if pod.metadata.deletion_timestamp.is_some() => Phase::Terminating,
         () if ready => Phase::Ready,
         () => Phase::Starting,
-    }
-}
-
-/// RE2 for the names of the workload's pods. Pods of long names cannot be told by pattern, so those
-/// that are ready are listed; without any a name that no pod can have, for nothing would match all
-/// series without a pod.
-fn pod_pattern(kind: TargetKind, name: &str, ready_pods: &[String]) -> String {
-    if kind == TargetKind::Deployment && name.len() > NAME_LENGTH_UNCUT {
-        let names: Vec<String> = ready_pods.iter().map(|pod| literal_pattern(pod)).collect();
-        return match names.as_slice() {
-            [] => "-".to_owned(),
-            names => format!("({})", names.join("|")),
-        };
-    }
-    past_pod_pattern(kind, name)
-}
-
-/// RE2 for the names that the workload's pods have, or had, as far as its name tells. Kubernetes cuts
-/// long names of a Deployment's pods, so of those only the beginning is sure.
-pub fn past_pod_pattern(kind: TargetKind, name: &str) -> String {
-    match kind {
-        TargetKind::Deployment if name.len() > NAME_LENGTH_UNCUT => {
-            let sure: String = name.chars().take(NAME_LENGTH_UNCUT).collect();
-            format!("{}.*", literal_pattern(&sure))
-        }
-        TargetKind::Deployment => {
-            format!("{}-[a-z0-9]+-[a-z0-9]{{5}}", literal_pattern(name))
-        }
-        TargetKind::StatefulSet => format!("{}-[0-9]+", literal_pattern(name)),
     }
 }
 

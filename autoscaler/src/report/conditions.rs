@@ -6,12 +6,10 @@ use pd_api::{
     condition::Finding,
 };
 use pd_core::{PerRole, Reason, Report, policy::Policy};
+use pd_signals::{profile::ProfileError, stated::Origin};
 
 use super::{Decided, Fate, Outcome, sentence::told, status::error_budget_left};
-use crate::observe::{
-    profile::{Origin, ProfileError},
-    target::TargetError,
-};
+use crate::observe::target::TargetError;
 
 fn finding(
     condition: ConditionType,
@@ -111,7 +109,7 @@ fn apply_reason(error: &crate::apply::ApplyError) -> Reason {
 
 fn target_reason(error: &TargetError) -> Reason {
     match error {
-        TargetError::KindUnsupported { .. } => Reason::TargetKindUnsupported,
+        TargetError::KindUnsupported(_) => Reason::TargetKindUnsupported,
         TargetError::NotFound { .. } => Reason::TargetNotFound,
         TargetError::Unreadable { .. } | TargetError::Selector { .. } => Reason::TargetUnreadable,
     }

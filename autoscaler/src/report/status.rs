@@ -21,7 +21,7 @@ use pd_core::{
 use tracing::warn;
 
 use super::{Decided, Fate, Outcome, conditions::findings, sentence};
-use crate::observe::profile::Origin;
+use pd_signals::stated::Origin;
 
 /// The status after a pass, from the status before.
 pub fn status(
@@ -114,7 +114,7 @@ fn lead_time(lead: &LeadTime) -> Option<LeadTimeStatus> {
 
 fn capacity_source(decided: &Decided, role: Role) -> &'static str {
     let source = decided.decision.report.capacity.get(role).source;
-    match (source, decided.stated.origin.get(role)) {
+    match (source, &decided.stated.origin[role]) {
         (Source::Profile, Origin::Coefficients) => "Coefficients",
         (Source::Profile, _) => "Profile",
         (Source::Learnt, _) => "Learnt",

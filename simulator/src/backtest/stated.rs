@@ -7,11 +7,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use pd_api::v1alpha1::PDAutoscaler;
-use pd_autoscaler::context::ObjectKey;
-use pd_autoscaler::observe::profile::stated_in;
 use pd_core::PerRole;
 use pd_core::capacity::Profile;
 use pd_core::policy::Policy;
+use pd_signals::stated::{Reference, Stated};
 use serde::Deserialize;
 
 use super::BacktestError;
@@ -42,12 +41,20 @@ pub(super) fn profile(
         let found = read(path)?;
         config_maps.insert(found.metadata.name, found.data);
     }
-    let namespace = object.metadata.namespace.clone();
-    let key = ObjectKey {
-        namespace: namespace.unwrap_or_else(|| "default".to_owned()),
-        name: object.metadata.name.clone().unwrap_or_default(),
-    };
-    let stated = stated_in(&config_maps, &key, &object.spec, policy, gpus_per_replica);
+    let references = PerRole::from_fn(|role| {
+        let reference = object.spec.profile_ref(role)?;
+        Some(Reference {
+            name: &reference.name,
+            key: reference.key.as_deref(),
+        })
+    });
+    let stated = Stated::in_config_maps(
+        &config_maps,
+        object.metadata.namespace.as_deref().unwrap_or("default"),
+        policy.coefficients,
+        references,
+        gpus_per_replica,
+    );
     match stated.errors.first() {
         None => Ok(stated.profile),
         Some((role, error)) => Err(BacktestError::Options(format!(

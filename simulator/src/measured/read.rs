@@ -6,10 +6,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use pd_autoscaler::prometheus::{Range, Series, Servers};
-use pd_autoscaler::queries::{SIGNAL, Scope};
 use pd_core::PerRole;
 use pd_core::histogram::Histogram;
+use pd_runtime::prometheus::{Range, Series, Servers};
+use pd_signals::queries::{SIGNAL, Scope};
 
 use super::{Interval, Measured, MeasuredError};
 use crate::batch::progress;

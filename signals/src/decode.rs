@@ -13,26 +13,26 @@ use pd_core::{
 };
 
 use crate::{
-    prometheus::{QueryError, Sample},
     queries::{POD, SIGNAL, Scope},
+    sample::Sample,
 };
 
 /// Requests that a span must hold on average for their dispersion to say anything.
 const COUNT_MEAN_MIN: f64 = 1.0;
 
-/// Answers of the queries of one pass.
+/// Answers of the queries of one pass; `E` is the error of whoever asked.
 #[derive(Debug)]
-pub struct Answers {
+pub struct Answers<E> {
     /// Gauges and counters by pod.
-    pub state: Result<Vec<Sample>, QueryError>,
+    pub state: Result<Vec<Sample>, E>,
     /// Distributions over the window of rates.
-    pub histograms: Result<Vec<Sample>, QueryError>,
+    pub histograms: Result<Vec<Sample>, E>,
     /// Distributions over the wide window.
-    pub wide: Result<Vec<Sample>, QueryError>,
+    pub wide: Result<Vec<Sample>, E>,
     /// Distributions over the attainment window.
-    pub attainment: Result<Vec<Sample>, QueryError>,
+    pub attainment: Result<Vec<Sample>, E>,
     /// The user's own queries, if any.
-    pub overrides: Overrides<Option<Result<Vec<Sample>, QueryError>>>,
+    pub overrides: Overrides<Option<Result<Vec<Sample>, E>>>,
 }
 
 /// One thing for each of the user's own queries.
@@ -48,9 +48,9 @@ pub struct Overrides<T> {
     pub wake: T,
 }
 
-impl Answers {
-    /// The first failure, the user's own queries first: they are his to mend.
-    pub fn first_error(&self) -> Option<&QueryError> {
+impl<E> Answers<E> {
+    /// The first failure, the user's own queries first: they are the user's to fix.
+    pub fn first_error(&self) -> Option<&E> {
         let own = [
             &self.overrides.ttft,
             &self.overrides.tpot,
@@ -70,8 +70,8 @@ impl Answers {
 
 /// The signals in `answers` to the queries of `scope`, of the pods that are ready now. Samples may be
 /// older, or from the future, by `age_max`.
-pub fn signals(
-    answers: &Answers,
+pub fn signals<E>(
+    answers: &Answers<E>,
     ready: PerRole<&[String]>,
     scope: &Scope,
     age_max: Duration,
@@ -81,7 +81,7 @@ pub fn signals(
     let both = |signal: &str| PerRole::from_fn(|role| state.sum(signal, role));
     let rate = |signal: &str, role: Role| {
         let total = total(&answers.state, signal);
-        idle_if_zero(total, *coverage.get(role), ready.get(role))
+        idle_if_zero(total, coverage[role], ready[role])
     };
     let attainment = |signal: &str| histogram(&answers.attainment, signal);
     let own = &answers.overrides;
@@ -115,7 +115,7 @@ pub fn signals(
     }
 }
 
-fn distributions(answer: &Result<Vec<Sample>, QueryError>) -> Distributions {
+fn distributions<E>(answer: &Result<Vec<Sample>, E>) -> Distributions {
     let histogram = |signal: &str| histogram(answer, signal);
     Distributions {
         prefill_ttft: histogram("prefill_ttft"),
@@ -130,7 +130,7 @@ fn distributions(answer: &Result<Vec<Sample>, QueryError>) -> Distributions {
 }
 
 /// Names of engine metrics that were found, which tells the engine's generation.
-pub fn engine(answers: &Answers) -> Option<&'static str> {
+pub fn engine<E>(answers: &Answers<E>) -> Option<&'static str> {
     let samples = answers.state.as_ref().ok()?;
     let found = |name: &str| {
         samples
@@ -179,8 +179,8 @@ struct ByPod<'a> {
 }
 
 impl<'a> ByPod<'a> {
-    fn new(
-        answer: &'a Result<Vec<Sample>, QueryError>,
+    fn new<E>(
+        answer: &'a Result<Vec<Sample>, E>,
         ready: PerRole<&'a [String]>,
         age_max: Duration,
     ) -> Self {
@@ -197,7 +197,7 @@ impl<'a> ByPod<'a> {
             aged.collect::<Vec<_>>()
         });
         let fresh = |role: Role| {
-            let of_role = freshness.get(role).iter();
+            let of_role = freshness[role].iter();
             of_role.filter_map(|&(pod, freshness)| match freshness {
                 Freshness::Fresh(age) => Some((pod, age)),
                 Freshness::Stale | Freshness::FromTheFuture => None,
@@ -205,7 +205,7 @@ impl<'a> ByPod<'a> {
         };
         let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
         let was_seen = |pod: &&String| values.contains_key(&("seen", pod.as_str()));
-        let gap = |role: Role| match freshness.get(role) {
+        let gap = |role: Role| match &freshness[role] {
             _ if answer.is_err() => Gap::QueryFailed,
             of_role if of_role.iter().any(|(_, f)| *f == Freshness::FromTheFuture) => {
                 Gap::ClockSkew
@@ -217,7 +217,7 @@ impl<'a> ByPod<'a> {
             fresh: PerRole::from_fn(|role| fresh(role).map(|(pod, _)| pod).collect()),
             coverage: PerRole::from_fn(|role| Coverage {
                 scraped: count(fresh(role).count()),
-                seen: count(ready.get(role).iter().filter(was_seen).count()),
+                seen: count(ready[role].iter().filter(was_seen).count()),
                 oldest_age: fresh(role).map(|(_, age)| age).max(),
             }),
             gaps: PerRole::from_fn(gap),
@@ -226,18 +226,18 @@ impl<'a> ByPod<'a> {
     }
 
     fn coverage(&self, role: Role) -> Coverage {
-        *self.coverage.get(role)
+        self.coverage[role]
     }
 
     fn of_role(&self, signal: &str, role: Role) -> Result<Vec<f64>, Gap> {
-        let pods = self.fresh.get(role);
+        let pods = &self.fresh[role];
         let values: Vec<f64> = pods
             .iter()
             .filter_map(|pod| self.values.get(&(signal, *pod)).copied())
             .collect();
         match (values.is_empty(), pods.is_empty()) {
             (false, _) => Ok(values),
-            (true, true) => Err(*self.gaps.get(role)),
+            (true, true) => Err(self.gaps[role]),
             (true, false) => Err(Gap::Empty),
         }
     }
@@ -262,7 +262,7 @@ impl<'a> ByPod<'a> {
 
     /// Tokens that the KV cache of a decode pod holds, mean: blocks times their size, over the
     /// engines of the pod.
-    fn kv_capacity(&self, answer: &Result<Vec<Sample>, QueryError>) -> Reading {
+    fn kv_capacity<E>(&self, answer: &Result<Vec<Sample>, E>) -> Reading {
         let mut by_pod: BTreeMap<&str, f64> = BTreeMap::new();
         for sample in answer.as_deref().unwrap_or_default() {
             let pod = sample.label(POD);
@@ -296,7 +296,7 @@ impl<'a> ByPod<'a> {
 }
 
 /// A sum that Prometheus made, workers that have left included: what they served was served.
-fn total(answer: &Result<Vec<Sample>, QueryError>, signal: &str) -> Reading {
+fn total<E>(answer: &Result<Vec<Sample>, E>, signal: &str) -> Reading {
     let Ok(samples) = answer else {
         return Reading::Unknown(Gap::QueryFailed);
     };
@@ -307,7 +307,7 @@ fn total(answer: &Result<Vec<Sample>, QueryError>, signal: &str) -> Reading {
 }
 
 /// Share of prompt tokens found in the prefix caches; nothing while no prompt is looked up.
-fn prefix_hit_share(answer: &Result<Vec<Sample>, QueryError>) -> Reading {
+fn prefix_hit_share<E>(answer: &Result<Vec<Sample>, E>) -> Reading {
     let hits = total(answer, "prefix_hit_rate");
     let asked = total(answer, "prefix_query_rate");
     match (hits.known(), asked.known()) {
@@ -320,7 +320,7 @@ fn prefix_hit_share(answer: &Result<Vec<Sample>, QueryError>) -> Reading {
 
 /// Variance over mean of the requests in a span: half of the mean squared difference of neighbours is
 /// the variance, whatever the trend.
-fn dispersion(answer: &Result<Vec<Sample>, QueryError>) -> Reading {
+fn dispersion<E>(answer: &Result<Vec<Sample>, E>) -> Reading {
     let (mean, squared) = (
         total(answer, "count_mean"),
         total(answer, "count_change_squared"),
@@ -343,7 +343,7 @@ fn idle_if_zero(reading: Reading, coverage: Coverage, ready: &[String]) -> Readi
     }
 }
 
-fn single(answer: Option<&Result<Vec<Sample>, QueryError>>) -> Reading {
+fn single<E>(answer: Option<&Result<Vec<Sample>, E>>) -> Reading {
     match answer {
         None => Reading::Unknown(Gap::NotAsked),
         Some(Err(_)) => Reading::Unknown(Gap::QueryFailed),
@@ -355,7 +355,7 @@ fn single(answer: Option<&Result<Vec<Sample>, QueryError>>) -> Reading {
     }
 }
 
-fn histogram(answer: &Result<Vec<Sample>, QueryError>, signal: &str) -> HistogramReading {
+fn histogram<E>(answer: &Result<Vec<Sample>, E>, signal: &str) -> HistogramReading {
     let Ok(samples) = answer else {
         return HistogramReading::Unknown(Gap::QueryFailed);
     };

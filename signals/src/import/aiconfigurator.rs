@@ -5,10 +5,10 @@
 //! models: each holds at its own lengths and batch. `generator_config.yaml` says how one of them is
 //! deployed. Columns have names such as `(p)workers`; order and number vary with the version.
 
+use pd_core::{PerRole, capacity::profile::PREFILL_TOKENS_MAX};
 use serde::Deserialize;
 
 use super::{ImportError, Row, Sheet, TEXT_BYTES_MAX};
-use crate::{capacity::profile::PREFILL_TOKENS_MAX, role::PerRole};
 
 const RESULT: &str = "AIConfigurator result of a disaggregated run";
 

@@ -11,15 +11,16 @@
 
 use std::collections::BTreeMap;
 
-use super::{
-    ImportError, Placed, Sheet, rising,
-    table::{curves, milliseconds, once, tokens, with_parallelism},
-};
-use crate::capacity::{
+use pd_core::capacity::{
     coefficients::PrefillCoefficients,
     coefficients::PrefillSample,
     profile::{BATCH_LIMIT, DecodeModel, KV_TOKENS_MAX, PrefillModel, Profile},
     table::{DecodeTable, PrefillTable},
+};
+
+use super::{
+    ImportError, Placed, Sheet, rising,
+    table::{curves, milliseconds, once, tokens, with_parallelism},
 };
 
 const PREFILL: &str = "prefill sweep";

@@ -12,12 +12,11 @@ pub mod table;
 
 use std::str::FromStr;
 
-use thiserror::Error;
-
-use super::{
+use pd_core::capacity::{
     profile::ProfileError,
     table::{DIP_TOLERATED, TableError},
 };
+use thiserror::Error;
 
 /// Largest text that is parsed, bytes: a `ConfigMap` holds one mebibyte.
 pub const TEXT_BYTES_MAX: usize = 4 << 20;

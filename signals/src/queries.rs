@@ -378,18 +378,6 @@ fn escaped(text: &str) -> String {
         .replace('\n', "\\n")
 }
 
-/// `text` so that RE2 matches it literally.
-pub fn literal_pattern(text: &str) -> String {
-    text.chars()
-        .flat_map(|c| {
-            (!c.is_ascii_alphanumeric() && c != '-')
-                .then_some('\\')
-                .into_iter()
-                .chain([c])
-        })
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -418,11 +406,6 @@ mod tests {
         ] {
             assert!(query.contains(r#"model_name="a\"b\\c""#), "{query}");
         }
-    }
-
-    #[test]
-    fn names_are_matched_literally() {
-        assert_eq!(literal_pattern("a.b-c"), "a\\.b-c");
     }
 
     #[test]

@@ -4,18 +4,18 @@
 //! have: rows in any order, columns that are not needed, several parallelisms, a disturbed point. For
 //! errors one cell of a good text is changed, and the whole message is compared: it is what users get.
 
+use pd_core::capacity::profile::{DecodeModel, PrefillModel};
 use rstest::rstest;
 
 use super::{ImportError, aiconfigurator, dynamo, inline, table};
-use crate::capacity::profile::{DecodeModel, PrefillModel};
 
-const PREFILL: &str = include_str!("../../../tests/fixtures/capacity/prefill.csv");
-const DECODE: &str = include_str!("../../../tests/fixtures/capacity/decode.csv");
-const KV: &str = include_str!("../../../tests/fixtures/capacity/kv.csv");
-const SWEPT_PREFILL: &str = include_str!("../../../tests/fixtures/capacity/dynamo_prefill.csv");
-const SWEPT_DECODE: &str = include_str!("../../../tests/fixtures/capacity/dynamo_decode.csv");
-const RESULT: &str = include_str!("../../../tests/fixtures/capacity/best_config_topn.csv");
-const GENERATOR: &str = include_str!("../../../tests/fixtures/capacity/generator_config.yaml");
+const PREFILL: &str = include_str!("../../tests/fixtures/capacity/prefill.csv");
+const DECODE: &str = include_str!("../../tests/fixtures/capacity/decode.csv");
+const KV: &str = include_str!("../../tests/fixtures/capacity/kv.csv");
+const SWEPT_PREFILL: &str = include_str!("../../tests/fixtures/capacity/dynamo_prefill.csv");
+const SWEPT_DECODE: &str = include_str!("../../tests/fixtures/capacity/dynamo_decode.csv");
+const RESULT: &str = include_str!("../../tests/fixtures/capacity/best_config_topn.csv");
+const GENERATOR: &str = include_str!("../../tests/fixtures/capacity/generator_config.yaml");
 const INLINE: &str = "
 prefill: { baseMilliseconds: 8.0, millisecondsPerKilotoken: 41.9, millisecondsPerMegatokenSquared: 0.478 }
 decode: { baseMilliseconds: 8.64, millisecondsPerRequest: 0.047, millisecondsPerMegatoken: 13.4 }

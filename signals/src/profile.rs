@@ -10,12 +10,10 @@ use std::collections::BTreeMap;
 
 use pd_core::{
     Role,
-    capacity::{
-        DecodeModel, PrefillModel, Profile,
-        import::{ImportError, dynamo, inline, table},
-        profile::ProfileError as NumberError,
-    },
+    capacity::{DecodeModel, PrefillModel, Profile, profile::ProfileError as NumberError},
 };
+
+use crate::import::{ImportError, dynamo, inline, table};
 
 /// Key of a profile as YAML, for both roles.
 const YAML: &str = "profile.yaml";

@@ -7,8 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{ImportError, Placed, Row, Sheet, rising};
-use crate::capacity::{
+use pd_core::capacity::{
     coefficients::{DecodeSample, PrefillCoefficients, PrefillSample},
     profile::{
         BATCH_LIMIT, DecodeModel, KV_TOKENS_MAX, PREFILL_TOKENS_MAX, PrefillModel, Profile,
@@ -16,6 +15,8 @@ use crate::capacity::{
     },
     table::{DecodeTable, PrefillTable},
 };
+
+use super::{ImportError, Placed, Row, Sheet, rising};
 
 const PREFILL: &str = "prefill table";
 const DECODE: &str = "decode table";

@@ -10,13 +10,13 @@
 //! Either role may be left out, and is learnt then. A field that is not known is refused: a misspelt
 //! coefficient would be a missing one.
 
-use serde::{Deserialize, de::DeserializeOwned};
-
-use super::{ImportError, TEXT_BYTES_MAX};
-use crate::capacity::{
+use pd_core::capacity::{
     coefficients::{DecodeCoefficients, PrefillCoefficients},
     profile::{DecodeModel, PrefillModel, Profile},
 };
+use serde::{Deserialize, de::DeserializeOwned};
+
+use super::{ImportError, TEXT_BYTES_MAX};
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

@@ -10,10 +10,6 @@
     clippy::panic,
     reason = "a failed step of a test ends it"
 )]
-#![expect(
-    clippy::disallowed_methods,
-    reason = "the crate reads no files; its test reads the data it is held to"
-)]
 
 use std::{
     collections::BTreeMap,
@@ -23,9 +19,9 @@ use std::{
 
 use pd_core::capacity::{
     coefficients::{DecodeCoefficients, DecodeSample, PrefillCoefficients},
-    import::{aiconfigurator, dynamo, table},
     table::DecodeTable,
 };
+use pd_signals::import::{aiconfigurator, dynamo, table};
 
 /// The folder of that name beside the workspace, or nothing, said aloud.
 fn shared(name: &str) -> Option<PathBuf> {

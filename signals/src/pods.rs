@@ -1,0 +1,119 @@
+//! The names of a workload's pods, as patterns that Prometheus matches.
+//!
+//! Series outlive their pods, and carry nothing of the workload but the pods' names. Kubernetes makes
+//! these from the workload's name, by a rule for each kind.
+
+/// Longest workload name for which the names of its pods are not cut (a generated pod name keeps
+/// 58 characters before its suffix, and a ReplicaSet's hash takes up to 11).
+const NAME_LENGTH_UNCUT: usize = 46;
+
+/// A kind of workload that is none of ours.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "kind `{kind}` of apiVersion `{api_version}` cannot be scaled by this version: use a Deployment or StatefulSet of apps/v1"
+)]
+pub struct KindUnsupported {
+    /// The target's apiVersion.
+    pub api_version: String,
+    /// The target's kind.
+    pub kind: String,
+}
+
+/// A kind of workload that can be scaled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TargetKind {
+    /// A Deployment.
+    Deployment,
+    /// A StatefulSet.
+    StatefulSet,
+}
+
+impl TargetKind {
+    /// The kind of that name.
+    pub fn of(api_version: &str, kind: &str) -> Result<Self, KindUnsupported> {
+        match (api_version, kind) {
+            ("apps/v1", "Deployment") => Ok(Self::Deployment),
+            ("apps/v1", "StatefulSet") => Ok(Self::StatefulSet),
+            (api_version, kind) => Err(KindUnsupported {
+                api_version: api_version.to_owned(),
+                kind: kind.to_owned(),
+            }),
+        }
+    }
+}
+
+/// RE2 for the names of the workload's pods. Pods of long names cannot be told by pattern, so those
+/// that are ready are listed; without any a name that no pod can have, for nothing would match all
+/// series without a pod.
+pub fn pod_pattern(kind: TargetKind, name: &str, ready_pods: &[String]) -> String {
+    if kind == TargetKind::Deployment && name.len() > NAME_LENGTH_UNCUT {
+        let names: Vec<String> = ready_pods.iter().map(|pod| literal_pattern(pod)).collect();
+        return match names.as_slice() {
+            [] => "-".to_owned(),
+            names => format!("({})", names.join("|")),
+        };
+    }
+    past_pod_pattern(kind, name)
+}
+
+/// RE2 for the names that the workload's pods have, or had, as far as its name tells. Kubernetes cuts
+/// long names of a Deployment's pods, so of those only the beginning is sure.
+pub fn past_pod_pattern(kind: TargetKind, name: &str) -> String {
+    match kind {
+        TargetKind::Deployment if name.len() > NAME_LENGTH_UNCUT => {
+            let sure: String = name.chars().take(NAME_LENGTH_UNCUT).collect();
+            format!("{}.*", literal_pattern(&sure))
+        }
+        TargetKind::Deployment => {
+            format!("{}-[a-z0-9]+-[a-z0-9]{{5}}", literal_pattern(name))
+        }
+        TargetKind::StatefulSet => format!("{}-[0-9]+", literal_pattern(name)),
+    }
+}
+
+/// `text` so that RE2 matches it literally.
+fn literal_pattern(text: &str) -> String {
+    text.chars()
+        .flat_map(|c| {
+            (!c.is_ascii_alphanumeric() && c != '-')
+                .then_some('\\')
+                .into_iter()
+                .chain([c])
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[test]
+    fn names_are_matched_literally() {
+        assert_eq!(literal_pattern("a.b-c"), "a\\.b-c");
+    }
+
+    #[rstest]
+    #[case::a_deployment(TargetKind::Deployment, "llama", "llama-[a-z0-9]+-[a-z0-9]{5}")]
+    #[case::a_stateful_set(TargetKind::StatefulSet, "llama", "llama-[0-9]+")]
+    fn a_short_name_tells_the_pods(
+        #[case] kind: TargetKind,
+        #[case] name: &str,
+        #[case] pattern: &str,
+    ) {
+        assert_eq!(pod_pattern(kind, name, &[]), pattern);
+        assert_eq!(past_pod_pattern(kind, name), pattern);
+    }
+
+    #[test]
+    fn of_a_long_name_the_ready_pods_are_listed_and_past_ones_begin_alike() {
+        let name = "a".repeat(NAME_LENGTH_UNCUT + 1);
+        let kind = TargetKind::Deployment;
+        let ready = ["a-1".to_owned(), "a-2".to_owned()];
+        assert_eq!(pod_pattern(kind, &name, &ready), "(a-1|a-2)");
+        assert_eq!(pod_pattern(kind, &name, &[]), "-");
+        let past = format!("{}.*", "a".repeat(NAME_LENGTH_UNCUT));
+        assert_eq!(past_pod_pattern(kind, &name), past);
+    }
+}
