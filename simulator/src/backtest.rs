@@ -15,7 +15,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use pd_api::v1alpha1::{PDAutoscaler, RoleSpec};
+use pd_api::Manifest;
+use pd_api::v1alpha1::RoleSpec;
 use pd_core::capacity::Profile;
 use pd_core::policy::Policy;
 use pd_core::{PerRole, Role};
@@ -72,14 +73,14 @@ pub struct Service {
     /// GPUs of one replica of each role.
     pub gpus_per_replica: PerRole<u32>,
     /// The object.
-    pub object: PDAutoscaler,
+    pub object: Manifest,
     /// What Prometheus remembers.
     pub measured: Arc<Measured>,
 }
 
 /// Looks back and gives the text to print.
-pub async fn run(options: &Options) -> Result<String, BacktestError> {
-    let backtest = backtest(options).await?;
+pub fn run(options: &Options) -> Result<String, BacktestError> {
+    let backtest = backtest(options)?;
     match options.output {
         Output::Text => Ok(backtest.to_text(options.decisions)),
         Output::Json => Ok(serde_json::to_string_pretty(&backtest)?),
@@ -90,8 +91,8 @@ pub async fn run(options: &Options) -> Result<String, BacktestError> {
 }
 
 /// Looks back.
-pub async fn backtest(options: &Options) -> Result<Backtest, BacktestError> {
-    let service = Service::read(options).await?;
+pub fn backtest(options: &Options) -> Result<Backtest, BacktestError> {
+    let service = Service::read(options)?;
     let mut scenario = service.scenario(options)?;
     let known = Known::of(&service.measured, options.seed, service.measured.workers());
     let fit = match &options.profile {
@@ -111,7 +112,7 @@ pub async fn backtest(options: &Options) -> Result<Backtest, BacktestError> {
 
 impl Service {
     /// Reads the object and its past.
-    pub async fn read(options: &Options) -> Result<Self, BacktestError> {
+    pub fn read(options: &Options) -> Result<Self, BacktestError> {
         let (object, policy) = read_object(&options.config)?;
         let asked = asked(options, &object, &policy)?;
         let spec = &object.spec;
@@ -121,7 +122,7 @@ impl Service {
         };
         let gpus_per_replica =
             PerRole::from_fn(|role| gpus(spec.role(role)).unwrap_or(options.gpus_per_replica));
-        let measured = read(&asked).await?;
+        let measured = read(&asked)?;
         Ok(Self {
             policy,
             gpus_per_replica,
@@ -169,11 +170,7 @@ impl Service {
 }
 
 /// What is asked of Prometheus.
-fn asked(
-    options: &Options,
-    object: &PDAutoscaler,
-    policy: &Policy,
-) -> Result<Asked, BacktestError> {
+fn asked(options: &Options, object: &Manifest, policy: &Policy) -> Result<Asked, BacktestError> {
     let metadata = object.metadata.namespace.clone();
     let namespace = options.range.namespace.clone().or(metadata);
     let now = SystemTime::now()

@@ -88,7 +88,7 @@ pub struct Calibration {
 }
 
 /// Calibrates and gives the text to print.
-pub async fn run(options: &Options) -> Result<String, CalibrateError> {
+pub fn run(options: &Options) -> Result<String, CalibrateError> {
     let mut scenario = match &options.scenario {
         Some(path) => Scenario::read(path)?,
         None => Scenario::default(),
@@ -99,7 +99,7 @@ pub async fn run(options: &Options) -> Result<String, CalibrateError> {
             Known::read(path, replicas, options.seed)?
         }
         (None, Some(backtest)) => {
-            let service = Service::read(&backtest).await.map_err(Box::new)?;
+            let service = Service::read(&backtest).map_err(Box::new)?;
             scenario.gpus_per_replica = service.gpus_per_replica;
             scenario.profile.prefix_hit_ratio = service.measured.prefix_hit_ratio();
             Known::of(&service.measured, options.seed, service.measured.workers())

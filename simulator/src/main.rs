@@ -36,7 +36,7 @@ enum Command {
     Replay(replay::Options),
 }
 
-#[tokio::main]
+#[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Demo(options) => match demo::run(options).await {
@@ -46,12 +46,8 @@ async fn main() -> ExitCode {
         Command::Simulate(options) => simulate::run(&options).map_err(|error| error.to_string()),
         Command::Compare(options) => compare::run(&options).map_err(|error| error.to_string()),
         Command::Sweep(options) => sweep::run(&options).map_err(|error| error.to_string()),
-        Command::Backtest(options) => backtest::run(&options)
-            .await
-            .map_err(|error| error.to_string()),
-        Command::Calibrate(options) => calibrate::run(&options)
-            .await
-            .map_err(|error| error.to_string()),
+        Command::Backtest(options) => backtest::run(&options).map_err(|error| error.to_string()),
+        Command::Calibrate(options) => calibrate::run(&options).map_err(|error| error.to_string()),
         Command::Policy(options) => {
             let (input, output) = (std::io::stdin().lock(), std::io::stdout().lock());
             policy::run(&options, input, output)

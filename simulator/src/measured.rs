@@ -5,6 +5,7 @@
 //! workers that were scraped at its end. What is missing is missing; that there is enough to rebuild a
 //! load from is checked once, and what is not there is told by the metric's name.
 
+mod prometheus;
 mod read;
 mod rebuild;
 
@@ -13,9 +14,9 @@ use std::time::Duration;
 
 use pd_core::histogram::Histogram;
 use pd_core::{PerRole, Role};
-use pd_runtime::prometheus::QueryError;
 use thiserror::Error;
 
+pub use self::prometheus::QueryError;
 pub(crate) use self::read::told;
 pub use self::read::{Asked, read};
 pub use self::rebuild::{Lengths, Rebuilt};
@@ -28,9 +29,6 @@ pub enum MeasuredError {
     /// Prometheus gives no answer.
     #[error(transparent)]
     Query(#[from] QueryError),
-    /// The client cannot be made.
-    #[error("prometheus cannot be asked: {0}")]
-    Client(String),
     /// The range holds nothing of the service.
     #[error(
         "prometheus at `{server}` has nothing about {wanted} from {from} to {to}: check the range, the namespace and \

@@ -7,7 +7,7 @@
 use std::io::{BufRead, Write};
 use std::path::{Path, PathBuf};
 
-use pd_api::v1alpha1::PDAutoscaler;
+use pd_api::Manifest;
 use pd_core::policy::Policy;
 use pd_core::{Memory, Timestamp, audit::audit, plan};
 use thiserror::Error;
@@ -120,17 +120,16 @@ pub fn read_policy(path: &Path) -> Result<Policy, PolicyError> {
 }
 
 /// A `PDAutoscaler` file and its policy.
-pub fn read_object(path: &Path) -> Result<(PDAutoscaler, Policy), PolicyError> {
+pub fn read_object(path: &Path) -> Result<(Manifest, Policy), PolicyError> {
     let path_buf = || path.to_owned();
     let text = std::fs::read_to_string(path).map_err(|source| PolicyError::Unreadable {
         path: path_buf(),
         source,
     })?;
-    let object: PDAutoscaler =
-        serde_saphyr::from_str(&text).map_err(|error| PolicyError::Yaml {
-            path: path_buf(),
-            reason: error.to_string(),
-        })?;
+    let object: Manifest = serde_saphyr::from_str(&text).map_err(|error| PolicyError::Yaml {
+        path: path_buf(),
+        reason: error.to_string(),
+    })?;
     let policy = object.spec.policy().map_err(|errors| {
         let reasons: Vec<String> = errors.iter().map(ToString::to_string).collect();
         PolicyError::Invalid {

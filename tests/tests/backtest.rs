@@ -249,14 +249,14 @@ async fn a_recorded_day_is_reproduced_and_a_wrong_profile_is_recovered() {
         profile: Some(day.scenario(1.0)),
         ..day.options()
     };
-    let look = backtest(&known).await.unwrap();
+    let look = backtest(&known).unwrap();
     eprintln!("{}", look.to_text(5));
     day.is_reproduced(&look);
-    let again = backtest(&known).await.unwrap();
+    let again = backtest(&known).unwrap();
     assert_eq!(again.decisions, look.decisions);
 
     // Learnt from the metrics alone.
-    let learnt = backtest(&day.options()).await.unwrap();
+    let learnt = backtest(&day.options()).unwrap();
     near(
         "learnt GPU-hours, %",
         learnt.simulated.gpu_hours / day.truth.gpu_hours * 100.0,
@@ -264,7 +264,7 @@ async fn a_recorded_day_is_reproduced_and_a_wrong_profile_is_recovered() {
         8.0,
     );
 
-    day.wrong_profile_is_recovered().await;
+    day.wrong_profile_is_recovered();
     day.what_is_not_there_is_told_by_name().await;
 }
 
@@ -318,7 +318,7 @@ impl Remembered {
     }
 
     /// A profile wrong by 1.3 is found to be, and one that is right is written.
-    async fn wrong_profile_is_recovered(&self) {
+    fn wrong_profile_is_recovered(&self) {
         let day = self;
         let known = day.options();
         let written = day.prometheus.directory().join("calibrated.yaml");
@@ -335,7 +335,7 @@ impl Remembered {
             output: Output::Json,
         };
         let calibrated = calibrate::run(&wrong);
-        let calibrated: Value = serde_json::from_str(&calibrated.await.unwrap()).unwrap();
+        let calibrated: Value = serde_json::from_str(&calibrated.unwrap()).unwrap();
         eprintln!("{calibrated:#}");
         near(
             "prefill factor",
@@ -360,14 +360,14 @@ impl Remembered {
 
     async fn what_is_not_there_is_told_by_name(&self) {
         let day = self;
-        let told = async |options: Options| backtest(&options).await.unwrap_err().to_string();
+        let told = |options: Options| backtest(&options).unwrap_err().to_string();
         let within = |change: fn(&mut RangeOptions)| {
             let mut options = day.options();
             change(&mut options.range);
             options
         };
         let nowhere = within(|range| range.namespace = Some("nowhere".into()));
-        let message = told(nowhere).await;
+        let message = told(nowhere);
         assert!(
             message.contains(
                 "has nothing about pods `prefill-[0-9]+` and `decode-[0-9]+` in namespace `nowhere`"
@@ -378,7 +378,7 @@ impl Remembered {
             range.from = Some(Moment::At(1_000_000_000));
             range.to = Moment::At(1_000_003_600);
         });
-        let message = told(long_ago).await;
+        let message = told(long_ago);
         assert!(
             message.contains("from 2001-09-09T01:46:40Z to 2001-09-09T02:46:40Z"),
             "{message}"
@@ -387,10 +387,10 @@ impl Remembered {
             range.from = Some(Moment::Ago(Duration::from_secs(90)));
             range.to = Moment::Ago(Duration::ZERO);
         });
-        assert!(told(short).await.contains("give a longer range"));
+        assert!(told(short).contains("give a longer range"));
         let url = day.prometheus.url();
         day.prometheus.kill().await.unwrap();
-        let message = told(day.options()).await;
+        let message = told(day.options());
         assert!(
             message.starts_with(&format!("prometheus at `{url}` does not answer: ")),
             "{message}"

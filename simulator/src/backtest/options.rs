@@ -43,12 +43,19 @@ pub struct Options {
     pub output: Output,
 }
 
+/// The remedy for an https address where TLS is not built in, because the demo has no use for it.
+const NO_TLS: &str = "this pd-sim is built without TLS: run `cargo run --release -p pd-sim --features tls -- ...`, or \
+                      forward a port of the server and give http://127.0.0.1:PORT";
+
 /// An address of a server.
 pub(crate) fn url(text: &str) -> Result<String, String> {
     let plain = text.trim_end_matches('/');
     let host = plain
         .strip_prefix("http://")
         .or_else(|| plain.strip_prefix("https://"));
+    if plain.starts_with("https://") && cfg!(not(feature = "tls")) {
+        return Err(NO_TLS.to_owned());
+    }
     match host {
         Some(host) if !host.is_empty() && !host.contains([' ', '?', '#']) => Ok(plain.to_owned()),
         _ => Err("give http:// or https:// with a host, such as http://127.0.0.1:9090".to_owned()),
@@ -62,6 +69,12 @@ mod tests {
     #[test]
     fn addresses_have_a_scheme_and_a_host() {
         assert_eq!(url("http://a:9090/"), Ok("http://a:9090".to_owned()));
+        let secure = url("https://a:9090");
+        if cfg!(feature = "tls") {
+            assert_eq!(secure, Ok("https://a:9090".to_owned()));
+        } else {
+            assert!(secure.unwrap_err().contains("--features tls"));
+        }
         for bad in ["a:9090", "http://", "ftp://a", "http://a?x"] {
             assert!(url(bad).is_err(), "{bad}");
         }

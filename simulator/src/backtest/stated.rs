@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use pd_api::v1alpha1::PDAutoscaler;
+use pd_api::Manifest;
 use pd_core::PerRole;
 use pd_core::capacity::Profile;
 use pd_core::policy::Policy;
@@ -31,7 +31,7 @@ struct Metadata {
 
 /// What `object` states about replicas of so many GPUs, if anything.
 pub(super) fn profile(
-    object: &PDAutoscaler,
+    object: &Manifest,
     policy: &Policy,
     gpus_per_replica: PerRole<u32>,
     manifests: &[PathBuf],

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use pd_core::PerRole;
 use pd_core::histogram::Histogram;
-use pd_runtime::prometheus::{Range, Series, Servers};
 use pd_signals::queries::{SIGNAL, Scope};
 
+use super::prometheus::{Range, Series, Server};
 use super::{Interval, Measured, MeasuredError};
 use crate::batch::progress;
 
@@ -98,13 +98,8 @@ pub(crate) fn told(unix: i64) -> String {
 type Values = BTreeMap<(String, String), Vec<f64>>;
 
 /// Reads a range.
-pub async fn read(asked: &Asked) -> Result<Measured, MeasuredError> {
-    let servers = Servers::new(
-        asked.timeout,
-        env!("CARGO_PKG_NAME"),
-        env!("CARGO_PKG_VERSION"),
-    )
-    .map_err(|error| MeasuredError::Client(error.to_string()))?;
+pub fn read(asked: &Asked) -> Result<Measured, MeasuredError> {
+    let server = Server::new(&asked.server, asked.timeout);
     let steps = asked.steps();
     let queries = [asked.scope.load_query(), asked.scope.histogram_query()];
     let mut values = Values::new();
@@ -125,7 +120,7 @@ pub async fn read(asked: &Asked) -> Result<Measured, MeasuredError> {
             step: asked.step,
         };
         for query in &queries {
-            let series = servers.query_range(&asked.server, query, range).await?;
+            let series = server.query_range(query, range)?;
             place(&mut values, &series, asked, steps);
             bar.inc(1);
         }
@@ -146,7 +141,7 @@ fn place(values: &mut Values, series: &[Series], asked: &Asked, steps: usize) {
             series.label("le").to_owned(),
         );
         let row = values.entry(key).or_insert_with(|| vec![f64::NAN; steps]);
-        for (unix, value) in &series.points {
+        for (unix, value) in series.points() {
             #[expect(
                 clippy::cast_possible_truncation,
                 reason = "a float-to-integer cast saturates, and such a step is not there"
@@ -154,7 +149,7 @@ fn place(values: &mut Values, series: &[Series], asked: &Asked, steps: usize) {
             let past = (unix.round() as i64).saturating_sub(asked.from_unix) / asked.step_seconds();
             let step = usize::try_from(past - 1).unwrap_or(usize::MAX);
             if let Some(place) = row.get_mut(step) {
-                *place = *value;
+                *place = value;
             }
         }
     }

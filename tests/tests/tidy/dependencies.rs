@@ -18,7 +18,7 @@ const MAY_DEPEND_ON: [(&str, &[&str]); 10] = [
         &["pd-core", "pd-api", "pd-signals", "pd-runtime"],
     ),
     ("pd-scheduler-plugin", &["pd-core", "pd-runtime"]),
-    ("pd-sim", &["pd-core", "pd-api", "pd-signals", "pd-runtime"]),
+    ("pd-sim", &["pd-core", "pd-api", "pd-signals"]),
     ("pd-webhook", &["pd-core", "pd-api", "pd-runtime"]),
     (
         "pd-tests",
