@@ -10,6 +10,9 @@
 
 use std::collections::VecDeque;
 
+use pd_core::{PerRole, Role};
+
+use super::{Sight, Verdict};
 use crate::time::{MINUTE, Nanos, SECOND};
 
 /// Time between two decisions.
@@ -42,6 +45,32 @@ pub fn replicas_for(ratio: f64, counted: u32, current: u32) -> u32 {
 pub fn ceil(replicas: f64) -> u32 {
     // A whole number that arithmetic left a hair above itself is that number.
     (replicas - 1e-9).ceil() as u32
+}
+
+/// One such object per role.
+#[derive(Clone, Debug, Default)]
+pub(super) struct HorizontalPair(PerRole<Horizontal>);
+
+impl HorizontalPair {
+    /// The verdict where the metric of each role calls for `wanted` replicas. Without a metric a role
+    /// keeps its replicas, and nothing is recommended that could hold it later.
+    pub(super) fn verdict(
+        &mut self,
+        sight: &Sight,
+        now: Nanos,
+        wanted: impl Fn(Role) -> Option<u32>,
+    ) -> Verdict {
+        Verdict::of(PerRole::from_fn(|role| {
+            let current = sight.current(role);
+            match wanted(role) {
+                Some(wanted) => {
+                    let recommended = sight.bounded(role, wanted);
+                    self.0[role].settle(now, current, recommended)
+                }
+                None => sight.bounded(role, current),
+            }
+        }))
+    }
 }
 
 /// Recommendations of one role, and what they become.

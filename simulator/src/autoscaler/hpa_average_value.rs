@@ -9,9 +9,9 @@
 //! begin with a few prompts per prefill worker and half the batch of a decode worker. Tuning
 //! divides both.
 
-use pd_core::PerRole;
+use pd_core::{PerRole, Role};
 
-use super::horizontal::{Horizontal, TOLERANCE, ceil};
+use super::horizontal::{HorizontalPair, TOLERANCE, ceil};
 use super::{Autoscaler, Reads, Sight, Verdict};
 use crate::time::Nanos;
 
@@ -22,7 +22,7 @@ const PREFILL_TARGET: f64 = 4.0;
 #[derive(Clone, Debug)]
 pub struct HpaAverageValue {
     targets: PerRole<f64>,
-    horizontal: PerRole<Horizontal>,
+    horizontal: HorizontalPair,
 }
 
 impl HpaAverageValue {
@@ -34,13 +34,17 @@ impl HpaAverageValue {
                 prefill: PREFILL_TARGET / aggressiveness.prefill,
                 decode: f64::from(max_batch) / 2.0 / aggressiveness.decode,
             },
-            horizontal: PerRole::default(),
+            horizontal: HorizontalPair::default(),
         }
     }
 }
 
-/// Replicas for a metric summed over pods, of which the status counts `existing`.
-pub(super) fn replicas_for_sum(sum: f64, target: f64, existing: u32, current: u32) -> u32 {
+/// Replicas of a role for a metric summed over its pods.
+pub(super) fn replicas_for_sum(sum: f64, target: f64, sight: &Sight, role: Role) -> u32 {
+    replicas_of(sum, target, sight.existing(role), sight.current(role))
+}
+
+fn replicas_of(sum: f64, target: f64, existing: u32, current: u32) -> u32 {
     let ratio = sum / (target * f64::from(existing.max(1)));
     if (ratio - 1.0).abs() <= TOLERANCE {
         return current;
@@ -50,19 +54,10 @@ pub(super) fn replicas_for_sum(sum: f64, target: f64, existing: u32, current: u3
 
 impl Autoscaler for HpaAverageValue {
     fn decide(&mut self, sight: &Sight, now: Nanos) -> Verdict {
-        Verdict::of(PerRole::from_fn(|role| {
-            let current = sight.current(role);
-            let state = sight.snapshot.roles.get(role);
-            let Some(sum) = sight.sum(role, super::WorkerSight::in_flight) else {
-                return sight.bounded(role, current);
-            };
-            let existing = state.ready + state.starting;
-            let replicas = replicas_for_sum(sum, *self.targets.get(role), existing, current);
-            let recommended = sight.bounded(role, replicas);
-            self.horizontal
-                .get_mut(role)
-                .settle(now, current, recommended)
-        }))
+        self.horizontal.verdict(sight, now, |role| {
+            let sum = sight.sum(role, super::WorkerSight::in_flight)?;
+            Some(replicas_for_sum(sum, self.targets[role], sight, role))
+        })
     }
 
     fn reads(&self) -> Reads {
@@ -91,7 +86,7 @@ mod tests {
         #[case] current: u32,
         #[case] want: u32,
     ) {
-        assert_eq!(replicas_for_sum(sum, 4.0, existing, current), want);
+        assert_eq!(replicas_of(sum, 4.0, existing, current), want);
     }
 
     #[test]

@@ -11,7 +11,7 @@
 
 use pd_core::PerRole;
 
-use super::horizontal::{Horizontal, replicas_for};
+use super::horizontal::{HorizontalPair, replicas_for};
 use super::{Autoscaler, Reads, Sight, Verdict};
 use crate::time::Nanos;
 
@@ -25,7 +25,7 @@ const KV_USAGE_TARGET: f64 = 0.80;
 #[derive(Clone, Debug)]
 pub struct HpaValue {
     targets: PerRole<f64>,
-    horizontal: PerRole<Horizontal>,
+    horizontal: HorizontalPair,
 }
 
 impl HpaValue {
@@ -36,24 +36,18 @@ impl HpaValue {
                 prefill: WAITING_TARGET / aggressiveness.prefill,
                 decode: KV_USAGE_TARGET / aggressiveness.decode,
             },
-            horizontal: PerRole::default(),
+            horizontal: HorizontalPair::default(),
         }
     }
 }
 
 impl Autoscaler for HpaValue {
     fn decide(&mut self, sight: &Sight, now: Nanos) -> Verdict {
-        Verdict::of(PerRole::from_fn(|role| {
-            let current = sight.current(role);
-            let Some(usage) = sight.usage(role) else {
-                return sight.bounded(role, current);
-            };
-            let ratio = usage / self.targets.get(role);
-            let recommended = sight.bounded(role, replicas_for(ratio, sight.ready(role), current));
-            self.horizontal
-                .get_mut(role)
-                .settle(now, current, recommended)
-        }))
+        self.horizontal.verdict(sight, now, |role| {
+            let ratio = sight.usage(role)? / self.targets[role];
+            let (ready, current) = (sight.ready(role), sight.current(role));
+            Some(replicas_for(ratio, ready, current))
+        })
     }
 
     fn reads(&self) -> Reads {

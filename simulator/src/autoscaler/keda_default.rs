@@ -10,7 +10,7 @@
 
 use pd_core::PerRole;
 
-use super::horizontal::Horizontal;
+use super::horizontal::HorizontalPair;
 use super::hpa_average_value::replicas_for_sum;
 use super::{Autoscaler, Reads, Sight, Verdict};
 use crate::time::Nanos;
@@ -22,7 +22,7 @@ const THRESHOLD: f64 = 5.0;
 #[derive(Clone, Debug)]
 pub struct KedaDefault {
     thresholds: PerRole<f64>,
-    horizontal: PerRole<Horizontal>,
+    horizontal: HorizontalPair,
 }
 
 impl KedaDefault {
@@ -30,24 +30,18 @@ impl KedaDefault {
     pub fn new(aggressiveness: PerRole<f64>) -> Self {
         Self {
             thresholds: aggressiveness.map(|by| THRESHOLD / by),
-            horizontal: PerRole::default(),
+            horizontal: HorizontalPair::default(),
         }
     }
 }
 
 impl Autoscaler for KedaDefault {
     fn decide(&mut self, sight: &Sight, now: Nanos) -> Verdict {
-        Verdict::of(PerRole::from_fn(|role| {
-            let current = sight.current(role);
-            let state = sight.snapshot.roles.get(role);
+        self.horizontal.verdict(sight, now, |role| {
             let waiting = sight.sum(role, |worker| worker.waiting).unwrap_or(0.0);
-            let existing = state.ready + state.starting;
-            let replicas = replicas_for_sum(waiting, *self.thresholds.get(role), existing, current);
-            let recommended = sight.bounded(role, replicas);
-            self.horizontal
-                .get_mut(role)
-                .settle(now, current, recommended)
-        }))
+            let threshold = self.thresholds[role];
+            Some(replicas_for_sum(waiting, threshold, sight, role))
+        })
     }
 
     fn reads(&self) -> Reads {

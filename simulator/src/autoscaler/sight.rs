@@ -136,6 +136,12 @@ impl Sight {
         self.snapshot.roles.get(role).ready
     }
 
+    /// Replicas that the workload's status counts: those that serve, and those that will.
+    pub fn existing(&self, role: Role) -> u32 {
+        let state = &self.snapshot.roles[role];
+        state.ready + state.starting
+    }
+
     /// Workers of a role that take requests.
     pub fn ready_workers(&self, role: Role) -> impl Iterator<Item = &WorkerSight> {
         self.workers.get(role).iter().filter(|worker| worker.ready)
@@ -217,7 +223,7 @@ pub(crate) mod testing {
         };
         Sight {
             snapshot: Snapshot {
-                policy: Scenario::default().policy(),
+                policy: Scenario::default().policy().clone(),
                 roles: PerRole {
                     prefill: state(workers.prefill.len()),
                     decode: state(workers.decode.len()),

@@ -16,7 +16,7 @@ use std::collections::VecDeque;
 
 use pd_core::{PerRole, Role};
 
-use super::horizontal::{Horizontal, TOLERANCE, ceil};
+use super::horizontal::{HorizontalPair, TOLERANCE, ceil};
 use super::{Autoscaler, Gateway, Reads, Sight, Verdict};
 use crate::engine::Profile;
 use crate::time::{MINUTE, Nanos};
@@ -71,7 +71,7 @@ pub struct WvaSaturation {
     aggressiveness: PerRole<f64>,
     seen: VecDeque<(Nanos, Gateway)>,
     queues: PerRole<VecDeque<(Nanos, f64)>>,
-    horizontal: PerRole<Horizontal>,
+    horizontal: HorizontalPair,
 }
 
 impl WvaSaturation {
@@ -82,7 +82,7 @@ impl WvaSaturation {
             aggressiveness,
             seen: VecDeque::new(),
             queues: PerRole::default(),
-            horizontal: PerRole::default(),
+            horizontal: HorizontalPair::default(),
         }
     }
 
@@ -164,28 +164,17 @@ impl Autoscaler for WvaSaturation {
             let desired = self.desired(role, sight, now, lengths);
             desired.unwrap_or(*current.get(role))
         });
-        let there = sight
-            .snapshot
-            .roles
-            .map(|state| state.ready + state.starting);
+        let there = PerRole::from_fn(|role| sight.existing(role));
         let any_up = Role::ALL
             .into_iter()
             .any(|role| wanted.get(role) > there.get(role));
-        Verdict::of(PerRole::from_fn(|role| {
-            let (current, there) = (*current.get(role), *there.get(role));
-            let wanted = *wanted.get(role);
+        self.horizontal.verdict(sight, now, |role| {
+            let (there, wanted) = (there[role], wanted[role]);
             let wanted = if any_up { wanted.max(there) } else { wanted };
             let ratio = f64::from(wanted) / f64::from(there.max(1));
-            let wanted = if (ratio - 1.0).abs() <= TOLERANCE {
-                current
-            } else {
-                wanted
-            };
-            let recommended = sight.bounded(role, wanted);
-            self.horizontal
-                .get_mut(role)
-                .settle(now, current, recommended)
-        }))
+            let is_near = (ratio - 1.0).abs() <= TOLERANCE;
+            Some(if is_near { current[role] } else { wanted })
+        })
     }
 
     fn reads(&self) -> Reads {
