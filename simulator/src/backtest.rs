@@ -29,7 +29,7 @@ pub use self::outcome::{Backtest, Decision, Past};
 use crate::calibrate::{self, CalibrateError, Fit, Known};
 use crate::measured::{Asked, Measured, MeasuredError, read};
 use crate::policy::{PolicyError, read_object};
-use crate::scenario::{Scenario, ScenarioError};
+use crate::scenario::{CheckedSpec, Scenario, ScenarioError};
 use crate::simulate::options::Output;
 use crate::simulate::{Owner, Run, SimulateError, Source};
 
@@ -146,25 +146,10 @@ impl Service {
         if let Some(lead) = options.lead {
             scenario.set_lead(lead);
         }
-        scenario.gpus_per_replica = self.gpus_per_replica;
-        let (objective, wanted) = (&mut scenario.objective, self.policy.objective);
-        objective.ttft.limit_milliseconds = wanted.ttft.limit.as_secs_f64() * 1e3;
-        objective.ttft.percentile = wanted.ttft.percentile;
-        objective.tpot.limit_milliseconds = wanted.tpot.limit.as_secs_f64() * 1e3;
-        objective.tpot.percentile = wanted.tpot.percentile;
-        objective.attainment.percent = wanted.attainment.percent;
-        objective.attainment.window_seconds = wanted.attainment.window.as_secs_f64();
-        scenario.budget_gpus = self.policy.budget_gpus;
-        let first = self.measured.workers();
-        for role in Role::ALL {
-            let (bounds, replicas) = (
-                self.policy.bounds.get(role),
-                scenario.replicas.get_mut(role),
-            );
-            replicas.min = bounds.min_replicas;
-            replicas.max = bounds.max_replicas;
-            replicas.start = first.get(role).first().copied();
-        }
+        scenario.spec = CheckedSpec::of_service(self.object.spec.clone(), self.policy.clone());
+        scenario.spec.set_gpus_per_replica(self.gpus_per_replica);
+        let workers = self.measured.workers();
+        scenario.replicas_at_start = PerRole::from_fn(|role| workers[role].first().copied());
         Ok(scenario)
     }
 }

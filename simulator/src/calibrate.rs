@@ -100,7 +100,7 @@ pub fn run(options: &Options) -> Result<String, CalibrateError> {
         }
         (None, Some(backtest)) => {
             let service = Service::read(&backtest).map_err(Box::new)?;
-            scenario.gpus_per_replica = service.gpus_per_replica;
+            scenario.spec.set_gpus_per_replica(service.gpus_per_replica);
             scenario.profile.prefix_hit_ratio = service.measured.prefix_hit_ratio();
             Known::of(&service.measured, options.seed, service.measured.workers())
         }

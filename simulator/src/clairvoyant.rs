@@ -33,7 +33,7 @@ use self::spend::Costs;
 use crate::engine::Profile;
 use crate::observe::engine_role;
 use crate::scenario::Scenario;
-use crate::time::{HOUR, Nanos, SECOND, seconds};
+use crate::time::{HOUR, Nanos, SECOND, milliseconds, seconds};
 
 /// Length of a window, in which replicas do not change.
 pub const WINDOW: Nanos = 60 * SECOND;
@@ -77,12 +77,12 @@ pub struct Bound {
 
 /// The bounds of a scenario under `load`.
 pub fn bound(scenario: &Scenario, load: &Load) -> Bound {
-    let allowed = 1.0 - f64::from(scenario.objective.attainment.percent) / 100.0;
+    let allowed = 1.0 - f64::from(scenario.policy().objective.attainment.percent) / 100.0;
     let hopeless = hopeless_share(scenario, load);
     let prefill_share = ((allowed - hopeless) / (1.0 - hopeless)).max(MISS_SHARE_MIN);
     let misses = PerRole {
         prefill: prefill_misses(scenario, load),
-        decode: load.decode_misses(scenario.replicas.decode.min),
+        decode: load.decode_misses(scenario.policy().bounds.decode.min_replicas),
     };
     let needed = PerRole {
         prefill: replicas_for(&misses.prefill, prefill_share),
@@ -91,7 +91,7 @@ pub fn bound(scenario: &Scenario, load: &Load) -> Bound {
     let costs = Costs {
         window: WINDOW,
         lead: PerRole::from_fn(|role| scenario.profile.startup_time(engine_role(role))),
-        gpus: scenario.gpus_per_replica,
+        gpus: scenario.spec.gpus_per_replica(),
     };
     let may_miss = (allowed - hopeless).max(MISS_SHARE_MIN) * load.requests() as f64;
     let everywhere =
@@ -173,9 +173,9 @@ fn replicas_for(misses: &[Misses], share: f64) -> Vec<u32> {
 
 /// Seconds that a window's prompts may wait and compute: the TTFT limit less what comes after.
 fn prefill_limit_seconds(scenario: &Scenario, window: &PrefillWindow) -> f64 {
-    let objective = scenario.objective;
-    let first_token = FIRST_TOKEN_STEPS * objective.tpot.limit_milliseconds;
-    (objective.ttft.limit_milliseconds - first_token) * 1e-3
+    let objective = &scenario.policy().objective;
+    let first_token = FIRST_TOKEN_STEPS * milliseconds(objective.tpot.limit);
+    (milliseconds(objective.ttft.limit) - first_token) * 1e-3
         - transfer_seconds(&scenario.profile, window)
 }
 
@@ -194,7 +194,7 @@ fn hopeless_by_window(scenario: &Scenario, load: &Load) -> Vec<f64> {
 }
 
 fn prefill_misses(scenario: &Scenario, load: &Load) -> Vec<Misses> {
-    let least = scenario.replicas.prefill.min;
+    let least = scenario.policy().bounds.prefill.min_replicas;
     let table = |window: &PrefillWindow| {
         if window.requests == 0 {
             return Misses::none(least);

@@ -68,7 +68,7 @@ pub enum SimulateError {
     /// No fixed replicas attain the objective.
     #[error(
         "no fixed number of replicas up to {prefill} prefill and {decode} decode attains {percent} %: raise \
-         `replicas.prefill.max` and `replicas.decode.max` of the scenario, or relax its objective"
+         `spec.prefill.maxReplicas` and `spec.decode.maxReplicas` of the scenario, or relax its objective"
     )]
     Unattainable {
         /// Most prefill replicas.

@@ -20,10 +20,10 @@ pub struct Options {
     /// empty for answers of one token
     #[arg(long, value_name = "FILE", conflicts_with_all = ["prometheus", "config"])]
     pub observed: Option<PathBuf>,
-    /// Prefill replicas that served them; without, the scenario's `replicas.prefill.start`, or 1
+    /// Prefill replicas that served them; without, the scenario's `replicasAtStart.prefill`, or 1
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub prefill_replicas: Option<u32>,
-    /// Decode replicas that served them; without, the scenario's `replicas.decode.start`, or 1
+    /// Decode replicas that served them; without, the scenario's `replicasAtStart.decode`, or 1
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub decode_replicas: Option<u32>,
     /// Address of Prometheus, such as `http://127.0.0.1:9090`
@@ -72,10 +72,10 @@ impl Options {
 
     /// Replicas that served a file's requests.
     pub(super) fn replicas(&self, scenario: &Scenario) -> PerRole<u32> {
-        let start = scenario.replicas;
+        let start = scenario.replicas_at_start;
         PerRole {
-            prefill: self.prefill_replicas.or(start.prefill.start).unwrap_or(1),
-            decode: self.decode_replicas.or(start.decode.start).unwrap_or(1),
+            prefill: self.prefill_replicas.or(start.prefill).unwrap_or(1),
+            decode: self.decode_replicas.or(start.decode).unwrap_or(1),
         }
     }
 }

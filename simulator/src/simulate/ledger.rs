@@ -17,7 +17,7 @@ use crate::clairvoyant::WINDOW;
 use crate::engine::{self, Arrival, Ending};
 use crate::lifecycle::{Loss, LossCause};
 use crate::scenario::Scenario;
-use crate::time::{HOUR, MINUTE, Nanos, from_seconds, seconds};
+use crate::time::{HOUR, MINUTE, Nanos, from_duration, from_seconds, seconds};
 use crate::world::{Listener, Replicas, Setup};
 
 /// A change back within this time of a role's last change is a reversal.
@@ -77,7 +77,7 @@ impl Ledger {
     pub(super) fn new(scenario: &Scenario, setup: &Setup) -> Self {
         let objective: &Objective = &setup.policy.objective;
         Self {
-            ttft_limit: from_seconds(scenario.objective.ttft.limit_milliseconds * 1e-3),
+            ttft_limit: from_duration(scenario.policy().objective.ttft.limit),
             tpot_limit_seconds: objective.tpot.limit.as_secs_f64(),
             policy: setup.policy.clone(),
             gpus_per_replica: setup.gpus_per_replica,
@@ -206,7 +206,7 @@ impl Ledger {
         let (everywhere, overall) = (&run.bound.everywhere, &run.bound.overall);
         let over = |bound: f64| (bound > 0.0).then(|| all / bound);
         let profile = &run.scenario.profile;
-        let objective = run.scenario.objective;
+        let objective = &run.scenario.policy().objective;
         let (aggressiveness, aimed_at) = match tuned {
             Some(Tuned::Aggressiveness(found)) => (Some(found), None),
             Some(Tuned::AttainmentPercent(percent)) => (None, Some(percent)),
@@ -220,8 +220,8 @@ impl Ledger {
                 .max(profile.decode_startup_seconds),
             prefill_lead_seconds: profile.prefill_startup_seconds,
             decode_lead_seconds: profile.decode_startup_seconds,
-            ttft_limit_seconds: objective.ttft.limit_milliseconds * 1e-3,
-            tpot_limit_seconds: objective.tpot.limit_milliseconds * 1e-3,
+            ttft_limit_seconds: objective.ttft.limit.as_secs_f64(),
+            tpot_limit_seconds: objective.tpot.limit.as_secs_f64(),
             attainment_goal_percent: objective.attainment.percent,
             simulated_seconds: seconds(self.now),
             requests: self.requests,

@@ -39,8 +39,12 @@ struct Search<'a> {
 /// The cheapest plan found that attains the objective of `run`; where none does, the one with the fewest
 /// misses.
 pub(super) fn search(run: &Run) -> Result<ForeseenPlan, SimulateError> {
-    let percent = u64::from(run.scenario.objective.attainment.percent);
-    let least = run.scenario.replicas.map(|replicas| replicas.min);
+    let percent = u64::from(run.scenario.policy().objective.attainment.percent);
+    let least = run
+        .scenario
+        .policy()
+        .bounds
+        .map(|bounds| bounds.min_replicas);
     let mut search = Search {
         run,
         refinement: Refinement::new(&run.bound, least),
@@ -172,9 +176,12 @@ mod tests {
     fn run(file: &NamedTempFile, lead_seconds: u64) -> Run {
         let mut scenario = Scenario::default();
         scenario.set_lead(std::time::Duration::from_secs(lead_seconds));
-        scenario.replicas.prefill.max = MOST;
-        scenario.replicas.decode.max = 1;
-        scenario.objective.attainment.percent = 95;
+        let small = scenario.spec.with(|spec| {
+            spec.prefill.max_replicas = i32::try_from(MOST).unwrap();
+            spec.decode.max_replicas = 1;
+            spec.objective.attainment.percent = 95;
+        });
+        scenario.spec = small.unwrap();
         let source = Source::of_trace(file.path().to_owned(), 1.0, 1.0, 7);
         Run::over(scenario, source, 7).unwrap()
     }

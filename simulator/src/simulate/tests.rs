@@ -151,9 +151,20 @@ fn a_broken_trace_is_refused_before_anything_is_played() {
 
 #[test]
 fn an_objective_that_nothing_attains_is_told() {
+    let tight = "
+spec:
+  prefill:
+    target: {apiVersion: apps/v1, kind: Deployment, name: prefill}
+    maxReplicas: 64
+  decode:
+    target: {apiVersion: apps/v1, kind: Deployment, name: decode}
+    maxReplicas: 64
+  objective:
+    ttft: {target: 20ms, percentile: 99}
+    tpot: {target: 25ms, percentile: 99}
+";
     let mut file = tempfile::NamedTempFile::new().unwrap();
-    file.write_all(b"objective: {ttft: {limitMilliseconds: 20}}\n")
-        .unwrap();
+    file.write_all(tight.as_bytes()).unwrap();
     let options = Options {
         scenario: Some(file.path().to_owned()),
         ..options(&["--policy", "static-hindsight"])

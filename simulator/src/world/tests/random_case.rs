@@ -38,7 +38,7 @@ pub(super) fn case(seed: u64) -> Case {
     let profile = profile(&mut rng);
     let steady = load(&mut rng);
     let needed = needed(&profile, &steady);
-    let mut policy = Scenario::default().policy();
+    let mut policy = Scenario::default().policy().clone();
     policy.bounds = needed.map(|needed| {
         let min_replicas = rng.random_range(1..=needed);
         Bounds {
