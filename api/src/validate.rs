@@ -17,7 +17,7 @@ use std::{fmt::Display, time::Duration};
 use pd_core::{
     PerRole, Policy, Ratio, Role,
     policy::{
-        AttainmentTarget, Behavior, Bounds, Change, LatencyTarget, LeadPolicy, Objective,
+        AttainmentTarget, Behavior, Bounds, ChangeLimit, LatencyTarget, LeadPolicy, Objective,
         OnMissingMetrics, RatePolicy, ScalingRules, SelectPolicy,
     },
     zero::ScaleToZero,
@@ -287,8 +287,8 @@ fn rate_policies(
         );
         policies.push(RatePolicy {
             change: match spec.kind {
-                api::RatePolicyKind::Replicas => Change::Replicas(value),
-                api::RatePolicyKind::Percent => Change::Percent(value),
+                api::RatePolicyKind::Replicas => ChangeLimit::Replicas(value),
+                api::RatePolicyKind::Percent => ChangeLimit::Percent(value),
             },
             period: errors.duration(
                 &format!("{path}[{index}].period"),

@@ -9,9 +9,9 @@ use pd_core::{
     PerRole, Ratio,
     operating_point::OperatingPoint,
     policy::{
-        AttainmentTarget, Behavior, Bounds, Change, Coefficients, DecodeCoefficients, Enforcement,
-        LatencyTarget, LeadPolicy, Objective, OnMissingMetrics, OperatingPoints, Policy,
-        PrefillCoefficients, RatePolicy, RatioPolicy, ScalingRules, SelectPolicy,
+        AttainmentTarget, Behavior, Bounds, ChangeLimit, Coefficients, DecodeCoefficients,
+        Enforcement, LatencyTarget, LeadPolicy, Objective, OnMissingMetrics, OperatingPoints,
+        Policy, PrefillCoefficients, RatePolicy, RatioPolicy, ScalingRules, SelectPolicy,
     },
     ratio::RatioBand,
     schedule::{Schedule, ScheduledBounds, TimeZone},
@@ -137,8 +137,8 @@ fn rate_policies_keep_their_order_and_units() {
     assert_eq!(
         policy(&behavior).behavior.scale_up.policies,
         vec![
-            rate(Change::Percent(100), 15),
-            rate(Change::Replicas(4), 60)
+            rate(ChangeLimit::Percent(100), 15),
+            rate(ChangeLimit::Replicas(4), 60)
         ]
     );
 }

@@ -21,7 +21,8 @@ use crate::{
     policy::{Bounds, Enforcement},
     report::Report,
     role::{PerRole, Role},
-    snapshot::{RoleState, Snapshot},
+    role_state::RoleState,
+    snapshot::Snapshot,
     time::Timestamp,
 };
 

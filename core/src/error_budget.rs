@@ -57,7 +57,7 @@ const LEFT_UNKNOWN: f64 = 0.5;
 /// What is left of a role's part of the error budget, and how careful that makes.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Care {
+pub struct RiskTarget {
     /// Share of the budget that is left: 1 is all of it, 0 none, below 0 it is overspent; nothing when
     /// attainment is not known.
     pub budget_left: Option<f64>,
@@ -65,7 +65,7 @@ pub struct Care {
     pub z: f64,
 }
 
-impl Care {
+impl RiskTarget {
     /// The share of requests, 0 to 1, that may miss as sizing sees it.
     pub fn miss_share(&self) -> f64 {
         1.0 - self.quantile()
@@ -88,7 +88,10 @@ impl Care {
 
 /// How careful to be with each role, from the shares of requests that met its limit within the
 /// attainment window.
-pub fn care(objective: &Objective, attained: PerRole<Option<Share>>) -> PerRole<Care> {
+pub fn risk_targets(
+    objective: &Objective,
+    attained: PerRole<Option<Share>>,
+) -> PerRole<RiskTarget> {
     let allowed = 1.0 - f64::from(objective.attainment.percent) / 100.0;
     let missed = |share: f64| (1.0 - share).clamp(0.0, 1.0);
     PerRole::from_fn(|role| {
@@ -108,7 +111,7 @@ pub fn care(objective: &Objective, attained: PerRole<Option<Share>>) -> PerRole<
             Role::Prefill => objective.ttft,
             Role::Decode => objective.tpot,
         };
-        Care {
+        RiskTarget {
             budget_left,
             z: z(objective, target, budget_left, role),
         }
@@ -181,45 +184,51 @@ mod tests {
             low: 0.0,
             high: 1.0,
         });
-        let unsure = care(&objective(95, 99), attained).decode;
-        let unknown = care(&objective(95, 99), PerRole::default()).decode;
+        let unsure = risk_targets(&objective(95, 99), attained).decode;
+        let unknown = risk_targets(&objective(95, 99), PerRole::default()).decode;
         assert_eq!(unsure.z.to_bits(), unknown.z.to_bits());
     }
 
     #[test]
     fn a_full_budget_takes_more_risk_than_percentile_and_attainment_state() {
-        let care = care(&objective(95, 99), both(1.0, 1.0));
-        assert!((0.90..0.95).contains(&care.prefill.quantile()), "{care:?}");
-        assert!(care.decode.z < care.prefill.z);
+        let risk_target = risk_targets(&objective(95, 99), both(1.0, 1.0));
+        assert!(
+            (0.90..0.95).contains(&risk_target.prefill.quantile()),
+            "{risk_target:?}"
+        );
+        assert!(risk_target.decode.z < risk_target.prefill.z);
     }
 
     #[test]
     fn a_spent_budget_makes_careful_and_decode_more_than_the_attainment() {
-        let care = care(&objective(95, 99), both(0.99, 1.0));
+        let risk_target = risk_targets(&objective(95, 99), both(0.99, 1.0));
         assert_eq!(
-            care.prefill.budget_left.map(|left| left.abs() < 1e-9),
+            risk_target
+                .prefill
+                .budget_left
+                .map(|left| left.abs() < 1e-9),
             Some(true)
         );
-        let full = super::care(&objective(95, 99), both(1.0, 1.0)).prefill;
-        assert!(care.prefill.z > full.z + 0.5, "{care:?}");
-        let decode = super::care(&objective(95, 99), both(1.0, 0.99)).decode;
+        let full = risk_targets(&objective(95, 99), both(1.0, 1.0)).prefill;
+        assert!(risk_target.prefill.z > full.z + 0.5, "{risk_target:?}");
+        let decode = risk_targets(&objective(95, 99), both(1.0, 0.99)).decode;
         assert!(decode.quantile() > 0.995, "{decode:?}");
-        let overspent = super::care(&objective(95, 99), both(0.9, 1.0)).prefill;
-        assert!(overspent.z > care.prefill.z);
+        let overspent = risk_targets(&objective(95, 99), both(0.9, 1.0)).prefill;
+        assert!(overspent.z > risk_target.prefill.z);
     }
 
     #[test]
     fn only_the_role_that_misses_pays() {
-        let care = care(&objective(95, 99), both(0.98, 1.0));
-        assert!(care.prefill.budget_left < Some(0.0));
-        let spotless = super::care(&objective(95, 99), both(1.0, 1.0));
-        assert_eq!(care.decode, spotless.decode);
+        let risk_target = risk_targets(&objective(95, 99), both(0.98, 1.0));
+        assert!(risk_target.prefill.budget_left < Some(0.0));
+        let spotless = risk_targets(&objective(95, 99), both(1.0, 1.0));
+        assert_eq!(risk_target.decode, spotless.decode);
     }
 
     #[test]
     fn what_one_role_leaves_of_its_half_the_other_may_spend() {
         let left = |decode| {
-            care(&objective(95, 99), both(0.995, decode))
+            risk_targets(&objective(95, 99), both(0.995, decode))
                 .prefill
                 .budget_left
         };
@@ -232,8 +241,8 @@ mod tests {
 
     #[test]
     fn an_attainment_of_all_requests_is_bounded_in_its_care() {
-        let spotless = care(&objective(95, 100), both(1.0, 1.0));
-        let broken = care(&objective(95, 100), both(0.999, 1.0));
+        let spotless = risk_targets(&objective(95, 100), both(1.0, 1.0));
+        let broken = risk_targets(&objective(95, 100), both(0.999, 1.0));
         assert!(spotless.prefill.z <= broken.prefill.z && broken.prefill.z <= Z_MAX);
     }
 
@@ -244,7 +253,7 @@ mod tests {
             share in 0.0f64..=1.0, less in 0.0f64..=1.0, other in 0.0f64..=1.0,
         ) {
             let objective = objective(percentile, percent);
-            let z = |share| care(&objective, both(share, other)).prefill.z;
+            let z = |share| risk_targets(&objective, both(share, other)).prefill.z;
             prop_assert!(z(share * less) >= z(share));
             prop_assert!(z(share).is_finite());
         }

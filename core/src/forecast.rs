@@ -33,14 +33,14 @@ const HORIZON_SLOTS_MAX: usize = 30;
 const QUANTILE_MIN: f64 = 0.5;
 const QUANTILE_MAX: f64 = 0.999;
 
-/// Errors after which the prior spread has no say any more. Fewer than a quarter have none yet.
+/// Errors after which the prior error has no say any more. Fewer than a quarter have none yet.
 const ERRORS_TRUSTED: usize = 32;
 
-/// Relative spread assumed before errors are known, of a forecast for the present moment. It grows
+/// Relative error assumed before errors are known, of a forecast for the present moment. It grows
 /// with the root of the horizon and doubles at nine minutes. On the traces the headroom at p95
 /// that turned out right is a little smaller.
-const PRIOR_SPREAD: f64 = 0.12;
-const PRIOR_SPREAD_SLOTS: f64 = 3.0;
+const PRIOR_ERROR: f64 = 0.12;
+const PRIOR_ERROR_SLOTS: f64 = 3.0;
 
 /// A forecast never exceeds this multiple of the most work that the history holds.
 const BEYOND_SEEN: f64 = 3.0;
@@ -55,7 +55,7 @@ const CAUTION_MAX: f64 = 0.5;
 
 /// Quantiles that stand for all work that may come, and the share of it that each stands for: fifths,
 /// the highest one in two, because misses rise steeply with load.
-const SPREAD: Spread = [
+const SCENARIOS: Scenarios = [
     (0.1, 0.2),
     (0.3, 0.2),
     (0.5, 0.2),
@@ -65,7 +65,7 @@ const SPREAD: Spread = [
 ];
 
 /// Work that may come, as `(work, probability)`; probabilities sum to 1.
-pub type Spread = [(f64, f64); 6];
+pub type Scenarios = [(f64, f64); 6];
 
 /// What one role's work was, and so what it may become. Plain data, at most 1.8 KiB of JSON.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -96,18 +96,18 @@ pub struct Forecast {
 
 /// What is known of the work that comes.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Outlook {
+pub struct ForecastDistribution {
     /// The quantile that was asked for.
     pub forecast: Forecast,
     /// All that may come.
-    pub spread: Spread,
+    pub scenarios: Scenarios,
 }
 
 /// Where a forecast comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Model {
-    /// Too little history: the assumed spread around the average of the predictors.
+    /// Too little history: the assumed error around the average of the predictors.
     Prior,
     /// Led by the last value.
     Last,
@@ -135,7 +135,7 @@ impl Model {
 impl fmt::Display for Model {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Prior => "an assumed spread",
+            Self::Prior => "an assumed error",
             Self::Last => "last value",
             Self::EwmaFast => "EWMA(0.6)",
             Self::EwmaMiddle => "EWMA(0.3)",
@@ -154,7 +154,7 @@ impl Forecast {
             self.model,
             Figures(*value),
             self.horizon_seconds,
-            // Quantiles are told in percent, to a tenth.
+            // Quantiles are reported in percent, to a tenth.
             (self.quantile * 1_000.0).round() / 10.0,
             Figures(*latest),
         )
@@ -180,7 +180,7 @@ impl Forecaster {
     ///
     /// Within a minute of the clock the last observation counts; the same one twice changes nothing.
     /// NaN, infinite and negative values are ignored. After a pause of more than five minutes, or when
-    /// the clock jumped back, the level starts anew and the errors stay known.
+    /// the clock jumped back, the level starts again and the errors stay known.
     pub fn observe(&mut self, value: f64, now: Timestamp) {
         self.history.observe(value, now);
     }
@@ -191,12 +191,17 @@ impl Forecaster {
     /// The age of the last observation lengthens the horizon. A horizon above half an hour counts as
     /// half an hour; a quantile outside 0.5..=0.999, as the nearer of both; one that is NaN, as 0.999.
     pub fn forecast(&self, horizon: Duration, quantile: f64, now: Timestamp) -> Option<Forecast> {
-        let outlook = self.outlook(horizon, quantile, now)?;
-        Some(outlook.forecast)
+        let distribution = self.distribution(horizon, quantile, now)?;
+        Some(distribution.forecast)
     }
 
     /// The same, and with it the work that may come as a whole.
-    pub fn outlook(&self, horizon: Duration, quantile: f64, now: Timestamp) -> Option<Outlook> {
+    pub fn distribution(
+        &self,
+        horizon: Duration,
+        quantile: f64,
+        now: Timestamp,
+    ) -> Option<ForecastDistribution> {
         let (latest, at) = self.history.latest()?;
         let quantile = if quantile.is_nan() {
             QUANTILE_MAX
@@ -226,8 +231,11 @@ impl Forecaster {
                 .map_or(Model::Prior, |index| Model::LED_BY[index]),
             samples: u32::try_from(ahead.mixture.errors.len()).unwrap_or(u32::MAX),
         };
-        let spread = SPREAD.map(|(quantile, share)| (ahead.value(quantile), share));
-        Some(Outlook { forecast, spread })
+        let scenarios = SCENARIOS.map(|(quantile, share)| (ahead.value(quantile), share));
+        Some(ForecastDistribution {
+            forecast,
+            scenarios,
+        })
     }
 }
 
@@ -257,7 +265,7 @@ impl Ahead {
     }
 
     fn headroom(&mut self, quantile: f64) -> f64 {
-        let prior = self.mixture.mean * prior_spread(self.slots) * normal_quantile_bound(quantile);
+        let prior = self.mixture.mean * prior_error(self.slots) * normal_quantile_bound(quantile);
         if !self.is_known() {
             return prior;
         }
@@ -284,9 +292,9 @@ fn allowed(quantile: f64, ahead: usize, pairs: usize) -> f64 {
     asked - caution.min(CAUTION_MAX * asked)
 }
 
-/// Relative spread assumed before errors are known.
-fn prior_spread(ahead: usize) -> f64 {
-    PRIOR_SPREAD * (1.0 + ahead as f64 / PRIOR_SPREAD_SLOTS).sqrt()
+/// Relative error assumed before errors are known.
+fn prior_error(ahead: usize) -> f64 {
+    PRIOR_ERROR * (1.0 + ahead as f64 / PRIOR_ERROR_SLOTS).sqrt()
 }
 
 /// Standard deviations that a normal variable exceeds with probability `1 - quantile` at most:

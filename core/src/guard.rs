@@ -1,9 +1,9 @@
 //! Slowing and stopping changes, one file per rule: tolerance, stabilization windows, rate policies,
-//! bounds that moved, pauses, releases before growth, the hard band on the way, asks that are stuck,
-//! rollouts, and replicas or readiness that go back and forth.
+//! bounds that moved, pauses, releases before growth, the hard band on the way, scale-up requests that
+//! are stuck, and replicas that go back and forth.
 //!
-//! A guard takes what the stage before wants and gives what may be done now, with a step that says
-//! why when the two differ. Windows, policies and their selection mean what they mean in
+//! A guard takes the replicas that the stage before wants and gives those that may be requested now,
+//! with a step that says why when the two differ. Windows, policies and their selection mean what they mean in
 //! `HorizontalPodAutoscaler` `spec.behavior` (autoscaling/v2; KEP-853); each file says where it
 //! differs, and `guard/tests/hpa.rs` holds the tables.
 
@@ -12,11 +12,9 @@ mod bounds;
 mod flap;
 mod pause;
 mod rate;
-mod ready_share;
 mod release;
 mod stabilize;
 mod stuck;
-mod surge;
 mod tolerate;
 
 pub use band::keep_hard_band;
@@ -24,14 +22,9 @@ pub use bounds::{IMPLICIT_PERCENT, IMPLICIT_PERIOD, hold_bounds};
 pub use flap::{FACTOR_MAX, FlapMemory, REVERSAL_COUNTS, REVERSAL_WITHIN, damp};
 pub use pause::pause;
 pub use rate::limit_rate;
-pub use ready_share::ReadyShare;
 pub use release::{await_releases, held_gpus};
 pub use stabilize::stabilize;
-pub use stuck::{
-    BACKOFF_LEAST, BACKOFF_MOST, LATE_LEADS, LATE_LEAST, StuckCause, StuckMemory, StuckState,
-    withdraw,
-};
-pub use surge::{rolling_out, serving, surge};
+pub use stuck::{BACKOFF_MAX, BACKOFF_MIN, LATE_LEADS, LATE_MIN, StuckMemory, StuckState, cancel};
 pub use tolerate::tolerate;
 
 #[cfg(test)]

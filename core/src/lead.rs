@@ -1,12 +1,14 @@
-//! Lead times: how long a role's replicas take from being asked for to serving, learnt from the
-//! replicas asked for and the replicas ready alone.
+//! Lead times: how long a role's replicas take from being requested to serving, learnt from the
+//! replicas requested and the replicas ready alone.
 //!
-//! A rise of the first opens an ask, rises of the second close the open asks first in, first out.
-//! What was not asked for must not teach anything: a pod that is lost and replaced, a rollout with its
-//! surge, or replicas already pending when the watch began make the open asks *untimed*: they still
-//! arrive, but leave no sample. A pod that is lost right after it arrived takes its sample with it.
+//! A rise of the first opens a scale-up request, rises of the second close the open requests first
+//! in, first out. Arrivals that were not requested must not teach anything: a pod that is lost and
+//! replaced, a rollout with its surge, or replicas already pending when the watch began make the open
+//! requests *untimed*: they still arrive, but leave no sample. A pod that is lost right after it
+//! arrived takes its sample with it.
 //!
-//! Until there are samples a prior speaks. Everything is bounded and quantised, some 700 bytes of JSON.
+//! Until there are samples the prior counts. Everything is bounded and quantised, some 700 bytes of
+//! JSON.
 
 use std::time::Duration;
 
@@ -21,8 +23,8 @@ pub const LEAD_PRIOR: Duration = Duration::from_mins(2);
 /// Samples kept, newest last.
 pub const SAMPLES_MAX: usize = 32;
 
-/// Open asks kept; more are merged with their neighbours.
-pub const ASKS_MAX: usize = 8;
+/// Open requests kept; more are merged with their neighbours.
+pub const REQUESTS_MAX: usize = 8;
 
 /// Samples that one arrival of many replicas leaves at most, so that it does not push out all others.
 const SAMPLES_PER_ARRIVAL: u32 = 4;
@@ -33,36 +35,36 @@ const ARRIVED_FOR_GOOD: Duration = Duration::from_mins(1);
 /// Longest lead time kept, seconds.
 const SAMPLE_SECONDS_MAX: u64 = 86_400;
 
-/// What a role's lead times were, and what it still waits for.
+/// Lead times of a role as measured, and the requests that are still open.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LeadTimes {
     samples_seconds: Vec<u32>,
-    asks: Vec<Ask>,
+    requests: Vec<ScaleUpRequest>,
     seen: Option<Seen>,
     arrived_at: Option<Timestamp>,
     /// Samples that the arrival at `arrived_at` left.
     arrived_samples: u8,
 }
 
-/// Replicas asked for together that do not serve yet.
+/// Replicas requested together that do not serve yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Ask {
+struct ScaleUpRequest {
     at: Timestamp,
     replicas: u32,
-    kind: AskKind,
+    kind: RequestKind,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-enum AskKind {
-    /// The arrival will say something about the lead time.
+enum RequestKind {
+    /// The arrival will be a sample of the lead time.
     Timed,
-    /// It will not: something else was going on, or nobody saw when it was asked for.
+    /// It will not: something else was going on, or nobody saw when it was requested.
     Untimed,
-    /// Not asked for: a replica that served and stopped. It is the first to come back, so that a pod
-    /// whose readiness flaps does not pass for the arrival of what is really waited for.
+    /// Not requested: a replica that served and stopped. It is the first to come back, so that a pod
+    /// whose readiness flaps does not count as the arrival of a requested one.
     Lost,
 }
 
@@ -70,21 +72,21 @@ enum AskKind {
 #[serde(rename_all = "camelCase")]
 struct Seen {
     current: u32,
-    /// Replicas that serve among those asked for: surge pods of a rollout are not.
+    /// Replicas that serve among those requested: surge pods of a rollout are not.
     serving: u32,
 }
 
 impl LeadTimes {
-    /// Takes in the replicas asked for and the replicas ready.
+    /// Takes in the replicas requested and the replicas ready.
     ///
-    /// `rolling` says that the target is known to be rolling out; more ready replicas than are asked
-    /// for tell it too. Calling again with the same values changes nothing.
+    /// `rolling` states that the target is known to be rolling out; more ready replicas than are
+    /// requested show it too. Calling again with the same values changes nothing.
     pub fn observe(&mut self, current: u32, ready: u32, rolling: bool, now: Timestamp) {
         let serving = ready.min(current);
         let seen = self.seen.replace(Seen { current, serving });
         let pending = current - serving;
         let Some(before) = seen else {
-            self.ask(pending, AskKind::Untimed, now);
+            self.request(pending, RequestKind::Untimed, now);
             return;
         };
         let kept = before.serving.min(current);
@@ -93,18 +95,18 @@ impl LeadTimes {
         }
         if serving < kept {
             self.forget_hasty_arrival(now);
-            self.ask(kept - serving, AskKind::Lost, now);
+            self.request(kept - serving, RequestKind::Lost, now);
         } else {
-            // What rises beyond the replicas asked for until now was surge, and closes nothing.
+            // Ready replicas beyond those requested until now were surge, and close nothing.
             self.arrive(serving - kept, now);
         }
         let rise = current.saturating_sub(before.current);
         let kind = if rolling || ready > before.current {
-            AskKind::Untimed
+            RequestKind::Untimed
         } else {
-            AskKind::Timed
+            RequestKind::Timed
         };
-        self.ask(rise, kind, now);
+        self.request(rise, kind, now);
         self.reconcile(pending, now);
     }
 
@@ -129,26 +131,26 @@ impl LeadTimes {
     pub fn expected_ready(&self, now: Timestamp, horizon: Duration, prior: Duration) -> u32 {
         let (usual, late) = (self.p50(prior), self.p90(prior));
         let then = now.plus(horizon);
-        let arriving = self.asks.iter().filter(|ask| {
-            let age = now.since(ask.at);
+        let arriving = self.requests.iter().filter(|request| {
+            let age = now.since(request.at);
             let lead = if age <= usual { usual } else { late };
-            age <= late.max(usual) && ask.at.plus(lead) <= then
+            age <= late.max(usual) && request.at.plus(lead) <= then
         });
         let serving = self.seen.map_or(0, |seen| seen.serving);
-        arriving.fold(serving, |sum, ask| sum.saturating_add(ask.replicas))
+        arriving.fold(serving, |sum, request| sum.saturating_add(request.replicas))
     }
 
-    /// Replicas asked for that do not serve yet.
+    /// Replicas requested that do not serve yet.
     pub fn pending(&self) -> u32 {
-        self.asks
+        self.requests
             .iter()
-            .fold(0, |sum, ask| sum.saturating_add(ask.replicas))
+            .fold(0, |sum, request| sum.saturating_add(request.replicas))
     }
 
     /// How long the oldest pending replica is waited for without any other arriving; nothing while
     /// none is pending. Replicas that were lost and came back are no arrival.
     pub fn waiting(&self, now: Timestamp) -> Option<Duration> {
-        let oldest = self.asks.first()?.at;
+        let oldest = self.requests.first()?.at;
         let since = self.arrived_at.map_or(oldest, |at| at.max(oldest));
         Some(now.since(since))
     }
@@ -161,20 +163,20 @@ impl LeadTimes {
         Some(Duration::from_secs((*seconds).into()))
     }
 
-    fn ask(&mut self, replicas: u32, kind: AskKind, now: Timestamp) {
+    fn request(&mut self, replicas: u32, kind: RequestKind, now: Timestamp) {
         if replicas == 0 {
             return;
         }
-        let full = self.asks.len() >= ASKS_MAX;
-        match self.asks.last_mut() {
-            // Merged into an earlier one: the guess errs towards a longer lead, which asks earlier.
+        let full = self.requests.len() >= REQUESTS_MAX;
+        match self.requests.last_mut() {
+            // Merged into an earlier one: the guess errs towards a longer lead, which requests earlier.
             Some(last) if full || (last.at == now && last.kind == kind) => {
                 last.replicas = last.replicas.saturating_add(replicas);
                 if last.kind != kind {
-                    last.kind = AskKind::Untimed;
+                    last.kind = RequestKind::Untimed;
                 }
             }
-            _ => self.asks.push(Ask {
+            _ => self.requests.push(ScaleUpRequest {
                 at: now,
                 replicas,
                 kind,
@@ -182,26 +184,30 @@ impl LeadTimes {
         }
     }
 
-    /// Closes asks: what was lost first, then first in, first out.
+    /// Closes requests: lost replicas first, then first in, first out.
     fn arrive(&mut self, mut replicas: u32, now: Timestamp) {
-        for ask in self.asks.iter_mut().filter(|ask| ask.kind == AskKind::Lost) {
-            let here = ask.replicas.min(replicas);
+        for request in self
+            .requests
+            .iter_mut()
+            .filter(|request| request.kind == RequestKind::Lost)
+        {
+            let here = request.replicas.min(replicas);
             replicas -= here;
-            ask.replicas -= here;
+            request.replicas -= here;
         }
-        self.asks.retain(|ask| ask.replicas > 0);
+        self.requests.retain(|request| request.replicas > 0);
         if replicas == 0 {
             return;
         }
         let mut left = SAMPLES_PER_ARRIVAL;
         self.arrived_at = Some(now);
         self.arrived_samples = 0;
-        for ask in &mut self.asks {
-            let here = ask.replicas.min(replicas);
+        for request in &mut self.requests {
+            let here = request.replicas.min(replicas);
             replicas -= here;
-            ask.replicas -= here;
-            if ask.kind == AskKind::Timed {
-                let seconds = now.since(ask.at).as_secs().min(SAMPLE_SECONDS_MAX);
+            request.replicas -= here;
+            if request.kind == RequestKind::Timed {
+                let seconds = now.since(request.at).as_secs().min(SAMPLE_SECONDS_MAX);
                 let seconds = u32::try_from(seconds).unwrap_or(u32::MAX);
                 let count = here.min(left);
                 left -= count;
@@ -211,15 +217,15 @@ impl LeadTimes {
                 }
             }
         }
-        self.asks.retain(|ask| ask.replicas > 0);
+        self.requests.retain(|request| request.replicas > 0);
         let excess = self.samples_seconds.len().saturating_sub(SAMPLES_MAX);
         self.samples_seconds.drain(..excess);
     }
 
     fn stop_timing(&mut self) {
-        let timed = |ask: &&mut Ask| ask.kind == AskKind::Timed;
-        for ask in self.asks.iter_mut().filter(timed) {
-            ask.kind = AskKind::Untimed;
+        let timed = |request: &&mut ScaleUpRequest| request.kind == RequestKind::Timed;
+        for request in self.requests.iter_mut().filter(timed) {
+            request.kind = RequestKind::Untimed;
         }
     }
 
@@ -237,23 +243,23 @@ impl LeadTimes {
         self.arrived_samples = 0;
     }
 
-    /// Makes the open asks add up to `pending`: what was withdrawn goes newest first, as the youngest
-    /// pods go first; what appeared without being seen is untimed.
+    /// Makes the open requests add up to `pending`: cancelled replicas go newest first, as the
+    /// youngest pods go first; replicas that appeared without being seen are untimed.
     fn reconcile(&mut self, pending: u32, now: Timestamp) {
         let mut excess = self.pending().saturating_sub(pending);
         while excess > 0
-            && let Some(last) = self.asks.last_mut()
+            && let Some(last) = self.requests.last_mut()
         {
             let gone = last.replicas.min(excess);
             excess -= gone;
             last.replicas -= gone;
             if last.replicas == 0 {
-                self.asks.pop();
+                self.requests.pop();
             }
         }
-        self.ask(
+        self.request(
             pending.saturating_sub(self.pending()),
-            AskKind::Untimed,
+            RequestKind::Untimed,
             now,
         );
     }

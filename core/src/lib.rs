@@ -17,8 +17,6 @@
 //! and budget, [`guard`] slows and stops changes, [`report`] says why, and [`audit`] checks every plan
 //! against the invariants.
 //!
-//! [`toleration`] stands apart: which nodes a pod with numeric tolerations may be on, and for how long.
-//!
 //! Functions are total: bad data becomes a [`Reason`] in the report and a held replica count.
 
 pub mod audit;
@@ -38,8 +36,10 @@ pub mod plan;
 pub mod policy;
 pub mod queueing;
 pub mod ratio;
+pub mod readiness;
 pub mod report;
 pub mod role;
+pub mod role_state;
 pub mod schedule;
 pub mod signal;
 pub mod snapshot;
@@ -47,7 +47,6 @@ pub mod solve;
 #[cfg(test)]
 mod testing;
 pub mod time;
-pub mod toleration;
 pub mod workload;
 pub mod zero;
 
@@ -59,6 +58,7 @@ pub use policy::Policy;
 pub use ratio::Ratio;
 pub use report::{Reason, Report, Stage, Step};
 pub use role::{PerRole, Role};
+pub use role_state::RoleState;
 pub use signal::{Gap, Reading, Signals};
-pub use snapshot::{RoleState, Snapshot};
+pub use snapshot::Snapshot;
 pub use time::Timestamp;

@@ -11,10 +11,11 @@ use serde::{Deserialize, Serialize};
 use crate::{
     capacity::{Ceiling, Estimator},
     forecast::Forecaster,
-    guard::{FlapMemory, ReadyShare, StuckMemory},
+    guard::{FlapMemory, StuckMemory},
     lead::LeadTimes,
     operating_point::PointState,
     ratio::RatioState,
+    readiness::SmoothedReadiness,
     role::PerRole,
     time::Timestamp,
     zero::ZeroMemory,
@@ -22,9 +23,8 @@ use crate::{
 
 /// Version of the format.
 ///
-/// Version 1 had windows and changes and a smaller memory of capacity: the first two are kept. Memory
-/// of any other version is forgotten, which only costs one window.
-pub const MEMORY_VERSION: u32 = 2;
+/// Memory of any other version is forgotten, which only costs one window.
+pub const MEMORY_VERSION: u32 = 3;
 
 /// Most bytes of JSON that the memory of one service takes.
 pub const MEMORY_BYTES_MAX: usize = 16 * 1_024;
@@ -35,7 +35,7 @@ pub const WINDOW_SAMPLES_MAX: usize = 64;
 /// Replica changes remembered at most, per role.
 pub const CHANGES_MAX: usize = 32;
 
-/// Longest period a rate policy may look back over.
+/// Longest period of a rate policy.
 pub const CHANGE_PERIOD_MAX: Duration = Duration::from_mins(30);
 
 /// Memory of one service.
@@ -59,7 +59,7 @@ pub struct Memory {
     pub ratio: RatioState,
     /// Which operating point is in force.
     #[serde(default)]
-    pub point: PointState,
+    pub operating_point: PointState,
     /// Idleness, and what is known at zero.
     #[serde(default)]
     pub zero: ZeroMemory,
@@ -74,22 +74,20 @@ impl Default for Memory {
             capacity: Estimator::default(),
             decode_ceiling: Ceiling::default(),
             ratio: RatioState::default(),
-            point: PointState::default(),
+            operating_point: PointState::default(),
             zero: ZeroMemory::default(),
         }
     }
 }
 
 impl Memory {
-    /// This memory in the present version, or a fresh one if nothing of it can be used.
+    /// This memory if it is of the present version, or a fresh one.
     #[must_use]
     pub fn usable(self) -> Self {
-        match self.version {
-            1 | MEMORY_VERSION => Self {
-                version: MEMORY_VERSION,
-                ..self
-            },
-            _ => Self::default(),
+        if self.version == MEMORY_VERSION {
+            self
+        } else {
+            Self::default()
         }
     }
 }
@@ -111,15 +109,15 @@ pub struct RoleMemory {
     /// How long its replicas take to serve.
     #[serde(default)]
     pub lead: LeadTimes,
-    /// Asks that were not answered.
+    /// Scale-up requests that are stuck.
     #[serde(default)]
     pub stuck: StuckMemory,
     /// Replicas that went back and forth.
     #[serde(default)]
     pub flaps: FlapMemory,
-    /// Ready replicas, damped.
+    /// Ready replicas, smoothed.
     #[serde(default)]
-    pub ready: ReadyShare,
+    pub readiness: SmoothedReadiness,
     /// The role's work over time, and how wrong forecasts of it were.
     #[serde(default)]
     pub forecast: Forecaster,
@@ -156,9 +154,9 @@ impl RoleMemory {
 
     /// Whether for `span` neither the replicas asked for nor those that serve have changed. Both count:
     /// replicas serve long after they were asked for, and windows mix before and after from then on.
-    pub fn settled_for(&self, span: Duration, now: Timestamp) -> bool {
+    pub fn cooled_down_for(&self, span: Duration, now: Timestamp) -> bool {
         let asked_before = |change: &ReplicaChange| now.since(change.at) >= span;
-        self.ready.held_for(now) >= span && self.changes.iter().all(asked_before)
+        self.readiness.held_for(now) >= span && self.changes.iter().all(asked_before)
     }
 }
 

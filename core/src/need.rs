@@ -11,13 +11,13 @@ use std::time::Duration;
 
 use crate::{
     capacity::Capacity,
-    error_budget::Care,
-    forecast::Outlook,
-    guard::{rolling_out, serving},
+    error_budget::RiskTarget,
+    forecast::ForecastDistribution,
     memory::{Memory, RoleMemory},
     report::{Bottleneck, Reason},
     role::{PerRole, Role},
-    snapshot::{RoleState, Snapshot},
+    role_state::RoleState,
+    snapshot::Snapshot,
     time::Timestamp,
     workload::Workload,
 };
@@ -91,10 +91,10 @@ pub struct Sizing<'a> {
     /// What one replica can do.
     pub capacity: Capacity<'a>,
     /// How careful to be.
-    pub care: PerRole<Care>,
+    pub risk_target: PerRole<RiskTarget>,
     /// Work expected when replicas asked for now will serve: of prefill busy workers, of decode output
     /// tokens per second. Nothing when that is not known.
-    pub outlook: PerRole<Option<Outlook>>,
+    pub forecast: PerRole<Option<ForecastDistribution>>,
     /// How long replicas asked for now take to serve.
     pub lead: PerRole<Duration>,
     /// Where requests lose time.
@@ -126,7 +126,7 @@ const COVERED: f64 = 0.25;
 const CORRECTED_MAX: u32 = 2;
 
 /// How long after a change the latency windows still show the time before it.
-const SETTLE: Duration = Duration::from_mins(2);
+const COOLDOWN: Duration = Duration::from_mins(2);
 
 impl Sizing<'_> {
     fn state(&self, role: Role) -> &RoleState {
@@ -137,8 +137,8 @@ impl Sizing<'_> {
     /// that a flapping probe is no loss of capacity every other look.
     fn serving(&self, role: Role) -> u32 {
         let state = self.state(role);
-        let damped = self.role_memory(role).ready.whole().min(state.current);
-        serving(state).max(damped)
+        let damped = self.role_memory(role).readiness.whole().min(state.current);
+        state.serving().max(damped)
     }
 
     fn role_memory(&self, role: Role) -> &RoleMemory {
@@ -155,7 +155,7 @@ impl Sizing<'_> {
     /// never to more than [`CORRECTED_MAX`] times the model, since then something else is wrong.
     fn correction(&self, role: Role, modelled: Option<u32>) -> Option<u32> {
         let covered = self
-            .care
+            .risk_target
             .get(role)
             .budget_left
             .is_some_and(|left| left >= COVERED);
@@ -163,10 +163,9 @@ impl Sizing<'_> {
             return None;
         }
         let state = self.state(role);
-        let settled = self.role_memory(role).settled_for(SETTLE, self.now);
+        let settled = self.role_memory(role).cooled_down_for(COOLDOWN, self.now);
         let ready = self.serving(role);
-        let whole = !rolling_out(state)
-            && !state.rolling_out
+        let whole = !state.is_rolling_out()
             && state.starting == 0
             && state.ready >= state.current
             && ready > 0;

@@ -19,9 +19,9 @@ use serde::{Deserialize, Serialize};
 pub(crate) use self::compare::needs_under;
 use crate::{
     capacity::{Capacity, Profile},
-    error_budget::{Care, care},
+    error_budget::{RiskTarget, risk_targets},
     evidence::{Evidence, evidence},
-    forecast::Outlook,
+    forecast::ForecastDistribution,
     memory::Memory,
     need::Need,
     ratio::Breach,
@@ -71,11 +71,11 @@ struct Planner<'a> {
     memory: Memory,
     workload: Workload,
     evidence: PerRole<Evidence>,
-    care: PerRole<Care>,
+    risk_target: PerRole<RiskTarget>,
     /// How long replicas asked for now take to serve.
     lead: PerRole<Duration>,
     /// What may come while replicas start.
-    outlook: PerRole<Option<Outlook>>,
+    forecast: PerRole<Option<ForecastDistribution>>,
     needs: PerRole<Option<Need>>,
     /// Where requests lose time.
     bottleneck: Bottleneck,
@@ -103,10 +103,10 @@ impl<'a> Planner<'a> {
                 .decided_at
                 .map_or(Duration::from_secs(1), |at| now.since(at)),
             memory,
-            care: care(&snapshot.policy.objective, workload.attained),
+            risk_target: risk_targets(&snapshot.policy.objective, workload.attained),
             evidence: PerRole::from_fn(|role| evidence(observed, role)),
             lead: PerRole::default(),
-            outlook: PerRole::default(),
+            forecast: PerRole::default(),
             needs: PerRole::default(),
             bottleneck: workload.bottleneck(&snapshot.signals, &snapshot.policy.objective),
             operating_point: None,

@@ -154,7 +154,7 @@ pub enum SelectPolicy {
 #[serde(rename_all = "camelCase")]
 pub struct RatePolicy {
     /// Largest change.
-    pub change: Change,
+    pub change: ChangeLimit,
     /// The period it is counted over, above zero.
     pub period: Duration,
 }
@@ -162,7 +162,7 @@ pub struct RatePolicy {
 /// The size of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub enum Change {
+pub enum ChangeLimit {
     /// So many replicas.
     Replicas(u32),
     /// Percent of the replicas at the start of the period.

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     capacity,
-    error_budget::Care,
+    error_budget::RiskTarget,
     forecast::Forecast,
     policy::{Bounds, RatioPolicy},
     ratio::{Breach, Ratio},
@@ -111,9 +111,9 @@ reasons! {
     /// The replicas are above their maximum and go down to it in steps.
     BoundsStepDown,
     /// Replicas that were asked for did not come, and the ask is taken back.
-    StuckWithdrawn,
+    ScaleUpCancelled,
     /// Replicas that were asked for do not come, and no more are asked for until later.
-    StuckWaiting,
+    ScaleUpBackedOff,
     /// The replicas went back and forth, so that lowering them waits longer for a while.
     FlapDamped,
     /// A schedule sets the replica bounds now.
@@ -386,7 +386,7 @@ pub struct Report {
     /// Whether every signal needed for a full decision about the role is known.
     pub metrics_complete: PerRole<bool>,
     /// How careful sizing was, and what is left of the error budget.
-    pub care: PerRole<Care>,
+    pub risk_target: PerRole<RiskTarget>,
     /// What a replica was taken to do.
     pub capacity: PerRole<RoleCapacity>,
     /// Work expected when replicas asked for now serve: of prefill in busy replicas, of decode in tokens

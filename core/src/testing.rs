@@ -12,8 +12,9 @@ use crate::{
         OnMissingMetrics, Policy, ScalingRules, SelectPolicy,
     },
     role::PerRole,
+    role_state::RoleState,
     signal::{Coverage, Distributions, HistogramReading, Reading, Signals},
-    snapshot::{Paused, RoleState, Snapshot},
+    snapshot::{Paused, Snapshot},
 };
 
 /// No ratio, no budget, 1 to 32 replicas, TTFT 500 ms and TPOT 50 ms at p95, a window of 300 s down.

@@ -19,8 +19,8 @@ use crate::{
     policy::Bounds,
     report::{Reason, Stage, Step},
     role::{PerRole, Role},
+    role_state::RoleState,
     signal::Reading,
-    snapshot::RoleState,
     time::Timestamp,
 };
 

@@ -143,26 +143,26 @@ fn arithmetic(decision: &Decision) -> String {
     let load = RATE_RPS * PREFILL_SECONDS;
     let forecast = decision.report.forecast.prefill.unwrap();
     let horizon = Duration::from_secs_f64(forecast.horizon_seconds);
-    let spread = decision
+    let scenarios = decision
         .memory
         .roles
         .prefill
         .forecast
-        .outlook(
+        .distribution(
             horizon,
             forecast.quantile,
             decision.memory.decided_at.unwrap(),
         )
         .unwrap()
-        .spread;
-    let allowed = decision.report.care.prefill.miss_share();
+        .scenarios;
+    let allowed = decision.report.risk_target.prefill.miss_share();
     let slack = TTFT_LIMIT_SECONDS - TRANSFER_SECONDS - PREFILL_SECONDS;
     let _ = writeln!(
         text,
         "busy workers now       = {RATE_RPS} /s x {PREFILL_SECONDS} s = {load:.2}"
     );
-    let expected = spread.map(|(load, _)| format!("{load:.2}")).join(", ");
-    let chances = spread.map(|(_, share)| format!("{:.0}", share * 100.0));
+    let expected = scenarios.map(|(load, _)| format!("{load:.2}")).join(", ");
+    let chances = scenarios.map(|(_, share)| format!("{:.0}", share * 100.0));
     let _ = writeln!(
         text,
         "busy workers to expect = {expected}\n            chances of each = {} %",
@@ -174,10 +174,10 @@ fn arithmetic(decision: &Decision) -> String {
     );
     let mut enough = None;
     for servers in 1..=4_u32 {
-        let late = spread.map(|(load, _)| late(servers, load, slack).0);
+        let late = scenarios.map(|(load, _)| late(servers, load, slack).0);
         let mean: f64 = late
             .iter()
-            .zip(spread)
+            .zip(scenarios)
             .map(|(late, (_, share))| late * share)
             .sum();
         let each = late.map(|late| format!("{:.2}", late * 100.0)).join(", ");
@@ -190,7 +190,7 @@ fn arithmetic(decision: &Decision) -> String {
             enough = Some(servers);
         }
     }
-    let (most, _) = spread[spread.len() - 1];
+    let (most, _) = scenarios[scenarios.len() - 1];
     let (_, waits, mean_wait) = late(2, most, slack);
     let _ = writeln!(
         text,
@@ -236,8 +236,8 @@ fn decode_arithmetic(decision: &Decision) -> String {
     let said = numbers(&step.message);
     let ahead = usize::from(step.message.contains("by the time"));
     let (expected, requests, batch) = (said[ahead], said[ahead + 1], said[ahead + 4]);
-    let care = decision.report.care.decode;
-    let (z, percent) = (care.z, care.quantile() * 100.0);
+    let risk_target = decision.report.risk_target.decode;
+    let (z, percent) = (risk_target.z, risk_target.quantile() * 100.0);
     let slots = requests + z * requests.sqrt();
     let need = (slots / batch).ceil();
     let mut text = String::new();

@@ -10,10 +10,8 @@ use std::sync::Arc;
 
 use k8s_openapi::ByteString;
 use libfuzzer_sys::fuzz_target;
-use pd_core::{
-    Role,
-    toleration::{Comparison, ExtendedToleration},
-};
+use pd_core::Role;
+use pd_tolerations::{Comparison, ExtendedToleration};
 use pd_webhook::admission::{Claimed, Defaults, Workload, mutate, validate};
 use serde_json::{Value, json};
 

@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use libfuzzer_sys::fuzz_target;
-use pd_core::toleration::{Effect, Taint, extension::ParsedTaint};
+use pd_tolerations::{Effect, Taint, extension::ParsedTaint};
 use pd_scheduler_plugin::extender::{Margin, NodeView, SCORE_MAX, filter, prioritize};
 use serde_json::{Value, json};
 

@@ -15,13 +15,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use pd_core::toleration::{Effect, Taint};
 use pd_scheduler_plugin::{
     extender::{Margin, filter, prioritize},
     metrics::Metrics,
     nodes::{NodeCache, Nodes},
     serve::router,
 };
+use pd_tolerations::{Effect, Taint};
 
 const CLUSTER: usize = 15_000;
 /// Names in a call, and the most that the 99th percentile of a filter call may take, microseconds.

@@ -10,11 +10,11 @@ use std::{
 
 use axum::http::Uri;
 use clap::{ArgAction, Args as ClapArgs, Parser, Subcommand, ValueEnum};
-use pd_core::toleration::Comparison;
 use pd_runtime::{
     admin::AdminArgs, kubernetes::KubeArgs, leader::LeaderArgs, rotation::CertificateArgs,
     shutdown::ShutdownArgs, telemetry::TelemetryArgs,
 };
+use pd_tolerations::Comparison;
 use serde::Serialize;
 
 use crate::{control::eviction::args::EvictionArgs, extender::Margin, preflight::judge::Component};

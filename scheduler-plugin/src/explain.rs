@@ -14,7 +14,7 @@ mod text;
 
 use std::io;
 
-use pd_core::toleration::{
+use pd_tolerations::{
     Comparison, Effect, FieldError, Operator, Taint, Toleration,
     eviction::{Stay, stay_of},
     extension::{ParsedTaint, Rule},

@@ -15,7 +15,7 @@ mod score;
 mod tests;
 mod wire;
 
-use pd_core::toleration::extension::ParsedTaint;
+use pd_tolerations::extension::ParsedTaint;
 
 use self::{
     pod::{Ask, Wishes},

@@ -1,6 +1,6 @@
 //! pd-scheduler-plugin: numeric SLA tolerations at the stock scheduler.
 //!
-//! Four ways in, one set of rules ([`pd_core::toleration`]). [`explain`] answers offline, from files, whether a pod fits
+//! Four ways in, one set of rules ([`pd_tolerations`]). [`explain`] answers offline, from files, whether a pod fits
 //! nodes, which toleration answers which taint, what the API server would say, and when a running pod would go.
 //! [`extender`] answers the scheduler's filter and prioritize calls; it is pure (a request's bytes and a view of the
 //! nodes give a response's bytes), and [`serve`] puts HTTP and the node cache of [`nodes`] around it.

@@ -19,8 +19,8 @@ use kube::{
         watcher::{self, Event, watcher},
     },
 };
-use pd_core::toleration::{Taint, extension::ParsedTaint};
 use pd_runtime::readiness::ReadinessHandle;
+use pd_tolerations::{Taint, extension::ParsedTaint};
 use serde::{Deserialize, Serialize};
 
 use crate::extender::NodeView;
@@ -202,11 +202,11 @@ mod tests {
     use std::time::Duration;
 
     use futures::stream;
-    use pd_core::toleration::Effect;
     use pd_runtime::{
         readiness::{Check, Readiness},
         shutdown::Shutdown,
     };
+    use pd_tolerations::Effect;
 
     use super::*;
 

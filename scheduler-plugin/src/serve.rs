@@ -189,7 +189,7 @@ mod tests {
         body::{Body, to_bytes},
         http::Request,
     };
-    use pd_core::toleration::{Effect, Taint};
+    use pd_tolerations::{Effect, Taint};
     use rstest::rstest;
     use serde_json::Value;
     use tower::ServiceExt as _;

@@ -18,7 +18,7 @@ mod start;
 
 use std::collections::BTreeMap;
 
-use pd_core::guard::StuckCause;
+use pd_core::role_state::StuckCause;
 use pd_core::{PerRole, Role};
 
 use self::cluster::Cluster;

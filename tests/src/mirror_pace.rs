@@ -20,7 +20,7 @@ use kube::{
     core::PartialObjectMeta,
     runtime::{WatchStreamExt as _, watcher},
 };
-use pd_core::toleration::{Effect, Taint};
+use pd_tolerations::{Effect, Taint};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 

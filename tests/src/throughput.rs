@@ -22,7 +22,7 @@ use kube::{
     Api, Client,
     api::{DeleteParams, ListParams, PostParams, WatchEvent, WatchParams},
 };
-use pd_core::toleration::{
+use pd_tolerations::{
     Effect, Operator, Rule, Taint, Toleration,
     mirror::{self, constraints, lower},
     rewrite::{ANNOTATION, rewrite},
@@ -170,7 +170,7 @@ impl Way {
             },
         });
         if self.is_managed() {
-            let rules = [Rule::plain(&numeric, pd_core::toleration::Comparison::On)];
+            let rules = [Rule::plain(&numeric, pd_tolerations::Comparison::On)];
             let terms = lower(None, &constraints(&rules)?)?;
             let (tolerations, originals) = rewrite(&[numeric]);
             pod["spec"]["tolerations"] = json!(tolerations);

@@ -173,7 +173,7 @@ async fn decode_without_room_does_not_stop_prefill_and_a_profile_is_read_once_it
             .await
             .unwrap()
     };
-    let message = limited("StuckWaiting").await;
+    let message = limited("ScaleUpBackedOff").await;
     assert!(
         message.starts_with("decode: ") && message.contains("Unschedulable"),
         "{message}"
@@ -183,14 +183,17 @@ async fn decode_without_room_does_not_stop_prefill_and_a_profile_is_read_once_it
         .until_replicas("prefill grows without decode", |p, d| p >= 4 && d >= 2)
         .await
         .unwrap();
-    let note = stage.until_event("llama", "StuckWithdrawn").await.unwrap();
-    assert!(note.contains("withdrawn to 1"), "{note}");
+    let note = stage
+        .until_event("llama", "ScaleUpCancelled")
+        .await
+        .unwrap();
+    assert!(note.contains("cancelled down to 1"), "{note}");
     stage
         .until_replicas("decode with what serves", |p, d| p >= 4 && d == 1)
         .await
         .unwrap();
-    let message = limited("StuckWaiting").await;
-    assert!(message.contains("asked for again in"), "{message}");
+    let message = limited("ScaleUpBackedOff").await;
+    assert!(message.contains("requested again in"), "{message}");
 }
 
 /// A profile that is missing, then has a broken line, then is right; the service runs meanwhile.

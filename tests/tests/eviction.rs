@@ -26,16 +26,16 @@ use kube::{
     Api, Client, ResourceExt as _,
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
 };
-use pd_core::toleration::{
-    Effect, Rule, Toleration,
-    mirror::{constraints, lower},
-    rewrite::{ANNOTATION, Asked, restore, rewrite},
-};
 use pd_tests::{
     binaries::workspace_binary,
     control_plane::{Component, ControlPlane, NodeSpec, Options, eventually, throughout},
     meter,
     supervisor::{Process, ProcessSpec},
+};
+use pd_tolerations::{
+    Effect, Rule, Toleration,
+    mirror::{constraints, lower},
+    rewrite::{ANNOTATION, Asked, restore, rewrite},
 };
 use serde_json::{Value, json};
 use tokio::time::{Instant, interval, sleep_until};

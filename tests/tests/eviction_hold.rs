@@ -13,7 +13,6 @@ use kube::{
     Api,
     api::{Patch, PatchParams, PostParams},
 };
-use pd_core::toleration::{Toleration, rewrite};
 use pd_tests::{
     add_ons::{LOG_ALL, start_control_as},
     control_plane::{ControlPlane, NodeSpec, Options, eventually, throughout},
@@ -21,6 +20,7 @@ use pd_tests::{
     meter,
     supervisor::Process,
 };
+use pd_tolerations::{Toleration, rewrite};
 use serde_json::json;
 use tokio::time::{Instant, sleep_until};
 

@@ -12,13 +12,13 @@ use kube::{
     Api,
     api::{Patch, PatchParams, PostParams},
 };
-use pd_core::toleration::{Effect, Taint, Toleration, rewrite};
 use pd_tests::{
     add_ons::{ExtenderPort, start_control},
     control_plane::{ControlPlane, NodeSpec, Options, eventually},
     late::LateWatches,
     supervisor::Process,
 };
+use pd_tolerations::{Effect, Taint, Toleration, rewrite};
 use serde_json::{Value, json};
 
 /// Longer than the scheduler backs off after a first refusal.

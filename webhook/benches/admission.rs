@@ -16,11 +16,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use pd_core::toleration::Comparison;
 use pd_runtime::{
     certificates::{Chain, Terms},
     tls::{Certificates, TlsListener},
 };
+use pd_tolerations::Comparison;
 use pd_webhook::{
     admission::mutate,
     claims::{Claims, Known},

@@ -20,7 +20,7 @@ mod write;
 use std::sync::Arc;
 
 use pd_api::v1alpha1::PDAutoscaler;
-use pd_core::toleration::Comparison;
+use pd_tolerations::Comparison;
 use serde_json::value::RawValue;
 
 pub use self::defaults::{Defaults, Workload};

@@ -21,8 +21,8 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use kube::{Api, Client, api::PostParams};
-use pd_core::toleration::Comparison;
 use pd_runtime::readiness::ReadinessHandle;
+use pd_tolerations::Comparison;
 use serde_json::json;
 use tokio::time::{sleep, timeout};
 

@@ -4,8 +4,8 @@
 
 use std::time::Duration;
 
-use pd_core::toleration::Comparison;
 use pd_runtime::rotation::CertificateEnds;
+use pd_tolerations::Comparison;
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},

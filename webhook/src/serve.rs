@@ -190,7 +190,7 @@ mod tests {
         body::{Body, to_bytes},
         http::Request,
     };
-    use pd_core::toleration::Comparison;
+    use pd_tolerations::Comparison;
     use rstest::rstest;
     use tower::ServiceExt as _;
 

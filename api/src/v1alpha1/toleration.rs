@@ -6,7 +6,7 @@
 //! stays what its author wrote. The rules of numbers are the core's; here is what the schema can
 //! say of them.
 
-use pd_core::toleration::{Effect, ExtendedToleration, extension::NumericOperator};
+use pd_tolerations::{Effect, ExtendedToleration, extension::NumericOperator};
 use serde::{Deserialize, Serialize};
 
 #[cfg(feature = "kube")]

@@ -1,12 +1,10 @@
 //! The numeric tolerations of a role: each by itself, and whether all of them together can be kept.
 
-use pd_core::{
-    Role,
-    toleration::{
-        ExtendedToleration, Rule,
-        mirror::{constraints, lower},
-        validation::label_key,
-    },
+use pd_core::Role;
+use pd_tolerations::{
+    ExtendedToleration, Rule,
+    mirror::{constraints, lower},
+    validation::label_key,
 };
 
 use super::Errors;

@@ -132,7 +132,10 @@ impl Sizing {
             };
             let (bounds, capacity) = (report.bounds.get(role), report.capacity.get(role));
             let stuck = roles.get(role).stuck.map_or(0, |(count, _)| count);
-            set(&self.error_budget_left, report.care.get(role).budget_left);
+            set(
+                &self.error_budget_left,
+                report.risk_target.get(role).budget_left,
+            );
             set(&self.lead_time, Some(report.lead.get(role).p90_seconds));
             set(&self.capacity_factor, Some(capacity.factor));
             set(&self.capacity_error, Some(capacity.error));

@@ -6,7 +6,7 @@
 //! in, a count and a cause out.
 
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
-use pd_core::guard::StuckCause;
+use pd_core::role_state::StuckCause;
 
 use super::target::{Phase, phase};
 

@@ -12,7 +12,7 @@ use k8s_openapi::{
 };
 use kube::{Api, Client, ResourceExt as _, api::ListParams, core::Selector};
 use pd_api::v1alpha1::{RoleSpec, TargetReference};
-use pd_core::snapshot::RoleState;
+use pd_core::RoleState;
 use pd_signals::pods::{KindUnsupported, TargetKind, pod_pattern};
 
 use super::{

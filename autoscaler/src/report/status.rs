@@ -225,7 +225,7 @@ fn whole_percent(share: f64) -> i32 {
 
 /// Share of the error budget that is left, 0 when it is overspent: the smaller of both roles' parts.
 pub(super) fn error_budget_left(report: &pd_core::Report) -> Option<f64> {
-    let left = Role::ALL.map(|role| report.care.get(role).budget_left);
+    let left = Role::ALL.map(|role| report.risk_target.get(role).budget_left);
     left.into_iter()
         .flatten()
         .min_by(f64::total_cmp)

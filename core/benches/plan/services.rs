@@ -15,7 +15,7 @@ use pd_core::{
     operating_point::OperatingPoint,
     plan,
     policy::{
-        AttainmentTarget, Behavior, Bounds, Change, Coefficients, Enforcement, LatencyTarget,
+        AttainmentTarget, Behavior, Bounds, ChangeLimit, Coefficients, Enforcement, LatencyTarget,
         LeadPolicy, Objective, OnMissingMetrics, OperatingPoints, Policy, RatePolicy, ScalingRules,
         SelectPolicy,
     },
@@ -37,11 +37,11 @@ fn rules(window: Duration, tolerance_percent: u8, percent: u32) -> ScalingRules 
         select: SelectPolicy::Max,
         policies: vec![
             RatePolicy {
-                change: Change::Percent(percent),
+                change: ChangeLimit::Percent(percent),
                 period: Duration::from_mins(1),
             },
             RatePolicy {
-                change: Change::Replicas(4),
+                change: ChangeLimit::Replicas(4),
                 period: Duration::from_mins(1),
             },
         ],

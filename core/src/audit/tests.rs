@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use super::*;
 use crate::{
-    guard::StuckCause,
     memory::Memory,
     plan::plan,
     policy::RatioPolicy,
     ratio::{Ratio, RatioBand},
+    role_state::StuckCause,
     signal::{Reading, Signals},
     testing::{self, Load},
     time::Timestamp,

@@ -293,22 +293,25 @@ proptest! {
 }
 
 #[test]
-fn the_spread_rises_about_the_mean_and_is_certain_as_a_whole() {
+fn the_scenarios_rise_about_the_mean_and_are_certain_as_a_whole() {
     let load = |seconds: i64| 100.0 * (1.0 + 0.2 * noise(seconds / 60));
     for minutes in [1, 10, 240] {
         let (forecaster, now) = after(minutes, load);
-        let Outlook { forecast, spread } = forecaster.outlook(LEAD, 0.9, at(now)).unwrap();
+        let ForecastDistribution {
+            forecast,
+            scenarios,
+        } = forecaster.distribution(LEAD, 0.9, at(now)).unwrap();
         assert_eq!(Some(forecast), forecaster.forecast(LEAD, 0.9, at(now)));
-        let chances: f64 = spread.iter().map(|(_, chance)| chance).sum();
+        let chances: f64 = scenarios.iter().map(|(_, chance)| chance).sum();
         assert!((chances - 1.0).abs() < 1e-9);
         assert!(
-            spread.windows(2).all(|pair| pair[0].0 <= pair[1].0),
-            "{spread:?}"
+            scenarios.windows(2).all(|pair| pair[0].0 <= pair[1].0),
+            "{scenarios:?}"
         );
-        let (least, most) = (spread[0].0, spread[5].0);
+        let (least, most) = (scenarios[0].0, scenarios[5].0);
         assert!(
             least < forecast.mean && forecast.mean < most,
-            "{forecast:?} {spread:?}"
+            "{forecast:?} {scenarios:?}"
         );
     }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::rate::least_allowed;
 use crate::{
     memory::ReplicaChange,
-    policy::{Change, RatePolicy, ScalingRules, SelectPolicy},
+    policy::{ChangeLimit, RatePolicy, ScalingRules, SelectPolicy},
     report::{Reason, Stage, Step},
     role::Role,
     snapshot::Snapshot,
@@ -68,7 +68,7 @@ fn implicit(rules: &ScalingRules) -> ScalingRules {
     ScalingRules {
         select: SelectPolicy::Max,
         policies: vec![RatePolicy {
-            change: Change::Percent(IMPLICIT_PERCENT),
+            change: ChangeLimit::Percent(IMPLICIT_PERCENT),
             period: IMPLICIT_PERIOD,
         }],
         ..rules.clone()
@@ -132,7 +132,7 @@ mod tests {
         let mut snapshot = bounded(30, 1, 10);
         let rules = &mut snapshot.policy.behavior.scale_down;
         rules.policies = vec![RatePolicy {
-            change: Change::Replicas(8),
+            change: ChangeLimit::Replicas(8),
             period: Duration::from_mins(5),
         }];
         let hold = |snapshot: &Snapshot, limited| {

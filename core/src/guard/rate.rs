@@ -8,7 +8,7 @@
 
 use crate::{
     memory::ReplicaChange,
-    policy::{Behavior, Change, RatePolicy, ScalingRules, SelectPolicy},
+    policy::{Behavior, ChangeLimit, RatePolicy, ScalingRules, SelectPolicy},
     report::{Reason, Stage, Step},
     role::Role,
     time::Timestamp,
@@ -67,7 +67,7 @@ fn allowed_by_each<'a>(
     rules: &'a ScalingRules,
     changes: &'a [ReplicaChange],
     now: Timestamp,
-    limit: impl Fn(i64, Change) -> i64 + 'a,
+    limit: impl Fn(i64, ChangeLimit) -> i64 + 'a,
 ) -> impl Iterator<Item = u32> + 'a {
     rules.policies.iter().map(move |policy| {
         let start = at_period_start(current, policy, changes, now).max(0);
@@ -83,9 +83,9 @@ fn most_allowed(
     now: Timestamp,
 ) -> u32 {
     let allowed = allowed_by_each(current, rules, changes, now, |start, change| match change {
-        Change::Replicas(count) => start + i64::from(count),
+        ChangeLimit::Replicas(count) => start + i64::from(count),
         // Rounded up, as HPA does: 10 % of 4 replicas still allows one.
-        Change::Percent(percent) => start
+        ChangeLimit::Percent(percent) => start
             .saturating_mul(100 + i64::from(percent))
             .unsigned_abs()
             .div_ceil(100)
@@ -106,8 +106,8 @@ pub(super) fn least_allowed(
     now: Timestamp,
 ) -> u32 {
     let allowed = allowed_by_each(current, rules, changes, now, |start, change| match change {
-        Change::Replicas(count) => start - i64::from(count),
-        Change::Percent(percent) => start * (100 - i64::from(percent.min(100))) / 100,
+        ChangeLimit::Replicas(count) => start - i64::from(count),
+        ChangeLimit::Percent(percent) => start * (100 - i64::from(percent.min(100))) / 100,
     });
     match rules.select {
         SelectPolicy::Max => allowed.min().unwrap_or(0),

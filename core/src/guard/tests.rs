@@ -11,7 +11,9 @@ use super::*;
 use crate::{
     memory::{ReplicaChange, RoleMemory},
     need::Need,
-    policy::{Behavior, Change, Enforcement, RatePolicy, RatioPolicy, ScalingRules, SelectPolicy},
+    policy::{
+        Behavior, ChangeLimit, Enforcement, RatePolicy, RatioPolicy, ScalingRules, SelectPolicy,
+    },
     ratio::{Ratio, RatioBand},
     report::Reason,
     role::{PerRole, Role},
@@ -23,7 +25,7 @@ fn at(seconds: i64) -> Timestamp {
     Timestamp::from_millis(seconds * 1_000)
 }
 
-fn policy(change: Change, period_seconds: u64) -> RatePolicy {
+fn policy(change: ChangeLimit, period_seconds: u64) -> RatePolicy {
     RatePolicy {
         change,
         period: Duration::from_secs(period_seconds),
@@ -33,8 +35,8 @@ fn policy(change: Change, period_seconds: u64) -> RatePolicy {
 /// The example policies of the Kubernetes documentation: 4 replicas or 10 % a minute.
 fn documented(select: SelectPolicy) -> Behavior {
     let policies = vec![
-        policy(Change::Replicas(4), 60),
-        policy(Change::Percent(10), 60),
+        policy(ChangeLimit::Replicas(4), 60),
+        policy(ChangeLimit::Percent(10), 60),
     ];
     let rules = ScalingRules {
         select,
@@ -73,9 +75,9 @@ fn scale_down_policies_as_documented_for_hpa(
 }
 
 #[rstest]
-#[case::percent_rounds_up(vec![policy(Change::Percent(10), 60)], 4, 5)]
-#[case::doubling(vec![policy(Change::Percent(100), 15)], 3, 6)]
-#[case::four_a_period(vec![policy(Change::Replicas(4), 15)], 3, 7)]
+#[case::percent_rounds_up(vec![policy(ChangeLimit::Percent(10), 60)], 4, 5)]
+#[case::doubling(vec![policy(ChangeLimit::Percent(100), 15)], 3, 6)]
+#[case::four_a_period(vec![policy(ChangeLimit::Replicas(4), 15)], 3, 7)]
 #[case::no_policy_no_limit(vec![], 3, 30)]
 fn scale_up_policies_limit_the_step(
     #[case] policies: Vec<RatePolicy>,
@@ -93,7 +95,7 @@ fn scale_up_policies_limit_the_step(
 #[test]
 fn changes_within_the_period_count_against_the_policy() {
     let mut behavior = documented(SelectPolicy::Max);
-    behavior.scale_up.policies = vec![policy(Change::Replicas(4), 60)];
+    behavior.scale_up.policies = vec![policy(ChangeLimit::Replicas(4), 60)];
     let changes = [ReplicaChange {
         at: at(0),
         from: 2,
@@ -162,7 +164,7 @@ fn at_a_full_budget_a_role_grows_only_into_what_was_released() {
         Some(Reason::BudgetWaitsForRelease)
     );
 
-    snapshot.roles.decode = crate::snapshot::RoleState {
+    snapshot.roles.decode = crate::RoleState {
         current: 2,
         ready: 2,
         terminating: 1,

@@ -143,22 +143,25 @@ fn by_kv_tokens(
     }
     let (mean, variance) = residence.kv_tokens(rate_tps / residence.steps, itl_seconds);
     let scatter = (peakedness * variance).sqrt();
-    let tokens = high(mean, scatter, sizing.care.decode.z);
+    let tokens = high(mean, scatter, sizing.risk_target.decode.z);
     Some(tokens / (capacity * KV_USAGE_MAX))
 }
 
 fn by_work(sizing: &Sizing<'_>) -> Option<Need> {
     let rate_tps = rate_tps(sizing)?;
-    let ahead = sizing.outlook.decode.map(|outlook| outlook.forecast.value);
+    let ahead = sizing
+        .forecast
+        .decode
+        .map(|distribution| distribution.forecast.value);
     let ahead = ahead.filter(|ahead| *ahead > rate_tps);
-    let care = sizing.care.decode;
+    let risk_target = sizing.risk_target.decode;
     let now = InFlight::of(sizing, rate_tps)?;
-    let enough_now = now.replicas(care.z);
+    let enough_now = now.replicas(risk_target.z);
     let in_flight = match ahead {
         Some(tps) => InFlight::of(sizing, tps)?,
         None => now,
     };
-    let exact = in_flight.replicas(care.z);
+    let exact = in_flight.replicas(risk_target.z);
     let reason = if exact.ceil() > enough_now.ceil() {
         Reason::DecodeForecast
     } else if in_flight.by_kv >= Some(exact) {
@@ -167,7 +170,7 @@ fn by_work(sizing: &Sizing<'_>) -> Option<Need> {
         Reason::DecodeWork
     };
     let memory = in_flight.by_kv.map_or_else(String::new, |replicas| {
-        format!("; their KV caches fill {replicas:.2}")
+        format!("; their KV caches fill {replicas:.2} replicas")
     });
     let message = format!(
         "{rate_tps:.0} output tokens/s{} keep {:.0} requests in flight, {:.0} at {:.1} %; a batch of {:.0} \
@@ -176,8 +179,8 @@ fn by_work(sizing: &Sizing<'_>) -> Option<Need> {
             ", {tps:.0} by the time new replicas serve,"
         )),
         in_flight.requests,
-        in_flight.slots(care.z),
-        care.quantile() * 100.0,
+        in_flight.slots(risk_target.z),
+        risk_target.quantile() * 100.0,
         in_flight.batch,
         sizing.snapshot.policy.objective.tpot.limit.as_secs_f64() * 1e3,
     );

@@ -20,15 +20,15 @@ use crate::{
 /// took, since those who wait have missed their limit already.
 const DRAIN_SECONDS_MIN: f64 = 60.0;
 
-/// Share of the misses allowed that fewer replicas than now must stay under. A replica given back is asked
-/// for again by the next gust otherwise, and starts and winds down without serving much.
+/// Share of the misses allowed that fewer replicas than now must stay under. A replica given back is requested
+/// again by the next burst otherwise, and starts and winds down without serving much.
 const RELEASE_SHARE: f64 = 0.5;
 
 /// Before anything is learnt: waiting prompts per ready worker from which one more is asked for.
 const SATURATED_WAITING_PER_WORKER: f64 = 2.0;
 
 /// Share of prompts that no pool serves in time from which the message says so.
-const UNREACHABLE_TOLD: f64 = 0.005;
+const UNREACHABLE_REPORTED: f64 = 0.005;
 
 /// Prefill replicas that are needed, or nothing when that is not known. Not for an idle service.
 pub(super) fn need(sizing: &Sizing<'_>) -> Option<Need> {
@@ -43,10 +43,10 @@ fn by_work(sizing: &Sizing<'_>) -> Option<Need> {
     let demand = Demand::of(sizing)?;
     let replicas_max = sizing.replicas_max(Role::Prefill);
     let now = [(demand.rate_rps * demand.mean_seconds, 1.0)];
-    let outlook = sizing.outlook.prefill.as_ref();
-    let spread = outlook.map_or(&now[..], |outlook| &outlook.spread);
-    let served = demand.served(sizing, spread, replicas_max);
-    let allowed = sizing.care.prefill.miss_share();
+    let distribution = sizing.forecast.prefill.as_ref();
+    let scenarios = distribution.map_or(&now[..], |distribution| &distribution.scenarios);
+    let served = demand.served(sizing, scenarios, replicas_max);
+    let allowed = sizing.risk_target.prefill.miss_share();
     let raised_to = served.enough(allowed);
     let current = f64::from(sizing.state(Role::Prefill).current);
     let kept = served.enough(allowed * RELEASE_SHARE).min(current);
@@ -127,7 +127,7 @@ impl Demand {
     }
 
     /// How prompts are served that keep so many workers busy, with these probabilities.
-    fn served(&self, sizing: &Sizing<'_>, spread: &[(f64, f64)], replicas_max: u32) -> Served {
+    fn served(&self, sizing: &Sizing<'_>, scenarios: &[(f64, f64)], replicas_max: u32) -> Served {
         let mut work = Work {
             arrival_rate_rps: self.rate_rps,
             arrival_scv: sizing.workload.arrival_scv,
@@ -141,7 +141,7 @@ impl Demand {
                 unreachable_share: 0.0,
             },
         };
-        for &(load, probability) in spread {
+        for &(load, probability) in scenarios {
             if self.mean_seconds > 0.0 {
                 work.arrival_rate_rps = load / self.mean_seconds;
             }
@@ -187,20 +187,20 @@ impl Demand {
             let limit = ttft.limit.as_secs_f64() * 1e3;
             return format!(
                 "{arriving}; KV transfer and decode admission alone take longer than the TTFT limit of \
-                 {limit:.0} ms, which more prefill does not mend"
+                 {limit:.0} ms, which more prefill replicas do not fix"
             );
         }
-        let unreachable = if attained.unreachable_share > UNREACHABLE_TOLD {
+        let unreachable = if attained.unreachable_share > UNREACHABLE_REPORTED {
             format!(
-                "; {:.1} % of the prompts compute longer than that on any number",
+                "; {:.1} % of prompts compute longer than that on any number",
                 attained.unreachable_share * 100.0
             )
         } else {
             String::new()
         };
         format!(
-            "{arriving}; TTFT of {:.1} % stays under {:.0} ms with {exact:.0}{unreachable}",
-            sizing.care.prefill.quantile() * 100.0,
+            "{arriving}; {exact:.0} prefill replicas keep {:.1} % of requests under {:.0} ms{unreachable}",
+            sizing.risk_target.prefill.quantile() * 100.0,
             self.limit_seconds * 1e3,
         )
     }

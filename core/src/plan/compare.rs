@@ -27,7 +27,7 @@ pub(crate) fn needs_under(
         planner.set_bounds();
     }
     base.foresee();
-    more.outlook = base.outlook;
+    more.forecast = base.forecast;
     base.size();
     more.size();
     let same_known = Role::ALL

@@ -23,7 +23,7 @@ impl Planner<'_> {
             proposals: std::mem::take(&mut self.proposals),
             inputs: inputs(&self.snapshot.signals, ready),
             metrics_complete: PerRole::from_fn(|role| self.evidence.get(role).complete()),
-            care: self.care,
+            risk_target: self.risk_target,
             capacity: PerRole {
                 prefill: RoleCapacity {
                     source: capacity.prefill_source,
@@ -37,8 +37,8 @@ impl Planner<'_> {
                 },
             },
             forecast: self
-                .outlook
-                .map(|outlook| outlook.map(|outlook| outlook.forecast)),
+                .forecast
+                .map(|distribution| distribution.map(|distribution| distribution.forecast)),
             lead: PerRole::from_fn(|role| {
                 let lead: &LeadTimes = &self.memory.roles.get(role).lead;
                 LeadTime {
@@ -102,7 +102,7 @@ impl Planner<'_> {
                 .iter()
                 .find(|step| step.role == Some(role) && reasons.contains(&step.reason))
         };
-        let overriding = [Reason::FallbackReplicas, Reason::StuckWithdrawn];
+        let overriding = [Reason::FallbackReplicas, Reason::ScaleUpCancelled];
         match (own(&overriding), self.needs.get(role)) {
             (Some(step), _) => step.reason,
             (None, Some(need)) => need.reason,

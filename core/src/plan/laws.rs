@@ -330,7 +330,7 @@ fn memory_stays_small_through_hours_of_everything() {
         snapshot.roles.prefill.ready = replicas - u32::from(tick % 3 == 0);
         snapshot.roles.decode.ready = replicas - u32::from(tick % 4 == 0);
         snapshot.roles.decode.stuck =
-            (tick % 4 == 0).then_some((1, crate::guard::StuckCause::CrashLoop));
+            (tick % 4 == 0).then_some((1, crate::role_state::StuckCause::CrashLoop));
         memory = through_json(&plan(&snapshot, &memory, at(tick * 15)).memory);
         largest = largest.max(serde_json::to_string(&memory).unwrap().len());
     }
@@ -345,32 +345,4 @@ fn memory_of_another_version_is_forgotten() {
         ..Memory::default()
     };
     assert_eq!(foreign.usable(), Memory::default());
-}
-
-/// As the first version of the controller left it in a status.
-const MEMORY_V1: &str = r#"{"version":1,"decidedAt":1700000000000,"roles":{
-  "prefill":{"largest":[[1700000000000,9]],"least":[],
-    "changes":[{"at":1699999990000,"from":4,"to":9}],"replicasSeen":9,"missingSince":null},
-  "decode":{"largest":[[1700000000000,4]],"least":[],"changes":[],"replicasSeen":4,"missingSince":null}},
-  "learnt":{"prefillSecondsPerRequest":0.1,"outputTokensPerRequest":200.0,"decode":{"weight":900.0,
-    "batch":9000.0,"seconds":9.0,"batchSquared":90000.0,"batchSeconds":90.0,"batchSeenMax":10.0,
-    "baseSeconds":0.008}}}"#;
-
-#[test]
-fn memory_of_the_first_version_is_taken_over() {
-    let old: Memory = serde_json::from_str(MEMORY_V1).unwrap();
-    let memory = old.usable();
-    assert_eq!(memory.version, MEMORY_VERSION);
-    assert_eq!(memory.roles.prefill.changes.len(), 1);
-    // Nine were needed a moment ago, so nine stay for the rest of the window.
-    let load = Load {
-        rate_rps: 0.5,
-        prefill_seconds: 0.1,
-        output_tokens: 200.0,
-    };
-    let quiet = testing::snapshot(9, 4, load);
-    let decision = plan(&quiet, &memory, at(15));
-    assert_eq!(decision.plan.replicas.prefill, 9);
-    let whole = plan(&quiet, &Memory::default(), at(15)).memory.version;
-    assert_eq!(decision.memory.version, whole);
 }

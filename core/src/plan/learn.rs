@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use super::Planner;
 use crate::{
-    guard::rolling_out,
     queueing::{Work, mean_wait_seconds},
     role::Role,
 };
@@ -42,10 +41,9 @@ impl Planner<'_> {
     fn settled(&self, role: Role) -> bool {
         let state = self.snapshot.roles.get(role);
         let memory = self.memory.roles.get(role);
-        memory.settled_for(LEARN_AFTER_CHANGE, self.now)
+        memory.cooled_down_for(LEARN_AFTER_CHANGE, self.now)
             && state.starting == 0
-            && !state.rolling_out
-            && !rolling_out(state)
+            && !state.is_rolling_out()
     }
 
     fn learn_prefill(&mut self) {

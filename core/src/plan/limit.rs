@@ -57,11 +57,11 @@ impl Planner<'_> {
         let held = step.is_some() && replicas > wanted;
         self.steps.extend(damped.filter(|_| held));
         self.steps.extend(step);
-        self.withdrawn(role, replicas)
+        self.cancelled(role, replicas)
     }
 
     /// `wanted` without what was asked for and does not come.
-    fn withdrawn(&mut self, role: Role, wanted: u32) -> u32 {
+    fn cancelled(&mut self, role: Role, wanted: u32) -> u32 {
         let state = self.snapshot.roles.get(role);
         let policy = &self.snapshot.policy;
         let memory = self.memory.roles.get_mut(role);
@@ -74,7 +74,7 @@ impl Planner<'_> {
             lead_p90: *self.lead.get(role),
             late_after: policy.lead.stuck_after,
         };
-        let (replicas, step) = guard::withdraw(role, wanted, &stuck, &mut memory.stuck, self.now);
+        let (replicas, step) = guard::cancel(role, wanted, &stuck, &mut memory.stuck, self.now);
         self.steps.extend(step);
         replicas
     }
@@ -119,7 +119,7 @@ impl Planner<'_> {
             .map_or((f64::NAN, f64::NAN), |(prompt, output)| {
                 (prompt.first, output)
             });
-        let state = &mut self.memory.point;
+        let state = &mut self.memory.operating_point;
         let chosen = operating_point::choose(&offered.points, traffic, state, self.now);
         if let Some(point) = chosen {
             self.steps.push(point.step(traffic, state));

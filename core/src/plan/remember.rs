@@ -2,7 +2,6 @@
 
 use super::{Planner, UNWATCHED_MAX};
 use crate::{
-    guard::rolling_out,
     memory::Extreme,
     report::{Reason, Stage},
     role::Role,
@@ -26,8 +25,8 @@ impl Planner<'_> {
             let memory = self.memory.roles.get_mut(role);
             memory.see_replicas(state.current, now);
             memory.flaps.observe(state.current, now);
-            memory.ready.observe(state.ready, now);
-            let rolling = state.rolling_out || rolling_out(&state);
+            memory.readiness.observe(state.ready, now);
+            let rolling = state.is_rolling_out();
             memory
                 .lead
                 .observe(state.current, state.ready, rolling, now);

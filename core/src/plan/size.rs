@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::Planner;
 use crate::{
     capacity::Source,
-    error_budget::care,
+    error_budget::risk_targets,
     need::{Sizing, needs},
     report::{Reason, Stage},
     role::{PerRole, Role},
@@ -35,7 +35,7 @@ impl Planner<'_> {
             share.value = (share.value + in_vain).min(1.0);
             share.high = (share.high + in_vain).min(1.0);
         }
-        self.care = care(objective, attained);
+        self.risk_target = risk_targets(objective, attained);
     }
 
     /// Takes in each role's work now, and forecasts it for when replicas asked for now would serve.
@@ -51,17 +51,17 @@ impl Planner<'_> {
             }
             let horizon = self.lead.get(role).saturating_add(lag);
             let less = *FORECAST_Z_LESS.get(role);
-            let quantile = self.care.get(role).less(less).quantile();
-            let outlook = self.memory.roles.get(role).forecast.outlook(
+            let quantile = self.risk_target.get(role).less(less).quantile();
+            let distribution = self.memory.roles.get(role).forecast.distribution(
                 horizon.min(Duration::from_mins(30)),
                 quantile,
                 self.now,
             );
-            if let Some(outlook) = &outlook {
-                let message = outlook.forecast.message();
+            if let Some(distribution) = &distribution {
+                let message = distribution.forecast.message();
                 self.note(Stage::Forecast, Some(role), Reason::Forecast, message);
             }
-            *self.outlook.get_mut(role) = outlook;
+            self.forecast[role] = distribution;
         }
     }
 
@@ -87,8 +87,8 @@ impl Planner<'_> {
             workload: &self.workload,
             memory: &self.memory,
             capacity: self.capacity(),
-            care: self.care,
-            outlook: self.outlook,
+            risk_target: self.risk_target,
+            forecast: self.forecast,
             lead: self.lead,
             bottleneck: self.bottleneck,
             now: self.now,

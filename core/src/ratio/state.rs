@@ -1,10 +1,10 @@
-//! What the P:D ratio of a service has been: since when and why it is outside its band, and the
-//! ratio that the traffic asks for.
+//! The P:D ratio of a service over time: since when and why it is outside its band, and the ratio
+//! that the traffic needs.
 //!
 //! Both move slowly on purpose. A breach ends only well inside the band or after a while inside it,
 //! so that a pair at the edge does not open and close it in turns. The ratio of the traffic is
-//! smoothed over minutes and told in small numbers that stay until it has really moved. Under
-//! policy Auto it is told and limits nothing.
+//! smoothed over minutes and reported in small numbers that stay until it has really moved. Under
+//! policy Auto it is reported and limits nothing.
 
 use std::time::Duration;
 
@@ -19,8 +19,8 @@ pub const SMOOTHING: Duration = Duration::from_mins(10);
 /// A pair that has been inside the band for so long is in it, however close to the edge.
 pub const IN_BAND_AFTER: Duration = Duration::from_mins(5);
 
-/// The ratio that is told stays until the traffic's ratio differs by more than this share.
-const TOLD_WITHIN: f64 = 0.05;
+/// The reported ratio stays until the traffic's ratio differs by more than this share.
+const REPORTED_WITHIN: f64 = 0.05;
 
 /// Steps of the smoothed logarithm; keeps its text short.
 const LOG_STEPS: f64 = 1e6;
@@ -77,8 +77,8 @@ struct Smoothed {
     /// Natural logarithm of prefill per decode.
     log: f64,
     at: Timestamp,
-    /// The ratio as it is told.
-    told: Ratio,
+    /// The ratio as it is reported.
+    reported: Ratio,
 }
 
 /// Memory of the ratio of one service. At most 300 bytes of JSON.
@@ -128,7 +128,7 @@ impl RatioState {
     }
 
     /// Takes in the replicas that each role needs now, before rounding, and returns the ratio that
-    /// the traffic asks for: smoothed over [`SMOOTHING`], in small numbers. Needs that are not known
+    /// the traffic needs: smoothed over [`SMOOTHING`], in small numbers. Needs that are not known
     /// or not above zero change nothing.
     pub fn follow(&mut self, need: PerRole<Option<f64>>, now: Timestamp) -> Option<Ratio> {
         if let Some(seen) = log_ratio(need) {
@@ -137,9 +137,9 @@ impl RatioState {
         self.target()
     }
 
-    /// The ratio that the traffic asked for when last seen.
+    /// The ratio that the traffic needed when last seen.
     pub fn target(&self) -> Option<Ratio> {
-        self.traffic.map(|traffic| traffic.told)
+        self.traffic.map(|traffic| traffic.reported)
     }
 }
 
@@ -161,12 +161,12 @@ fn smoothed(before: Option<Smoothed>, seen: f64, now: Timestamp) -> Option<Smoot
         before.log + (seen - before.log) * -(-spans).exp_m1()
     });
     let log = (log.clamp(-log_most(), log_most()) * LOG_STEPS).round() / LOG_STEPS;
-    let near = |told: &Ratio| (told.as_f64().ln() - log).abs() <= TOLD_WITHIN;
-    let told = before.map(|before| before.told).filter(near);
+    let near = |reported: &Ratio| (reported.as_f64().ln() - log).abs() <= REPORTED_WITHIN;
+    let reported = before.map(|before| before.reported).filter(near);
     Some(Smoothed {
         log,
         at: now,
-        told: told.or_else(|| Ratio::nearest(log.exp()))?,
+        reported: reported.or_else(|| Ratio::nearest(log.exp()))?,
     })
 }
 
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn a_breach_remembers_when_it_began_and_tells_why_now() {
+    fn a_breach_remembers_when_it_began_and_states_its_cause_now() {
         let mut state = RatioState::default();
         assert_eq!(state.judge(band(), pair(5, 10), None, at(0)), None);
         let breach = state.judge(band(), pair(7, 10), Some(BreachCause::Budget), at(10));
@@ -241,25 +241,29 @@ mod tests {
         let mut state = RatioState::default();
         let first = state.follow(needs(10.0, 4.0), at(0));
         assert_eq!(first, Ratio::new(5, 2));
-        let mut told = vec![];
+        let mut reported = vec![];
         for tick in 1..=240 {
-            told.push(
+            reported.push(
                 state
                     .follow(needs(2.0, 4.0), at(tick * 15))
                     .unwrap()
                     .as_f64(),
             );
         }
-        assert!(told[3] > 2.1, "after a minute: {}", told[3]);
-        assert!((0.8..1.1).contains(&told[39]), "after ten: {}", told[39]);
+        assert!(reported[3] > 2.1, "after a minute: {}", reported[3]);
         assert!(
-            (0.48..0.53).contains(&told[239]),
-            "after an hour: {}",
-            told[239]
+            (0.8..1.1).contains(&reported[39]),
+            "after ten: {}",
+            reported[39]
         );
         assert!(
-            told.windows(2).all(|w| w[1] <= w[0]),
-            "no overshoot: {told:?}"
+            (0.48..0.53).contains(&reported[239]),
+            "after an hour: {}",
+            reported[239]
+        );
+        assert!(
+            reported.windows(2).all(|w| w[1] <= w[0]),
+            "no overshoot: {reported:?}"
         );
     }
 
@@ -269,8 +273,8 @@ mod tests {
         let first = state.follow(needs(6.0, 4.0), at(0));
         for tick in 1..500 {
             let noise = if tick % 2 == 0 { 1.2 } else { 1.0 / 1.2 };
-            let told = state.follow(needs(6.0 * noise, 4.0), at(tick * 15));
-            assert_eq!(told, first);
+            let reported = state.follow(needs(6.0 * noise, 4.0), at(tick * 15));
+            assert_eq!(reported, first);
         }
     }
 

@@ -15,18 +15,18 @@ use crate::{
         coefficients::{DecodeCoefficients, PrefillCoefficients},
         table::{DecodeTable, PrefillTable},
     },
-    guard::StuckCause,
     histogram::Histogram,
     operating_point::OperatingPoint,
     policy::{
-        Bounds, Change, Enforcement, OnMissingMetrics, OperatingPoints, Policy, RatePolicy,
+        Bounds, ChangeLimit, Enforcement, OnMissingMetrics, OperatingPoints, Policy, RatePolicy,
         RatioPolicy, ScalingRules, SelectPolicy,
     },
     ratio::{Ratio, RatioBand},
     role::PerRole,
+    role_state::{RoleState, StuckCause},
     schedule::{Schedule, ScheduledBounds},
     signal::{Gap, HistogramReading, Reading, Signals},
-    snapshot::{Paused, RoleState, Snapshot},
+    snapshot::{Paused, Snapshot},
     testing::{self, Load},
     zero::ScaleToZero,
 };
@@ -228,8 +228,8 @@ fn schedule() -> impl Strategy<Value = Schedule> {
 
 fn rules() -> impl Strategy<Value = ScalingRules> {
     let change = prop_oneof![
-        (1u32..9).prop_map(Change::Replicas),
-        (1u32..200).prop_map(Change::Percent)
+        (1u32..9).prop_map(ChangeLimit::Replicas),
+        (1u32..200).prop_map(ChangeLimit::Percent)
     ];
     let policy = (change, 15u64..1_800).prop_map(|(change, seconds)| RatePolicy {
         change,

@@ -12,8 +12,9 @@ use crate::{
     plan::{Decision, plan},
     policy::Policy,
     role::{PerRole, Role},
+    role_state::RoleState,
     signal::Reading,
-    snapshot::{RoleState, Snapshot},
+    snapshot::Snapshot,
     testing::{self, Load},
     time::Timestamp,
 };

@@ -12,20 +12,18 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
+use jiff::Timestamp;
 use kube::ResourceExt as _;
-use pd_core::{
-    time::Timestamp,
-    toleration::{
-        ExtendedToleration,
-        eviction::{
-            agenda::{Agenda, By, Change, PlacedPod, PodId},
-            wishes::Wishes,
-        },
-        rewrite,
+use pd_tolerations::{
+    ExtendedToleration,
+    eviction::{
+        agenda::{Agenda, By, Change, PlacedPod, PodId},
+        wishes::Wishes,
     },
+    rewrite,
 };
 use tokio::{
     sync::{Semaphore, mpsc},
@@ -62,19 +60,29 @@ struct Clock {
 
 impl Clock {
     fn start() -> Self {
-        let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         Self {
-            wall: Timestamp::default().plus(wall.unwrap_or_default()),
+            wall: Timestamp::now(),
             from: Instant::now(),
         }
     }
 
     fn now(self) -> Timestamp {
-        self.wall.plus(self.from.elapsed())
+        let now = self.wall.checked_add(self.from.elapsed());
+        now.unwrap_or(Timestamp::MAX)
+    }
+
+    /// How long ago `at` was; zero if it lies ahead.
+    fn since(self, at: Timestamp) -> Duration {
+        Duration::try_from(self.now().duration_since(at)).unwrap_or_default()
+    }
+
+    /// How long until `at`; zero if it is past.
+    fn until(self, at: Timestamp) -> Duration {
+        Duration::try_from(at.duration_since(self.now())).unwrap_or_default()
     }
 
     fn wake(self, at: Timestamp) -> Instant {
-        Instant::now() + at.since(self.now()).min(SLEEP_MOST)
+        Instant::now() + self.until(at).min(SLEEP_MOST)
     }
 }
 
@@ -299,7 +307,7 @@ impl<'a> Evictor<'a> {
                 // Nobody closes it.
                 let _permit = at_once.acquire_owned().await;
                 let mut done = attempt::carry_out(&context, &term, order).await;
-                done.late = clock.now().since(done.order.due);
+                done.late = clock.since(done.order.due);
                 done
             });
         }
@@ -347,7 +355,7 @@ impl<'a> Evictor<'a> {
                 because,
                 by,
             } => {
-                let seconds = pending.due.since(self.clock.now()).as_secs_f64();
+                let seconds = self.clock.until(pending.due).as_secs_f64();
                 tracing::info!(namespace = pod.namespace, pod = pod.name, %because, ?by, seconds, "pod leaves later");
                 (by == By::Us).then_some(Note::Waits { pod, pending })
             }

@@ -1,6 +1,6 @@
 //! The label mirror: every node carries the labels that say what its taints say.
 //!
-//! What to write is [`pd_core::toleration::mirror::changes`], a function of the node as last seen, so a restart needs no
+//! What to write is [`pd_tolerations::mirror::changes`], a function of the node as last seen, so a restart needs no
 //! memory and looking twice writes once. A write names our labels alone and the node's version: whoever changed the node
 //! in between wins, and the node is looked at again. Conflicts are no failures. Failures are told once per node, as an
 //! event, and tried again with growing pauses; other nodes do not wait for them.
@@ -17,7 +17,7 @@ use kube::{
     api::Patch,
     runtime::events::{Event, EventType},
 };
-use pd_core::toleration::mirror;
+use pd_tolerations::mirror;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep_until, timeout};
 

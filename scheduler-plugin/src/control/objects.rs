@@ -8,7 +8,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use kube::{Resource, ResourceExt as _};
-use pd_core::toleration::{Taint, Toleration};
+use pd_tolerations::{Taint, Toleration};
 use serde::{Deserialize, Serialize};
 
 use super::cache::Cached;

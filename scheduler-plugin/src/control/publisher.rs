@@ -21,8 +21,8 @@ use kube::{
     api::Patch,
     runtime::events::{Event, EventType},
 };
-use pd_core::toleration::{Effect, canonical_int64};
 use pd_runtime::prometheus::{Sample, Servers};
+use pd_tolerations::{Effect, canonical_int64};
 use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 

@@ -14,7 +14,7 @@ use std::{
 };
 
 use kube::{Api, ResourceExt as _, api::Patch};
-use pd_core::toleration::{
+use pd_tolerations::{
     ExtendedToleration, Rule,
     extension::ParsedTaint,
     rewrite::{ANNOTATION, Asked, restore},
@@ -273,7 +273,7 @@ fn fits(rules: &[Rule], taints: &[ParsedTaint]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use pd_core::toleration::{Effect, Taint};
+    use pd_tolerations::{Effect, Taint};
 
     use super::*;
 

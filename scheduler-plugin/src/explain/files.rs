@@ -6,7 +6,7 @@
 
 use std::{fs, io, path::Path};
 
-use pd_core::toleration::{Taint, Toleration};
+use pd_tolerations::{Taint, Toleration};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
@@ -188,7 +188,7 @@ fn read_pod(object: &Value) -> Result<Pod, String> {
     let tolerations = format!("{path}.tolerations");
     let annotations = template
         .pointer("/metadata/annotations")
-        .and_then(|all| all.get(pd_core::toleration::rewrite::ANNOTATION));
+        .and_then(|all| all.get(pd_tolerations::rewrite::ANNOTATION));
     let annotation = match annotations {
         None | Some(Value::Null) => None,
         Some(Value::String(text)) => Some(text.clone()),

@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use pd_core::toleration::{
+use pd_tolerations::{
     Effect, ExtendedToleration, Rule, Toleration,
     extension::ParsedTaint,
     rewrite::{ANNOTATION, Asked, restore},

@@ -16,7 +16,7 @@
 //! ([`Scores::told`]): it leaves out the nodes with the commonest score, or all but the best ones.
 
 use clap::ValueEnum;
-use pd_core::toleration::extension::ParsedTaint;
+use pd_tolerations::extension::ParsedTaint;
 
 use super::Wishes;
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use pd_core::toleration::{Comparison, Effect, Taint, Toleration, node, rewrite};
+use pd_tolerations::{Comparison, Effect, Taint, Toleration, node, rewrite};
 use proptest::prelude::*;
 use rstest::rstest;
 use serde_json::{Value, json};

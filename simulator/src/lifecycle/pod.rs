@@ -8,7 +8,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use pd_core::Role;
-use pd_core::guard::StuckCause;
+use pd_core::role_state::StuckCause;
 
 use super::cluster::Place;
 use crate::time::{MINUTE, Nanos, SECOND};

@@ -4,7 +4,7 @@
 //! requests. Causes are told by the rule of the controller: the most common one speaks for all.
 
 use pd_core::Role;
-use pd_core::guard::StuckCause;
+use pd_core::role_state::StuckCause;
 
 use super::Fleet;
 use super::pod::{Leaving, Phase, Pod};

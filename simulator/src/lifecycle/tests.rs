@@ -2,7 +2,7 @@
 
 mod laws;
 
-use pd_core::guard::StuckCause;
+use pd_core::role_state::StuckCause;
 use rstest::rstest;
 
 use super::*;

@@ -12,7 +12,7 @@ use kube::{
     api::{DynamicObject, PostParams},
     core::{ApiResource, GroupVersionKind},
 };
-use pd_core::toleration::Toleration;
+use pd_tolerations::Toleration;
 use serde_json::{Value, json};
 
 use crate::{

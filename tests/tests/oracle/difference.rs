@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use pd_core::toleration::Toleration;
+use pd_tolerations::Toleration;
 
 /// Something that a cluster with us does otherwise, on purpose or for want of a way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

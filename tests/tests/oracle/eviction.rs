@@ -14,12 +14,12 @@ use std::{
 };
 
 use futures::future::join_all;
-use pd_core::toleration::{
+use pd_tests::control_plane::{Component, eventually};
+use pd_tolerations::{
     Comparison, Effect, Taint, Toleration,
     eviction::{Stay, stay},
     rewrite::rewrite,
 };
-use pd_tests::control_plane::{Component, eventually};
 use serde_json::{Value, json};
 use tokio::time::sleep_until;
 

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeSet;
 
-use pd_core::toleration::{
+use pd_tolerations::{
     Effect, Operator, Rule, Taint, Toleration,
     mirror::{constraints, lower},
     rewrite::{restore, rewrite},

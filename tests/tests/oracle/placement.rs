@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use pd_core::toleration::{Effect, Taint, Toleration};
+use pd_tolerations::{Effect, Taint, Toleration};
 use serde_json::{Value, json};
 
 use crate::{

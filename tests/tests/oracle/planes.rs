@@ -18,12 +18,12 @@ use kube::{
     api::{ListParams, Patch, PatchParams, PostParams},
     runtime::watcher::{self, Event, watcher},
 };
-use pd_core::toleration::{Taint, mirror};
 use pd_tests::{
     add_ons::{ExtenderPort, GATE, Webhook, start_control, start_webhook},
     control_plane::{Component, ControlPlane, NodeSpec, Options, eventually},
     supervisor::Process,
 };
+use pd_tolerations::{Taint, mirror};
 use serde_json::{Value, json};
 
 pub(crate) const NAMESPACE: &str = "default";

@@ -7,8 +7,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use pd_core::toleration::{Effect, Taint, Toleration};
 use pd_tests::control_plane::Component;
+use pd_tolerations::{Effect, Taint, Toleration};
 use serde_json::{Value, json};
 
 use crate::{

@@ -7,7 +7,7 @@
 
 use futures::{StreamExt as _, stream};
 use kube::api::{Patch, PatchParams, PostParams};
-use pd_core::toleration::Toleration;
+use pd_tolerations::Toleration;
 use serde_json::{Value, json};
 
 use crate::{

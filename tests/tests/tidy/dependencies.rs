@@ -7,9 +7,13 @@ use serde_json::Value;
 use super::{Findings, Tree, cargo, line_of, run, text};
 
 /// Which workspace crates each crate may depend on, for its code and its tests alike.
-const MAY_DEPEND_ON: [(&str, &[&str]); 10] = [
+const MAY_DEPEND_ON: [(&str, &[&str]); 11] = [
     ("pd-core", &[]),
-    ("pd-api", &["pd-core", "pd-api-without-kube"]),
+    ("pd-tolerations", &[]),
+    (
+        "pd-api",
+        &["pd-core", "pd-tolerations", "pd-api-without-kube"],
+    ),
     ("pd-api-without-kube", &[]),
     ("pd-runtime", &[]),
     ("pd-signals", &["pd-core"]),
@@ -17,13 +21,17 @@ const MAY_DEPEND_ON: [(&str, &[&str]); 10] = [
         "pd-autoscaler",
         &["pd-core", "pd-api", "pd-signals", "pd-runtime"],
     ),
-    ("pd-scheduler-plugin", &["pd-core", "pd-runtime"]),
+    ("pd-scheduler-plugin", &["pd-tolerations", "pd-runtime"]),
     ("pd-sim", &["pd-core", "pd-api", "pd-signals"]),
-    ("pd-webhook", &["pd-core", "pd-api", "pd-runtime"]),
+    (
+        "pd-webhook",
+        &["pd-core", "pd-tolerations", "pd-api", "pd-runtime"],
+    ),
     (
         "pd-tests",
         &[
             "pd-core",
+            "pd-tolerations",
             "pd-api",
             "pd-runtime",
             "pd-autoscaler",
@@ -37,15 +45,23 @@ const MAY_DEPEND_ON: [(&str, &[&str]); 10] = [
 
 /// Crates that a pure crate may use: nothing that reads a clock, a file, the network or the environment. `csv` and
 /// `serde-saphyr` parse texts that the caller read, such as performance tables.
-const PURE_MAY_USE: [(&str, &[&str]); 2] = [
+const PURE_MAY_USE: [(&str, &[&str]); 3] = [
     (
         "pd-core",
-        &["chrono", "chrono-tz", "serde", "statrs", "thiserror"],
+        &[
+            "chrono",
+            "chrono-tz",
+            "serde",
+            "statrs",
+            "strum",
+            "thiserror",
+        ],
     ),
     (
         "pd-signals",
         &["csv", "pd-core", "serde", "serde-saphyr", "thiserror"],
     ),
+    ("pd-tolerations", &["jiff", "serde", "thiserror"]),
 ];
 
 pub(super) fn dependencies(tree: &Tree, findings: &mut Findings) {

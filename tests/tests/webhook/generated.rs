@@ -10,8 +10,9 @@ use kube::{
     api::{Api, ApiResource, DynamicObject, GroupVersionKind, PostParams},
 };
 use pd_api::v1alpha1::{NumericTolerationSpec, PDAutoscaler};
-use pd_core::{Role, toleration::Comparison};
+use pd_core::Role;
 use pd_tests::control_plane::{ControlPlane, eventually};
+use pd_tolerations::Comparison;
 use pd_webhook::admission::{Claimed, Defaults, Workload, mutate};
 use rand::{RngExt as _, SeedableRng as _, seq::IndexedRandom as _};
 use rand_chacha::ChaCha8Rng;

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, Client, api::ListParams};
-use pd_core::toleration::{Effect, Taint, mirror};
 use pd_tests::control_plane::{ControlPlane, NodeSpec, eventually};
+use pd_tolerations::{Effect, Taint, mirror};
 use serde_json::{Value, json};
 
 use super::{DEADLINE, SLA};

@@ -6,10 +6,8 @@
 //!
 //! Pods only, and only when they are created: a template that were changed would no longer be what its author wrote.
 
-use pd_core::{
-    Role,
-    toleration::{ExtendedToleration, Operator, Toleration},
-};
+use pd_core::Role;
+use pd_tolerations::{ExtendedToleration, Operator, Toleration};
 
 use super::template::Holder;
 

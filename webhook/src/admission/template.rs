@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use pd_core::toleration::{Toleration, mirror::Term, rewrite::ANNOTATION};
+use pd_tolerations::{Toleration, mirror::Term, rewrite::ANNOTATION};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 

@@ -9,7 +9,7 @@ mod malformed;
 mod scalers;
 
 use k8s_openapi::ByteString;
-use pd_core::toleration::{
+use pd_tolerations::{
     ExtendedToleration, Operator, Toleration,
     mirror::lower,
     rewrite::{ANNOTATION, restore},
@@ -505,12 +505,7 @@ fn arbitrary_toleration() -> impl Strategy<Value = Toleration> {
 }
 
 /// What a template asked for before it was rewritten.
-fn restored(
-    template: &Value,
-) -> (
-    Vec<Toleration>,
-    Option<Vec<pd_core::toleration::mirror::Term>>,
-) {
+fn restored(template: &Value) -> (Vec<Toleration>, Option<Vec<pd_tolerations::mirror::Term>>) {
     let spec: Vec<Toleration> =
         serde_json::from_value(template["spec"]["tolerations"].clone()).unwrap();
     let entries = template["metadata"]["annotations"][ANNOTATION]

@@ -9,7 +9,7 @@
 //! Nobody's template is changed by an update that leaves it alone: that would roll out pods that nobody asked for. A
 //! `ReplicaSet` with a controller is never changed: its owner compares templates, and would make another one for ever.
 
-use pd_core::toleration::{
+use pd_tolerations::{
     Comparison, ExtendedToleration, Operator, Rule, Toleration,
     mirror::{Term, constraints, lower},
     rewrite::{ANNOTATION, Asked, ORIGINALS_MAX, restore, rewrite},

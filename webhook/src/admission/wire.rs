@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 
 use k8s_openapi::ByteString;
-use pd_core::toleration::{FieldError, validation::Fault};
+use pd_tolerations::{FieldError, validation::Fault};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use pd_core::toleration::{ExtendedToleration, Toleration, mirror::Term, rewrite::ANNOTATION};
+use pd_tolerations::{ExtendedToleration, Toleration, mirror::Term, rewrite::ANNOTATION};
 use serde_json::json;
 
 use super::{

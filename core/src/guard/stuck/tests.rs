@@ -17,7 +17,7 @@ fn state(current: u32, ready: u32, stuck: u32, cause: StuckCause) -> StuckState 
         min_replicas: 1,
         stuck: Some((stuck, cause)),
         lead_p90: Duration::from_mins(2),
-        late_after: LATE_LEAST,
+        late_after: LATE_MIN,
         ..StuckState::default()
     }
 }
@@ -30,7 +30,7 @@ fn played(memory: &mut StuckMemory, wanted: u32, serving: u32, until: u64) -> Ve
     for second in (0..=until).step_by(15) {
         let stuck = current.saturating_sub(serving);
         let state = state(current, serving, stuck, StuckCause::Unschedulable);
-        let (next, _) = withdraw(Role::Decode, wanted, &state, memory, at(second));
+        let (next, _) = cancel(Role::Decode, wanted, &state, memory, at(second));
         if next != current {
             path.push((second, next));
         }
@@ -75,11 +75,11 @@ fn a_withdrawal_never_takes_what_serves(
 ) {
     let mut memory = StuckMemory::default();
     let state = state(current, ready, stuck, StuckCause::ImagePull);
-    withdraw(Role::Decode, wanted, &state, &mut memory, at(0));
-    let (got, step) = withdraw(Role::Decode, wanted, &state, &mut memory, at(300));
+    cancel(Role::Decode, wanted, &state, &mut memory, at(0));
+    let (got, step) = cancel(Role::Decode, wanted, &state, &mut memory, at(300));
     assert_eq!(got, want);
     let withdrawn = step.is_some_and(|step| {
-        step.reason == Reason::StuckWithdrawn && step.message.contains("ImagePull")
+        step.reason == Reason::ScaleUpCancelled && step.message.contains("ImagePull")
     });
     assert_eq!(withdrawn, wanted > want);
 }
@@ -92,9 +92,9 @@ fn the_minimum_of_the_user_is_not_withdrawn() {
         ..state(6, 4, 2, StuckCause::QuotaExceeded)
     };
     for second in [0, 300, 3_000] {
-        let (got, step) = withdraw(Role::Decode, 8, &state, &mut memory, at(second));
+        let (got, step) = cancel(Role::Decode, 8, &state, &mut memory, at(second));
         assert_eq!(got, 6, "neither less than the minimum nor more of the same");
-        assert_eq!(step.map(|step| step.reason), Some(Reason::StuckWaiting));
+        assert_eq!(step.map(|step| step.reason), Some(Reason::ScaleUpBackedOff));
     }
 }
 
@@ -102,12 +102,12 @@ fn the_minimum_of_the_user_is_not_withdrawn() {
 fn while_an_ask_is_stuck_no_more_is_asked_for() {
     let mut memory = StuckMemory::default();
     let stuck = state(6, 4, 2, StuckCause::Unschedulable);
-    let (got, step) = withdraw(Role::Decode, 10, &stuck, &mut memory, at(0));
+    let (got, step) = cancel(Role::Decode, 10, &stuck, &mut memory, at(0));
     assert_eq!(
         (got, step.map(|step| step.reason)),
-        (6, Some(Reason::StuckWaiting))
+        (6, Some(Reason::ScaleUpBackedOff))
     );
-    let (got, step) = withdraw(Role::Decode, 3, &stuck, &mut memory, at(15));
+    let (got, step) = cancel(Role::Decode, 3, &stuck, &mut memory, at(15));
     assert_eq!((got, step), (3, None), "fewer may always be wanted");
 }
 
@@ -125,10 +125,10 @@ fn an_ask_far_beyond_the_lead_time_counts_as_stuck(
         stuck: None,
         waiting: Some(Duration::from_secs(waiting_seconds)),
         lead_p90: Duration::from_secs(lead_seconds),
-        late_after: LATE_LEAST,
+        late_after: LATE_MIN,
         ..state(6, 4, 0, StuckCause::Late)
     };
-    let (got, _) = withdraw(Role::Prefill, 6, &state, &mut StuckMemory::default(), at(0));
+    let (got, _) = cancel(Role::Prefill, 6, &state, &mut StuckMemory::default(), at(0));
     assert_eq!(got, if withdrawn { 4 } else { 6 });
 }
 
@@ -148,9 +148,9 @@ fn an_ask_that_nobody_explains_is_withdrawn_by_its_lead_time_alone() {
             stuck: None,
             waiting: lead.waiting(at(second)),
             lead_p90: lead.p90(crate::lead::LEAD_PRIOR),
-            late_after: LATE_LEAST,
+            late_after: LATE_MIN,
         };
-        let (next, _) = withdraw(Role::Decode, 6, &state, &mut memory, at(second));
+        let (next, _) = cancel(Role::Decode, 6, &state, &mut memory, at(second));
         if next != current {
             path.push((second, next));
         }
@@ -175,10 +175,10 @@ fn a_crash_loop_that_runs_for_a_moment_is_still_stuck() {
         } else {
             &crashing
         };
-        assert_eq!(withdraw(Role::Decode, 6, now, &mut memory, at(second)).0, 6);
+        assert_eq!(cancel(Role::Decode, 6, now, &mut memory, at(second)).0, 6);
     }
     assert_eq!(
-        withdraw(Role::Decode, 6, &crashing, &mut memory, at(300)).0,
+        cancel(Role::Decode, 6, &crashing, &mut memory, at(300)).0,
         4
     );
 }
@@ -192,7 +192,7 @@ fn once_served_the_back_off_starts_from_the_beginning() {
         stuck: None,
         ..state(6, 6, 0, StuckCause::Unschedulable)
     };
-    withdraw(Role::Decode, 6, &served, &mut memory, at(2_400));
+    cancel(Role::Decode, 6, &served, &mut memory, at(2_400));
     assert_eq!(memory, StuckMemory::default());
 }
 
@@ -204,7 +204,7 @@ fn replicas_that_a_person_adds_and_that_start_are_not_taken_back() {
         stuck: None,
         ..state(7, 4, 0, StuckCause::Unschedulable)
     };
-    let (got, _) = withdraw(Role::Decode, 9, &starting, &mut memory, at(630));
+    let (got, _) = cancel(Role::Decode, 9, &starting, &mut memory, at(630));
     assert_eq!(got, 7);
 }
 
@@ -223,7 +223,7 @@ fn the_other_role_grows_into_the_budget_of_a_withdrawn_ask() {
     let mut memory = StuckMemory::default();
     let stuck = state(6, 4, 2, StuckCause::Unschedulable);
     let mut ask = |snapshot: &crate::Snapshot, state, second| {
-        let (decode, _) = withdraw(Role::Decode, 6, state, &mut memory, at(second));
+        let (decode, _) = cancel(Role::Decode, 6, state, &mut memory, at(second));
         let wanted = PerRole { prefill: 6, decode };
         await_releases(wanted, snapshot).0
     };
@@ -253,7 +253,7 @@ prop_compose! {
             stuck: stuck.map(|count| (count, causes[cause])),
             waiting: waiting.map(Duration::from_secs),
             lead_p90: Duration::from_secs(lead),
-            late_after: LATE_LEAST,
+            late_after: LATE_MIN,
         }
     }
 }
@@ -267,12 +267,12 @@ proptest! {
         let mut now = 0;
         for (state, wanted, step) in series {
             now += step;
-            let (got, _) = withdraw(Role::Decode, wanted, &state, &mut memory, at(now));
+            let (got, _) = cancel(Role::Decode, wanted, &state, &mut memory, at(now));
             prop_assert!(got <= wanted);
             let floor = state.ready.min(state.current).max(state.min_replicas);
             prop_assert!(got >= floor.min(wanted));
             let once = memory;
-            let (again, _) = withdraw(Role::Decode, wanted, &state, &mut memory, at(now));
+            let (again, _) = cancel(Role::Decode, wanted, &state, &mut memory, at(now));
             prop_assert_eq!(again, got);
             prop_assert_eq!(memory.ceiling(at(now)), once.ceiling(at(now)));
             let text = serde_json::to_string(&memory).unwrap();
@@ -284,7 +284,7 @@ proptest! {
     #[test]
     fn nothing_stuck_changes_nothing(current in 0u32..1_000, wanted in 0u32..1_000, now in 0u64..100_000) {
         let state = StuckState { current, ready: current, min_replicas: 1, ..StuckState::default() };
-        let got = withdraw(Role::Prefill, wanted, &state, &mut StuckMemory::default(), at(now));
+        let got = cancel(Role::Prefill, wanted, &state, &mut StuckMemory::default(), at(now));
         prop_assert_eq!(got, (wanted, None));
     }
 }

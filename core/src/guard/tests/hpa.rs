@@ -14,7 +14,7 @@ use super::super::*;
 use crate::{
     memory::{ReplicaChange, RoleMemory},
     need::Need,
-    policy::{Behavior, Change, RatePolicy, ScalingRules, SelectPolicy},
+    policy::{Behavior, ChangeLimit, RatePolicy, ScalingRules, SelectPolicy},
     report::Reason,
     role::Role,
     testing,
@@ -36,10 +36,10 @@ fn rules(pods: (u32, u64), percent: (u32, u64), select: SelectPolicy) -> Scaling
     };
     let mut policies = Vec::new();
     if pods.0 > 0 {
-        policies.push(policy(Change::Replicas(pods.0), pods.1));
+        policies.push(policy(ChangeLimit::Replicas(pods.0), pods.1));
     }
     if percent.0 > 0 {
-        policies.push(policy(Change::Percent(percent.0), percent.1));
+        policies.push(policy(ChangeLimit::Percent(percent.0), percent.1));
     }
     ScalingRules {
         select,

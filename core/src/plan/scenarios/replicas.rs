@@ -3,11 +3,11 @@
 use super::{LOAD, MINUTE, settled};
 use crate::{
     budget::{self, Claim},
-    guard::StuckCause,
     policy::{Enforcement, RatioPolicy},
     ratio::{Ratio, RatioBand},
     report::Reason,
     role::{PerRole, Role},
+    role_state::StuckCause,
     signal::Reading,
     snapshot::Snapshot,
     testing::{
@@ -63,7 +63,7 @@ fn f6_a_role_that_gets_no_gpus_does_not_stop_the_other() {
     assert!(world.current.decode > before.decode);
     let decision = world.run_seeing(6 * MINUTE, stuck);
     assert_eq!(world.current.decode, before.decode, "the ask is taken back");
-    assert!(decision.report.has(Reason::StuckWaiting));
+    assert!(decision.report.has(Reason::ScaleUpBackedOff));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::{ArgAction, Args, ValueEnum};
-use pd_core::toleration::eviction::{agenda::Options, pace::Pace};
+use pd_tolerations::eviction::{agenda::Options, pace::Pace};
 
 /// When rewritten pods are evicted, and how.
 #[derive(Debug, Clone, Args)]

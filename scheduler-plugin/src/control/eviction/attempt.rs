@@ -17,7 +17,7 @@ use kube::{
     api::{DeleteParams, EvictParams, Patch, PostParams, Preconditions},
     runtime::events::{Event, EventType},
 };
-use pd_core::toleration::eviction::{
+use pd_tolerations::eviction::{
     Stay,
     agenda::{Order, PodId, Settled},
     wishes::Because,
@@ -283,7 +283,7 @@ pub(super) async fn publish(context: &Context, pod: &PodId, note: String) {
 
 #[cfg(test)]
 mod tests {
-    use pd_core::toleration::{
+    use pd_tolerations::{
         Effect, Taint, Toleration,
         rewrite::{ANNOTATION, rewrite},
     };

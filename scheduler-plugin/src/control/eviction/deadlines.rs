@@ -7,12 +7,10 @@
 
 use std::time::Duration;
 
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, ResourceExt as _, api::Patch};
-use pd_core::{
-    time::Timestamp,
-    toleration::eviction::{Pending, agenda::PodId},
-};
+use pd_tolerations::eviction::{Pending, agenda::PodId};
 use serde_json::json;
 use tokio::{
     sync::mpsc,
@@ -34,7 +32,7 @@ const PAUSES: [Duration; 3] = [
     Duration::from_secs(5),
 ];
 /// A pod's creation is told in whole seconds, and clocks differ.
-const CLOCKS_DIFFER: Duration = Duration::from_secs(2);
+const CLOCKS_DIFFER: SignedDuration = SignedDuration::from_secs(2);
 
 /// News about a pod's deadline.
 #[derive(Debug)]
@@ -56,30 +54,20 @@ pub enum Note {
 /// The deadline that an earlier process left with a pod.
 pub fn read(pod: &WatchedPod, now: Timestamp) -> Option<Pending> {
     let pending = parse(pod.annotations().get(ANNOTATION)?)?;
-    let created = pod.metadata.creation_timestamp.as_ref()?.0.as_millisecond();
-    let is_its_own = Timestamp::from_millis(created) <= pending.since.plus(CLOCKS_DIFFER);
-    let is_past = pending.since <= now.plus(CLOCKS_DIFFER);
+    let created = pod.metadata.creation_timestamp.as_ref()?.0;
+    let is_its_own = created.duration_since(pending.since) <= CLOCKS_DIFFER;
+    let is_past = pending.since.duration_since(now) <= CLOCKS_DIFFER;
     (is_its_own && is_past).then_some(pending)
 }
 
 fn parse(text: &str) -> Option<Pending> {
     let (since, due) = text.split_once('/')?;
-    let time = |text: &str| {
-        let time: jiff::Timestamp = text.parse().ok()?;
-        Some(Timestamp::from_millis(time.as_millisecond()))
-    };
-    let (since, due) = (time(since)?, time(due)?);
+    let (since, due): (Timestamp, Timestamp) = (since.parse().ok()?, due.parse().ok()?);
     (since <= due).then_some(Pending { since, due })
 }
 
-/// Nothing for a deadline that no calendar has.
-fn text(pending: Pending) -> Option<String> {
-    let time = |at: Timestamp| jiff::Timestamp::from_millisecond(at.as_millis()).ok();
-    Some(format!(
-        "{:.3}/{:.3}",
-        time(pending.since)?,
-        time(pending.due)?
-    ))
+fn text(pending: Pending) -> String {
+    format!("{:.3}/{:.3}", pending.since, pending.due)
 }
 
 /// Writes what `notes` say until nobody sends any more.
@@ -110,7 +98,7 @@ pub(super) async fn write(
 async fn persist(context: &Context, term: &Term, pod: &PodId, pending: Option<Pending>) {
     let pods = Api::<Pod>::namespaced(context.client.clone(), &pod.namespace);
     let patch = Patch::Merge(json!({
-        "metadata": { "uid": pod.uid, "annotations": { ANNOTATION: pending.and_then(text) } },
+        "metadata": { "uid": pod.uid, "annotations": { ANNOTATION: pending.map(text) } },
     }));
     let params = context.patch_params();
     for pause in PAUSES {
@@ -142,8 +130,8 @@ mod tests {
 
     const CREATED: &str = "2026-11-21T06:00:00Z";
 
-    fn millis(text: &str) -> Timestamp {
-        Timestamp::from_millis(text.parse::<jiff::Timestamp>().unwrap().as_millisecond())
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
     }
 
     #[rstest]
@@ -158,23 +146,18 @@ mod tests {
             "name": "p", "creationTimestamp": CREATED, "annotations": { ANNOTATION: text },
         } }))
         .unwrap();
-        let read = read(&pod, millis("2026-11-21T06:30:00Z"));
+        let read = read(&pod, at("2026-11-21T06:30:00Z"));
         assert_eq!(read.is_some(), is_read);
     }
 
     #[test]
     fn texts_are_read_as_they_were_written() {
         let pending = Pending {
-            since: millis("2026-11-21T06:10:00.007Z"),
-            due: millis("2026-11-21T06:11:00Z"),
+            since: at("2026-11-21T06:10:00.007Z"),
+            due: at("2026-11-21T06:11:00Z"),
         };
-        let written = text(pending).unwrap();
+        let written = text(pending);
         assert_eq!(written, "2026-11-21T06:10:00.007Z/2026-11-21T06:11:00.000Z");
         assert_eq!(parse(&written), Some(pending));
-        let absurd = Pending {
-            due: Timestamp::from_millis(i64::MAX),
-            ..pending
-        };
-        assert_eq!(text(absurd), None);
     }
 }

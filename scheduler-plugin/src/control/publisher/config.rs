@@ -6,7 +6,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use pd_core::toleration::{Effect, FieldError, Taint, validation};
+use pd_tolerations::{Effect, FieldError, Taint, validation};
 use serde::{Deserialize, Deserializer};
 
 /// Keys that Kubernetes sets on nodes itself, but for their prefix `node.kubernetes.io/`.

@@ -1,6 +1,7 @@
 //! What pods get from the roles they play: whose they are, what they lack, and nobody else's.
 
-use pd_core::{Role, toleration::extension::NumericOperator};
+use pd_core::Role;
+use pd_tolerations::extension::NumericOperator;
 use serde_json::{Value, json};
 
 use super::*;

@@ -12,17 +12,15 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    time::Timestamp,
-    toleration::{
-        eviction::{
-            Stay,
-            agenda::{Agenda, Options, PlacedPod, PodId, Settled},
-            pace::Pace,
-            wishes::{Because, Wishes},
-        },
-        rewrite::rewrite,
+    eviction::{
+        Stay,
+        agenda::{Agenda, Options, PlacedPod, PodId, Settled},
+        pace::Pace,
+        wishes::{Because, Wishes},
     },
+    rewrite::rewrite,
 };
+use jiff::Timestamp;
 
 const VALUES: [&str; 5] = ["", "5", "15", "25", "odd"];
 
@@ -84,7 +82,7 @@ proptest! {
         let (mut nodes, mut pods) = (BTreeMap::<String, Vec<Taint>>::new(), BTreeMap::new());
         let (mut told, mut now) = (BTreeSet::new(), Timestamp::default());
         for (seconds, happens, fate) in story {
-            now = now.plus(Duration::from_secs(seconds.unsigned_abs()));
+            now += Duration::from_secs(seconds.unsigned_abs());
             match happens {
                 Happens::Value(node, value) => {
                     nodes.insert(node.to_string(), taint_of(value));

@@ -8,7 +8,7 @@
 use std::fmt;
 
 use super::{Stay, stay, stay_of};
-use crate::toleration::{
+use crate::{
     Comparison, Effect, ExtendedToleration, Rule, Taint, Toleration,
     extension::{BoundError, ParsedTaint},
     rewrite::{Asked, Disagreement, restore},

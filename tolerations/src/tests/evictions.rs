@@ -9,13 +9,11 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    time::Timestamp,
-    toleration::{
-        eviction::agenda::{Agenda, Options, PlacedPod, PodId, Settled},
-        eviction::wishes::Wishes,
-        rewrite::rewrite,
-    },
+    eviction::agenda::{Agenda, Options, PlacedPod, PodId, Settled},
+    eviction::wishes::Wishes,
+    rewrite::rewrite,
 };
+use jiff::Timestamp;
 
 const END: i64 = 80;
 
@@ -102,7 +100,7 @@ fn simulated(
 }
 
 fn at(second: i64) -> Timestamp {
-    Timestamp::from_millis(second * 1_000)
+    Timestamp::new(second, 0).unwrap()
 }
 
 /// The second at which the agenda orders the pod to go, up to the end of the script or `gone`.

@@ -14,16 +14,15 @@ use std::{
     time::Duration,
 };
 
+use jiff::Timestamp;
+
 use super::{
     Pending,
     appointment::Appointment,
     pace::{Buckets, Pace},
     wishes::{Because, Wishes},
 };
-use crate::{
-    time::Timestamp,
-    toleration::{Effect, Taint},
-};
+use crate::{Effect, Taint, time::later};
 
 /// A pod that goes this long before its deadline went because of it: clocks differ, and the cluster's may be ahead.
 const CLOCKS_DIFFER: Duration = Duration::from_secs(1);
@@ -230,7 +229,7 @@ impl Agenda {
         if let Some(group) = group(pod) {
             unlist(&mut self.groups, &group, uid);
         }
-        if tracked.appointment.was_kept_by(now.plus(CLOCKS_DIFFER)) {
+        if tracked.appointment.was_kept_by(later(now, CLOCKS_DIFFER)) {
             self.follow(pod, now);
         }
     }

@@ -8,7 +8,7 @@ use std::cmp::Ordering;
 use proptest::prelude::*;
 
 use super::*;
-use crate::toleration::{
+use crate::{
     eviction::{Stay, stay},
     extension::ParsedTaint,
     node::{first_untolerated, normalized, untolerated_preferences},

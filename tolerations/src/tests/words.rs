@@ -1,6 +1,6 @@
 //! The API server's words: a table by shape, and a recording of Kubernetes 1.37.1's own functions.
 //!
-//! `core/tests/fixtures/tolerations/upstream.jsonl` was written by `generate.go` beside it, which calls upstream's
+//! `tests/fixtures/upstream.jsonl` was written by `generate.go` beside it, which calls upstream's
 //! matcher and validation on generated lists with odd keys, operators, effects and values. The variable
 //! `PD_TOLERATION_VECTORS` names a larger recording.
 
@@ -8,7 +8,7 @@ use rstest::rstest;
 use serde::Deserialize;
 
 use super::*;
-use crate::toleration::{
+use crate::{
     node::{first_toleration, first_untolerated},
     validation::{self, comparison_for_update, pod_update},
 };
@@ -99,7 +99,7 @@ struct Recorded {
     reason = "a larger recording is not compiled in"
 )]
 fn upstream_itself_agrees() {
-    let recording = include_str!("../../../tests/fixtures/tolerations/upstream.jsonl");
+    let recording = include_str!("../../tests/fixtures/upstream.jsonl");
     let larger =
         std::env::var("PD_TOLERATION_VECTORS").map(|path| std::fs::read_to_string(path).unwrap());
     let recording = larger.as_deref().unwrap_or(recording);

@@ -7,12 +7,14 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use crate::time::Timestamp;
+use jiff::Timestamp;
+
+use crate::time::{later, since};
 
 /// A pace: one eviction each `interval`, `burst` of them at once after a calm time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pace {
-    /// Time after which one more is allowed; whole milliseconds count. Zero is no limit.
+    /// Time after which one more is allowed. Zero is no limit.
     pub interval: Duration,
     /// How many may go at once; zero counts as one.
     pub burst: u32,
@@ -44,11 +46,11 @@ impl Buckets {
         let full_at = self.full_at.get(domain).copied().unwrap_or(now);
         let burst = pace.burst.max(1);
         let ahead = pace.interval.saturating_mul(burst.saturating_sub(count));
-        let wait = full_at.since(now).saturating_sub(ahead);
+        let wait = since(full_at, now).saturating_sub(ahead);
         if wait > Duration::ZERO {
-            return Err(now.plus(wait));
+            return Err(later(now, wait));
         }
-        let full_at = full_at.plus(pace.interval.saturating_mul(count));
+        let full_at = later(full_at, pace.interval.saturating_mul(count));
         self.full_at.insert(domain.to_owned(), full_at);
         Ok(())
     }
@@ -62,7 +64,7 @@ mod tests {
     use super::*;
 
     fn at(second: i64) -> Timestamp {
-        Timestamp::from_millis(second * 1_000)
+        Timestamp::new(second, 0).unwrap()
     }
 
     fn buckets(interval: u64, burst: u32) -> Buckets {
@@ -76,7 +78,7 @@ mod tests {
     fn taken(buckets: &mut Buckets, count: u32, mut now: i64) -> i64 {
         while let Err(then) = buckets.take("a", count, at(now)) {
             assert!(then > at(now));
-            now = then.as_millis() / 1_000;
+            now = then.as_second();
         }
         now
     }
@@ -109,7 +111,7 @@ mod tests {
         let mut free = Buckets::new(None);
         assert!((0..1_000).all(|_| free.take("a", u32::MAX, at(0)).is_ok()));
         let mut absurd = buckets(u64::MAX, u32::MAX);
-        absurd.take("a", u32::MAX, at(i64::MAX / 1_000)).unwrap();
+        absurd.take("a", u32::MAX, Timestamp::MAX).unwrap();
     }
 
     proptest! {

@@ -7,13 +7,15 @@
 
 use std::{mem, time::Duration};
 
+use jiff::Timestamp;
+
 use super::{
     Outcome, Pending, Stay,
     agenda::{By, Change, Options, Order, PlacedPod, Settled},
     evaluate,
     wishes::{Because, Judgement},
 };
-use crate::{time::Timestamp, toleration::Taint};
+use crate::{Taint, time::later};
 
 /// Pause before the second attempt; it doubles up to [`PAUSE_MOST`].
 const PAUSE: Duration = Duration::from_millis(100);
@@ -309,7 +311,7 @@ impl Appointment {
         };
         going.in_flight = false;
         going.attempt = going.attempt.saturating_add(1);
-        going.next = now.plus(pause);
+        going.next = later(now, pause);
         false
     }
 
@@ -338,7 +340,7 @@ fn adjusted(
     now: Timestamp,
 ) -> Outcome {
     if let (Stay::For(span), Some(pending)) = (judgement.stay, pending) {
-        let due = pending.since.plus(span);
+        let due = later(pending.since, span);
         if options.shorten && due < pending.due || options.lengthen && due > pending.due {
             let since = pending.since;
             return Outcome::Wait(Pending { since, due });
@@ -348,12 +350,10 @@ fn adjusted(
 }
 
 /// Whether the cluster ends the stay as early as we would.
-const fn is_no_later(cluster: Outcome, ours: Outcome) -> bool {
+fn is_no_later(cluster: Outcome, ours: Outcome) -> bool {
     match (cluster, ours) {
         (_, Outcome::Keep) | (Outcome::Delete, _) => true,
-        (Outcome::Wait(cluster), Outcome::Wait(ours)) => {
-            cluster.due.as_millis() <= ours.due.as_millis()
-        }
+        (Outcome::Wait(cluster), Outcome::Wait(ours)) => cluster.due <= ours.due,
         (Outcome::Keep | Outcome::Wait(_), _) => false,
     }
 }

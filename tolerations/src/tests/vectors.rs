@@ -7,12 +7,10 @@ use rstest::rstest;
 
 use super::*;
 use crate::{
-    time::Timestamp,
-    toleration::{
-        eviction::{Outcome, Pending, Stay, evaluate, stay},
-        node::{first_untolerated, normalized, untolerated_preferences},
-    },
+    eviction::{Outcome, Pending, Stay, evaluate, stay},
+    node::{first_untolerated, normalized, untolerated_preferences},
 };
+use jiff::Timestamp;
 
 const ON: Comparison = Comparison::On;
 
@@ -88,10 +86,10 @@ fn deleted_at(tolerations: &[Toleration], script: &[Event]) -> Option<i64> {
     let (mut node, mut pending) = (Vec::new(), None::<Pending>);
     for event in script {
         let at = match event {
-            Taints(at, _) | Restart(at) => Timestamp::from_millis(at * 1_000),
+            Taints(at, _) | Restart(at) => Timestamp::new(*at, 0).unwrap(),
         };
         if let Some(pending) = pending.filter(|pending| pending.due <= at) {
-            return Some(pending.due.as_millis() / 1_000);
+            return Some(pending.due.as_second());
         }
         match event {
             Taints(_, now) => node = taints(now),
@@ -100,10 +98,10 @@ fn deleted_at(tolerations: &[Toleration], script: &[Event]) -> Option<i64> {
         match evaluate(stay(&node, tolerations, ON), pending, at) {
             Outcome::Keep => pending = None,
             Outcome::Wait(until) => pending = Some(until),
-            Outcome::Delete => return Some(at.as_millis() / 1_000),
+            Outcome::Delete => return Some(at.as_second()),
         }
     }
-    pending.map(|pending| pending.due.as_millis() / 1_000)
+    pending.map(|pending| pending.due.as_second())
 }
 
 fn bounded(operator: &str, value: &str, seconds: impl Into<Option<i64>>) -> Toleration {

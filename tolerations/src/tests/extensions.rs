@@ -3,7 +3,7 @@
 use rstest::rstest;
 
 use super::*;
-use crate::toleration::{
+use crate::{
     extension::{BoundError, NumericOperator},
     rewrite::{Asked, Disagreement, ORIGINALS_MAX, restore, rewrite},
 };

@@ -3,7 +3,7 @@
 use rstest::rstest;
 
 use super::*;
-use crate::toleration::{
+use crate::{
     eviction::wishes::{Because, Wishes},
     rewrite::rewrite,
 };

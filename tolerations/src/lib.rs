@@ -1,7 +1,7 @@
 //! Taints and tolerations as Kubernetes 1.36 and 1.37 understand them, numeric comparison included (KEP-5471).
 //!
-//! A small library of its own: it owns its types, uses nothing else of this crate but [`Timestamp`], and can be used
-//! by anybody who needs the scheduler's answer without a scheduler. [`number`] is the grammar of numbers, [`matching`]
+//! A small library for anybody who needs the scheduler's answer without a scheduler. It owns its types, and has no
+//! Kubernetes client, no async, no clock, no environment and no file: time is an argument. [`number`] is the grammar of numbers, [`matching`]
 //! one toleration against one taint, [`node`] all tolerations against a whole node, [`eviction`] how long a running
 //! pod may stay, [`validation`] what the API server says about a list, in its words. What goes beyond Kubernetes is
 //! in [`extension`] alone; [`rewrite`] and [`mirror`] are how clusters without the feature are served.
@@ -10,7 +10,7 @@
 //! whose value is **below** it, both strictly. A toleration permits; it attracts nothing and repels nothing.
 //!
 //! ```
-//! use pd_core::toleration::{Comparison, Effect, Operator, Taint, Toleration, node};
+//! use pd_tolerations::{Comparison, Effect, Operator, Taint, Toleration, node};
 //!
 //! let taint = Taint::new("node.kubernetes.io/sla", "950", Effect::NoExecute);
 //! let above = |bound: &str| Toleration {
@@ -25,8 +25,6 @@
 //! assert!(!above("800").tolerates(&taint, Comparison::Off));
 //! assert_eq!(node::first_untolerated(&[taint], &[above("800")], Comparison::On), None);
 //! ```
-//!
-//! [`Timestamp`]: crate::time::Timestamp
 
 pub mod eviction;
 pub mod extension;
@@ -38,6 +36,7 @@ pub mod number;
 pub mod rewrite;
 #[cfg(test)]
 mod tests;
+mod time;
 pub mod validation;
 
 use std::fmt;

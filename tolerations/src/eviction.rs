@@ -19,10 +19,10 @@ pub mod wishes;
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use jiff::Timestamp;
 
 use super::{Comparison, Effect, Taint, Toleration, node::first_toleration};
-use crate::time::Timestamp;
+use crate::time::later;
 
 /// Nanoseconds of a second.
 const NANOSECONDS: i64 = 1_000_000_000;
@@ -39,8 +39,7 @@ pub enum Stay {
 }
 
 /// A deletion to come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pending {
     /// The evaluation that asked for it.
     pub since: Timestamp,
@@ -110,7 +109,7 @@ pub fn evaluate(stay: Stay, pending: Option<Pending>, now: Timestamp) -> Outcome
         (Stay::For(_), Some(pending)) if pending.since < now => Outcome::Wait(pending),
         (Stay::For(span), _) => Outcome::Wait(Pending {
             since: now,
-            due: now.plus(span),
+            due: later(now, span),
         }),
     }
 }

@@ -9,28 +9,26 @@ use rstest::rstest;
 
 use super::*;
 use crate::{
-    time::Timestamp,
-    toleration::{
-        eviction::{
-            Pending,
-            agenda::{Agenda, By, Change, Options, Order, PlacedPod, PodId, Settled},
-            pace::Pace,
-            wishes::Wishes,
-        },
-        rewrite::rewrite,
+    eviction::{
+        Pending,
+        agenda::{Agenda, By, Change, Options, Order, PlacedPod, PodId, Settled},
+        pace::Pace,
+        wishes::Wishes,
     },
+    rewrite::rewrite,
 };
+use jiff::Timestamp;
 
 const AT_950: &[&str] = &["sla=950:NoExecute"];
 const AT_960: &[&str] = &["sla=960:NoExecute"];
 const AT_800: &[&str] = &["sla=800:NoExecute"];
 
 fn at(second: i64) -> Timestamp {
-    Timestamp::from_millis(second * 1_000)
+    Timestamp::new(second, 0).unwrap()
 }
 
 fn seconds(at: Timestamp) -> i64 {
-    at.as_millis() / 1_000
+    at.as_second()
 }
 
 fn sla(operator: &str, value: &str, seconds: impl Into<Option<i64>>) -> Toleration {

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::time::Timestamp;
 
 /// A count unchanged for so long is settled.
-const SETTLED: Duration = Duration::from_mins(1);
+const HELD_LONG_ENOUGH: Duration = Duration::from_mins(1);
 
 /// Time constant of the mean, seconds.
 const MEAN_SECONDS: f64 = 120.0;
@@ -19,7 +19,7 @@ const MEAN_SECONDS: f64 = 120.0;
 /// What is remembered of a role's ready replicas. Less than 120 bytes of JSON.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct ReadyShare(Option<Level>);
+pub struct SmoothedReadiness(Option<Level>);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -39,7 +39,7 @@ impl Level {
     }
 }
 
-impl ReadyShare {
+impl SmoothedReadiness {
     /// Takes in the ready replicas and gives how many to count on, at most a fraction below or above
     /// what was seen.
     pub fn observe(&mut self, ready: u32, now: Timestamp) -> f64 {
@@ -68,7 +68,7 @@ impl ReadyShare {
         if level.ready != ready {
             level.ready = ready;
             level.since = Some(now);
-        } else if level.held_for(now) >= SETTLED {
+        } else if level.held_for(now) >= HELD_LONG_ENOUGH {
             level.hundredths = u64::from(ready) * 100;
         }
         level.hundredths as f64 / 100.0
@@ -99,7 +99,7 @@ mod tests {
 
     #[test]
     fn a_pod_that_flaps_every_20_s_counts_by_its_share_of_time() {
-        let mut share = ReadyShare::default();
+        let mut share = SmoothedReadiness::default();
         share.observe(8, at(0));
         let mut seen = Vec::new();
         for second in (5..1_200).step_by(5) {
@@ -118,7 +118,7 @@ mod tests {
 
     #[test]
     fn growth_and_loss_that_last_are_taken_as_they_are_after_a_minute() {
-        let mut share = ReadyShare::default();
+        let mut share = SmoothedReadiness::default();
         share.observe(4, at(0));
         for (second, ready) in [(15, 8), (30, 8), (45, 8), (60, 8)] {
             let level = share.observe(ready, at(second));
@@ -132,7 +132,7 @@ mod tests {
 
     #[test]
     fn one_missed_probe_of_one_pod_takes_no_whole_replica_for_long() {
-        let mut share = ReadyShare::default();
+        let mut share = SmoothedReadiness::default();
         share.observe(8, at(0));
         share.observe(7, at(300));
         assert_eq!(share.whole(), 8);
@@ -146,7 +146,7 @@ mod tests {
         fn the_count_stays_between_what_was_seen(
             path in prop::collection::vec((0u32..u32::MAX, 0u64..200), 1..50),
         ) {
-            let mut share = ReadyShare::default();
+            let mut share = SmoothedReadiness::default();
             let (mut now, mut least, mut most) = (0, u32::MAX, 0);
             for (ready, step) in path {
                 now += step;
@@ -157,7 +157,7 @@ mod tests {
             }
             let text = serde_json::to_string(&share).unwrap();
             prop_assert!(text.len() <= 120, "{} bytes", text.len());
-            prop_assert_eq!(serde_json::from_str::<ReadyShare>(&text).unwrap(), share);
+            prop_assert_eq!(serde_json::from_str::<SmoothedReadiness>(&text).unwrap(), share);
         }
     }
 }
