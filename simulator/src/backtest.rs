@@ -1,6 +1,6 @@
 //! `pd-sim backtest`: what a PDAutoscaler would have done with a service's past.
 //!
-//! The past is read from Prometheus with the controller's own queries, its load is drawn anew, and the
+//! The past is read from Prometheus with the controller's own queries, its load is drawn again, and the
 //! decision code plays it from the replicas that were there. How fast a replica is comes from a profile,
 //! or is learnt first by playing the past as it was; either way that play is held against what was
 //! measured, so that everybody can see how far the rest can be trusted.
@@ -24,7 +24,7 @@ use pd_signals::pods::{KindUnsupported, TargetKind, past_pod_pattern};
 use pd_signals::queries::Scope;
 use thiserror::Error;
 
-use self::options::{Moment, Options};
+use self::options::{BacktestOptions, Moment};
 pub use self::outcome::{Backtest, Decision, Past};
 use crate::calibrate::{self, CalibrateError, Fit, Known};
 use crate::measured::{Asked, Measured, MeasuredError, read};
@@ -36,7 +36,7 @@ use crate::simulate::{Owner, Run, SimulateError, Source};
 /// How far back is read when nobody says.
 const FROM: Moment = Moment::Ago(Duration::from_hours(7 * 24));
 
-/// A look back that cannot be made.
+/// A backtest that cannot be made.
 #[derive(Debug, Error)]
 pub enum BacktestError {
     /// The PDAutoscaler cannot be used.
@@ -78,8 +78,8 @@ pub struct Service {
     pub measured: Arc<Measured>,
 }
 
-/// Looks back and gives the text to print.
-pub fn run(options: &Options) -> Result<String, BacktestError> {
+/// Backtests and returns the text to print.
+pub fn run(options: &BacktestOptions) -> Result<String, BacktestError> {
     let backtest = backtest(options)?;
     match options.output {
         Output::Text => Ok(backtest.to_text(options.decisions)),
@@ -90,8 +90,8 @@ pub fn run(options: &Options) -> Result<String, BacktestError> {
     }
 }
 
-/// Looks back.
-pub fn backtest(options: &Options) -> Result<Backtest, BacktestError> {
+/// Backtests.
+pub fn backtest(options: &BacktestOptions) -> Result<Backtest, BacktestError> {
     let service = Service::read(options)?;
     let mut scenario = service.scenario(options)?;
     let known = Known::of(&service.measured, options.seed, service.measured.workers());
@@ -106,13 +106,13 @@ pub fn backtest(options: &Options) -> Result<Backtest, BacktestError> {
         stated: service.stated(&options.config_maps)?,
         began_millis: service.measured.from_millis,
     });
-    let (outcome, _, told) = run.play_told()?;
-    Ok(Backtest::of(&service, &scenario, fit, outcome, told))
+    let (outcome, _, changes) = run.play_logged()?;
+    Ok(Backtest::of(&service, &scenario, fit, outcome, changes))
 }
 
 impl Service {
     /// Reads the object and its past.
-    pub fn read(options: &Options) -> Result<Self, BacktestError> {
+    pub fn read(options: &BacktestOptions) -> Result<Self, BacktestError> {
         let (object, policy) = read_object(&options.config)?;
         let asked = asked(options, &object, &policy)?;
         let spec = &object.spec;
@@ -137,7 +137,7 @@ impl Service {
     }
 
     /// The service as the simulator knows it.
-    fn scenario(&self, options: &Options) -> Result<Scenario, BacktestError> {
+    fn scenario(&self, options: &BacktestOptions) -> Result<Scenario, BacktestError> {
         let mut scenario = match &options.profile {
             Some(path) => Scenario::read(path)?,
             None => Scenario::default(),
@@ -155,7 +155,11 @@ impl Service {
 }
 
 /// What is asked of Prometheus.
-fn asked(options: &Options, object: &Manifest, policy: &Policy) -> Result<Asked, BacktestError> {
+fn asked(
+    options: &BacktestOptions,
+    object: &Manifest,
+    policy: &Policy,
+) -> Result<Asked, BacktestError> {
     let metadata = object.metadata.namespace.clone();
     let namespace = options.range.namespace.clone().or(metadata);
     let now = SystemTime::now()

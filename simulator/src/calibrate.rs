@@ -18,7 +18,7 @@ use thiserror::Error;
 
 pub use self::known::Known;
 use self::known::Played;
-use self::options::Options;
+use self::options::CalibrateOptions;
 pub use self::report::{Errors, Fit};
 use crate::backtest::{BacktestError, Service};
 use crate::batch::progress;
@@ -87,8 +87,8 @@ pub struct Calibration {
     pub profile: Profile,
 }
 
-/// Calibrates and gives the text to print.
-pub fn run(options: &Options) -> Result<String, CalibrateError> {
+/// Calibrates and returns the text to print.
+pub fn run(options: &CalibrateOptions) -> Result<String, CalibrateError> {
     let mut scenario = match &options.scenario {
         Some(path) => Scenario::read(path)?,
         None => Scenario::default(),

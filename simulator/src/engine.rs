@@ -34,6 +34,6 @@ pub use self::link::{BetweenDomains, KvTraffic, Links};
 pub use self::metrics::WorkerMetrics;
 pub use self::prefix_cache::{PrefixCaches, Sessions};
 pub use self::profile::{Profile, ProfileError};
-pub use self::request::{Arrival, Ending, Outcome, PromptBlocks};
+pub use self::request::{Arrival, Ending, PromptBlocks, RequestOutcome};
 pub use self::router::{CacheAware, EppScoring, LocalPrefill, Routing, Rule};
 pub use self::service::{Dispatch, Removal, Role, Service, ServiceError, WorkerState, WorkerView};

@@ -123,27 +123,21 @@ impl Measured {
             let workers = self
                 .intervals
                 .iter()
-                .map(|interval| f64::from(*interval.workers.get(role)));
-            workers.sum::<f64>() * hours * f64::from(*gpus_per_replica.get(role))
+                .map(|interval| f64::from(interval.workers[role]));
+            workers.sum::<f64>() * hours * f64::from(gpus_per_replica[role])
         })
     }
 
     /// The most workers of a role at once.
     pub fn workers_max(&self, role: Role) -> u32 {
-        let workers = self
-            .intervals
-            .iter()
-            .map(|interval| *interval.workers.get(role));
+        let workers = self.intervals.iter().map(|interval| interval.workers[role]);
         workers.max().unwrap_or(0)
     }
 
     /// Workers of each role by step; at least one, as a service that answers has.
     pub fn workers(&self) -> PerRole<Vec<u32>> {
         PerRole::from_fn(|role| {
-            let workers = self
-                .intervals
-                .iter()
-                .map(|interval| *interval.workers.get(role));
+            let workers = self.intervals.iter().map(|interval| interval.workers[role]);
             workers.map(|count| count.max(1)).collect()
         })
     }
@@ -180,7 +174,7 @@ impl Measured {
         }
     }
 
-    /// The requests of the range, drawn anew: the same seed gives the same requests.
+    /// The requests of the range, drawn again: the same seed gives the same requests.
     pub fn rebuild(self: &Arc<Self>, seed: u64) -> impl Iterator<Item = Arrival> + Send + use<> {
         Rebuilt::new(Arc::clone(self), seed)
     }

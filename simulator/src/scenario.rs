@@ -188,7 +188,7 @@ impl Scenario {
         self.validate_times()?;
         self.validate_routing()?;
         for role in Role::ALL {
-            if let Some(start) = *self.replicas_at_start.get(role) {
+            if let Some(start) = self.replicas_at_start[role] {
                 let usable = (1..=10_000).contains(&start);
                 let field = format!("replicasAtStart.{role}");
                 ensure(usable, &field, start, "give 1 to 10000")?;
@@ -265,7 +265,7 @@ impl Scenario {
             warm_up: from_seconds(self.warm_up_seconds),
             lifecycle: self.lifecycle.lifecycle(),
             faults: self.faults.iter().map(FaultSpec::fault).collect(),
-            told_profile: self.profile_skew.map(|skew| skew.told(&self.profile)),
+            stated_profile: self.profile_skew.map(|skew| skew.stated(&self.profile)),
             dispatch: Dispatch {
                 routing: self.routing,
                 prefix_caches: self.prefix_cache,

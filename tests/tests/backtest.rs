@@ -1,8 +1,8 @@
-//! Looking back at a real Prometheus: what it remembers of a simulated day is played again.
+//! Backtests of a real Prometheus: what it remembers of a simulated day is played again.
 //!
 //! A day, four times as fast, is played under the product, and what a scrape of its workers would
 //! have shown is written into a server's data. So the truth is known: the attainment and the
-//! GPU-hours that the look back must come to, and the profile that a calibration must find.
+//! GPU-hours that the backtest must come to, and the profile that a calibration must find.
 
 #![expect(clippy::unwrap_used, reason = "a failed step of a test ends it")]
 
@@ -14,13 +14,13 @@ use std::{
 
 use pd_core::PerRole;
 use pd_sim::{
-    autoscaler::{PdAutoscaler, Verdict},
+    autoscaler::{PdAutoscaler, PolicyVerdict},
     backtest::{
         Backtest, backtest,
-        options::{Moment, Options, RangeOptions},
+        options::{Moment, BacktestOptions, RangeOptions},
     },
     calibrate,
-    engine::{Arrival, Outcome, Profile, WorkerState},
+    engine::{Arrival, RequestOutcome, Profile, WorkerState},
     exposition::{Dialect, render},
     policy::read_object,
     scenario::Scenario,
@@ -91,7 +91,7 @@ impl Listener for Truth {
         self.requests += 1.0;
     }
 
-    fn ended(&mut self, outcome: &Outcome) {
+    fn ended(&mut self, outcome: &RequestOutcome) {
         let ttft = outcome.ttft_seconds() <= 0.5;
         let tpot = outcome.tpot_seconds().is_none_or(|tpot| tpot <= 0.025);
         self.ttft_attained += f64::from(u8::from(ttft));
@@ -105,7 +105,7 @@ impl Listener for Truth {
         self.workers = replicas.prefill.provisioned() + replicas.decode.provisioned();
     }
 
-    fn decided(&mut self, _: &Verdict) {}
+    fn decided(&mut self, _: &PolicyVerdict) {}
 }
 
 /// The day as requests.
@@ -191,9 +191,9 @@ impl Remembered {
         }
     }
 
-    fn options(&self) -> Options {
+    fn options(&self) -> BacktestOptions {
         let to = self.from_unix + i64::try_from(LENGTH / SECOND).unwrap();
-        Options {
+        BacktestOptions {
             config: self.config.clone(),
             prometheus: self.prometheus.url(),
             range: RangeOptions {
@@ -245,7 +245,7 @@ fn near(what: &str, got: f64, truth: f64, most: f64) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_recorded_day_is_reproduced_and_a_wrong_profile_is_recovered() {
     let day = Remembered::start().await;
-    let known = Options {
+    let known = BacktestOptions {
         profile: Some(day.scenario(1.0)),
         ..day.options()
     };
@@ -322,7 +322,7 @@ impl Remembered {
         let day = self;
         let known = day.options();
         let written = day.prometheus.directory().join("calibrated.yaml");
-        let wrong = calibrate::options::Options {
+        let wrong = calibrate::options::CalibrateOptions {
             observed: None,
             prefill_replicas: None,
             decode_replicas: None,
@@ -360,7 +360,7 @@ impl Remembered {
 
     async fn what_is_not_there_is_told_by_name(&self) {
         let day = self;
-        let told = |options: Options| backtest(&options).unwrap_err().to_string();
+        let told = |options: BacktestOptions| backtest(&options).unwrap_err().to_string();
         let within = |change: fn(&mut RangeOptions)| {
             let mut options = day.options();
             change(&mut options.range);

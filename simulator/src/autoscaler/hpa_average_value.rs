@@ -12,7 +12,7 @@
 use pd_core::{PerRole, Role};
 
 use super::horizontal::{HorizontalPair, TOLERANCE, ceil};
-use super::{Autoscaler, Reads, Sight, Verdict};
+use super::{Autoscaler, Observation, PolicyVerdict, Reads};
 use crate::time::Nanos;
 
 /// Prompts in flight per prefill worker.
@@ -40,8 +40,18 @@ impl HpaAverageValue {
 }
 
 /// Replicas of a role for a metric summed over its pods.
-pub(super) fn replicas_for_sum(sum: f64, target: f64, sight: &Sight, role: Role) -> u32 {
-    replicas_of(sum, target, sight.existing(role), sight.current(role))
+pub(super) fn replicas_for_sum(
+    sum: f64,
+    target: f64,
+    observation: &Observation,
+    role: Role,
+) -> u32 {
+    replicas_of(
+        sum,
+        target,
+        observation.existing(role),
+        observation.current(role),
+    )
 }
 
 fn replicas_of(sum: f64, target: f64, existing: u32, current: u32) -> u32 {
@@ -53,10 +63,10 @@ fn replicas_of(sum: f64, target: f64, existing: u32, current: u32) -> u32 {
 }
 
 impl Autoscaler for HpaAverageValue {
-    fn decide(&mut self, sight: &Sight, now: Nanos) -> Verdict {
-        self.horizontal.verdict(sight, now, |role| {
-            let sum = sight.sum(role, super::WorkerSight::in_flight)?;
-            Some(replicas_for_sum(sum, self.targets[role], sight, role))
+    fn decide(&mut self, observation: &Observation, now: Nanos) -> PolicyVerdict {
+        self.horizontal.verdict(observation, now, |role| {
+            let sum = observation.sum(role, super::WorkerObservation::in_flight)?;
+            Some(replicas_for_sum(sum, self.targets[role], observation, role))
         })
     }
 
@@ -69,7 +79,7 @@ impl Autoscaler for HpaAverageValue {
 mod tests {
     use rstest::rstest;
 
-    use super::super::sight::testing::{alike, sight};
+    use super::super::observation::testing::{alike, observation};
     use super::*;
 
     /// The sum over the target, rounded up, and a tolerance of 10 % of target times existing pods.
@@ -91,7 +101,7 @@ mod tests {
 
     #[test]
     fn both_roles_scale_on_their_own_requests() {
-        let seen = sight(PerRole {
+        let seen = observation(PerRole {
             prefill: alike(2, 1.0, 7.0, 0.0),
             decode: alike(2, 100.0, 0.0, 0.1),
         });

@@ -12,7 +12,7 @@ use pd_core::PerRole;
 
 use super::horizontal::HorizontalPair;
 use super::hpa_average_value::replicas_for_sum;
-use super::{Autoscaler, Reads, Sight, Verdict};
+use super::{Autoscaler, Observation, PolicyVerdict, Reads};
 use crate::time::Nanos;
 
 /// Waiting requests per worker.
@@ -36,11 +36,13 @@ impl KedaDefault {
 }
 
 impl Autoscaler for KedaDefault {
-    fn decide(&mut self, sight: &Sight, now: Nanos) -> Verdict {
-        self.horizontal.verdict(sight, now, |role| {
-            let waiting = sight.sum(role, |worker| worker.waiting).unwrap_or(0.0);
+    fn decide(&mut self, observation: &Observation, now: Nanos) -> PolicyVerdict {
+        self.horizontal.verdict(observation, now, |role| {
+            let waiting = observation
+                .sum(role, |worker| worker.waiting)
+                .unwrap_or(0.0);
             let threshold = self.thresholds[role];
-            Some(replicas_for_sum(waiting, threshold, sight, role))
+            Some(replicas_for_sum(waiting, threshold, observation, role))
         })
     }
 
@@ -51,7 +53,7 @@ impl Autoscaler for KedaDefault {
 
 #[cfg(test)]
 mod tests {
-    use super::super::sight::testing::{alike, sight};
+    use super::super::observation::testing::{alike, observation};
     use super::*;
     use crate::time::MINUTE;
 
@@ -63,7 +65,7 @@ mod tests {
     #[test]
     fn the_queue_over_five_is_the_replicas() {
         for (waiting, want) in [(0.0, 1), (5.0, 2), (5.4, 2), (6.0, 3), (12.0, 5)] {
-            let seen = sight(PerRole {
+            let seen = observation(PerRole {
                 prefill: alike(2, 1.0, waiting, 0.0),
                 decode: alike(2, 200.0, 0.0, 0.9),
             });
@@ -82,7 +84,7 @@ mod tests {
 
     #[test]
     fn no_answer_is_no_load() {
-        let mut seen = sight(PerRole::default());
+        let mut seen = observation(PerRole::default());
         seen.snapshot.roles = seen.snapshot.roles.map(|mut role| {
             role.current = 9;
             role
@@ -95,7 +97,7 @@ mod tests {
                 decode: 1
             }
         );
-        let busy = sight(PerRole {
+        let busy = observation(PerRole {
             prefill: alike(9, 1.0, 5.0, 0.0),
             decode: alike(9, 1.0, 5.0, 0.0),
         });

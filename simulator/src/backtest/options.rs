@@ -6,10 +6,10 @@ use std::time::Duration;
 pub use super::range::{Moment, RangeOptions};
 use crate::simulate::options::{Output, lead};
 
-/// What the user asked for.
+/// Options as the user gave them.
 #[derive(Clone, Debug, clap::Args)]
 #[group(id = "backtest")]
-pub struct Options {
+pub struct BacktestOptions {
     /// The PDAutoscaler, as YAML
     #[arg(long, value_name = "FILE")]
     pub config: PathBuf,
@@ -32,7 +32,7 @@ pub struct Options {
     /// GPUs of one replica of a role whose `gpusPerReplica` is not set
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub gpus_per_replica: u32,
-    /// Seed of the requests that are drawn anew; the same seed gives the same result
+    /// Seed of the requests that are drawn again; the same seed gives the same result
     #[arg(long, default_value_t = 7, allow_negative_numbers = true)]
     pub seed: u64,
     /// Most decisions in the text; JSON has all

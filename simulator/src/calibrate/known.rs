@@ -202,7 +202,7 @@ impl Known {
             ttft: Tally::new(&self.ttft),
             tpot: Tally::new(&self.tpot),
         };
-        let told = |outcome: &engine::Outcome| {
+        let told = |outcome: &engine::RequestOutcome| {
             if outcome.ending != Ending::Completed {
                 return;
             }

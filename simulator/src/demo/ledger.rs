@@ -7,8 +7,8 @@ use pd_core::policy::Objective;
 use pd_core::{PerRole, Role};
 
 use super::record::{Point, Replicas, Summary};
-use crate::autoscaler::Verdict;
-use crate::engine::{Arrival, Ending, Outcome};
+use crate::autoscaler::PolicyVerdict;
+use crate::engine::{Arrival, Ending, RequestOutcome};
 use crate::time::{HOUR, Nanos, seconds};
 use crate::world::Listener;
 
@@ -164,7 +164,7 @@ impl Listener for Ledger {
         self.span.output_tokens += u64::from(arrival.output_tokens);
     }
 
-    fn ended(&mut self, outcome: &Outcome) {
+    fn ended(&mut self, outcome: &RequestOutcome) {
         if outcome.restarts > 0 {
             self.restarted += 1;
         }
@@ -190,9 +190,9 @@ impl Listener for Ledger {
         self.gpu_nanos += f64::from(self.gpus()) * now.saturating_sub(self.now) as f64;
         self.now = now;
         for role in Role::ALL {
-            let desired = replicas.get(role).desired;
-            if desired != self.replicas.get(role).desired {
-                *self.scale_events.get_mut(role) += 1;
+            let desired = replicas[role].desired;
+            if desired != self.replicas[role].desired {
+                self.scale_events[role] += 1;
             }
             let (most, least) = (
                 self.replicas_max.get_mut(role),
@@ -204,7 +204,7 @@ impl Listener for Ledger {
         self.replicas = replicas;
     }
 
-    fn decided(&mut self, verdict: &Verdict) {
+    fn decided(&mut self, verdict: &PolicyVerdict) {
         self.decisions += 1;
         self.audit_findings += verdict.findings.len() as u64;
     }

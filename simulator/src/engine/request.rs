@@ -83,7 +83,7 @@ pub enum Ending {
 
 /// What became of one request, as its user saw it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Outcome {
+pub struct RequestOutcome {
     /// Number of the request in order of arrival, from 0.
     pub id: u64,
     /// How it ended.
@@ -98,11 +98,11 @@ pub struct Outcome {
     pub input_tokens: u32,
     /// Tokens of the answer.
     pub output_tokens: u32,
-    /// How often the request began anew because its worker crashed.
+    /// How often the request started over because its worker crashed.
     pub restarts: u32,
 }
 
-impl Outcome {
+impl RequestOutcome {
     /// Time to first token, in seconds: from arrival at the service to the first token of the
     /// decode worker.
     pub fn ttft_seconds(&self) -> f64 {
@@ -180,7 +180,7 @@ impl Request {
         self.prompt.as_ref().map_or(0, hit)
     }
 
-    /// Begins anew, from its prompt.
+    /// Begins again, from its prompt.
     pub(super) fn restart(&mut self) {
         self.restarts += 1;
         self.generated = 0;

@@ -8,11 +8,11 @@ use pd_core::{PerRole, Role};
 
 use super::Run;
 use super::options::PolicyName;
-use super::outcome::Outcome;
+use super::outcome::RunOutcome;
 use super::quantiles::Quantiles;
 use super::timeline::Timeline;
 use super::tune::Tuned;
-use crate::autoscaler::Verdict;
+use crate::autoscaler::PolicyVerdict;
 use crate::clairvoyant::WINDOW;
 use crate::engine::{self, Arrival, Ending};
 use crate::lifecycle::{Loss, LossCause};
@@ -28,7 +28,7 @@ const HOUR_REQUESTS_MIN: u64 = 100;
 
 /// A role's last change.
 #[derive(Clone, Copy, Debug)]
-struct Change {
+struct ReplicaChange {
     at: Nanos,
     up: bool,
 }
@@ -65,7 +65,7 @@ pub(super) struct Ledger {
     hours: Vec<Hour>,
     timeline: Timeline,
     missed_by_window: PerRole<Vec<u32>>,
-    changes: PerRole<Option<Change>>,
+    changes: PerRole<Option<ReplicaChange>>,
     scale_events: u64,
     reversals: u64,
     replicas_max: PerRole<u32>,
@@ -158,7 +158,7 @@ impl Ledger {
 
     /// GPUs held now by a role.
     fn gpus(&self, role: Role) -> u32 {
-        self.replicas.get(role).provisioned() * *self.gpus_per_replica.get(role)
+        self.replicas[role].provisioned() * self.gpus_per_replica[role]
     }
 
     fn note_change(&mut self, role: Role, now: Nanos, before: u32, after: u32) {
@@ -168,7 +168,7 @@ impl Ledger {
         if last.is_some_and(|last| last.up != up && now - last.at <= REVERSAL_MAX) {
             self.reversals += 1;
         }
-        *last = Some(Change { at: now, up });
+        *last = Some(ReplicaChange { at: now, up });
     }
 
     fn worst_hour(&self) -> Option<f64> {
@@ -183,8 +183,8 @@ impl Ledger {
 
     fn gpu_hours_by_role(&self) -> PerRole<f64> {
         PerRole::from_fn(|role| {
-            let gpus = f64::from(*self.gpus_per_replica.get(role));
-            self.replica_nanos.get(role) * gpus / HOUR as f64
+            let gpus = f64::from(self.gpus_per_replica[role]);
+            self.replica_nanos[role] * gpus / HOUR as f64
         })
     }
 
@@ -200,7 +200,12 @@ impl Ledger {
     }
 
     /// What the run came to.
-    pub(super) fn outcome(&self, run: &Run, policy: PolicyName, tuned: Option<Tuned>) -> Outcome {
+    pub(super) fn outcome(
+        &self,
+        run: &Run,
+        policy: PolicyName,
+        tuned: Option<Tuned>,
+    ) -> RunOutcome {
         let gpu_hours = self.gpu_hours_by_role();
         let all = self.gpu_hours();
         let (everywhere, overall) = (&run.bound.everywhere, &run.bound.overall);
@@ -212,7 +217,7 @@ impl Ledger {
             Some(Tuned::AttainmentPercent(percent)) => (None, Some(percent)),
             None => (None, None),
         };
-        Outcome {
+        RunOutcome {
             policy,
             seed: run.seed,
             lead_seconds: profile
@@ -277,7 +282,7 @@ impl Listener for Ledger {
         }
     }
 
-    fn ended(&mut self, outcome: &engine::Outcome) {
+    fn ended(&mut self, outcome: &engine::RequestOutcome) {
         self.restarted += u64::from(outcome.restarts > 0);
         if outcome.ending == Ending::Refused {
             self.refused += 1;
@@ -313,8 +318,8 @@ impl Listener for Ledger {
         self.timeline.held(self.now, now, self.replicas);
         let held = now.saturating_sub(self.now) as f64;
         for role in Role::ALL {
-            let provisioned = self.replicas.get(role).provisioned();
-            *self.replica_nanos.get_mut(role) += f64::from(provisioned) * held;
+            let provisioned = self.replicas[role].provisioned();
+            self.replica_nanos[role] += f64::from(provisioned) * held;
         }
         let gpus = self.gpus(Role::Prefill) + self.gpus(Role::Decode);
         if let Some(budget) = self.policy.budget_gpus {
@@ -327,7 +332,7 @@ impl Listener for Ledger {
             }
         }
         for role in Role::ALL {
-            let (before, after) = (self.replicas.get(role).desired, replicas.get(role).desired);
+            let (before, after) = (self.replicas[role].desired, replicas[role].desired);
             if before != after {
                 self.note_change(role, now, before, after);
             }
@@ -338,7 +343,7 @@ impl Listener for Ledger {
         self.replicas = replicas;
     }
 
-    fn decided(&mut self, verdict: &Verdict) {
+    fn decided(&mut self, verdict: &PolicyVerdict) {
         self.decisions += 1;
         self.audit_findings += verdict.findings.len() as u64;
     }

@@ -9,7 +9,7 @@
 //! all plans.
 
 use super::{Run, SimulateError, static_hindsight};
-use crate::clairvoyant::ForeseenPlan;
+use crate::clairvoyant::ReplicaPlan;
 use crate::clairvoyant::refine::{Refinement, Refused};
 
 /// Plays that the tables learn from.
@@ -23,7 +23,7 @@ const AIM: (f64, f64) = (0.94, 1.04);
 
 /// A plan and what it came to.
 struct Played {
-    plan: ForeseenPlan,
+    plan: ReplicaPlan,
     missed: u64,
     gpu_hours: f64,
 }
@@ -38,7 +38,7 @@ struct Search<'a> {
 
 /// The cheapest plan found that attains the objective of `run`; where none does, the one with the fewest
 /// misses.
-pub(super) fn search(run: &Run) -> Result<ForeseenPlan, SimulateError> {
+pub(super) fn search(run: &Run) -> Result<ReplicaPlan, SimulateError> {
     let percent = u64::from(run.scenario.policy().objective.attainment.percent);
     let least = run
         .scenario
@@ -67,9 +67,9 @@ pub(super) fn search(run: &Run) -> Result<ForeseenPlan, SimulateError> {
 
 impl Search<'_> {
     /// Plays `plan`, learns from it unless it was broken off, and tells whether it attained.
-    fn play(&mut self, plan: ForeseenPlan, misses_max: u64) -> Result<bool, SimulateError> {
-        let (foreseen, setup) = self.run.foreseen(&plan);
-        let ledger = self.run.ledger(setup, foreseen, misses_max)?;
+    fn play(&mut self, plan: ReplicaPlan, misses_max: u64) -> Result<bool, SimulateError> {
+        let (planned, setup) = self.run.planned(&plan);
+        let ledger = self.run.ledger(setup, planned, misses_max)?;
         let missed = self.run.requests.saturating_sub(ledger.attained());
         let attained = missed <= self.may_miss;
         if misses_max == u64::MAX || attained {
@@ -187,9 +187,9 @@ mod tests {
     }
 
     /// GPU-hours of a plan as played, if it attains.
-    fn worth(run: &Run, plan: &ForeseenPlan, may_miss: u64) -> Option<f64> {
-        let (foreseen, setup) = run.foreseen(plan);
-        let ledger = run.ledger(setup, foreseen, may_miss).unwrap();
+    fn worth(run: &Run, plan: &ReplicaPlan, may_miss: u64) -> Option<f64> {
+        let (planned, setup) = run.planned(plan);
+        let ledger = run.ledger(setup, planned, may_miss).unwrap();
         (run.requests - ledger.attained() <= may_miss).then(|| ledger.gpu_hours())
     }
 

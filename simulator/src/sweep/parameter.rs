@@ -6,7 +6,8 @@
 use pd_api::v1alpha1::DurationText;
 use serde_json::{Number, Value, json};
 
-use crate::simulate::options::{Options, lead, rate_scale, time_scale};
+use crate::simulate::options::{SimulateOptions, lead};
+use crate::simulate::play_options::{rate_scale, time_scale};
 
 /// Short names of fields of the scenario, what their values are, and the path.
 const SHORT: [(&str, Kind, &str); 6] = [
@@ -66,7 +67,7 @@ impl Parameter {
     pub(super) fn set(
         &self,
         value: &str,
-        options: &mut Options,
+        options: &mut SimulateOptions,
         scenario: &mut Value,
     ) -> Result<(), String> {
         match self {
@@ -100,17 +101,17 @@ fn unknown() -> String {
     )
 }
 
-fn set_option(name: &str, value: &str, options: &mut Options) -> Result<(), String> {
+fn set_option(name: &str, value: &str, options: &mut SimulateOptions) -> Result<(), String> {
     let whole = || format!("give a whole number, not `{value}`");
     match name {
         "lead" => options.lead = Some(lead(value)?),
-        "seed" => options.seed = value.parse().map_err(|_| whole())?,
-        "rate" => options.rate_scale = rate_scale(value)?,
-        "time-scale" => options.time_scale = time_scale(value)?,
+        "seed" => options.play.seed = value.parse().map_err(|_| whole())?,
+        "rate" => options.play.rate_scale = rate_scale(value)?,
+        "time-scale" => options.play.time_scale = time_scale(value)?,
         _ => {
             let copies = value.parse().ok();
             let copies = copies.filter(|copies| (1..=1_000).contains(copies));
-            options.copies = copies.ok_or("give a whole number from 1 to 1000")?;
+            options.play.copies = copies.ok_or("give a whole number from 1 to 1000")?;
         }
     }
     Ok(())

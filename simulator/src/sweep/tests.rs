@@ -5,7 +5,7 @@ use rstest::rstest;
 use super::*;
 use crate::testing::on_the_ramp;
 
-fn options(further: &[&str]) -> Options {
+fn options(further: &[&str]) -> SweepOptions {
     on_the_ramp("4", further)
 }
 

@@ -9,7 +9,8 @@
 
 use std::sync::Arc;
 
-use super::{Event, Role, Service};
+use super::calendar::Event;
+use super::{Role, Service};
 use crate::engine::decode::Admission;
 use crate::engine::link::{KvTraffic, Links, Network, Transfer, Wake};
 use crate::engine::prefix_cache::{Conversations, PrefixCaches};
@@ -101,7 +102,7 @@ impl Service {
         network.map(Network::traffic).unwrap_or_default()
     }
 
-    /// Sends a request that begins, or begins anew.
+    /// Sends a request that begins, or starts over.
     pub(super) fn route(&mut self, slot: Slot) {
         let Some(place) = self.choose_local(slot) else {
             self.route_to_prefill(slot);

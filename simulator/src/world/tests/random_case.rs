@@ -57,8 +57,8 @@ pub(super) fn case(seed: u64) -> Case {
     let setup = Setup {
         gpus_per_replica: PerRole::from_fn(|_| GPUS),
         replicas_at_start: PerRole::from_fn(|role| {
-            let bounds = policy.bounds.get(role);
-            (*needed.get(role)).clamp(bounds.min_replicas, bounds.max_replicas)
+            let bounds = &policy.bounds[role];
+            (needed[role]).clamp(bounds.min_replicas, bounds.max_replicas)
         }),
         lifecycle,
         faults,
