@@ -3,10 +3,7 @@
 use std::time::Duration;
 
 use clap::{Args as ClapArgs, Parser};
-use pd_runtime::{
-    admin::AdminArgs, kubernetes::KubeArgs, leader::LeaderArgs, shutdown::ShutdownArgs,
-    telemetry::TelemetryArgs,
-};
+use pd_runtime::{args::positive_duration, leader::LeaderArgs, process::ProcessArgs, prometheus};
 
 /// Scales the prefill and decode workloads of LLM services together.
 #[derive(Debug, Clone, Parser)]
@@ -18,21 +15,12 @@ pub struct Args {
     /// Prometheus.
     #[command(flatten)]
     pub prometheus: PrometheusArgs,
-    /// Kubernetes.
-    #[command(flatten)]
-    pub kubernetes: KubeArgs,
     /// Leader election.
     #[command(flatten)]
     pub leader: LeaderArgs,
-    /// Probes and metrics.
+    /// Kubernetes, probes, logs and shutdown.
     #[command(flatten)]
-    pub admin: AdminArgs,
-    /// Logs.
-    #[command(flatten)]
-    pub telemetry: TelemetryArgs,
-    /// Shutdown.
-    #[command(flatten)]
-    pub shutdown: ShutdownArgs,
+    pub process: ProcessArgs,
 }
 
 /// When to decide, and for whom.
@@ -60,13 +48,9 @@ pub struct DecisionArgs {
 #[derive(Debug, Clone, ClapArgs)]
 #[command(next_help_heading = "Prometheus")]
 pub struct PrometheusArgs {
-    /// Prometheus server for PDAutoscalers that name none in spec.metrics.source.
-    #[arg(long, env = "PD_PROMETHEUS_URL", value_name = "URL")]
-    pub prometheus_url: Option<String>,
-
-    /// Time after which a query counts as failed.
-    #[arg(long, default_value = "10s", env = "PD_PROMETHEUS_TIMEOUT", value_parser = positive_duration, value_name = "DURATION")]
-    pub prometheus_timeout: Duration,
+    /// The server for PDAutoscalers that name none in spec.metrics.source.
+    #[command(flatten)]
+    pub server: prometheus::PrometheusArgs,
 
     /// Window of rates and latency histograms; at least four scrape intervals.
     #[arg(long, default_value = "2m", env = "PD_METRICS_WINDOW", value_parser = positive_duration, value_name = "DURATION")]
@@ -83,14 +67,6 @@ pub struct PrometheusArgs {
     /// Label that holds the pod's name.
     #[arg(long, default_value = "pod", env = "PD_POD_LABEL", value_parser = label_name, value_name = "LABEL")]
     pub pod_label: String,
-}
-
-fn positive_duration(text: &str) -> Result<Duration, String> {
-    match humantime::parse_duration(text) {
-        Ok(span) if span >= Duration::from_millis(100) => Ok(span),
-        Ok(_) => Err("must be at least 100ms".to_owned()),
-        Err(error) => Err(format!("{error}; write it as 15s or 1m30s")),
-    }
 }
 
 /// Decisions further apart than a minute would each look like a gap in the watch, after which a full

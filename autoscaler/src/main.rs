@@ -4,13 +4,9 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use pd_autoscaler::{args::Args, run::run};
+use pd_runtime::process::exit_code;
 
 #[tokio::main]
-async fn main() -> anyhow::Result<ExitCode> {
-    let ending = run(Args::parse()).await?;
-    Ok(if ending.is_clean() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+async fn main() -> ExitCode {
+    exit_code(run(Args::parse()).await)
 }

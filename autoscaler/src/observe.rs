@@ -17,6 +17,7 @@ use pd_core::{PerRole, Policy, Role, Signals, Snapshot, snapshot::Paused};
 use pd_signals::{
     Sample,
     decode::{self, Answers, Overrides},
+    engine::VLLM,
     queries::Scope,
     stated::Stated,
 };
@@ -95,7 +96,7 @@ pub async fn observe(
             profile: stated.profile.clone(),
         },
         stated,
-        engine: decode::engine(&answers),
+        engine: decode::engine(&answers, &scope),
         metrics_error: answers.first_error().cloned(),
     }
 }
@@ -109,6 +110,7 @@ fn scope(
 ) -> Scope {
     let selectors = &spec.metrics.selectors.0;
     Scope {
+        engine: &VLLM,
         namespace_label: args.namespace_label.clone(),
         pod_label: args.pod_label.clone(),
         namespace: namespace.to_owned(),
@@ -134,7 +136,7 @@ async fn ask(context: &Context, spec: &PDAutoscalerSpec, scope: &Scope) -> Answe
         .source
         .as_ref()
         .map(|source| source.server_url.as_str());
-    let server = own.or(context.prometheus_args.prometheus_url.as_deref());
+    let server = own.or(context.prometheus_args.server.prometheus_url.as_deref());
     let query = |text: String| async move {
         let server = server.ok_or(NO_SERVER)?;
         let started = std::time::Instant::now();

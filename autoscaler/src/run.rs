@@ -7,7 +7,6 @@
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use k8s_openapi::api::core::v1::ObjectReference;
 use kube::{
     Api,
     api::ListParams,
@@ -16,13 +15,12 @@ use kube::{
 use pd_api::v1alpha1::PDAutoscaler;
 use pd_core::Reason;
 use pd_runtime::{
-    admin,
-    leader::{LeaderElection, Leadership},
-    metrics::registry,
-    readiness::{Readiness, ReadinessHandle},
+    leader::{LeaderElection, Term},
+    process::Process,
+    readiness::ReadinessHandle,
     shutdown::{Ending, Shutdown},
 };
-use tokio::{sync::watch, time::sleep};
+use tokio::time::sleep;
 use tracing::{info, warn};
 
 use crate::{
@@ -40,24 +38,19 @@ const CRD_MISSING: &str = "the CustomResourceDefinition pdautoscalers.pdautoscal
 
 /// Runs until a signal ends it.
 pub async fn run(args: Args) -> anyhow::Result<Ending> {
-    args.telemetry.init()?;
-    let shutdown = Shutdown::on_signals(&args.shutdown)?;
-    let client = args.kubernetes.client(crate::NAME, crate::VERSION).await?;
-    let readiness = Readiness::new(shutdown.stopping());
-    let crd_ready = readiness.register("pdautoscaler-crd");
+    let process = Process::prepare(&args.process, crate::NAME, crate::VERSION).await?;
+    let crd_ready = process.readiness.register("pdautoscaler-crd");
     crd_ready.set_waiting("not looked for yet");
     let metrics = Arc::new(Metrics::default());
-    let mut registry = registry(crate::NAME, crate::VERSION);
-    metrics.register(&mut registry);
-    admin::serve(
-        &args.admin,
-        admin::router(readiness, Arc::new(registry)),
-        &shutdown,
-    )
-    .await?;
+    process
+        .serve_admin(|registry| metrics.register(registry))
+        .await?;
+    let Process {
+        shutdown, client, ..
+    } = process;
     let leadership = LeaderElection::new(client.clone(), &args.leader, crate::NAME)?.run(&shutdown);
     let servers = Servers::new(
-        args.prometheus.prometheus_timeout,
+        args.prometheus.server.prometheus_timeout,
         crate::NAME,
         crate::VERSION,
     )
@@ -70,7 +63,7 @@ pub async fn run(args: Args) -> anyhow::Result<Ending> {
         metrics,
         leadership,
     ));
-    if args.prometheus.prometheus_url.is_none() {
+    if args.prometheus.server.prometheus_url.is_none() {
         warn!(
             "no --prometheus-url: only PDAutoscalers with spec.metrics.source.serverUrl get metrics"
         );
@@ -92,38 +85,20 @@ async fn lead(context: Arc<Context>, args: Args, shutdown: Shutdown, crd_ready: 
         None => Api::<Guarded>::all(client.clone()),
     };
     let stopping = shutdown.stopping();
-    while !stopping.is_cancelled() {
-        tokio::select! {
-            () = stopping.cancelled() => return,
-            () = await_crd(&context, &args, &crd_ready) => {}
+    loop {
+        let crd_is_there = await_crd(&context, &args, &crd_ready);
+        if stopping.run_until_cancelled(crd_is_there).await.is_none() {
+            return;
         }
-        tokio::select! {
-            () = stopping.cancelled() => return,
-            () = await_leadership(context.leadership.clone(), true) => {}
-        }
-        info!("leading");
-        context.metrics.leads(true);
-        let lost = await_leadership(context.leadership.clone(), false);
-        let stopped = stopping.clone();
-        let stop = async move {
-            tokio::select! { () = lost => {}, () = stopped.cancelled() => {} }
+        let Some(term) = Term::next(&context.leadership, &stopping).await else {
+            return;
         };
-        controller::run(Arc::clone(&context), api(), stop).await;
+        context.metrics.leads(true);
+        let stop = term.stop.clone().cancelled_owned();
+        term.run(controller::run(Arc::clone(&context), api(), stop))
+            .await;
         context.metrics.leads(false);
         context.forget_all();
-        info!("not leading");
-    }
-}
-
-/// Completes when this process leads, or no longer does.
-async fn await_leadership(mut leadership: watch::Receiver<Leadership>, leads: bool) {
-    // The sender lives as long as the process; its end means nobody leads any more.
-    let gone = leadership
-        .wait_for(|now| now.is_leader() == leads)
-        .await
-        .is_err();
-    if gone && leads {
-        std::future::pending::<()>().await;
     }
 }
 
@@ -159,16 +134,8 @@ async fn await_crd(context: &Context, args: &Args, crd_ready: &ReadinessHandle) 
 
 /// An event on the pod this process runs in, if it knows: its name is the identity in the election.
 async fn tell_own_pod(context: &Context, args: &Args) {
-    let Some(name) = args.leader.leader_election_identity.clone() else {
+    let Some(pod) = args.leader.own_pod(context.client.default_namespace()) else {
         return;
-    };
-    let namespace = args.leader.leader_election_namespace.clone();
-    let pod = ObjectReference {
-        api_version: Some("v1".to_owned()),
-        kind: Some("Pod".to_owned()),
-        name: Some(name),
-        namespace: Some(namespace.unwrap_or_else(|| context.client.default_namespace().to_owned())),
-        ..ObjectReference::default()
     };
     let event = Event {
         type_: EventType::Warning,

@@ -1,6 +1,6 @@
 //! The admin server: `/livez`, `/readyz` and `/metrics` over plain HTTP, for the kubelet and Prometheus.
 //!
-//! Owns the listener and the three answers. `/livez` says only that the process still answers: tying it to a
+//! Owns the three answers. `/livez` says only that the process still answers: tying it to a
 //! dependency would make the kubelet restart a healthy process because something else is down. `/readyz` shows
 //! the [`Readiness`] checks, with status 503 while any of them waits. It refuses to change anything: all routes
 //! are reads, so the port needs no authentication.
@@ -8,7 +8,6 @@
 //! The server is a service of the [`Shutdown`]: it answers until the work has drained.
 
 use std::{
-    io,
     net::{Ipv4Addr, SocketAddr},
     sync::Arc,
 };
@@ -21,9 +20,12 @@ use axum::{
 };
 use clap::Args;
 use prometheus_client::{encoding::text, registry::Registry};
-use tokio::net::TcpListener;
 
-use crate::{readiness::Readiness, shutdown::Shutdown};
+use crate::{
+    readiness::Readiness,
+    server::{self, Endpoint, ServerError},
+    shutdown::Shutdown,
+};
 
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -34,18 +36,6 @@ pub struct AdminArgs {
     /// Address that serves /livez, /readyz and /metrics. Port 0 takes a free port, which is logged.
     #[arg(long, value_name = "ADDRESS", default_value_t = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 8080)))]
     pub admin_address: SocketAddr,
-}
-
-/// Why the admin server could not start.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "admin address `{address}` cannot be listened on ({source}): choose another with --admin-address, or port 0"
-)]
-pub struct AdminError {
-    /// The address asked for.
-    address: SocketAddr,
-    /// What the system answered.
-    source: io::Error,
 }
 
 /// The routes, to serve as they are or to merge with a binary's own pages.
@@ -61,24 +51,13 @@ pub async fn serve(
     args: &AdminArgs,
     router: Router,
     shutdown: &Shutdown,
-) -> Result<SocketAddr, AdminError> {
-    let fault = |source| AdminError {
+) -> Result<SocketAddr, ServerError> {
+    let endpoint = Endpoint {
+        name: "admin server",
         address: args.admin_address,
-        source,
+        flag: "--admin-address",
     };
-    let listener = TcpListener::bind(args.admin_address).await.map_err(fault)?;
-    let address = listener.local_addr().map_err(fault)?;
-    tracing::info!(%address, "admin server listens");
-
-    let drained = shutdown.drained();
-    shutdown.spawn_service("admin", async move {
-        let server =
-            axum::serve(listener, router).with_graceful_shutdown(drained.cancelled_owned());
-        if let Err(error) = server.await {
-            tracing::error!(%error, "admin server failed");
-        }
-    });
-    Ok(address)
+    server::serve(&endpoint, router, None, shutdown).await
 }
 
 fn readyz(readiness: &Readiness) -> Response {
@@ -109,7 +88,7 @@ mod tests {
     use axum::body::{Body, to_bytes};
     use axum::http::Request;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    use tokio::net::TcpStream;
+    use tokio::net::{TcpListener, TcpStream};
     use tokio_util::sync::CancellationToken;
     use tower::ServiceExt as _;
 

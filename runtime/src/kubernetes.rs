@@ -60,6 +60,29 @@ pub fn install_crypto_provider() {
     let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
+/// The error and its causes as people read them: the API server's message without the whole status
+/// around it, others with their causes, for "connection refused" stands behind "request failed".
+pub fn error_message(error: &kube::Error) -> String {
+    if let kube::Error::Api(status) = error {
+        return format!("{} ({})", status.message, status.code);
+    }
+    with_causes(error)
+}
+
+/// The error and what caused it. A cause that the text has already is not repeated.
+pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let next = cause.to_string();
+        if !text.contains(&next) {
+            text = format!("{text}: {next}");
+        }
+        source = cause.source();
+    }
+    text
+}
+
 impl KubeArgs {
     /// A client that names itself `<binary>/<version>` to the API server. It connects at its first request.
     pub async fn client(&self, binary: &str, version: &str) -> Result<Client, KubernetesError> {

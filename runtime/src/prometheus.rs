@@ -2,7 +2,7 @@
 //!
 //! The client library stays inside this file. An answer is a list of samples with labels; a failure
 //! is either the server's (unreachable, slow, overloaded) or the query's (Prometheus refuses it),
-//! which users must be told apart: only one of them is theirs to mend.
+//! which must not be confused: users can fix only one of them.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -10,11 +10,28 @@ use std::{
     time::Duration,
 };
 
+use clap::Args;
 use prometheus_http_query::{
     Client, Error as ClientError, error::PrometheusErrorType, response::Data,
 };
 
-use crate::kubernetes::install_crypto_provider;
+use crate::{
+    args::positive_duration,
+    kubernetes::{install_crypto_provider, with_causes},
+};
+
+/// The flags that say which Prometheus server is asked.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Prometheus")]
+pub struct PrometheusArgs {
+    /// Prometheus server to ask.
+    #[arg(long, env = "PD_PROMETHEUS_URL", value_name = "URL")]
+    pub prometheus_url: Option<String>,
+
+    /// Time after which a query counts as failed.
+    #[arg(long, default_value = "10s", env = "PD_PROMETHEUS_TIMEOUT", value_parser = positive_duration, value_name = "DURATION")]
+    pub prometheus_timeout: Duration,
+}
 
 /// A value with its labels.
 #[derive(Clone, Debug, PartialEq)]
@@ -107,7 +124,7 @@ impl QueryError {
         }
     }
 
-    /// Whether the query itself must be mended, rather than the server.
+    /// Whether the query itself must be fixed, rather than the server.
     pub const fn is_query_at_fault(&self) -> bool {
         matches!(self, Self::Refused { .. } | Self::NotAVector { .. })
     }
@@ -239,20 +256,6 @@ fn query_error(server: &str, query: &str, error: &ClientError) -> QueryError {
                 cause: refusal.message().to_owned(),
             }
         }
-        other => unreachable(server, &chain(other)),
+        other => unreachable(server, &with_causes(other)),
     }
-}
-
-/// An error with its causes, so that "connection refused" is not lost behind "request failed".
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let next = cause.to_string();
-        if !text.contains(&next) {
-            text = format!("{text}: {next}");
-        }
-        source = cause.source();
-    }
-    text
 }

@@ -45,6 +45,16 @@ pub struct CertificateArgs {
     #[arg(long, value_name = "FILE", requires = "tls_certificate_file")]
     pub tls_key_file: Option<PathBuf>,
 
+    /// Namespace of this process, where the Secret of its own authority is. pd-webhook's own
+    /// configurations must leave it out, for probes are there.
+    #[arg(
+        long,
+        env = "POD_NAMESPACE",
+        value_name = "NAMESPACE",
+        default_value = "default"
+    )]
+    pub namespace: String,
+
     /// Service that clients call, which the certificate is for; by default of the program's name.
     #[arg(long, value_name = "NAME")]
     pub service: Option<String>,
@@ -125,8 +135,6 @@ pub struct Rotation<P> {
     pub client: Client,
     /// Flags.
     pub args: CertificateArgs,
-    /// The program's namespace.
-    pub namespace: String,
     /// Where the certificate goes.
     pub certificates: Certificates,
     /// When the own certificate ends, seconds since 1970.
@@ -155,7 +163,7 @@ impl<P> std::fmt::Debug for Rotation<P> {
         let mut shown = f.debug_struct("Rotation");
         shown
             .field("args", &self.args)
-            .field("namespace", &self.namespace)
+            .field("namespace", &self.args.namespace)
             .finish_non_exhaustive()
     }
 }
@@ -238,7 +246,7 @@ impl<P: Publish> Rotation<P> {
     }
 
     fn terms(&self) -> Terms {
-        let (service, namespace) = (self.service(), &self.namespace);
+        let (service, namespace) = (self.service(), &self.args.namespace);
         let seconds = |span: Duration| i64::try_from(span.as_secs()).unwrap_or(i64::MAX);
         Terms {
             owner: self.owner.to_owned(),
@@ -257,7 +265,7 @@ impl<P: Publish> Rotation<P> {
     /// The chain that is in the Secret now, renewed if it was due.
     async fn current(&self) -> Result<Chain, RotationError> {
         let api = |what| move |source| RotationError::Api { what, source };
-        let secrets = Api::<Secret>::namespaced(self.client.clone(), &self.namespace);
+        let secrets = Api::<Secret>::namespaced(self.client.clone(), &self.args.namespace);
         let name = self.secret_name();
         let secret = secrets
             .get_opt(&name)
@@ -298,7 +306,7 @@ impl<P: Publish> Rotation<P> {
         let mut secret = old.unwrap_or_else(|| Secret {
             metadata: ObjectMeta {
                 name: Some(self.secret_name()),
-                namespace: Some(self.namespace.clone()),
+                namespace: Some(self.args.namespace.clone()),
                 labels: Some(BTreeMap::from([(
                     "app.kubernetes.io/managed-by".to_owned(),
                     self.owner.to_owned(),

@@ -11,8 +11,8 @@ use std::{
 use axum::http::Uri;
 use clap::{ArgAction, Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use pd_runtime::{
-    admin::AdminArgs, kubernetes::KubeArgs, leader::LeaderArgs, rotation::CertificateArgs,
-    shutdown::ShutdownArgs, telemetry::TelemetryArgs,
+    kubernetes::KubeArgs, leader::LeaderArgs, process::ProcessArgs, prometheus::PrometheusArgs,
+    rotation::CertificateArgs,
 };
 use pd_tolerations::Comparison;
 use serde::Serialize;
@@ -157,18 +157,9 @@ pub struct ServeArgs {
     /// Certificates.
     #[command(flatten)]
     pub certificates: CertificateArgs,
-    /// Kubernetes.
+    /// Kubernetes, probes, logs and shutdown.
     #[command(flatten)]
-    pub kubernetes: KubeArgs,
-    /// Probes and metrics.
-    #[command(flatten)]
-    pub admin: AdminArgs,
-    /// Logs.
-    #[command(flatten)]
-    pub telemetry: TelemetryArgs,
-    /// Shutdown.
-    #[command(flatten)]
-    pub shutdown: ShutdownArgs,
+    pub process: ProcessArgs,
 }
 
 /// How the extender answers.
@@ -187,15 +178,6 @@ pub struct ExtenderArgs {
     /// ca.crt says, as caData in the extender's tlsConfig.
     #[arg(long)]
     pub tls: bool,
-
-    /// Namespace of the extender, where the Secret of its own authority is.
-    #[arg(
-        long,
-        env = "POD_NAMESPACE",
-        value_name = "NAMESPACE",
-        default_value = "default"
-    )]
-    pub namespace: String,
 }
 
 /// Flags of `control`.
@@ -222,21 +204,12 @@ pub struct ControlArgs {
     /// Time between two looks at who compares numbers; their outcome is a condition of every PDAutoscaler.
     #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = humantime::parse_duration, help_heading = "Preflight")]
     pub preflight_interval: Duration,
-    /// Kubernetes.
-    #[command(flatten)]
-    pub kubernetes: KubeArgs,
     /// Leader election.
     #[command(flatten)]
     pub leader: LeaderArgs,
-    /// Probes and metrics.
+    /// Kubernetes, probes, logs and shutdown.
     #[command(flatten)]
-    pub admin: AdminArgs,
-    /// Logs.
-    #[command(flatten)]
-    pub telemetry: TelemetryArgs,
-    /// Shutdown.
-    #[command(flatten)]
-    pub shutdown: ShutdownArgs,
+    pub process: ProcessArgs,
 }
 
 /// What holds for every controller.
@@ -272,19 +245,6 @@ pub struct PublisherArgs {
     /// it nothing is published.
     #[arg(long, value_name = "FILE", requires = "prometheus_url")]
     pub publisher_config: Option<PathBuf>,
-}
-
-/// The Prometheus server.
-#[derive(Debug, Clone, ClapArgs)]
-#[command(next_help_heading = "Prometheus")]
-pub struct PrometheusArgs {
-    /// Prometheus server that publishers and preflight ask.
-    #[arg(long, value_name = "URL")]
-    pub prometheus_url: Option<String>,
-
-    /// How long Prometheus may take to answer.
-    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = humantime::parse_duration)]
-    pub prometheus_timeout: Duration,
 }
 
 #[cfg(test)]

@@ -17,11 +17,10 @@ use kube::{
     runtime::events::{Event, Recorder, Reporter},
 };
 use pd_runtime::{
-    admin,
+    kubernetes::error_message,
     leader::{LeaderElection, Leadership},
-    metrics::registry,
-    readiness::Readiness,
-    shutdown::{Ending, Shutdown},
+    process::Process,
+    shutdown::Ending,
 };
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -33,6 +32,8 @@ use self::{
 };
 use crate::args::ControlArgs;
 
+pub use pd_runtime::leader::Term;
+
 pub mod backlog;
 pub mod cache;
 pub mod eviction;
@@ -42,6 +43,7 @@ pub mod mirror;
 pub mod objects;
 pub mod publisher;
 pub mod wake;
+pub mod write;
 
 /// Name of the controllers' Lease.
 pub const LEASE: &str = "pd-scheduler-plugin";
@@ -79,10 +81,10 @@ impl Context {
     }
 
     /// Publishes an event; one that cannot be written is in the log.
-    pub async fn tell(&self, about: &ObjectReference, event: &Event) {
+    pub async fn publish(&self, about: &ObjectReference, event: &Event) {
         if let Err(error) = self.events.publish(event, about).await {
             tracing::warn!(
-                error = crate::words(&error),
+                error = error_message(&error),
                 note = event.note,
                 "event cannot be written"
             );
@@ -91,60 +93,27 @@ impl Context {
 
     /// The own pod, if the process knows it, for events about the cluster as a whole.
     pub fn own_pod(&self) -> Option<ObjectReference> {
-        let leader = &self.args.leader;
-        let namespace = leader.leader_election_namespace.clone();
-        Some(ObjectReference {
-            api_version: Some("v1".to_owned()),
-            kind: Some("Pod".to_owned()),
-            name: Some(leader.leader_election_identity.clone()?),
-            namespace: Some(
-                namespace.unwrap_or_else(|| self.client.default_namespace().to_owned()),
-            ),
-            ..ObjectReference::default()
-        })
-    }
-}
-
-/// One term of leadership. Clones are of the same term.
-#[derive(Debug, Clone)]
-pub struct Term {
-    /// Cancelled when the term ends, or the process: finish the request under way and return.
-    pub stop: CancellationToken,
-    leadership: watch::Receiver<Leadership>,
-}
-
-impl Term {
-    /// Whether a write may be made at this moment.
-    pub fn may_write(&self) -> bool {
-        !self.stop.is_cancelled() && self.leadership.borrow().is_leader()
+        self.args.leader.own_pod(self.client.default_namespace())
     }
 }
 
 /// Runs until a signal ends it.
 pub async fn control(args: ControlArgs) -> anyhow::Result<Ending> {
-    args.telemetry.init()?;
-    let shutdown = Shutdown::on_signals(&args.shutdown)?;
-    let client = args.kubernetes.client(crate::NAME, crate::VERSION).await?;
-    let readiness = Readiness::new(shutdown.stopping());
-    let (nodes_ready, pods_ready) = (readiness.register("nodes"), readiness.register("pods"));
+    let process = Process::prepare(&args.process, crate::NAME, crate::VERSION).await?;
+    let nodes_ready = process.readiness.register("nodes");
+    let pods_ready = process.readiness.register("pods");
     let metrics = Arc::new(Metrics::default());
-    let mut registry = registry(crate::NAME, crate::VERSION);
-    metrics.register(&mut registry);
-    let pages = admin::router(readiness, Arc::new(registry));
-    admin::serve(&args.admin, pages, &shutdown).await?;
+    process
+        .serve_admin(|registry| metrics.register(registry))
+        .await?;
+    let Process {
+        shutdown, client, ..
+    } = process;
 
-    let (nodes, node_filler) = Cache::new();
-    let (pods, pod_filler) = Cache::new();
-    until_stopped(
-        &shutdown,
-        "nodes",
-        node_filler.follow(client.clone(), nodes_ready),
-    );
-    until_stopped(
-        &shutdown,
-        "pods",
-        pod_filler.follow(client.clone(), pods_ready),
-    );
+    let (nodes, node_writer) = Cache::new();
+    let (pods, pod_writer) = Cache::new();
+    shutdown.spawn_until_stopped("nodes", node_writer.follow(client.clone(), nodes_ready));
+    shutdown.spawn_until_stopped("pods", pod_writer.follow(client.clone(), pods_ready));
     let leadership = LeaderElection::new(client.clone(), &args.leader, LEASE)?.run(&shutdown);
     let reporter = Reporter {
         controller: crate::NAME.to_owned(),
@@ -164,16 +133,6 @@ pub async fn control(args: ControlArgs) -> anyhow::Result<Ending> {
     Ok(ending)
 }
 
-fn until_stopped(shutdown: &Shutdown, name: &str, task: impl Future<Output = ()> + Send + 'static) {
-    let stopping = shutdown.stopping();
-    shutdown.spawn(name, async move {
-        tokio::select! {
-            () = stopping.cancelled() => {}
-            () = task => {}
-        }
-    });
-}
-
 /// Runs the controllers whenever this process leads and the caches are filled.
 async fn lead(
     context: Context,
@@ -184,30 +143,14 @@ async fn lead(
         context.nodes.listed().await;
         context.pods.listed().await;
     };
-    tokio::select! {
-        () = stopping.cancelled() => return,
-        () = filled => {}
+    if stopping.run_until_cancelled(filled).await.is_none() {
+        return;
     }
-    loop {
-        tokio::select! {
-            () = stopping.cancelled() => return,
-            () = until_leads(leadership.clone(), true) => {}
-        }
-        tracing::info!("leading");
+    while let Some(term) = Term::next(&leadership, &stopping).await {
         context.metrics.leads(true);
-        let term = Term {
-            stop: stopping.child_token(),
-            leadership: leadership.clone(),
-        };
-        let watched = async {
-            tokio::select! {
-                () = until_leads(leadership.clone(), false) => term.stop.cancel(),
-                () = term.stop.cancelled() => {}
-            }
-        };
-        tokio::join!(watched, run_controllers(&context, &term));
+        let controllers = Box::pin(run_controllers(&context, &term));
+        term.clone().run(controllers).await;
         context.metrics.leads(false);
-        tracing::info!("not leading");
     }
 }
 
@@ -221,16 +164,4 @@ async fn run_controllers(context: &Context, term: &Term) {
         wake::run(context, term),
         term.stop.cancelled(),
     );
-}
-
-/// Completes when this process leads, or no longer does.
-async fn until_leads(mut leadership: watch::Receiver<Leadership>, leads: bool) {
-    // The sender lives as long as the process; its end means nobody leads any more.
-    let gone = leadership
-        .wait_for(|now| now.is_leader() == leads)
-        .await
-        .is_err();
-    if gone && leads {
-        std::future::pending::<()>().await;
-    }
 }

@@ -16,10 +16,10 @@ use std::io;
 
 use pd_tolerations::{
     Comparison, Effect, FieldError, Operator, Taint, Toleration,
-    eviction::{Stay, stay_of},
+    eviction::{TolerationPeriod, period_of},
     extension::{ParsedTaint, Rule},
     judge,
-    rewrite::{ANNOTATION, Asked, restore},
+    rewrite::{ANNOTATION, Authored, restore},
     validation,
 };
 use serde::Serialize;
@@ -183,7 +183,7 @@ pub fn explain(pod: &Pod, nodes: &[Node], gate: Gate) -> Explanation {
     let (asked, disagreement) = match restore(&pod.tolerations, &originals) {
         Ok(asked) => (asked, None),
         Err(error) => (
-            pod.tolerations.iter().map(Asked::Plain).collect(),
+            pod.tolerations.iter().map(Authored::Plain).collect(),
             Some(format!("{ANNOTATION}: {error}")),
         ),
     };
@@ -229,14 +229,14 @@ fn words(errors: &[FieldError]) -> Vec<Words> {
     words.collect()
 }
 
-fn line(asked: &Asked<'_>) -> String {
+fn line(asked: &Authored<'_>) -> String {
     match asked {
-        Asked::Plain(toleration) => toleration.to_string(),
-        Asked::Rewritten { original, .. } => original.to_string(),
+        Authored::Plain(toleration) => toleration.to_string(),
+        Authored::Rewritten { original, .. } => original.to_string(),
     }
 }
 
-fn explain_node(node: &Node, asked: &[Asked<'_>], comparison: Comparison) -> NodePart {
+fn explain_node(node: &Node, asked: &[Authored<'_>], comparison: Comparison) -> NodePart {
     let taints: Vec<TaintPart> = node
         .taints
         .iter()
@@ -262,7 +262,7 @@ fn explain_node(node: &Node, asked: &[Asked<'_>], comparison: Comparison) -> Nod
     }
 }
 
-fn explain_taint(taint: &Taint, asked: &[Asked<'_>], comparison: Comparison) -> TaintPart {
+fn explain_taint(taint: &Taint, asked: &[Authored<'_>], comparison: Comparison) -> TaintPart {
     let answers: Vec<AnswerPart> = asked
         .iter()
         .enumerate()
@@ -296,19 +296,19 @@ fn explain_taint(taint: &Taint, asked: &[Asked<'_>], comparison: Comparison) -> 
 /// What `asked` says to `taint`; nothing if it is about another key or effect.
 fn answer(
     index: usize,
-    asked: &Asked<'_>,
+    asked: &Authored<'_>,
     taint: &Taint,
     comparison: Comparison,
 ) -> Option<AnswerPart> {
     let (tolerates, reason) = match asked {
-        Asked::Plain(toleration) => {
+        Authored::Plain(toleration) => {
             let verdict = judge(toleration, taint, comparison);
             if !verdict.is_about_the_value() {
                 return None;
             }
             (verdict.tolerates(), verdict.to_string())
         }
-        Asked::Rewritten { original, .. } => {
+        Authored::Rewritten { original, .. } => {
             let rule = Rule::extended(original).ok()?;
             let parsed = ParsedTaint::from(taint.clone());
             if !rule.concerns(taint) {
@@ -341,9 +341,9 @@ fn answer(
     })
 }
 
-fn missing(node: &Node, asked: &[Asked<'_>]) -> Vec<String> {
+fn missing(node: &Node, asked: &[Authored<'_>]) -> Vec<String> {
     let parsed: Vec<ParsedTaint> = node.taints.iter().cloned().map(ParsedTaint::from).collect();
-    let lacks = |asked: &Asked<'_>| {
+    let lacks = |asked: &Authored<'_>| {
         let rule = asked.rule().ok()?;
         let lacks = rule.must_be_present && !parsed.iter().any(|taint| rule.tolerates(taint));
         lacks.then(|| format!("no taint {} whose value is {}", rule.key, rule.numbers()))
@@ -351,8 +351,8 @@ fn missing(node: &Node, asked: &[Asked<'_>]) -> Vec<String> {
     asked.iter().filter_map(lacks).collect()
 }
 
-fn explain_eviction(node: &Node, parts: &[TaintPart], asked: &[Asked<'_>]) -> EvictionPart {
-    let evicting: Vec<(&Taint, Option<&Asked<'_>>)> = node
+fn explain_eviction(node: &Node, parts: &[TaintPart], asked: &[Authored<'_>]) -> EvictionPart {
+    let evicting: Vec<(&Taint, Option<&Authored<'_>>)> = node
         .taints
         .iter()
         .zip(parts)
@@ -361,23 +361,23 @@ fn explain_eviction(node: &Node, parts: &[TaintPart], asked: &[Asked<'_>]) -> Ev
         .collect();
     let seconds = evicting
         .iter()
-        .map(|(_, answer)| answer.map(Asked::toleration_seconds));
+        .map(|(_, answer)| answer.map(Authored::toleration_seconds));
     let untolerated = evicting.iter().find(|(_, answer)| answer.is_none());
-    let (when, seconds, reason) = match stay_of(seconds) {
-        Stay::Forever if evicting.is_empty() => {
+    let (when, seconds, reason) = match period_of(seconds) {
+        TolerationPeriod::Forever if evicting.is_empty() => {
             (When::Never, None, "no NoExecute taint".to_owned())
         }
-        Stay::Forever => (
+        TolerationPeriod::Forever => (
             When::Never,
             None,
             "every NoExecute taint is tolerated without tolerationSeconds".to_owned(),
         ),
-        Stay::For(span) => (
+        TolerationPeriod::For(span) => (
             When::After,
             Some(span.as_secs()),
             "the least tolerationSeconds of the tolerations that answer".to_owned(),
         ),
-        Stay::Over => match untolerated {
+        TolerationPeriod::Over => match untolerated {
             Some((taint, _)) => (When::Now, Some(0), format!("{taint} is not tolerated")),
             None => (
                 When::Now,

@@ -20,24 +20,6 @@ pub mod nodes;
 pub mod preflight;
 pub mod serve;
 
-/// What an error of the API server says to people: its message without the whole status around it, others with their
-/// causes.
-pub fn words(error: &kube::Error) -> String {
-    if let kube::Error::Api(status) = error {
-        return format!("{} ({})", status.message, status.code);
-    }
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        let next = cause.to_string();
-        if !text.contains(&next) {
-            text = format!("{text}: {next}");
-        }
-        source = cause.source();
-    }
-    text
-}
-
 /// Name of the binary, and user agent.
 pub const NAME: &str = "pd-scheduler-plugin";
 

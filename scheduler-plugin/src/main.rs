@@ -3,8 +3,9 @@
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use pd_runtime::process::exit_code;
 use pd_scheduler_plugin::{
-    args::{Args, Command},
+    args::{Args, Command, ExplainArgs},
     control::control,
     explain, preflight,
     serve::serve,
@@ -12,20 +13,19 @@ use pd_scheduler_plugin::{
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let done = match Args::parse().command {
-        // Its messages are whole, while those of `serve` have their causes behind them.
-        Command::Explain(args) => explain::run(&args, &mut std::io::stdout().lock())
-            .map(|()| true)
-            .map_err(|error| anyhow::Error::msg(error.to_string())),
-        Command::Control(args) => control(*args).await.map(|ending| ending.is_clean()),
-        Command::Preflight(args) => return preflight::run(&args, &mut std::io::stdout()).await,
-        Command::Serve(args) => serve(*args).await.map(|ending| ending.is_clean()),
-    };
-    match done {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
+    match Args::parse().command {
+        Command::Explain(args) => explained(&args),
+        Command::Control(args) => exit_code(control(*args).await),
+        Command::Preflight(args) => preflight::run(&args, &mut std::io::stdout()).await,
+        Command::Serve(args) => exit_code(serve(*args).await),
+    }
+}
+
+fn explained(args: &ExplainArgs) -> ExitCode {
+    match explain::run(args, &mut std::io::stdout().lock()) {
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {error}");
             ExitCode::FAILURE
         }
     }

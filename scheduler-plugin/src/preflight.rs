@@ -6,16 +6,19 @@
 
 use std::{io::Write, process::ExitCode};
 
-use pd_runtime::prometheus::Servers;
+use pd_runtime::{
+    kubernetes::{KubeArgs, error_message},
+    prometheus::{PrometheusArgs, Servers},
+};
 use serde_json::json;
 
 use self::{
     judge::{Judgement, Severity, judge},
     probe::Prober,
 };
-use crate::args::{Output, PreflightArgs, ProbeArgs, PrometheusArgs};
-use pd_runtime::kubernetes::KubeArgs;
+use crate::args::{Output, PreflightArgs, ProbeArgs};
 
+mod command_line;
 pub mod evidence;
 pub mod judge;
 pub mod probe;
@@ -39,7 +42,7 @@ pub async fn run(args: &PreflightArgs, out: &mut impl Write) -> ExitCode {
         Output::Text => text(&judgement),
         Output::Json => format!("{:#}\n", as_json(&judgement)),
     };
-    let broken = judgement.verdict == judge::Verdict::Broken;
+    let broken = judgement.verdict == judge::PreflightVerdict::Broken;
     match out.write_all(text.as_bytes()) {
         Ok(()) if !broken => ExitCode::SUCCESS,
         _ => ExitCode::FAILURE,
@@ -50,7 +53,7 @@ async fn look(args: &PreflightArgs) -> anyhow::Result<Judgement> {
     let client = args.kubernetes.client(crate::NAME, crate::VERSION).await?;
     let prober = prober(client, &args.kubernetes, &args.probe, &args.prometheus).await?;
     let seen = prober.look().await;
-    let seen = seen.map_err(|error| anyhow::Error::msg(crate::words(&error)))?;
+    let seen = seen.map_err(|error| anyhow::Error::msg(error_message(&error)))?;
     Ok(judged(&seen))
 }
 
@@ -125,15 +128,19 @@ fn text(judgement: &Judgement) -> String {
         }
     }
     let mark = match judgement.verdict {
-        judge::Verdict::Native | judge::Verdict::Rewritten => "√",
-        judge::Verdict::Unknown => "‼",
-        judge::Verdict::Broken => "×",
+        judge::PreflightVerdict::Native | judge::PreflightVerdict::Rewritten => "√",
+        judge::PreflightVerdict::Unknown => "‼",
+        judge::PreflightVerdict::Broken => "×",
     };
     let outcome = match judgement.verdict {
-        judge::Verdict::Native => "Kubernetes compares numbers by itself",
-        judge::Verdict::Rewritten => "pd-webhook rewrites numbers, for the API server refuses them",
-        judge::Verdict::Unknown => "nothing is known to break, but not everything can be seen",
-        judge::Verdict::Broken => "numeric tolerations do not work as they should",
+        judge::PreflightVerdict::Native => "Kubernetes compares numbers by itself",
+        judge::PreflightVerdict::Rewritten => {
+            "pd-webhook rewrites numbers, for the API server refuses them"
+        }
+        judge::PreflightVerdict::Unknown => {
+            "nothing is known to break, but not everything can be seen"
+        }
+        judge::PreflightVerdict::Broken => "numeric tolerations do not work as they should",
     };
     text + &format!("\nStatus is {mark}: {outcome}\n")
 }
@@ -168,7 +175,7 @@ fn wrapped(line: &str, indent: usize) -> String {
 fn as_json(judgement: &Judgement) -> serde_json::Value {
     json!({
         "verdict": judgement.verdict,
-        "ok": judgement.verdict != judge::Verdict::Broken,
+        "ok": judgement.verdict != judge::PreflightVerdict::Broken,
         "summary": judgement.summary(),
         "components": judgement.lines,
     })

@@ -10,18 +10,17 @@ use std::{sync::Arc, time::Instant};
 use axum::{
     Json, Router,
     body::Bytes,
-    extract::{DefaultBodyLimit, State, rejection::BytesRejection},
-    http::{StatusCode, Uri, header},
+    extract::{State, rejection::BytesRejection},
+    http::{StatusCode, header},
     response::{IntoResponse, Response},
     routing::post,
 };
 use pd_runtime::{
-    admin,
-    metrics::registry,
-    readiness::Readiness,
+    post_only::PostOnly,
+    process::Process,
     rotation::Rotation,
     server::{self, Endpoint},
-    shutdown::{Ending, Shutdown},
+    shutdown::Ending,
     tls::Certificates,
 };
 use serde_json::json;
@@ -38,16 +37,18 @@ const BODY_MAX: usize = 8 << 20;
 
 /// Runs until a signal ends it.
 pub async fn serve(args: ServeArgs) -> anyhow::Result<Ending> {
-    args.telemetry.init()?;
-    let shutdown = Shutdown::on_signals(&args.shutdown)?;
-    let client = args.kubernetes.client(crate::NAME, crate::VERSION).await?;
-    let readiness = Readiness::new(shutdown.stopping());
-    let nodes_ready = readiness.register("nodes");
+    let process = Process::prepare(&args.process, crate::NAME, crate::VERSION).await?;
+    let nodes_ready = process.readiness.register("nodes");
     let metrics = Arc::new(Metrics::default());
-    let mut registry = registry(crate::NAME, crate::VERSION);
-    metrics.register(&mut registry);
-    let pages = admin::router(readiness.clone(), Arc::new(registry));
-    admin::serve(&args.admin, pages, &shutdown).await?;
+    process
+        .serve_admin(|registry| metrics.register(registry))
+        .await?;
+    let Process {
+        shutdown,
+        client,
+        readiness,
+        ..
+    } = process;
     let cache = NodeCache::default();
     let certificates = args.extender.tls.then(Certificates::default);
     if let Some(certificates) = &certificates {
@@ -55,7 +56,6 @@ pub async fn serve(args: ServeArgs) -> anyhow::Result<Ending> {
             owner: crate::NAME,
             client: client.clone(),
             args: args.certificates,
-            namespace: args.extender.namespace.clone(),
             certificates: certificates.clone(),
             ends: metrics.certificate_ends.clone(),
             publish: (),
@@ -90,24 +90,16 @@ pub fn router(cache: NodeCache, prefer: Margin, metrics: Arc<Metrics>) -> Router
         prefer,
         metrics,
     };
-    Router::new()
+    let routes = Router::new()
         .route("/filter", post(filter))
-        .route("/prioritize", post(prioritize))
-        .method_not_allowed_fallback(async || {
-            fault(
-                StatusCode::METHOD_NOT_ALLOWED,
-                "method is not POST: the scheduler posts its calls",
-            )
-        })
-        .fallback(async |uri: Uri| {
-            let message = format!(
-                "path `{}` is not served: set filterVerb: filter and prioritizeVerb: prioritize",
-                uri.path()
-            );
-            fault(StatusCode::NOT_FOUND, &message)
-        })
-        .layer(DefaultBodyLimit::max(BODY_MAX))
-        .with_state(extender)
+        .route("/prioritize", post(prioritize));
+    let edge = PostOnly {
+        body_max: BODY_MAX,
+        caller: "the scheduler posts its calls",
+        paths: "set filterVerb: filter and prioritizeVerb: prioritize",
+        refuse: fault,
+    };
+    edge.around(routes).with_state(extender)
 }
 
 async fn filter(State(extender): State<Extender>, body: Result<Bytes, BytesRejection>) -> Response {

@@ -1,38 +1,48 @@
-//! Every PromQL text that is sent, for vLLM under all of its metric names.
+//! Every PromQL text that is sent, made from the recipes of an engine's catalogue.
 //!
-//! Four queries a pass, however many signals: each unites its parts with `or`, every part tagged
-//! with a label `signal` that says what it is. Gauges are by pod, because what a pod that is gone last
-//! said must be dropped; rates and distributions are summed, because what it served was served.
+//! Four queries a reconcile, however many signals: each unites its parts with `or`, every part under a
+//! label that says what it is. Gauges are by pod, because what a pod that is gone last said must be
+//! dropped; rates and distributions are summed, because what it served was served.
 //!
 //! Each engine counts once. Before anything is summed, series are reduced to the labels that tell
 //! engines and parts of a metric apart, so that a pair of Prometheus servers behind one address, or
 //! two jobs that scrape the same port, do not double the load.
 //!
-//! Names and renames: vllm 0.8.5 to 0.33.0 (`vllm/v1/metrics/loggers.py`). During a rolling upgrade
-//! both names are there; `new or old` picks per series, which is per pod.
+//! During a rolling upgrade a renamed metric is there under both names; `new or old` picks per series,
+//! which is per pod.
 
-use std::{fmt::Write as _, time::Duration};
+mod promql;
 
-use pd_core::signal::{DISPERSION_SPAN, WIDE_WINDOW};
+use std::time::Duration;
 
-/// Label that tells the parts of a query apart.
-pub const SIGNAL: &str = "signal";
+use pd_core::{
+    Role,
+    signal::{
+        DISPERSION_SPAN, WIDE_WINDOW,
+        name::{Kind, SignalName},
+    },
+};
 
-/// Label that every per-pod part puts the pod's name under.
-pub const POD: &str = "pod";
-
-/// Labels beside the pod's that tell engines, and the series of one metric, apart.
-const PARTS: &str = "instance, engine, model_name, le, finished_reason, reason";
-
-/// Label of the model, which `cache_config_info` does not have.
-const MODEL_LABEL: &str = "model_name";
+use self::promql::{duration, escaped, relabelled, united};
+use crate::{
+    engine::{Engine, Metric, Recipe},
+    tag::{METRIC, POD, Part, TAG, Tag},
+};
 
 /// Window of gauges: long enough to hold two samples at the usual 15 s, short enough to follow.
 const GAUGE_WINDOW_MAX: Duration = Duration::from_secs(30);
 
+/// Signals that a past load is rebuilt from, beside distributions.
+const LOAD: [SignalName; 2] = [
+    SignalName::PrefillCompletionRate,
+    SignalName::PrefixHitShare,
+];
+
 /// Whose series a query is about, and over what window.
 #[derive(Clone, Debug)]
 pub struct Scope {
+    /// The engine that both roles run.
+    pub engine: &'static Engine,
     /// Label that holds the namespace.
     pub namespace_label: String,
     /// Label that holds the pod.
@@ -52,338 +62,330 @@ pub struct Scope {
 }
 
 impl Scope {
-    fn matchers(&self, pods: &str) -> String {
-        self.matchers_where(pods, |_| true)
-    }
-
-    /// Matchers with those of the selectors whose label is `kept`.
-    fn matchers_where(&self, pods: &str, kept: impl Fn(&str) -> bool) -> String {
-        let mut matchers = format!(
-            "{}=\"{}\",{}=~\"{}\"",
-            self.namespace_label,
-            escaped(&self.namespace),
-            self.pod_label,
-            escaped(pods)
-        );
-        for (label, value) in self.selectors.iter().filter(|(label, _)| kept(label)) {
-            // Writing to a String cannot fail.
-            let _ = write!(matchers, ",{label}=\"{}\"", escaped(value));
-        }
-        matchers
-    }
-
-    /// `expression` with one series for each of the engines' own, whoever scraped it.
-    fn once(&self, expression: &str) -> String {
-        format!("max by ({}, {PARTS}) ({expression})", self.pod_label)
-    }
-
-    /// The rate of a counter, summed; of the first of `names` that a series has.
-    fn rate(&self, signal: &str, names: &[&str], matchers: &str) -> String {
-        let window = promql(self.window);
-        let rates: Vec<String> = names
-            .iter()
-            .map(|name| format!("rate(vllm:{name}{{{matchers}}}[{window}])"))
-            .collect();
-        tagged(signal, &format!("sum({})", self.once(&united(&rates))))
-    }
-
-    fn both(&self) -> String {
-        self.matchers(&format!("{}|{}", self.prefill_pods, self.decode_pods))
-    }
-
-    fn gauge_window(&self) -> Duration {
-        self.window.min(GAUGE_WINDOW_MAX)
-    }
-
-    /// `expression` by pod, its engines joined by `aggregate`, under the common pod label, tagged.
-    fn by_pod(&self, signal: &str, aggregate: &str, expression: &str) -> String {
-        let once = self.once(expression);
-        self.under_pod(
-            signal,
-            &format!("{aggregate} by ({}) ({once})", self.pod_label),
-        )
-    }
-
-    fn under_pod(&self, signal: &str, by_pod: &str) -> String {
-        let pod = format!(
-            "label_replace({by_pod}, \"{POD}\", \"$1\", \"{}\", \"(.*)\")",
-            self.pod_label
-        );
-        tagged(signal, &pod)
-    }
-
     /// Gauges and counters: who was scraped when, queues, KV caches, request and token rates.
     pub fn state_query(&self) -> String {
-        let (prefill, decode) = (
-            self.matchers(&self.prefill_pods),
-            self.matchers(&self.decode_pods),
-        );
-        let finished = ["request_success_total"];
-        let mut parts = self.gauges();
-        parts.extend([
-            self.rate("finished_rate", &finished, &prefill),
-            self.rate("decode_finished_rate", &finished, &decode),
-            self.rate("output_token_rate", &["generation_tokens_total"], &decode),
-            self.rate("preemption_rate", &["num_preemptions_total"], &decode),
-            self.rate("prefix_hit_rate", PREFIX_HITS, &prefill),
-            self.rate("prefix_query_rate", PREFIX_QUERIES, &prefill),
-            self.peak("prefill_peak", &prefill),
-            self.peak("decode_peak", &decode),
-            self.kv_config(),
-            self.names(),
-        ]);
-        parts.extend(self.dispersion(&prefill));
+        let mut parts = vec![self.age(), self.seen(), self.generation()];
+        for &signal in SignalName::ALL {
+            match signal.kind() {
+                Kind::Sum | Kind::Mean => parts.extend(self.parts(signal, self.window)),
+                Kind::UserQuery | Kind::Distribution | Kind::Attainment => {}
+            }
+        }
         united(&parts)
     }
 
-    /// What a past load is made anew from: workers that were scraped, requests that finished, and
-    /// prefix hits. Beside [`Scope::histogram_query`] it is all that a look back reads.
+    /// Latency and length distributions over the window of rates.
+    pub fn histogram_query(&self) -> String {
+        self.distributions(Kind::Distribution, self.window)
+    }
+
+    /// The same over the wide window.
+    pub fn wide_query(&self) -> String {
+        self.distributions(Kind::Distribution, self.window.max(WIDE_WINDOW))
+    }
+
+    /// Distributions over the attainment window.
+    pub fn attainment_query(&self) -> String {
+        self.distributions(Kind::Attainment, self.attainment_window)
+    }
+
+    /// Workers that were scraped, requests that finished, and prefix hits. Beside
+    /// [`Scope::histogram_query`] it is all that a past load is rebuilt from.
     pub fn load_query(&self) -> String {
-        let (prefill, decode) = (
-            self.matchers(&self.prefill_pods),
-            self.matchers(&self.decode_pods),
+        let mut parts = Vec::from(Role::ALL.map(|role| self.workers(role)));
+        for signal in LOAD {
+            parts.extend(self.parts(signal, self.window));
+        }
+        united(&parts)
+    }
+
+    fn distributions(&self, kind: Kind, window: Duration) -> String {
+        let of_kind = SignalName::ALL
+            .iter()
+            .filter(|signal| signal.kind() == kind);
+        let parts: Vec<String> = of_kind
+            .flat_map(|&signal| self.parts(signal, window))
+            .collect();
+        united(&parts)
+    }
+
+    /// The parts of `signal` over `window`; none where the user's own query gives it.
+    fn parts(&self, signal: SignalName, window: Duration) -> Vec<String> {
+        let Some(role) = signal.role() else {
+            return Vec::new();
+        };
+        let pods = Pods { scope: self, role };
+        let tag = |part: Part| Tag::Signal(signal, part);
+        match self.engine.recipe(signal) {
+            Recipe::GaugeSum(metric) => {
+                vec![self.by_pod(tag(Part::Value), "sum", &pods.gauge(metric))]
+            }
+            Recipe::GaugeMean(metric) => {
+                vec![self.by_pod(tag(Part::Value), "avg", &pods.gauge(metric))]
+            }
+            Recipe::GaugeGrowth(metric) => {
+                let growth = pods.over("deriv", metric, window);
+                vec![self.by_pod(tag(Part::Value), "sum", &growth)]
+            }
+            Recipe::GaugePeak(metrics) => {
+                let most = |metric: &Metric| pods.summed("max_over_time", *metric, window);
+                let most: Vec<String> = metrics.iter().map(most).collect();
+                vec![tagged(tag(Part::Value), &format!("({})", most.join(" + ")))]
+            }
+            Recipe::CounterRate(metric) => {
+                vec![tagged(
+                    tag(Part::Value),
+                    &pods.summed("rate", metric, window),
+                )]
+            }
+            Recipe::CounterShare { part, whole } => vec![
+                tagged(tag(Part::Share), &pods.summed("rate", part, window)),
+                tagged(tag(Part::Whole), &pods.summed("rate", whole, window)),
+            ],
+            Recipe::CounterDispersion(metric) => {
+                let (mean, squared_change) = pods.dispersion(metric);
+                vec![
+                    tagged(tag(Part::Mean), &mean),
+                    tagged(tag(Part::SquaredChange), &squared_change),
+                ]
+            }
+            Recipe::LabelProduct { metric, labels } => {
+                vec![self.under_pod(tag(Part::Value), &pods.engines_by(metric, labels))]
+            }
+            Recipe::Histogram(metric) => {
+                let increase = |suffix| pods.increase(metric, suffix, window);
+                vec![
+                    tagged(
+                        tag(Part::Buckets),
+                        &format!("sum by (le) ({})", increase("bucket")),
+                    ),
+                    tagged(tag(Part::Count), &format!("sum({})", increase("count"))),
+                    tagged(tag(Part::Sum), &format!("sum({})", increase("sum"))),
+                ]
+            }
+            Recipe::UserQuery => Vec::new(),
+        }
+    }
+
+    /// Seconds since the newest sample of each pod; of several servers the one that scraped last says.
+    fn age(&self) -> String {
+        let (matchers, metric) = (self.both_roles(), self.engine.presence);
+        let ages = series(metric, &matchers, |series| {
+            format!("time() - timestamp({series})")
+        });
+        let least = format!(
+            "min by ({}, {}) ({ages})",
+            self.pod_label,
+            self.series_labels()
         );
-        let finished = ["request_success_total"];
-        united(&[
-            self.workers("prefill_workers", &prefill),
-            self.workers("decode_workers", &decode),
-            self.rate("finished_rate", &finished, &prefill),
-            self.rate("decode_finished_rate", &finished, &decode),
-            self.rate("prefix_hit_rate", PREFIX_HITS, &prefill),
-            self.rate("prefix_query_rate", PREFIX_QUERIES, &prefill),
-        ])
+        self.by_pod(Tag::Age, "max", &least)
+    }
+
+    fn seen(&self) -> String {
+        let (matchers, metric) = (self.both_roles(), self.engine.presence);
+        let wide = duration(WIDE_WINDOW);
+        let counts = series(metric, &matchers, |series| {
+            format!("count_over_time({series}[{wide}])")
+        });
+        self.by_pod(Tag::Seen, "max", &counts)
+    }
+
+    /// Which names of the metric that tells the engine's generation exist.
+    fn generation(&self) -> String {
+        // Names of metrics hold no character that RE2 takes for anything else.
+        let names = self.engine.generation.names.join("|");
+        let found = format!(
+            "count by (__name__) ({{__name__=~\"{names}\",{}}})",
+            self.both_roles()
+        );
+        tagged(Tag::Generation, &relabelled(&found, METRIC, "__name__"))
     }
 
     /// Pods that were scraped within the window: without one, those that have gone would count for
     /// another five minutes where the server did not see them go.
-    fn workers(&self, signal: &str, matchers: &str) -> String {
-        let (pod, window) = (&self.pod_label, promql(self.window));
-        let seen = format!("last_over_time(vllm:num_requests_running{{{matchers}}}[{window}])");
-        tagged(signal, &format!("count(count by ({pod}) ({seen}))"))
-    }
-
-    fn gauges(&self) -> Vec<String> {
-        let (both, window) = (self.both(), promql(self.window));
-        let gauge = promql(self.gauge_window());
-        let (prefill, decode) = (
-            self.matchers(&self.prefill_pods),
-            self.matchers(&self.decode_pods),
-        );
-        let mean = |name: &str, matchers: &str| {
-            format!("avg_over_time(vllm:{name}{{{matchers}}}[{gauge}])")
-        };
-        let kv = united(&[
-            mean("kv_cache_usage_perc", &both),
-            mean("gpu_cache_usage_perc", &both),
-        ]);
-        let deferred = format!("{decode},reason=\"deferred\"");
-        // Of several servers the one that scraped last tells the age.
-        let age = format!(
-            "min by ({}, {PARTS}) (time() - timestamp(vllm:num_requests_running{{{both}}}))",
-            self.pod_label
-        );
-        let seen = format!(
-            "count_over_time(vllm:num_requests_running{{{both}}}[{}])",
-            promql(WIDE_WINDOW)
-        );
-        let growth = format!("deriv(vllm:num_requests_waiting{{{prefill}}}[{window}])");
-        vec![
-            self.by_pod("age", "max", &age),
-            self.by_pod("seen", "max", &seen),
-            self.by_pod("running", "sum", &mean("num_requests_running", &both)),
-            self.by_pod("waiting", "sum", &mean("num_requests_waiting", &both)),
-            self.by_pod(
-                "deferred",
-                "sum",
-                &mean("num_requests_waiting_by_reason", &deferred),
-            ),
-            self.by_pod("waiting_growth", "sum", &growth),
-            self.by_pod("kv_usage", "avg", &kv),
-        ]
-    }
-
-    /// Most requests that ran and waited, of each engine, summed.
-    fn peak(&self, signal: &str, matchers: &str) -> String {
-        let window = promql(self.window);
-        let most = |name: &str| {
-            let most = format!("max_over_time(vllm:{name}{{{matchers}}}[{window}])");
-            format!("sum({})", self.once(&most))
-        };
-        let (running, waiting) = (most("num_requests_running"), most("num_requests_waiting"));
-        tagged(signal, &format!("({running} + {waiting})"))
-    }
-
-    /// Engines of each decode pod by the size of their KV cache, which is in labels.
-    fn kv_config(&self) -> String {
-        let matchers = self.matchers_where(&self.decode_pods, |label| label != MODEL_LABEL);
-        let sizes = "block_size, num_gpu_blocks";
+    fn workers(&self, role: Role) -> String {
+        let pods = Pods { scope: self, role };
+        let seen = pods.over("last_over_time", self.engine.presence, self.window);
         let pod = &self.pod_label;
-        self.under_pod(
-            "kv_config",
-            &format!(
-                "count by ({pod}, {sizes}) (max by ({pod}, {PARTS}, {sizes}) \
-                 (vllm:cache_config_info{{{matchers}}}))"
-            ),
+        tagged(
+            Tag::Workers(role),
+            &format!("count(count by ({pod}) ({seen}))"),
         )
     }
 
-    /// Mean of the requests that finish in a span, and of the squared differences of neighbouring
-    /// spans, over the wide window. A slow trend drops out of the differences. Counts are carried
-    /// from the samples' own times to the span, or the beat of scrapes would count as burstiness;
-    /// without a new sample in a span there is no count.
-    fn dispersion(&self, matchers: &str) -> [String; 2] {
+    /// `expression` by pod, its engines joined by `aggregate`, under the common pod label, tagged.
+    fn by_pod(&self, tag: Tag, aggregate: &str, expression: &str) -> String {
+        let once = self.once(expression);
+        self.under_pod(
+            tag,
+            &format!("{aggregate} by ({}) ({once})", self.pod_label),
+        )
+    }
+
+    fn under_pod(&self, tag: Tag, by_pod: &str) -> String {
+        tagged(tag, &relabelled(by_pod, POD, &self.pod_label))
+    }
+
+    /// `expression` with one series for each of the engines' own, whoever scraped it.
+    fn once(&self, expression: &str) -> String {
+        format!(
+            "max by ({}, {}) ({expression})",
+            self.pod_label,
+            self.series_labels()
+        )
+    }
+
+    fn series_labels(&self) -> String {
+        self.engine.series_labels.join(", ")
+    }
+
+    fn both_roles(&self) -> String {
+        self.matchers(
+            &format!("{}|{}", self.prefill_pods, self.decode_pods),
+            |_| true,
+        )
+    }
+
+    /// Matchers of `pods`, with those of the selectors whose label is `kept`.
+    fn matchers(&self, pods: &str, kept: impl Fn(&str) -> bool) -> String {
+        let namespace = (&self.namespace_label, "=", self.namespace.as_str());
+        let pods = (&self.pod_label, "=~", pods);
+        let selectors = self.selectors.iter().filter(|(label, _)| kept(label));
+        let selectors = selectors.map(|(label, value)| (label, "=", value.as_str()));
+        let all: Vec<String> = [namespace, pods]
+            .into_iter()
+            .chain(selectors)
+            .map(|(label, operator, value)| format!("{label}{operator}\"{}\"", escaped(value)))
+            .collect();
+        all.join(",")
+    }
+}
+
+/// The pods of one role, as series are read from them.
+#[derive(Clone, Copy)]
+struct Pods<'a> {
+    scope: &'a Scope,
+    role: Role,
+}
+
+impl Pods<'_> {
+    fn matchers(self) -> String {
+        self.scope.matchers(self.pattern(), |_| true)
+    }
+
+    fn pattern(&self) -> &str {
+        match self.role {
+            Role::Prefill => &self.scope.prefill_pods,
+            Role::Decode => &self.scope.decode_pods,
+        }
+    }
+
+    /// `function` of each series of `metric` over `window`.
+    fn over(self, function: &str, metric: Metric, window: Duration) -> String {
+        let window = duration(window);
+        series(metric, &self.matchers(), |series| {
+            format!("{function}({series}[{window}])")
+        })
+    }
+
+    /// The same, of each engine once, summed.
+    fn summed(self, function: &str, metric: Metric, window: Duration) -> String {
+        format!(
+            "sum({})",
+            self.scope.once(&self.over(function, metric, window))
+        )
+    }
+
+    /// The mean of a gauge.
+    fn gauge(self, metric: Metric) -> String {
+        let window = self.scope.window.min(GAUGE_WINDOW_MAX);
+        self.over("avg_over_time", metric, window)
+    }
+
+    /// Growth of one counter of a histogram, of each engine once.
+    fn increase(self, metric: Metric, suffix: &str, window: Duration) -> String {
+        let window = duration(window);
+        let matchers = self.matchers();
+        let named = |name: &str| {
+            let series = selector(&format!("{name}_{suffix}"), metric, &matchers);
+            format!("increase({series}[{window}])")
+        };
+        let increases: Vec<String> = metric.names.iter().map(|name| named(name)).collect();
+        self.scope.once(&united(&increases))
+    }
+
+    /// Engines of each pod by two labels of `metric`, which does not have the label of the model.
+    fn engines_by(self, metric: Metric, labels: [&str; 2]) -> String {
+        let (scope, labels) = (self.scope, labels.join(", "));
+        let (pod, series_labels) = (&scope.pod_label, scope.series_labels());
+        let model = scope.engine.model_label;
+        let matchers = scope.matchers(self.pattern(), |label| label != model);
+        let infos = series(metric, &matchers, |series| series);
+        format!("count by ({pod}, {labels}) (max by ({pod}, {series_labels}, {labels}) ({infos}))")
+    }
+
+    /// Mean of a counter's growth in a span, and of the squared differences of neighbouring spans,
+    /// over the wide window. A slow trend drops out of the differences. Growth is carried from the
+    /// samples' own times to the span, or the beat of scrapes would count as burstiness; without a new
+    /// sample in a span there is none.
+    fn dispersion(self, metric: Metric) -> (String, String) {
         let span = DISPERSION_SPAN.as_secs();
+        let (pod, series_labels) = (&self.scope.pod_label, self.scope.series_labels());
+        let matchers = self.matchers();
         let back = |spans: u64| match spans {
             0 => String::new(),
             spans => format!(" offset {}s", spans * span),
         };
         let counted = |spans: u64| {
-            let counter =
-                |spans| format!("vllm:request_success_total{{{matchers}}}{}", back(spans));
-            let (last, first) = (counter(spans), counter(spans + 1));
-            format!(
-                "sum(avg by ({}, {PARTS}) (clamp_min({last} - {first}, 0) / ((timestamp({last}) - \
-                 timestamp({first})) > 0))) * {span}",
-                self.pod_label
-            )
+            let growth = series(metric, &matchers, |series| {
+                let last = format!("{series}{}", back(spans));
+                let first = format!("{series}{}", back(spans + 1));
+                format!(
+                    "clamp_min({last} - {first}, 0) / ((timestamp({last}) - timestamp({first})) > 0)"
+                )
+            });
+            format!("sum(avg by ({pod}, {series_labels}) ({growth})) * {span}")
         };
-        let over = format!("{}:{span}s", promql(WIDE_WINDOW));
+        let over = format!("{}:{span}s", duration(WIDE_WINDOW));
         let (now, before) = (counted(0), counted(1));
-        [
-            tagged("count_mean", &format!("avg_over_time(({now})[{over}])")),
-            tagged(
-                "count_change_squared",
-                &format!("avg_over_time(((({now}) - ({before})) ^ 2)[{over}])"),
-            ),
-        ]
-    }
-
-    /// Which names of renamed metrics exist, tagged, under a label `name`.
-    fn names(&self) -> String {
-        let renamed = "vllm:(kv_cache_usage_perc|gpu_cache_usage_perc)";
-        let found = format!(
-            "count by (__name__) ({{__name__=~\"{renamed}\",{}}})",
-            self.both()
-        );
-        tagged(
-            "names",
-            &format!("label_replace({found}, \"name\", \"$1\", \"__name__\", \"(.*)\")"),
+        (
+            format!("avg_over_time(({now})[{over}])"),
+            format!("avg_over_time(((({now}) - ({before})) ^ 2)[{over}])"),
         )
     }
+}
 
-    /// Latency and length distributions over the window of rates.
-    pub fn histogram_query(&self) -> String {
-        self.distributions(self.window)
-    }
+/// `of` the series of each name of `metric`, united, so that a series counts by its newest name.
+fn series(metric: Metric, matchers: &str, of: impl Fn(String) -> String) -> String {
+    let parts: Vec<String> = metric
+        .names
+        .iter()
+        .map(|name| of(selector(name, metric, matchers)))
+        .collect();
+    united(&parts)
+}
 
-    /// The same over the wide window.
-    pub fn wide_query(&self) -> String {
-        self.distributions(self.window.max(WIDE_WINDOW))
-    }
-
-    fn distributions(&self, window: Duration) -> String {
-        let prefill = self.matchers(&self.prefill_pods);
-        let decode = self.matchers(&self.decode_pods);
-        let part = |signal, names, matchers| self.histogram(signal, names, matchers, window);
-        united(&[
-            part("prefill_ttft", &["time_to_first_token_seconds"], &prefill),
-            part("decode_ttft", &["time_to_first_token_seconds"], &decode),
-            part("prefill_time", &["request_prefill_time_seconds"], &prefill),
-            // A histogram, despite its name.
-            part("prefill_step_tokens", &["iteration_tokens_total"], &prefill),
-            part("prompt_tokens", &["request_prompt_tokens"], &prefill),
-            part("output_tokens", &["request_generation_tokens"], &decode),
-            part("tpot", TPOT_NAMES, &decode),
-            part("itl", ITL_NAMES, &decode),
-        ])
-    }
-
-    /// Distributions over the attainment window.
-    pub fn attainment_query(&self) -> String {
-        let prefill = self.matchers(&self.prefill_pods);
-        let decode = self.matchers(&self.decode_pods);
-        let part = |signal, names, matchers| {
-            self.histogram(signal, names, matchers, self.attainment_window)
-        };
-        let ttft = &["time_to_first_token_seconds"];
-        united(&[
-            part("ttft_attainment", ttft, &prefill),
-            part("tpot_attainment", TPOT_NAMES, &decode),
-        ])
-    }
-
-    /// Buckets (by `le`), count and sum of a histogram, the first of `names` that a series has, each
-    /// tagged.
-    fn histogram(&self, signal: &str, names: &[&str], matchers: &str, window: Duration) -> String {
-        let window = promql(window);
-        let increase = |suffix: &str| {
-            let parts: Vec<String> = names
-                .iter()
-                .map(|name| format!("increase(vllm:{name}_{suffix}{{{matchers}}}[{window}])"))
-                .collect();
-            self.once(&united(&parts))
-        };
-        united(&[
-            tagged(signal, &format!("sum by (le) ({})", increase("bucket"))),
-            tagged(
-                &format!("{signal}_count"),
-                &format!("sum({})", increase("count")),
-            ),
-            tagged(
-                &format!("{signal}_sum"),
-                &format!("sum({})", increase("sum")),
-            ),
-        ])
+fn selector(name: &str, metric: Metric, matchers: &str) -> String {
+    match metric.matcher {
+        None => format!("{name}{{{matchers}}}"),
+        Some((label, value)) => {
+            format!("{name}{{{matchers},{label}=\"{}\"}}", escaped(value))
+        }
     }
 }
 
-/// Prompt tokens found in the prefix cache.
-const PREFIX_HITS: &[&str] = &["prefix_cache_hits_total", "gpu_prefix_cache_hits_total"];
-
-/// Prompt tokens looked up there.
-const PREFIX_QUERIES: &[&str] = &[
-    "prefix_cache_queries_total",
-    "gpu_prefix_cache_queries_total",
-];
-
-/// TPOT of a request; engines before 0.9 only have the time between tokens.
-const TPOT_NAMES: &[&str] = &[
-    "request_time_per_output_token_seconds",
-    "time_per_output_token_seconds",
-];
-
-/// Time between tokens; renamed between 0.9 and 0.13.
-const ITL_NAMES: &[&str] = &[
-    "inter_token_latency_seconds",
-    "time_per_output_token_seconds",
-];
-
-fn tagged(signal: &str, expression: &str) -> String {
-    format!("label_replace({expression}, \"{SIGNAL}\", \"{signal}\", \"\", \"\")")
-}
-
-fn united(parts: &[String]) -> String {
-    parts.join(" or ")
-}
-
-/// A PromQL duration. Milliseconds are exact and always accepted.
-fn promql(span: Duration) -> String {
-    format!("{}ms", span.as_millis().max(1))
-}
-
-/// A value inside a double-quoted PromQL string.
-fn escaped(text: &str) -> String {
-    text.replace('\\', "\\\\")
-        .replace('"', "\\\"")
-        .replace('\n', "\\n")
+fn tagged(tag: Tag, expression: &str) -> String {
+    format!("label_replace({expression}, \"{TAG}\", \"{tag}\", \"\", \"\")")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::VLLM;
 
     fn scope() -> Scope {
         Scope {
+            engine: &VLLM,
             namespace_label: "namespace".into(),
             pod_label: "pod".into(),
             namespace: "inference".into(),
@@ -395,32 +397,32 @@ mod tests {
         }
     }
 
+    fn queries() -> [String; 5] {
+        let scope = scope();
+        [
+            scope.state_query(),
+            scope.histogram_query(),
+            scope.wide_query(),
+            scope.attainment_query(),
+            scope.load_query(),
+        ]
+    }
+
     #[test]
     fn values_of_users_cannot_leave_their_quotes() {
-        for query in [
-            scope().state_query(),
-            scope().histogram_query(),
-            scope().wide_query(),
-            scope().attainment_query(),
-            scope().load_query(),
-        ] {
+        for query in queries() {
             assert!(query.contains(r#"model_name="a\"b\\c""#), "{query}");
         }
     }
 
     #[test]
-    fn every_renamed_metric_is_asked_for_under_both_names() {
-        let state = scope().state_query();
-        assert!(
-            state.contains("vllm:kv_cache_usage_perc{")
-                && state.contains("vllm:gpu_cache_usage_perc{")
-        );
-        let histograms = scope().histogram_query();
-        for name in [
-            "inter_token_latency_seconds",
-            "time_per_output_token_seconds",
-        ] {
-            assert!(histograms.contains(name), "{name}");
+    fn every_signal_is_asked_for_under_all_names_of_its_metrics() {
+        let asked = queries().concat();
+        for &signal in SignalName::ALL {
+            let metrics = VLLM.recipe(signal).metrics();
+            for name in metrics.iter().flat_map(|metric| metric.names) {
+                assert!(asked.contains(name), "{signal:?}: {name}");
+            }
         }
     }
 

@@ -5,12 +5,13 @@
 
 use std::{env, fs, path::Path, time::Duration};
 
-use pd_signals::queries::Scope;
+use pd_signals::{engine::VLLM, queries::Scope};
 
 const GOLDEN: &str = "tests/fixtures/queries.promql";
 
 fn scope() -> Scope {
     Scope {
+        engine: &VLLM,
         namespace_label: "namespace".into(),
         pod_label: "kubernetes_pod".into(),
         namespace: "inference".into(),

@@ -20,6 +20,7 @@ use pd_api::v1alpha1::RoleSpec;
 use pd_core::capacity::Profile;
 use pd_core::policy::Policy;
 use pd_core::{PerRole, Role};
+use pd_signals::engine::VLLM;
 use pd_signals::pods::{KindUnsupported, TargetKind, past_pod_pattern};
 use pd_signals::queries::Scope;
 use thiserror::Error;
@@ -185,6 +186,7 @@ fn asked(
     Ok(Asked {
         server: options.prometheus.clone(),
         scope: Scope {
+            engine: &VLLM,
             namespace_label: range.namespace_label.clone(),
             pod_label: range.pod_label.clone(),
             namespace: namespace.unwrap_or_else(|| "default".to_owned()),

@@ -35,7 +35,7 @@ use pd_tests::{
 use pd_tolerations::{
     Effect, Rule, Toleration,
     mirror::{constraints, lower},
-    rewrite::{ANNOTATION, Asked, restore, rewrite},
+    rewrite::{ANNOTATION, Authored, restore, rewrite},
 };
 use serde_json::{Value, json};
 use tokio::time::{Instant, interval, sleep_until};
@@ -76,7 +76,7 @@ fn body(numbers: Numbers, app: &str, tolerations: &[Toleration]) -> Value {
         let asked = restore(&rewritten, &originals).unwrap();
         let rules: Vec<Rule> = asked
             .iter()
-            .map(|asked| Asked::rule(asked).unwrap())
+            .map(|asked| Authored::rule(asked).unwrap())
             .collect();
         let terms = lower(None, &constraints(&rules).unwrap()).unwrap();
         spec["affinity"] = json!({ "nodeAffinity": { "requiredDuringSchedulingIgnoredDuringExecution": { "nodeSelectorTerms": terms } } });

@@ -24,6 +24,7 @@ use pd_runtime::prometheus::{QueryError, Servers};
 use pd_signals::{
     Sample,
     decode::{Answers, Overrides, signals},
+    engine::VLLM,
     queries::Scope,
 };
 use pd_sim::{
@@ -104,6 +105,7 @@ impl Worker {
 
 fn scope() -> Scope {
     Scope {
+        engine: &VLLM,
         namespace_label: "namespace".into(),
         pod_label: "pod".into(),
         namespace: "inference".into(),

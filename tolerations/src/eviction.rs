@@ -6,30 +6,31 @@
 //!
 //! A pending deletion is kept as it is when a later evaluation is bounded too: neither a value that changed nor
 //! edited seconds move it (kubernetes #102993, #108982). It ends when every taint is gone or tolerated forever.
-//! Upstream keeps it in memory, so that a restart starts the span anew: `None` as the pending deletion is a restart.
+//! Upstream keeps it in memory, so that a restart starts the span again: `None` as the pending deletion is a restart.
 //!
-//! [`wishes`] judges a rewritten pod on a node, [`agenda`] keeps who goes when in a whole cluster, [`pace`] how fast.
+//! [`rules`] judges a rewritten pod on a node, [`queue`] keeps who goes when in a whole cluster, [`rate_limit`] how fast.
 //!
 //! Source: kubernetes `pkg/controller/tainteviction/taint_eviction.go` and `timed_workers.go`.
 
-pub mod agenda;
-mod appointment;
-pub mod pace;
-pub mod wishes;
+mod pod_eviction;
+pub mod queue;
+pub mod rate_limit;
+pub mod request;
+pub mod rules;
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 
 use super::{Comparison, Effect, Taint, Toleration, node::first_toleration};
-use crate::time::later;
+use crate::time::Moment;
 
 /// Nanoseconds of a second.
 const NANOSECONDS: i64 = 1_000_000_000;
 
 /// How long the pod may stay, counted from the evaluation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stay {
+pub enum TolerationPeriod {
     /// No taint bounds it.
     Forever,
     /// This long, more than zero.
@@ -47,9 +48,9 @@ pub struct Pending {
     pub due: Timestamp,
 }
 
-/// What an evaluation leaves behind.
+/// The result of an evaluation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum Evaluation {
     /// Nothing to do; a pending deletion is cancelled.
     Keep,
     /// Wait for this deletion.
@@ -59,11 +60,15 @@ pub enum Outcome {
 }
 
 /// How long a pod with `tolerations` may stay on a node with `taints`. Taints with other effects do not count.
-pub fn stay(taints: &[Taint], tolerations: &[Toleration], comparison: Comparison) -> Stay {
+pub fn toleration_period(
+    taints: &[Taint],
+    tolerations: &[Toleration],
+    comparison: Comparison,
+) -> TolerationPeriod {
     let evicting = taints
         .iter()
         .filter(|taint| taint.effect == Effect::NoExecute);
-    stay_of(evicting.map(|taint| {
+    period_of(evicting.map(|taint| {
         let index = first_toleration(tolerations, taint, comparison)?;
         Some(tolerations.get(index)?.toleration_seconds)
     }))
@@ -71,45 +76,47 @@ pub fn stay(taints: &[Taint], tolerations: &[Toleration], comparison: Comparison
 
 /// How long a pod may stay whose `NoExecute` taints have these answers: nothing for an untolerated taint, else the
 /// `tolerationSeconds` of the first toleration that tolerates it.
-pub fn stay_of(answers: impl IntoIterator<Item = Option<Option<i64>>>) -> Stay {
+pub fn period_of(answers: impl IntoIterator<Item = Option<Option<i64>>>) -> TolerationPeriod {
     let mut least: Option<i64> = None;
     for answer in answers {
         let Some(seconds) = answer else {
-            return Stay::Over;
+            return TolerationPeriod::Over;
         };
         if let Some(seconds) = seconds {
             least = Some(least.map_or(seconds, |least| least.min(seconds)));
         }
     }
-    least.map_or(Stay::Forever, span)
+    least.map_or(TolerationPeriod::Forever, span)
 }
 
 /// Upstream multiplies in 64 bits, so that more than about 292 years wrap around; a wrapped negative span counts as
 /// no bound, and so does the largest number of seconds, which upstream uses for "none found".
-fn span(seconds: i64) -> Stay {
+fn span(seconds: i64) -> TolerationPeriod {
     if seconds <= 0 {
-        return Stay::Over;
+        return TolerationPeriod::Over;
     }
     if seconds == i64::MAX {
-        return Stay::Forever;
+        return TolerationPeriod::Forever;
     }
     match seconds.wrapping_mul(NANOSECONDS) {
-        0 => Stay::Over,
-        nanoseconds if nanoseconds < 0 => Stay::Forever,
-        nanoseconds => Stay::For(Duration::from_nanos(nanoseconds.unsigned_abs())),
+        0 => TolerationPeriod::Over,
+        nanoseconds if nanoseconds < 0 => TolerationPeriod::Forever,
+        nanoseconds => TolerationPeriod::For(Duration::from_nanos(nanoseconds.unsigned_abs())),
     }
 }
 
-/// What follows from `stay` at `now`, after an evaluation that may have left a deletion `pending`.
-pub fn evaluate(stay: Stay, pending: Option<Pending>, now: Timestamp) -> Outcome {
-    match (stay, pending) {
-        (Stay::Forever, _) => Outcome::Keep,
-        (Stay::Over, _) => Outcome::Delete,
+/// The result of `period` at `now`, after an evaluation that may have left a deletion `pending`.
+pub fn evaluate(period: TolerationPeriod, pending: Option<Pending>, now: Timestamp) -> Evaluation {
+    match (period, pending) {
+        (TolerationPeriod::Forever, _) => Evaluation::Keep,
+        (TolerationPeriod::Over, _) => Evaluation::Delete,
         // Two evaluations at the very same moment are the only case in which upstream replaces the deletion.
-        (Stay::For(_), Some(pending)) if pending.since < now => Outcome::Wait(pending),
-        (Stay::For(span), _) => Outcome::Wait(Pending {
+        (TolerationPeriod::For(_), Some(pending)) if pending.since < now => {
+            Evaluation::Wait(pending)
+        }
+        (TolerationPeriod::For(span), _) => Evaluation::Wait(Pending {
             since: now,
-            due: later(now, span),
+            due: now.later(span),
         }),
     }
 }

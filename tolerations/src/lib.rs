@@ -36,7 +36,7 @@ pub mod number;
 pub mod rewrite;
 #[cfg(test)]
 mod tests;
-mod time;
+pub mod time;
 pub mod validation;
 
 use std::fmt;
@@ -44,7 +44,7 @@ use std::fmt;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub use extension::{ExtendedToleration, Interval, Rule};
-pub use matching::{Verdict, judge};
+pub use matching::{TaintVerdict, judge};
 pub use number::{NotANumber, canonical_int64};
 pub use validation::FieldError;
 

@@ -12,7 +12,7 @@ use super::{Comparison, NotANumber, Operator, Taint, Toleration, canonical_int64
 
 /// What a toleration says to a taint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum TaintVerdict {
     /// It tolerates: the values are the same text.
     SameValue,
     /// It tolerates: any value will do.
@@ -61,7 +61,7 @@ pub enum Verdict {
     UnknownOperator,
 }
 
-impl Verdict {
+impl TaintVerdict {
     /// Whether the taint is tolerated.
     pub const fn tolerates(self) -> bool {
         matches!(
@@ -76,7 +76,7 @@ impl Verdict {
     }
 }
 
-impl fmt::Display for Verdict {
+impl fmt::Display for TaintVerdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::SameValue => f.write_str("same value"),
@@ -105,47 +105,49 @@ impl fmt::Display for Verdict {
 }
 
 /// What `toleration` says to `taint`.
-pub fn judge(toleration: &Toleration, taint: &Taint, comparison: Comparison) -> Verdict {
+pub fn judge(toleration: &Toleration, taint: &Taint, comparison: Comparison) -> TaintVerdict {
     if !toleration.effect.is_unset() && toleration.effect != taint.effect {
-        return Verdict::OtherEffect;
+        return TaintVerdict::OtherEffect;
     }
     if !toleration.key.is_empty() && toleration.key != taint.key {
-        return Verdict::OtherKey;
+        return TaintVerdict::OtherKey;
     }
     match toleration.operator {
-        Operator::Unset | Operator::Equal if toleration.value == taint.value => Verdict::SameValue,
-        Operator::Unset | Operator::Equal => Verdict::OtherValue,
-        Operator::Exists => Verdict::AnyValue,
-        Operator::Gt | Operator::Lt if comparison == Comparison::Off => Verdict::ComparisonOff,
+        Operator::Unset | Operator::Equal if toleration.value == taint.value => {
+            TaintVerdict::SameValue
+        }
+        Operator::Unset | Operator::Equal => TaintVerdict::OtherValue,
+        Operator::Exists => TaintVerdict::AnyValue,
+        Operator::Gt | Operator::Lt if comparison == Comparison::Off => TaintVerdict::ComparisonOff,
         Operator::Gt => compare(toleration, taint, |taint, bound| {
             if taint > bound {
-                Verdict::Above { taint, bound }
+                TaintVerdict::Above { taint, bound }
             } else {
-                Verdict::NotAbove { taint, bound }
+                TaintVerdict::NotAbove { taint, bound }
             }
         }),
         Operator::Lt => compare(toleration, taint, |taint, bound| {
             if taint < bound {
-                Verdict::Below { taint, bound }
+                TaintVerdict::Below { taint, bound }
             } else {
-                Verdict::NotBelow { taint, bound }
+                TaintVerdict::NotBelow { taint, bound }
             }
         }),
-        Operator::Other(_) => Verdict::UnknownOperator,
+        Operator::Other(_) => TaintVerdict::UnknownOperator,
     }
 }
 
 fn compare(
     toleration: &Toleration,
     taint: &Taint,
-    decide: impl FnOnce(i64, i64) -> Verdict,
-) -> Verdict {
+    decide: impl FnOnce(i64, i64) -> TaintVerdict,
+) -> TaintVerdict {
     match (
         canonical_int64(&toleration.value),
         canonical_int64(&taint.value),
     ) {
-        (Err(why), _) => Verdict::BadBound(why),
-        (_, Err(why)) => Verdict::BadTaint(why),
+        (Err(why), _) => TaintVerdict::BadBound(why),
+        (_, Err(why)) => TaintVerdict::BadTaint(why),
         (Ok(bound), Ok(taint)) => decide(taint, bound),
     }
 }

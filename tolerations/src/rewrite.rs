@@ -2,7 +2,7 @@
 //!
 //! [`rewrite`] turns each `Gt` and `Lt` into `Exists` at the same place, with effect and seconds kept, and records the
 //! originals, which the pod carries in [`ANNOTATION`] as a JSON list. [`restore`] reads both and says what the pod
-//! asked for: whoever places or evicts it judges that, never the `Exists`. An annotation that the list does not bear
+//! asks for: whoever places or evicts it judges that, never the `Exists`. An annotation that the list does not bear
 //! out is an error, not a guess, for else a pod could claim `Exists` and no number.
 
 use super::{
@@ -18,7 +18,7 @@ pub const ORIGINALS_MAX: usize = 64;
 
 /// A toleration as its author meant it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Asked<'a> {
+pub enum Authored<'a> {
     /// As the spec has it.
     Plain(&'a Toleration),
     /// The spec says `Exists`, the annotation says this.
@@ -90,14 +90,14 @@ pub fn rewrite(list: &[Toleration]) -> (Vec<Toleration>, Vec<ExtendedToleration>
 pub fn restore<'a>(
     spec: &'a [Toleration],
     originals: &'a [ExtendedToleration],
-) -> Result<Vec<Asked<'a>>, Disagreement> {
+) -> Result<Vec<Authored<'a>>, Disagreement> {
     if originals.len() > ORIGINALS_MAX {
         return Err(Disagreement::TooMany(originals.len()));
     }
-    let mut asked: Vec<Asked<'a>> = spec.iter().map(Asked::Plain).collect();
+    let mut asked: Vec<Authored<'a>> = spec.iter().map(Authored::Plain).collect();
     for (entry, original) in originals.iter().enumerate() {
-        let stands_for = |asked: &Asked<'a>| {
-            matches!(asked, Asked::Plain(spec)
+        let stands_for = |asked: &Authored<'a>| {
+            matches!(asked, Authored::Plain(spec)
             if spec.operator == Operator::Exists
                 && spec.key == original.key
                 && spec.effect == original.effect)
@@ -107,7 +107,7 @@ pub fn restore<'a>(
             .filter(|index| asked.get(*index).is_some_and(stands_for));
         let place = at_its_place.or_else(|| asked.iter().position(stands_for));
         let slot = place.and_then(|place| asked.get_mut(place));
-        let Some(Asked::Plain(spec)) = slot.as_deref().copied() else {
+        let Some(Authored::Plain(spec)) = slot.as_deref().copied() else {
             return Err(Disagreement::NotInSpec {
                 entry,
                 toleration: original.to_string(),
@@ -117,13 +117,13 @@ pub fn restore<'a>(
             return Err(Disagreement::Bound { entry, source });
         }
         if let Some(slot) = slot {
-            *slot = Asked::Rewritten { spec, original };
+            *slot = Authored::Rewritten { spec, original };
         }
     }
     Ok(asked)
 }
 
-impl Asked<'_> {
+impl Authored<'_> {
     /// The rule it is. Numbers compare whatever the cluster's gate says: making them compare is the point.
     pub fn rule(&self) -> Result<Rule, BoundError> {
         match self {

@@ -1,14 +1,14 @@
 //! The rules of taints and tolerations: known vectors as tables, laws against an independent reading of the rules,
 //! the API server's words against a recording of Kubernetes' own code.
 
-mod agenda;
-mod agenda_laws;
 mod differential;
 mod evictions;
 mod extensions;
 mod mirroring;
+mod queue;
+mod queue_laws;
+mod rules;
 mod vectors;
-mod wishes;
 mod words;
 
 use super::*;

@@ -23,8 +23,8 @@ use pd_runtime::{
 use pd_tolerations::Comparison;
 use pd_webhook::{
     admission::mutate,
-    claims::{Claims, Known},
-    gate::Gate,
+    claims::{Claims, WorkloadIndex},
+    feature_gate::FeatureGate,
     metrics::Metrics,
     serve::router,
 };
@@ -97,9 +97,9 @@ fn main() -> ExitCode {
 const MATCHED: &str = r#"[{"key":"node.kubernetes.io/not-ready","operator":"Exists","effect":"NoExecute","tolerationSeconds":300},{"key":"node.kubernetes.io/sla","operator":"Gt","value":"950","effect":"NoExecute","tolerationSeconds":30},{"key":"cost","operator":"Lt","value":"7"}]"#;
 const UNMATCHED: &str = r#"[{"key":"nvidia.com/gpu","operator":"Exists"}]"#;
 
-/// What is known of 10,000 PDAutoscalers, each with tolerations for its prefill.
+/// The index of 10,000 PDAutoscalers, each with tolerations for its prefill.
 fn claims() -> Claims {
-    let mut known = Known::default();
+    let mut index = WorkloadIndex::default();
     for number in 0..10_000 {
         let role = |name: &str| {
             format!(
@@ -111,9 +111,9 @@ fn claims() -> Claims {
             role("prefill"),
             role("decode")
         );
-        known.apply(&serde_json::from_str(&object).unwrap());
+        index.apply(&serde_json::from_str(&object).unwrap());
     }
-    Claims::from(known)
+    Claims::from(index)
 }
 
 /// A review of a pod that a Deployment's `ReplicaSet` makes.
@@ -191,7 +191,7 @@ fn served(claims: Claims) -> (SocketAddr, String, Arc<Metrics>) {
             let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
             tell.send(listener.local_addr().unwrap()).unwrap();
             let listener = TlsListener::new(listener, &certificates).unwrap();
-            let app = router(Gate::fixed(Comparison::Off), claims, metrics);
+            let app = router(FeatureGate::fixed(Comparison::Off), claims, metrics);
             axum::serve(listener, app).await.unwrap();
         });
     });

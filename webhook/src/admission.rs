@@ -10,6 +10,7 @@
 mod defaults;
 mod members;
 mod patch;
+mod subject;
 mod template;
 #[cfg(test)]
 mod tests;
@@ -25,14 +26,14 @@ use serde_json::value::RawValue;
 
 pub use self::defaults::{Defaults, Workload};
 use self::{
+    subject::Subject,
     template::{Holder, Kind},
-    tolerate::Subject,
-    wire::{Request, Review, Verdict},
+    wire::{AdmissionVerdict, Request, Review},
 };
 
 /// What an object turned out to be, for metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Outcome {
+pub enum ReviewOutcome {
     /// Nothing in it is ours, or nothing has to change.
     Passed,
     /// It was changed.
@@ -41,7 +42,7 @@ pub enum Outcome {
     Refused,
 }
 
-impl Outcome {
+impl ReviewOutcome {
     /// Its word in metrics.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -58,7 +59,7 @@ pub struct Answered {
     /// An `AdmissionReview` as JSON.
     pub body: Vec<u8>,
     /// What came of it.
-    pub outcome: Outcome,
+    pub outcome: ReviewOutcome,
 }
 
 /// Why a body gets no answer but a status.
@@ -87,22 +88,29 @@ pub fn mutate(
     let request = Review::read(body)?;
     let verdict = match Kind::of(&request.kind.group, &request.kind.kind) {
         Some(kind) if request.changes_an_object() => mutated(&request, kind, gate, claimed),
-        _ => Verdict::allow(),
+        _ => AdmissionVerdict::allow(),
     };
     Ok(verdict.answer(&request))
 }
 
-fn mutated(request: &Request<'_>, kind: Kind, gate: Comparison, claimed: &impl Claimed) -> Verdict {
+fn mutated(
+    request: &Request<'_>,
+    kind: Kind,
+    gate: Comparison,
+    claimed: &impl Claimed,
+) -> AdmissionVerdict {
     let Some(object) = request.object else {
-        return Verdict::refuse(
+        return AdmissionVerdict::refuse(
             "`request.object` is missing: send the object that is admitted".to_owned(),
         );
     };
     let new = match Holder::read(object, kind) {
         Ok(Some(new)) => new,
         // Without a template it is the API server's to refuse.
-        Ok(None) => return Verdict::allow(),
-        Err(error) => return Verdict::refuse(format!("{} cannot be read: {error}", kind.name())),
+        Ok(None) => return AdmissionVerdict::allow(),
+        Err(error) => {
+            return AdmissionVerdict::refuse(format!("{} cannot be read: {error}", kind.name()));
+        }
     };
     let is_update = request.operation == "UPDATE";
     let namespace = request.namespace.as_deref().unwrap_or_default();
@@ -113,7 +121,7 @@ fn mutated(request: &Request<'_>, kind: Kind, gate: Comparison, claimed: &impl C
         _ => None,
     };
     if defaults.is_none() && !new.is_ours() {
-        return Verdict::allow();
+        return AdmissionVerdict::allow();
     }
     let old = request
         .old_object
@@ -130,8 +138,8 @@ fn mutated(request: &Request<'_>, kind: Kind, gate: Comparison, claimed: &impl C
         defaults: defaults.as_deref(),
     };
     match tolerate::decide(&new, &subject, unchanged) {
-        Ok(change) => Verdict::change(change),
-        Err(reason) => Verdict::refuse(reason),
+        Ok(change) => AdmissionVerdict::change(change),
+        Err(reason) => AdmissionVerdict::refuse(reason),
     }
 }
 
@@ -161,27 +169,29 @@ pub fn validate(body: &[u8], claimed: &impl Claimed) -> Result<Answered, ReviewE
         Some(object) if is_ours && request.changes_an_object() => {
             validated(&request, object, claimed)
         }
-        _ => Verdict::allow(),
+        _ => AdmissionVerdict::allow(),
     };
     Ok(verdict.answer(&request))
 }
 
-fn validated(request: &Request<'_>, object: &RawValue, claimed: &impl Claimed) -> Verdict {
+fn validated(request: &Request<'_>, object: &RawValue, claimed: &impl Claimed) -> AdmissionVerdict {
     let read = |raw: &RawValue| serde_json::from_str::<PDAutoscaler>(raw.get());
     let new = match read(object) {
         Ok(new) => new,
-        Err(error) => return Verdict::refuse(format!("PDAutoscaler cannot be read: {error}")),
+        Err(error) => {
+            return AdmissionVerdict::refuse(format!("PDAutoscaler cannot be read: {error}"));
+        }
     };
     let old = request.old_object.and_then(|old| read(old).ok());
     if old.as_ref().is_some_and(|old| same_spec(old, &new))
         || new.metadata.deletion_timestamp.is_some()
     {
         // What is stored already may always be labelled, finalized and so on.
-        return Verdict::allow();
+        return AdmissionVerdict::allow();
     }
     if let Err(errors) = new.spec.policy() {
         let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
-        return Verdict::refuse(texts.join("; "));
+        return AdmissionVerdict::refuse(texts.join("; "));
     }
     let namespace = request.namespace.as_deref().unwrap_or_default();
     let name = new.metadata.name.as_deref().unwrap_or_default();
@@ -199,13 +209,13 @@ fn validated(request: &Request<'_>, object: &RawValue, claimed: &impl Claimed) -
             name: target.name.clone(),
         };
         if let Some(other) = claimed.claimant(&workload, name).filter(|_| !was_there) {
-            return Verdict::refuse(format!(
+            return AdmissionVerdict::refuse(format!(
                 "spec.{role}.target.name `{}` is scaled by PDAutoscaler `{other}` too: give each its own workload",
                 target.name
             ));
         }
     }
-    let mut verdict = Verdict::allow();
+    let mut verdict = AdmissionVerdict::allow();
     if !claimed.is_complete() {
         verdict
             .warn("other PDAutoscalers are not known yet, so that nothing was compared with them");

@@ -6,10 +6,7 @@ use std::{
 };
 
 use clap::{Args as ClapArgs, Parser, ValueEnum};
-use pd_runtime::{
-    admin::AdminArgs, kubernetes::KubeArgs, rotation::CertificateArgs, shutdown::ShutdownArgs,
-    telemetry::TelemetryArgs,
-};
+use pd_runtime::{process::ProcessArgs, rotation::CertificateArgs};
 
 /// Numeric SLA tolerations at admission.
 #[derive(Debug, Clone, Parser)]
@@ -21,18 +18,9 @@ pub struct Args {
     /// Certificates.
     #[command(flatten)]
     pub certificates: CertificateArgs,
-    /// Kubernetes.
+    /// Kubernetes, probes, logs and shutdown.
     #[command(flatten)]
-    pub kubernetes: KubeArgs,
-    /// Probes and metrics.
-    #[command(flatten)]
-    pub admin: AdminArgs,
-    /// Logs.
-    #[command(flatten)]
-    pub telemetry: TelemetryArgs,
-    /// Shutdown.
-    #[command(flatten)]
-    pub shutdown: ShutdownArgs,
+    pub process: ProcessArgs,
 }
 
 /// Whether the API server takes `Gt` and `Lt` by itself.
@@ -53,15 +41,6 @@ pub struct WebhookArgs {
     /// Address that serves /mutate and /validate over TLS. Port 0 takes a free port, which is logged.
     #[arg(long, value_name = "ADDRESS", default_value_t = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 9443)))]
     pub webhook_address: SocketAddr,
-
-    /// Namespace of the webhook, which its own configurations must leave out: probes and the Secret are there.
-    #[arg(
-        long,
-        env = "POD_NAMESPACE",
-        value_name = "NAMESPACE",
-        default_value = "default"
-    )]
-    pub namespace: String,
 
     /// Whether the API server takes Gt and Lt (feature gate `TaintTolerationComparisonOperators`).
     #[arg(long, value_enum, default_value = "auto")]

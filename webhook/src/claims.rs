@@ -1,7 +1,7 @@
 //! Which PDAutoscalers there are, from a watch: who scales a workload, and what tolerations its pods are to get.
 //!
-//! [`Known`] is the plain state: objects by the workloads they name, so that one look-up answers however many there are. Of
-//! several objects that name one workload the oldest counts, as for the controller. [`Claims`] shares it; [`Filler`] keeps
+//! [`WorkloadIndex`] is the plain state: objects by the workloads they name, so that one look-up answers however many there are. Of
+//! several objects that name one workload the oldest counts, as for the controller. [`Claims`] shares it; [`IndexWriter`] keeps
 //! it as the cluster is. Only newcomers are refused by it. Before the first list, and without the CRD, nothing is known,
 //! nothing is refused and nothing is given.
 
@@ -31,7 +31,7 @@ type Rank = (String, String);
 
 /// What is known of the cluster's PDAutoscalers.
 #[derive(Debug, Default)]
-pub struct Known {
+pub struct WorkloadIndex {
     workloads: HashMap<Workload, BTreeMap<Rank, Arc<Defaults>>>,
     objects: HashMap<ObjectKey, (Rank, [Workload; 2])>,
     /// How many roles have tolerations to give, by namespace.
@@ -39,7 +39,7 @@ pub struct Known {
     is_complete: bool,
 }
 
-impl Known {
+impl WorkloadIndex {
     /// Takes an object as it is now.
     pub fn apply(&mut self, object: &PDAutoscaler) {
         let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
@@ -102,31 +102,31 @@ impl Known {
 /// The PDAutoscalers of the cluster. Clones share them.
 #[derive(Debug, Clone)]
 pub struct Claims {
-    known: Arc<RwLock<Known>>,
+    index: Arc<RwLock<WorkloadIndex>>,
     giving: watch::Receiver<Option<BTreeSet<String>>>,
 }
 
 /// What fills [`Claims`].
 #[derive(Debug)]
-pub struct Filler {
-    known: Arc<RwLock<Known>>,
+pub struct IndexWriter {
+    index: Arc<RwLock<WorkloadIndex>>,
     giving: watch::Sender<Option<BTreeSet<String>>>,
 }
 
 impl Claims {
     /// Nothing yet, and what fills it.
-    pub fn new() -> (Self, Filler) {
-        let known = Arc::<RwLock<Known>>::default();
+    pub fn new() -> (Self, IndexWriter) {
+        let index = Arc::<RwLock<WorkloadIndex>>::default();
         let (sender, receiver) = watch::channel(None);
-        let filler = Filler {
-            known: known.clone(),
+        let index_writer = IndexWriter {
+            index: index.clone(),
             giving: sender,
         };
         let claims = Self {
-            known,
+            index,
             giving: receiver,
         };
-        (claims, filler)
+        (claims, index_writer)
     }
 
     /// The namespaces in which some role has tolerations to give, and each change of them; nothing before the first list.
@@ -134,48 +134,48 @@ impl Claims {
         self.giving.clone()
     }
 
-    fn read(&self) -> RwLockReadGuard<'_, Known> {
-        self.known.read().unwrap_or_else(PoisonError::into_inner)
+    fn read(&self) -> RwLockReadGuard<'_, WorkloadIndex> {
+        self.index.read().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// What is known and will not change.
-impl From<Known> for Claims {
-    fn from(known: Known) -> Self {
-        let (_, giving) = watch::channel(Some(known.giving.keys().cloned().collect()));
+impl From<WorkloadIndex> for Claims {
+    fn from(index: WorkloadIndex) -> Self {
+        let (_, giving) = watch::channel(Some(index.giving.keys().cloned().collect()));
         Self {
-            known: Arc::new(RwLock::new(Known {
+            index: Arc::new(RwLock::new(WorkloadIndex {
                 is_complete: true,
-                ..known
+                ..index
             })),
             giving,
         }
     }
 }
 
-impl Filler {
+impl IndexWriter {
     /// Takes one event of the watch. `listing` is the state that a list in progress has come to.
-    fn take(&self, event: Event<PDAutoscaler>, listing: &mut Known) {
-        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+    fn take(&self, event: Event<PDAutoscaler>, listing: &mut WorkloadIndex) {
+        let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
         match event {
-            Event::Init => *listing = Known::default(),
+            Event::Init => *listing = WorkloadIndex::default(),
             Event::InitApply(object) => listing.apply(&object),
             Event::InitDone => {
-                *known = std::mem::take(listing);
-                known.is_complete = true;
+                *index = std::mem::take(listing);
+                index.is_complete = true;
             }
-            Event::Apply(object) => known.apply(&object),
+            Event::Apply(object) => index.apply(&object),
             Event::Delete(object) => {
-                known.forget(&object.namespace().unwrap_or_default(), &object.name_any());
+                index.forget(&object.namespace().unwrap_or_default(), &object.name_any());
             }
         }
-        if known.is_complete {
-            self.giving.send_if_modified(|told| {
-                let is_old = told
+        if index.is_complete {
+            self.giving.send_if_modified(|sent| {
+                let is_old = sent
                     .as_ref()
-                    .is_some_and(|told| told.iter().eq(known.giving.keys()));
+                    .is_some_and(|sent| sent.iter().eq(index.giving.keys()));
                 if !is_old {
-                    *told = Some(known.giving.keys().cloned().collect());
+                    *sent = Some(index.giving.keys().cloned().collect());
                 }
                 !is_old
             });
@@ -187,7 +187,7 @@ impl Filler {
         let events =
             watcher(Api::<PDAutoscaler>::all(client), watcher::Config::default()).default_backoff();
         let mut events = std::pin::pin!(events);
-        let mut listing = Known::default();
+        let mut listing = WorkloadIndex::default();
         let mut is_failing = false;
         while let Some(event) = events.next().await {
             match event {
@@ -208,15 +208,15 @@ impl Filler {
 
 impl Claimed for Claims {
     fn claimant(&self, workload: &Workload, except: &str) -> Option<String> {
-        let known = self.read();
-        let claims = known.workloads.get(workload)?;
+        let index = self.read();
+        let claims = index.workloads.get(workload)?;
         let other = claims.values().find(|one| one.autoscaler != except)?;
         Some(other.autoscaler.clone())
     }
 
     fn defaults(&self, workload: &Workload) -> Option<Arc<Defaults>> {
-        let known = self.read();
-        let (_, first) = known.workloads.get(workload)?.first_key_value()?;
+        let index = self.read();
+        let (_, first) = index.workloads.get(workload)?.first_key_value()?;
         (!first.tolerations.is_empty()).then(|| first.clone())
     }
 
@@ -264,9 +264,9 @@ mod tests {
 
     #[test]
     fn the_oldest_that_names_a_workload_gives_its_tolerations() {
-        let (claims, filler) = Claims::new();
-        let mut listing = Known::default();
-        let mut take = |event| filler.take(event, &mut listing);
+        let (claims, index_writer) = Claims::new();
+        let mut listing = WorkloadIndex::default();
+        let mut take = |event| index_writer.take(event, &mut listing);
         let (young, old) = ("2026-01-02T00:00:00Z", "2026-01-01T00:00:00Z");
         take(Event::Init);
         take(Event::InitApply(object("young", young, "p", Some("900"))));

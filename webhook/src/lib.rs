@@ -2,7 +2,7 @@
 //!
 //! [`admission`] is pure: the bytes of an `AdmissionReview` and what is known of the cluster give the bytes of the answer.
 //! It rewrites `Gt` and `Lt` to `Exists` with the numbers kept in an annotation and in required node affinity, expands
-//! what users wrote into the annotation, and refuses what disagrees. [`gate`] finds out by asking the API server whether any
+//! what users wrote into the annotation, and refuses what disagrees. [`feature_gate`] finds out by asking the API server whether any
 //! of this is needed. [`configurations`] tells the API server which authority the webhook has, and [`claims`] knows the
 //! PDAutoscalers, so that no two take one workload and pods get what their role asks for.
 //! [`scope`] has exactly those pods sent here.
@@ -13,7 +13,7 @@ pub mod admission;
 pub mod args;
 pub mod claims;
 pub mod configurations;
-pub mod gate;
+pub mod feature_gate;
 pub mod metrics;
 pub mod scope;
 pub mod serve;

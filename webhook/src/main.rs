@@ -3,16 +3,10 @@
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use pd_runtime::process::exit_code;
 use pd_webhook::{args::Args, serve::serve};
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    match serve(Args::parse()).await {
-        Ok(ending) if ending.is_clean() => ExitCode::SUCCESS,
-        Ok(_) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    exit_code(serve(Args::parse()).await)
 }

@@ -9,18 +9,13 @@ use std::{sync::Arc, time::Instant};
 use axum::{
     Router,
     body::Bytes,
-    extract::{DefaultBodyLimit, State, rejection::BytesRejection},
-    http::{StatusCode, Uri, header},
+    extract::{State, rejection::BytesRejection},
+    http::{StatusCode, header},
     response::{IntoResponse, Response},
     routing::post,
 };
 use pd_runtime::{
-    admin,
-    metrics::registry,
-    readiness::Readiness,
-    rotation::Rotation,
-    server,
-    shutdown::{Ending, Shutdown},
+    post_only::PostOnly, process::Process, rotation::Rotation, server, shutdown::Ending,
     tls::Certificates,
 };
 
@@ -29,7 +24,7 @@ use crate::{
     args::Args,
     claims::Claims,
     configurations::Configurations,
-    gate::{self, Gate},
+    feature_gate::{self, FeatureGate},
     metrics::Metrics,
     scope,
 };
@@ -39,22 +34,19 @@ const BODY_MAX: usize = 16 << 20;
 
 /// Runs until a signal ends it.
 pub async fn serve(args: Args) -> anyhow::Result<Ending> {
-    args.telemetry.init()?;
-    let shutdown = Shutdown::on_signals(&args.shutdown)?;
-    let client = args.kubernetes.client(crate::NAME, crate::VERSION).await?;
-    let readiness = Readiness::new(shutdown.stopping());
-    let (gate_ready, certificate_ready) = (
-        readiness.register("gate"),
-        readiness.register("certificate"),
-    );
+    let process = Process::prepare(&args.process, crate::NAME, crate::VERSION).await?;
+    let gate_ready = process.readiness.register("gate");
+    let certificate_ready = process.readiness.register("certificate");
     let metrics = Arc::new(Metrics::default());
-    let mut registry = registry(crate::NAME, crate::VERSION);
-    metrics.register(&mut registry);
-    let pages = admin::router(readiness, Arc::new(registry));
-    admin::serve(&args.admin, pages, &shutdown).await?;
+    process
+        .serve_admin(|registry| metrics.register(registry))
+        .await?;
+    let Process {
+        shutdown, client, ..
+    } = process;
 
-    let (gate, certificates) = (Gate::default(), Certificates::default());
-    let (claims, filler) = Claims::new();
+    let (gate, certificates) = (FeatureGate::default(), Certificates::default());
+    let (claims, index_writer) = Claims::new();
     let giving = claims.giving();
     let app = router(gate.clone(), claims, metrics.clone());
     let endpoint = server::Endpoint {
@@ -65,14 +57,14 @@ pub async fn serve(args: Args) -> anyhow::Result<Ending> {
     server::serve(&endpoint, app, Some(&certificates), &shutdown).await?;
 
     let webhook = args.webhook;
-    shutdown.spawn_until_stopped("claims", filler.follow(client.clone()));
+    let namespace = args.certificates.namespace.clone();
+    shutdown.spawn_until_stopped("claims", index_writer.follow(client.clone()));
     let scope = scope::keep(client.clone(), webhook.configuration.clone(), giving);
     shutdown.spawn_until_stopped("scope", scope);
     let rotation = Rotation {
         owner: crate::NAME,
         client: client.clone(),
         args: args.certificates,
-        namespace: webhook.namespace.clone(),
         certificates,
         ends: metrics.certificate_ends.clone(),
         publish: Configurations {
@@ -81,11 +73,11 @@ pub async fn serve(args: Args) -> anyhow::Result<Ending> {
         },
     };
     shutdown.spawn_until_stopped("certificate", rotation.keep(certificate_ready));
-    let watch = gate::watch(
+    let watch = feature_gate::watch(
         gate,
         webhook.gate,
         client,
-        webhook.namespace,
+        namespace,
         webhook.probe_interval,
         gate_ready,
         metrics,
@@ -101,36 +93,28 @@ pub async fn serve(args: Args) -> anyhow::Result<Ending> {
 
 #[derive(Debug, Clone)]
 struct Webhook {
-    gate: Gate,
+    gate: FeatureGate,
     claims: Claims,
     metrics: Arc<Metrics>,
 }
 
 /// The webhook's routes.
-pub fn router(gate: Gate, claims: Claims, metrics: Arc<Metrics>) -> Router {
+pub fn router(gate: FeatureGate, claims: Claims, metrics: Arc<Metrics>) -> Router {
     let webhook = Webhook {
         gate,
         claims,
         metrics,
     };
-    Router::new()
+    let routes = Router::new()
         .route("/mutate", post(mutate))
-        .route("/validate", post(validate))
-        .method_not_allowed_fallback(async || {
-            fault(
-                StatusCode::METHOD_NOT_ALLOWED,
-                "method is not POST: the API server posts its reviews",
-            )
-        })
-        .fallback(async |uri: Uri| {
-            let message = format!(
-                "path `{}` is not served: use /mutate or /validate",
-                uri.path()
-            );
-            fault(StatusCode::NOT_FOUND, &message)
-        })
-        .layer(DefaultBodyLimit::max(BODY_MAX))
-        .with_state(webhook)
+        .route("/validate", post(validate));
+    let edge = PostOnly {
+        body_max: BODY_MAX,
+        caller: "the API server posts its reviews",
+        paths: "use /mutate or /validate",
+        refuse: fault,
+    };
+    edge.around(routes).with_state(webhook)
 }
 
 async fn mutate(State(webhook): State<Webhook>, body: Result<Bytes, BytesRejection>) -> Response {
@@ -197,8 +181,8 @@ mod tests {
     use super::*;
 
     async fn ask(method: &str, path: &str, body: String) -> (StatusCode, String) {
-        let (claims, _filler) = Claims::new();
-        let router = router(Gate::fixed(Comparison::Off), claims, Arc::default());
+        let (claims, _index_writer) = Claims::new();
+        let router = router(FeatureGate::fixed(Comparison::Off), claims, Arc::default());
         let request = Request::builder().method(method).uri(path);
         let request = request.body(Body::from(body)).unwrap();
         let response = router.oneshot(request).await.unwrap();

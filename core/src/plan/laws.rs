@@ -267,14 +267,17 @@ proptest! {
         (edge, count, sum) in (absurd(), absurd(), absurd()), window in any::<u64>(),
     ) {
         let mut snapshot = snapshot;
-        for ((_, reading), number) in snapshot.signals.numbers_mut().zip(&numbers) {
-            *reading = crate::signal::Reading::Value(*number);
-        }
+        let mut numbers = numbers.iter();
+        snapshot.signals.update_numbers(|_, reading| {
+            if let Some(number) = numbers.next() {
+                *reading = crate::signal::Reading::Value(*number);
+            }
+        });
         let histogram = crate::histogram::Histogram::from_cumulative(vec![(edge, count)], count, sum);
         if let Some(histogram) = histogram {
-            for (_, reading) in snapshot.signals.distributions_mut() {
+            snapshot.signals.update_distributions(|_, reading| {
                 *reading = HistogramReading::Value(histogram.clone());
-            }
+            });
         }
         let mut counts = counts.into_iter();
         let mut next = || counts.next().unwrap_or(0);

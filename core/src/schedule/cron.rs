@@ -1,32 +1,27 @@
 //! The starts of a schedule as cron writes them: minute, hour, day of month, month, day of week.
 //!
-//! The grammar is that of Kubernetes `CronJob`: lists, ranges, steps, English names of months and
-//! weekdays, and 7 for Sunday as well. When both days are restricted, either one is enough. Seconds,
-//! macros such as `@daily`, and `L`, `W`, `#` and `?` are refused, and so is a day that no year has.
-//!
-//! A pattern is five bit sets, and a search for a start looks at whole days: its cost is bounded by
-//! the days it may look at, whatever the pattern. Times here are local and know no zone.
+//! croner reads the patterns and finds the starts. This file owns the grammar and what users are told:
+//! the grammar is that of Kubernetes' `CronJob`, which is narrower than croner's (lists, ranges, steps,
+//! English names of months and weekdays, and 7 for Sunday as well; no seconds, no macros such as
+//! `@daily`, no `L`, `W`, `#` and `?`), and a message names the field, the part and the remedy, which
+//! croner's do not. A day that no year has is refused. Times here are local and know no zone.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, sync::Arc};
 
-use chrono::{Datelike, NaiveDate, NaiveDateTime, NaiveTime, Timelike};
+use chrono::{NaiveDate, NaiveDateTime};
+use croner::parser::{CronParser, Seconds, Year};
 use serde::{Deserialize, Serialize};
 
 /// Most characters of a pattern.
 pub const CRON_LENGTH_MAX: usize = 128;
 
-/// When a schedule starts, in local time.
+/// When a schedule starts, in local time. When both days are restricted, either one is enough.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Cron {
     text: String,
-    minutes: u64,
-    hours: u64,
-    days: u64,
-    months: u64,
-    weekdays: u64,
-    any_day: bool,
-    any_weekday: bool,
+    /// Shared by copies: it has a byte for every year to 5000.
+    parsed: Arc<croner::Cron>,
 }
 
 /// A text that says no starts.
@@ -73,6 +68,12 @@ pub enum CronError {
         /// What it holds.
         part: String,
     },
+    /// croner refuses it for a reason of its own.
+    #[error("cannot be read: {cause}")]
+    Unread {
+        /// What croner says.
+        cause: String,
+    },
     /// Day of month and month never meet.
     #[error(
         "never starts: none of its months has such a day; change the day of month or the month"
@@ -83,8 +84,8 @@ pub enum CronError {
 /// What one field may hold.
 struct Field {
     name: &'static str,
-    least: u32,
-    most: u32,
+    least: u16,
+    most: u16,
     /// Names of the values from `least` on.
     names: &'static [&'static str],
     values: &'static str,
@@ -135,63 +136,63 @@ const WEEKDAY: Field = Field {
 };
 
 /// Most days of each month.
-const MONTH_DAYS: [u32; 12] = [31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
+const MONTH_DAYS: [u16; 12] = [31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
 
 impl Field {
-    /// The values of a whole field as bits.
-    fn parse(&self, text: &str) -> Result<u64, CronError> {
-        text.split(',')
-            .try_fold(0, |bits, part| Ok(bits | self.part(part)?))
+    /// The whole field as croner reads it.
+    fn checked(&self, text: &str) -> Result<String, CronError> {
+        // As in CronJob, a step of 1 is no restriction and any other is one.
+        if text == "*/1" {
+            return Ok("*".to_owned());
+        }
+        let parts: Result<Vec<String>, _> = text.split(',').map(|part| self.part(part)).collect();
+        Ok(parts?.join(","))
     }
 
-    fn part(&self, part: &str) -> Result<u64, CronError> {
+    fn part(&self, part: &str) -> Result<String, CronError> {
         let (values, step) = match part.split_once('/') {
             Some((values, step)) => (values, Some(step)),
             None => (part, None),
         };
-        let (first, last) = self.range(part, values)?;
-        let step = match step {
-            None => 1,
-            Some(step) if values == "*" || values.contains('-') => number(step)
-                .filter(|step| (1..=99).contains(step))
-                .ok_or_else(|| self.bad_step(part))?,
-            Some(_) => return Err(self.bad_step(part)),
+        let values = self.values(part, values)?;
+        let Some(step) = step else {
+            return Ok(values);
         };
-        let mut bits = 0;
-        let mut value = first;
-        while value <= last {
-            bits |= 1 << value;
-            value += step;
+        // A step after a single value is no range to step through.
+        let steps_through = values == "*" || values.contains('-');
+        match number(step) {
+            Some(1..) if steps_through => Ok(format!("{values}/{step}")),
+            _ => Err(CronError::Step {
+                field: self.name,
+                part: part.to_owned(),
+            }),
         }
-        Ok(bits)
     }
 
-    fn range(&self, part: &str, values: &str) -> Result<(u32, u32), CronError> {
+    /// `*`, a value or a range, in numbers.
+    fn values(&self, part: &str, values: &str) -> Result<String, CronError> {
         if values == "*" {
-            return Ok((self.least, self.most));
+            return Ok(values.to_owned());
         }
-        let value = |text: &str| {
-            self.value(text).ok_or_else(|| CronError::Part {
+        let numbers: Option<Vec<u16>> = values.split('-').map(|value| self.value(value)).collect();
+        match numbers.as_deref() {
+            Some([value]) => Ok(value.to_string()),
+            // croner takes `SAT-SUN` for 6-7; CronJob does not.
+            Some([first, last]) if first > last => Err(CronError::Backwards {
+                field: self.name,
+                part: part.to_owned(),
+            }),
+            Some([first, last]) => Ok(format!("{first}-{last}")),
+            _ => Err(CronError::Part {
                 field: self.name,
                 part: part.to_owned(),
                 values: self.values,
                 range: self.range,
-            })
-        };
-        let (first, last) = match values.split_once('-') {
-            Some((first, last)) => (value(first)?, value(last)?),
-            None => (value(values)?, value(values)?),
-        };
-        if first > last {
-            return Err(CronError::Backwards {
-                field: self.name,
-                part: part.to_owned(),
-            });
+            }),
         }
-        Ok((first, last))
     }
 
-    fn value(&self, text: &str) -> Option<u32> {
+    fn value(&self, text: &str) -> Option<u16> {
         let named = self
             .names
             .iter()
@@ -202,17 +203,10 @@ impl Field {
             None => number(text).filter(|value| (self.least..=self.most).contains(value)),
         }
     }
-
-    fn bad_step(&self, part: &str) -> CronError {
-        CronError::Step {
-            field: self.name,
-            part: part.to_owned(),
-        }
-    }
 }
 
 /// One or two digits.
-fn number(text: &str) -> Option<u32> {
+fn number(text: &str) -> Option<u16> {
     let digits = (1..=2).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
     digits.then(|| text.parse().ok()).flatten()
 }
@@ -225,30 +219,43 @@ impl FromStr for Cron {
             return Err(CronError::TooLong);
         }
         let fields: Vec<&str> = text.split_ascii_whitespace().collect();
-        let &[minute, hour, day, month, weekday] = fields.as_slice() else {
-            let count = fields.len();
-            return Err(CronError::FieldCount { count });
-        };
-        // As in CronJob, a step of 1 is no restriction and any other is one.
-        let any = |field: &str| matches!(field, "*" | "*/1");
-        let weekdays = WEEKDAY.parse(weekday)?;
-        let cron = Self {
-            text: text.to_owned(),
-            minutes: MINUTE.parse(minute)?,
-            hours: HOUR.parse(hour)?,
-            days: DAY.parse(day)?,
-            months: MONTH.parse(month)?,
-            // Sunday is 0 and 7.
-            weekdays: (weekdays | weekdays >> 7) & 0x7f,
-            any_day: any(day),
-            any_weekday: any(weekday),
-        };
-        if cron.possible() {
-            Ok(cron)
-        } else {
-            Err(CronError::Never)
+        let fields: [&str; 5] =
+            fields
+                .try_into()
+                .map_err(|fields: Vec<&str>| CronError::FieldCount {
+                    count: fields.len(),
+                })?;
+        let checked: Result<Vec<String>, _> = [MINUTE, HOUR, DAY, MONTH, WEEKDAY]
+            .iter()
+            .zip(fields)
+            .map(|(field, text)| field.checked(text))
+            .collect();
+        let parsed = CronParser::builder()
+            .seconds(Seconds::Disallowed)
+            .year(Year::Disallowed)
+            .build()
+            .parse(&checked?.join(" "))
+            .map_err(|error| CronError::Unread {
+                cause: error.to_string(),
+            })?;
+        if !possible(&parsed) {
+            return Err(CronError::Never);
         }
+        Ok(Self {
+            text: text.to_owned(),
+            parsed: Arc::new(parsed),
+        })
     }
+}
+
+/// Whether some day matches. A weekday alone always does, sooner or later.
+fn possible(parsed: &croner::Cron) -> bool {
+    let pattern = &parsed.pattern;
+    let first_day = pattern.days.values().first().copied().unwrap_or(1);
+    let months = pattern.months.values();
+    let mut longest = (1..).zip(MONTH_DAYS);
+    !pattern.is_dow_wildcard()
+        || longest.any(|(month, days)| months.contains(&month) && first_day <= days)
 }
 
 impl TryFrom<String> for Cron {
@@ -272,89 +279,23 @@ impl fmt::Display for Cron {
 }
 
 impl Cron {
-    /// Whether some day matches. A weekday alone always does, sooner or later.
-    fn possible(&self) -> bool {
-        !self.any_weekday
-            || (1..).zip(MONTH_DAYS).any(|(month, days)| {
-                self.months & (1 << month) != 0 && self.days & ((1 << (days + 1)) - 1) != 0
-            })
-    }
-
-    fn starts_on(&self, date: NaiveDate) -> bool {
-        let day = self.days & (1 << date.day()) != 0;
-        let weekday = self.weekdays & (1 << date.weekday().num_days_from_sunday()) != 0;
-        let either = !self.any_day && !self.any_weekday;
-        self.months & (1 << date.month()) != 0
-            && if either {
-                day || weekday
-            } else {
-                day && weekday
-            }
-    }
-
     /// The last start at or before `at`, on its day or one of the `days_back` days before.
     pub(super) fn last(&self, at: NaiveDateTime, days_back: u32) -> Option<NaiveDateTime> {
-        let mut limit = (at.hour(), at.minute());
-        let mut date = at.date();
-        for _ in 0..=days_back {
-            if self.starts_on(date)
-                && let Some(time) = self.last_time(limit)
-            {
-                return Some(date.and_time(time));
-            }
-            date = date.pred_opt()?;
-            limit = (23, 59);
-        }
-        None
+        // UTC, which croner searches in, has no gaps and overlaps: neither have times without a zone.
+        let found = self.parsed.find_previous_occurrence(&at.and_utc(), true);
+        let found = found.ok()?.naive_utc();
+        within(found.date(), at.date(), days_back).then_some(found)
     }
 
     /// The first start after the minute of `at`, on its day or one of the `days_ahead` days after.
     pub(super) fn first_after(&self, at: NaiveDateTime, days_ahead: u32) -> Option<NaiveDateTime> {
-        let mut limit = Some((at.hour(), at.minute()));
-        let mut date = at.date();
-        for _ in 0..=days_ahead {
-            if self.starts_on(date)
-                && let Some(time) = self.first_time(limit)
-            {
-                return Some(date.and_time(time));
-            }
-            date = date.succ_opt()?;
-            limit = None;
-        }
-        None
-    }
-
-    fn last_time(&self, (hour, minute): (u32, u32)) -> Option<NaiveTime> {
-        let in_hour = highest(self.minutes & up_to(minute));
-        if let (true, Some(minute)) = (self.hours & (1 << hour) != 0, in_hour) {
-            return NaiveTime::from_hms_opt(hour, minute, 0);
-        }
-        let hour = highest(self.hours & (up_to(hour) >> 1))?;
-        NaiveTime::from_hms_opt(hour, highest(self.minutes)?, 0)
-    }
-
-    fn first_time(&self, after: Option<(u32, u32)>) -> Option<NaiveTime> {
-        let Some((hour, minute)) = after else {
-            return NaiveTime::from_hms_opt(lowest(self.hours)?, lowest(self.minutes)?, 0);
-        };
-        let in_hour = lowest(self.minutes & !up_to(minute));
-        if let (true, Some(minute)) = (self.hours & (1 << hour) != 0, in_hour) {
-            return NaiveTime::from_hms_opt(hour, minute, 0);
-        }
-        let hour = lowest(self.hours & !up_to(hour))?;
-        NaiveTime::from_hms_opt(hour, lowest(self.minutes)?, 0)
+        let found = self.parsed.find_next_occurrence(&at.and_utc(), false);
+        let found = found.ok()?.naive_utc();
+        within(at.date(), found.date(), days_ahead).then_some(found)
     }
 }
 
-/// Bits 0 to `bit`; `bit` is below 63.
-const fn up_to(bit: u32) -> u64 {
-    (1 << (bit + 1)) - 1
-}
-
-fn highest(bits: u64) -> Option<u32> {
-    bits.checked_ilog2()
-}
-
-fn lowest(bits: u64) -> Option<u32> {
-    (bits != 0).then(|| bits.trailing_zeros())
+/// Whether `later` is at most `days` after `earlier`.
+fn within(earlier: NaiveDate, later: NaiveDate, days: u32) -> bool {
+    later.signed_duration_since(earlier).num_days() <= i64::from(days)
 }

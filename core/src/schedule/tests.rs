@@ -1,7 +1,7 @@
-//! Schedules against the calendar: instants looked up in the time zone database, and two oracles.
+//! Schedules against the calendar: instants looked up in the time zone database, and an oracle.
 //!
-//! Patterns are compared with the `croner` crate in UTC, and windows with a walk over every minute
-//! around clock changes: a start happens when local time first reaches it.
+//! Windows are compared with a walk over every minute around clock changes: a start happens when local
+//! time first reaches it.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use proptest::{prelude::*, sample::select};
@@ -146,6 +146,12 @@ fn no_lead() -> PerRole<Duration> {
     "Etc/UTC",
     "2026-01-27T00:00:00Z",
     "2026-02-01T00:00Z"
+)]
+#[case::a_step_of_one_restricts_nothing(
+    "0 0 */1 * 1",
+    "Etc/UTC",
+    "2026-01-27T00:00:00Z",
+    "2026-02-02T00:00Z"
 )]
 #[case::dateline_skips_a_day(
     "0 12 30 12 *",
@@ -416,23 +422,23 @@ fn any_cron() -> impl Strategy<Value = String> {
 
 proptest! {
     #[test]
-    fn patterns_mean_what_croner_says(cron in any_cron(), minutes in 27_000_000i64..31_000_000) {
-        let oracle: croner::Cron = cron.parse().unwrap();
-        let ours: Cron = cron.parse().unwrap();
-        let now = DateTime::<Utc>::from_timestamp(minutes * 60, 0).unwrap();
-        let near = |found: Result<DateTime<Utc>, _>| found.ok()
-            .filter(|found| (*found - now).abs() <= TimeDelta::days(30))
-            .map(|found| found.naive_utc());
-        let within = |found: Option<chrono::NaiveDateTime>| found
-            .filter(|found| (*found - now.naive_utc()).abs() <= TimeDelta::days(30));
-        prop_assert_eq!(
-            within(ours.first_after(now.naive_utc(), 31)),
-            near(oracle.find_next_occurrence(&now, false))
-        );
-        prop_assert_eq!(
-            within(ours.last(now.naive_utc(), 31)),
-            near(oracle.find_previous_occurrence(&now, true))
-        );
+    fn starts_are_found_within_the_days_and_not_beyond(
+        cron in any_cron(), seconds in 1_600_000_000i64..1_900_000_000, days in 0u32..40,
+    ) {
+        let cron: Cron = cron.parse().unwrap();
+        let now = DateTime::<Utc>::from_timestamp(seconds, 0).unwrap().naive_utc();
+        let near = |found: &chrono::NaiveDateTime| {
+            (found.date() - now.date()).num_days().unsigned_abs() <= u64::from(days)
+        };
+        // No pattern of these skips more than a leap day's four years, or eight around 1900.
+        let (next, last) = (cron.first_after(now, 3_000), cron.last(now, 3_000));
+        prop_assert_eq!(cron.first_after(now, days), next.filter(near));
+        prop_assert_eq!(cron.last(now, days), last.filter(near));
+        let (next, last) = (next.unwrap(), last.unwrap());
+        prop_assert!(last <= now && now < next);
+        // Nothing starts between: looked at from either side, the neighbours are each other's.
+        prop_assert_eq!(cron.first_after(last, 3_000), Some(next));
+        prop_assert_eq!(cron.last(next - TimeDelta::minutes(1), 3_000), Some(last));
     }
 
     #[test]

@@ -50,7 +50,7 @@ pub struct Workers {
 /// Everything in `signals` that was asked for, in the order of [`SignalName`].
 pub fn inputs(signals: &Signals, ready: PerRole<u32>) -> Vec<Input> {
     let about = |signal: SignalName, reading, source, samples, window: Duration| {
-        let coverage = signal.role().map(|role| *signals.coverage.get(role));
+        let coverage = signal.role().map(|role| signals.coverage[role]);
         let oldest = coverage.and_then(|coverage| coverage.oldest_age);
         Input {
             signal,
@@ -60,7 +60,7 @@ pub fn inputs(signals: &Signals, ready: PerRole<u32>) -> Vec<Input> {
             samples,
             workers: signal.role().zip(coverage).map(|(role, coverage)| Workers {
                 scraped: coverage.scraped,
-                ready: *ready.get(role),
+                ready: ready[role],
             }),
             source,
         }

@@ -55,10 +55,8 @@ impl Signals {
     pub fn doubts(&self) -> Vec<Doubt> {
         let mut doubts: Vec<Doubt> = Vec::new();
         for (name, reading) in self.numbers() {
-            let found = implausible(name, reading.known()).or_else(|| {
-                let coverage = *self.coverage.get(name.role()?);
-                no_quorum(name, reading, coverage)
-            });
+            let found = implausible(name, reading.known())
+                .or_else(|| no_quorum(name, reading, self.coverage[name.role()?]));
             doubts.extend(found);
         }
         for (name, recent, wide) in self.distributions() {
@@ -77,7 +75,7 @@ impl Signals {
         let doubts = self.doubts();
         let mut judged = self.clone();
         let idle = self.nothing_arrives();
-        for (name, reading) in judged.numbers_mut() {
+        judged.update_numbers(|name, reading| {
             if let Some(gap) = reading.gap() {
                 // What was put together by hand may be no number; from here on it says so.
                 *reading = Reading::Unknown(gap);
@@ -87,14 +85,13 @@ impl Signals {
             } else if name.unit() == Unit::Share {
                 *reading = at_most_one(*reading);
             } else if let Some(role) = name.role() {
-                let coverage = *self.coverage.get(role);
-                *reading = carried(*reading, name, coverage, *ready.get(role));
+                *reading = carried(*reading, name, self.coverage[role], ready[role]);
             } else if idle && *reading == Reading::Unknown(Gap::NotANumber) {
                 // A quantile of nothing is NaN. The request counter says that nothing is right.
                 *reading = Reading::KnownZero;
             }
-        }
-        for (name, reading) in judged.distributions_mut() {
+        });
+        judged.update_distributions(|name, reading| {
             let base = match name {
                 SignalName::PrefillTtftAttainment => SignalName::PrefillTtft,
                 SignalName::TpotAttainment => SignalName::Tpot,
@@ -105,7 +102,7 @@ impl Signals {
             } else if implausible(name, reading.mean()).is_some() {
                 *reading = HistogramReading::Unknown(Gap::OutOfRange);
             }
-        }
+        });
         judged
     }
 
@@ -123,7 +120,7 @@ impl Signals {
             _ => return None,
         };
         let histogram = reading.with_samples(LITTLE_SAMPLES_MIN).ok()?;
-        let peak = self.requests_peak.get(role).known()?.max(1.0);
+        let peak = self.requests_peak[role].known()?.max(1.0);
         let seconds = self.rate_window.as_secs_f64();
         let in_system = histogram.sum() / seconds;
         if seconds <= 0.0 || in_system <= peak * LITTLE_FACTOR_MAX {

@@ -25,7 +25,7 @@ use crate::{
     role::PerRole,
     role_state::{RoleState, StuckCause},
     schedule::{Schedule, ScheduledBounds},
-    signal::{Gap, HistogramReading, Reading, Signals},
+    signal::{Gap, HistogramReading, Reading, Signals, name::SlotMut},
     snapshot::{Paused, Snapshot},
     testing::{self, Load},
     zero::ScaleToZero,
@@ -362,7 +362,8 @@ impl Disorder {
             (coverage.decode.scraped, coverage.decode.seen) = (c.min(d), d);
         }
         for (index, replacement) in self.numbers {
-            if let Some((_, reading)) = signals.numbers_mut().nth(index) {
+            let name = signals.numbers().nth(index).map(|(name, _)| name);
+            if let Some(SlotMut::Number(reading)) = name.map(|name| signals.slot_mut(name)) {
                 *reading = replacement;
             }
         }

@@ -16,6 +16,7 @@ use axum::{
 use clap::Parser;
 use rstest::rstest;
 use serde_json::{Value, json};
+use tokio::time::{sleep, timeout};
 
 use super::*;
 use crate::shutdown::Ending;

@@ -1,8 +1,7 @@
-//! What is left to do, when, and how fast: pure, so that retries and limits can be tested without a cluster.
+//! The names that are left to do, and when: pure, so that retries can be tested without a cluster.
 //!
 //! A [`Backlog`] holds names. One that fails comes back after a pause that doubles, one that is reported again while it
-//! waits does not come back sooner: a node that changes every second must not turn a refusal into a storm. A [`Pace`] says
-//! when the next write may be made; time is an argument.
+//! waits does not come back sooner: a node that changes every second must not turn a refusal into a storm. Time is an argument.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -92,48 +91,6 @@ impl Backlog {
     }
 }
 
-/// A rate, with a second's worth of it at once.
-#[derive(Debug)]
-pub struct Pace {
-    gap: Duration,
-    burst: Duration,
-    /// When a strictly even pace would allow the next one.
-    even: Instant,
-}
-
-impl Pace {
-    /// `count` times in `span`, at most `burst` of them at once; zeros count as one.
-    pub fn new(count: u32, span: Duration, burst: u32, now: Instant) -> Self {
-        let gap = span / count.max(1);
-        Self {
-            gap,
-            burst: gap.saturating_mul(burst.max(1) - 1),
-            even: now,
-        }
-    }
-
-    /// When the next one is allowed; now or earlier means at once.
-    pub fn next(&self) -> Instant {
-        self.even.checked_sub(self.burst).unwrap_or(self.even)
-    }
-
-    /// How many are allowed now, at most `count`.
-    pub fn allowed(&self, count: usize, now: Instant) -> usize {
-        let mut ahead = self.next();
-        let mut allowed = 0;
-        while allowed < count && ahead <= now {
-            allowed += 1;
-            ahead = ahead.max(now.checked_sub(self.burst).unwrap_or(now)) + self.gap;
-        }
-        allowed
-    }
-
-    /// Counts one.
-    pub fn take(&mut self, now: Instant) {
-        self.even = self.even.max(now) + self.gap;
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -166,23 +123,5 @@ mod tests {
         backlog.add("old", now);
         assert_eq!(backlog.due(now + SECOND, 1), ["old"]);
         assert_eq!(backlog.len(), 2);
-    }
-
-    #[test]
-    fn a_pace_allows_a_burst_and_then_its_rate() {
-        let start = Instant::now() + Duration::from_mins(10);
-        let mut pace = Pace::new(10, SECOND, 5, start);
-        let mut taken = 0;
-        for tick in 0..=20 {
-            let now = start + tick * SECOND / 10;
-            for _ in 0..pace.allowed(100, now) {
-                pace.take(now);
-                taken += 1;
-            }
-        }
-        assert_eq!(taken, 5 + 20);
-        // An idle hour saves no more than the burst.
-        assert_eq!(pace.allowed(100, start + Duration::from_hours(1)), 5);
-        assert!(pace.next() > start + 2 * SECOND);
     }
 }

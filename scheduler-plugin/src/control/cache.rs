@@ -46,7 +46,7 @@ pub trait Cached:
 
 /// What to look at again.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Change {
+pub enum CacheChange {
     /// This object, which may be gone.
     One {
         /// Its name.
@@ -62,32 +62,32 @@ pub enum Change {
 #[derive(Debug, Clone)]
 pub struct Cache<K: Cached> {
     store: Store<K>,
-    changes: broadcast::Sender<Change>,
+    changes: broadcast::Sender<CacheChange>,
     listed: watch::Receiver<bool>,
     failing_since: Arc<Mutex<Option<Instant>>>,
 }
 
 /// What fills a [`Cache`].
 #[derive(Debug)]
-pub struct Filler<K: Cached> {
+pub struct CacheWriter<K: Cached> {
     writer: reflector::store::Writer<K>,
-    changes: broadcast::Sender<Change>,
+    changes: broadcast::Sender<CacheChange>,
     listed: watch::Sender<bool>,
     failing_since: Arc<Mutex<Option<Instant>>>,
 }
 
 /// Hints of one reader.
 #[derive(Debug)]
-pub struct Changes(broadcast::Receiver<Change>);
+pub struct Changes(broadcast::Receiver<CacheChange>);
 
 impl Changes {
     /// The next hint; pending for ever once the cache is no longer filled. Cancel-safe.
-    pub async fn next(&mut self) -> Change {
+    pub async fn next(&mut self) -> CacheChange {
         match self.0.recv().await {
             Ok(change) => change,
             Err(broadcast::error::RecvError::Lagged(_)) => {
                 self.0 = self.0.resubscribe();
-                Change::All
+                CacheChange::All
             }
             Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
         }
@@ -96,12 +96,12 @@ impl Changes {
 
 impl<K: Cached> Cache<K> {
     /// An empty cache, and what fills it.
-    pub fn new() -> (Self, Filler<K>) {
+    pub fn new() -> (Self, CacheWriter<K>) {
         let (store, writer) = reflector::store();
         let (changes, _) = broadcast::channel(CHANGES_KEPT);
         let (listing, listed) = watch::channel(false);
         let failing_since = Arc::<Mutex<Option<Instant>>>::default();
-        let filler = Filler {
+        let cache_writer = CacheWriter {
             writer,
             changes: changes.clone(),
             listed: listing,
@@ -113,7 +113,7 @@ impl<K: Cached> Cache<K> {
             listed,
             failing_since,
         };
-        (cache, filler)
+        (cache, cache_writer)
     }
 
     /// The objects as last seen.
@@ -152,7 +152,7 @@ impl<K: Cached> Cache<K> {
     }
 }
 
-impl<K: Cached> Filler<K> {
+impl<K: Cached> CacheWriter<K> {
     /// Follows the cluster until the future is dropped, and reports through `ready` when everything is listed.
     pub async fn follow(self, client: Client, ready: ReadinessHandle) {
         let kind = K::plural(&());
@@ -184,11 +184,11 @@ impl<K: Cached> Filler<K> {
             let change = match event {
                 // A list that begins shows nothing: each try begins one, whether it comes to anything or not.
                 Ok(Event::Init | Event::InitApply(_)) => continue,
-                Ok(Event::Apply(object) | Event::Delete(object)) => Change::One {
+                Ok(Event::Apply(object) | Event::Delete(object)) => CacheChange::One {
                     name: object.name_any(),
                     namespace: object.namespace(),
                 },
-                Ok(Event::InitDone) => Change::All,
+                Ok(Event::InitDone) => CacheChange::All,
                 Err(error) => {
                     if set(&self.failing_since, true) {
                         tracing::warn!(%error, kind = %kind, "cannot be watched, the last known state is used");
@@ -200,7 +200,7 @@ impl<K: Cached> Filler<K> {
                 }
             };
             set(&self.failing_since, false);
-            if change == Change::All {
+            if change == CacheChange::All {
                 tracing::info!(kind = %kind, "listed");
                 self.listed.send_replace(true);
                 ready.set_ready();
@@ -244,8 +244,8 @@ mod tests {
         .unwrap()
     }
 
-    fn one(name: &str) -> Change {
-        Change::One {
+    fn one(name: &str) -> CacheChange {
+        CacheChange::One {
             name: name.to_owned(),
             namespace: None,
         }
@@ -263,9 +263,9 @@ mod tests {
     ) -> (Cache<WatchedNode>, Changes, Check) {
         let readiness = Readiness::new(Shutdown::new(Duration::ZERO).stopping());
         let ready = readiness.register("nodes");
-        let (cache, filler) = Cache::new();
+        let (cache, cache_writer) = Cache::new();
         let changes = cache.changes();
-        filler.apply(stream::iter(events), &ready).await;
+        cache_writer.apply(stream::iter(events), &ready).await;
         (cache, changes, readiness.report().checks["nodes"].clone())
     }
 
@@ -276,7 +276,7 @@ mod tests {
         events.push(Event::Delete(node("b", "1")));
         let (cache, mut changes, check) = fill(events.into_iter().map(Ok).collect()).await;
         assert_eq!(check, Check::Ready);
-        assert_eq!(changes.next().await, Change::All);
+        assert_eq!(changes.next().await, CacheChange::All);
         assert_eq!(changes.next().await, one("a"));
         assert_eq!(changes.next().await, one("b"));
         assert_eq!(cache.get("a", None).unwrap().taints()[0].value, "2");
@@ -289,7 +289,7 @@ mod tests {
         let mut events = filled(&["a"]);
         events.extend((0..=CHANGES_KEPT).map(|_| Event::Apply(node("a", "2"))));
         let (_cache, mut changes, _) = fill(events.into_iter().map(Ok).collect()).await;
-        assert_eq!(changes.next().await, Change::All);
+        assert_eq!(changes.next().await, CacheChange::All);
     }
 
     #[tokio::test]

@@ -1,11 +1,11 @@
 //! The eviction controller: rewritten pods leave a node when their numbers say so, as they would on a cluster with the feature.
 //!
-//! All decisions are [`Agenda`]'s; this feeds it from the caches and carries its orders out, with one timer for the next
+//! All decisions are [`EvictionQueue`]'s; this feeds it from the caches and carries its requests out, with one timer for the next
 //! deadline and no polling. Whose pods: those with the annotation of [`rewrite`], whatever the feature gate says, for
 //! the cluster sees nothing but `Exists` in them; a number that is still in a pod's spec is the cluster's business.
 //!
-//! It holds when it may not act: not leading, or blind because a watch fails for longer than allowed. Held orders are not
-//! lost, and not given before the cluster is seen again. Every order is checked against the API server once more before
+//! It holds when it may not act: not leading, or blind because a watch fails for longer than allowed. Held requests are not
+//! lost, and not given before the cluster is seen again. Every request is checked against the API server once more before
 //! anything is done ([`attempt`]), so that a cache that lags spares a pod and never takes one. A term begins like a
 //! restart upstream: clocks start anew, unless deadlines are persisted ([`deadlines`]).
 
@@ -20,10 +20,12 @@ use kube::ResourceExt as _;
 use pd_tolerations::{
     ExtendedToleration,
     eviction::{
-        agenda::{Agenda, By, Change, PlacedPod, PodId},
-        wishes::Wishes,
+        queue::EvictionQueue,
+        request::{By, DeadlineChange, PlacedPod, PodId},
+        rules::TolerationRules,
     },
     rewrite,
+    time::Moment,
 };
 use tokio::{
     sync::{Semaphore, mpsc},
@@ -67,22 +69,11 @@ impl Clock {
     }
 
     fn now(self) -> Timestamp {
-        let now = self.wall.checked_add(self.from.elapsed());
-        now.unwrap_or(Timestamp::MAX)
-    }
-
-    /// How long ago `at` was; zero if it lies ahead.
-    fn since(self, at: Timestamp) -> Duration {
-        Duration::try_from(self.now().duration_since(at)).unwrap_or_default()
-    }
-
-    /// How long until `at`; zero if it is past.
-    fn until(self, at: Timestamp) -> Duration {
-        Duration::try_from(at.duration_since(self.now())).unwrap_or_default()
+        self.wall.later(self.from.elapsed())
     }
 
     fn wake(self, at: Timestamp) -> Instant {
-        Instant::now() + self.until(at).min(SLEEP_MOST)
+        Instant::now() + at.elapsed_since(self.now()).min(SLEEP_MOST)
     }
 }
 
@@ -91,14 +82,14 @@ struct Evictor<'a> {
     context: &'a Context,
     term: &'a Term,
     clock: Clock,
-    agenda: Agenda,
+    queue: EvictionQueue,
     /// UIDs by namespace and name, for a hint has no more.
     uids: BTreeMap<(String, String), String>,
     /// Pods whose annotation cannot be used.
     unreadable: BTreeSet<String>,
     attempts: JoinSet<Done>,
     at_once: Arc<Semaphore>,
-    teller: mpsc::UnboundedSender<Note>,
+    writer: mpsc::UnboundedSender<Note>,
     held: Option<&'static str>,
 }
 
@@ -107,17 +98,17 @@ pub async fn run(context: &Context, term: &Term) {
     if !context.args.eviction.evict {
         return;
     }
-    let (teller, news) = mpsc::unbounded_channel();
+    let (writer, notes) = mpsc::unbounded_channel();
     tokio::join!(
-        evict(context, term, teller),
-        deadlines::write(context, term, news)
+        evict(context, term, writer),
+        deadlines::write(context, term, notes)
     );
 }
 
-async fn evict(context: &Context, term: &Term, teller: mpsc::UnboundedSender<Note>) {
+async fn evict(context: &Context, term: &Term, writer: mpsc::UnboundedSender<Note>) {
     let mut nodes = context.nodes.changes();
     let mut pods = context.pods.changes();
-    let mut evictor = Evictor::new(context, term, teller);
+    let mut evictor = Evictor::new(context, term, writer);
     evictor.all_nodes();
     evictor.all_pods();
     loop {
@@ -141,30 +132,30 @@ async fn evict(context: &Context, term: &Term, teller: mpsc::UnboundedSender<Not
 }
 
 impl<'a> Evictor<'a> {
-    fn new(context: &'a Context, term: &'a Term, teller: mpsc::UnboundedSender<Note>) -> Self {
+    fn new(context: &'a Context, term: &'a Term, writer: mpsc::UnboundedSender<Note>) -> Self {
         Self {
             context,
             term,
             clock: Clock::start(),
-            agenda: Agenda::new(context.args.eviction.options()),
+            queue: EvictionQueue::new(context.args.eviction.options()),
             uids: BTreeMap::new(),
             unreadable: BTreeSet::new(),
             attempts: JoinSet::new(),
             at_once: Arc::new(Semaphore::new(ATTEMPTS_AT_ONCE)),
-            teller,
+            writer,
             held: None,
         }
     }
 
-    fn node_changed(&mut self, change: &cache::Change) {
+    fn node_changed(&mut self, change: &cache::CacheChange) {
         match change {
-            cache::Change::One { name, .. } => self.node(name),
-            cache::Change::All => self.all_nodes(),
+            cache::CacheChange::One { name, .. } => self.node(name),
+            cache::CacheChange::All => self.all_nodes(),
         }
     }
 
     fn all_nodes(&mut self) {
-        let mut names: BTreeSet<String> = self.agenda.nodes().map(str::to_owned).collect();
+        let mut names: BTreeSet<String> = self.queue.nodes().map(str::to_owned).collect();
         let seen = self.context.nodes.store().state();
         names.extend(seen.iter().map(|node| node.name_any()));
         for name in names {
@@ -174,25 +165,25 @@ impl<'a> Evictor<'a> {
 
     fn node(&mut self, name: &str) {
         let Some(node) = self.context.nodes.get(name, None) else {
-            self.agenda.node_gone(name);
+            self.queue.node_gone(name);
             return;
         };
         let domain = domain(&node, &self.context.args.eviction);
         let now = self.clock.now();
-        if self.agenda.has_changed(name, node.taints()) {
+        if self.queue.has_changed(name, node.taints()) {
             tracing::debug!(node = name, "NoExecute taints changed");
         }
-        for change in self.agenda.node(name, node.taints(), domain, now) {
-            self.tell(change);
+        for change in self.queue.node(name, node.taints(), domain, now) {
+            self.report(change);
         }
     }
 
-    fn pod_changed(&mut self, change: &cache::Change) {
+    fn pod_changed(&mut self, change: &cache::CacheChange) {
         match change {
-            cache::Change::One { name, namespace } => {
+            cache::CacheChange::One { name, namespace } => {
                 self.pod(namespace.as_deref().unwrap_or_default(), name);
             }
-            cache::Change::All => self.all_pods(),
+            cache::CacheChange::All => self.all_pods(),
         }
     }
 
@@ -219,19 +210,19 @@ impl<'a> Evictor<'a> {
             .get(&key)
             .filter(|before| Some(*before) != uid.as_ref())
         {
-            self.agenda.pod_gone(before, now);
+            self.queue.pod_gone(before, now);
             self.unreadable.remove(before);
         }
         match uid {
             Some(uid) => self.uids.insert(key, uid),
             None => self.uids.remove(&key),
         };
-        if let Some(change) = placed.and_then(|placed| self.agenda.pod(placed, now)) {
-            self.tell(change);
+        if let Some(change) = placed.and_then(|placed| self.queue.pod(placed, now)) {
+            self.report(change);
         }
     }
 
-    /// The pod as the agenda takes it; nothing if it is none of its business, or leaving already.
+    /// The pod as the queue takes it; nothing if it is none of its business, or leaving already.
     fn placed(&mut self, pod: &WatchedPod, now: Timestamp) -> Option<PlacedPod> {
         let args = &self.context.args.eviction;
         let uid = pod.uid()?;
@@ -241,10 +232,10 @@ impl<'a> Evictor<'a> {
         if !is_ours {
             return None;
         }
-        let wishes = match wishes(pod) {
-            Ok(wishes) => {
+        let rules = match rules(pod) {
+            Ok(rules) => {
                 self.unreadable.remove(&uid);
-                wishes
+                rules
             }
             Err(error) => {
                 if self.unreadable.insert(uid.clone()) {
@@ -262,7 +253,7 @@ impl<'a> Evictor<'a> {
         };
         let label = args.eviction_group_label.as_ref();
         let group = label.and_then(|label| pod.labels().get(label).cloned());
-        let is_known = wishes.is_some() || group.is_some() || self.unreadable.contains(&uid);
+        let is_known = rules.is_some() || group.is_some() || self.unreadable.contains(&uid);
         is_known.then(|| PlacedPod {
             id: PodId {
                 uid,
@@ -270,7 +261,7 @@ impl<'a> Evictor<'a> {
                 name: pod.name_any(),
             },
             node,
-            wishes,
+            rules,
             group,
             persisted: args
                 .eviction_persist
@@ -279,12 +270,12 @@ impl<'a> Evictor<'a> {
         })
     }
 
-    /// Gives the orders that are due, unless it holds.
+    /// Gives the requests that are due, unless it holds.
     fn act(&mut self) {
         let metrics = &self.context.metrics.evictions;
-        metrics.waiting(self.agenda.pending(), self.unreadable.len());
+        metrics.waiting(self.queue.pending(), self.unreadable.len());
         let now = self.clock.now();
-        let is_due = self.agenda.next().is_some_and(|next| next <= now);
+        let is_due = self.queue.next().is_some_and(|next| next <= now);
         let hold = is_due.then(|| self.hold()).flatten();
         if hold != self.held {
             if let Some(reason) = hold {
@@ -298,16 +289,16 @@ impl<'a> Evictor<'a> {
         if hold.is_some() || !is_due {
             return;
         }
-        for order in self.agenda.orders(now) {
-            let (namespace, pod) = (&order.pod.namespace, &order.pod.name);
-            tracing::debug!(namespace, pod, because = %order.because, "order given");
+        for request in self.queue.requests(now) {
+            let (namespace, pod) = (&request.pod.namespace, &request.pod.name);
+            tracing::debug!(namespace, pod, because = %request.because, "request given");
             let (context, term) = (self.context.clone(), self.term.clone());
             let (clock, at_once) = (self.clock, self.at_once.clone());
             self.attempts.spawn(async move {
                 // Nobody closes it.
                 let _permit = at_once.acquire_owned().await;
-                let mut done = attempt::carry_out(&context, &term, order).await;
-                done.late = clock.since(done.order.due);
+                let mut done = attempt::carry_out(&context, &term, request).await;
+                done.late = clock.now().elapsed_since(done.request.due);
                 done
             });
         }
@@ -331,35 +322,35 @@ impl<'a> Evictor<'a> {
         if self.held.is_some() {
             return Some(Instant::now() + HOLD_PAUSE);
         }
-        Some(self.clock.wake(self.agenda.next()?))
+        Some(self.clock.wake(self.queue.next()?))
     }
 
     fn note_done(&mut self, done: &Done) {
         let metrics = &self.context.metrics.evictions;
-        metrics.ended(done.outcome, done.order.because.as_str(), done.late);
+        metrics.ended(done.outcome, done.request.because.as_str(), done.late);
         let now = self.clock.now();
-        if let Some(change) = self
-            .agenda
-            .settle(&done.order.pod.uid, done.outcome.settled(), now)
+        if let Some(change) =
+            self.queue
+                .finish(&done.request.pod.uid, done.outcome.request_outcome(), now)
         {
-            self.tell(change);
+            self.report(change);
         }
     }
 
     /// Makes a change known. What the cluster ends, the cluster tells.
-    fn tell(&self, change: Change) {
+    fn report(&self, change: DeadlineChange) {
         let note = match change {
-            Change::Waits {
+            DeadlineChange::Waits {
                 pod,
                 pending,
                 because,
                 by,
             } => {
-                let seconds = self.clock.until(pending.due).as_secs_f64();
+                let seconds = pending.due.elapsed_since(self.clock.now()).as_secs_f64();
                 tracing::info!(namespace = pod.namespace, pod = pod.name, %because, ?by, seconds, "pod leaves later");
                 (by == By::Us).then_some(Note::Waits { pod, pending })
             }
-            Change::Cancelled { pod, by } => {
+            DeadlineChange::Cancelled { pod, by } => {
                 tracing::info!(namespace = pod.namespace, pod = pod.name, ?by, "pod stays");
                 self.context.metrics.evictions.cancelled();
                 (by == By::Us).then_some(Note::Cancelled { pod })
@@ -367,13 +358,13 @@ impl<'a> Evictor<'a> {
         };
         if let Some(note) = note {
             // The writer ends with the term, and this before it.
-            let _ = self.teller.send(note);
+            let _ = self.writer.send(note);
         }
     }
 }
 
 /// What a pod asks for; nothing if it is not rewritten, an error in words if that cannot be read.
-fn wishes(pod: &WatchedPod) -> Result<Option<Wishes>, String> {
+fn rules(pod: &WatchedPod) -> Result<Option<TolerationRules>, String> {
     let Some(text) = pod.annotations().get(rewrite::ANNOTATION) else {
         return Ok(None);
     };
@@ -383,8 +374,8 @@ fn wishes(pod: &WatchedPod) -> Result<Option<Wishes>, String> {
         return Ok(None);
     }
     let spec = pod.spec.tolerations.as_deref().unwrap_or_default();
-    let wishes = Wishes::read(spec, &originals);
-    wishes.map(Some).map_err(|error| error.to_string())
+    let rules = TolerationRules::read(spec, &originals);
+    rules.map(Some).map_err(|error| error.to_string())
 }
 
 /// What the pace counts by; nodes without the label are one domain.

@@ -5,8 +5,6 @@
 //! changed. Metrics always tell; the log and an event on the own pod tell changes. Without the CRD there is nothing to
 //! write to, and nothing is missing.
 
-use std::time::Duration;
-
 use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta, Time},
     jiff::Timestamp,
@@ -16,13 +14,14 @@ use kube::{
     api::{ApiResource, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams},
     runtime::events::{Event, EventType},
 };
+use pd_runtime::kubernetes::error_message;
 use serde_json::{Value, json};
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
-use super::{Context, Term};
+use super::{Context, Term, write::WriteOutcome};
 use crate::preflight::{
     self,
-    judge::{Judgement, Verdict},
+    judge::{Judgement, PreflightVerdict},
 };
 
 /// Type of the condition.
@@ -34,8 +33,6 @@ pub const MANAGER: &str = "pd-scheduler-plugin-preflight";
 const MESSAGE_MAX: usize = 1_024;
 /// Longest note of an event, bytes.
 const NOTE_MAX: usize = 1_000;
-/// How long the API server may take for one write.
-const WRITE_LIMIT: Duration = Duration::from_secs(10);
 /// `PDAutoscalers` in one answer of the API server.
 const PAGE: u32 = 500;
 
@@ -43,7 +40,13 @@ const PAGE: u32 = 500;
 pub async fn run(context: &Context, term: &Term) {
     let args = &context.args;
     let client = context.client.clone();
-    let built = preflight::prober(client, &args.kubernetes, &args.probe, &args.prometheus).await;
+    let built = preflight::prober(
+        client,
+        &args.process.kubernetes,
+        &args.probe,
+        &args.prometheus,
+    )
+    .await;
     let prober = match built {
         Ok(prober) => prober,
         Err(error) => {
@@ -51,7 +54,7 @@ pub async fn run(context: &Context, term: &Term) {
             return;
         }
     };
-    let mut told = None;
+    let mut reported = None;
     while !term.stop.is_cancelled() {
         let seen = tokio::select! {
             () = term.stop.cancelled() => break,
@@ -63,11 +66,11 @@ pub async fn run(context: &Context, term: &Term) {
                     context.metrics.gate(component.as_str(), seen.gate);
                 }
                 let judgement = preflight::judged(&seen);
-                tell(context, &judgement, &mut told).await;
+                report(context, &judgement, &mut reported).await;
                 publish(context, term, &judgement).await;
             }
             Err(error) => {
-                let error = crate::words(&error);
+                let error = error_message(&error);
                 tracing::warn!(error, "the preflight cannot look");
             }
         }
@@ -80,15 +83,19 @@ pub async fn run(context: &Context, term: &Term) {
 }
 
 /// Log and event, when the judgement is another.
-async fn tell(context: &Context, judgement: &Judgement, told: &mut Option<(Verdict, String)>) {
+async fn report(
+    context: &Context,
+    judgement: &Judgement,
+    reported: &mut Option<(PreflightVerdict, String)>,
+) {
     let now = (judgement.verdict, judgement.summary());
-    if told.as_ref() == Some(&now) {
+    if reported.as_ref() == Some(&now) {
         return;
     }
     let (reason, summary) = (now.0.reason(), &now.1);
     tracing::info!(reason, "{summary}");
     if let Some(pod) = context.own_pod() {
-        let broken = now.0 == Verdict::Broken;
+        let broken = now.0 == PreflightVerdict::Broken;
         let type_ = if broken {
             EventType::Warning
         } else {
@@ -101,9 +108,9 @@ async fn tell(context: &Context, judgement: &Judgement, told: &mut Option<(Verdi
             action: "Preflight".to_owned(),
             secondary: None,
         };
-        context.tell(&pod, &event).await;
+        context.publish(&pod, &event).await;
     }
-    *told = Some(now);
+    *reported = Some(now);
 }
 
 fn resource() -> ApiResource {
@@ -121,7 +128,7 @@ async fn publish(context: &Context, term: &Term, judgement: &Judgement) {
             // Without the CRD there is nothing to write to.
             Err(kube::Error::Api(status)) if status.code == 404 => return,
             Err(error) => {
-                let error = crate::words(&error);
+                let error = error_message(&error);
                 tracing::warn!(
                     error,
                     "PDAutoscalers cannot be listed, their condition {CONDITION} is out of date"
@@ -157,22 +164,18 @@ async fn write(context: &Context, object: &DynamicObject, judgement: &Judgement)
         ..PatchParams::default()
     };
     let patch = Patch::Apply(applied(&name, &condition));
-    let outcome = match timeout(WRITE_LIMIT, api.patch_status(&name, &parameters, &patch)).await {
-        Ok(Ok(_)) if parameters.dry_run => "dry_run",
-        Ok(Ok(_)) => "written",
-        Ok(Err(kube::Error::Api(status))) if status.code == 404 => "gone",
-        Ok(Err(error)) => {
-            let error = crate::words(&error);
-            tracing::warn!(
-                namespace,
-                name,
-                error,
-                "condition {CONDITION} cannot be written"
-            );
-            "failed"
-        }
-        Err(_) => "failed",
-    };
+    let written = context
+        .write(api.patch_status(&name, &parameters, &patch))
+        .await;
+    if let Err(error) = &written {
+        tracing::warn!(
+            namespace,
+            name,
+            %error,
+            "condition {CONDITION} cannot be written"
+        );
+    }
+    let outcome = written.map_or("failed", WriteOutcome::as_str);
     context.metrics.condition_written(outcome);
 }
 

@@ -17,21 +17,23 @@ use kube::{
     api::Patch,
     runtime::events::{Event, EventType},
 };
-use pd_tolerations::mirror;
+use pd_tolerations::{
+    eviction::rate_limit::{Bucket, RateLimit},
+    mirror,
+};
 use serde_json::{Value, json};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until};
 
 use super::{
     Context, Term,
-    backlog::{Backlog, Pace},
-    cache::Change,
+    backlog::Backlog,
+    cache::CacheChange,
     objects::WatchedNode,
+    write::{WriteError, WriteOutcome},
 };
 
 /// Writes under way at once.
 const WRITES_AT_ONCE: usize = 8;
-/// How long the API server may take for one.
-const WRITE_LIMIT: Duration = Duration::from_secs(10);
 /// Most events about failures in a minute: with the right to patch gone, every node fails.
 const EVENTS_PER_MINUTE: u32 = 6;
 
@@ -47,7 +49,7 @@ enum Written {
     /// Somebody changed the node in between.
     Conflict,
     /// It was not.
-    Failed(String),
+    Failed(WriteError),
 }
 
 type Labels = BTreeMap<String, Option<String>>;
@@ -56,8 +58,8 @@ type Labels = BTreeMap<String, Option<String>>;
 struct Mirror<'a> {
     context: &'a Context,
     backlog: Backlog,
-    writes: Pace,
-    events: Pace,
+    writes: Bucket<std::time::Instant>,
+    events: Bucket<std::time::Instant>,
     /// What dry runs would have written.
     dry: HashMap<String, Labels>,
 }
@@ -69,7 +71,7 @@ pub async fn run(context: &Context, term: &Term) {
     }
     let mut changes = context.nodes.changes();
     let mut mirror = Mirror::new(context);
-    mirror.look_at(&Change::All);
+    mirror.look_at(&CacheChange::All);
     loop {
         let next = mirror.next();
         tokio::select! {
@@ -84,27 +86,22 @@ pub async fn run(context: &Context, term: &Term) {
 
 impl<'a> Mirror<'a> {
     fn new(context: &'a Context) -> Self {
-        let now = Instant::now();
         let rate = context.args.mirror.label_writes_per_second;
+        let events = RateLimit::of(EVENTS_PER_MINUTE, Duration::from_mins(1), EVENTS_PER_MINUTE);
         Self {
             context,
             backlog: Backlog::default(),
-            writes: Pace::new(rate, Duration::from_secs(1), rate, now),
-            events: Pace::new(
-                EVENTS_PER_MINUTE,
-                Duration::from_mins(1),
-                EVENTS_PER_MINUTE,
-                now,
-            ),
+            writes: Bucket::new(RateLimit::of(rate, Duration::from_secs(1), rate)),
+            events: Bucket::new(events),
             dry: HashMap::new(),
         }
     }
 
     /// Compares what changed with its mirror.
-    fn look_at(&mut self, change: &Change) {
+    fn look_at(&mut self, change: &CacheChange) {
         match change {
-            Change::One { name, .. } => self.look_at_node(name),
-            Change::All => {
+            CacheChange::One { name, .. } => self.look_at_node(name),
+            CacheChange::All => {
                 let mut names = self.backlog.names();
                 let nodes = self.context.nodes.store().state();
                 names.extend(nodes.iter().map(|node| node.name_any()));
@@ -141,17 +138,20 @@ impl<'a> Mirror<'a> {
 
     /// When the next write may be made, if one is left.
     fn next(&self) -> Option<Instant> {
-        Some(self.backlog.next_due()?.max(self.writes.next()))
+        let due = self.backlog.next_due()?;
+        let now = Instant::now();
+        Some(due.max(now + self.writes.wait(1, now.into_std())))
     }
 
     /// Makes the writes that are due.
     async fn write(&mut self, term: &Term) {
         let now = Instant::now();
-        let allowed = self.writes.allowed(WRITES_AT_ONCE, now);
-        let names = self.backlog.due(now, allowed);
-        for _ in &names {
-            self.writes.take(now);
-        }
+        let mut names = self.backlog.due(now, WRITES_AT_ONCE);
+        let allowed = names
+            .iter()
+            .take_while(|_| self.writes.take(1, now.into_std()).is_ok())
+            .count();
+        names.truncate(allowed);
         let context = self.context;
         let written: Vec<_> = stream::iter(names)
             .map(|name| async move {
@@ -190,8 +190,8 @@ impl<'a> Mirror<'a> {
             }
             Written::Failed(error) => {
                 if self.backlog.failed(name, now) == 1 {
-                    tracing::warn!(node = name, error, "labels cannot be written, trying again");
-                    self.tell(name, &error).await;
+                    tracing::warn!(node = name, %error, "labels cannot be written, trying again");
+                    self.report(name, &error).await;
                 }
                 "failed"
             }
@@ -199,12 +199,10 @@ impl<'a> Mirror<'a> {
         self.context.metrics.labels_written(outcome);
     }
 
-    async fn tell(&mut self, name: &str, error: &str) {
-        let now = Instant::now();
-        if self.events.allowed(1, now) == 0 {
+    async fn report(&mut self, name: &str, error: &WriteError) {
+        if self.events.take(1, std::time::Instant::now()).is_err() {
             return;
         }
-        self.events.take(now);
         let node = self.context.nodes.get(name, None);
         let about = node.map_or_else(ObjectReference::default, |node| node.reference());
         let event = Event {
@@ -216,7 +214,7 @@ impl<'a> Mirror<'a> {
             action: "MirrorTaints".to_owned(),
             secondary: None,
         };
-        self.context.tell(&about, &event).await;
+        self.context.publish(&about, &event).await;
     }
 }
 
@@ -243,13 +241,12 @@ async fn write(context: &Context, term: &Term, name: &str) -> Written {
     }
     let api = Api::<WatchedNode>::all(context.client.clone());
     let (parameters, patch) = (context.patch_params(), Patch::Merge(patch(&node, &labels)));
-    match timeout(WRITE_LIMIT, api.patch(name, &parameters, &patch)).await {
-        Ok(Ok(_)) if parameters.dry_run => Written::Dry(labels),
-        Ok(Ok(_)) => Written::Done,
-        Ok(Err(kube::Error::Api(status))) if status.code == 409 => Written::Conflict,
-        Ok(Err(kube::Error::Api(status))) if status.code == 404 => Written::Unneeded,
-        Ok(Err(error)) => Written::Failed(crate::words(&error)),
-        Err(_) => Written::Failed(format!("no answer in {} s", WRITE_LIMIT.as_secs())),
+    match context.write(api.patch(name, &parameters, &patch)).await {
+        Ok(WriteOutcome::DryRun) => Written::Dry(labels),
+        Ok(WriteOutcome::Written) => Written::Done,
+        Ok(WriteOutcome::Conflict) => Written::Conflict,
+        Ok(WriteOutcome::Gone) => Written::Unneeded,
+        Err(error) => Written::Failed(error),
     }
 }
 

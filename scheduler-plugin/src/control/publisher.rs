@@ -5,12 +5,11 @@
 //! empty or names no node changes nothing. A change and its time are written at once, with the node's version as a
 //! precondition, so that neither a restart nor a race with another writer makes it twice.
 //!
-//! Only the value of a taint is replaced, at its place in the list: `timeAdded` says since when a key is on the node, which
-//! another value does not change. It is set when a `NoExecute` taint is added.
+//! [`config`] is the file, [`answer`] the query's side, [`decide`] the rule, [`node`] what is written.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs,
+    fs, io,
     path::Path,
     time::Duration,
 };
@@ -21,31 +20,49 @@ use kube::{
     api::Patch,
     runtime::events::{Event, EventType},
 };
-use pd_runtime::prometheus::{Sample, Servers};
-use pd_tolerations::{Effect, canonical_int64};
-use serde_json::{Value, json};
-use tokio::time::{sleep, timeout};
+use pd_runtime::prometheus::{QueryError, Sample, Servers};
+use tokio::time::sleep;
 
 use self::{
-    config::{ANNOTATION_PREFIX, Config, Publisher},
-    decide::{Change, Current, Held, MINUTE, Reading, allowance, decide, most_urgent, within},
+    answer::Readings,
+    config::{Config, ConfigError, Publisher},
+    decide::{Current, Held, MINUTE, Reading, TaintChange, allowance, decide, most_urgent, within},
+    node::{changes_shown, current, last_change, whole_seconds},
 };
-use super::{Context, Term, objects::WatchedNode};
+use super::{
+    Context, Term,
+    objects::WatchedNode,
+    write::{WriteError, WriteOutcome},
+};
 
+pub mod answer;
 pub mod config;
 pub mod decide;
+mod node;
 
-/// How long the API server may take for one change.
-const WRITE_LIMIT: Duration = Duration::from_secs(10);
 /// Failed writes after which a round ends: the next one will know more.
 const FAILURES_MAX: usize = 20;
-/// Most times that an annotation keeps.
-const TIMES_MAX: usize = 16;
 /// Pause before the file is read again while there was never a good one.
 const FILE_RETRY: Duration = Duration::from_secs(10);
 
-/// What was found for one publisher.
-type Readings = BTreeMap<String, Reading>;
+/// A change that a publisher wants for the node of this name.
+type Wanted<'p> = ((&'p Publisher, String), TaintChange);
+
+/// Why the publishers' file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    /// It cannot be read.
+    #[error("{path} cannot be read: {source}")]
+    Unreadable {
+        /// The file.
+        path: String,
+        /// What the system answered.
+        source: io::Error,
+    },
+    /// It says something wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+}
 
 #[derive(Debug)]
 struct Publishers<'a> {
@@ -53,8 +70,8 @@ struct Publishers<'a> {
     servers: Servers,
     server: &'a str,
     config: Option<Config>,
-    /// What was last told about the file and about each query, so that it is told once.
-    told: BTreeMap<String, String>,
+    /// The last report about the file and about each query, so that it is made once.
+    reported: BTreeMap<String, String>,
     /// Times of changes that the cache may not show yet.
     recent: Vec<Timestamp>,
     /// Nodes whose last write failed.
@@ -80,7 +97,7 @@ pub async fn run(context: &Context, term: &Term) {
         servers,
         server,
         config: None,
-        told: BTreeMap::new(),
+        reported: BTreeMap::new(),
         recent: Vec::new(),
         failing: BTreeSet::new(),
     };
@@ -102,9 +119,7 @@ pub async fn run(context: &Context, term: &Term) {
 impl Publishers<'_> {
     /// Reads the file; one that cannot be used leaves the last good one in force.
     async fn read(&mut self, file: &Path) {
-        let read = fs::read_to_string(file)
-            .map_err(|error| format!("{} cannot be read: {error}", file.display()))
-            .and_then(|text| Config::parse(&text).map_err(|error| error.to_string()));
+        let read = config_of(file);
         self.context.metrics.publisher_config(read.is_ok());
         match read {
             Ok(config) => {
@@ -114,9 +129,12 @@ impl Publishers<'_> {
                     self.context.metrics.publishers_forgotten();
                     self.config = Some(config);
                 }
-                self.told.remove("");
+                self.reported.remove("");
             }
-            Err(error) => self.tell("", "PublisherConfigInvalid", error).await,
+            Err(error) => {
+                self.report("", "PublisherConfigInvalid", error.to_string())
+                    .await;
+            }
         }
     }
 
@@ -131,20 +149,11 @@ impl Publishers<'_> {
                 () = term.stop.cancelled() => return,
                 answer = self.servers.query(self.server, &publisher.query) => answer,
             };
-            let answer = answer.map_err(|error| (error.category(), error.to_string()));
             if let Some(readings) = self.judge(publisher, answer).await {
                 wanted.extend(self.decide(publisher, &readings));
             }
         }
-        let now = Timestamp::now();
-        self.recent.retain(|at| within(MINUTE, *at, now));
-        let nodes = self.context.nodes.store().state();
-        let shown = nodes.iter().flat_map(|node| changes_shown(node));
-        let known: BTreeSet<Timestamp> = self.recent.iter().copied().collect();
-        let times = shown
-            .filter(|at| !known.contains(at))
-            .chain(self.recent.iter().copied());
-        let allowed = allowance(config.max_nodes_per_minute, times, now);
+        let allowed = self.allowed(config.max_nodes_per_minute);
         if wanted.len() > allowed {
             tracing::info!(
                 wanted = wanted.len(),
@@ -156,14 +165,23 @@ impl Publishers<'_> {
             .await;
     }
 
+    /// How many nodes may change now, after the changes that nodes show and those just made.
+    fn allowed(&mut self, nodes_per_minute: u32) -> usize {
+        let now = Timestamp::now();
+        self.recent.retain(|at| within(MINUTE, *at, now));
+        let nodes = self.context.nodes.store().state();
+        let shown = nodes.iter().flat_map(|node| changes_shown(node));
+        let recent: BTreeSet<Timestamp> = self.recent.iter().copied().collect();
+        // A change that the cache shows already counts once.
+        let times = shown
+            .filter(|at| !recent.contains(at))
+            .chain(self.recent.iter().copied());
+        allowance(nodes_per_minute, times, now)
+    }
+
     /// Makes the first `allowed` changes that can be made. Nodes that failed before come last, so that they keep nobody
     /// waiting.
-    async fn make(
-        &mut self,
-        term: &Term,
-        wanted: Vec<((&Publisher, String), Change)>,
-        allowed: usize,
-    ) {
+    async fn make(&mut self, term: &Term, wanted: Vec<Wanted<'_>>, allowed: usize) {
         let (failing, others): (Vec<_>, Vec<_>) = wanted
             .into_iter()
             .partition(|((_, node), _)| self.failing.contains(node));
@@ -180,50 +198,31 @@ impl Publishers<'_> {
         }
     }
 
-    /// Whether an answer can be used.
+    /// The readings of an answer, if it can be used.
     async fn judge(
         &mut self,
         publisher: &Publisher,
-        answer: Result<Vec<Sample>, (&'static str, String)>,
+        answer: Result<Vec<Sample>, QueryError>,
     ) -> Option<Readings> {
-        let names = |name: &str| self.context.nodes.get(name, None).is_some();
-        let judged = answer.and_then(|samples| {
-            if samples.is_empty() {
-                return Err(("empty", "the query gives no values".to_owned()));
-            }
-            let readings = readings(&samples, &publisher.node_label);
-            if readings.keys().any(|name| names(name)) {
-                return Ok(readings);
-            }
-            let label = &publisher.node_label;
-            let message = format!(
-                "the query gives {} values, and label `{label}` of none is the name of a node: set nodeLabel, or use label_replace",
-                samples.len()
-            );
-            Err(("unmatched", message))
-        });
         let name = &publisher.name;
-        match judged {
+        let is_node = |name: &str| self.context.nodes.get(name, None).is_some();
+        match answer::usable(answer, &publisher.node_label, is_node) {
             Ok(readings) => {
                 self.context.metrics.publisher_asked(name, "answered");
-                self.told.remove(name);
+                self.reported.remove(name);
                 Some(readings)
             }
-            Err((outcome, message)) => {
-                self.context.metrics.publisher_asked(name, outcome);
-                let message = format!("publisher `{name}` changes nothing: {message}");
-                self.tell(name, "PublisherHasNoData", message).await;
+            Err(error) => {
+                self.context.metrics.publisher_asked(name, error.as_str());
+                let message = format!("publisher `{name}` changes nothing: {error}");
+                self.report(name, "PublisherHasNoData", message).await;
                 None
             }
         }
     }
 
     /// The changes that one publisher wants.
-    fn decide<'p>(
-        &self,
-        publisher: &'p Publisher,
-        readings: &Readings,
-    ) -> Vec<((&'p Publisher, String), Change)> {
+    fn decide<'p>(&self, publisher: &'p Publisher, readings: &Readings) -> Vec<Wanted<'p>> {
         let now = Timestamp::now();
         let mut counts = BTreeMap::from(Held::ALL.map(|held| (held.as_str(), 0)));
         let mut wanted = Vec::new();
@@ -233,7 +232,7 @@ impl Publishers<'_> {
             }
             let name = node.name_any();
             let reading = readings.get(&name).copied().unwrap_or(Reading::None);
-            let changed = changed(publisher, &node);
+            let changed = last_change(publisher, &node);
             let state = match decide(
                 &publisher.rules,
                 current(publisher, &node),
@@ -264,7 +263,7 @@ impl Publishers<'_> {
         term: &Term,
         publisher: &Publisher,
         name: &str,
-        change: Change,
+        change: TaintChange,
     ) -> bool {
         let Some(node) = self
             .context
@@ -277,16 +276,19 @@ impl Publishers<'_> {
         let now = Timestamp::now();
         let outcome = self.write(publisher, &node, change, now).await;
         let text = described(publisher, change);
-        let metrics = &self.context.metrics;
+        let word = outcome.as_ref().map_or("failed", |done| done.as_str());
+        self.context
+            .metrics
+            .publisher_changed(&publisher.name, word);
         match outcome {
-            Ok(word) => {
-                metrics.publisher_changed(&publisher.name, word);
+            Ok(outcome) => {
                 self.failing.remove(name);
-                if word == "written" {
+                if outcome == WriteOutcome::Written {
                     tracing::info!(node = name, change = text, "taint published");
-                    self.recent.push(seconds(now));
+                    self.recent.push(whole_seconds(now));
                     let reason = "TaintValuePublished";
-                    self.tell_node(&node, EventType::Normal, reason, text).await;
+                    self.report_node(&node, EventType::Normal, reason, text)
+                        .await;
                 } else {
                     tracing::info!(
                         node = name,
@@ -295,20 +297,15 @@ impl Publishers<'_> {
                         "taint not published"
                     );
                 }
-                word == "written" || word == "dry_run"
+                matches!(outcome, WriteOutcome::Written | WriteOutcome::DryRun)
             }
             Err(error) => {
-                metrics.publisher_changed(&publisher.name, "failed");
+                // An event and a warning once, until a write of this node succeeds.
                 if self.failing.insert(name.to_owned()) {
-                    tracing::warn!(
-                        node = name,
-                        change = text,
-                        error,
-                        "taint cannot be published"
-                    );
+                    tracing::warn!(node = name, change = text, %error, "taint cannot be published");
                     let message = format!("{text} cannot be written: {error}");
                     let reason = "TaintValueNotPublished";
-                    self.tell_node(&node, EventType::Warning, reason, message)
+                    self.report_node(&node, EventType::Warning, reason, message)
                         .await;
                 }
                 false
@@ -320,44 +317,52 @@ impl Publishers<'_> {
         &self,
         publisher: &Publisher,
         node: &WatchedNode,
-        change: Change,
+        change: TaintChange,
         now: Timestamp,
-    ) -> Result<&'static str, String> {
-        let patch = patch(publisher, node, change, now);
-        let patch = serde_json::from_value(patch).map_err(|error| error.to_string())?;
+    ) -> Result<WriteOutcome, WriteError> {
         let api = Api::<WatchedNode>::all(self.context.client.clone());
         let parameters = self.context.patch_params();
-        let patch = Patch::Json::<()>(patch);
+        let patch = Patch::Json::<()>(node::patch(publisher, node, change, now));
         let name = node.name_any();
-        match timeout(WRITE_LIMIT, api.patch(&name, &parameters, &patch)).await {
-            Ok(Ok(_)) if parameters.dry_run => Ok("dry_run"),
-            Ok(Ok(_)) => Ok("written"),
-            Ok(Err(kube::Error::Api(status))) if status.code == 409 => Ok("conflict"),
-            Ok(Err(kube::Error::Api(status))) if status.code == 404 => Ok("gone"),
-            Ok(Err(error)) => Err(crate::words(&error)),
-            Err(_) => Err(format!("no answer in {} s", WRITE_LIMIT.as_secs())),
-        }
+        self.context
+            .write(api.patch(&name, &parameters, &patch))
+            .await
     }
 
-    /// Tells once, in the log and on the own pod, until it changes.
-    async fn tell(&mut self, about: &str, reason: &str, message: String) {
-        if self.told.get(about) == Some(&message) {
+    /// Reports once, in the log and on the own pod, until it changes.
+    async fn report(&mut self, about: &str, reason: &str, message: String) {
+        if self.reported.get(about) == Some(&message) {
             return;
         }
         tracing::warn!(reason, "{message}");
         if let Some(pod) = self.context.own_pod() {
             let event = event(EventType::Warning, reason, message.clone());
-            self.context.tell(&pod, &event).await;
+            self.context.publish(&pod, &event).await;
         }
-        self.told.insert(about.to_owned(), message);
+        self.reported.insert(about.to_owned(), message);
     }
 
-    async fn tell_node(&self, node: &WatchedNode, kind: EventType, reason: &str, message: String) {
+    async fn report_node(
+        &self,
+        node: &WatchedNode,
+        kind: EventType,
+        reason: &str,
+        message: String,
+    ) {
         let about: ObjectReference = node.reference();
         self.context
-            .tell(&about, &event(kind, reason, message))
+            .publish(&about, &event(kind, reason, message))
             .await;
     }
+}
+
+/// The publishers' file.
+fn config_of(file: &Path) -> Result<Config, FileError> {
+    let text = fs::read_to_string(file).map_err(|source| FileError::Unreadable {
+        path: file.display().to_string(),
+        source,
+    })?;
+    Ok(Config::parse(&text)?)
 }
 
 fn event(type_: EventType, reason: &str, message: String) -> Event {
@@ -371,7 +376,7 @@ fn event(type_: EventType, reason: &str, message: String) -> Event {
 }
 
 /// A change as people read it.
-fn described(publisher: &Publisher, change: Change) -> String {
+fn described(publisher: &Publisher, change: TaintChange) -> String {
     let (key, effect, name) = (&publisher.key, &publisher.effect, &publisher.name);
     let from = match change.from {
         Current::Missing => "none".to_owned(),
@@ -384,199 +389,8 @@ fn described(publisher: &Publisher, change: Change) -> String {
     )
 }
 
-/// The values by node name.
-fn readings(samples: &[Sample], label: &str) -> Readings {
-    let mut readings = Readings::new();
-    for sample in samples {
-        readings
-            .entry(sample.label(label).to_owned())
-            .and_modify(|reading| *reading = Reading::Several)
-            .or_insert(Reading::One(sample.value));
-    }
-    readings
-}
-
 fn selects(publisher: &Publisher, node: &WatchedNode) -> bool {
     let labels = node.labels();
     let mut selector = publisher.node_selector.iter();
     selector.all(|(label, value)| labels.get(label) == Some(value))
-}
-
-/// Where the publisher's taint is in the list.
-fn position(publisher: &Publisher, node: &WatchedNode) -> Option<usize> {
-    let mut taints = node.taints().iter();
-    taints.position(|taint| (&taint.key, &taint.effect) == (&publisher.key, &publisher.effect))
-}
-
-fn current(publisher: &Publisher, node: &WatchedNode) -> Current {
-    let Some(index) = position(publisher, node) else {
-        return Current::Missing;
-    };
-    match canonical_int64(&node.taints()[index].value) {
-        Ok(number) => Current::Number(number),
-        Err(_) => Current::NoNumber,
-    }
-}
-
-/// When the publisher last changed the node.
-fn changed(publisher: &Publisher, node: &WatchedNode) -> Option<Timestamp> {
-    times(node.annotations().get(&publisher.annotation())?).last()
-}
-
-/// When publishers changed the node, as far as it matters.
-fn changes_shown(node: &WatchedNode) -> Vec<Timestamp> {
-    let annotations = node.annotations().iter();
-    annotations
-        .filter(|(key, _)| key.starts_with(ANNOTATION_PREFIX))
-        .flat_map(|(_, text)| times(text))
-        .collect()
-}
-
-/// The times in an annotation; others' texts have none.
-fn times(text: &str) -> impl Iterator<Item = Timestamp> {
-    text.split(' ').filter_map(|at| at.parse().ok())
-}
-
-/// The annotation after a change at `now`: its time, after those that still count for the rate.
-fn noted(publisher: &Publisher, node: &WatchedNode, now: Timestamp) -> String {
-    let before = node.annotations().get(&publisher.annotation());
-    let mut noted: Vec<Timestamp> = before
-        .into_iter()
-        .flat_map(|text| times(text))
-        .filter(|at| within(MINUTE, *at, now))
-        .chain([seconds(now)])
-        .collect();
-    noted.drain(..noted.len().saturating_sub(TIMES_MAX));
-    let texts: Vec<String> = noted.iter().map(Timestamp::to_string).collect();
-    texts.join(" ")
-}
-
-/// Whole seconds, as Kubernetes writes times.
-fn seconds(now: Timestamp) -> Timestamp {
-    Timestamp::from_second(now.as_second()).unwrap_or(now)
-}
-
-/// The JSON patch that makes a change to a node as it was seen.
-fn patch(publisher: &Publisher, node: &WatchedNode, change: Change, now: Timestamp) -> Value {
-    let add = |path: String, value: Value| json!({ "op": "add", "path": path, "value": value });
-    let at = seconds(now).to_string();
-    let mut operations = vec![json!({
-        "op": "replace", "path": "/metadata/resourceVersion", "value": node.metadata.resource_version,
-    })];
-    if let Some(index) = position(publisher, node) {
-        let path = format!("/spec/taints/{index}/value");
-        operations.push(add(path, json!(change.to.to_string())));
-    } else {
-        let mut taint = publisher.taint(change.to);
-        taint.time_added = (taint.effect == Effect::NoExecute).then(|| at.clone());
-        operations.push(if node.taints().is_empty() {
-            add("/spec/taints".to_owned(), json!([taint]))
-        } else {
-            add("/spec/taints/-".to_owned(), json!(taint))
-        });
-    }
-    let annotation = publisher.annotation();
-    let noted = noted(publisher, node, now);
-    operations.push(if node.metadata.annotations.is_some() {
-        let path = annotation.replace('~', "~0").replace('/', "~1");
-        add(format!("/metadata/annotations/{path}"), json!(noted))
-    } else {
-        add(
-            "/metadata/annotations".to_owned(),
-            json!({ annotation: noted }),
-        )
-    });
-    Value::Array(operations)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn publisher() -> Publisher {
-        let text = "publishers: [{name: p, key: sla, effect: NoExecute, query: up}]";
-        Config::parse(text).unwrap().publishers.remove(0)
-    }
-
-    fn node(extra: &Value) -> WatchedNode {
-        let mut node = json!({ "metadata": { "name": "n", "resourceVersion": "7" } });
-        node["spec"] = extra["spec"].clone();
-        if extra["annotated"] == json!(true) {
-            node["metadata"]["annotations"] = json!({ "a": "b" });
-        }
-        serde_json::from_value(node).unwrap()
-    }
-
-    fn patched(extra: &Value) -> Value {
-        let change = Change {
-            from: Current::Missing,
-            to: 950,
-        };
-        let now = "2026-01-01T00:00:00.25Z".parse().unwrap();
-        let mut patch = patch(&publisher(), &node(extra), change, now);
-        assert_eq!(patch[0]["value"], "7");
-        patch.as_array_mut().unwrap().remove(0);
-        patch
-    }
-
-    #[test]
-    fn a_known_taint_keeps_its_place_and_everything_but_its_value() {
-        let taints = json!({ "spec": { "taints": [
-            { "key": "sla", "value": "1", "effect": "NoSchedule" },
-            { "key": "sla", "value": "900", "effect": "NoExecute", "timeAdded": "2025-01-01T00:00:00Z" },
-        ] }, "annotated": true });
-        assert_eq!(current(&publisher(), &node(&taints)), Current::Number(900));
-        assert_eq!(
-            patched(&taints),
-            json!([
-                { "op": "add", "path": "/spec/taints/1/value", "value": "950" },
-                { "op": "add", "path": "/metadata/annotations/publisher.pdautoscaler.io~1p", "value": "2026-01-01T00:00:00Z" },
-            ])
-        );
-    }
-
-    #[test]
-    fn a_new_taint_says_since_when_and_others_stay() {
-        let taint = json!({ "key": "sla", "value": "950", "effect": "NoExecute", "timeAdded": "2026-01-01T00:00:00Z" });
-        let alone = patched(&json!({ "spec": {} }));
-        assert_eq!(
-            alone[0],
-            json!({ "op": "add", "path": "/spec/taints", "value": [taint] })
-        );
-        assert_eq!(alone[1]["path"], "/metadata/annotations");
-        let beside = json!({ "spec": { "taints": [{ "key": "sla", "value": "1", "effect": "NoSchedule" }] } });
-        assert_eq!(current(&publisher(), &node(&beside)), Current::Missing);
-        assert_eq!(
-            patched(&beside)[0],
-            json!({ "op": "add", "path": "/spec/taints/-", "value": taint })
-        );
-    }
-
-    #[test]
-    fn times_are_kept_while_they_count_for_the_rate() {
-        let mut node = node(&json!({ "spec": {} }));
-        let annotation = publisher().annotation();
-        let text = "2026-01-01T00:00:00Z 2026-01-01T00:01:30Z";
-        node.metadata.annotations = Some(BTreeMap::from([(annotation, text.to_owned())]));
-        let now = "2026-01-01T00:02:00Z".parse().unwrap();
-        assert_eq!(
-            noted(&publisher(), &node, now),
-            "2026-01-01T00:01:30Z 2026-01-01T00:02:00Z"
-        );
-        assert_eq!(changes_shown(&node).len(), 2);
-        let last = changed(&publisher(), &node).unwrap();
-        assert_eq!(last.to_string(), "2026-01-01T00:01:30Z");
-    }
-
-    #[test]
-    fn values_are_found_by_the_label_and_two_for_a_node_are_none() {
-        let sample = |node: &str, value| Sample {
-            labels: BTreeMap::from([("node".to_owned(), node.to_owned())]),
-            value,
-        };
-        let samples = [sample("a", 1.0), sample("b", 2.0), sample("b", 2.0)];
-        let readings = readings(&samples, "node");
-        assert_eq!(readings["a"], Reading::One(1.0));
-        assert_eq!(readings["b"], Reading::Several);
-    }
 }

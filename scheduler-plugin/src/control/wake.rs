@@ -16,13 +16,14 @@ use std::{
 use kube::{Api, ResourceExt as _, api::Patch};
 use pd_tolerations::{
     ExtendedToleration, Rule,
+    eviction::rate_limit::{Bucket, RateLimit},
     extension::ParsedTaint,
-    rewrite::{ANNOTATION, Asked, restore},
+    rewrite::{ANNOTATION, Authored, restore},
 };
 use serde_json::json;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until};
 
-use super::{Context, Term, backlog::Pace, cache::Change, objects::WatchedPod};
+use super::{Context, Term, cache::CacheChange, objects::WatchedPod, write::WriteOutcome};
 
 /// The annotation that is written. Its value says what for.
 pub const TOUCHED: &str = "pdautoscaler.io/woken";
@@ -36,8 +37,6 @@ const PAUSES: [Duration; 4] = [
 ];
 /// Most touches in a second.
 const TOUCHES_PER_SECOND: u32 = 50;
-/// How long the API server may take for one.
-const WRITE_LIMIT: Duration = Duration::from_secs(10);
 
 /// Namespace and name.
 type PodKey = (String, String);
@@ -95,7 +94,7 @@ struct Waker<'a> {
     /// The taints of nodes as last seen.
     nodes: HashMap<String, Vec<ParsedTaint>>,
     wakes: Wakes,
-    pace: Pace,
+    touches: Bucket<std::time::Instant>,
 }
 
 /// Wakes pods until the term ends.
@@ -106,15 +105,14 @@ pub async fn run(context: &Context, term: &Term) {
         waiting: HashMap::new(),
         nodes: HashMap::new(),
         wakes: Wakes::default(),
-        pace: Pace::new(
+        touches: Bucket::new(RateLimit::of(
             TOUCHES_PER_SECOND,
             Duration::from_secs(1),
             TOUCHES_PER_SECOND,
-            Instant::now(),
-        ),
+        )),
     };
-    waker.look_at_pods(&Change::All);
-    waker.look_at_nodes(&Change::All);
+    waker.look_at_pods(&CacheChange::All);
+    waker.look_at_nodes(&CacheChange::All);
     loop {
         let next = waker.next();
         tokio::select! {
@@ -128,13 +126,13 @@ pub async fn run(context: &Context, term: &Term) {
 }
 
 impl Waker<'_> {
-    fn look_at_pods(&mut self, change: &Change) {
+    fn look_at_pods(&mut self, change: &CacheChange) {
         match change {
-            Change::One { name, namespace } => {
+            CacheChange::One { name, namespace } => {
                 let key = (namespace.clone().unwrap_or_default(), name.clone());
                 self.look_at_pod(key);
             }
-            Change::All => {
+            CacheChange::All => {
                 let mut keys: Vec<PodKey> = self.waiting.keys().cloned().collect();
                 let pods = self.context.pods.store().state();
                 keys.extend(pods.iter().map(|pod| key_of(pod)));
@@ -155,10 +153,10 @@ impl Waker<'_> {
         }
     }
 
-    fn look_at_nodes(&mut self, change: &Change) {
+    fn look_at_nodes(&mut self, change: &CacheChange) {
         match change {
-            Change::One { name, .. } => self.look_at_node(name),
-            Change::All => {
+            CacheChange::One { name, .. } => self.look_at_node(name),
+            CacheChange::All => {
                 let nodes = self.context.nodes.store().state();
                 for name in nodes.iter().map(|node| node.name_any()) {
                     self.look_at_node(&name);
@@ -198,7 +196,8 @@ impl Waker<'_> {
     /// When the next touch may be made, if one is to come.
     fn next(&self) -> Option<Instant> {
         let (_, wake) = self.wakes.next()?;
-        Some(wake.due.max(self.pace.next()))
+        let now = Instant::now();
+        Some(wake.due.max(now + self.touches.wait(1, now.into_std())))
     }
 
     async fn touch(&mut self, term: &Term) {
@@ -207,10 +206,9 @@ impl Waker<'_> {
             return;
         };
         let (pod, wake) = (pod.clone(), wake.clone());
-        if wake.due > now || !term.may_write() {
+        if wake.due > now || !term.may_write() || self.touches.take(1, now.into_std()).is_err() {
             return;
         }
-        self.pace.take(now);
         self.wakes.touched(&pod, now);
         let outcome = write(self.context, &pod, &wake).await;
         self.context.metrics.pod_woken(outcome);
@@ -230,17 +228,16 @@ async fn write(context: &Context, (namespace, name): &PodKey, wake: &Wake) -> &'
     let api = Api::<WatchedPod>::namespaced(context.client.clone(), namespace);
     let parameters = context.patch_params();
     let patched = api.patch_metadata(name, &parameters, &patch);
-    match timeout(WRITE_LIMIT, patched).await {
-        Ok(Ok(_)) => {
+    match context.write(patched).await {
+        Ok(WriteOutcome::Written | WriteOutcome::DryRun) => {
             tracing::debug!(namespace, pod = name, value, "pod woken");
             "woken"
         }
-        Ok(Err(kube::Error::Api(status))) if matches!(status.code, 404 | 409) => "gone",
-        Ok(Err(error)) => {
+        Ok(WriteOutcome::Gone | WriteOutcome::Conflict) => "gone",
+        Err(error) => {
             tracing::warn!(namespace, pod = name, %error, "pod cannot be woken");
             "failed"
         }
-        Err(_) => "failed",
     }
 }
 
@@ -258,7 +255,11 @@ fn rules_of_waiting(pod: &WatchedPod) -> Option<Vec<Rule>> {
     let originals: Vec<ExtendedToleration> = serde_json::from_str(annotation).ok()?;
     let tolerations = pod.spec.tolerations.as_deref().unwrap_or_default();
     let asked = restore(tolerations, &originals).ok()?;
-    asked.iter().map(Asked::rule).collect::<Result<_, _>>().ok()
+    asked
+        .iter()
+        .map(Authored::rule)
+        .collect::<Result<_, _>>()
+        .ok()
 }
 
 fn fits(rules: &[Rule], taints: &[ParsedTaint]) -> bool {

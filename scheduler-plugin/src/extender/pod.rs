@@ -8,7 +8,7 @@ use std::fmt;
 use pd_tolerations::{
     Effect, ExtendedToleration, Rule, Toleration,
     extension::ParsedTaint,
-    rewrite::{ANNOTATION, Asked, restore},
+    rewrite::{ANNOTATION, Authored, restore},
 };
 use serde::{
     Deserialize, Deserializer,
@@ -60,7 +60,7 @@ pub(super) fn ask(raw: &RawValue) -> Result<Ask, CallError> {
         Some(Err(error)) => return Ok(broken(&error)),
     };
     let rules: Result<Vec<Rule>, _> = match restore(tolerations, &originals) {
-        Ok(asked) => asked.iter().map(Asked::rule).collect(),
+        Ok(asked) => asked.iter().map(Authored::rule).collect(),
         Err(error) => return Ok(broken(&error)),
     };
     Ok(match rules {

@@ -132,7 +132,7 @@ pub struct Line {
 /// How numeric tolerations are served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Verdict {
+pub enum PreflightVerdict {
     /// By Kubernetes itself.
     Native,
     /// By this project.
@@ -143,7 +143,7 @@ pub enum Verdict {
     Unknown,
 }
 
-impl Verdict {
+impl PreflightVerdict {
     /// The reason of the condition and of the event.
     pub const fn reason(self) -> &'static str {
         match self {
@@ -168,7 +168,7 @@ impl Verdict {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Judgement {
     /// How numeric tolerations are served.
-    pub verdict: Verdict,
+    pub verdict: PreflightVerdict,
     /// A line for each component.
     pub lines: Vec<Line>,
 }
@@ -180,7 +180,9 @@ impl Judgement {
             .lines
             .iter()
             .filter(|line| line.severity != Severity::Ok)
-            .filter(|line| self.verdict == Verdict::Unknown || line.severity == Severity::Failure)
+            .filter(|line| {
+                self.verdict == PreflightVerdict::Unknown || line.severity == Severity::Failure
+            })
             .map(|line| {
                 let breaks = line.breaks.unwrap_or_default();
                 format!(
@@ -191,12 +193,14 @@ impl Judgement {
             })
             .collect();
         match self.verdict {
-            Verdict::Native => "every component compares numbers by itself".to_owned(),
-            Verdict::Rewritten => {
+            PreflightVerdict::Native => "every component compares numbers by itself".to_owned(),
+            PreflightVerdict::Rewritten => {
                 "the API server does not compare numbers, and pd-webhook rewrites them".to_owned()
             }
-            Verdict::Broken => worst.join("; "),
-            Verdict::Unknown => format!("not everything can be seen: {}", worst.join("; ")),
+            PreflightVerdict::Broken => worst.join("; "),
+            PreflightVerdict::Unknown => {
+                format!("not everything can be seen: {}", worst.join("; "))
+            }
         }
     }
 }
@@ -226,10 +230,10 @@ pub fn judge(seen: impl Fn(Component) -> Seen) -> Judgement {
     let lines: Vec<Line> = Component::ALL.map(line).into();
     let worst = lines.iter().map(|line| line.severity).max();
     let verdict = match worst {
-        Some(Severity::Failure) => Verdict::Broken,
-        Some(Severity::Warning) => Verdict::Unknown,
-        _ if api == Gate::On => Verdict::Native,
-        _ => Verdict::Rewritten,
+        Some(Severity::Failure) => PreflightVerdict::Broken,
+        Some(Severity::Warning) => PreflightVerdict::Unknown,
+        _ if api == Gate::On => PreflightVerdict::Native,
+        _ => PreflightVerdict::Rewritten,
     };
     Judgement { verdict, lines }
 }
@@ -278,22 +282,26 @@ mod tests {
     }
 
     #[rstest]
-    #[case::native("+++++0", Verdict::Native, 0)]
-    #[case::native_without_autoscaler("++++0-", Verdict::Native, 0)]
-    #[case::rewritten("-----+", Verdict::Rewritten, 0)]
-    #[case::rewritten_whatever_is_downstream("-+??0+", Verdict::Rewritten, 0)]
-    #[case::refused("------", Verdict::Broken, 1)]
-    #[case::refused_or_not("-----?", Verdict::Unknown, 0)]
-    #[case::only_the_api_server("+----0", Verdict::Broken, 4)]
-    #[case::the_scheduler_lacks_it("+-++0+", Verdict::Broken, 1)]
-    #[case::the_controller_manager_lacks_it("++-+0+", Verdict::Broken, 1)]
-    #[case::a_kubelet_lacks_it("+++-0+", Verdict::Broken, 1)]
-    #[case::the_autoscaler_lacks_it("++++-+", Verdict::Broken, 1)]
-    #[case::managed("+???0?", Verdict::Unknown, 0)]
-    #[case::a_failure_is_worse_than_the_unknown("+??-0+", Verdict::Broken, 1)]
-    #[case::nothing_is_known("??????", Verdict::Unknown, 0)]
-    #[case::the_api_server_is_unknown("?---0+", Verdict::Unknown, 0)]
-    fn states_are_judged(#[case] states: &str, #[case] want: Verdict, #[case] failures: usize) {
+    #[case::native("+++++0", PreflightVerdict::Native, 0)]
+    #[case::native_without_autoscaler("++++0-", PreflightVerdict::Native, 0)]
+    #[case::rewritten("-----+", PreflightVerdict::Rewritten, 0)]
+    #[case::rewritten_whatever_is_downstream("-+??0+", PreflightVerdict::Rewritten, 0)]
+    #[case::refused("------", PreflightVerdict::Broken, 1)]
+    #[case::refused_or_not("-----?", PreflightVerdict::Unknown, 0)]
+    #[case::only_the_api_server("+----0", PreflightVerdict::Broken, 4)]
+    #[case::the_scheduler_lacks_it("+-++0+", PreflightVerdict::Broken, 1)]
+    #[case::the_controller_manager_lacks_it("++-+0+", PreflightVerdict::Broken, 1)]
+    #[case::a_kubelet_lacks_it("+++-0+", PreflightVerdict::Broken, 1)]
+    #[case::the_autoscaler_lacks_it("++++-+", PreflightVerdict::Broken, 1)]
+    #[case::managed("+???0?", PreflightVerdict::Unknown, 0)]
+    #[case::a_failure_is_worse_than_the_unknown("+??-0+", PreflightVerdict::Broken, 1)]
+    #[case::nothing_is_known("??????", PreflightVerdict::Unknown, 0)]
+    #[case::the_api_server_is_unknown("?---0+", PreflightVerdict::Unknown, 0)]
+    fn states_are_judged(
+        #[case] states: &str,
+        #[case] want: PreflightVerdict,
+        #[case] failures: usize,
+    ) {
         let judgement = judged(states);
         assert_eq!(judgement.verdict, want, "{judgement:?}");
         let failing = |line: &&Line| line.severity == Severity::Failure;
@@ -317,8 +325,8 @@ mod tests {
                 .lines
                 .iter()
                 .any(|line| line.severity == Severity::Failure);
-            assert_eq!(broken, judgement.verdict == Verdict::Broken);
-            if judgement.verdict == Verdict::Native {
+            assert_eq!(broken, judgement.verdict == PreflightVerdict::Broken);
+            if judgement.verdict == PreflightVerdict::Native {
                 assert!(text.starts_with("+++"), "{text}");
             }
         }

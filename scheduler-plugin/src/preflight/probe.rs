@@ -10,30 +10,33 @@ use std::{collections::BTreeMap, time::Duration};
 use axum::http::Request;
 use futures::{StreamExt as _, stream};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
-use kube::{
-    Api, Client, ResourceExt as _,
-    api::{ListParams, PostParams},
+use kube::{Api, Client, ResourceExt as _, api::ListParams};
+use pd_runtime::{
+    feature_gate::{ProbeAnswer, probe},
+    kubernetes::error_message,
+    prometheus::{Sample, Servers},
 };
-use pd_runtime::prometheus::{Sample, Servers};
-use serde_json::json;
 use tokio::time::timeout;
 
 use super::{
+    command_line::{self, Line, default_of, instances},
     evidence::{self, GATE, Gate, Seen},
     judge::Component,
 };
 use crate::control::objects::WatchedNode;
 
 /// How long each answer is waited for.
-const LIMIT: Duration = Duration::from_secs(5);
+const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 /// Kubelets asked at once.
 const AT_ONCE: usize = 8;
 /// Where control planes and autoscalers run.
 const SYSTEM: &str = "kube-system";
 /// Where an ordinary pod is probed, which every webhook sees.
 const ORDINARY: &str = "default";
-/// What the cluster autoscaler writes wherever it runs.
+/// The cluster autoscaler writes it wherever it runs.
 const AUTOSCALER_STATUS: &str = "cluster-autoscaler-status";
+/// The names of the probes' pods begin so.
+const PROBE_NAME: &str = "pd-preflight-";
 
 /// What is asked, and how.
 pub struct Prober {
@@ -70,7 +73,7 @@ impl Prober {
                 Component::KubeScheduler | Component::KubeControllerManager => {
                     match self.by_metrics(component, &scraped).await {
                         Some(seen) => seen,
-                        None => by_command_line(component, &pods, &version),
+                        None => command_line::seen(component, &pods, &version),
                     }
                 }
             };
@@ -84,24 +87,25 @@ impl Prober {
             return Seen::new(false, format!("version {version} does not know the gate"));
         }
         let mut all = Vec::new();
-        let why = match self.probe(&self.namespace).await {
-            Probe::Kept => {
+        let why = match probe(&self.client, &self.namespace, PROBE_NAME).await {
+            Ok(ProbeAnswer::Kept) => {
                 all.push((
                     "probe".to_owned(),
                     Seen::new(true, format!("took a numeric pod, {version}")),
                 ));
                 String::new()
             }
-            Probe::Refused => {
+            Ok(ProbeAnswer::Refused) => {
                 let how = format!("refused a numeric pod, {version}");
                 all.push(("probe".to_owned(), Seen::new(false, how)));
                 String::new()
             }
-            Probe::Rewritten => format!(
+            Ok(ProbeAnswer::Rewritten) => format!(
                 "its answer is pd-webhook's: give --probe-namespace, one that pd-webhook leaves alone, in place of {}",
                 self.namespace
             ),
-            Probe::Nothing(why) => why,
+            Ok(ProbeAnswer::Changed(operator)) => changed(operator.as_ref()),
+            Err(error) => error.to_string(),
         };
         if let Ok(text) = text_of(&self.client, "/metrics").await
             && let Some(on) = evidence::from_metrics(&text)
@@ -121,32 +125,12 @@ impl Prober {
 
     /// Whether an ordinary pod with a number is rewritten on its way in.
     async fn webhook(&self) -> Seen {
-        match self.probe(ORDINARY).await {
-            Probe::Rewritten => Seen::new(true, "rewrites a numeric pod"),
-            Probe::Refused => Seen::new(false, "a numeric pod is refused, not rewritten"),
-            Probe::Kept => Seen::new(Gate::Absent, "numeric pods pass as they are"),
-            Probe::Nothing(why) => Seen::unknown(why),
-        }
-    }
-
-    async fn probe(&self, namespace: &str) -> Probe {
-        let pods = Api::<Pod>::namespaced(self.client.clone(), namespace);
-        let parameters = PostParams {
-            dry_run: true,
-            ..PostParams::default()
-        };
-        let Ok(pod) = serde_json::from_value(probe_pod()) else {
-            return Probe::Nothing("the probe cannot be built".to_owned());
-        };
-        match timeout(LIMIT, pods.create(&parameters, &pod)).await {
-            Ok(Ok(made)) => verdict_of(&made),
-            Ok(Err(kube::Error::Api(status)))
-                if status.code == 422 && is_about_operator(&status.message) =>
-            {
-                Probe::Refused
-            }
-            Ok(Err(error)) => Probe::Nothing(crate::words(&error)),
-            Err(_) => Probe::Nothing(format!("no answer in {} s", LIMIT.as_secs())),
+        match probe(&self.client, ORDINARY, PROBE_NAME).await {
+            Ok(ProbeAnswer::Rewritten) => Seen::new(true, "rewrites a numeric pod"),
+            Ok(ProbeAnswer::Refused) => Seen::new(false, "a numeric pod is refused, not rewritten"),
+            Ok(ProbeAnswer::Kept) => Seen::new(Gate::Absent, "numeric pods pass as they are"),
+            Ok(ProbeAnswer::Changed(operator)) => Seen::unknown(changed(operator.as_ref())),
+            Err(error) => Seen::unknown(error.to_string()),
         }
     }
 
@@ -170,7 +154,7 @@ impl Prober {
             .await
         {
             Ok(list) => list.items,
-            Err(error) => return Seen::unknown(crate::words(&error)),
+            Err(error) => return Seen::unknown(error_message(&error)),
         };
         let is_old = |node: &&WatchedNode| evidence::is_too_old(node.kubelet_version());
         let old = nodes.iter().filter(is_old).map(|node| {
@@ -201,14 +185,14 @@ impl Prober {
         named_total(&evidence::all(&asked), nodes.len())
     }
 
-    async fn autoscaler(&self, pods: &Result<Vec<Pod>, String>, scraped: &Scraped) -> Seen {
+    async fn autoscaler(&self, pods: &Result<Vec<Pod>, LookError>, scraped: &Scraped) -> Seen {
         let component = Component::ClusterAutoscaler;
         if let Some(seen) = self.by_metrics(component, scraped).await {
             return seen;
         }
         let running = match pods {
             Ok(pods) => instances(component, pods),
-            Err(why) => return Seen::unknown(why.clone()),
+            Err(why) => return Seen::unknown(why.to_string()),
         };
         if !running.is_empty() {
             // Its own default is not the API server's: it has its own releases.
@@ -228,18 +212,15 @@ impl Prober {
             Ok(Some(_)) => {
                 Seen::unknown("it runs where it cannot be seen: only its status is in kube-system")
             }
-            Err(error) => Seen::unknown(crate::words(&error)),
+            Err(error) => Seen::unknown(error_message(&error)),
         }
     }
 
-    async fn system_pods(&self) -> Result<Vec<Pod>, String> {
+    async fn system_pods(&self) -> Result<Vec<Pod>, LookError> {
         let pods = Api::<Pod>::namespaced(self.client.clone(), SYSTEM);
         match pods.list(&ListParams::default()).await {
             Ok(list) => Ok(list.items),
-            Err(error) => Err(format!(
-                "pods in {SYSTEM} cannot be listed: {}",
-                crate::words(&error)
-            )),
+            Err(error) => Err(LookError::Pods(error)),
         }
     }
 
@@ -258,54 +239,28 @@ impl Prober {
     }
 }
 
-/// What was seen of each component.
+/// Why something could not be looked at.
+#[derive(Debug, thiserror::Error)]
+pub enum LookError {
+    /// The control plane's pods cannot be listed.
+    #[error("pods in {SYSTEM} cannot be listed: {}", error_message(.0))]
+    Pods(kube::Error),
+    /// The right to read metrics is missing.
+    #[error("this account may not read its metrics")]
+    Forbidden,
+    /// The metrics cannot be read.
+    #[error("{}", error_message(.0))]
+    Api(kube::Error),
+    /// The address of the metrics cannot be asked.
+    #[error(transparent)]
+    Address(#[from] axum::http::Error),
+    /// The answer takes too long.
+    #[error("no answer in {} s", ANSWER_LIMIT.as_secs())]
+    NoAnswer,
+}
+
+/// The evidence about each component.
 pub type AllSeen = BTreeMap<Component, Seen>;
-
-/// What a probe came to.
-enum Probe {
-    Kept,
-    Rewritten,
-    Refused,
-    Nothing(String),
-}
-
-fn verdict_of(made: &Pod) -> Probe {
-    let spec = made.spec.as_ref();
-    let tolerations = spec.and_then(|spec| spec.tolerations.as_ref());
-    let ours = tolerations
-        .into_iter()
-        .flatten()
-        .find(|one| one.key.as_deref() == Some(PROBE_KEY));
-    match ours.and_then(|one| one.operator.as_deref()) {
-        Some("Gt") => Probe::Kept,
-        Some("Exists") => Probe::Rewritten,
-        other => Probe::Nothing(format!("somebody made the toleration {other:?}")),
-    }
-}
-
-const PROBE_KEY: &str = "pdautoscaler.io/probe";
-
-/// Every release names the field; the list of supported values differs.
-fn is_about_operator(message: &str) -> bool {
-    message.contains("spec.tolerations[0].operator: Unsupported value")
-}
-
-/// A pod that the restricted Pod Security Standard takes.
-fn probe_pod() -> serde_json::Value {
-    json!({
-        "metadata": { "generateName": "pd-preflight-" },
-        "spec": {
-            "automountServiceAccountToken": false,
-            "securityContext": { "runAsNonRoot": true, "runAsUser": 65532, "seccompProfile": { "type": "RuntimeDefault" } },
-            "containers": [{
-                "name": "probe", "image": "probe",
-                "securityContext": { "allowPrivilegeEscalation": false, "capabilities": { "drop": ["ALL"] } },
-                "resources": { "requests": { "cpu": "1m", "memory": "1Mi" }, "limits": { "cpu": "1m", "memory": "1Mi" } },
-            }],
-            "tolerations": [{ "key": PROBE_KEY, "operator": "Gt", "value": "0" }],
-        },
-    })
-}
 
 /// What Prometheus knows, by the job that it scrapes.
 #[derive(Debug, Default)]
@@ -335,72 +290,6 @@ impl Scraped {
     }
 }
 
-/// What the command line of one instance says.
-struct Line {
-    gate: Option<bool>,
-    version: String,
-}
-
-/// The pods whose container runs a component, with what their command lines say.
-fn instances(component: Component, pods: &[Pod]) -> Vec<(String, Line)> {
-    let mut found = Vec::new();
-    for pod in pods {
-        let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
-        for container in containers {
-            let words: Vec<&str> = container
-                .command
-                .iter()
-                .chain(&container.args)
-                .flatten()
-                .map(String::as_str)
-                .collect();
-            let program = words.first().and_then(|word| word.rsplit('/').next());
-            if container.name != component.as_str() && program != Some(component.as_str()) {
-                continue;
-            }
-            let image = container.image.as_deref().unwrap_or_default();
-            let tag = image.rsplit_once(':').map_or("", |(_, tag)| tag);
-            let line = Line {
-                gate: evidence::from_command_line(words.iter().flat_map(|word| word.split(' '))),
-                version: tag.split('@').next().unwrap_or_default().to_owned(),
-            };
-            found.push((pod.name_any(), line));
-        }
-    }
-    found
-}
-
-fn default_of(version: &str) -> Seen {
-    match evidence::default_of(version) {
-        Some(on) => Seen::new(
-            on,
-            format!("its command line leaves the default of {version}"),
-        ),
-        None => Seen::unknown(format!(
-            "the default of version {version} is not known here"
-        )),
-    }
-}
-
-fn by_command_line(component: Component, pods: &Result<Vec<Pod>, String>, version: &str) -> Seen {
-    if evidence::is_too_old(version) {
-        return Seen::new(false, format!("version {version} does not know the gate"));
-    }
-    let found = match pods {
-        Ok(pods) => instances(component, pods),
-        Err(why) => return Seen::unknown(why.clone()),
-    };
-    if found.is_empty() {
-        let why = "it does not run as a pod in kube-system, and neither --metrics-url nor --prometheus-url shows its metrics";
-        return Seen::unknown(why);
-    }
-    let of = |(name, line): (String, Line)| match line.gate {
-        Some(on) => (name, Seen::new(on, "its command line")),
-        None => (name, default_of(version)),
-    };
-    evidence::all(&found.into_iter().map(of).collect::<Vec<_>>())
-}
-
 /// At most `count` nodes, of every kubelet version in turn.
 fn sample(nodes: &[WatchedNode], count: usize) -> Vec<String> {
     let mut by_version: BTreeMap<&str, Vec<String>> = BTreeMap::new();
@@ -426,24 +315,24 @@ fn named_total(seen: &Seen, total: usize) -> Seen {
     Seen::new(seen.gate, format!("{}; {total} {nodes}", seen.how))
 }
 
-fn by_text(text: Result<String, String>) -> Seen {
+fn by_text(text: Result<String, LookError>) -> Seen {
     match text.map(|text| evidence::from_metrics(&text)) {
         Ok(Some(on)) => Seen::new(on, "its metrics"),
         Ok(None) => Seen::unknown("its metrics do not list gates"),
-        Err(why) => Seen::unknown(why),
+        Err(why) => Seen::unknown(why.to_string()),
     }
 }
 
-async fn text_of(client: &Client, path: &str) -> Result<String, String> {
-    let request = Request::get(path)
-        .body(Vec::new())
-        .map_err(|error| error.to_string())?;
-    match timeout(LIMIT, client.request_text(request)).await {
+fn changed(operator: Option<&String>) -> String {
+    format!("somebody made the toleration {operator:?}")
+}
+
+async fn text_of(client: &Client, path: &str) -> Result<String, LookError> {
+    let request = Request::get(path).body(Vec::new())?;
+    match timeout(ANSWER_LIMIT, client.request_text(request)).await {
         Ok(Ok(text)) => Ok(text),
-        Ok(Err(kube::Error::Api(status))) if status.code == 403 => {
-            Err("this account may not read its metrics".to_owned())
-        }
-        Ok(Err(error)) => Err(crate::words(&error)),
-        Err(_) => Err(format!("no answer in {} s", LIMIT.as_secs())),
+        Ok(Err(kube::Error::Api(status))) if status.code == 403 => Err(LookError::Forbidden),
+        Ok(Err(error)) => Err(LookError::Api(error)),
+        Err(_) => Err(LookError::NoAnswer),
     }
 }

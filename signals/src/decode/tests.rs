@@ -1,6 +1,15 @@
 //! Samples as Prometheus gives them, and the signals they must become.
 
+use pd_core::signal::{
+    HistogramReading,
+    name::{Kind, Slot},
+};
+
 use super::*;
+use crate::{
+    engine::VLLM,
+    tag::{BUCKET, POD, TAG},
+};
 
 fn sample(labels: &[(&str, &str)], value: f64) -> Sample {
     let labels = labels
@@ -10,8 +19,18 @@ fn sample(labels: &[(&str, &str)], value: f64) -> Sample {
     Sample { labels, value }
 }
 
-fn pod(signal: &str, name: &str, value: f64) -> Sample {
-    sample(&[(SIGNAL, signal), (POD, name)], value)
+fn part(tag: Tag, labels: &[(&str, &str)], value: f64) -> Sample {
+    let tag = tag.to_string();
+    let labels = [&[(TAG, tag.as_str())], labels].concat();
+    sample(&labels, value)
+}
+
+fn pod(tag: Tag, name: &str, value: f64) -> Sample {
+    part(tag, &[(POD, name)], value)
+}
+
+const fn value(signal: SignalName) -> Tag {
+    Tag::Signal(signal, Part::Value)
 }
 
 /// The error of nobody in particular.
@@ -28,14 +47,9 @@ fn answers(state: Vec<Sample>) -> Answers<Failed> {
     }
 }
 
-fn read(answers: &Answers<Failed>, prefill: &[&str], decode: &[&str]) -> Signals {
-    let names = |pods: &[&str]| pods.iter().map(|pod| (*pod).to_owned()).collect::<Vec<_>>();
-    let (prefill, decode) = (names(prefill), names(decode));
-    let ready = PerRole {
-        prefill: prefill.as_slice(),
-        decode: decode.as_slice(),
-    };
-    let scope = Scope {
+fn scope() -> Scope {
+    Scope {
+        engine: &VLLM,
         namespace_label: "namespace".into(),
         pod_label: "pod".into(),
         namespace: "inference".into(),
@@ -44,17 +58,26 @@ fn read(answers: &Answers<Failed>, prefill: &[&str], decode: &[&str]) -> Signals
         selectors: vec![],
         window: Duration::from_mins(2),
         attainment_window: Duration::from_hours(1),
+    }
+}
+
+fn read(answers: &Answers<Failed>, prefill: &[&str], decode: &[&str]) -> Signals {
+    let names = |pods: &[&str]| pods.iter().map(|pod| (*pod).to_owned()).collect::<Vec<_>>();
+    let (prefill, decode) = (names(prefill), names(decode));
+    let ready = PerRole {
+        prefill: prefill.as_slice(),
+        decode: decode.as_slice(),
     };
-    signals(answers, ready, &scope, Duration::from_secs(30))
+    signals(answers, ready, &scope(), Duration::from_secs(30))
 }
 
 #[test]
 fn readings_of_pods_that_are_gone_are_dropped() {
     let answers = answers(vec![
-        pod("age", "p-0", 3.0),
-        pod("age", "p-gone", 3.0),
-        pod("waiting", "p-0", 2.0),
-        pod("waiting", "p-gone", 40.0),
+        pod(Tag::Age, "p-0", 3.0),
+        pod(Tag::Age, "p-gone", 3.0),
+        pod(value(SignalName::PrefillWaitingRequests), "p-0", 2.0),
+        pod(value(SignalName::PrefillWaitingRequests), "p-gone", 40.0),
     ]);
     let signals = read(&answers, &["p-0"], &[]);
     assert_eq!(signals.waiting_requests.prefill, Reading::Value(2.0));
@@ -64,8 +87,8 @@ fn readings_of_pods_that_are_gone_are_dropped() {
 #[test]
 fn what_a_worker_served_before_it_left_still_counts() {
     let answers = answers(vec![
-        pod("age", "d-0", 1.0),
-        sample(&[(SIGNAL, "output_token_rate")], 120.0),
+        pod(Tag::Age, "d-0", 1.0),
+        part(value(SignalName::OutputTokenRate), &[], 120.0),
     ]);
     let signals = read(&answers, &[], &["d-0"]);
     assert_eq!(signals.output_token_rate_tps, Reading::Value(120.0));
@@ -73,7 +96,10 @@ fn what_a_worker_served_before_it_left_still_counts() {
 
 #[test]
 fn stale_pods_are_neither_counted_nor_read() {
-    let answers = answers(vec![pod("age", "d-0", 31.0), pod("running", "d-0", 5.0)]);
+    let answers = answers(vec![
+        pod(Tag::Age, "d-0", 31.0),
+        pod(value(SignalName::DecodeRunningRequests), "d-0", 5.0),
+    ]);
     let signals = read(&answers, &[], &["d-0"]);
     assert_eq!(signals.coverage.decode.scraped, 0);
     assert_eq!(
@@ -85,8 +111,8 @@ fn stale_pods_are_neither_counted_nor_read() {
 #[test]
 fn a_zero_is_known_only_when_every_worker_is_scraped() {
     let answers = answers(vec![
-        pod("age", "p-0", 1.0),
-        sample(&[(SIGNAL, "finished_rate")], 0.0),
+        pod(Tag::Age, "p-0", 1.0),
+        part(value(SignalName::PrefillCompletionRate), &[], 0.0),
     ]);
     let rate = |ready: &[&str]| read(&answers, ready, &[]).prefill_completion_rate_rps;
     assert_eq!(rate(&["p-0"]), Reading::KnownZero);
@@ -152,13 +178,14 @@ fn an_own_query_must_give_one_value() {
 
 #[test]
 fn histograms_are_put_together_from_their_parts() {
-    let bucket = |le: &str, n| sample(&[(SIGNAL, "tpot"), ("le", le)], n);
+    let of = |part| Tag::Signal(SignalName::Tpot, part);
+    let bucket = |le: &str, n| part(of(Part::Buckets), &[(BUCKET, le)], n);
     let histograms = vec![
         bucket("0.05", 30.0),
         bucket("+Inf", 40.0),
         bucket("0.025", 10.0),
-        sample(&[(SIGNAL, "tpot_count")], 40.0),
-        sample(&[(SIGNAL, "tpot_sum")], 1.2),
+        part(of(Part::Count), &[], 40.0),
+        part(of(Part::Sum), &[], 1.2),
     ];
     let answers = Answers {
         histograms: Ok(histograms),
@@ -176,9 +203,9 @@ fn the_engine_is_told_by_the_names_it_uses() {
     let named = |names: &[&str]| {
         let samples = names
             .iter()
-            .map(|n| sample(&[(SIGNAL, "names"), ("name", n)], 1.0))
+            .map(|name| part(Tag::Generation, &[(METRIC, name)], 1.0))
             .collect();
-        engine(&answers(samples))
+        engine(&answers(samples), &scope())
     };
     assert_eq!(named(&["vllm:kv_cache_usage_perc"]), Some("VLLM"));
     assert_eq!(
@@ -191,7 +218,10 @@ fn the_engine_is_told_by_the_names_it_uses() {
 #[test]
 fn a_sample_from_the_future_is_told_as_clock_skew() {
     let read_at = |age: f64| {
-        let answers = answers(vec![pod("age", "d-0", age), pod("running", "d-0", 5.0)]);
+        let answers = answers(vec![
+            pod(Tag::Age, "d-0", age),
+            pod(value(SignalName::DecodeRunningRequests), "d-0", 5.0),
+        ]);
         read(&answers, &[], &["d-0"])
     };
     let skewed = read_at(-45.0);
@@ -208,10 +238,10 @@ fn a_sample_from_the_future_is_told_as_clock_skew() {
 #[test]
 fn an_idle_pod_without_a_number_is_left_out_of_the_mean() {
     let answers = answers(vec![
-        pod("age", "d-0", 1.0),
-        pod("age", "d-1", 1.0),
-        pod("kv_usage", "d-0", 0.6),
-        pod("kv_usage", "d-1", f64::NAN),
+        pod(Tag::Age, "d-0", 1.0),
+        pod(Tag::Age, "d-1", 1.0),
+        pod(value(SignalName::DecodeKvUsage), "d-0", 0.6),
+        pod(value(SignalName::DecodeKvUsage), "d-1", f64::NAN),
     ]);
     let signals = read(&answers, &[], &["d-0", "d-1"]);
     assert_eq!(signals.decode_kv_usage, Reading::Value(0.6));
@@ -220,9 +250,9 @@ fn an_idle_pod_without_a_number_is_left_out_of_the_mean() {
 #[test]
 fn a_pod_that_was_scraped_and_is_not_any_more_is_missing_and_a_new_one_is_not() {
     let answers = answers(vec![
-        pod("age", "d-0", 1.0),
-        pod("seen", "d-0", 40.0),
-        pod("seen", "d-1", 39.0),
+        pod(Tag::Age, "d-0", 1.0),
+        pod(Tag::Seen, "d-0", 40.0),
+        pod(Tag::Seen, "d-1", 39.0),
     ]);
     let coverage = read(&answers, &[], &["d-0", "d-1", "d-new"])
         .coverage
@@ -234,15 +264,14 @@ fn a_pod_that_was_scraped_and_is_not_any_more_is_missing_and_a_new_one_is_not() 
 fn kv_caches_are_as_large_as_the_engines_of_a_pod_say() {
     let config = |name: &str, blocks: &str, engines: f64| {
         let labels = [
-            (SIGNAL, "kv_config"),
             (POD, name),
             ("block_size", "16"),
             ("num_gpu_blocks", blocks),
         ];
-        sample(&labels, engines)
+        part(value(SignalName::DecodeKvCapacity), &labels, engines)
     };
     let read_with = |config: Vec<Sample>| {
-        let mut state = vec![pod("age", "d-0", 1.0), pod("age", "d-1", 1.0)];
+        let mut state = vec![pod(Tag::Age, "d-0", 1.0), pod(Tag::Age, "d-1", 1.0)];
         state.extend(config);
         read(&answers(state), &[], &["d-0", "d-1"]).decode_kv_capacity_tokens
     };
@@ -258,10 +287,11 @@ fn kv_caches_are_as_large_as_the_engines_of_a_pod_say() {
 
 #[test]
 fn prefix_hits_are_a_share_of_what_was_looked_up() {
+    let of = |part| Tag::Signal(SignalName::PrefixHitShare, part);
     let hits = |hits: f64, asked: f64| {
         let rates = vec![
-            sample(&[(SIGNAL, "prefix_hit_rate")], hits),
-            sample(&[(SIGNAL, "prefix_query_rate")], asked),
+            part(of(Part::Share), &[], hits),
+            part(of(Part::Whole), &[], asked),
         ];
         read(&answers(rates), &[], &[]).prefix_hit_share
     };
@@ -271,14 +301,87 @@ fn prefix_hits_are_a_share_of_what_was_looked_up() {
 
 #[test]
 fn dispersion_is_half_the_squared_change_over_the_mean() {
+    let tag = |part| Tag::Signal(SignalName::ArrivalDispersion, part);
     let of = |mean: f64, squared: f64| {
         let counts = vec![
-            sample(&[(SIGNAL, "count_mean")], mean),
-            sample(&[(SIGNAL, "count_change_squared")], squared),
+            part(tag(Part::Mean), &[], mean),
+            part(tag(Part::SquaredChange), &[], squared),
         ];
         read(&answers(counts), &[], &[]).arrival_dispersion
     };
     assert_eq!(of(50.0, 300.0), Reading::Value(3.0));
     assert_eq!(of(0.2, 0.4), Reading::Unknown(Gap::TooFewSamples));
     assert_eq!(of(f64::NAN, 1.0), Reading::Unknown(Gap::NotANumber));
+}
+
+/// A plausible sample for each part that `query` asks for, of a pod of each role.
+fn answered(query: &str, left_out: Option<&str>) -> Vec<Sample> {
+    let marker = format!("\"{TAG}\", \"");
+    let tags = query.split(&marker).skip(1);
+    let tags = tags.filter_map(|rest| rest.split_once('"').map(|(tag, _)| tag));
+    let labels = |tag, pod| {
+        let labels = [
+            (TAG, tag),
+            (POD, pod),
+            (BUCKET, "10"),
+            (METRIC, VLLM.generation.names[0]),
+            ("block_size", "16"),
+            ("num_gpu_blocks", "100"),
+        ];
+        sample(&labels, 1.0)
+    };
+    tags.filter(|tag| Some(*tag) != left_out)
+        .flat_map(|tag| ["p-0", "d-0"].map(|pod| labels(tag, pod)))
+        .collect()
+}
+
+/// All queries answered but for the parts of one tag: readings by signal, who was seen, the engine.
+fn all_answered(left_out: Option<&str>) -> (Vec<(SignalName, bool)>, PerRole<u32>, bool) {
+    let scope = scope();
+    let one_of_each_bucket = |query: &str| {
+        let mut samples = answered(query, left_out);
+        samples.retain(|sample| sample.label(POD) == "p-0");
+        samples
+    };
+    let answers = Answers {
+        state: Ok(answered(&scope.state_query(), left_out)),
+        histograms: Ok(one_of_each_bucket(&scope.histogram_query())),
+        wide: Ok(one_of_each_bucket(&scope.wide_query())),
+        attainment: Ok(one_of_each_bucket(&scope.attainment_query())),
+        overrides: Overrides::default(),
+    };
+    let signals = read(&answers, &["p-0"], &["d-0"]);
+    let known = |signal: &SignalName| match signals.slot(*signal) {
+        Slot::Number(reading) => reading.known().is_some(),
+        Slot::Distribution(recent, wide) => recent.gap().is_none() && wide.gap().is_none(),
+        Slot::Attainment(reading) => reading.gap().is_none(),
+    };
+    let engines = SignalName::ALL
+        .iter()
+        .filter(|s| s.kind() != Kind::UserQuery);
+    let known = engines.map(|signal| (*signal, known(signal))).collect();
+    let seen = signals.coverage.map(|coverage| coverage.seen);
+    (known, seen, engine(&answers, &scope).is_some())
+}
+
+#[test]
+fn every_signal_is_read_from_what_the_queries_ask_for() {
+    for (signal, known) in all_answered(None).0 {
+        assert!(known, "{signal:?}");
+    }
+}
+
+#[test]
+fn every_part_that_the_queries_ask_for_is_read() {
+    let scope = scope();
+    let queries = [
+        scope.state_query(),
+        scope.histogram_query(),
+        scope.attainment_query(),
+    ];
+    let all = all_answered(None);
+    for sample in answered(&queries.concat(), None) {
+        let tag = sample.label(TAG);
+        assert_ne!(all_answered(Some(tag)), all, "nobody reads `{tag}`");
+    }
 }

@@ -56,18 +56,13 @@ pub(super) struct Range {
 pub(super) struct Series {
     /// Labels.
     #[serde(rename = "metric")]
-    labels: BTreeMap<String, String>,
+    pub(super) labels: BTreeMap<String, String>,
     /// Unix time in seconds, and the value as text.
     #[serde(rename = "values")]
     points: Vec<(f64, String)>,
 }
 
 impl Series {
-    /// The value of a label, empty when it has none: as Prometheus means it.
-    pub(super) fn label(&self, name: &str) -> &str {
-        self.labels.get(name).map_or("", String::as_str)
-    }
-
     /// Unix time in seconds and value; the value may be NaN or infinite.
     pub(super) fn points(&self) -> impl Iterator<Item = (f64, f64)> {
         let value = |text: &str| text.parse().unwrap_or(f64::NAN);
@@ -213,7 +208,7 @@ mod tests {
             "{request}"
         );
         let series = got.unwrap().remove(0);
-        assert_eq!((series.label("le"), series.label("none")), ("0.1", ""));
+        assert_eq!(series.labels["le"], "0.1");
         let points: Vec<_> = series.points().collect();
         assert_eq!(points[0], (60.0, 1.5));
         assert!(points[1].1.is_nan() && points[2] == (180.0, f64::INFINITY));

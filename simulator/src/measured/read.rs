@@ -3,43 +3,26 @@
 //! Prometheus refuses more than eleven thousand points, and a week of histograms is best not asked for
 //! at once, so a range is read a few hundred steps at a time.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
-use pd_core::PerRole;
 use pd_core::histogram::Histogram;
-use pd_signals::queries::{SIGNAL, Scope};
+use pd_core::signal::HistogramReading;
+use pd_core::signal::name::SignalName;
+use pd_core::{Reading, Role};
+use pd_signals::Sample;
+use pd_signals::decode::Past;
+use pd_signals::engine::Engine;
+use pd_signals::queries::Scope;
 
 use super::prometheus::{Range, Series, Server};
 use super::{Interval, Measured, MeasuredError};
 use crate::batch::progress;
 
+/// Metrics that no load can be rebuilt without.
+const NEEDED_COUNT: usize = 5;
+
 /// Steps that are asked for at once.
 const STEPS_AT_ONCE: usize = 300;
-
-/// Signals without which no load can be rebuilt, and the metrics they come from.
-const NEEDED: [(&str, &str); 5] = [
-    (
-        "prefill_workers",
-        "`vllm:num_requests_running` of prefill pods",
-    ),
-    (
-        "decode_workers",
-        "`vllm:num_requests_running` of decode pods",
-    ),
-    (
-        "finished_rate",
-        "`vllm:request_success_total` of prefill pods",
-    ),
-    (
-        "prompt_tokens",
-        "`vllm:request_prompt_tokens` of prefill pods",
-    ),
-    (
-        "output_tokens",
-        "`vllm:request_generation_tokens` of decode pods",
-    ),
-];
 
 /// Whose past is asked for, and when.
 #[derive(Clone, Debug)]
@@ -94,15 +77,12 @@ pub(crate) fn told(unix: i64) -> String {
     humantime::format_rfc3339_seconds(std::time::UNIX_EPOCH + since).to_string()
 }
 
-/// Values by signal and bucket edge, and within by step.
-type Values = BTreeMap<(String, String), Vec<f64>>;
-
 /// Reads a range.
 pub fn read(asked: &Asked) -> Result<Measured, MeasuredError> {
     let server = Server::new(&asked.server, asked.timeout);
     let steps = asked.steps();
     let queries = [asked.scope.load_query(), asked.scope.histogram_query()];
-    let mut values = Values::new();
+    let mut intervals = Vec::with_capacity(steps);
     let bar = progress(steps.div_ceil(STEPS_AT_ONCE) * queries.len());
     bar.set_message("reading from Prometheus");
     for first in (0..steps).step_by(STEPS_AT_ONCE) {
@@ -119,63 +99,59 @@ pub fn read(asked: &Asked) -> Result<Measured, MeasuredError> {
             last_unix: at(last),
             step: asked.step,
         };
+        let mut samples = vec![Vec::new(); last - first];
         for query in &queries {
             let series = server.query_range(query, range)?;
-            place(&mut values, &series, asked, steps);
+            place(&mut samples, &series, range);
             bar.inc(1);
         }
+        intervals.extend(samples.iter().map(|samples| interval(Past::of(samples))));
     }
     bar.finish_and_clear();
-    check(&values, asked)?;
+    check(&intervals, asked)?;
     Ok(Measured {
         from_millis: asked.from_unix.saturating_mul(1_000),
         step: asked.step,
-        intervals: (0..steps).map(|step| interval(&values, step)).collect(),
+        intervals,
     })
 }
 
-fn place(values: &mut Values, series: &[Series], asked: &Asked, steps: usize) {
+/// Puts the values of `series` to the steps of `range` that they are of.
+fn place(samples: &mut [Vec<Sample>], series: &[Series], range: Range) {
+    let step_seconds = i64::try_from(range.step.as_secs())
+        .unwrap_or(i64::MAX)
+        .max(1);
     for series in series {
-        let key = (
-            series.label(SIGNAL).to_owned(),
-            series.label("le").to_owned(),
-        );
-        let row = values.entry(key).or_insert_with(|| vec![f64::NAN; steps]);
-        for (unix, value) in series.points() {
+        for (unix, value) in series.points().filter(|(_, value)| value.is_finite()) {
             #[expect(
                 clippy::cast_possible_truncation,
                 reason = "a float-to-integer cast saturates, and such a step is not there"
             )]
-            let past = (unix.round() as i64).saturating_sub(asked.from_unix) / asked.step_seconds();
-            let step = usize::try_from(past - 1).unwrap_or(usize::MAX);
-            if let Some(place) = row.get_mut(step) {
-                *place = value;
+            let past = (unix.round() as i64).saturating_sub(range.first_unix) / step_seconds;
+            let step = usize::try_from(past).ok();
+            if let Some(of_step) = step.and_then(|step| samples.get_mut(step)) {
+                of_step.push(Sample {
+                    labels: series.labels.clone(),
+                    value,
+                });
             }
         }
     }
 }
 
-/// Tells what is not there at all.
-fn check(values: &Values, asked: &Asked) -> Result<(), MeasuredError> {
-    let any = |signal: &str| {
-        let of_signal = values.iter().filter(|((name, _), _)| name == signal);
-        of_signal.flat_map(|(_, row)| row).any(|value| *value > 0.0)
-    };
-    let missing: Vec<&str> = NEEDED
-        .iter()
-        .filter(|(signal, _)| !any(signal))
-        .map(|(_, metric)| *metric)
-        .collect();
+/// Reports what is not there at all and no load can be rebuilt without.
+fn check(intervals: &[Interval], asked: &Asked) -> Result<(), MeasuredError> {
+    let missing = missing(intervals, asked.scope.engine);
     let (server, wanted, from, to) = asked.told();
-    match missing.len() {
-        0 => Ok(()),
-        count if count == NEEDED.len() => Err(MeasuredError::Empty {
+    match missing.as_slice() {
+        [] => Ok(()),
+        missing if missing.len() == NEEDED_COUNT => Err(MeasuredError::Empty {
             server,
             wanted,
             from,
             to,
         }),
-        _ => Err(MeasuredError::Missing {
+        missing => Err(MeasuredError::Missing {
             server,
             metrics: missing.join(", "),
             wanted,
@@ -185,46 +161,72 @@ fn check(values: &Values, asked: &Asked) -> Result<(), MeasuredError> {
     }
 }
 
-fn interval(values: &Values, step: usize) -> Interval {
-    let number = |signal: &str| {
-        let row = values.get(&(signal.to_owned(), String::new()))?;
-        row.get(step).copied().filter(|value| value.is_finite())
+/// The metrics of what no interval has.
+fn missing(intervals: &[Interval], engine: &Engine) -> Vec<String> {
+    let of = |metric: &str, role: Role| format!("`{metric}` of {role} pods");
+    let workers = |role| of(engine.presence.names[0], role);
+    let signal = |signal: SignalName, role| {
+        let metrics = engine.recipe(signal).metrics();
+        of(metrics.first().map_or("", |metric| metric.names[0]), role)
     };
-    let histogram = |signal: &str| {
-        let of_signal = values.range((signal.to_owned(), String::new())..);
-        let of_signal = of_signal.take_while(|((name, _), _)| name == signal);
-        let buckets = of_signal.filter_map(|((_, edge), row)| {
-            let count = row.get(step).copied().filter(|count| count.is_finite())?;
-            Some((edge.parse().ok()?, count))
-        });
-        let (count, sum) = (
-            number(&format!("{signal}_count"))?,
-            number(&format!("{signal}_sum"))?,
-        );
-        Histogram::from_cumulative(buckets.collect(), count, sum).filter(|all| all.count() > 0.0)
-    };
-    let workers = |signal: &str| {
+    let any = |has: fn(&Interval) -> bool| intervals.iter().any(has);
+    let needed: [_; NEEDED_COUNT] = [
+        (any(|i| i.workers.prefill > 0), workers(Role::Prefill)),
+        (any(|i| i.workers.decode > 0), workers(Role::Decode)),
+        (
+            any(|i| i.requests_per_second > 0.0),
+            signal(SignalName::PrefillCompletionRate, Role::Prefill),
+        ),
+        (
+            any(|i| i.prompt_tokens.is_some()),
+            signal(SignalName::PromptTokens, Role::Prefill),
+        ),
+        (
+            any(|i| i.output_tokens.is_some()),
+            signal(SignalName::OutputTokens, Role::Decode),
+        ),
+    ];
+    needed
+        .into_iter()
+        .filter(|(is_there, _)| !is_there)
+        .map(|(_, metric)| metric)
+        .collect()
+}
+
+fn interval(past: Past) -> Interval {
+    let Past {
+        workers,
+        prefill_completion_rate_rps,
+        prefix_hits_tps,
+        prefix_lookups_tps,
+        distributions,
+    } = past;
+    let count = |reading: Reading| {
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
             reason = "a float-to-integer cast saturates"
         )]
-        let count = number(signal).unwrap_or(0.0) as u32;
+        let count = reading.known().unwrap_or(0.0) as u32;
         count
     };
-    let rate = number("finished_rate").unwrap_or(0.0).max(0.0);
     Interval {
-        workers: PerRole {
-            prefill: workers("prefill_workers"),
-            decode: workers("decode_workers"),
-        },
-        requests_per_second: rate,
-        prompt_tokens: histogram("prompt_tokens"),
-        output_tokens: histogram("output_tokens"),
-        prefill_ttft: histogram("prefill_ttft"),
-        decode_ttft: histogram("decode_ttft"),
-        prefill_time: histogram("prefill_time"),
-        tpot: histogram("tpot"),
-        prefix_tokens_per_second: number("prefix_hit_rate").zip(number("prefix_query_rate")),
+        workers: workers.map(count),
+        requests_per_second: prefill_completion_rate_rps.known().unwrap_or(0.0),
+        prompt_tokens: observed(distributions.prompt_tokens),
+        output_tokens: observed(distributions.output_tokens),
+        prefill_ttft: observed(distributions.prefill_ttft),
+        decode_ttft: observed(distributions.decode_ttft),
+        prefill_time: observed(distributions.prefill_time),
+        tpot: observed(distributions.tpot),
+        prefix_tokens_per_second: prefix_hits_tps.known().zip(prefix_lookups_tps.known()),
+    }
+}
+
+/// The distribution of a step in which anything was observed.
+fn observed(reading: HistogramReading) -> Option<Histogram> {
+    match reading {
+        HistogramReading::Value(histogram) => Some(histogram).filter(|all| all.count() > 0.0),
+        HistogramReading::Unknown(_) => None,
     }
 }

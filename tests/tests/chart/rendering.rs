@@ -126,7 +126,10 @@ async fn pods_are_locked_down_and_probed_where_the_controller_listens() {
         assert_eq!(container["securityContext"], locked);
         assert!(container["resources"]["limits"]["memory"].is_string());
 
-        assert_eq!(parsed(&args(&objects)).admin.admin_address.port(), port);
+        assert_eq!(
+            parsed(&args(&objects)).process.admin.admin_address.port(),
+            port
+        );
         let ports = container["ports"].as_array().unwrap();
         assert_eq!(ports.len(), 1);
         assert_eq!(ports[0]["containerPort"], port);
@@ -145,7 +148,10 @@ async fn the_kubelet_waits_longer_than_the_controller() {
         let objects = rendered(values).await;
         let pod = &one(&objects, "Deployment")["spec"]["template"]["spec"];
         let limit = pod["terminationGracePeriodSeconds"].as_u64().unwrap();
-        let grace = parsed(&args(&objects)).shutdown.shutdown_grace_period;
+        let grace = parsed(&args(&objects))
+            .process
+            .shutdown
+            .shutdown_grace_period;
         assert!(grace < Duration::from_secs(limit), "{grace:?} {limit}");
     }
 }

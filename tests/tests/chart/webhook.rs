@@ -103,7 +103,7 @@ async fn every_flag_has_a_value_and_defaults_agree() {
         chart.webhook.webhook_address,
         default.webhook.webhook_address
     );
-    assert!(chart.webhook.linger < chart.shutdown.shutdown_grace_period);
+    assert!(chart.webhook.linger < chart.process.shutdown.shutdown_grace_period);
     assert_eq!(own.container()["env"][0]["name"], "POD_NAMESPACE");
 }
 

@@ -17,7 +17,7 @@ use futures::future::join_all;
 use pd_tests::control_plane::{Component, eventually};
 use pd_tolerations::{
     Comparison, Effect, Taint, Toleration,
-    eviction::{Stay, stay},
+    eviction::{TolerationPeriod, toleration_period},
     rewrite::rewrite,
 };
 use serde_json::{Value, json};
@@ -279,13 +279,13 @@ fn outcome(moments: &[Moments], is_gone: bool, pod: &str, node: &str, case: &Cas
 /// bound as much.
 fn seconds_of_exists_differ(case: &Case) -> bool {
     let (rewritten, _) = rewrite(&case.tolerations);
-    let seconds = |stay: Stay| match stay {
-        Stay::Over => Duration::ZERO,
-        Stay::For(span) => span,
-        Stay::Forever => Duration::MAX,
+    let seconds = |stay: TolerationPeriod| match stay {
+        TolerationPeriod::Over => Duration::ZERO,
+        TolerationPeriod::For(span) => span,
+        TolerationPeriod::Forever => Duration::MAX,
     };
     case.changes.iter().any(|taints| {
-        let by_exists = seconds(stay(taints, &rewritten, Comparison::Off));
-        by_exists < seconds(stay(taints, &case.tolerations, Comparison::On))
+        let by_exists = seconds(toleration_period(taints, &rewritten, Comparison::Off));
+        by_exists < seconds(toleration_period(taints, &case.tolerations, Comparison::On))
     })
 }

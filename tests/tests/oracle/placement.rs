@@ -1,7 +1,7 @@
 //! Feasible nodes: a pod that may go to one node alone is bound by both schedulers or refused by
 //! both.
 //!
-//! Asked twice of us: with the extender, and without it, when node affinity on the mirrored labels
+//! Authored twice of us: with the extender, and without it, when node affinity on the mirrored labels
 //! has to be enough. The latter is what cluster autoscalers see, which simulate the scheduler and
 //! know no extenders.
 

@@ -51,6 +51,7 @@ const PURE_MAY_USE: [(&str, &[&str]); 3] = [
         &[
             "chrono",
             "chrono-tz",
+            "croner",
             "serde",
             "statrs",
             "strum",

@@ -107,33 +107,12 @@ fn rewritten(object: &Value, llama: &Llama) -> Result<Value, String> {
     let mut object = object.clone();
     if response["patch"].is_string() {
         let patch: ByteString = serde_json::from_value(response["patch"].clone()).unwrap();
-        apply(&mut object, &serde_json::from_slice(&patch.0).unwrap());
+        let patch: json_patch::Patch = serde_json::from_slice(&patch.0).unwrap();
+        json_patch::patch(&mut object, &patch).unwrap();
     }
     Ok(object)
 }
 
-fn apply(object: &mut Value, patch: &Value) {
-    for operation in patch.as_array().unwrap() {
-        let (parent, name) = operation["path"]
-            .as_str()
-            .unwrap()
-            .rsplit_once('/')
-            .unwrap();
-        let name = name.replace("~1", "/").replace("~0", "~");
-        let value = operation["value"].clone();
-        match (
-            operation["op"].as_str().unwrap(),
-            object.pointer_mut(parent).unwrap(),
-        ) {
-            ("add", Value::Array(list)) => list.push(value),
-            ("add" | "replace", Value::Object(members)) => drop(members.insert(name, value)),
-            ("remove", Value::Object(members)) => drop(members.remove(&name).unwrap()),
-            other => panic!("{other:?}"),
-        }
-    }
-}
-
-/// The part of a stored object that is compared.
 fn looked_at(object: &Value) -> [Value; 3] {
     let (_, path) = place(object["kind"].as_str().unwrap());
     let at = |below: &str| {

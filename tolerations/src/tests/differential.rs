@@ -9,10 +9,10 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    eviction::{Stay, stay},
+    eviction::{TolerationPeriod, toleration_period},
     extension::ParsedTaint,
     node::{first_untolerated, normalized, untolerated_preferences},
-    rewrite::{Asked, restore, rewrite},
+    rewrite::{Authored, restore, rewrite},
 };
 
 /// The largest magnitudes of int64, as texts.
@@ -40,7 +40,7 @@ fn magnitude(a: &str, b: &str) -> Ordering {
     a.len().cmp(&b.len()).then_with(|| a.cmp(b))
 }
 
-fn order(a: &str, b: &str) -> Option<Ordering> {
+fn request(a: &str, b: &str) -> Option<Ordering> {
     let ((a_negative, a), (b_negative, b)) = (decimal(a)?, decimal(b)?);
     Some(match (a_negative, b_negative) {
         (false, false) => magnitude(a, b),
@@ -57,8 +57,8 @@ fn oracle(t: &Toleration, taint: &Taint, on: bool) -> bool {
     let value_fits = match t.operator.as_str() {
         "" | "Equal" => t.value == taint.value,
         "Exists" => true,
-        "Gt" => on && order(&taint.value, &t.value) == Some(Ordering::Greater),
-        "Lt" => on && order(&taint.value, &t.value) == Some(Ordering::Less),
+        "Gt" => on && request(&taint.value, &t.value) == Some(Ordering::Greater),
+        "Lt" => on && request(&taint.value, &t.value) == Some(Ordering::Less),
         _ => false,
     };
     effect_fits && key_fits && value_fits
@@ -165,12 +165,12 @@ proptest! {
             evicting.map(|taint| pod.iter().find(|t| oracle(t, taint, true))).collect();
         let seconds = answers.iter().flatten().filter_map(|t| t.toleration_seconds).min();
         let want = match seconds {
-            _ if answers.contains(&None) => Stay::Over,
-            None => Stay::Forever,
-            Some(..=0) => Stay::Over,
-            Some(s) => Stay::For(std::time::Duration::from_secs(s.unsigned_abs())),
+            _ if answers.contains(&None) => TolerationPeriod::Over,
+            None => TolerationPeriod::Forever,
+            Some(..=0) => TolerationPeriod::Over,
+            Some(s) => TolerationPeriod::For(std::time::Duration::from_secs(s.unsigned_abs())),
         };
-        prop_assert_eq!(stay(&node, &pod, Comparison::On), want);
+        prop_assert_eq!(toleration_period(&node, &pod, Comparison::On), want);
     }
 
     #[test]
@@ -192,7 +192,7 @@ proptest! {
             let rule = asked.rule().unwrap();
             prop_assert_eq!(rule.tolerates(&parsed), t.tolerates(&taint, Comparison::On));
             prop_assert_eq!(asked.toleration_seconds(), t.toleration_seconds);
-            if let Asked::Plain(plain) = asked {
+            if let Authored::Plain(plain) = asked {
                 prop_assert_eq!(*plain, t);
             }
         }

@@ -1,4 +1,4 @@
-//! The agenda against a simulation that looks at every second.
+//! The queue against a simulation that looks at every second.
 //!
 //! The other reading knows no events, no deadlines in a queue and no intervals of numbers: each second it takes the taints
 //! and tolerations of that second, compares where they changed, and counts. It is run twice, once as a cluster with the
@@ -9,8 +9,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    eviction::agenda::{Agenda, Options, PlacedPod, PodId, Settled},
-    eviction::wishes::Wishes,
+    eviction::queue::EvictionQueue,
+    eviction::request::{EvictionOptions, PlacedPod, PodId, RequestOutcome},
+    eviction::rules::TolerationRules,
     rewrite::rewrite,
 };
 use jiff::Timestamp;
@@ -103,9 +104,9 @@ fn at(second: i64) -> Timestamp {
     Timestamp::new(second, 0).unwrap()
 }
 
-/// The second at which the agenda orders the pod to go, up to the end of the script or `gone`.
+/// The second at which the queue requests the pod to go, up to the end of the script or `gone`.
 fn ordered(tolerations: &[Toleration], script: &Script, gone: Option<i64>) -> Option<i64> {
-    let mut agenda = Agenda::new(Options::default());
+    let mut queue = EvictionQueue::new(EvictionOptions::default());
     let mut list = tolerations.to_vec();
     let mut node: Vec<Taint> = Vec::new();
     let placed = |list: &[Toleration]| {
@@ -116,15 +117,15 @@ fn ordered(tolerations: &[Toleration], script: &Script, gone: Option<i64>) -> Op
                 ..PodId::default()
             },
             node: "n".to_owned(),
-            wishes: Some(Wishes::read(&spec, &originals).unwrap()),
+            rules: Some(TolerationRules::read(&spec, &originals).unwrap()),
             group: None,
             persisted: None,
         }
     };
-    agenda.pod(placed(&list), at(0));
+    queue.pod(placed(&list), at(0));
     for second in 0..=gone.unwrap_or(END).min(END) {
-        if let Some(order) = agenda.orders(at(second)).first() {
-            agenda.settle(&order.pod.uid, Settled::Leaves, at(second));
+        if let Some(request) = queue.requests(at(second)).first() {
+            queue.finish(&request.pod.uid, RequestOutcome::Leaves, at(second));
             return Some(second);
         }
         for (_, event) in script.iter().filter(|(at, _)| *at == second) {
@@ -133,22 +134,22 @@ fn ordered(tolerations: &[Toleration], script: &Script, gone: Option<i64>) -> Op
                     let taint =
                         |(key, value): &(&str, &str)| Taint::new(*key, *value, Effect::NoExecute);
                     node = taints.iter().map(taint).collect();
-                    agenda.node("n", &node, "", at(second));
+                    queue.node("n", &node, "", at(second));
                 }
                 Event::Seconds(seconds) => {
                     for (toleration, seconds) in list.iter_mut().zip(seconds) {
                         toleration.toleration_seconds = *seconds;
                     }
-                    agenda.pod(placed(&list), at(second));
+                    queue.pod(placed(&list), at(second));
                 }
                 Event::Restart => {
-                    agenda = Agenda::new(Options::default());
-                    agenda.node("n", &node, "", at(second));
-                    agenda.pod(placed(&list), at(second));
+                    queue = EvictionQueue::new(EvictionOptions::default());
+                    queue.node("n", &node, "", at(second));
+                    queue.pod(placed(&list), at(second));
                 }
             }
-            if let Some(order) = agenda.orders(at(second)).first() {
-                agenda.settle(&order.pod.uid, Settled::Leaves, at(second));
+            if let Some(request) = queue.requests(at(second)).first() {
+                queue.finish(&request.pod.uid, RequestOutcome::Leaves, at(second));
                 return Some(second);
             }
         }

@@ -5,7 +5,7 @@ use rstest::rstest;
 use super::*;
 use crate::{
     extension::{BoundError, NumericOperator},
-    rewrite::{Asked, Disagreement, ORIGINALS_MAX, restore, rewrite},
+    rewrite::{Authored, Disagreement, ORIGINALS_MAX, restore, rewrite},
 };
 
 fn extended(json: &str) -> ExtendedToleration {
@@ -112,9 +112,9 @@ fn entries_inserted_since_do_not_confuse() {
     rewritten.insert(0, toleration("x", "Exists", "", "", None));
     rewritten[1].toleration_seconds = Some(90);
     let restored = restore(&rewritten, &originals).unwrap();
-    assert!(matches!(restored[0], Asked::Plain(_)));
+    assert!(matches!(restored[0], Authored::Plain(_)));
     assert!(
-        matches!(restored[1], Asked::Rewritten { original, .. } if original.operator == NumericOperator::Gt)
+        matches!(restored[1], Authored::Rewritten { original, .. } if original.operator == NumericOperator::Gt)
     );
     assert_eq!(restored[1].toleration_seconds(), Some(90));
 }

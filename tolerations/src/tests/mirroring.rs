@@ -14,7 +14,7 @@ use super::super::{
         Requirement, TERMS_MAX, Term, changes, constraints, is_mirrored, label, label_value,
         labels, lower,
     },
-    rewrite::{Asked, restore, rewrite},
+    rewrite::{Authored, restore, rewrite},
 };
 use super::*;
 
@@ -385,7 +385,7 @@ fn rules_that_are_no_longer_numeric_leave_no_trace() {
     let list = [toleration("sla", "Gt", "9", "NoSchedule", None)];
     let once = lowered(&list, None);
     assert!(once.is_some());
-    let asked = [Asked::Plain(&list[0])];
+    let asked = [Authored::Plain(&list[0])];
     assert!(asked[0].rule().unwrap().is_numeric);
     assert_eq!(lowered(&[], once.as_deref()), None);
 }

@@ -7,7 +7,7 @@ use rstest::rstest;
 
 use super::*;
 use crate::{
-    eviction::{Outcome, Pending, Stay, evaluate, stay},
+    eviction::{Evaluation, Pending, TolerationPeriod, evaluate, toleration_period},
     node::{first_untolerated, normalized, untolerated_preferences},
 };
 use jiff::Timestamp;
@@ -95,10 +95,10 @@ fn deleted_at(tolerations: &[Toleration], script: &[Event]) -> Option<i64> {
             Taints(_, now) => node = taints(now),
             Restart(_) => pending = None,
         }
-        match evaluate(stay(&node, tolerations, ON), pending, at) {
-            Outcome::Keep => pending = None,
-            Outcome::Wait(until) => pending = Some(until),
-            Outcome::Delete => return Some(at.as_second()),
+        match evaluate(toleration_period(&node, tolerations, ON), pending, at) {
+            Evaluation::Keep => pending = None,
+            Evaluation::Wait(until) => pending = Some(until),
+            Evaluation::Delete => return Some(at.as_second()),
         }
     }
     pending.map(|pending| pending.due.as_second())
@@ -156,17 +156,20 @@ fn pods_go_when_upstream_deletes_them(
 #[rstest]
 #[case::the_longest_span(
     9_223_372_036,
-    Stay::For(std::time::Duration::from_secs(9_223_372_036))
+    TolerationPeriod::For(std::time::Duration::from_secs(9_223_372_036))
 )]
-#[case::one_second_more_wraps_to_no_bound(9_223_372_037, Stay::Forever)]
+#[case::one_second_more_wraps_to_no_bound(9_223_372_037, TolerationPeriod::Forever)]
 #[case::and_later_to_a_short_span(
     18_446_744_074,
-    Stay::For(std::time::Duration::from_nanos(290_448_384))
+    TolerationPeriod::For(std::time::Duration::from_nanos(290_448_384))
 )]
-#[case::and_even_to_none(1 << 55, Stay::Over)]
-#[case::the_largest_is_no_bound(i64::MAX, Stay::Forever)]
-#[case::the_least_is_now(i64::MIN, Stay::Over)]
-fn absurd_spans_wrap_as_upstream(#[case] seconds: i64, #[case] want: Stay) {
+#[case::and_even_to_none(1 << 55, TolerationPeriod::Over)]
+#[case::the_largest_is_no_bound(i64::MAX, TolerationPeriod::Forever)]
+#[case::the_least_is_now(i64::MIN, TolerationPeriod::Over)]
+fn absurd_spans_wrap_as_upstream(#[case] seconds: i64, #[case] want: TolerationPeriod) {
     let node = taints(AT_950);
-    assert_eq!(stay(&node, &[bounded("Gt", "900", seconds)], ON), want);
+    assert_eq!(
+        toleration_period(&node, &[bounded("Gt", "900", seconds)], ON),
+        want
+    );
 }

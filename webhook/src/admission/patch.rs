@@ -1,41 +1,32 @@
-//! JSON Patch (RFC 6902), as far as admission needs it: add, replace, remove.
-//!
-//! A path is built from its parts, which are escaped here and nowhere else.
+//! The JSON Patch (RFC 6902) that admission answers with: operations of `json-patch`, at pointers of
+//! `jsonptr`, which escapes the parts of a path.
 
-use serde::Serialize;
+use json_patch::{
+    AddOperation, PatchOperation, RemoveOperation, ReplaceOperation,
+    jsonptr::{Pointer, PointerBuf},
+};
 use serde_json::Value;
 
-/// One change of one place.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[serde(tag = "op", rename_all = "lowercase")]
-pub(super) enum Operation {
-    /// Adds a member, appends to a list (`-`), or replaces a member that is there.
-    Add {
-        /// Where.
-        path: String,
-        /// What.
-        value: Value,
-    },
-    /// Replaces what is there.
-    Replace {
-        /// Where.
-        path: String,
-        /// What.
-        value: Value,
-    },
-    /// Removes what is there.
-    Remove {
-        /// Where.
-        path: String,
-    },
+/// Adds a member, appends to a list (`-`), or replaces a member that is there.
+pub(super) fn add(path: PointerBuf, value: Value) -> PatchOperation {
+    PatchOperation::Add(AddOperation { path, value })
+}
+
+/// Replaces what is there.
+pub(super) fn replace(path: PointerBuf, value: Value) -> PatchOperation {
+    PatchOperation::Replace(ReplaceOperation { path, value })
+}
+
+/// Removes what is there.
+pub(super) fn remove(path: PointerBuf) -> PatchOperation {
+    PatchOperation::Remove(RemoveOperation { path })
 }
 
 /// `base` with `parts` below it.
-pub(super) fn below(base: &str, parts: &[&str]) -> String {
-    let mut path = base.to_owned();
+pub(super) fn below(base: &Pointer, parts: &[&str]) -> PointerBuf {
+    let mut path = base.to_buf();
     for part in parts {
-        path.push('/');
-        path.push_str(&part.replace('~', "~0").replace('/', "~1"));
+        path.push_back(*part);
     }
     path
 }

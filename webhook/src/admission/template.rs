@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use json_patch::jsonptr::PointerBuf;
 use pd_tolerations::{Toleration, mirror::Term, rewrite::ANNOTATION};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -73,10 +74,8 @@ impl Kind {
     }
 
     /// The JSON pointer of its pod template.
-    pub(super) fn path(self) -> String {
-        self.steps()
-            .iter()
-            .fold(String::new(), |path, step| format!("{path}/{step}"))
+    pub(super) fn path(self) -> PointerBuf {
+        PointerBuf::from_tokens(self.steps().iter().copied())
     }
 }
 

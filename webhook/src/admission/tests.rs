@@ -86,29 +86,10 @@ fn admitted(
     if !response["patch"].is_null() {
         assert_eq!(response["patchType"], "JSONPatch");
         let patch: ByteString = serde_json::from_value(response["patch"].clone()).unwrap();
-        apply(&mut stored, &serde_json::from_slice(&patch.0).unwrap());
+        let patch: json_patch::Patch = serde_json::from_slice(&patch.0).unwrap();
+        json_patch::patch(&mut stored, &patch).unwrap();
     }
     Ok((stored, warnings))
-}
-
-fn apply(object: &mut Value, patch: &Value) {
-    for operation in patch.as_array().unwrap() {
-        let (parent, name) = operation["path"]
-            .as_str()
-            .unwrap()
-            .rsplit_once('/')
-            .unwrap();
-        let name = name.replace("~1", "/").replace("~0", "~");
-        let value = operation["value"].clone();
-        let parent = object.pointer_mut(parent).unwrap();
-        match (operation["op"].as_str().unwrap(), parent) {
-            ("add", Value::Array(list)) if name == "-" => list.push(value),
-            ("add", Value::Object(members)) => drop(members.insert(name, value)),
-            ("replace", Value::Object(members)) => *members.get_mut(&name).unwrap() = value,
-            ("remove", Value::Object(members)) => drop(members.remove(&name).unwrap()),
-            (other, parent) => panic!("{other} in {parent}"),
-        }
-    }
 }
 
 fn toleration(operator: &str, value: &str) -> Value {

@@ -12,65 +12,38 @@
 use pd_tolerations::{
     Comparison, ExtendedToleration, Operator, Rule, Toleration,
     mirror::{Term, constraints, lower},
-    rewrite::{ANNOTATION, Asked, ORIGINALS_MAX, restore, rewrite},
+    rewrite::{ANNOTATION, Authored, ORIGINALS_MAX, restore, rewrite},
     validation,
 };
 
 use super::{
-    defaults::Defaults,
     members::Members,
+    subject::Subject,
     template::{Holder, Kind, Owner, PodTemplate},
-    wire::{Change, Refusal},
+    wire::{AdmissionChange, Refusal},
     write::{Decided, written},
 };
-
-/// What is admitted, besides the object itself.
-pub(super) struct Subject<'a> {
-    pub(super) kind: Kind,
-    pub(super) is_update: bool,
-    /// What is stored, on an update.
-    pub(super) old: Option<&'a Holder<'a>>,
-    /// What the API server does by itself.
-    pub(super) gate: Comparison,
-    /// What the role that a new pod plays gives it.
-    pub(super) defaults: Option<&'a Defaults>,
-}
-
-impl Subject<'_> {
-    pub(super) fn is_pod(&self) -> bool {
-        self.kind == Kind::Pod
-    }
-
-    fn old_pod(&self) -> Option<&PodTemplate> {
-        self.old.map(|old| &old.pod)
-    }
-
-    /// Whether hand-written entries become tolerations here.
-    fn expands(&self) -> bool {
-        matches!(self.kind, Kind::Pod | Kind::DaemonSet)
-    }
-}
 
 /// The change to make, or why the object is refused.
 pub(super) fn decide(
     new: &Holder<'_>,
     subject: &Subject<'_>,
     unchanged: bool,
-) -> Result<Change, Refusal> {
+) -> Result<AdmissionChange, Refusal> {
     if unchanged && subject.kind != Kind::DaemonSet || is_untouched_pod(new, subject) {
-        return Ok(Change::default());
+        return Ok(AdmissionChange::default());
     }
     if let Some(owner) = new.controller.as_ref().filter(|_| !subject.is_pod()) {
         return owned(new, subject, owner);
     }
     match rewritten(new, subject) {
         // What is stored already may always be labelled, finalized and so on.
-        Err(_) if unchanged => Ok(Change::default()),
+        Err(_) if unchanged => Ok(AdmissionChange::default()),
         decided => decided,
     }
 }
 
-fn rewritten(new: &Holder<'_>, subject: &Subject<'_>) -> Result<Change, Refusal> {
+fn rewritten(new: &Holder<'_>, subject: &Subject<'_>) -> Result<AdmissionChange, Refusal> {
     let list = new.pod.spec.tolerations();
     let given = entries(&new.pod).map_err(|error| unusable(&error))?;
     if given.is_empty()
@@ -78,7 +51,7 @@ fn rewritten(new: &Holder<'_>, subject: &Subject<'_>) -> Result<Change, Refusal>
         && subject.gate == Comparison::On
         && subject.defaults.is_none()
     {
-        return Ok(Change::default());
+        return Ok(AdmissionChange::default());
     }
     let is_numeric = |one: &Toleration| one.operator.is_numeric();
     let is_changed = subject.gate == Comparison::Off && changes_what_it_has(list, &given, subject);
@@ -163,11 +136,11 @@ fn owned(
     new: &Holder<'_>,
     subject: &Subject<'_>,
     Owner { kind, name, .. }: &Owner,
-) -> Result<Change, Refusal> {
+) -> Result<AdmissionChange, Refusal> {
     let (rewritten, _) = rewrite(new.pod.spec.tolerations());
     let would_change = rewritten != new.pod.spec.tolerations();
     if !would_change || subject.is_update || subject.gate == Comparison::On {
-        return Ok(Change::default());
+        return Ok(AdmissionChange::default());
     }
     Err(format!(
         "the template of {kind} `{name}` has numeric tolerations, which this cluster refuses, and its ReplicaSet must not differ from it: update the {kind}, so that it is rewritten, or use the annotation {ANNOTATION}"
@@ -368,7 +341,7 @@ fn affinity(
         Vec::new()
     } else {
         let asked = restore(&decided.spec, &decided.entries).map_err(|error| error.to_string())?;
-        let rules: Result<Vec<Rule>, _> = asked.iter().map(Asked::rule).collect();
+        let rules: Result<Vec<Rule>, _> = asked.iter().map(Authored::rule).collect();
         let rules = rules.map_err(|error| error.to_string())?;
         constraints(&rules).map_err(|error| error.to_string())?
     };

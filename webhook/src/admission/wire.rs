@@ -6,15 +6,15 @@
 
 use std::borrow::Cow;
 
+use json_patch::PatchOperation;
 use k8s_openapi::ByteString;
 use pd_tolerations::{FieldError, validation::Fault};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::{
-    Answered, Outcome, ReviewError,
+    Answered, ReviewError, ReviewOutcome,
     members::{Members, object, object_or_default},
-    patch::Operation,
 };
 
 const VERSION: &str = "admission.k8s.io/v1";
@@ -81,8 +81,8 @@ impl Request<'_> {
 
 /// What is changed, and what the user should know.
 #[derive(Debug, Default)]
-pub(super) struct Change {
-    pub(super) patch: Vec<Operation>,
+pub(super) struct AdmissionChange {
+    pub(super) patch: Vec<PatchOperation>,
     pub(super) warnings: Vec<String>,
 }
 
@@ -125,17 +125,17 @@ impl Refusal {
 }
 
 /// An answer in the making.
-pub(super) struct Verdict {
-    change: Change,
+pub(super) struct AdmissionVerdict {
+    change: AdmissionChange,
     refusal: Option<Refusal>,
 }
 
-impl Verdict {
+impl AdmissionVerdict {
     pub(super) fn allow() -> Self {
-        Self::change(Change::default())
+        Self::change(AdmissionChange::default())
     }
 
-    pub(super) fn change(change: Change) -> Self {
+    pub(super) fn change(change: AdmissionChange) -> Self {
         Self {
             change,
             refusal: None,
@@ -144,7 +144,7 @@ impl Verdict {
 
     pub(super) fn refuse(reason: impl Into<Refusal>) -> Self {
         Self {
-            change: Change::default(),
+            change: AdmissionChange::default(),
             refusal: Some(reason.into()),
         }
     }
@@ -158,11 +158,11 @@ impl Verdict {
         let GroupKind { group, kind } = &request.kind;
         let Self { change, refusal } = self;
         let outcome = match (&refusal, change.patch.is_empty()) {
-            (Some(_), _) => Outcome::Refused,
-            (None, false) => Outcome::Patched,
-            (None, true) => Outcome::Passed,
+            (Some(_), _) => ReviewOutcome::Refused,
+            (None, false) => ReviewOutcome::Patched,
+            (None, true) => ReviewOutcome::Passed,
         };
-        let patch = (outcome == Outcome::Patched)
+        let patch = (outcome == ReviewOutcome::Patched)
             .then(|| serde_json::to_vec(&change.patch).ok())
             .flatten()
             .map(ByteString);

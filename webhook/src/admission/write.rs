@@ -4,15 +4,16 @@
 
 use std::collections::BTreeMap;
 
+use json_patch::{PatchOperation, jsonptr::Pointer};
 use pd_tolerations::{ExtendedToleration, Toleration, mirror::Term, rewrite::ANNOTATION};
 use serde_json::json;
 
 use super::{
     defaults::SOURCE,
-    patch::{Operation, below},
+    patch::{add, below, remove, replace},
+    subject::Subject,
     template::{Holder, Kind, PodTemplate},
-    tolerate::Subject,
-    wire::Change,
+    wire::AdmissionChange,
 };
 
 /// Tolerations and annotation as they are to be.
@@ -36,9 +37,9 @@ pub(super) fn written(
     subject: &Subject<'_>,
     decided: &Decided,
     terms: Option<Vec<Term>>,
-) -> Change {
+) -> AdmissionChange {
     let base = subject.kind.path();
-    let mut change = Change::default();
+    let mut change = AdmissionChange::default();
     patch_tolerations(&base, &new.pod, decided, &mut change.patch);
     patch_annotations(
         &base,
@@ -53,19 +54,19 @@ pub(super) fn written(
     change
 }
 
-fn patch_tolerations(base: &str, pod: &PodTemplate, decided: &Decided, patch: &mut Vec<Operation>) {
+fn patch_tolerations(
+    base: &Pointer,
+    pod: &PodTemplate,
+    decided: &Decided,
+    patch: &mut Vec<PatchOperation>,
+) {
     let list = pod.spec.tolerations();
     for (index, (was, is)) in list.iter().zip(&decided.spec).enumerate() {
         if was != is {
             let index = index.to_string();
             let field = |name: &str| below(base, &["spec", "tolerations", &index, name]);
-            patch.push(Operation::Replace {
-                path: field("operator"),
-                value: json!(is.operator),
-            });
-            patch.push(Operation::Remove {
-                path: field("value"),
-            });
+            patch.push(replace(field("operator"), json!(is.operator)));
+            patch.push(remove(field("value")));
         }
     }
     let added = decided.spec.get(list.len()..).unwrap_or_default();
@@ -73,17 +74,14 @@ fn patch_tolerations(base: &str, pod: &PodTemplate, decided: &Decided, patch: &m
         return;
     }
     if pod.spec.tolerations.is_none() {
-        patch.push(Operation::Add {
-            path: below(base, &["spec", "tolerations"]),
-            value: json!(added),
-        });
+        patch.push(add(below(base, &["spec", "tolerations"]), json!(added)));
         return;
     }
     for toleration in added {
-        patch.push(Operation::Add {
-            path: below(base, &["spec", "tolerations", "-"]),
-            value: json!(toleration),
-        });
+        patch.push(add(
+            below(base, &["spec", "tolerations", "-"]),
+            json!(toleration),
+        ));
     }
 }
 
@@ -105,10 +103,10 @@ fn annotations(subject: &Subject<'_>, decided: &Decided) -> Vec<(&'static str, O
 }
 
 fn patch_annotations(
-    base: &str,
+    base: &Pointer,
     pod: &PodTemplate,
     changed: &[(&str, Option<String>)],
-    patch: &mut Vec<Operation>,
+    patch: &mut Vec<PatchOperation>,
 ) {
     let place = |parts: &[&str]| below(base, &[&["metadata"], parts].concat());
     let are_there = pod
@@ -119,11 +117,8 @@ fn patch_annotations(
         for (name, value) in changed {
             let at = place(&["annotations", name]);
             patch.push(match value {
-                Some(value) => Operation::Add {
-                    path: at,
-                    value: json!(value),
-                },
-                None => Operation::Remove { path: at },
+                Some(value) => add(at, json!(value)),
+                None => remove(at),
             });
         }
         return;
@@ -136,22 +131,16 @@ fn patch_annotations(
         return;
     }
     patch.push(match are_there {
-        Some(_) => Operation::Add {
-            path: place(&["annotations"]),
-            value: json!(added),
-        },
-        None => Operation::Add {
-            path: place(&[]),
-            value: json!({ "annotations": added }),
-        },
+        Some(_) => add(place(&["annotations"]), json!(added)),
+        None => add(place(&[]), json!({ "annotations": added })),
     });
 }
 
 fn patch_affinity(
-    base: &str,
+    base: &Pointer,
     pod: &PodTemplate,
     terms: Option<Vec<Term>>,
-    patch: &mut Vec<Operation>,
+    patch: &mut Vec<PatchOperation>,
 ) {
     let place = [
         "spec",
@@ -160,9 +149,7 @@ fn patch_affinity(
         "requiredDuringSchedulingIgnoredDuringExecution",
     ];
     let Some(terms) = terms else {
-        patch.push(Operation::Remove {
-            path: below(base, &place),
-        });
+        patch.push(remove(below(base, &place)));
         return;
     };
     let selector = json!({ "nodeSelectorTerms": terms });
@@ -172,10 +159,10 @@ fn patch_affinity(
         Some(affinity) if affinity.node_affinity.is_none() => (3, json!({ required: selector })),
         Some(_) => (4, selector),
     };
-    patch.push(Operation::Add {
-        path: below(base, place.get(..depth).unwrap_or(&place)),
+    patch.push(add(
+        below(base, place.get(..depth).unwrap_or(&place)),
         value,
-    });
+    ));
 }
 
 fn warn(subject: &Subject<'_>, decided: &Decided, warnings: &mut Vec<String>) {

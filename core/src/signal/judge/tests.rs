@@ -208,9 +208,7 @@ mod laws {
             let mut snapshot = healthy();
             snapshot.roles.decode = testing::serving(ready);
             snapshot.signals.coverage.decode = Coverage { scraped, seen, oldest_age: None };
-            for (_, reading) in snapshot.signals.numbers_mut() {
-                *reading = Reading::of(number);
-            }
+            snapshot.signals.update_numbers(|_, reading| *reading = Reading::of(number));
             let before: Vec<_> = snapshot.signals.numbers().collect();
             for ((name, before), (_, after)) in before.into_iter().zip(judged(&snapshot).numbers()) {
                 if let (Some(before), Some(after)) = (before.known(), after.known()) {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::{ArgAction, Args, ValueEnum};
-use pd_tolerations::eviction::{agenda::Options, pace::Pace};
+use pd_tolerations::eviction::{rate_limit::RateLimit, request::EvictionOptions};
 
 /// When rewritten pods are evicted, and how.
 #[derive(Debug, Clone, Args)]
@@ -76,13 +76,13 @@ pub enum EvictionMethod {
 }
 
 impl EvictionArgs {
-    /// What the agenda does beyond upstream.
-    pub fn options(&self) -> Options {
+    /// What the queue does beyond upstream.
+    pub fn options(&self) -> EvictionOptions {
         let moves = self.eviction_move_deadlines;
-        Options {
+        EvictionOptions {
             shorten: matches!(moves, MoveDeadlines::Shorten | MoveDeadlines::Both),
             lengthen: matches!(moves, MoveDeadlines::Lengthen | MoveDeadlines::Both),
-            pace: self.evictions_per_minute.map(|count| Pace {
+            rate: self.evictions_per_minute.map(|count| RateLimit {
                 interval: Duration::from_mins(1) / count.max(1),
                 burst: self.eviction_burst,
             }),

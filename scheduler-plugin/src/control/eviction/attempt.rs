@@ -1,8 +1,8 @@
-//! One attempt to carry an order out: look again, mark the pod, delete it.
+//! One attempt to carry an request out: look again, mark the pod, delete it.
 //!
 //! The pod and its node are read from the API server itself, not from a cache. The pod goes only if what is read bears the
-//! order out: the same UID, and taints that it still does not tolerate, or no longer than it was given. Everything else
-//! spares it, for the watch will soon say the same and then the agenda knows.
+//! request out: the same UID, and taints that it still does not tolerate, or no longer than it was given. Everything else
+//! spares it, for the watch will soon say the same and then the queue knows.
 //!
 //! Marking and deleting are what the taint-eviction controller does: condition `DisruptionTarget` with its reason, then a
 //! plain delete; or the eviction API, where disruption budgets count, and the API server marks the pod itself. Both name
@@ -18,9 +18,9 @@ use kube::{
     runtime::events::{Event, EventType},
 };
 use pd_tolerations::eviction::{
-    Stay,
-    agenda::{Order, PodId, Settled},
-    wishes::Because,
+    TolerationPeriod,
+    request::{EvictionRequest, PodId, RequestOutcome},
+    rules::Because,
 };
 use serde_json::json;
 use tokio::time::timeout;
@@ -31,7 +31,7 @@ use super::{
         objects::{WatchedNode, WatchedPod},
     },
     args::EvictionMethod,
-    wishes,
+    rules,
 };
 
 /// How long one attempt may take.
@@ -40,17 +40,17 @@ const LIMIT: Duration = Duration::from_secs(20);
 /// What became of an attempt.
 #[derive(Debug)]
 pub struct Done {
-    /// The order.
-    pub order: Order,
+    /// The request.
+    pub request: EvictionRequest,
     /// How it ended.
-    pub outcome: Outcome,
+    pub outcome: EvictionOutcome,
     /// How long after the deadline that was.
     pub late: Duration,
 }
 
 /// How an attempt ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
+pub enum EvictionOutcome {
     /// The pod was deleted.
     Deleted,
     /// The eviction API took it.
@@ -67,7 +67,7 @@ pub enum Outcome {
     Failed,
 }
 
-impl Outcome {
+impl EvictionOutcome {
     /// A word for labels of metrics.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -86,32 +86,32 @@ impl Outcome {
         matches!(self, Self::Deleted | Self::Evicted | Self::DryRun)
     }
 
-    /// What the agenda makes of it.
-    pub const fn settled(self) -> Settled {
+    /// What the queue makes of it.
+    pub const fn request_outcome(self) -> RequestOutcome {
         match self {
-            Self::Deleted | Self::Evicted | Self::DryRun | Self::Gone => Settled::Leaves,
-            Self::Refused => Settled::Refused,
-            Self::Spared | Self::Failed => Settled::Failed,
+            Self::Deleted | Self::Evicted | Self::DryRun | Self::Gone => RequestOutcome::Leaves,
+            Self::Refused => RequestOutcome::Refused,
+            Self::Spared | Self::Failed => RequestOutcome::Failed,
         }
     }
 }
 
-/// Carries `order` out, if it is still right.
-pub async fn carry_out(context: &Context, term: &Term, mut order: Order) -> Done {
-    let outcome = match timeout(LIMIT, attempt(context, term, &mut order)).await {
+/// Carries `request` out, if it is still right.
+pub async fn carry_out(context: &Context, term: &Term, mut request: EvictionRequest) -> Done {
+    let outcome = match timeout(LIMIT, attempt(context, term, &mut request)).await {
         Ok(Ok(outcome)) => outcome,
         Ok(Err(error)) => {
             let PodId {
                 namespace, name, ..
-            } = &order.pod;
-            tracing::warn!(namespace, pod = name, attempt = order.attempt, %error, "pod cannot be evicted");
-            Outcome::Failed
+            } = &request.pod;
+            tracing::warn!(namespace, pod = name, attempt = request.attempt, %error, "pod cannot be evicted");
+            EvictionOutcome::Failed
         }
-        Err(_) => Outcome::Failed,
+        Err(_) => EvictionOutcome::Failed,
     };
-    tell(context, &order, outcome).await;
+    report(context, &request, outcome).await;
     Done {
-        order,
+        request,
         outcome,
         late: Duration::ZERO,
     }
@@ -120,30 +120,30 @@ pub async fn carry_out(context: &Context, term: &Term, mut order: Order) -> Done
 async fn attempt(
     context: &Context,
     term: &Term,
-    order: &mut Order,
-) -> Result<Outcome, kube::Error> {
-    let pods = Api::<WatchedPod>::namespaced(context.client.clone(), &order.pod.namespace);
-    let Some(pod) = pods.get_opt(&order.pod.name).await? else {
-        return Ok(Outcome::Gone);
+    request: &mut EvictionRequest,
+) -> Result<EvictionOutcome, kube::Error> {
+    let pods = Api::<WatchedPod>::namespaced(context.client.clone(), &request.pod.namespace);
+    let Some(pod) = pods.get_opt(&request.pod.name).await? else {
+        return Ok(EvictionOutcome::Gone);
     };
-    let is_another = pod.uid().as_ref() != Some(&order.pod.uid);
+    let is_another = pod.uid().as_ref() != Some(&request.pod.uid);
     if is_another || pod.meta().deletion_timestamp.is_some() {
-        return Ok(Outcome::Gone);
+        return Ok(EvictionOutcome::Gone);
     }
-    if !matches!(order.because, Because::Group { .. }) {
+    if !matches!(request.because, Because::Group { .. }) {
         let nodes = Api::<WatchedNode>::all(context.client.clone());
-        let node = nodes.get_opt(&order.node).await?;
-        match bears_out(&pod, node.as_ref(), &order.because) {
-            Some(because) => order.because = because,
-            None => return Ok(Outcome::Spared),
+        let node = nodes.get_opt(&request.node).await?;
+        match bears_out(&pod, node.as_ref(), &request.because) {
+            Some(because) => request.because = because,
+            None => return Ok(EvictionOutcome::Spared),
         }
     }
     if !term.may_write() {
-        return Ok(Outcome::Spared);
+        return Ok(EvictionOutcome::Spared);
     }
     match context.args.eviction.eviction_method {
-        EvictionMethod::Delete => delete(context, order).await,
-        EvictionMethod::Evict => evict(context, order).await,
+        EvictionMethod::Delete => delete(context, request).await,
+        EvictionMethod::Evict => evict(context, request).await,
     }
 }
 
@@ -154,18 +154,21 @@ fn bears_out(pod: &WatchedPod, node: Option<&WatchedNode>, ordered: &Because) ->
         // A deadline outlives its node, as it does upstream.
         return ran_out.then(|| ordered.clone());
     };
-    let judgement = wishes(pod).ok()??.judge(node.taints());
-    match judgement.stay {
-        Stay::Over => judgement.because,
-        Stay::For(_) if ran_out => judgement.because,
-        Stay::For(_) | Stay::Forever => None,
+    let judgement = rules(pod).ok()??.judge(node.taints());
+    match judgement.period {
+        TolerationPeriod::Over => judgement.because,
+        TolerationPeriod::For(_) if ran_out => judgement.because,
+        TolerationPeriod::For(_) | TolerationPeriod::Forever => None,
     }
 }
 
-async fn delete(context: &Context, order: &Order) -> Result<Outcome, kube::Error> {
-    let pods = Api::<Pod>::namespaced(context.client.clone(), &order.pod.namespace);
-    let name = &order.pod.name;
-    let patch = Patch::Strategic(condition(order));
+async fn delete(
+    context: &Context,
+    request: &EvictionRequest,
+) -> Result<EvictionOutcome, kube::Error> {
+    let pods = Api::<Pod>::namespaced(context.client.clone(), &request.pod.namespace);
+    let name = &request.pod.name;
+    let patch = Patch::Strategic(condition(request));
     let marked = pods
         .patch_status(name, &context.patch_params(), &patch)
         .await;
@@ -173,41 +176,44 @@ async fn delete(context: &Context, order: &Order) -> Result<Outcome, kube::Error
         return Ok(outcome);
     }
     marked?;
-    let deleted = pods.delete(name, &delete_params(context, order)).await;
+    let deleted = pods.delete(name, &delete_params(context, request)).await;
     if let Some(outcome) = missing(deleted.as_ref().err()) {
         return Ok(outcome);
     }
     deleted?;
     Ok(if context.args.control.dry_run {
-        Outcome::DryRun
+        EvictionOutcome::DryRun
     } else {
-        Outcome::Deleted
+        EvictionOutcome::Deleted
     })
 }
 
-async fn evict(context: &Context, order: &Order) -> Result<Outcome, kube::Error> {
-    let pods = Api::<Pod>::namespaced(context.client.clone(), &order.pod.namespace);
+async fn evict(
+    context: &Context,
+    request: &EvictionRequest,
+) -> Result<EvictionOutcome, kube::Error> {
+    let pods = Api::<Pod>::namespaced(context.client.clone(), &request.pod.namespace);
     let dry_run = context.args.control.dry_run;
     let params = EvictParams {
-        delete_options: Some(delete_params(context, order)),
+        delete_options: Some(delete_params(context, request)),
         post_options: PostParams {
             dry_run,
             ..PostParams::default()
         },
     };
-    match pods.evict(&order.pod.name, &params).await {
-        Ok(_) if dry_run => Ok(Outcome::DryRun),
-        Ok(_) => Ok(Outcome::Evicted),
-        Err(kube::Error::Api(status)) if status.code == 429 => Ok(Outcome::Refused),
+    match pods.evict(&request.pod.name, &params).await {
+        Ok(_) if dry_run => Ok(EvictionOutcome::DryRun),
+        Ok(_) => Ok(EvictionOutcome::Evicted),
+        Err(kube::Error::Api(status)) if status.code == 429 => Ok(EvictionOutcome::Refused),
         Err(error) => missing(Some(&error)).ok_or(error),
     }
 }
 
-fn delete_params(context: &Context, order: &Order) -> DeleteParams {
+fn delete_params(context: &Context, request: &EvictionRequest) -> DeleteParams {
     DeleteParams {
         dry_run: context.args.control.dry_run,
         preconditions: Some(Preconditions {
-            uid: Some(order.pod.uid.clone()),
+            uid: Some(request.pod.uid.clone()),
             resource_version: None,
         }),
         ..DeleteParams::default()
@@ -215,13 +221,13 @@ fn delete_params(context: &Context, order: &Order) -> DeleteParams {
 }
 
 /// Upstream's condition, with our reason behind its words. The UID makes it a condition of this very pod.
-fn condition(order: &Order) -> serde_json::Value {
+fn condition(request: &EvictionRequest) -> serde_json::Value {
     let message = format!(
         "Taint manager: deleting due to NoExecute taint ({})",
-        order.because
+        request.because
     );
     json!({
-        "metadata": { "uid": order.pod.uid },
+        "metadata": { "uid": request.pod.uid },
         "status": { "conditions": [{
             "type": "DisruptionTarget",
             "status": "True",
@@ -233,32 +239,32 @@ fn condition(order: &Order) -> serde_json::Value {
 }
 
 /// The pod is not there any more; one of the same name may be.
-fn missing(error: Option<&kube::Error>) -> Option<Outcome> {
+fn missing(error: Option<&kube::Error>) -> Option<EvictionOutcome> {
     match error? {
-        kube::Error::Api(status) if status.code == 404 => Some(Outcome::Gone),
+        kube::Error::Api(status) if status.code == 404 => Some(EvictionOutcome::Gone),
         _ => None,
     }
 }
 
-async fn tell(context: &Context, order: &Order, outcome: Outcome) {
+async fn report(context: &Context, request: &EvictionRequest, outcome: EvictionOutcome) {
     let PodId {
         namespace, name, ..
-    } = &order.pod;
-    let because = &order.because;
+    } = &request.pod;
+    let because = &request.because;
     let outcome_text = outcome.as_str();
-    tracing::info!(namespace, pod = name, %because, outcome = outcome_text, "order carried out");
+    tracing::info!(namespace, pod = name, %because, outcome = outcome_text, "request carried out");
     let note = match outcome {
-        Outcome::Deleted | Outcome::Evicted => {
+        EvictionOutcome::Deleted | EvictionOutcome::Evicted => {
             format!("Marking for deletion Pod {namespace}/{name}: {because}")
         }
-        Outcome::Refused if order.attempt == 0 => {
+        EvictionOutcome::Refused if request.attempt == 0 => {
             format!(
                 "Pod {namespace}/{name} has to go and waits for its disruption budget: {because}"
             )
         }
         _ => return,
     };
-    publish(context, &order.pod, note).await;
+    publish(context, &request.pod, note).await;
 }
 
 /// Publishes an event under upstream's reason.
@@ -278,7 +284,7 @@ pub(super) async fn publish(context: &Context, pod: &PodId, note: String) {
         action: "Evicting".to_owned(),
         secondary: None,
     };
-    context.tell(&about, &event).await;
+    context.publish(&about, &event).await;
 }
 
 #[cfg(test)]

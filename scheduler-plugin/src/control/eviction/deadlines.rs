@@ -2,7 +2,7 @@
 //!
 //! The text is an interval of ISO 8601, from the evaluation to the deadline. It is read once, when a pod is first seen, and
 //! believed only if it can be this pod's: it begins after the pod was created and not in the future, or else a template
-//! could carry it. One task writes, in the order in which things happened. A text that cannot be written is in the log,
+//! could carry it. One task writes, in the request in which things happened. A text that cannot be written is in the log,
 //! and costs the pod's clock at the next restart, nothing else.
 
 use std::time::Duration;
@@ -10,12 +10,9 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, ResourceExt as _, api::Patch};
-use pd_tolerations::eviction::{Pending, agenda::PodId};
+use pd_tolerations::eviction::{Pending, request::PodId};
 use serde_json::json;
-use tokio::{
-    sync::mpsc,
-    time::{sleep, timeout},
-};
+use tokio::{sync::mpsc, time::sleep};
 
 use super::{
     super::{Context, Term, objects::WatchedPod},
@@ -25,7 +22,6 @@ use super::{
 /// The annotation of a pod that waits for its deadline.
 pub const ANNOTATION: &str = "pdautoscaler.io/eviction-deadline";
 
-const WRITE_LIMIT: Duration = Duration::from_secs(10);
 const PAUSES: [Duration; 3] = [
     Duration::from_millis(100),
     Duration::from_secs(1),
@@ -105,17 +101,14 @@ async fn persist(context: &Context, term: &Term, pod: &PodId, pending: Option<Pe
         if !term.may_write() {
             return;
         }
-        let error = match timeout(WRITE_LIMIT, pods.patch(&pod.name, &params, &patch)).await {
-            Ok(Ok(_)) => return,
-            // Gone, or another pod of that name.
-            Ok(Err(kube::Error::Api(status))) if [404, 409].contains(&status.code) => return,
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => "no answer".to_owned(),
+        // Gone, or another pod of that name: there is nothing left to write.
+        let Err(error) = context.write(pods.patch(&pod.name, &params, &patch)).await else {
+            return;
         };
         tracing::warn!(
             namespace = pod.namespace,
             pod = pod.name,
-            error,
+            %error,
             "deadline cannot be persisted"
         );
         sleep(pause).await;

@@ -1,4 +1,4 @@
-//! What the eviction controller tells Prometheus: orders by outcome, what waits, what is held, how late it was.
+//! What the eviction controller tells Prometheus: requests by outcome, what waits, what is held, how late it was.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use super::attempt::Outcome;
+use super::attempt::EvictionOutcome;
 
 /// Upper edges of how late evictions are, seconds.
 const LATE_SECONDS: [f64; 10] = [0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5, 10.0, 60.0, 600.0];
@@ -22,7 +22,7 @@ struct OrderLabels {
 /// All metrics of the eviction controller.
 #[derive(Debug)]
 pub struct EvictionMetrics {
-    orders: Family<OrderLabels, Counter>,
+    requests: Family<OrderLabels, Counter>,
     cancelled: Counter,
     pending: Gauge,
     held: Gauge,
@@ -33,7 +33,7 @@ pub struct EvictionMetrics {
 impl Default for EvictionMetrics {
     fn default() -> Self {
         Self {
-            orders: Family::default(),
+            requests: Family::default(),
             cancelled: Counter::default(),
             pending: Gauge::default(),
             held: Gauge::default(),
@@ -46,8 +46,8 @@ impl Default for EvictionMetrics {
 impl EvictionMetrics {
     /// Registers every metric; the prefix is the caller's.
     pub fn register(&self, registry: &mut Registry) {
-        let orders = "Orders to evict a pod, by outcome and why it has to go";
-        registry.register("evictions", orders, self.orders.clone());
+        let requests = "Orders to evict a pod, by outcome and why it has to go";
+        registry.register("evictions", requests, self.requests.clone());
         let cancelled = "Evictions that a change of taints or tolerations cancelled";
         registry.register("evictions_cancelled", cancelled, self.cancelled.clone());
         let pending = "Pods that wait for their eviction";
@@ -61,13 +61,13 @@ impl EvictionMetrics {
         registry.register("eviction_late_seconds", late, self.late.clone());
     }
 
-    /// An order ended as `outcome`, this long after the pod's deadline.
-    pub fn ended(&self, outcome: Outcome, because: &'static str, late: Duration) {
+    /// An request ended as `outcome`, this long after the pod's deadline.
+    pub fn ended(&self, outcome: EvictionOutcome, because: &'static str, late: Duration) {
         let labels = OrderLabels {
             outcome: outcome.as_str(),
             because,
         };
-        self.orders.get_or_create(&labels).inc();
+        self.requests.get_or_create(&labels).inc();
         if outcome.is_our_doing() {
             self.late.observe(late.as_secs_f64());
         }

@@ -40,7 +40,7 @@ pub enum Reading {
 
 /// A change to make.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Change {
+pub struct TaintChange {
     /// What the taint said.
     pub from: Current,
     /// What it is to say.
@@ -88,14 +88,14 @@ impl Held {
     }
 }
 
-/// What becomes of one node. `changed` is when its taint was last changed.
+/// Decides about one node. `changed` is when its taint was last changed.
 pub fn decide(
     rules: &Rules,
     current: Current,
     changed: Option<Timestamp>,
     reading: Reading,
     now: Timestamp,
-) -> Result<Change, Held> {
+) -> Result<TaintChange, Held> {
     let value = match reading {
         Reading::None => return Err(Held::NoData),
         Reading::Several => return Err(Held::SeveralValues),
@@ -116,7 +116,7 @@ pub fn decide(
     if changed.is_some_and(|changed| within(rules.min_interval, changed, now)) {
         return Err(Held::TooSoon);
     }
-    Ok(Change { from: current, to })
+    Ok(TaintChange { from: current, to })
 }
 
 /// The taint's number for a value; nothing if the product leaves the floats.
@@ -161,14 +161,14 @@ pub fn allowance(
 }
 
 /// The most urgent changes, at most `count` of them; others keep their order.
-pub fn most_urgent<T>(mut changes: Vec<(T, Change)>, count: usize) -> Vec<(T, Change)> {
+pub fn most_urgent<T>(mut changes: Vec<(T, TaintChange)>, count: usize) -> Vec<(T, TaintChange)> {
     changes.sort_by_key(|(_, change)| urgency(change));
     changes.truncate(count);
     changes
 }
 
 /// Smaller is more urgent: falls by depth, then what says nothing yet, then rises.
-fn urgency(change: &Change) -> (u8, Reverse<u64>) {
+fn urgency(change: &TaintChange) -> (u8, Reverse<u64>) {
     match change.from {
         Current::Number(from) if change.to < from => (0, Reverse(from.abs_diff(change.to))),
         Current::NoNumber => (1, Reverse(0)),
@@ -200,8 +200,8 @@ mod tests {
         Timestamp::from_second(1_800_000_000 + second).unwrap()
     }
 
-    fn change(from: i64, to: i64) -> Change {
-        Change {
+    fn change(from: i64, to: i64) -> TaintChange {
+        TaintChange {
             from: Current::Number(from),
             to,
         }
@@ -220,12 +220,12 @@ mod tests {
     #[case::beyond_floats(Current::Number(9_000), 1e306, Err(Held::NotFinite))]
     #[case::nan(Current::Number(9_000), f64::NAN, Err(Held::NotFinite))]
     #[case::infinite(Current::Number(9_000), f64::INFINITY, Err(Held::NotFinite))]
-    #[case::added(Current::Missing, 0.5, Ok(Change { from: Current::Missing, to: 5_000 }))]
-    #[case::text(Current::NoNumber, 0.5, Ok(Change { from: Current::NoNumber, to: 5_000 }))]
+    #[case::added(Current::Missing, 0.5, Ok(TaintChange { from: Current::Missing, to: 5_000 }))]
+    #[case::text(Current::NoNumber, 0.5, Ok(TaintChange { from: Current::NoNumber, to: 5_000 }))]
     fn values_become_changes(
         #[case] current: Current,
         #[case] value: f64,
-        #[case] want: Result<Change, Held>,
+        #[case] want: Result<TaintChange, Held>,
     ) {
         let got = decide(&rules(), current, None, Reading::One(value), at(0));
         assert_eq!(got, want);
@@ -282,7 +282,7 @@ mod tests {
 
     #[test]
     fn falls_come_first_and_the_deepest_before_others() {
-        let missing = Change {
+        let missing = TaintChange {
             from: Current::Missing,
             to: 7,
         };

@@ -60,7 +60,8 @@ fn made(pod: &Value, gate: Comparison, gives: Vec<ExtendedToleration>) -> (Value
     let mut stored = pod.clone();
     if !response["patch"].is_null() {
         let patch: ByteString = serde_json::from_value(response["patch"].clone()).unwrap();
-        apply(&mut stored, &serde_json::from_slice(&patch.0).unwrap());
+        let patch: json_patch::Patch = serde_json::from_slice(&patch.0).unwrap();
+        json_patch::patch(&mut stored, &patch).unwrap();
     }
     let warnings = serde_json::from_value(response["warnings"].clone()).unwrap_or_default();
     (stored, warnings)
@@ -206,6 +207,6 @@ fn pods_of_others_are_left_alone(#[case] kind: &str, #[case] name: &str, #[case]
     let llama = Llama(vec![entry(NumericOperator::Gt, "950")]);
     assert_eq!(
         mutate(&live, Comparison::Off, &llama).unwrap().outcome,
-        Outcome::Passed
+        ReviewOutcome::Passed
     );
 }

@@ -1,6 +1,6 @@
 //! What no story may break, whatever happens in it: many pods, groups, a pace, failures, restarts of nothing.
 //!
-//! Happenings are random and so is what becomes of orders. Nobody is ordered early, twice, or while its numbers tolerate
+//! Happenings are random and so is what becomes of requests. Nobody is ordered early, twice, or while its numbers tolerate
 //! the node; time to look again always lies ahead.
 
 use std::{
@@ -13,10 +13,11 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     eviction::{
-        Stay,
-        agenda::{Agenda, Options, PlacedPod, PodId, Settled},
-        pace::Pace,
-        wishes::{Because, Wishes},
+        TolerationPeriod,
+        queue::EvictionQueue,
+        rate_limit::RateLimit,
+        request::{EvictionOptions, PlacedPod, PodId, RequestOutcome},
+        rules::{Because, TolerationRules},
     },
     rewrite::rewrite,
 };
@@ -54,7 +55,7 @@ fn placed(pod: usize, group: usize, seconds: i64) -> PlacedPod {
             name: format!("pod-{pod}"),
         },
         node: format!("{}", pod % 3),
-        wishes: (pod > 0).then(|| Wishes::read(&spec, &originals).unwrap()),
+        rules: (pod > 0).then(|| TolerationRules::read(&spec, &originals).unwrap()),
         group: (group > 0).then(|| format!("{group}")),
         persisted: None,
     }
@@ -75,55 +76,55 @@ proptest! {
         story in prop::collection::vec((0..4_i64, happens(), 0..4_u8), 1..120),
         moves in any::<bool>(), limited in any::<bool>(),
     ) {
-        let pace = Pace { interval: Duration::from_secs(2), burst: 2 };
-        let mut agenda = Agenda::new(Options {
-            shorten: moves, lengthen: moves, pace: limited.then_some(pace),
+        let pace = RateLimit { interval: Duration::from_secs(2), burst: 2 };
+        let mut queue = EvictionQueue::new(EvictionOptions {
+            shorten: moves, lengthen: moves, rate: limited.then_some(pace),
         });
         let (mut nodes, mut pods) = (BTreeMap::<String, Vec<Taint>>::new(), BTreeMap::new());
         let (mut told, mut now) = (BTreeSet::new(), Timestamp::default());
-        for (seconds, happens, fate) in story {
+        for (seconds, happens, outcome_drawn) in story {
             now += Duration::from_secs(seconds.unsigned_abs());
             match happens {
                 Happens::Value(node, value) => {
                     nodes.insert(node.to_string(), taint_of(value));
-                    agenda.node(&node.to_string(), &taint_of(value), "zone", now);
+                    queue.node(&node.to_string(), &taint_of(value), "zone", now);
                 }
                 Happens::Pod(pod, group, seconds) => {
                     let placed = placed(pod, group, seconds);
                     pods.insert(pod.to_string(), placed.clone());
-                    agenda.pod(placed, now);
+                    queue.pod(placed, now);
                 }
                 Happens::Gone(pod) => {
                     pods.remove(&pod.to_string());
                     told.remove(&pod.to_string());
-                    agenda.pod_gone(&pod.to_string(), now);
+                    queue.pod_gone(&pod.to_string(), now);
                 }
                 Happens::Nothing => {}
             }
-            for order in agenda.orders(now) {
-                let uid = &order.pod.uid;
-                prop_assert!(order.due <= now);
+            for request in queue.requests(now) {
+                let uid = &request.pod.uid;
+                prop_assert!(request.due <= now);
                 prop_assert!(told.insert(uid.clone()), "{uid} was told before");
-                if !matches!(order.because, Because::Group { .. }) {
+                if !matches!(request.because, Because::Group { .. }) {
                     let pod: &PlacedPod = &pods[uid];
-                    let judgement = pod.wishes.as_ref().unwrap().judge(&nodes[&pod.node]);
-                    prop_assert_ne!(judgement.stay, Stay::Forever);
+                    let judgement = pod.rules.as_ref().unwrap().judge(&nodes[&pod.node]);
+                    prop_assert_ne!(judgement.period, TolerationPeriod::Forever);
                 }
-                let settled = match fate {
-                    0 => Settled::Failed,
-                    1 => Settled::Refused,
+                let outcome = match outcome_drawn {
+                    0 => RequestOutcome::Failed,
+                    1 => RequestOutcome::Refused,
                     // Still under way.
                     2 => continue,
-                    _ => Settled::Leaves,
+                    _ => RequestOutcome::Leaves,
                 };
-                agenda.settle(uid, settled, now);
-                if settled != Settled::Leaves {
+                queue.finish(uid, outcome, now);
+                if outcome != RequestOutcome::Leaves {
                     told.remove(uid);
                 }
             }
             // Only those that follow a pod that has just left may be due at once.
-            let next = agenda.next();
-            prop_assert!(next.is_none_or(|next| next > now || fate == 3), "{next:?} at {now:?}");
+            let next = queue.next();
+            prop_assert!(next.is_none_or(|next| next > now || outcome_drawn == 3), "{next:?} at {now:?}");
         }
     }
 }

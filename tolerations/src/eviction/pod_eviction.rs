@@ -1,8 +1,8 @@
-//! One pod's place on the agenda: stays, waits for a deadline, goes, is gone.
+//! One pod's place in the queue: stays, waits for a deadline, goes, is gone.
 //!
-//! Everything is judged by [`Appointment::judge`] with the node's taints; the clocks it keeps are the pod's own and the one
+//! Everything is judged by [`PodEviction::judge`] with the node's taints; the clocks it keeps are the pod's own and the one
 //! that the cluster's controller keeps for the stored list. A pod that goes can still be kept while nothing was done to
-//! it: a rise of the value cancels it as it cancels a deadline. Two things cannot be undone: an order under way, and the
+//! it: a rise of the value cancels it as it cancels a deadline. Two things cannot be undone: a request under way, and the
 //! group that has lost its first pod.
 
 use std::{mem, time::Duration};
@@ -10,12 +10,11 @@ use std::{mem, time::Duration};
 use jiff::Timestamp;
 
 use super::{
-    Outcome, Pending, Stay,
-    agenda::{By, Change, Options, Order, PlacedPod, Settled},
-    evaluate,
-    wishes::{Because, Judgement},
+    Evaluation, Pending, TolerationPeriod, evaluate,
+    request::{By, DeadlineChange, EvictionOptions, EvictionRequest, PlacedPod, RequestOutcome},
+    rules::{Because, Judgement},
 };
-use crate::{Taint, time::later};
+use crate::{Taint, time::Moment};
 
 /// Pause before the second attempt; it doubles up to [`PAUSE_MOST`].
 const PAUSE: Duration = Duration::from_millis(100);
@@ -77,14 +76,14 @@ impl Going {
 
 /// One pod and what becomes of it.
 #[derive(Clone, Debug)]
-pub(super) struct Appointment {
+pub(super) struct PodEviction {
     pod: PlacedPod,
     state: State,
-    /// What the cluster's own controller has pending.
+    /// The deletion that the cluster's own controller has pending.
     cluster: Option<Pending>,
 }
 
-impl Appointment {
+impl PodEviction {
     pub(super) const fn new(pod: PlacedPod) -> Self {
         Self {
             pod,
@@ -147,9 +146,9 @@ impl Appointment {
     pub(super) fn judge(
         &mut self,
         taints: &[Taint],
-        options: Options,
+        options: EvictionOptions,
         now: Timestamp,
-    ) -> Option<Change> {
+    ) -> Option<DeadlineChange> {
         let persisted = self.pod.persisted.take();
         if self.is_on_its_way()
             || matches!(&self.state, State::Goes(going) if going.is_of_a_group())
@@ -157,15 +156,15 @@ impl Appointment {
             return None;
         }
         let before = self.pending().or(persisted);
-        let Some(wishes) = &self.pod.wishes else {
+        let Some(rules) = &self.pod.rules else {
             self.cluster = None;
             return self.stays(persisted.is_some());
         };
-        let judgement = wishes.judge(taints);
+        let judgement = rules.judge(taints);
         let cluster = evaluate(judgement.cluster, self.cluster, now);
         self.cluster = match cluster {
-            Outcome::Wait(pending) => Some(pending),
-            Outcome::Keep | Outcome::Delete => None,
+            Evaluation::Wait(pending) => Some(pending),
+            Evaluation::Keep | Evaluation::Delete => None,
         };
         let outcome = adjusted(&judgement, before, options, now);
         // A group leaves together, which only we see to.
@@ -178,23 +177,23 @@ impl Appointment {
             return self.stays(persisted.is_some());
         };
         match outcome {
-            Outcome::Keep => self.stays(persisted.is_some()),
-            Outcome::Wait(pending) => self.waits(pending, because, by),
-            Outcome::Delete if by == By::Cluster => {
+            Evaluation::Keep => self.stays(persisted.is_some()),
+            Evaluation::Wait(pending) => self.waits(pending, because, by),
+            Evaluation::Delete if by == By::Cluster => {
                 let pending = Pending {
                     since: now,
                     due: now,
                 };
                 let before = mem::replace(&mut self.state, State::ClusterEnds);
                 let pod = self.pod.id.clone();
-                (before != State::ClusterEnds).then_some(Change::Waits {
+                (before != State::ClusterEnds).then_some(DeadlineChange::Waits {
                     pod,
                     pending,
                     because,
                     by,
                 })
             }
-            Outcome::Delete => {
+            Evaluation::Delete => {
                 self.goes(because, now);
                 None
             }
@@ -209,7 +208,7 @@ impl Appointment {
         }
     }
 
-    fn stays(&mut self, had_persisted: bool) -> Option<Change> {
+    fn stays(&mut self, had_persisted: bool) -> Option<DeadlineChange> {
         let by = match mem::replace(&mut self.state, State::Stays) {
             State::Waits { by, .. } => by,
             State::Goes(_) => By::Us,
@@ -218,17 +217,17 @@ impl Appointment {
             State::Stays | State::Gone => return None,
         };
         let pod = self.pod.id.clone();
-        Some(Change::Cancelled { pod, by })
+        Some(DeadlineChange::Cancelled { pod, by })
     }
 
-    fn waits(&mut self, pending: Pending, because: Because, by: By) -> Option<Change> {
+    fn waits(&mut self, pending: Pending, because: Because, by: By) -> Option<DeadlineChange> {
         if let State::Goes(going) = &mut self.state
             && going.expired == Some(pending)
         {
             going.because = because;
             return None;
         }
-        let change = Change::Waits {
+        let change = DeadlineChange::Waits {
             pod: self.pod.id.clone(),
             pending: match by {
                 By::Us => pending,
@@ -255,12 +254,12 @@ impl Appointment {
         }
     }
 
-    /// Gives the order if it is time and `charge` allows it; else it is tried when `charge` says.
-    pub(super) fn order(
+    /// Gives the request if it is time and `charge` allows it; else it is tried when `charge` says.
+    pub(super) fn request(
         &mut self,
         now: Timestamp,
         charge: impl FnOnce() -> Result<(), Timestamp>,
-    ) -> Option<Order> {
+    ) -> Option<EvictionRequest> {
         if let State::Waits {
             pending,
             because,
@@ -285,7 +284,7 @@ impl Appointment {
         }
         going.is_paid = true;
         going.in_flight = true;
-        Some(Order {
+        Some(EvictionRequest {
             pod: self.pod.id.clone(),
             node: self.pod.node.clone(),
             because: going.because.clone(),
@@ -294,24 +293,24 @@ impl Appointment {
         })
     }
 
-    /// Notes what became of an order, and returns whether its group follows.
-    pub(super) fn settle(&mut self, settled: Settled, now: Timestamp) -> bool {
+    /// Notes what became of a request, and returns whether its group follows.
+    pub(super) fn finish(&mut self, outcome: RequestOutcome, now: Timestamp) -> bool {
         let State::Goes(going) = &mut self.state else {
             return false;
         };
         let doubled = 1_u32.checked_shl(going.attempt).unwrap_or(u32::MAX);
-        let pause = match settled {
-            Settled::Leaves => {
+        let pause = match outcome {
+            RequestOutcome::Leaves => {
                 let leads = !going.is_of_a_group();
                 self.state = State::Gone;
                 return leads;
             }
-            Settled::Refused => PAUSE_REFUSED,
-            Settled::Failed => PAUSE.saturating_mul(doubled).min(PAUSE_MOST),
+            RequestOutcome::Refused => PAUSE_REFUSED,
+            RequestOutcome::Failed => PAUSE.saturating_mul(doubled).min(PAUSE_MOST),
         };
         going.in_flight = false;
         going.attempt = going.attempt.saturating_add(1);
-        going.next = later(now, pause);
+        going.next = now.later(pause);
         false
     }
 
@@ -332,28 +331,28 @@ impl Appointment {
     }
 }
 
-/// What upstream would do, but for the deadlines that options move.
+/// Upstream's evaluation, but for the deadlines that options move.
 fn adjusted(
     judgement: &Judgement,
     pending: Option<Pending>,
-    options: Options,
+    options: EvictionOptions,
     now: Timestamp,
-) -> Outcome {
-    if let (Stay::For(span), Some(pending)) = (judgement.stay, pending) {
-        let due = later(pending.since, span);
+) -> Evaluation {
+    if let (TolerationPeriod::For(span), Some(pending)) = (judgement.period, pending) {
+        let due = pending.since.later(span);
         if options.shorten && due < pending.due || options.lengthen && due > pending.due {
             let since = pending.since;
-            return Outcome::Wait(Pending { since, due });
+            return Evaluation::Wait(Pending { since, due });
         }
     }
-    evaluate(judgement.stay, pending, now)
+    evaluate(judgement.period, pending, now)
 }
 
-/// Whether the cluster ends the stay as early as we would.
-fn is_no_later(cluster: Outcome, ours: Outcome) -> bool {
+/// Whether the cluster ends the pod's time as early as we would.
+fn is_no_later(cluster: Evaluation, ours: Evaluation) -> bool {
     match (cluster, ours) {
-        (_, Outcome::Keep) | (Outcome::Delete, _) => true,
-        (Outcome::Wait(cluster), Outcome::Wait(ours)) => cluster.due <= ours.due,
-        (Outcome::Keep | Outcome::Wait(_), _) => false,
+        (_, Evaluation::Keep) | (Evaluation::Delete, _) => true,
+        (Evaluation::Wait(cluster), Evaluation::Wait(ours)) => cluster.due <= ours.due,
+        (Evaluation::Keep | Evaluation::Wait(_), _) => false,
     }
 }

@@ -4,7 +4,7 @@ use rstest::rstest;
 
 use super::*;
 use crate::{
-    eviction::wishes::{Because, Wishes},
+    eviction::rules::{Because, TolerationRules},
     rewrite::rewrite,
 };
 
@@ -14,9 +14,9 @@ fn sla(operator: &str, value: &str, seconds: impl Into<Option<i64>>) -> Tolerati
     toleration("sla", operator, value, "NoExecute", seconds.into())
 }
 
-fn rewritten(tolerations: &[Toleration]) -> Wishes {
+fn rewritten(tolerations: &[Toleration]) -> TolerationRules {
     let (spec, originals) = rewrite(tolerations);
-    Wishes::read(&spec, &originals).unwrap()
+    TolerationRules::read(&spec, &originals).unwrap()
 }
 
 #[rstest]
@@ -45,8 +45,8 @@ fn reasons_name_taint_and_number(
 #[test]
 fn what_cannot_be_read_is_an_error_and_no_wish() {
     let (spec, originals) = rewrite(&[sla("Gt", "900", None)]);
-    assert!(Wishes::read(&[], &originals).is_err());
+    assert!(TolerationRules::read(&[], &originals).is_err());
     let mut broken = originals;
     broken[0].value = "0900".to_owned();
-    assert!(Wishes::read(&spec, &broken).is_err());
+    assert!(TolerationRules::read(&spec, &broken).is_err());
 }

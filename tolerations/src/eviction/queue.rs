@@ -1,13 +1,17 @@
-//! Who leaves which node when: the rewritten pods of a whole cluster as a state machine, without clock or client.
+//! The eviction queue: which rewritten pod of a whole cluster leaves its node when, as a state machine
+//! without clock or client.
 //!
-//! Nodes and pods go in as they are seen, with the time; what comes out is what begins or ends to wait ([`Change`]), when to
-//! look again ([`Agenda::next`]), and who leaves now ([`Agenda::orders`]). By default the times are those of the
-//! taint-eviction controller, to the millisecond: judged anew when a node's `NoExecute` taints or a pod's tolerations
-//! change and never otherwise, a deadline kept while it is bounded, gone with the node's taints, anew after a restart.
+//! Nodes and pods go in as they are seen, with the time. What comes out is what begins or ends to
+//! wait ([`DeadlineChange`]), when to look again ([`EvictionQueue::next`]), and who leaves now
+//! ([`EvictionQueue::requests`]). By default the times are those of the taint-eviction controller: a
+//! pod is judged when its node's `NoExecute` taints or its tolerations change and never otherwise, a
+//! deadline is kept while it is bounded, is gone with the node's taints, and starts again after a
+//! restart.
 //!
-//! Where the cluster's own controller ends a pod's stay as early by the stored list, it is left to it. An order is given
-//! once: until [`Agenda::settle`] says what became of it, and never again after it was carried out. One that failed is
-//! judged anew, and tried again later and later. Options are named, and off by default.
+//! Where the cluster's own controller ends a pod's time as early by the stored list, it is left to
+//! it. A request is given once: until [`EvictionQueue::finish`] says what became of it, and never
+//! again after it was carried out. One that failed is judged again, and tried again later and later.
+//! Options are named, and off by default.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,110 +21,14 @@ use std::{
 use jiff::Timestamp;
 
 use super::{
-    Pending,
-    appointment::Appointment,
-    pace::{Buckets, Pace},
-    wishes::{Because, Wishes},
+    pod_eviction::PodEviction,
+    rate_limit::Buckets,
+    request::{DeadlineChange, EvictionOptions, EvictionRequest, PlacedPod, RequestOutcome},
 };
-use crate::{Effect, Taint, time::later};
+use crate::{Effect, Taint, time::Moment};
 
 /// A pod that goes this long before its deadline went because of it: clocks differ, and the cluster's may be ahead.
 const CLOCKS_DIFFER: Duration = Duration::from_secs(1);
-
-/// Where the agenda goes beyond upstream. Nothing by default.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Options {
-    /// A later evaluation with a shorter time brings a deadline forward, counted from where it began.
-    pub shorten: bool,
-    /// A later evaluation with a longer time puts a deadline off, counted from where it began.
-    pub lengthen: bool,
-    /// How fast a domain may lose pods.
-    pub pace: Option<Pace>,
-}
-
-/// Which pod. A pod of the same name with another UID is another pod.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct PodId {
-    /// Its UID.
-    pub uid: String,
-    /// Its namespace.
-    pub namespace: String,
-    /// Its name.
-    pub name: String,
-}
-
-/// A pod that runs on a node.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PlacedPod {
-    /// Which.
-    pub id: PodId,
-    /// Its node.
-    pub node: String,
-    /// What it asks for; nothing if it is not rewritten, and only here for its group.
-    pub wishes: Option<Wishes>,
-    /// Pods of a namespace that leave together.
-    pub group: Option<String>,
-    /// A deadline that an earlier process left. Read when the pod is first seen.
-    pub persisted: Option<Pending>,
-}
-
-/// What began or ended to wait.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Change {
-    /// The pod leaves at `pending.due`, unless something changes.
-    Waits {
-        /// Which.
-        pod: PodId,
-        /// Since when, and until when.
-        pending: Pending,
-        /// Why.
-        because: Because,
-        /// Who ends it.
-        by: By,
-    },
-    /// The pod stays: its node's taints are gone or tolerated for ever.
-    Cancelled {
-        /// Which.
-        pod: PodId,
-        /// Who would have ended it.
-        by: By,
-    },
-}
-
-/// Who ends a pod's stay.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum By {
-    /// Whoever asks for [`Agenda::orders`].
-    Us,
-    /// The cluster's own controller, by the stored list.
-    Cluster,
-}
-
-/// A pod that leaves now.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Order {
-    /// Which.
-    pub pod: PodId,
-    /// Its node.
-    pub node: String,
-    /// Why.
-    pub because: Because,
-    /// When it had to leave; the pace and failures may have kept it.
-    pub due: Timestamp,
-    /// How often it was tried before.
-    pub attempt: u32,
-}
-
-/// What became of an order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Settled {
-    /// The pod is leaving, or gone already.
-    Leaves,
-    /// A disruption budget does not allow it yet.
-    Refused,
-    /// It did not work, or must not be done as things are.
-    Failed,
-}
 
 #[derive(Clone, Debug)]
 struct KnownNode {
@@ -130,7 +38,7 @@ struct KnownNode {
 
 #[derive(Clone, Debug)]
 struct Tracked {
-    appointment: Appointment,
+    eviction: PodEviction,
     timer: Option<Timer>,
 }
 
@@ -141,8 +49,8 @@ type Group = (String, String);
 
 /// The state machine.
 #[derive(Clone, Debug, Default)]
-pub struct Agenda {
-    options: Options,
+pub struct EvictionQueue {
+    options: EvictionOptions,
     buckets: Buckets,
     nodes: BTreeMap<String, KnownNode>,
     pods: BTreeMap<String, Tracked>,
@@ -151,29 +59,29 @@ pub struct Agenda {
     timers: BTreeSet<Timer>,
 }
 
-impl Agenda {
-    /// Nobody on it.
-    pub fn new(options: Options) -> Self {
+impl EvictionQueue {
+    /// An empty queue.
+    pub fn new(options: EvictionOptions) -> Self {
         Self {
             options,
-            buckets: Buckets::new(options.pace),
+            buckets: Buckets::new(options.rate),
             ..Self::default()
         }
     }
 
-    /// A node as it is now. `domain` is what the pace counts by.
+    /// A node as it is now. The rate limit counts by `domain`.
     pub fn node(
         &mut self,
         name: &str,
         taints: &[Taint],
         domain: &str,
         now: Timestamp,
-    ) -> Vec<Change> {
+    ) -> Vec<DeadlineChange> {
         let taints: Vec<Taint> = evicting(taints).cloned().collect();
         let is_same = self
             .nodes
             .get(name)
-            .is_some_and(|known| known.taints == taints);
+            .is_some_and(|node| node.taints == taints);
         let domain = domain.to_owned();
         self.nodes
             .insert(name.to_owned(), KnownNode { taints, domain });
@@ -192,19 +100,18 @@ impl Agenda {
     }
 
     /// A pod as it is now, placed and not terminating.
-    pub fn pod(&mut self, pod: PlacedPod, now: Timestamp) -> Option<Change> {
+    pub fn pod(&mut self, pod: PlacedPod, now: Timestamp) -> Option<DeadlineChange> {
         let uid = pod.id.uid.clone();
         if let Some(tracked) = self.pods.get_mut(&uid) {
-            let before = tracked.appointment.replace_pod(pod.clone())?;
+            let before = tracked.eviction.replace_pod(pod.clone())?;
             unlist(&mut self.on_node, &before.node, &uid);
             if let Some(group) = group(&before) {
                 unlist(&mut self.groups, &group, &uid);
             }
         } else {
-            let appointment = Appointment::new(pod.clone());
+            let eviction = PodEviction::new(pod.clone());
             let timer = None;
-            self.pods
-                .insert(uid.clone(), Tracked { appointment, timer });
+            self.pods.insert(uid.clone(), Tracked { eviction, timer });
         }
         if let Some(group) = group(&pod) {
             self.groups.entry(group).or_default().insert(uid.clone());
@@ -224,19 +131,19 @@ impl Agenda {
         if let Some(timer) = &tracked.timer {
             self.timers.remove(timer);
         }
-        let pod = tracked.appointment.pod();
+        let pod = tracked.eviction.pod();
         unlist(&mut self.on_node, &pod.node, uid);
         if let Some(group) = group(pod) {
             unlist(&mut self.groups, &group, uid);
         }
-        if tracked.appointment.was_kept_by(later(now, CLOCKS_DIFFER)) {
+        if tracked.eviction.was_kept_by(now.later(CLOCKS_DIFFER)) {
             self.follow(pod, now);
         }
     }
 
     /// Whether a node has other `NoExecute` taints than when it was last seen; one that is not known had none.
     pub fn has_changed(&self, node: &str, taints: &[Taint]) -> bool {
-        let before: &[Taint] = self.nodes.get(node).map_or(&[], |known| &known.taints);
+        let before: &[Taint] = self.nodes.get(node).map_or(&[], |node| &node.taints);
         !before.iter().eq(evicting(taints))
     }
 
@@ -252,57 +159,62 @@ impl Agenda {
 
     /// How many pods wait or go by our hand.
     pub fn pending(&self) -> usize {
-        let ours = |tracked: &&Tracked| tracked.appointment.is_ours();
+        let ours = |tracked: &&Tracked| tracked.eviction.is_ours();
         self.pods.values().filter(ours).count()
     }
 
-    /// When to ask for orders next; nothing while no pod waits.
+    /// When to ask for requests next; nothing while no pod waits.
     pub fn next(&self) -> Option<Timestamp> {
         self.timers.first().map(|(at, ..)| *at)
     }
 
     /// The pods that leave now, the longest overdue first. Each is given once until it is settled.
-    pub fn orders(&mut self, now: Timestamp) -> Vec<Order> {
+    pub fn requests(&mut self, now: Timestamp) -> Vec<EvictionRequest> {
         let is_due = |(at, ..): &&Timer| *at <= now;
         let due: Vec<Timer> = self.timers.iter().take_while(is_due).cloned().collect();
         let by_deadline: BTreeSet<(Timestamp, String)> =
             due.into_iter().map(|(_, due, uid)| (due, uid)).collect();
-        let mut orders = Vec::new();
+        let mut requests = Vec::new();
         for (_, uid) in by_deadline {
-            orders.extend(self.order(&uid, now));
+            requests.extend(self.request(&uid, now));
             self.set_timer(&uid);
         }
-        orders
+        requests
     }
 
-    /// Says what became of an order. A pod that has not left is judged anew, for much may have changed meanwhile.
-    pub fn settle(&mut self, uid: &str, settled: Settled, now: Timestamp) -> Option<Change> {
+    /// Records the outcome of a request. A pod that has not left is judged again, for much may have changed
+    /// meanwhile.
+    pub fn finish(
+        &mut self,
+        uid: &str,
+        outcome: RequestOutcome,
+        now: Timestamp,
+    ) -> Option<DeadlineChange> {
         let tracked = self.pods.get_mut(uid)?;
-        if tracked.appointment.settle(settled, now) {
-            let pod = tracked.appointment.pod().clone();
+        if tracked.eviction.finish(outcome, now) {
+            let pod = tracked.eviction.pod().clone();
             self.follow(&pod, now);
         }
         self.reconsider(uid, now)
     }
 
-    /// Judges a pod anew. While its node is not known nothing changes, as upstream has it.
-    fn reconsider(&mut self, uid: &str, now: Timestamp) -> Option<Change> {
+    /// Judges a pod again. While its node is not known nothing changes, as upstream has it.
+    fn reconsider(&mut self, uid: &str, now: Timestamp) -> Option<DeadlineChange> {
         let tracked = self.pods.get_mut(uid)?;
-        let node = self.nodes.get(&tracked.appointment.pod().node);
-        let change =
-            node.and_then(|node| tracked.appointment.judge(&node.taints, self.options, now));
+        let node = self.nodes.get(&tracked.eviction.pod().node);
+        let change = node.and_then(|node| tracked.eviction.judge(&node.taints, self.options, now));
         self.set_timer(uid);
         change
     }
 
-    fn order(&mut self, uid: &str, now: Timestamp) -> Option<Order> {
-        let appointment = &self.pods.get(uid)?.appointment;
-        let pod = appointment.pod();
+    fn request(&mut self, uid: &str, now: Timestamp) -> Option<EvictionRequest> {
+        let eviction = &self.pods.get(uid)?.eviction;
+        let pod = eviction.pod();
         let members = group(pod).and_then(|group| self.groups.get(&group));
-        let appointments = members.into_iter().flatten();
-        let appointments = appointments.filter_map(|uid| Some(&self.pods.get(uid)?.appointment));
+        let evictions = members.into_iter().flatten();
+        let evictions = evictions.filter_map(|uid| Some(&self.pods.get(uid)?.eviction));
         let (mut count, mut is_led) = (0_u32, false);
-        for member in appointments {
+        for member in evictions {
             count = count.saturating_add(u32::from(!member.is_on_its_way()));
             is_led |= member.is_on_its_way();
         }
@@ -311,7 +223,7 @@ impl Agenda {
         let count = if is_led { 0 } else { count.max(1) };
         let buckets = &mut self.buckets;
         let charge = || buckets.take(domain, count, now);
-        self.pods.get_mut(uid)?.appointment.order(now, charge)
+        self.pods.get_mut(uid)?.eviction.request(now, charge)
     }
 
     /// The rest of a group follows the first that left.
@@ -319,7 +231,7 @@ impl Agenda {
         let members = group(first).and_then(|group| self.groups.get(&group).cloned());
         for uid in members.into_iter().flatten() {
             if let Some(tracked) = self.pods.get_mut(&uid) {
-                tracked.appointment.follow(&first.id.name, now);
+                tracked.eviction.follow(&first.id.name, now);
             }
             self.set_timer(&uid);
         }
@@ -329,7 +241,7 @@ impl Agenda {
         let Some(tracked) = self.pods.get_mut(uid) else {
             return;
         };
-        let wanted = tracked.appointment.timer();
+        let wanted = tracked.eviction.timer();
         let wanted = wanted.map(|(at, due)| (at, due, uid.to_owned()));
         if let Some(timer) = &tracked.timer {
             self.timers.remove(timer);

@@ -1,35 +1,36 @@
-//! What a rewritten pod makes of a node's `NoExecute` taints: how long it may stay, and why.
+//! Toleration rules of a rewritten pod: how long it may stay on a node with `NoExecute` taints, and why.
 //!
-//! Two answers are given side by side. `stay` is by the pod's own numbers, as a cluster with the feature would have it.
-//! `cluster` is by the stored list, in which `Exists` stands for the numbers: what the cluster's own controller does with
-//! the pod, which nobody can stop. It tolerates more, so it ends earlier only where the rewrite put a shorter
-//! `tolerationSeconds` before a longer one of the same key. `mustBePresent` is a wish about placing and evicts nobody.
+//! Two answers are given side by side. `period` is by the pod's own numbers, as a cluster with the
+//! feature would have it. `cluster` is by the stored list, in which `Exists` stands for the numbers:
+//! so long the cluster's own controller leaves the pod, which nobody can prevent. It tolerates more,
+//! so it ends earlier only where the rewrite put a shorter `tolerationSeconds` before a longer one of
+//! the same key. `mustBePresent` is about placing and evicts nobody.
 
 use std::fmt;
 
-use super::{Stay, stay, stay_of};
+use super::{TolerationPeriod, period_of, toleration_period};
 use crate::{
     Comparison, Effect, ExtendedToleration, Rule, Taint, Toleration,
     extension::{BoundError, ParsedTaint},
-    rewrite::{Asked, Disagreement, restore},
+    rewrite::{Authored, Disagreement, restore},
 };
 
 /// The tolerations of a rewritten pod, ready to judge nodes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wishes {
-    asked: Vec<Wish>,
+pub struct TolerationRules {
+    rules: Vec<TimedRule>,
     spec: Vec<Toleration>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Wish {
+struct TimedRule {
     rule: Rule,
     seconds: Option<i64>,
 }
 
 /// Why nothing can be said about a pod: it is never evicted for what cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum WishError {
+pub enum RulesError {
     /// Annotation and tolerations do not belong together.
     #[error(transparent)]
     Disagreement(#[from] Disagreement),
@@ -42,9 +43,9 @@ pub enum WishError {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Judgement {
     /// By its own numbers.
-    pub stay: Stay,
-    /// By the stored list: what the cluster itself does.
-    pub cluster: Stay,
+    pub period: TolerationPeriod,
+    /// By the stored list, as the cluster itself does.
+    pub cluster: TolerationPeriod,
     /// Why it must go, unless it may stay for ever.
     pub because: Option<Because>,
 }
@@ -108,19 +109,19 @@ impl fmt::Display for Because {
     }
 }
 
-impl Wishes {
-    /// Reads the stored list and what its entries stand for.
-    pub fn read(spec: &[Toleration], originals: &[ExtendedToleration]) -> Result<Self, WishError> {
+impl TolerationRules {
+    /// Reads the stored list and the originals of its entries.
+    pub fn read(spec: &[Toleration], originals: &[ExtendedToleration]) -> Result<Self, RulesError> {
         let asked = restore(spec, originals)?;
-        let wish = |asked: &Asked<'_>| {
-            Ok(Wish {
+        let timed = |asked: &Authored<'_>| {
+            Ok(TimedRule {
                 rule: asked.rule()?,
                 seconds: asked.toleration_seconds(),
             })
         };
-        let asked: Result<Vec<Wish>, BoundError> = asked.iter().map(wish).collect();
+        let rules: Result<Vec<TimedRule>, BoundError> = asked.iter().map(timed).collect();
         Ok(Self {
-            asked: asked?,
+            rules: rules?,
             spec: spec.to_vec(),
         })
     }
@@ -134,8 +135,11 @@ impl Wishes {
             .filter(|taint| taint.effect == Effect::NoExecute)
         {
             let parsed = ParsedTaint::from(taint.clone());
-            let answer = self.asked.iter().find(|wish| wish.rule.tolerates(&parsed));
-            let seconds = answer.map(|wish| wish.seconds);
+            let answer = self
+                .rules
+                .iter()
+                .find(|timed| timed.rule.tolerates(&parsed));
+            let seconds = answer.map(|timed| timed.seconds);
             answers.push(seconds);
             because = match seconds {
                 None => Some(self.untolerated(&parsed)),
@@ -147,22 +151,22 @@ impl Wishes {
                 break;
             }
         }
-        let stay_asked = stay_of(answers);
+        let period = period_of(answers);
         Judgement {
-            stay: stay_asked,
+            period,
             // A number that is still in the stored list is the cluster's own business: with the gate on it compares, with
             // the gate off it has the pod deleted at once, and neither leaves anything to do here.
-            cluster: stay(taints, &self.spec, Comparison::On),
-            because: because.filter(|_| stay_asked != Stay::Forever),
+            cluster: toleration_period(taints, &self.spec, Comparison::On),
+            because: because.filter(|_| period != TolerationPeriod::Forever),
         }
     }
 
     fn untolerated(&self, parsed: &ParsedTaint) -> Because {
         let about_it = self
-            .asked
+            .rules
             .iter()
-            .filter(|wish| wish.rule.is_numeric && wish.rule.concerns(&parsed.taint));
-        let mut wanted: Vec<String> = about_it.map(|wish| wish.rule.numbers()).collect();
+            .filter(|timed| timed.rule.is_numeric && timed.rule.concerns(&parsed.taint));
+        let mut wanted: Vec<String> = about_it.map(|timed| timed.rule.numbers()).collect();
         wanted.dedup();
         Because::Untolerated {
             taint: parsed.taint.clone(),
@@ -171,9 +175,9 @@ impl Wishes {
     }
 }
 
-fn shorter(known: Option<Because>, taint: &Taint, seconds: i64) -> Option<Because> {
-    match known {
-        Some(Because::Bounded { seconds: least, .. }) if least <= seconds => known,
+fn shorter(before: Option<Because>, taint: &Taint, seconds: i64) -> Option<Because> {
+    match before {
+        Some(Because::Bounded { seconds: least, .. }) if least <= seconds => before,
         _ => Some(Because::Bounded {
             taint: taint.clone(),
             seconds,

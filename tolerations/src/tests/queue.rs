@@ -1,6 +1,6 @@
-//! The agenda by example: upstream's vectors with rewritten pods, what is left to the cluster, options, groups, faults.
+//! The queue by example: upstream's vectors with rewritten pods, what is left to the cluster, options, groups, faults.
 //!
-//! A story is a list of happenings at seconds. It is played to its end, with every order carried out unless the story says
+//! A story is a list of happenings at seconds. It is played to its end, with every request carried out unless the story says
 //! otherwise, and read as what happened when: who was deleted, what was cancelled.
 
 use std::time::Duration;
@@ -11,9 +11,12 @@ use super::*;
 use crate::{
     eviction::{
         Pending,
-        agenda::{Agenda, By, Change, Options, Order, PlacedPod, PodId, Settled},
-        pace::Pace,
-        wishes::Wishes,
+        queue::EvictionQueue,
+        rate_limit::RateLimit,
+        request::{
+            By, DeadlineChange, EvictionOptions, EvictionRequest, PlacedPod, PodId, RequestOutcome,
+        },
+        rules::TolerationRules,
     },
     rewrite::rewrite,
 };
@@ -45,7 +48,7 @@ fn pod(name: &str, tolerations: &[Toleration]) -> PlacedPod {
             name: name.to_owned(),
         },
         node: "n".to_owned(),
-        wishes: (!originals.is_empty()).then(|| Wishes::read(&spec, &originals).unwrap()),
+        rules: (!originals.is_empty()).then(|| TolerationRules::read(&spec, &originals).unwrap()),
         group: None,
         persisted: None,
     }
@@ -60,70 +63,70 @@ enum Happens {
 }
 use Happens::{NodeGone, Restart, Taints, Tolerations};
 
-/// An agenda in use: everything that comes out, in words.
+/// An queue in use: everything that comes out, in words.
 struct Play {
-    agenda: Agenda,
+    queue: EvictionQueue,
     now: Timestamp,
     said: Vec<String>,
 }
 
 impl Play {
-    fn new(options: Options) -> Self {
+    fn new(options: EvictionOptions) -> Self {
         Self {
-            agenda: Agenda::new(options),
+            queue: EvictionQueue::new(options),
             now: at(0),
             said: Vec::new(),
         }
     }
 
-    fn say(&mut self, now: i64, changes: impl IntoIterator<Item = Change>) {
+    fn say(&mut self, now: i64, changes: impl IntoIterator<Item = DeadlineChange>) {
         for change in changes {
             self.said.push(match change {
-                Change::Waits {
+                DeadlineChange::Waits {
                     pending,
                     by: By::Us,
                     ..
                 } => {
                     format!("{now}: wait until {}", seconds(pending.due))
                 }
-                Change::Waits { pending, .. } => {
+                DeadlineChange::Waits { pending, .. } => {
                     format!("{now}: left to the cluster until {}", seconds(pending.due))
                 }
-                Change::Cancelled { .. } => format!("{now}: cancelled"),
+                DeadlineChange::Cancelled { .. } => format!("{now}: cancelled"),
             });
         }
     }
 
     fn node(&mut self, now: i64, node: &[&str]) {
-        let changes = self.agenda.node("n", &taints(node), "zone", at(now));
+        let changes = self.queue.node("n", &taints(node), "zone", at(now));
         self.say(now, changes);
     }
 
     fn pod(&mut self, now: i64, pod: PlacedPod) {
-        let change = self.agenda.pod(pod, at(now));
+        let change = self.queue.pod(pod, at(now));
         self.say(now, change);
     }
 
-    /// All orders until `end`, each settled as `settle` says.
-    fn until(&mut self, end: i64, mut settle: impl FnMut(&Order) -> Settled) {
-        while let Some(next) = self.agenda.next().filter(|next| *next <= at(end)) {
+    /// All requests until `end`, each finished as `outcome_of` says.
+    fn until(&mut self, end: i64, mut outcome_of: impl FnMut(&EvictionRequest) -> RequestOutcome) {
+        while let Some(next) = self.queue.next().filter(|next| *next <= at(end)) {
             // A deadline that was put into the past is seen now.
             let next = next.max(self.now);
             self.now = next;
-            for order in self.agenda.orders(next) {
-                let settled = settle(&order);
-                let word = match settled {
-                    Settled::Leaves => "deleted",
-                    Settled::Refused => "refused",
-                    Settled::Failed => "failed",
+            for request in self.queue.requests(next) {
+                let outcome = outcome_of(&request);
+                let word = match outcome {
+                    RequestOutcome::Leaves => "deleted",
+                    RequestOutcome::Refused => "refused",
+                    RequestOutcome::Failed => "failed",
                 };
-                let after = if order.attempt == 0 { "" } else { " again" };
+                let after = if request.attempt == 0 { "" } else { " again" };
                 self.said.push(format!(
                     "{}: {} {word}{after}",
                     seconds(next),
-                    order.pod.name
+                    request.pod.name
                 ));
-                let change = self.agenda.settle(&order.pod.uid, settled, next);
+                let change = self.queue.finish(&request.pod.uid, outcome, next);
                 self.say(seconds(next), change);
             }
         }
@@ -131,12 +134,16 @@ impl Play {
     }
 }
 
-fn leaves(_: &Order) -> Settled {
-    Settled::Leaves
+fn leaves(_: &EvictionRequest) -> RequestOutcome {
+    RequestOutcome::Leaves
 }
 
 /// Plays a story of one pod `p` that is there from the start.
-fn story(options: Options, tolerations: &[Toleration], happenings: &[Happens]) -> Vec<String> {
+fn story(
+    options: EvictionOptions,
+    tolerations: &[Toleration],
+    happenings: &[Happens],
+) -> Vec<String> {
     let mut play = Play::new(options);
     let mut present = pod("p", tolerations);
     let mut node: &[&str] = &[];
@@ -153,9 +160,9 @@ fn story(options: Options, tolerations: &[Toleration], happenings: &[Happens]) -
                 present = pod("p", tolerations);
                 play.pod(*now, present.clone());
             }
-            NodeGone(_) => play.agenda.node_gone("n"),
+            NodeGone(_) => play.queue.node_gone("n"),
             Restart(now) => {
-                play.agenda = Agenda::new(options);
+                play.queue = EvictionQueue::new(options);
                 play.pod(*now, present.clone());
                 play.node(*now, node);
             }
@@ -244,7 +251,10 @@ fn pods_go_when_their_numbers_say(
     #[case] happenings: Vec<Happens>,
     #[case] want: &[&str],
 ) {
-    assert_eq!(story(Options::default(), tolerations, &happenings), want);
+    assert_eq!(
+        story(EvictionOptions::default(), tolerations, &happenings),
+        want
+    );
 }
 
 #[rstest]
@@ -258,10 +268,10 @@ fn deadlines_move_only_if_asked_to(
     #[case] to_20: i64,
     #[case] to_90: i64,
 ) {
-    let options = Options {
+    let options = EvictionOptions {
         shorten,
         lengthen,
-        pace: None,
+        rate: None,
     };
     // The value decides which toleration answers, and so how long the pod has.
     let tolerations = [
@@ -301,7 +311,7 @@ fn deadlines_move_only_if_asked_to(
 #[case::cancelled_if_the_taint_is_gone(&[], &["30: cancelled"])]
 #[case::at_once_if_not_tolerated_any_more(AT_800, &["30: p deleted"])]
 fn a_persisted_deadline_goes_on(#[case] node: &[&str], #[case] want: &[&str]) {
-    let mut play = Play::new(Options::default());
+    let mut play = Play::new(EvictionOptions::default());
     let mut present = pod("p", &[sla("Gt", "960", None), sla("Gt", "900", 60)]);
     present.persisted = Some(Pending {
         since: at(0),
@@ -317,37 +327,37 @@ fn a_persisted_deadline_goes_on(#[case] node: &[&str], #[case] want: &[&str]) {
 
 #[test]
 fn what_cannot_be_done_is_tried_again_later_and_later_and_cancelled_by_a_rise() {
-    let mut play = Play::new(Options::default());
+    let mut play = Play::new(EvictionOptions::default());
     play.pod(0, pod("p", &[sla("Gt", "900", None)]));
     play.node(0, AT_800);
     let mut attempts = Vec::new();
-    play.until(100, |order| {
-        attempts.push(order.attempt);
-        assert_eq!(order.due, at(0));
-        Settled::Failed
+    play.until(100, |request| {
+        attempts.push(request.attempt);
+        assert_eq!(request.due, at(0));
+        RequestOutcome::Failed
     });
     // 0.1 s, doubled to 30 s.
     assert_eq!(attempts, (0..11).collect::<Vec<_>>());
     play.node(101, AT_950);
     assert_eq!(play.said.pop().unwrap(), "101: cancelled");
-    assert_eq!((play.agenda.next(), play.agenda.pending()), (None, 0));
+    assert_eq!((play.queue.next(), play.queue.pending()), (None, 0));
 }
 
 #[test]
 fn an_order_is_given_once_and_never_after_it_was_carried_out() {
-    let mut play = Play::new(Options::default());
+    let mut play = Play::new(EvictionOptions::default());
     play.pod(0, pod("p", &[sla("Gt", "900", None)]));
     play.node(0, AT_800);
-    assert_eq!(play.agenda.orders(at(0)).len(), 1);
+    assert_eq!(play.queue.requests(at(0)).len(), 1);
     for (second, node) in [(1, AT_950), (2, AT_800), (3, &["sla=700:NoExecute"])] {
         play.node(second, node);
-        assert!(play.agenda.orders(at(second)).is_empty());
+        assert!(play.queue.requests(at(second)).is_empty());
     }
-    play.agenda.settle("uid-p", Settled::Leaves, at(4));
+    play.queue.finish("uid-p", RequestOutcome::Leaves, at(4));
     play.node(5, AT_950);
     play.node(6, AT_800);
-    assert!(play.agenda.orders(at(1_000)).is_empty() && play.agenda.next().is_none());
-    play.agenda.pod_gone("uid-p", at(7));
+    assert!(play.queue.requests(at(1_000)).is_empty() && play.queue.next().is_none());
+    play.queue.pod_gone("uid-p", at(7));
     let mut again = pod("p", &[sla("Gt", "900", None)]);
     again.id.uid = "uid-2".to_owned();
     play.pod(7, again);
@@ -357,14 +367,14 @@ fn an_order_is_given_once_and_never_after_it_was_carried_out() {
 
 #[test]
 fn a_rise_during_an_attempt_that_fails_cancels() {
-    let mut play = Play::new(Options::default());
+    let mut play = Play::new(EvictionOptions::default());
     play.pod(0, pod("p", &[sla("Gt", "900", None)]));
     play.node(0, AT_800);
-    assert_eq!(play.agenda.orders(at(0)).len(), 1);
+    assert_eq!(play.queue.requests(at(0)).len(), 1);
     play.node(1, AT_950);
-    let change = play.agenda.settle("uid-p", Settled::Refused, at(2));
-    assert!(matches!(change, Some(Change::Cancelled { .. })));
-    assert!(play.agenda.next().is_none());
+    let change = play.queue.finish("uid-p", RequestOutcome::Refused, at(2));
+    assert!(matches!(change, Some(DeadlineChange::Cancelled { .. })));
+    assert!(play.queue.next().is_none());
 }
 
 /// A group of three, of which only the first has numbers.
@@ -383,19 +393,19 @@ fn group(play: &mut Play) {
 
 #[test]
 fn a_group_follows_the_first_that_left_and_nobody_before() {
-    let mut play = Play::new(Options::default());
+    let mut play = Play::new(EvictionOptions::default());
     group(&mut play);
     play.node(10, AT_800);
     let mut refusals = 1;
-    play.until(100, |order| {
-        if order.pod.name == "a" && refusals > 0 {
+    play.until(100, |request| {
+        if request.pod.name == "a" && refusals > 0 {
             refusals -= 1;
-            return Settled::Refused;
+            return RequestOutcome::Refused;
         }
-        if order.pod.name == "b" && order.attempt == 0 {
-            return Settled::Failed;
+        if request.pod.name == "b" && request.attempt == 0 {
+            return RequestOutcome::Failed;
         }
-        Settled::Leaves
+        RequestOutcome::Leaves
     });
     let want = [
         "10: a refused",
@@ -409,12 +419,12 @@ fn a_group_follows_the_first_that_left_and_nobody_before() {
 
 #[test]
 fn a_group_that_lost_one_goes_whatever_the_value_does() {
-    let mut play = Play::new(Options::default());
+    let mut play = Play::new(EvictionOptions::default());
     group(&mut play);
     play.node(10, AT_800);
-    play.until(10, |order| match order.pod.name.as_str() {
-        "a" => Settled::Leaves,
-        _ => Settled::Refused,
+    play.until(10, |request| match request.pod.name.as_str() {
+        "a" => RequestOutcome::Leaves,
+        _ => RequestOutcome::Refused,
     });
     play.node(11, AT_950);
     play.until(100, leaves);
@@ -431,7 +441,7 @@ fn a_group_that_lost_one_goes_whatever_the_value_does() {
 #[test]
 fn a_group_follows_one_that_somebody_else_ended_at_its_deadline() {
     for (gone_at, follows) in [(59, true), (40, false)] {
-        let mut play = Play::new(Options::default());
+        let mut play = Play::new(EvictionOptions::default());
         let mut first = pod("a", &[sla("Gt", "900", 60)]);
         first.group = Some("g".to_owned());
         let mut second = pod("b", &[]);
@@ -439,7 +449,7 @@ fn a_group_follows_one_that_somebody_else_ended_at_its_deadline() {
         play.pod(0, first);
         play.pod(0, second);
         play.node(0, AT_950);
-        play.agenda.pod_gone("uid-a", at(gone_at));
+        play.queue.pod_gone("uid-a", at(gone_at));
         play.until(1_000, leaves);
         let said = play.said.iter().any(|said| said == "59: b deleted");
         assert_eq!(said, follows, "{:?}", play.said);
@@ -448,13 +458,13 @@ fn a_group_follows_one_that_somebody_else_ended_at_its_deadline() {
 
 #[test]
 fn a_domain_loses_pods_at_its_pace_the_longest_overdue_first() {
-    let pace = Pace {
+    let pace = RateLimit {
         interval: Duration::from_secs(10),
         burst: 2,
     };
-    let mut play = Play::new(Options {
-        pace: Some(pace),
-        ..Options::default()
+    let mut play = Play::new(EvictionOptions {
+        rate: Some(pace),
+        ..EvictionOptions::default()
     });
     for name in ["a", "b", "c", "d"] {
         play.pod(
@@ -483,14 +493,14 @@ fn a_domain_loses_pods_at_its_pace_the_longest_overdue_first() {
 
 #[test]
 fn a_pod_that_is_not_rewritten_is_left_alone() {
-    let mut play = Play::new(Options::default());
+    let mut play = Play::new(EvictionOptions::default());
     play.pod(
         0,
         pod("plain", &[toleration("sla", "Equal", "950", "", None)]),
     );
     play.pod(0, pod("none", &[]));
     play.node(0, AT_800);
-    assert!(play.said.is_empty() && play.agenda.next().is_none());
+    assert!(play.said.is_empty() && play.queue.next().is_none());
     play.pod(1, pod("p", &[sla("Gt", "960", None), sla("Gt", "700", 60)]));
     play.pod(2, pod("p", &[]));
     play.until(1_000, leaves);

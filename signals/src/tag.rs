@@ -1,0 +1,83 @@
+//! The names of an answer's parts: where queries and decoding meet.
+//!
+//! One query unites many parts, each under a label that names it. Both sides spell the name through
+//! [`Tag`], so no part can be asked for under one name and looked for under another.
+
+use std::fmt;
+
+use pd_core::{Role, signal::name::SignalName};
+
+/// Label that tells the parts of an answer apart.
+pub(crate) const TAG: &str = "signal";
+
+/// Label that every part by pod puts the pod's name under.
+pub(crate) const POD: &str = "pod";
+
+/// Label of the bounds of a histogram's buckets.
+pub(crate) const BUCKET: &str = "le";
+
+/// Label of the part [`Tag::Generation`] that holds a metric's name.
+pub(crate) const METRIC: &str = "metric";
+
+/// One part of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tag {
+    /// A part of a signal.
+    Signal(SignalName, Part),
+    /// By pod: seconds since its newest sample.
+    Age,
+    /// By pod: samples within the wide window.
+    Seen,
+    /// By metric: series of each name of the metric that tells the engine's generation.
+    Generation,
+    /// Workers of a role with a sample in the window.
+    Workers(Role),
+}
+
+/// What a part is of its signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// All of it, in one number or by pod.
+    Value,
+    /// Counts up to each bound of a histogram.
+    Buckets,
+    /// Observations of a histogram.
+    Count,
+    /// Sum of the observations.
+    Sum,
+    /// What is counted of a whole, for a share.
+    Share,
+    /// The whole that it is a share of.
+    Whole,
+    /// Mean of counts in short spans.
+    Mean,
+    /// Mean squared change of them from span to span.
+    SquaredChange,
+}
+
+impl Part {
+    const fn suffix(self) -> &'static str {
+        match self {
+            Self::Value => "",
+            Self::Buckets => "_buckets",
+            Self::Count => "_count",
+            Self::Sum => "_sum",
+            Self::Share => "_share",
+            Self::Whole => "_whole",
+            Self::Mean => "_mean",
+            Self::SquaredChange => "_squared_change",
+        }
+    }
+}
+
+impl fmt::Display for Tag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Signal(signal, part) => write!(f, "{}{}", signal.as_str(), part.suffix()),
+            Self::Age => f.write_str("age"),
+            Self::Seen => f.write_str("seen"),
+            Self::Generation => f.write_str("generation"),
+            Self::Workers(role) => write!(f, "{role}_workers"),
+        }
+    }
+}
