@@ -20,7 +20,7 @@ pub use self::known::Known;
 use self::known::Played;
 use self::options::CalibrateOptions;
 pub use self::report::{Errors, Fit};
-use crate::backtest::{BacktestError, Service};
+use crate::backtest::service::{Service, ServiceError};
 use crate::batch::progress;
 use crate::engine::Profile;
 use crate::scenario::{Scenario, ScenarioError};
@@ -51,7 +51,7 @@ pub enum CalibrateError {
     Scenario(#[from] ScenarioError),
     /// The past cannot be read.
     #[error(transparent)]
-    Backtest(#[from] Box<BacktestError>),
+    Service(#[from] Box<ServiceError>),
     /// There is nothing to compare.
     #[error("nothing was observed of {0}: without it the profile cannot be corrected")]
     NothingObserved(&'static str),

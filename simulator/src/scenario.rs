@@ -239,6 +239,14 @@ impl Scenario {
         self.profile.decode_startup_seconds = lead.as_secs_f64();
     }
 
+    /// Time from requesting a replica to its serving, seconds.
+    pub fn lead_seconds(&self) -> PerRole<f64> {
+        PerRole {
+            prefill: self.profile.prefill_startup_seconds,
+            decode: self.profile.decode_startup_seconds,
+        }
+    }
+
     /// What the owner wants.
     pub const fn policy(&self) -> &Policy {
         self.spec.policy()

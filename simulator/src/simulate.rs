@@ -20,6 +20,7 @@ mod static_hindsight;
 mod timeline;
 mod traffic_options;
 mod tune;
+mod tuned;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -36,7 +37,7 @@ use self::outcome::{RunOutcome, Speed};
 pub(crate) use self::quantiles::Quantiles;
 pub use self::source::Source;
 pub use self::timeline::Timeline;
-use self::tune::Tuned;
+use self::tuned::Tuned;
 use crate::autoscaler::peer::TraceMeans;
 use crate::autoscaler::{
     Autoscaler, Logged, LoggedChange, Planned, PolicyVerdict, Recorded, Variant,

@@ -10,7 +10,7 @@ use pd_core::histogram::Histogram;
 use pd_core::{PerRole, Role};
 use serde::Serialize;
 
-use super::Service;
+use super::service::Service;
 use crate::autoscaler::LoggedChange;
 use crate::calibrate::Fit;
 use crate::engine::Profile;

@@ -292,3 +292,10 @@ impl Exact {
         }
     }
 }
+
+impl Fit {
+    /// The fit of a scenario as it is.
+    pub fn of(scenario: &Scenario, known: &Known) -> Result<Self, CalibrateError> {
+        Ok(known.errors(&known.play(&known.run(scenario)?)?))
+    }
+}

@@ -13,7 +13,7 @@
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use thiserror::Error;
 
 use self::dispatch::Dispatcher;
@@ -24,6 +24,7 @@ use super::metrics::WorkerMetrics;
 use super::prefill::PrefillWorker;
 use super::profile::Profile;
 use super::request::{Arrival, Ending, Request, RequestOutcome, Requests, Slot};
+use super::role::Role;
 use crate::time::Nanos;
 
 mod calendar;
@@ -34,16 +35,6 @@ mod steps;
 
 use self::calendar::{Event, PlannedEvent};
 pub use self::dispatch::Dispatch;
-
-/// What a worker does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Role {
-    /// Computes prompts.
-    Prefill,
-    /// Generates tokens.
-    Decode,
-}
 
 /// Where a worker is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

@@ -5,9 +5,12 @@
 
 use std::sync::Arc;
 
-use super::source::Requests;
 use crate::engine::Arrival;
 use crate::time::Nanos;
+use crate::trace::TraceError;
+
+/// Requests in order of arrival, which may turn out to be unreadable.
+pub(crate) type Requests = Box<dyn Iterator<Item = Result<Arrival, TraceError>> + Send>;
 
 /// Most requests that are kept: a few weeks of a service.
 const REQUESTS_MAX: usize = 1 << 21;

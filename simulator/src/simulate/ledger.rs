@@ -11,7 +11,7 @@ use super::options::PolicyName;
 use super::outcome::RunOutcome;
 use super::quantiles::Quantiles;
 use super::timeline::Timeline;
-use super::tune::Tuned;
+use super::tuned::Tuned;
 use crate::autoscaler::PolicyVerdict;
 use crate::clairvoyant::WINDOW;
 use crate::engine::{self, Arrival, Ending};
@@ -207,24 +207,17 @@ impl Ledger {
         tuned: Option<Tuned>,
     ) -> RunOutcome {
         let gpu_hours = self.gpu_hours_by_role();
-        let all = self.gpu_hours();
         let (everywhere, overall) = (&run.bound.everywhere, &run.bound.overall);
-        let over = |bound: f64| (bound > 0.0).then(|| all / bound);
-        let profile = &run.scenario.profile;
+        let over = |bound: f64| (bound > 0.0).then(|| self.gpu_hours() / bound);
+        let lead_seconds = run.scenario.lead_seconds();
         let objective = &run.scenario.policy().objective;
-        let (aggressiveness, aimed_at) = match tuned {
-            Some(Tuned::Aggressiveness(found)) => (Some(found), None),
-            Some(Tuned::AttainmentPercent(percent)) => (None, Some(percent)),
-            None => (None, None),
-        };
+        let aggressiveness = tuned.and_then(Tuned::aggressiveness);
         RunOutcome {
             policy,
             seed: run.seed,
-            lead_seconds: profile
-                .prefill_startup_seconds
-                .max(profile.decode_startup_seconds),
-            prefill_lead_seconds: profile.prefill_startup_seconds,
-            decode_lead_seconds: profile.decode_startup_seconds,
+            lead_seconds: lead_seconds.prefill.max(lead_seconds.decode),
+            prefill_lead_seconds: lead_seconds.prefill,
+            decode_lead_seconds: lead_seconds.decode,
             ttft_limit_seconds: objective.ttft.limit.as_secs_f64(),
             tpot_limit_seconds: objective.tpot.limit.as_secs_f64(),
             attainment_goal_percent: objective.attainment.percent,
@@ -243,7 +236,7 @@ impl Ledger {
             tpot_p50_seconds: self.tpot.seconds(50),
             tpot_p95_seconds: self.tpot.seconds(95),
             tpot_p99_seconds: self.tpot.seconds(99),
-            gpu_hours: all,
+            gpu_hours: self.gpu_hours(),
             prefill_gpu_hours: gpu_hours.prefill,
             decode_gpu_hours: gpu_hours.decode,
             clairvoyant_gpu_hours: everywhere.all_gpu_hours(),
@@ -267,7 +260,7 @@ impl Ledger {
             audit_findings: self.audit_findings,
             tuned_prefill_aggressiveness: aggressiveness.map(|found| found.prefill),
             tuned_decode_aggressiveness: aggressiveness.map(|found| found.decode),
-            tuned_attainment_percent: aimed_at,
+            tuned_attainment_percent: tuned.and_then(Tuned::attainment_percent),
             speed: None,
         }
     }

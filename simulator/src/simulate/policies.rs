@@ -3,7 +3,7 @@
 use pd_core::PerRole;
 
 use super::options::PolicyName;
-use super::tune::Tuned;
+use super::tuned::Tuned;
 use super::{Run, SimulateError, oracle, static_hindsight};
 use crate::autoscaler::peer::Known;
 use crate::autoscaler::{Autoscaler, Fixed, PdAutoscaler, Peer, Planned, Process, Variant};

@@ -9,7 +9,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::SimulateError;
-use super::kept::Kept;
+use super::kept::{Kept, Requests};
 use super::options::SimulateOptions;
 use crate::engine::Arrival;
 use crate::measured::Measured;
@@ -17,9 +17,6 @@ use crate::scenario::Scenario;
 use crate::time::{DAY, Nanos, from_seconds, seconds};
 use crate::trace::{Overlay, TraceError};
 use crate::traffic::{Drawn, DrawnError, servegen_day};
-
-/// Requests in order of arrival, which may turn out to be unreadable.
-pub(crate) type Requests = Box<dyn Iterator<Item = Result<Arrival, TraceError>> + Send>;
 
 /// Most copies that are laid over each other.
 const COPIES_MAX: u32 = 1_000;

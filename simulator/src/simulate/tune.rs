@@ -14,6 +14,7 @@
 use pd_core::{PerRole, Role};
 
 use super::ledger::Ledger;
+use super::tuned::Tuned;
 use super::{Run, SimulateError};
 use crate::autoscaler::peer::Tuning;
 use crate::autoscaler::{Peer, Pinned, Variant};
@@ -35,15 +36,6 @@ const NEAREST: f64 = 1.1;
 
 /// Percentage points below the attainment that is judged by that the product is given at least.
 const ATTAINMENT_LESS_MAX: u8 = 12;
-
-/// What a search found.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Tuned {
-    /// A peer's aggressiveness; 1 is its default.
-    Aggressiveness(PerRole<f64>),
-    /// The attainment that the product is given, percent.
-    AttainmentPercent(u8),
-}
 
 /// One play.
 #[derive(Clone, Copy, Debug)]

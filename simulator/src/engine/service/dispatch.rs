@@ -15,7 +15,8 @@ use crate::engine::decode::Admission;
 use crate::engine::link::{KvTraffic, Links, Network, Transfer, Wake};
 use crate::engine::prefix_cache::{Conversations, PrefixCaches};
 use crate::engine::profile::Profile;
-use crate::engine::request::{PromptBlocks, Slot};
+use crate::engine::prompt_blocks::PromptBlocks;
+use crate::engine::request::Slot;
 use crate::engine::router::{Candidate, LocalPrefill, Router, Routing, Workload as _};
 use crate::time::Nanos;
 
