@@ -325,7 +325,7 @@ fn on_missing_metrics(spec: &PDAutoscalerSpec, errors: &mut Errors) -> OnMissing
         decode: fallback.decode,
     };
     let replicas = PerRole::from_fn(|role| {
-        let (value, bounds) = (*wanted.get(role), spec.role(role));
+        let (value, bounds) = (wanted[role], spec.role(role));
         let crossed = bounds.min_replicas > bounds.max_replicas;
         if !crossed && !(bounds.min_replicas..=bounds.max_replicas).contains(&value) {
             let remedy = format!(

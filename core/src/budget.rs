@@ -14,7 +14,7 @@ use crate::{
     role::Role,
 };
 
-/// What one service asks of a shared budget.
+/// One service's claim on a shared budget.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Claim<'a> {
     /// Unique among the claims, such as `namespace/name`; decides between equals.
@@ -29,7 +29,7 @@ pub struct Claim<'a> {
     pub unit_gpus: u32,
 }
 
-/// What each service may hold.
+/// The GPUs that each service may hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Split {
     /// GPUs of each claim, in the order of the claims. Their sum is at most the budget.
@@ -59,7 +59,8 @@ pub fn split(budget_gpus: u32, claims: &[Claim<'_>]) -> Split {
 }
 
 impl Split {
-    /// Tells the service of claim `index` that it gets less than it wants; nothing if it does not.
+    /// States to the service of claim `index` that it gets less than it wants; nothing if it does
+    /// not.
     pub fn step(&self, index: usize, budget_gpus: u32, claims: &[Claim<'_>]) -> Option<Step> {
         let (claim, granted) = (claims.get(index)?, *self.granted_gpus.get(index)?);
         let short = granted < claim.wanted_gpus;

@@ -1,8 +1,9 @@
-//! What one replica can do.
+//! The work that one replica can do.
 //!
-//! Either somebody measured it ([`profile`]; pd-signals reads the texts), or it is learnt online from plain
-//! engine metrics ([`learn`]); both are corrected by what is observed now ([`calibrate`]). The
-//! [`Estimator`] puts these together and answers with a [`Capacity`], which knows how wrong it may be.
+//! Either somebody measured it ([`profile`]; pd-signals reads the texts), or it is learnt online
+//! from plain engine metrics ([`learn`]); both are corrected by what is observed now
+//! ([`calibrate`]). The [`Estimator`] puts these together and answers with a [`Capacity`], which
+//! knows how wrong it may be.
 
 pub mod calibrate;
 pub mod ceiling;
@@ -10,6 +11,7 @@ pub mod coefficients;
 pub mod estimator;
 mod fit;
 pub mod learn;
+pub mod limits;
 pub mod profile;
 pub mod table;
 

@@ -52,9 +52,9 @@ pub struct Quantile {
 pub struct Share {
     /// Exact at a bucket edge, interpolated between two, 0 to 1.
     pub value: f64,
-    /// What is at or below the edge under the limit: surely within.
+    /// The share at or below the edge under the limit: surely within.
     pub low: f64,
-    /// What is at or below the edge over the limit: all that may be within.
+    /// The share at or below the edge over the limit: all that may be within.
     pub high: f64,
 }
 

@@ -81,8 +81,8 @@ const OVERLOADED_SHARE: f64 = 0.5;
 /// From this share on larger pools are not computed: they serve everything.
 const ALL_SERVED: f64 = 1.0 - 1e-7;
 
-/// The share of requests that wait and compute no longer than `limit_seconds`, for every pool of up to
-/// `servers_max` servers.
+/// The share of requests that wait and compute no longer than `limit_seconds`, for every pool of
+/// up to `servers_max` servers.
 ///
 /// `wait_factor` (1 or more) multiplies the mean wait: 1 is a router that knows the work at every
 /// server, more is one that does not.
@@ -144,7 +144,7 @@ fn wait_chance(c: f64, load: f64, erlang_b: f64) -> f64 {
     erlang_b / (1.0 - load / c * (1.0 - erlang_b))
 }
 
-/// What the tail formula needs and the pool's size does not change.
+/// The terms of the tail formula that the pool's size does not change.
 struct Tail {
     /// `(seconds left to wait, share of the reachable requests)`.
     slack: Vec<(f64, f64)>,

@@ -1,7 +1,7 @@
 //! The two roles of a disaggregated service, and pairs of anything by role.
 //!
-//! [`PerRole`] keeps code that treats both roles alike free of copies (`needs[role]`), and code that
-//! treats them differently explicit (`needs.prefill`).
+//! [`PerRole`] keeps code that treats both roles alike free of copies (`needs[role]`), and code
+//! that treats them differently explicit (`needs.prefill`).
 
 use std::{
     fmt,
@@ -10,7 +10,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-/// What a worker does for a request.
+/// The part of a request that a worker does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Role {

@@ -7,7 +7,7 @@
 //! it only raises. Where a minimum ends up above a maximum, the maximum gives way: a minimum is a
 //! promise to users, and cost has its own limit, the budget.
 //!
-//! Everything is a function of the moment asked about: nothing is remembered, nothing is missed when
+//! Everything is a function of one moment: nothing is remembered, nothing is missed when
 //! the process was down, and the cost is bounded by the days a window can reach back.
 
 mod cron;
@@ -175,21 +175,21 @@ pub fn bounds(
     let bounds = PerRole::from_fn(|role| {
         let mut force = Force::default();
         for (index, schedule) in schedules.iter().enumerate() {
-            let stated = *schedule.replicas.get(role);
+            let stated = schedule.replicas[role];
             if let Some(window) = open.get(index).copied().flatten() {
                 force.open(index, stated, window);
             } else if let Some(minimum) = stated.min_replicas
-                && let Some(start) = schedule.next_start(now, (*lead.get(role)).min(LEAD_MAX))
+                && let Some(start) = schedule.next_start(now, lead[role].min(LEAD_MAX))
             {
                 force.ahead(index, minimum, start);
             }
         }
-        force.bounds(role, *base.get(role), now, &mut steps)
+        force.bounds(role, base[role], now, &mut steps)
     });
     (bounds, steps)
 }
 
-/// What schedules ask of one role.
+/// The bounds that schedules set for one role.
 #[derive(Debug, Default)]
 struct Force {
     /// Largest minimum of the open windows, and whose.

@@ -1,4 +1,4 @@
-//! What was measured, and how far it may be trusted.
+//! Measurements, and how far they may be trusted.
 //!
 //! A [`Reading`] has three states. `Value` and `KnownZero` are evidence; `Unknown` is its absence,
 //! whatever the cause, and never lowers replicas. A query that failed, an empty
@@ -6,11 +6,11 @@
 //! request counter says zero and its workers are being scraped.
 //!
 //! Sums over workers are partial when some ready workers were not scraped. A partial sum is a lower
-//! bound of the load, so it may raise replicas but not lower them; [`Coverage`] tells.
+//! bound of the load, so it may raise replicas but not lower them; [`Coverage`] says by how much.
 //!
-//! Observers report what they read. [`Signals::judged`] then refuses what cannot be true and carries
-//! partial sums to the whole role; [`estimate`] turns distributions into numbers of known quality,
-//! and [`inputs`] lists everything for the report.
+//! Observers report what they read. [`Signals::judged`] then refuses what cannot be true and
+//! carries partial sums to the whole role; [`estimate`] turns distributions into numbers of known
+//! quality, and [`inputs`] lists everything for the report.
 
 pub mod estimate;
 pub mod inputs;
@@ -207,7 +207,7 @@ pub struct Distributions {
 pub struct Signals {
     /// Workers that were scraped.
     pub coverage: PerRole<Coverage>,
-    /// Window of rates and of `recent`: a rate tells of half of it ago.
+    /// Window of rates and of `recent`: a rate is of half of it ago, on average.
     pub rate_window: Duration,
     /// Requests per second that finished prefill.
     pub prefill_completion_rate_rps: Reading,
@@ -217,8 +217,8 @@ pub struct Signals {
     pub prefill_queue_growth_rps: Reading,
     /// Requests per second that arrive, stated by the user's own query. Wins over the two above.
     pub arrival_rate_rps_override: Reading,
-    /// Index of dispersion of request counts in [`DISPERSION_SPAN`]: their variance over their mean.
-    /// 1 is Poisson, above is bursty.
+    /// Index of dispersion of request counts in [`DISPERSION_SPAN`]: their variance over their
+    /// mean. 1 is Poisson, above is bursty.
     pub arrival_dispersion: Reading,
     /// Requests that wait for a worker of the role.
     pub waiting_requests: PerRole<Reading>,

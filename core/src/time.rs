@@ -1,6 +1,6 @@
 //! Points in time, as an argument of every decision.
 //!
-//! The core never asks for the time: callers pass a [`Timestamp`]. It is an integer, so that
+//! The core never reads a clock: callers pass a [`Timestamp`]. It is an integer, so that
 //! simulated and real runs agree to the bit and memory round-trips through JSON unchanged.
 //! Spans are [`std::time::Duration`].
 

@@ -2,7 +2,7 @@
 //!
 //! Gauges of pods that are gone are dropped, stale pods are not counted as scraped, a pod without a
 //! number is left out of means, and everything that is missing becomes `Unknown` with its cause.
-//! Each signal is read by the recipe that it was asked for by. Pure: samples in, signals out.
+//! Each signal is read by the recipe that its query was made from. Pure: samples in, signals out.
 //! Whether they can be true is the core's to judge.
 
 mod answer;
@@ -92,8 +92,8 @@ impl<E> Answers<E> {
     }
 }
 
-/// The signals in `answers` to the queries of `scope`, of the pods that are ready now. Samples may be
-/// older, or from the future, by `age_max`.
+/// The signals in `answers` to the queries of `scope`, of the pods that are ready now. Samples may
+/// be older, or from the future, by `age_max`.
 pub fn signals<E>(
     answers: &Answers<E>,
     ready: PerRole<&[String]>,
@@ -132,7 +132,7 @@ pub fn signals<E>(
     signals
 }
 
-/// What the engine is called whose metrics were found.
+/// The name of the engine whose metrics were found.
 pub fn engine<E>(answers: &Answers<E>, scope: &Scope) -> Option<&'static str> {
     let state = Answer::of(&answers.state);
     let metrics = state.samples(Tag::Generation);
@@ -147,7 +147,7 @@ pub fn engine<E>(answers: &Answers<E>, scope: &Scope) -> Option<&'static str> {
     }
 }
 
-/// What single numbers are read from.
+/// The sources of single numbers.
 #[derive(Clone, Copy)]
 struct Numbers<'a> {
     state: &'a Answer<'a>,

@@ -1,9 +1,9 @@
-//! What engines call the things that are read: a catalogue for each engine, keyed by signal.
+//! The engines' metrics: a catalogue for each engine, keyed by signal.
 //!
 //! A catalogue is a value. It has a [`Recipe`] for every [`SignalName`], which says both how the
-//! signal is asked for and how the answer is read, so the two cannot differ. It refuses text: names of
-//! metrics and labels are all that an engine may differ in. An engine that spells metrics otherwise is
-//! another catalogue and no other code.
+//! signal is queried and how the answer is read, so the two cannot differ. It refuses text: names
+//! of metrics and labels are all that an engine may differ in. An engine that spells metrics
+//! otherwise is another catalogue and no other code.
 
 pub mod vllm;
 
@@ -64,8 +64,8 @@ pub enum Recipe {
     },
     /// Variance over mean of a counter's growth in short spans.
     CounterDispersion(Metric),
-    /// The product of two numbers that stand in labels of a metric without a value of its own, summed
-    /// over the engines of a worker and averaged over the workers.
+    /// The product of two numbers that stand in labels of a metric without a value of its own,
+    /// summed over the engines of a worker and averaged over the workers.
     LabelProduct {
         /// The metric.
         metric: Metric,
@@ -103,11 +103,11 @@ pub struct Engine {
     pub name: &'static str,
     /// A gauge that every worker has from its start to its end: its samples say who is scraped.
     pub presence: Metric,
-    /// Labels beside the pod's that tell engines of a pod, and the series of one metric, apart.
+    /// Labels beside the pod's that separate the engines of a pod, and the series of one metric.
     pub series_labels: &'static [&'static str],
     /// Label of the model, which metrics without a value of their own do not have.
     pub model_label: &'static str,
-    /// A renamed metric whose name tells the engine's generation.
+    /// A renamed metric whose name shows the engine's generation.
     pub generation: Metric,
     /// As users read it where only older names of `generation` are found.
     pub name_of_older: &'static str,

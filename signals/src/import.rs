@@ -61,7 +61,7 @@ pub enum ImportError {
         column: String,
         /// The cell.
         value: String,
-        /// What it should be.
+        /// The values that it may hold.
         wanted: &'static str,
     },
     /// Not a CSV text.
@@ -69,7 +69,7 @@ pub enum ImportError {
     Csv {
         /// Line in the text, from 1; 0 when not known.
         line: u64,
-        /// What the reader says.
+        /// The reader's message.
         message: String,
     },
     /// Two lines measure the same point.
@@ -79,7 +79,7 @@ pub enum ImportError {
         line: u64,
         /// The earlier line.
         before: u64,
-        /// What both measure.
+        /// The point that both measure.
         point: String,
     },
     /// A time falls where it can only rise.
@@ -100,19 +100,19 @@ pub enum ImportError {
         before_line: u64,
     },
     /// Rows for other parallelisms only.
-    #[error("{what} has no rows with tensor parallelism `{asked}`: it has {found}")]
+    #[error("{what} has no rows with tensor parallelism `{wanted}`: it has {found}")]
     Parallelism {
         /// Which text.
         what: &'static str,
-        /// What was asked for.
-        asked: u32,
-        /// What is there.
+        /// The tensor parallelism of a replica.
+        wanted: u32,
+        /// The ones that are there.
         found: String,
     },
     /// A YAML text that does not parse, or lacks a field.
     #[error("{message}")]
     Yaml {
-        /// What the reader says, with line and column.
+        /// The reader's message, with line and column.
         message: String,
     },
     /// A field of a YAML text that does not hold what it should.
@@ -122,7 +122,7 @@ pub enum ImportError {
         field: &'static str,
         /// Its value.
         value: String,
-        /// What to give instead.
+        /// The remedy: a value to give instead.
         remedy: &'static str,
     },
     /// The points make no table.
@@ -230,8 +230,8 @@ impl Row<'_> {
 /// A measured time with its place: `(size of the work, seconds, line)`.
 type Placed = (f64, f64, u64);
 
-/// Refuses `points`, sorted by work, when a time lies further below the largest before it than a table
-/// tolerates. `unit_seconds` is the unit of the column.
+/// Refuses `points`, sorted by work, when a time lies further below the largest before it than a
+/// table tolerates. `unit_seconds` is the unit of the column.
 fn rising(points: &[Placed], column: &'static str, unit_seconds: f64) -> Result<(), ImportError> {
     let mut largest: Option<(f64, u64)> = None;
     for &(_, seconds, line) in points {

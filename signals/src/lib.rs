@@ -4,12 +4,12 @@
 //! formats of performance profiles. The controller and the simulator read with the same code, so a
 //! service that one can read can be read by the other.
 //!
-//! The one idea: a signal is one row of an [`engine`]'s catalogue, from which both the query and the
-//! reading of its answer follow.
+//! The one idea: a signal is one row of an [`engine`]'s catalogue, from which both the query and
+//! the reading of its answer follow.
 //!
 //! Refuses Kubernetes and HTTP: the caller sends the texts of [`queries`] and hands the samples to
-//! [`decode`], reads `ConfigMap`s or files and hands their texts to [`profile`] or [`import`]. Every
-//! function is one of its arguments alone.
+//! [`decode`], reads `ConfigMap`s or files and hands their texts to [`profile`] or [`import`].
+//! Every function is one of its arguments alone.
 
 pub mod decode;
 pub mod engine;

@@ -1,7 +1,7 @@
 //! The names of a workload's pods, as patterns that Prometheus matches.
 //!
-//! Series outlive their pods, and carry nothing of the workload but the pods' names. Kubernetes makes
-//! these from the workload's name, by a rule for each kind.
+//! Series outlive their pods, and carry nothing of the workload but the pods' names. Kubernetes
+//! makes these from the workload's name, by a rule for each kind.
 
 /// Longest workload name for which the names of its pods are not cut (a generated pod name keeps
 /// 58 characters before its suffix, and a ReplicaSet's hash takes up to 11).
@@ -42,7 +42,7 @@ impl TargetKind {
     }
 }
 
-/// RE2 for the names of the workload's pods. Pods of long names cannot be told by pattern, so those
+/// RE2 for the names of the workload's pods. Pods of long names have no sure pattern, so those
 /// that are ready are listed; without any a name that no pod can have, for nothing would match all
 /// series without a pod.
 pub fn pod_pattern(kind: TargetKind, name: &str, ready_pods: &[String]) -> String {
@@ -56,8 +56,8 @@ pub fn pod_pattern(kind: TargetKind, name: &str, ready_pods: &[String]) -> Strin
     past_pod_pattern(kind, name)
 }
 
-/// RE2 for the names that the workload's pods have, or had, as far as its name tells. Kubernetes cuts
-/// long names of a Deployment's pods, so of those only the beginning is sure.
+/// RE2 for the names that the workload's pods have, or had, as far as its name shows. Kubernetes
+/// cuts long names of a Deployment's pods, so of those only the beginning is sure.
 pub fn past_pod_pattern(kind: TargetKind, name: &str) -> String {
     match kind {
         TargetKind::Deployment if name.len() > NAME_LENGTH_UNCUT => {
@@ -97,7 +97,7 @@ mod tests {
     #[rstest]
     #[case::a_deployment(TargetKind::Deployment, "llama", "llama-[a-z0-9]+-[a-z0-9]{5}")]
     #[case::a_stateful_set(TargetKind::StatefulSet, "llama", "llama-[0-9]+")]
-    fn a_short_name_tells_the_pods(
+    fn a_short_name_shows_the_pods(
         #[case] kind: TargetKind,
         #[case] name: &str,
         #[case] pattern: &str,

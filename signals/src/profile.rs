@@ -1,10 +1,11 @@
 //! From the data of a `ConfigMap` to one role's part of a performance profile.
 //!
 //! The keys that are looked at when none is named: `prefill.csv` or `decode.csv` by role, else
-//! `profile.yaml`, else the only key there is. What a text is follows from its columns, not from the
-//! key: a table, a sweep of Dynamo's profiler, or coefficients as YAML. Two more keys belong to tables:
-//! `kv.csv` for what the KV cache holds, and `tp` for the tensor parallelism of a replica, without
-//! which it is the number of GPUs of one. Pure; every error names `ConfigMap`, key and remedy.
+//! `profile.yaml`, else the only key there is. What a text is follows from its columns, not from
+//! the key: a table, a sweep of Dynamo's profiler, or coefficients as YAML. Two more keys belong
+//! to tables: `kv.csv` for what the KV cache holds, and `tp` for the tensor parallelism of a
+//! replica, without which it is the number of GPUs of one. Pure; every error names `ConfigMap`,
+//! key and remedy.
 
 use std::collections::BTreeMap;
 
@@ -28,7 +29,7 @@ const PARALLELISM: &str = "tp";
 const PARALLELISM_MAX: u32 = 1_024;
 
 /// Keys that a message names at most.
-const KEYS_TOLD_MAX: usize = 5;
+const KEYS_NAMED_MAX: usize = 5;
 
 /// Why a role has no profile, although one is named.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -48,7 +49,7 @@ pub enum ProfileError {
     Unreadable {
         /// Its name.
         name: String,
-        /// What happened.
+        /// The cause.
         cause: String,
     },
     /// The key that is named is not there.
@@ -81,7 +82,7 @@ pub enum ProfileError {
     Parallelism {
         /// Name of the `ConfigMap`.
         name: String,
-        /// What is there.
+        /// The value.
         value: String,
     },
     /// The text says nothing about the role.
@@ -93,7 +94,7 @@ pub enum ProfileError {
         key: String,
         /// The role.
         role: Role,
-        /// What to give instead.
+        /// The remedy.
         remedy: &'static str,
     },
     /// The text is wrong somewhere.
@@ -105,7 +106,7 @@ pub enum ProfileError {
         key: String,
         /// Where and why.
         source: Box<ImportError>,
-        /// What else may help; empty when the source says it all.
+        /// A further remedy; empty when the source says it all.
         remedy: &'static str,
     },
     /// The numbers cannot be.
@@ -113,7 +114,7 @@ pub enum ProfileError {
     Numbers(#[from] NumberError),
 }
 
-/// What a text can be.
+/// The forms of a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Form {
     Table(Role),
@@ -123,7 +124,7 @@ enum Form {
     Yaml,
 }
 
-/// Columns that tell a form; each has all of its own.
+/// Columns that show a form; each has all of its own.
 const COLUMNS: [(&str, Form); 5] = [
     ("prefill_ms", Form::Table(Role::Prefill)),
     ("itl_ms", Form::Table(Role::Decode)),
@@ -178,23 +179,23 @@ impl Wanted<'_> {
         let part = match (Form::of(key, text), self.role) {
             (Form::Table(Role::Prefill), Role::Prefill) => {
                 let table = table::prefill_table(text, self.parallelism()?);
-                prefill(PrefillModel::Table(self.told(key, table)?))
+                prefill(PrefillModel::Table(self.placed(key, table)?))
             }
             (Form::Sweep(Role::Prefill), Role::Prefill) => {
                 let table = dynamo::prefill_table(text, self.parallelism()?);
-                prefill(PrefillModel::Table(self.told(key, table)?))
+                prefill(PrefillModel::Table(self.placed(key, table)?))
             }
             (Form::Table(Role::Decode), Role::Decode) => {
                 let table = table::decode_table(text, self.parallelism()?);
-                let model = DecodeModel::Table(self.told(key, table)?);
+                let model = DecodeModel::Table(self.placed(key, table)?);
                 decode(model, self.kv_capacity_tokens()?)
             }
             (Form::Sweep(Role::Decode), Role::Decode) => {
                 let swept = dynamo::decode_table(text, self.parallelism()?);
-                let (table, kv_capacity_tokens) = self.told(key, swept)?;
+                let (table, kv_capacity_tokens) = self.placed(key, swept)?;
                 decode(DecodeModel::Table(table), Some(kv_capacity_tokens))
             }
-            (Form::Yaml, _) => self.of(self.told(key, inline::profile(text))?, key)?,
+            (Form::Yaml, _) => self.of(self.placed(key, inline::profile(text))?, key)?,
             (Form::OperatingPoints, _) => {
                 return Err(self.other_form(
                     key,
@@ -238,16 +239,16 @@ impl Wanted<'_> {
 
     /// The keys that are there, as a message names them.
     fn keys(&self) -> String {
-        let told: Vec<String> = self
+        let named: Vec<String> = self
             .data
             .keys()
-            .take(KEYS_TOLD_MAX)
+            .take(KEYS_NAMED_MAX)
             .map(|key| format!("`{key}`"))
             .collect();
-        match self.data.len().saturating_sub(KEYS_TOLD_MAX) {
-            _ if told.is_empty() => "no keys".to_owned(),
-            0 => told.join(", "),
-            more => format!("{} and {more} more", told.join(", ")),
+        match self.data.len().saturating_sub(KEYS_NAMED_MAX) {
+            _ if named.is_empty() => "no keys".to_owned(),
+            0 => named.join(", "),
+            more => format!("{} and {more} more", named.join(", ")),
         }
     }
 
@@ -269,10 +270,10 @@ impl Wanted<'_> {
             return Ok(None);
         };
         let tokens = table::kv_capacity_tokens(text, self.parallelism()?);
-        self.told(KV, tokens).map(Some)
+        self.placed(KV, tokens).map(Some)
     }
 
-    fn told<T>(&self, key: &str, result: Result<T, ImportError>) -> Result<T, ProfileError> {
+    fn placed<T>(&self, key: &str, result: Result<T, ImportError>) -> Result<T, ProfileError> {
         result.map_err(|source| ProfileError::Text {
             name: self.name.to_owned(),
             key: key.to_owned(),

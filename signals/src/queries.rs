@@ -1,15 +1,15 @@
 //! Every PromQL text that is sent, made from the recipes of an engine's catalogue.
 //!
-//! Four queries a reconcile, however many signals: each unites its parts with `or`, every part under a
-//! label that says what it is. Gauges are by pod, because what a pod that is gone last said must be
-//! dropped; rates and distributions are summed, because what it served was served.
+//! Four queries a reconcile, however many signals: each unites its parts with `or`, every part
+//! under a label that says what it is. Gauges are by pod, because what a pod that is gone last
+//! said must be dropped; rates and distributions are summed, because what it served was served.
 //!
-//! Each engine counts once. Before anything is summed, series are reduced to the labels that tell
-//! engines and parts of a metric apart, so that a pair of Prometheus servers behind one address, or
-//! two jobs that scrape the same port, do not double the load.
+//! Each engine counts once. Before anything is summed, series are reduced to the labels that
+//! separate engines and parts of a metric, so that a pair of Prometheus servers behind one
+//! address, or two jobs that scrape the same port, do not double the load.
 //!
-//! During a rolling upgrade a renamed metric is there under both names; `new or old` picks per series,
-//! which is per pod.
+//! During a rolling upgrade a renamed metric is there under both names; `new or old` picks per
+//! series, which is per pod.
 
 mod promql;
 
@@ -167,7 +167,8 @@ impl Scope {
         }
     }
 
-    /// Seconds since the newest sample of each pod; of several servers the one that scraped last says.
+    /// Seconds since the newest sample of each pod; of several servers the one that scraped last
+    /// says.
     fn age(&self) -> String {
         let (matchers, metric) = (self.both_roles(), self.engine.presence);
         let ages = series(metric, &matchers, |series| {
@@ -190,7 +191,7 @@ impl Scope {
         self.by_pod(Tag::Seen, "max", &counts)
     }
 
-    /// Which names of the metric that tells the engine's generation exist.
+    /// The names that exist of the metric that shows the engine's generation.
     fn generation(&self) -> String {
         // Names of metrics hold no character that RE2 takes for anything else.
         let names = self.engine.generation.names.join("|");
@@ -326,8 +327,8 @@ impl Pods<'_> {
 
     /// Mean of a counter's growth in a span, and of the squared differences of neighbouring spans,
     /// over the wide window. A slow trend drops out of the differences. Growth is carried from the
-    /// samples' own times to the span, or the beat of scrapes would count as burstiness; without a new
-    /// sample in a span there is none.
+    /// samples' own times to the span, or the beat of scrapes would count as burstiness; without a
+    /// new sample in a span there is none.
     fn dispersion(self, metric: Metric) -> (String, String) {
         let span = DISPERSION_SPAN.as_secs();
         let (pod, series_labels) = (&self.scope.pod_label, self.scope.series_labels());
@@ -416,18 +417,18 @@ mod tests {
     }
 
     #[test]
-    fn every_signal_is_asked_for_under_all_names_of_its_metrics() {
-        let asked = queries().concat();
+    fn every_signal_is_queried_under_all_names_of_its_metrics() {
+        let text = queries().concat();
         for &signal in SignalName::ALL {
             let metrics = VLLM.recipe(signal).metrics();
             for name in metrics.iter().flat_map(|metric| metric.names) {
-                assert!(asked.contains(name), "{signal:?}: {name}");
+                assert!(text.contains(name), "{signal:?}: {name}");
             }
         }
     }
 
     #[test]
-    fn the_size_of_kv_caches_is_asked_for_without_the_model_name_they_lack() {
+    fn the_size_of_kv_caches_is_queried_without_the_model_name_they_lack() {
         let state = scope().state_query();
         let (_, config) = state.split_once("vllm:cache_config_info{").unwrap();
         let (matchers, _) = config.split_once('}').unwrap();

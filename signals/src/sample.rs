@@ -1,4 +1,4 @@
-//! One value of an answer with its labels, whoever asked for it and by which client.
+//! One value of an answer with its labels, whichever client read it.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! What is stated about replicas, from coefficients and from profiles, for both roles together.
+//! The profile of both roles' replicas, from coefficients and from profiles in `ConfigMap`s.
 //!
 //! A role that nothing is stated about is learnt. Whatever is wrong with a profile never stops a
 //! decision: the role is learnt then too, and the error says what to fix.
@@ -13,14 +13,14 @@ use pd_core::{
 
 use crate::profile::{ProfileError, Wanted};
 
-/// What is stated about replicas.
+/// The profile that is stated, and its sources.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Stated {
     /// For the core: the parts that could be had.
     pub profile: Option<Profile>,
     /// Where each role's part comes from, whether it could be had or not.
     pub origin: PerRole<Origin>,
-    /// What is wrong, by role.
+    /// The faults, by role.
     pub errors: Vec<(Role, ProfileError)>,
 }
 
@@ -45,7 +45,7 @@ pub struct Reference<'a> {
     pub key: Option<&'a str>,
 }
 
-/// What was read for the reference of a role.
+/// The part that was read for the reference of a role.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ReadPart<'a> {
     /// The reference.

@@ -1,13 +1,13 @@
 //! The names of an answer's parts: where queries and decoding meet.
 //!
 //! One query unites many parts, each under a label that names it. Both sides spell the name through
-//! [`Tag`], so no part can be asked for under one name and looked for under another.
+//! [`Tag`], so no part can be queried under one name and read under another.
 
 use std::fmt;
 
 use pd_core::{Role, signal::name::SignalName};
 
-/// Label that tells the parts of an answer apart.
+/// Label that names the parts of an answer.
 pub(crate) const TAG: &str = "signal";
 
 /// Label that every part by pod puts the pod's name under.
@@ -28,13 +28,13 @@ pub(crate) enum Tag {
     Age,
     /// By pod: samples within the wide window.
     Seen,
-    /// By metric: series of each name of the metric that tells the engine's generation.
+    /// By metric: series of each name of the metric that shows the engine's generation.
     Generation,
     /// Workers of a role with a sample in the window.
     Workers(Role),
 }
 
-/// What a part is of its signal.
+/// The place of a part in its signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Part {
     /// All of it, in one number or by pod.
@@ -45,7 +45,7 @@ pub(crate) enum Part {
     Count,
     /// Sum of the observations.
     Sum,
-    /// What is counted of a whole, for a share.
+    /// The counted part of a whole, for a share.
     Share,
     /// The whole that it is a share of.
     Whole,

@@ -1,9 +1,10 @@
 //! Profiles and imports against the performance data that the project's figures come from.
 //!
 //! The data is large and stands beside the workspace, where it is at all: `../shared/perf` and
-//! `../shared/aiconfigurator-output`. Without it these tests say so and pass; small fixtures of the
-//! same forms are tested beside the code. What holds here are numbers: how well the formulas fit each
-//! table, how much better tables interpolate where formulas fail, and that every real file imports.
+//! `../shared/aiconfigurator-output`. Without it these tests say so and pass; small fixtures of
+//! the same forms are tested beside the code. What holds here are numbers: how well the formulas
+//! fit each table, how much better tables interpolate where formulas fail, and that every real
+//! file imports.
 
 #![expect(
     clippy::unwrap_used,
@@ -17,11 +18,17 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use pd_core::capacity::{
-    coefficients::{DecodeCoefficients, DecodeSample, PrefillCoefficients},
-    table::DecodeTable,
+use pd_core::{
+    PerRole, Role,
+    capacity::{
+        coefficients::{DecodeCoefficients, DecodeSample, PrefillCoefficients, PrefillSample},
+        table::DecodeTable,
+    },
 };
-use pd_signals::import::{aiconfigurator, dynamo, table};
+use pd_signals::import::{
+    aiconfigurator::{self, OperatingPoint},
+    dynamo, table,
+};
 
 /// The folder of that name beside the workspace, or nothing, said aloud.
 fn shared(name: &str) -> Option<PathBuf> {
@@ -78,6 +85,57 @@ fn published(folder: &Path) -> Vec<Published> {
         .collect()
 }
 
+/// The rows of a table for tensor parallelism `tp` that ran, as numbers by column.
+fn rows(text: &str, tp: u32) -> Vec<BTreeMap<String, f64>> {
+    let mut reader = csv::ReaderBuilder::new()
+        .trim(csv::Trim::All)
+        .from_reader(text.as_bytes());
+    let rows = reader.deserialize::<BTreeMap<String, String>>();
+    let numbers = rows.map(|row| {
+        let cells = row.unwrap().into_iter();
+        cells
+            .filter_map(|(column, cell)| Some((column, cell.parse().ok()?)))
+            .collect::<BTreeMap<String, f64>>()
+    });
+    let ran = |row: &BTreeMap<String, f64>| row.get("oom").is_none_or(|oom| *oom < 0.5);
+    numbers
+        .filter(|row| (row["tp"] - f64::from(tp)).abs() < 0.5 && ran(row))
+        .collect()
+}
+
+fn prefill_samples(text: &str, tp: u32) -> Vec<PrefillSample> {
+    let sample = |row: BTreeMap<String, f64>| PrefillSample {
+        batch: row["batch"],
+        new_tokens: row["isl"] - row["cached_prefix_tokens"],
+        cached_tokens: row["cached_prefix_tokens"],
+        seconds: row["prefill_ms"] * 1e-3,
+    };
+    rows(text, tp).into_iter().map(sample).collect()
+}
+
+fn decode_samples(text: &str, tp: u32) -> Vec<DecodeSample> {
+    let sample = |row: BTreeMap<String, f64>| DecodeSample {
+        batch: row["batch"],
+        context_tokens: row["context_tokens"],
+        seconds: row["itl_ms"] * 1e-3,
+    };
+    rows(text, tp).into_iter().map(sample).collect()
+}
+
+/// Shares of its workers' rates that `AIConfigurator` plans with.
+const RATE_SHARES: PerRole<f64> = PerRole {
+    prefill: 0.9,
+    decode: 0.92,
+};
+
+/// Requests per second that follow from workers and their rates.
+fn planned_rate_rps(point: &OperatingPoint) -> f64 {
+    let planned = |role: Role| {
+        RATE_SHARES[role] * f64::from(point.workers[role]) * point.rate_per_worker_rps[role]
+    };
+    planned(Role::Prefill).min(planned(Role::Decode))
+}
+
 fn is_mixture(case: &str) -> bool {
     case.starts_with("gpt-oss") || case.contains("-a22b") || case.contains("-a3b")
 }
@@ -97,7 +155,7 @@ fn coefficients_fit_every_table_as_well_as_published() {
     } in published(&folder)
     {
         let prefills = read(&folder.join(format!("{case}__prefill.csv")));
-        let all = table::prefill_samples(&prefills, tp).unwrap();
+        let all = prefill_samples(&prefills, tp);
         let uncached: Vec<_> = all
             .iter()
             .copied()
@@ -110,7 +168,7 @@ fn coefficients_fit_every_table_as_well_as_published() {
             .mean_relative_error(&all)
             .unwrap();
         let decodes = read(&folder.join(format!("{case}__decode.csv")));
-        let steps = table::decode_samples(&decodes, tp).unwrap();
+        let steps = decode_samples(&decodes, tp);
         let fit = DecodeCoefficients::fitted(&steps).unwrap();
         let step_error = fit.mean_relative_error(&steps).unwrap();
         let case = format!("{case} at TP {tp}");
@@ -154,7 +212,7 @@ fn tables_of_mixtures_predict_left_out_points() {
     };
     for Published { case, tp, .. } in published(&folder) {
         let text = read(&folder.join(format!("{case}__decode.csv")));
-        let samples = table::decode_samples(&text, tp).unwrap();
+        let samples = decode_samples(&text, tp);
         let error = left_out_error(&samples);
         let fit = DecodeCoefficients::fitted(&samples)
             .unwrap()
@@ -204,7 +262,7 @@ fn every_table_imports_and_is_exact_where_it_was_measured() {
             .unwrap_or_else(|error| panic!("{case} tp{tp}: {error}"));
         assert!(profile.kv_capacity_tokens.unwrap() > 1e5);
         let (mut cached_error, mut cached) = (0.0, 0.0);
-        for sample in table::prefill_samples(&prefills, tp).unwrap() {
+        for sample in prefill_samples(&prefills, tp) {
             let seconds = profile
                 .prefill
                 .as_ref()
@@ -222,7 +280,7 @@ fn every_table_imports_and_is_exact_where_it_was_measured() {
             "{case} at TP {tp}: {}",
             cached_error / cached
         );
-        for sample in table::decode_samples(&decodes, tp).unwrap() {
+        for sample in decode_samples(&decodes, tp) {
             let seconds = profile
                 .decode
                 .as_ref()
@@ -253,7 +311,7 @@ fn measured_sweeps_import_without_their_flaws() {
                     (0.23..0.25).contains(&profile.prefill.as_ref().unwrap().seconds(6_205.0, 0.0))
                 );
             }
-            // 1,573 requests of 350 tokens were asked for, of which about 800 ran at once.
+            // 1,573 requests of 350 tokens were offered, of which about 800 ran at once.
             if tp == 1 {
                 assert!(profile.batch_within(10.0, 350.0) < 1_100.0);
             }
@@ -284,7 +342,7 @@ fn results_of_aiconfigurator_import_and_their_rates_follow_from_their_workers() 
                 && ["best_config_topn.csv", "pareto.csv"].contains(&name.as_str())
             {
                 for point in aiconfigurator::operating_points(&read(&path)).unwrap() {
-                    let off = point.planned_rate_rps() / point.request_rate_rps - 1.0;
+                    let off = planned_rate_rps(&point) / point.request_rate_rps - 1.0;
                     // Rates per worker are given to a thousandth of a request per second.
                     assert!(off.abs() < 0.000_5, "{name}: {point:?}");
                     assert!([8, 16, 24, 32].contains(&point.gpus()), "{name}: {point:?}");

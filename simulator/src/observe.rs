@@ -183,7 +183,11 @@ impl Observer {
             wide: self.distributions(self.windows.wide),
             prefill_ttft_attainment: self.prefill_ttft.reading(),
             tpot_attainment: self.tpot.reading(),
-            ..Signals::default()
+            // Nobody queries a simulated service.
+            arrival_rate_rps_override: Reading::default(),
+            wake_requests: Reading::default(),
+            ttft_seconds_override: Reading::default(),
+            tpot_seconds_override: Reading::default(),
         }
     }
 

@@ -1,8 +1,8 @@
 //! Profiles in `ConfigMap`s, read from the API server.
 //!
-//! A `ConfigMap` is looked at in every pass, by its metadata alone, and read again only when its version
-//! has changed. While the API server does not answer, the version that was read last counts. The texts
-//! and their joining with the coefficients of the spec are pd-signals'.
+//! A `ConfigMap` is looked at in every pass, by its metadata alone, and read again only when its
+//! version has changed. While the API server does not answer, the version that was read last
+//! counts. The texts and their joining with the coefficients of the spec are pd-signals'.
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Api;

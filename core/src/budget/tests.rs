@@ -27,9 +27,9 @@ fn claim(name: &str, priority: u32, floor_gpus: u32, wanted_gpus: u32) -> Claim<
 #[case::enough_for_all(64, &[(1, 2, 20), (3, 2, 30)], &[20, 30], true)]
 #[case::floors_do_not_fit(5, &[(1, 4, 9), (3, 4, 9)], &[1, 4], false)]
 #[case::no_budget(0, &[(1, 4, 9), (3, 4, 9)], &[0, 0], false)]
-#[case::nobody_asks(8, &[], &[], true)]
+#[case::nobody_claims(8, &[], &[], true)]
 #[case::who_wants_nothing_needs_no_floor(3, &[(1, 4, 0), (3, 3, 9)], &[0, 3], true)]
-#[case::equals_are_told_apart_by_name(3, &[(1, 0, 9), (1, 0, 9)], &[2, 1], true)]
+#[case::equals_are_ranked_by_name(3, &[(1, 0, 9), (1, 0, 9)], &[2, 1], true)]
 fn budgets_are_split(
     #[case] budget: u32,
     #[case] claims: &[(u32, u32, u32)],
@@ -62,7 +62,7 @@ fn units_are_granted_whole() {
 }
 
 #[test]
-fn who_gets_less_is_told_why() {
+fn a_service_that_gets_less_learns_why() {
     let claims = [claim("a", 1, 4, 20), claim("b", 3, 4, 8)];
     let got = split(20, &claims);
     let step = got.step(0, 20, &claims).unwrap();

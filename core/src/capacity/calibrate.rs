@@ -1,12 +1,13 @@
 //! Corrections of a model by what is observed, each with its own error.
 //!
-//! Engines take 1.05 to 2.2 times what profiles say, and first tokens wait for proxies, transfers and
-//! sidecars that no profile knows. A multiple corrects the times of compute and of a decode step, an
-//! addend the time to first token, and a multiple of 1 or more the wait, for routers that do not know
-//! which worker is free.
+//! Engines take 1.05 to 2.2 times what profiles say, and first tokens wait for proxies, transfers
+//! and sidecars that no profile knows. A multiple corrects the times of compute and of a decode
+//! step, an addend the time to first token, and a multiple of 1 or more the wait, for routers that
+//! do not know which worker is free.
 //!
-//! Every one is a fading mean that one odd observation moves little. Several odd ones on the same side
-//! are no accident: then the past is dropped, so a new engine version is believed within a minute.
+//! Every one is a fading mean that one odd observation moves little. Several odd ones on the same
+//! side are no accident: then the past is dropped, so a new engine version is believed within a
+//! minute.
 
 use std::time::Duration;
 
@@ -37,7 +38,7 @@ pub(super) const RATIO_SCATTER_MIN: f64 = 0.03;
 const FACTOR_MIN: f64 = 0.1;
 const FACTOR_MAX: f64 = 10.0;
 
-/// Least wait of the formula, seconds, that tells something about routing.
+/// Least wait of the formula, seconds, that says something about routing.
 const WAIT_SECONDS_MIN: f64 = 0.005;
 
 /// Least scatter of the time to first token, seconds.
@@ -77,7 +78,8 @@ impl Fading {
         self.weight = self.weight * keep + seconds;
     }
 
-    /// `observed`, or as far from `mean` as a single observation may be; a believed run drops the past.
+    /// `observed`, or as far from `mean` as a single observation may be; a believed run drops the
+    /// past.
     fn taken(&mut self, observed: f64, mean: f64, limit: f64) -> f64 {
         let off = observed - mean;
         if off.abs() <= limit {
@@ -143,8 +145,8 @@ impl Factor {
         self.0.mean().map_or(1.0, f64::exp)
     }
 
-    /// Relative error of a corrected prediction, one standard deviation: `unseen` before anything was
-    /// observed, falling to the scatter as evidence gathers.
+    /// Relative error of a corrected prediction, one standard deviation: `unseen` before anything
+    /// was observed, falling to the scatter as evidence gathers.
     pub fn error(&self, unseen: f64) -> f64 {
         self.0.error(unseen)
     }
@@ -156,8 +158,8 @@ impl Factor {
 pub struct Routing(Fading);
 
 impl Routing {
-    /// Takes in the mean wait observed and the one that the formula gives, seconds. Waits too short to
-    /// tell are left out.
+    /// Takes in the mean wait observed and the one that the formula gives, seconds. Waits too
+    /// short to tell are left out.
     pub fn observe(&mut self, observed_seconds: f64, formula_seconds: f64, elapsed: Duration) {
         if formula_seconds >= WAIT_SECONDS_MIN && observed_seconds >= 0.0 {
             let ratio = (observed_seconds / formula_seconds).clamp(FACTOR_MIN, FACTOR_MAX);
@@ -172,13 +174,14 @@ impl Routing {
     }
 }
 
-/// What the time to first token holds besides compute and wait.
+/// The part of the time to first token besides compute and wait.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Residual(Fading);
 
 impl Residual {
-    /// Takes in the mean time to first token measured, and the compute and wait predicted of it, seconds.
+    /// Takes in the mean time to first token measured, and the compute and wait predicted of it,
+    /// seconds.
     pub fn observe(&mut self, measured_seconds: f64, predicted_seconds: f64, elapsed: Duration) {
         let times = [measured_seconds, predicted_seconds];
         if times
@@ -308,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn waits_too_short_to_tell_say_nothing_about_routing() {
+    fn short_waits_say_nothing_about_routing() {
         let mut routing = Routing::default();
         routing.observe(0.1, 0.000_1, TICK);
         assert_eq!(routing, Routing::default());

@@ -1,9 +1,9 @@
 //! Work that one replica was seen to fail at.
 //!
-//! A model that promises too much lowers a role, fails, raises it, and promises the same again: nothing
-//! is learnt from a failure that is over before a window has settled. So the failure itself is
-//! remembered: for hours, a replica is given less than what broke it. Then it is forgotten, because the
-//! requests that made a replica slow may be gone.
+//! A model that promises too much lowers a role, fails, raises it, and promises the same again:
+//! nothing is learnt from a failure that is over before a window has settled. So the failure
+//! itself is remembered: for hours, a replica is given less than what broke it. Then it is
+//! forgotten, because the requests that made a replica slow may be gone.
 
 use std::time::Duration;
 

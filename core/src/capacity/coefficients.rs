@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     fit::{Features, Sums},
-    profile::{ProfileError, not_negative, positive},
+    limits::{OutOfRange, not_negative, positive},
 };
 
 /// Tokens in a unit of the fits, so that all terms have a like size.
@@ -25,7 +25,8 @@ pub struct PrefillCoefficients {
     pub base_seconds: f64,
     /// Seconds per computed token; 0 or more.
     pub seconds_per_token: f64,
-    /// Seconds per squared computed token, and per half a pair of computed and cached token; 0 or more.
+    /// Seconds per squared computed token, and per half a pair of computed and cached token; 0 or
+    /// more.
     pub seconds_per_token_squared: f64,
 }
 
@@ -108,7 +109,7 @@ impl PrefillCoefficients {
         ]
     }
 
-    pub(super) fn validate(&self) -> Result<(), ProfileError> {
+    pub(super) fn validate(&self) -> Result<(), OutOfRange> {
         not_negative("prefill.baseSeconds", self.base_seconds)?;
         not_negative(
             "prefill.secondsPerTokenSquared",
@@ -177,7 +178,7 @@ impl DecodeCoefficients {
         ]
     }
 
-    pub(super) fn validate(&self) -> Result<(), ProfileError> {
+    pub(super) fn validate(&self) -> Result<(), OutOfRange> {
         not_negative("decode.secondsPerRequest", self.seconds_per_request)?;
         not_negative(
             "decode.secondsPerContextToken",

@@ -1,10 +1,10 @@
 //! One estimate of a replica's capacity, from a profile or from nothing but metrics.
 //!
-//! [`Estimator`] is the memory: what was learnt and how wrong the predictions were. [`Capacity`] is the
-//! answer for one decision, already corrected. With a profile its shape is used and its scale corrected;
-//! without one the learnt models are used, and corrected the same way, because they follow a change
-//! more slowly than a correction does. A correction belongs to the model it was learnt for: it is
-//! dropped when the profile changes.
+//! [`Estimator`] is the memory: what was learnt and how wrong the predictions were. [`Capacity`]
+//! is the answer for one decision, already corrected. With a profile its shape is used and its
+//! scale corrected; without one the learnt models are used, and corrected the same way, because
+//! they follow a change more slowly than a correction does. A correction belongs to the model it
+//! was learnt for: it is dropped when the profile changes.
 
 use std::time::Duration;
 
@@ -14,7 +14,8 @@ use super::{
     calibrate::{Factor, Residual, Routing},
     coefficients::{DecodeCoefficients, PrefillCoefficients},
     learn::{DecodeLearner, PrefillLearner, split},
-    profile::{DecodeModel, PREFILL_TOKENS_MAX, PrefillModel, Profile, size},
+    limits::{BATCH_LIMIT, PREFILL_TOKENS_MAX, size},
+    profile::{DecodeModel, PrefillModel, Profile},
 };
 
 /// Relative error of a profile or a learnt model before it was compared with anything.
@@ -26,7 +27,7 @@ const ERROR_ASSUMED: f64 = 0.5;
 /// Largest relative error answered: beyond it a prediction is no prediction.
 const ERROR_MAX: f64 = 1.0;
 
-/// What is remembered of the replicas of one service.
+/// The memory of one service's replicas.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Estimator {
@@ -77,8 +78,8 @@ impl Estimator {
             .observe(mean_seconds, lengths, cached_share, elapsed);
     }
 
-    /// Takes in that decode replicas with `batch` running requests each, of `context_tokens` on average
-    /// (0 when not known), took `itl_seconds` per token.
+    /// Takes in that decode replicas with `batch` running requests each, of `context_tokens` on
+    /// average (0 when not known), took `itl_seconds` per token.
     pub fn observe_decode(
         &mut self,
         profile: Option<&Profile>,
@@ -100,15 +101,15 @@ impl Estimator {
             .observe(batch, context_tokens, itl_seconds, elapsed);
     }
 
-    /// Takes in the mean wait of prompts, and the mean wait that the queueing formula gives for the same
-    /// time, seconds.
+    /// Takes in the mean wait of prompts, and the mean wait that the queueing formula gives for
+    /// the same time, seconds.
     pub fn observe_wait(&mut self, observed_seconds: f64, formula_seconds: f64, elapsed: Duration) {
         self.routing
             .observe(observed_seconds, formula_seconds, elapsed);
     }
 
-    /// Takes in the mean time to first token measured, and what [`Capacity`] and the formula predicted of
-    /// it (compute and wait, both corrected), seconds.
+    /// Takes in the mean time to first token measured, and what [`Capacity`] and the formula
+    /// predicted of it (compute and wait, both corrected), seconds.
     pub fn observe_ttft(
         &mut self,
         measured_seconds: f64,
@@ -119,7 +120,7 @@ impl Estimator {
             .observe(measured_seconds, predicted_seconds, elapsed);
     }
 
-    /// What one replica can do, as far as is known.
+    /// One replica's capacity, as far as it is known.
     pub fn capacity<'a>(&self, profile: Option<&'a Profile>) -> Capacity<'a> {
         let same = self.profile == profile.map(Profile::fingerprint);
         let factor = |factor: Factor| if same { factor } else { Factor::default() };
@@ -234,7 +235,7 @@ impl Decode<'_> {
         match self {
             Self::Profile(model) => Some(model.itl_seconds(batch, context_tokens)),
             Self::Learnt(learnt, _) => Some(learnt.itl_seconds(
-                size(batch, super::profile::BATCH_LIMIT),
+                size(batch, BATCH_LIMIT),
                 size(context_tokens, PREFILL_TOKENS_MAX),
             )),
             Self::Unknown => None,
@@ -242,7 +243,7 @@ impl Decode<'_> {
     }
 }
 
-/// What one replica can do, corrected by what was observed, and how wrong that may be.
+/// One replica's capacity, corrected by observation, and how wrong it may be.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Capacity<'a> {
     prefill: Prefill<'a>,
@@ -273,8 +274,9 @@ impl Capacity<'_> {
         Some(seconds * self.prefill_factor)
     }
 
-    /// `(compute seconds, share)` for each of `lengths` `(prompt tokens, share)` of which `cached_share`
-    /// is cached. One entry with the mean when no lengths are known; empty when nothing is.
+    /// `(compute seconds, share)` for each of `lengths` `(prompt tokens, share)` of which
+    /// `cached_share` is cached. One entry with the mean when no lengths are known; empty when
+    /// nothing is.
     pub fn service_times(&self, lengths: &[(f64, f64)], cached_share: f64) -> Vec<(f64, f64)> {
         if let Prefill::Mean(mean) = self.prefill {
             return proportional(lengths, mean);
@@ -290,8 +292,8 @@ impl Capacity<'_> {
         Some(seconds * self.decode_factor)
     }
 
-    /// The largest batch of requests with `context_tokens` each that keeps `itl_limit_seconds` and fits: at
-    /// least 1, and no further than the model is trusted.
+    /// The largest batch of requests with `context_tokens` each that keeps `itl_limit_seconds` and
+    /// fits: at least 1, and no further than the model is trusted.
     pub fn batch_within(&self, itl_limit_seconds: f64, context_tokens: f64) -> Option<f64> {
         let limit = itl_limit_seconds / self.decode_factor;
         match (self.decode, self.profile) {

@@ -1,11 +1,11 @@
 //! Weighted least squares for three features, with coefficients that are never negative.
 //!
 //! Both models of a replica are sums of three terms: prefill over 1, tokens and tokens squared,
-//! decode over 1, batch and batch times context. Physics forbids a negative term, and a fit with one
-//! would promise the impossible outside what was measured; so the best fit among those without is
-//! taken, by trying every set of terms.
+//! decode over 1, batch and batch times context. Physics forbids a negative term, and a fit with
+//! one would promise the impossible outside what was measured; so the best fit among those without
+//! is taken, by trying every set of terms.
 //!
-//! What a fit needs of the past are a few sums, which fade: memory stays small whatever was seen.
+//! A fit needs a few sums of the past, which fade: memory stays small whatever was seen.
 
 use serde::{Deserialize, Serialize};
 
@@ -65,8 +65,9 @@ impl Sums {
             .sqrt()
     }
 
-    /// The coefficients, none negative, with the least squared error, where each of them is drawn to
-    /// `prior` as strongly as by `pull` of squared feature. Nothing if the sums do not determine them.
+    /// The coefficients, none negative, with the least squared error, where each of them is drawn
+    /// to `prior` as strongly as by `pull` of squared feature. Nothing if the sums do not
+    /// determine them.
     pub(super) fn solve(&self, prior: Features, pull: Features) -> Option<Features> {
         let of = self.products;
         let mut matrix = [
@@ -199,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn terms_that_cannot_be_told_apart_are_left_to_the_prior() {
+    fn terms_that_cannot_be_separated_are_left_to_the_prior() {
         let same = sums(&[([1.0, 2.0, 4.0], 8.0); 5]);
         // 8 = 2 + 2 + 4 by the prior, which already fits.
         let found = same.solve([2.0, 1.0, 1.0], [1e-3; 3]).unwrap();

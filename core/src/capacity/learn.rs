@@ -1,11 +1,11 @@
 //! Both models of a replica, learnt from plain engine metrics.
 //!
-//! Fading least squares over the terms of [`super::coefficients`]. Prefill regresses the mean compute
-//! seconds of a window on the means of its terms, so that it needs no single request. What has not
-//! varied cannot be told apart from the rest: before it varied, prefill is taken as proportional to
-//! tokens, and a decode step as doubling at a batch of 64 with a usual share for context; once it
-//! varied, its shape is remembered, because it belongs to model and hardware, and forgetting it would
-//! lower replicas only to find out again.
+//! Fading least squares over the terms of [`super::coefficients`]. Prefill regresses the mean
+//! compute seconds of a window on the means of its terms, so that it needs no single request. What
+//! has not varied cannot be separated from the rest: before it varied, prefill is taken as
+//! proportional to tokens, and a decode step as doubling at a batch of 64 with a usual share for
+//! context; once it varied, its shape is remembered, because it belongs to model and hardware, and
+//! forgetting it would lower replicas only to find out again.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use super::{
     calibrate::{keep, weight_of},
     coefficients::{DecodeCoefficients, PrefillCoefficients, decode_features, prefill_features},
     fit::{Features, Sums},
-    profile::{BATCH_LIMIT, PREFILL_TOKENS_MAX},
+    limits::{BATCH_LIMIT, PREFILL_TOKENS_MAX, size},
 };
 
 /// Observed seconds after which an observation's weight has halved.
@@ -34,15 +34,15 @@ const LINE_SPREAD_REQUESTS_MIN: f64 = 2.0;
 /// On the dense models measured it lies between 55 (contexts of 8,000 tokens) and 150 (of 1,000).
 const BATCH_DOUBLING_ASSUMED: f64 = 64.0;
 
-/// How far beyond the largest batch seen the line is followed. Time grows gently with the batch; the
-/// cliffs, a full KV cache and a full batch, show in signals of their own.
+/// How far beyond the largest batch seen the line is followed. Time grows gently with the batch;
+/// the cliffs, a full KV cache and a full batch, show in signals of their own.
 const BATCH_BEYOND_SEEN: f64 = 4.0;
 
 /// A batch that every engine in use holds, however little was seen.
 const BATCH_TRUSTED_MIN: f64 = 32.0;
 
-/// Seconds of evidence that the shape known before counts for. Little: it decides where nothing varied
-/// and steadies where little did.
+/// Seconds of evidence that the shape known before counts for. Little: it decides where nothing
+/// varied and steadies where little did.
 const PRIOR_SECONDS: f64 = 5.0;
 
 /// Cost of a token of context as a share of that of a request, before contexts have varied. Dense
@@ -119,8 +119,8 @@ impl Regression {
         self.sums.solve(prior, pull)
     }
 
-    /// Whether the second feature, tokens or batch, varied enough to tell its cost from the base, by
-    /// at least `spread_min` and enough for its mean.
+    /// Whether the second feature, tokens or batch, varied enough to separate its cost from the
+    /// base, by at least `spread_min` and enough for its mean.
     fn varied(&self, spread_min: f64) -> bool {
         let Some((means, _)) = self.sums.means() else {
             return false;
@@ -130,8 +130,8 @@ impl Regression {
             && spread >= (LINE_SPREAD_MIN * means[1]).max(spread_min)
     }
 
-    /// The coefficients: fitted when the second feature varied, else the remembered shape or `assumed`,
-    /// through what is seen now.
+    /// The coefficients: fitted when the second feature varied, else the remembered shape or
+    /// `assumed`, through what is seen now.
     fn terms(&self, assumed: Features, spread_min: f64) -> Option<Features> {
         let shape = self.remembered.unwrap_or(assumed);
         let prior = self
@@ -164,12 +164,13 @@ pub struct PrefillLearner {
 /// Before lengths varied, compute is proportional to tokens.
 const PREFILL_ASSUMED: Features = [0.0, 1.0, 0.0];
 
-/// Spread of the mean length of windows, thousands of tokens, that tells something.
+/// Spread of the mean length of windows, thousands of tokens, that says something.
 const PREFILL_SPREAD_MIN: f64 = 0.01;
 
 impl PrefillLearner {
-    /// Takes in that prompts of a window took `mean_seconds` of compute on average, of which `lengths`
-    /// has `(prompt tokens, share)` (empty when not known) and `cached_share` of the tokens was cached.
+    /// Takes in that prompts of a window took `mean_seconds` of compute on average, of which
+    /// `lengths` has `(prompt tokens, share)` (empty when not known) and `cached_share` of the
+    /// tokens was cached.
     pub fn observe(
         &mut self,
         mean_seconds: f64,
@@ -237,7 +238,7 @@ pub(super) fn split(
     lengths: &[(f64, f64)],
     cached_share: f64,
 ) -> impl Iterator<Item = (f64, f64, f64)> + '_ {
-    let cached_share = super::profile::size(cached_share, 1.0);
+    let cached_share = size(cached_share, 1.0);
     let usable = lengths.iter().filter(|(tokens, share)| {
         *tokens > 0.0 && *tokens <= PREFILL_TOKENS_MAX && *share > 0.0 && *share <= 1e9
     });
@@ -256,8 +257,8 @@ pub struct DecodeLearner {
 }
 
 impl DecodeLearner {
-    /// Takes in that a replica with `batch` running requests of `context_tokens` each (0 when not known)
-    /// took `itl_seconds` per token.
+    /// Takes in that a replica with `batch` running requests of `context_tokens` each (0 when not
+    /// known) took `itl_seconds` per token.
     pub fn observe(
         &mut self,
         batch: f64,
@@ -274,7 +275,7 @@ impl DecodeLearner {
         if weight <= 0.0 || !usable {
             return;
         }
-        // A step serves at least one request: below one, the mean only tells how long it idled.
+        // A step serves at least one request: below one, the mean only says how long it idled.
         let batch = batch.max(1.0);
         let learnt = self.coefficients().filter(|_| self.is_learnt());
         let predicted = learnt.map(|learnt| learnt.itl_seconds(batch, context_tokens));
@@ -294,8 +295,8 @@ impl DecodeLearner {
         Some(DecodeCoefficients::of_terms(terms))
     }
 
-    /// The shape before batches varied: a step doubles at a batch of 64, with contexts that are known at
-    /// that batch of a usual length.
+    /// The shape before batches varied: a step doubles at a batch of 64, with contexts that are
+    /// known at that batch of a usual length.
     fn assumed(&self) -> Features {
         let context_known = self
             .regression
@@ -311,8 +312,8 @@ impl DecodeLearner {
         [BATCH_DOUBLING_ASSUMED * slot, 1.0, share * 1e3]
     }
 
-    /// The largest batch that keeps `itl_seconds` with `context_tokens` of context each: at least 1, and
-    /// at most as far beyond those seen as the model is trusted.
+    /// The largest batch that keeps `itl_seconds` with `context_tokens` of context each: at least
+    /// 1, and at most as far beyond those seen as the model is trusted.
     pub fn batch_within(&self, itl_seconds: f64, context_tokens: f64) -> Option<f64> {
         let coefficients = self.coefficients()?;
         let within = coefficients
@@ -326,7 +327,7 @@ impl DecodeLearner {
         (self.batch_seen_max * BATCH_BEYOND_SEEN).clamp(BATCH_TRUSTED_MIN, BATCH_LIMIT)
     }
 
-    /// Whether batches have varied enough to tell their cost.
+    /// Whether batches have varied enough to show their cost.
     pub const fn is_learnt(&self) -> bool {
         self.regression.remembered.is_some()
     }

@@ -1,33 +1,22 @@
 //! The profile of a replica: how long prefill and decode take it, and how much it holds.
 //!
-//! A profile is what somebody measured or computed before the service ran: coefficients, or a table
-//! where coefficients fit badly. It is believed in its shape; its scale is corrected online, because
-//! real engines took 1.05 to 2.2 times what such profiles say.
+//! A profile is what somebody measured or computed before the service ran: coefficients, or a
+//! table where coefficients fit badly. It is believed in its shape; its scale is corrected online,
+//! because real engines took 1.05 to 2.2 times what such profiles say.
 //!
-//! Every number is checked before it is used, and every function answers for any argument: sizes that
-//! are not numbers count as zero, those beyond all engines as the largest there is.
+//! Every number is checked before it is used, and every function answers for any argument: sizes
+//! that are not numbers count as zero, those beyond all engines as the largest there is.
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::{
     coefficients::{DecodeCoefficients, PrefillCoefficients},
+    limits::{BATCH_LIMIT, KV_TOKENS_MAX, OutOfRange, PREFILL_TOKENS_MAX, SECONDS_MAX, size},
     table::{DecodeTable, PrefillTable, TableError},
 };
 
-/// Tokens of a prompt or a context at most, far beyond any model.
-pub const PREFILL_TOKENS_MAX: f64 = 1e8;
-
-/// Seconds of one pass at most.
-pub const SECONDS_MAX: f64 = 86_400.0;
-
-/// Requests in a batch at most, far beyond any engine.
-pub const BATCH_LIMIT: f64 = 1e6;
-
-/// Tokens in a KV cache at most.
-pub const KV_TOKENS_MAX: f64 = 1e12;
-
-/// What one replica can do. A role that nobody measured is learnt.
+/// A replica's times and limits. A role that nobody measured is learnt.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Profile {
@@ -49,15 +38,8 @@ pub struct Profile {
 #[derive(Clone, Debug, Error, PartialEq)]
 pub enum ProfileError {
     /// A field out of range.
-    #[error("profile field `{field}` is `{value}`: {remedy}")]
-    Field {
-        /// The field.
-        field: &'static str,
-        /// Its value.
-        value: f64,
-        /// What to give instead.
-        remedy: &'static str,
-    },
+    #[error(transparent)]
+    Field(#[from] OutOfRange),
     /// A table that cannot be.
     #[error(transparent)]
     Table(#[from] TableError),
@@ -109,8 +91,8 @@ impl DecodeModel {
     }
 
     /// The largest batch up to `batch_max` that keeps `itl_limit_seconds` with `context_tokens` of
-    /// context each; nothing when not even a batch of one does. A table answers no batch beyond those
-    /// measured.
+    /// context each; nothing when not even a batch of one does. A table answers no batch beyond
+    /// those measured.
     fn batch_within(
         &self,
         itl_limit_seconds: f64,
@@ -134,8 +116,9 @@ impl DecodeModel {
 }
 
 impl Profile {
-    /// The largest batch of requests with `context_tokens` each that keeps `itl_limit_seconds` and fits
-    /// into the batch and the KV cache: at least 1, for a replica that is there serves somebody.
+    /// The largest batch of requests with `context_tokens` each that keeps `itl_limit_seconds` and
+    /// fits into the batch and the KV cache: at least 1, for a replica that is there serves
+    /// somebody.
     pub fn batch_within(&self, itl_limit_seconds: f64, context_tokens: f64) -> f64 {
         let batch_max = self.batch_held(context_tokens);
         self.decode
@@ -165,18 +148,18 @@ impl Profile {
         if let Some(tokens) = self.kv_capacity_tokens
             && !(tokens.is_finite() && (1.0..=KV_TOKENS_MAX).contains(&tokens))
         {
-            return Err(ProfileError::Field {
+            return Err(ProfileError::Field(OutOfRange {
                 field: "kvCapacityTokens",
                 value: tokens,
                 remedy: "give a number from 1 to 1e12, or leave it out",
-            });
+            }));
         }
         if self.batch_max == Some(0) {
-            return Err(ProfileError::Field {
+            return Err(ProfileError::Field(OutOfRange {
                 field: "batchMax",
                 value: 0.0,
                 remedy: "give 1 or more, or leave it out",
-            });
+            }));
         }
         Ok(self)
     }
@@ -213,39 +196,6 @@ impl Profile {
         }
         mixed >> 11
     }
-}
-
-/// `value` within `0..=most`; zero if it is no number.
-pub(super) fn size(value: f64, most: f64) -> f64 {
-    if value.is_nan() {
-        0.0
-    } else {
-        value.clamp(0.0, most)
-    }
-}
-
-pub(super) fn not_negative(field: &'static str, value: f64) -> Result<(), ProfileError> {
-    if value.is_finite() && (0.0..=SECONDS_MAX).contains(&value) {
-        return Ok(());
-    }
-    let remedy = "give a number from 0 to 86400";
-    Err(ProfileError::Field {
-        field,
-        value,
-        remedy,
-    })
-}
-
-pub(super) fn positive(field: &'static str, value: f64) -> Result<(), ProfileError> {
-    if value.is_finite() && value > 0.0 && value <= SECONDS_MAX {
-        return Ok(());
-    }
-    let remedy = "give a number above 0 and up to 86400";
-    Err(ProfileError::Field {
-        field,
-        value,
-        remedy,
-    })
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::profile::{PREFILL_TOKENS_MAX, SECONDS_MAX};
+use super::limits::{BATCH_LIMIT, PREFILL_TOKENS_MAX, SECONDS_MAX};
 
 /// Share by which a value may lie below the largest one before it. Real tables dip by up to 0.36.
 pub const DIP_TOLERATED: f64 = 0.4;
@@ -22,7 +22,7 @@ pub const CURVE_POINTS_MAX: usize = 256;
 /// Curves of one decode table at most.
 pub const CURVES_MAX: usize = 64;
 
-/// What is wrong with a table, by its values; importers add where in the text they stand.
+/// A fault of a table, by its values; importers add where in the text they stand.
 #[derive(Clone, Debug, Error, PartialEq)]
 pub enum TableError {
     /// Too few points to say anything between.
@@ -164,8 +164,8 @@ impl Curve {
 
 /// Prefill seconds by computed tokens of one prompt.
 ///
-/// Exact at measured lengths without cached tokens. What cached tokens add grows with computed times
-/// cached tokens, by one coefficient.
+/// Exact at measured lengths without cached tokens. What cached tokens add grows with computed
+/// times cached tokens, by one coefficient.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", try_from = "PrefillTableText")]
 pub struct PrefillTable {
@@ -207,8 +207,8 @@ impl PrefillTable {
         })
     }
 
-    /// Seconds to compute `new_tokens` after `cached_tokens`. Below the shortest length measured its
-    /// time, beyond the longest along the last line.
+    /// Seconds to compute `new_tokens` after `cached_tokens`. Below the shortest length measured
+    /// its time, beyond the longest along the last line.
     pub fn seconds(&self, new_tokens: f64, cached_tokens: f64) -> f64 {
         let pairs = new_tokens * cached_tokens;
         self.points.at(new_tokens) + self.seconds_per_cached_token_squared * pairs
@@ -244,8 +244,8 @@ impl DecodeTable {
     /// A table of curves `(context tokens of a request, points (batch, seconds))`, contexts and
     /// batches in rising order.
     ///
-    /// A context at which the KV cache holds a single batch has one point: it is left out, unless no
-    /// curve is left.
+    /// A context at which the KV cache holds a single batch has one point: it is left out, unless
+    /// no curve is left.
     pub fn new(curves: Vec<(f64, Vec<(f64, f64)>)>) -> Result<Self, TableError> {
         if curves.len() > CURVES_MAX {
             return Err(TableError::TooMany {
@@ -280,7 +280,7 @@ impl DecodeTable {
                 continue;
             }
             let name = format!("decode at {context_tokens} tokens of context");
-            let points = Curve::new(points, &name, super::profile::BATCH_LIMIT)?;
+            let points = Curve::new(points, &name, BATCH_LIMIT)?;
             table.push(DecodeCurve {
                 context_tokens,
                 points,
@@ -295,8 +295,9 @@ impl DecodeTable {
         Ok(Self(table))
     }
 
-    /// Seconds of one step of `batch` requests with `context_tokens` each: linear between batches and
-    /// between contexts. Below the first of either its time, beyond the last along the last line.
+    /// Seconds of one step of `batch` requests with `context_tokens` each: linear between batches
+    /// and between contexts. Below the first of either its time, beyond the last along the last
+    /// line.
     pub fn itl_seconds(&self, batch: f64, context_tokens: f64) -> f64 {
         let above = self
             .0

@@ -1,9 +1,10 @@
 //! A cumulative distribution between the edges of its buckets.
 //!
-//! Buckets of latencies double in width, and a tail falls inside them: observations lie near the lower edge of the last
-//! bucket that has any. Spread evenly they would tell of misses that are none. The monotone cubic of Fritsch and Carlson
-//! (SIAM J. Numer. Anal. 17, 1980), with the slopes of Fritsch and Butland (SIAM J. Sci. Stat. Comput. 5, 1984), goes
-//! through what was counted at each edge, never falls, and bends as the neighbours say.
+//! Buckets of latencies double in width, and a tail falls inside them: observations lie near the
+//! lower edge of the last bucket that has any. Spread evenly they would show misses that are
+//! none. The monotone cubic of Fritsch and Carlson (SIAM J. Numer. Anal. 17, 1980), with the
+//! slopes of Fritsch and Butland (SIAM J. Sci. Stat. Comput. 5, 1984), goes through what was
+//! counted at each edge, never falls, and bends as the neighbours say.
 
 /// Steps of bisection: enough for all digits of an `f64`.
 const BISECTIONS: u32 = 60;
@@ -21,7 +22,8 @@ pub(super) struct Curve {
 }
 
 impl Curve {
-    /// The curve from `low` to `high`, whose edges rise, with the knots before and after where there are any.
+    /// The curve from `low` to `high`, whose edges rise, with the knots before and after where
+    /// there are any.
     pub(super) fn through(
         before: Option<Knot>,
         low: Knot,
@@ -80,7 +82,8 @@ fn secant(from: Knot, to: Knot) -> f64 {
     }
 }
 
-/// The slope at `here`: a weighted harmonic mean of both sides, so that it is flat where one side is.
+/// The slope at `here`: a weighted harmonic mean of both sides, so that it is flat where one side
+/// is.
 fn slope(before: Knot, here: Knot, after: Knot) -> f64 {
     let (left, right) = (secant(before, here), secant(here, after));
     if left <= 0.0 || right <= 0.0 {

@@ -25,8 +25,8 @@ fn servers_for(work: &Work, limit_seconds: f64, servers_max: u32) -> Option<u32>
     attainment(work, limit_seconds, 1.0, servers_max).servers_for(0.05)
 }
 
-// Erlang C by hand: C(1, 0.5) = 0.5; C(2, 1) = 1/3; C(3, 2) = 4/9. At a limit of exactly the service
-// time nobody may wait, so what misses is the chance to wait.
+// Erlang C by hand: C(1, 0.5) = 0.5; C(2, 1) = 1/3; C(3, 2) = 4/9. At a limit of exactly the
+// service time nobody may wait, so what misses is the chance to wait.
 #[rstest]
 #[case(1, 0.5, 0.5)]
 #[case(2, 1.0, 1.0 / 3.0)]
@@ -67,7 +67,7 @@ fn bursts_take_more_servers() {
 }
 
 #[test]
-fn prompts_longer_than_the_limit_are_told_apart() {
+fn prompts_longer_than_the_limit_are_counted_apart() {
     let work = Work {
         arrival_rate_rps: 1.0,
         arrival_scv: 1.0,
@@ -108,7 +108,8 @@ proptest! {
     }
 }
 
-/// Share of `requests` requests that miss the limit in a pool of `servers`, first come first served.
+/// Share of `requests` requests that miss the limit in a pool of `servers`, first come first
+/// served.
 fn simulated_miss_share(work: &Work, servers: u32, limit_seconds: f64, requests: u32) -> f64 {
     let mut draws = Draws(7);
     // Times as integers of a nanosecond, so that the heap can order them.
@@ -134,8 +135,8 @@ fn simulated_miss_share(work: &Work, servers: u32, limit_seconds: f64, requests:
     f64::from(missed) / f64::from(reachable)
 }
 
-/// Prompt mixes as `(prefill milliseconds, share)`: of chats (mild spread), of code (many short, some
-/// long), of very long documents, and of reasoning (mostly tiny, a few huge).
+/// Prompt mixes as `(prefill milliseconds, share)`: of chats (mild spread), of code (many short,
+/// some long), of very long documents, and of reasoning (mostly tiny, a few huge).
 fn mix(name: &str) -> Vec<(f64, f64)> {
     let points: &[(f64, f64)] = match name {
         "chat" => &[(20.0, 0.3), (50.0, 0.4), (110.0, 0.2), (200.0, 0.1)],

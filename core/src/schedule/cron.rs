@@ -1,10 +1,11 @@
 //! The starts of a schedule as cron writes them: minute, hour, day of month, month, day of week.
 //!
-//! croner reads the patterns and finds the starts. This file owns the grammar and what users are told:
-//! the grammar is that of Kubernetes' `CronJob`, which is narrower than croner's (lists, ranges, steps,
-//! English names of months and weekdays, and 7 for Sunday as well; no seconds, no macros such as
-//! `@daily`, no `L`, `W`, `#` and `?`), and a message names the field, the part and the remedy, which
-//! croner's do not. A day that no year has is refused. Times here are local and know no zone.
+//! croner reads the patterns and finds the starts. This file owns the grammar and the messages:
+//! the grammar is that of Kubernetes' `CronJob`, which is narrower than croner's (lists, ranges,
+//! steps, English names of months and weekdays, and 7 for Sunday as well; no seconds, no macros
+//! such as `@daily`, no `L`, `W`, `#` and `?`), and a message names the field, the part and the
+//! remedy, which croner's do not. A day that no year has is refused. Times here are local and know
+//! no zone.
 
 use std::{fmt, str::FromStr, sync::Arc};
 
@@ -43,7 +44,7 @@ pub enum CronError {
     Part {
         /// The field in words.
         field: &'static str,
-        /// What it holds.
+        /// The part as written.
         part: String,
         /// The values it may hold.
         values: &'static str,
@@ -55,7 +56,7 @@ pub enum CronError {
     Backwards {
         /// The field in words.
         field: &'static str,
-        /// What it holds.
+        /// The part as written.
         part: String,
     },
     /// A step is no number, or follows a single value.
@@ -65,13 +66,13 @@ pub enum CronError {
     Step {
         /// The field in words.
         field: &'static str,
-        /// What it holds.
+        /// The part as written.
         part: String,
     },
     /// croner refuses it for a reason of its own.
     #[error("cannot be read: {cause}")]
     Unread {
-        /// What croner says.
+        /// croner's message.
         cause: String,
     },
     /// Day of month and month never meet.
@@ -81,7 +82,7 @@ pub enum CronError {
     Never,
 }
 
-/// What one field may hold.
+/// The values of one field.
 struct Field {
     name: &'static str,
     least: u16,
@@ -281,7 +282,8 @@ impl fmt::Display for Cron {
 impl Cron {
     /// The last start at or before `at`, on its day or one of the `days_back` days before.
     pub(super) fn last(&self, at: NaiveDateTime, days_back: u32) -> Option<NaiveDateTime> {
-        // UTC, which croner searches in, has no gaps and overlaps: neither have times without a zone.
+        // UTC, which croner searches in, has no gaps and overlaps: neither have times without a
+        // zone.
         let found = self.parsed.find_previous_occurrence(&at.and_utc(), true);
         let found = found.ok()?.naive_utc();
         within(found.date(), at.date(), days_back).then_some(found)

@@ -1,7 +1,7 @@
 //! Schedules against the calendar: instants looked up in the time zone database, and an oracle.
 //!
-//! Windows are compared with a walk over every minute around clock changes: a start happens when local
-//! time first reaches it.
+//! Windows are compared with a walk over every minute around clock changes: a start happens when
+//! local time first reaches it.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use proptest::{prelude::*, sample::select};
@@ -288,7 +288,7 @@ fn the_largest_minimum_and_the_least_maximum_win() {
 }
 
 #[test]
-fn a_minimum_above_the_maximum_wins_and_is_told() {
+fn a_minimum_above_the_maximum_wins_and_is_reported() {
     let all_day = |min, max| with(schedule("0 0 * * *", "Etc/UTC", hours(24)), min, max);
     let schedules = [all_day(Some(9), None), all_day(None, Some(3))];
     let (bounds, steps) = bounds(
@@ -372,7 +372,7 @@ fn bounds_that_cannot_be_stay_usable() {
 )]
 #[case::always_open("0 * * * *", 2, "2026-01-12T08:00:00Z", None)]
 #[case::next_year("0 0 1 1 *", 1, "2026-01-12T08:00:00Z", None)]
-fn the_next_change_is_foreseen(
+fn the_next_change_is_known(
     #[case] cron: &str,
     #[case] duration: u64,
     #[case] now: &str,

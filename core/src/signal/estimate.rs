@@ -1,8 +1,8 @@
 //! Numbers from distributions, each with how good it is.
 //!
 //! A tail needs samples: below two observations beyond the percentile, and twenty in all, the rate
-//! window gives way to the wide one, and that to the mean, which is then said to be one. A mean tells
-//! users something and judges nothing: one outlier among twelve requests is not a p99. A number that
+//! window gives way to the wide one, and that to the mean, which is then said to be one. A mean
+//! informs users and judges nothing: one outlier among twelve requests is not a p99. A number that
 //! the buckets clip says on which side the truth lies, and judges only when that settles it.
 
 use serde::{Deserialize, Serialize};
@@ -48,7 +48,7 @@ pub struct Estimate {
 }
 
 impl Estimate {
-    /// What the user's own query states.
+    /// The number of the user's own query.
     pub const fn stated(value: f64) -> Self {
         Self {
             value,
@@ -78,7 +78,7 @@ impl Estimate {
         }
     }
 
-    /// What to know about it, as an addition to the number; nothing when it is as good as any.
+    /// A caveat to add to the number; nothing when it is as good as any.
     pub fn remark(&self) -> Option<String> {
         let samples = self.samples.unwrap_or(0.0);
         if self.is_mean {
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn without_any_request_there_is_no_latency_and_the_cause_is_told() {
+    fn without_any_request_there_is_no_latency_and_the_cause_is_stated() {
         assert_eq!(quantile(&NONE, &NONE, 0.95), Err(Gap::Empty));
         assert_eq!(
             quantile(&latencies(0.0, 0.0), &NONE, 0.95),

@@ -1,4 +1,5 @@
-//! The list of what a decision saw: every signal with value or gap, age, samples, coverage, source.
+//! The list of the signals that a decision saw: every signal with value or gap, age, samples,
+//! coverage, source.
 //!
 //! For the report. It is made from the judged signals, so a refused reading shows as not known, and
 //! signals that nobody asked for are left out.
@@ -24,7 +25,7 @@ pub struct Input {
     pub reading: Reading,
     /// Unit of the value.
     pub unit: Unit,
-    /// How long ago, on average, what it tells of happened, seconds.
+    /// How long ago, on average, its events happened, seconds.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub age_seconds: Option<f64>,
     /// Observations behind it, of a distribution.

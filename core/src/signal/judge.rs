@@ -1,10 +1,10 @@
-//! What may be believed of the signals as they were read.
+//! The signals that may be believed, of those that were read.
 //!
 //! Three rules. A number outside what its unit allows is refused: an engine that reports
 //! milliseconds as seconds, or percent as a share, must not scale anything. A latency is also held
-//! against Little's law: rate times latency, which is the sum of a histogram over its window, is the
-//! mean number of requests in the system, and a mean cannot exceed the most that were there. Only
-//! that side can be told: much less than the present queue is just what a burst looks like.
+//! against Little's law: rate times latency, which is the sum of a histogram over its window, is
+//! the mean number of requests in the system, and a mean cannot exceed the most that were there.
+//! Only that side can be judged: much less than the present queue is just what a burst looks like.
 //!
 //! And a role speaks when at least half of the workers that have ever been scraped still are. From
 //! there up to all of them, sums are carried to the whole role; replicas are not lowered on that.
@@ -27,7 +27,7 @@ const LITTLE_SAMPLES_MIN: f64 = 20.0;
 pub struct Doubt {
     /// Which.
     pub signal: SignalName,
-    /// What it becomes.
+    /// The gap that takes its place.
     pub gap: Gap,
     /// A sentence without its full stop that names it, with the numbers.
     pub message: String,
@@ -40,7 +40,7 @@ impl Coverage {
         self.scraped > 0 && u64::from(self.scraped) * 2 >= u64::from(self.seen)
     }
 
-    /// What sums over the scraped workers are multiplied by for those that are missing, at least 1.
+    /// The factor, at least 1, that carries sums over the scraped workers to the missing ones too.
     pub fn scale(self) -> f64 {
         if self.quorum() {
             f64::from(self.seen.max(self.scraped)) / f64::from(self.scraped)
@@ -77,7 +77,8 @@ impl Signals {
         let idle = self.nothing_arrives();
         judged.update_numbers(|name, reading| {
             if let Some(gap) = reading.gap() {
-                // What was put together by hand may be no number; from here on it says so.
+                // A reading that was put together by hand may be no number; from here on it says
+                // so.
                 *reading = Reading::Unknown(gap);
             }
             if let Some(doubt) = doubts.iter().find(|doubt| doubt.signal == name) {

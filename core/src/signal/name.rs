@@ -25,7 +25,8 @@ const PHASE_SECONDS: Range = (1e-6, 3_600.0);
 /// Fewest and most plausible tokens of a request.
 const REQUEST_TOKENS: Range = (1.0, 1e7);
 
-/// Plausible tokens of one worker's KV cache: one block of the smallest size, and far beyond any GPU.
+/// Plausible tokens of one worker's KV cache: one block of the smallest size, and far beyond any
+/// GPU.
 const CACHE_TOKENS: Range = (16.0, 1e10);
 
 /// Plausible requests at once.

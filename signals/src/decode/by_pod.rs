@@ -133,8 +133,8 @@ impl<'a> ByPod<'a> {
         }
     }
 
-    /// The product of two labels of `samples`, summed over the engines of a pod, mean over the pods.
-    /// A sample's value is how many engines of its pod have these labels.
+    /// The product of two labels of `samples`, summed over the engines of a pod, mean over the
+    /// pods. A sample's value is how many engines of its pod have these labels.
     pub(super) fn label_product(
         &self,
         samples: &[&Sample],

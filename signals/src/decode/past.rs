@@ -1,7 +1,7 @@
-//! What happened in one step of the past, from the samples of the load and histogram queries.
+//! One step of the past, from the samples of the load and histogram queries.
 //!
-//! Who was ready then is not known, so workers are counted by their series and nothing is refused for
-//! a missing one.
+//! Who was ready then is not known, so workers are counted by their series and nothing is refused
+//! for a missing one.
 
 use pd_core::{
     PerRole, Reading,

@@ -199,7 +199,7 @@ fn histograms_are_put_together_from_their_parts() {
 }
 
 #[test]
-fn the_engine_is_told_by_the_names_it_uses() {
+fn the_engine_is_known_by_the_names_it_uses() {
     let named = |names: &[&str]| {
         let samples = names
             .iter()
@@ -216,7 +216,7 @@ fn the_engine_is_told_by_the_names_it_uses() {
 }
 
 #[test]
-fn a_sample_from_the_future_is_told_as_clock_skew() {
+fn a_sample_from_the_future_is_reported_as_clock_skew() {
     let read_at = |age: f64| {
         let answers = answers(vec![
             pod(Tag::Age, "d-0", age),
@@ -288,10 +288,10 @@ fn kv_caches_are_as_large_as_the_engines_of_a_pod_say() {
 #[test]
 fn prefix_hits_are_a_share_of_what_was_looked_up() {
     let of = |part| Tag::Signal(SignalName::PrefixHitShare, part);
-    let hits = |hits: f64, asked: f64| {
+    let hits = |hits: f64, lookups: f64| {
         let rates = vec![
             part(of(Part::Share), &[], hits),
-            part(of(Part::Whole), &[], asked),
+            part(of(Part::Whole), &[], lookups),
         ];
         read(&answers(rates), &[], &[]).prefix_hit_share
     };
@@ -314,7 +314,7 @@ fn dispersion_is_half_the_squared_change_over_the_mean() {
     assert_eq!(of(f64::NAN, 1.0), Reading::Unknown(Gap::NotANumber));
 }
 
-/// A plausible sample for each part that `query` asks for, of a pod of each role.
+/// A plausible sample for each part of `query`, of a pod of each role.
 fn answered(query: &str, left_out: Option<&str>) -> Vec<Sample> {
     let marker = format!("\"{TAG}\", \"");
     let tags = query.split(&marker).skip(1);
@@ -365,14 +365,14 @@ fn all_answered(left_out: Option<&str>) -> (Vec<(SignalName, bool)>, PerRole<u32
 }
 
 #[test]
-fn every_signal_is_read_from_what_the_queries_ask_for() {
+fn every_signal_is_read_from_the_parts_of_the_queries() {
     for (signal, known) in all_answered(None).0 {
         assert!(known, "{signal:?}");
     }
 }
 
 #[test]
-fn every_part_that_the_queries_ask_for_is_read() {
+fn every_part_of_the_queries_is_read() {
     let scope = scope();
     let queries = [
         scope.state_query(),

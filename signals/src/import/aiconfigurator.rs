@@ -1,22 +1,17 @@
 //! Results of NVIDIA's `AIConfigurator` for disaggregated serving.
 //!
-//! `best_config_topn.csv` and `pareto.csv` hold one configuration per row: so many prefill and decode
-//! workers of which sizes, and what they serve within which latency. They are operating points, not
-//! models: each holds at its own lengths and batch. `generator_config.yaml` says how one of them is
-//! deployed. Columns have names such as `(p)workers`; order and number vary with the version.
+//! `best_config_topn.csv` and `pareto.csv` hold one configuration per row: so many prefill and
+//! decode workers of which sizes, and what they serve within which latency. They are operating
+//! points, not models: each holds at its own lengths and batch. `generator_config.yaml` says how
+//! one of them is deployed. Columns have names such as `(p)workers`; order and number vary with
+//! the version.
 
-use pd_core::{PerRole, capacity::profile::PREFILL_TOKENS_MAX};
+use pd_core::{PerRole, capacity::limits::PREFILL_TOKENS_MAX};
 use serde::Deserialize;
 
 use super::{ImportError, Row, Sheet, TEXT_BYTES_MAX};
 
 const RESULT: &str = "AIConfigurator result of a disaggregated run";
-
-/// Share of its prefill workers' rate that `AIConfigurator` plans with.
-const PREFILL_RATE_SHARE: f64 = 0.9;
-
-/// Share of its decode workers' rate that `AIConfigurator` plans with.
-const DECODE_RATE_SHARE: f64 = 0.92;
 
 /// A configuration and what it serves.
 #[derive(Clone, Debug, PartialEq)]
@@ -44,14 +39,6 @@ pub struct OperatingPoint {
 }
 
 impl OperatingPoint {
-    /// Requests per second that follow from workers and their rates, with the shares that
-    /// `AIConfigurator` plans with. [`Self::request_rate_rps`] is this, rounded.
-    pub fn planned_rate_rps(&self) -> f64 {
-        let prefill = f64::from(self.workers.prefill) * self.rate_per_worker_rps.prefill;
-        let decode = f64::from(self.workers.decode) * self.rate_per_worker_rps.decode;
-        (PREFILL_RATE_SHARE * prefill).min(DECODE_RATE_SHARE * decode)
-    }
-
     /// GPUs of all workers.
     pub fn gpus(&self) -> u64 {
         let of = |workers: u32, gpus: u32| u64::from(workers) * u64::from(gpus);

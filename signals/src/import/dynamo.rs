@@ -1,20 +1,21 @@
 //! The sweep of Dynamo's profiler as CSV, measured on real workers.
 //!
 //! Prefill: `tp,prefill_isl,prefill_ttft` (milliseconds, one prompt at a time). Decode:
-//! `tp,pp,dp,max_kv_tokens,x_kv_usage,y_context_length,z_itl,z_thpt_per_gpu`, where the batch follows
-//! from the share of the KV cache and the context.
+//! `tp,pp,dp,max_kv_tokens,x_kv_usage,y_context_length,z_itl,z_thpt_per_gpu`, where the batch
+//! follows from the share of the KV cache and the context.
 //!
-//! Measured sweeps have flaws that tables computed from kernels lack. A length whose time stands out
-//! above both neighbours was disturbed and is left out. A decode point that asked for more requests
-//! than the engine ran at once shows too little throughput, and is left out too: its time belongs to a
-//! smaller batch.
+//! Measured sweeps have flaws that tables computed from kernels lack. A length whose time stands
+//! out above both neighbours was disturbed and is left out. A decode point that offered more
+//! requests than the engine ran at once shows too little throughput, and is left out too: its time
+//! belongs to a smaller batch.
 
 use std::collections::BTreeMap;
 
 use pd_core::capacity::{
     coefficients::PrefillCoefficients,
     coefficients::PrefillSample,
-    profile::{BATCH_LIMIT, DecodeModel, KV_TOKENS_MAX, PrefillModel, Profile},
+    limits::{BATCH_LIMIT, KV_TOKENS_MAX},
+    profile::{DecodeModel, PrefillModel, Profile},
     table::{DecodeTable, PrefillTable},
 };
 
@@ -45,8 +46,8 @@ pub fn profile(prefill: &str, decode: &str, tp: u32) -> Result<Profile, ImportEr
     Ok(profile.validated()?)
 }
 
-/// Prefill seconds by length. Cached tokens were not measured: they cost what the fitted square term
-/// says.
+/// Prefill seconds by length. Cached tokens were not measured: they cost what the fitted square
+/// term says.
 pub fn prefill_table(text: &str, tp: u32) -> Result<PrefillTable, ImportError> {
     let sheet = Sheet::parse(text, PREFILL)?;
     let mut seen = BTreeMap::new();
@@ -154,7 +155,7 @@ pub fn decode_table(text: &str, tp: u32) -> Result<(DecodeTable, f64), ImportErr
 #[derive(Clone, Copy, Debug)]
 struct Measured {
     place: Placed,
-    /// Requests running by Little's law, as a share of the batch asked for.
+    /// Requests running by Little's law, as a share of the batch that was offered.
     running_share: f64,
 }
 

@@ -1,14 +1,21 @@
-//! Coefficients as people write them: YAML or JSON, in milliseconds per thousand and million tokens.
+//! Coefficients as people write them: YAML or JSON, in milliseconds per thousand and million
+//! tokens.
 //!
 //! ```yaml
-//! prefill: { baseMilliseconds: 8.0, millisecondsPerKilotoken: 41.9, millisecondsPerMegatokenSquared: 0.478 }
-//! decode: { baseMilliseconds: 8.64, millisecondsPerRequest: 0.047, millisecondsPerMegatoken: 13.4 }
+//! prefill:
+//!   baseMilliseconds: 8.0
+//!   millisecondsPerKilotoken: 41.9
+//!   millisecondsPerMegatokenSquared: 0.478
+//! decode:
+//!   baseMilliseconds: 8.64
+//!   millisecondsPerRequest: 0.047
+//!   millisecondsPerMegatoken: 13.4
 //! kvCapacityTokens: 2760000
 //! batchMax: 256
 //! ```
 //!
-//! Either role may be left out, and is learnt then. A field that is not known is refused: a misspelt
-//! coefficient would be a missing one.
+//! Either role may be left out, and is learnt then. A field that is not known is refused: a
+//! misspelt coefficient would be a missing one.
 
 use pd_core::capacity::{
     coefficients::{DecodeCoefficients, PrefillCoefficients},

@@ -1,18 +1,17 @@
 //! Tables of prefill, decode and KV capacity as CSV.
 //!
-//! Prefill: `tp,batch,isl,cached_prefix_tokens,prefill_ms`, where `isl` counts the cached tokens too.
-//! Decode: `tp,batch,context_tokens,itl_ms`. KV: `tp,kv_capacity_tokens_per_instance`. Further columns
-//! are ignored but `oom`, whose rows (1) never ran and are left out. Rows may stand in any order and for
-//! several tensor parallelisms; the caller says which one the replica has.
+//! Prefill: `tp,batch,isl,cached_prefix_tokens,prefill_ms`, where `isl` counts the cached tokens
+//! too. Decode: `tp,batch,context_tokens,itl_ms`. KV: `tp,kv_capacity_tokens_per_instance`.
+//! Further columns are ignored but `oom`, whose rows (1) never ran and are left out. Rows may
+//! stand in any order and for several tensor parallelisms; the caller says which one the replica
+//! has.
 
 use std::collections::BTreeMap;
 
 use pd_core::capacity::{
     coefficients::{DecodeSample, PrefillCoefficients, PrefillSample},
-    profile::{
-        BATCH_LIMIT, DecodeModel, KV_TOKENS_MAX, PREFILL_TOKENS_MAX, PrefillModel, Profile,
-        SECONDS_MAX,
-    },
+    limits::{BATCH_LIMIT, KV_TOKENS_MAX, PREFILL_TOKENS_MAX, SECONDS_MAX},
+    profile::{DecodeModel, PrefillModel, Profile},
     table::{DecodeTable, PrefillTable},
 };
 
@@ -59,8 +58,8 @@ pub fn prefill_table(text: &str, tp: u32) -> Result<PrefillTable, ImportError> {
     Ok(PrefillTable::new(points, per_pair)?)
 }
 
-/// What each pair of a computed and a cached token adds, by least squares of relative errors; by the
-/// coefficients' square term where nothing cached was measured.
+/// Seconds that each pair of a computed and a cached token adds, by least squares of relative
+/// errors; by the coefficients' square term where nothing cached was measured.
 fn seconds_per_pair(samples: &[PrefillSample], uncached: &PrefillTable) -> f64 {
     let cached = samples
         .iter()
@@ -108,18 +107,6 @@ pub(super) fn curves(
         curves.push((context, points.collect()));
     }
     Ok(DecodeTable::new(curves)?)
-}
-
-/// Every measured pass, with any batch and cached tokens, for a fit.
-pub fn prefill_samples(text: &str, tp: u32) -> Result<Vec<PrefillSample>, ImportError> {
-    let placed = placed_prefill(text, tp)?;
-    Ok(placed.into_iter().map(|(sample, _)| sample).collect())
-}
-
-/// Every measured step, for a fit.
-pub fn decode_samples(text: &str, tp: u32) -> Result<Vec<DecodeSample>, ImportError> {
-    let placed = placed_decode(text, tp)?;
-    Ok(placed.into_iter().map(|(sample, _)| sample).collect())
 }
 
 /// Tokens that the KV cache of a replica with tensor parallelism `tp` holds.
@@ -218,7 +205,7 @@ pub(super) fn with_parallelism(sheet: &Sheet, tp: u32) -> Result<Vec<Row<'_>>, I
         let others: Vec<String> = others.iter().map(f64::to_string).collect();
         return Err(ImportError::Parallelism {
             what: sheet.what,
-            asked: tp,
+            wanted: tp,
             found: others.join(", "),
         });
     }

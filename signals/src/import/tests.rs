@@ -1,8 +1,9 @@
-//! What is imported from the fixtures, and what every malformed text is told.
+//! Profiles imported from the fixtures, and the message for every malformed text.
 //!
 //! The fixtures have the forms of the real files, cut to a few rows, with the flaws that real ones
-//! have: rows in any order, columns that are not needed, several parallelisms, a disturbed point. For
-//! errors one cell of a good text is changed, and the whole message is compared: it is what users get.
+//! have: rows in any order, columns that are not needed, several parallelisms, a disturbed point.
+//! For errors one cell of a good text is changed, and the whole message is compared: it is what
+//! users get.
 
 use pd_core::capacity::profile::{DecodeModel, PrefillModel};
 use rstest::rstest;
@@ -44,7 +45,7 @@ fn tables_import_whatever_the_order_of_rows() {
         0.016,
     );
     assert_eq!(profile.kv_capacity_tokens, Some(2_764_994.0));
-    // What never ran for lack of memory is not in the table.
+    // Points that never ran for lack of memory are not in the table.
     assert!(profile.prefill.as_ref().unwrap().seconds(8_192.0, 0.0) < 0.4);
     assert!(profile.batch_within(1.0, 8_192.0) < 129.0);
 }
@@ -53,7 +54,7 @@ fn tables_import_whatever_the_order_of_rows() {
 fn a_sweep_imports_without_what_disturbed_it() {
     let profile = dynamo::profile(SWEPT_PREFILL, SWEPT_DECODE, 8).unwrap();
     assert!((profile.prefill.as_ref().unwrap().seconds(6_205.0, 0.0) - 0.241_65).abs() < 1e-4);
-    // 80 requests at once were asked for, of which 21 ran.
+    // 80 requests at once were offered, of which 21 ran.
     assert!((profile.batch_within(1.0, 1_000.0) - 40.0).abs() < 1e-9);
     assert!((profile.decode.as_ref().unwrap().itl_seconds(20.0, 1_000.0) - 0.014).abs() < 1e-12);
     assert_eq!(profile.kv_capacity_tokens, Some(100_000.0));
@@ -68,7 +69,6 @@ fn operating_points_are_read_by_header() {
         (first.workers.prefill, first.workers.decode, first.gpus()),
         (5, 3, 32)
     );
-    assert!((first.planned_rate_rps() - first.request_rate_rps).abs() < 1e-9);
     assert!((first.ttft_seconds - 0.382_615).abs() < 1e-12);
     assert_eq!(
         (
@@ -107,7 +107,7 @@ fn coefficients_are_read_in_milliseconds() {
     );
 }
 
-fn told(result: Result<impl Sized, ImportError>) -> String {
+fn message_of(result: Result<impl Sized, ImportError>) -> String {
     result
         .err()
         .map_or_else(|| "accepted".to_owned(), |error| error.to_string())
@@ -175,8 +175,8 @@ fn told(result: Result<impl Sized, ImportError>) -> String {
     "tp,batch,isl,cached_prefix_tokens,prefill_ms\n1,1,512,0,30\n2,1,512,0,20\n",
     "prefill table has no rows with tensor parallelism `4`: it has 1, 2"
 )]
-fn a_malformed_table_is_told_what_and_where(#[case] text: &str, #[case] message: &str) {
-    assert_eq!(told(table::prefill_table(text, 4)), message);
+fn a_malformed_table_is_refused_with_place_and_cause(#[case] text: &str, #[case] message: &str) {
+    assert_eq!(message_of(table::prefill_table(text, 4)), message);
 }
 
 #[test]
@@ -187,27 +187,27 @@ fn small_dips_of_measurement_are_kept() {
 }
 
 #[test]
-fn a_result_without_roles_is_told_so() {
+fn a_result_without_roles_is_refused() {
     let aggregated = "isl,osl,prefix,ttft,tpot\n4000,500,0,300,10\n";
     assert_eq!(
-        told(aiconfigurator::operating_points(aggregated)),
+        message_of(aiconfigurator::operating_points(aggregated)),
         "AIConfigurator result of a disaggregated run has no column `(p)workers`: export it again with \
          that column"
     );
     let text = RESULT.replace("3,4000,500", "2.5,4000,500");
     assert_eq!(
-        told(aiconfigurator::operating_points(&text)),
+        message_of(aiconfigurator::operating_points(&text)),
         "line 2, column `(d)workers`: `2.5` is not a whole number from 1 to 1000000"
     );
     let text = GENERATOR.replace("prefill_workers: 5", "prefill_workers: 0");
     assert_eq!(
-        told(aiconfigurator::deployment(&text)),
+        message_of(aiconfigurator::deployment(&text)),
         "field `WorkerConfig.prefill_workers` is `0`: import the configuration of a disaggregated run, \
          with 1 or more"
     );
     let text = GENERATOR.replace("tpot: 15.439", "tpot: .nan");
     assert_eq!(
-        told(aiconfigurator::deployment(&text)),
+        message_of(aiconfigurator::deployment(&text)),
         "field `SlaConfig.tpot` is `NaN`: give a number above 0 and up to 1e9"
     );
 }
@@ -233,8 +233,8 @@ fn a_result_without_roles_is_told_so() {
 #[case::no_kv("2760000", "0", "profile field `kvCapacityTokens` is `0`")]
 #[case::no_batch("256", "0", "profile field `batchMax` is `0`")]
 #[case::no_yaml("prefill:", "prefill: [", "")]
-fn bad_coefficients_are_told(#[case] good: &str, #[case] bad: &str, #[case] part: &str) {
-    let message = told(inline::profile(&INLINE.replacen(good, bad, 1)));
+fn bad_coefficients_are_refused(#[case] good: &str, #[case] bad: &str, #[case] part: &str) {
+    let message = message_of(inline::profile(&INLINE.replacen(good, bad, 1)));
     assert!(message != "accepted" && message.contains(part), "{message}");
     assert!(!message.contains('\n'), "{message}");
 }
@@ -252,12 +252,18 @@ fn no_text_panics() {
         "&a [*a]",
     ];
     for text in texts {
-        assert_ne!(told(table::profile(text, text, Some(text), 1)), "accepted");
-        assert_ne!(told(dynamo::profile(text, text, 1)), "accepted");
-        assert_ne!(told(aiconfigurator::operating_points(text)), "accepted");
-        assert_ne!(told(aiconfigurator::deployment(text)), "accepted");
-        assert_ne!(told(inline::profile(text)), "accepted");
+        assert_ne!(
+            message_of(table::profile(text, text, Some(text), 1)),
+            "accepted"
+        );
+        assert_ne!(message_of(dynamo::profile(text, text, 1)), "accepted");
+        assert_ne!(
+            message_of(aiconfigurator::operating_points(text)),
+            "accepted"
+        );
+        assert_ne!(message_of(aiconfigurator::deployment(text)), "accepted");
+        assert_ne!(message_of(inline::profile(text)), "accepted");
     }
     let large = "x".repeat(super::TEXT_BYTES_MAX + 1);
-    assert!(told(inline::profile(&large)).starts_with("text has 4194305 bytes"));
+    assert!(message_of(inline::profile(&large)).starts_with("text has 4194305 bytes"));
 }

@@ -1,7 +1,7 @@
-//! Which key is read, what its text is taken for, and what a user is told when it is wrong.
+//! The key that is read, the form its text is taken for, and the message when it is wrong.
 //!
-//! The importers have their own tests; here it is about a `ConfigMap` as a whole. Messages are compared
-//! word by word where they name a place, because finding it is what they are for.
+//! The importers have their own tests; here it is about a `ConfigMap` as a whole. Messages are
+//! compared word by word where they name a place, because finding it is what they are for.
 
 use rstest::rstest;
 
@@ -113,7 +113,7 @@ fn the_parallelism_is_the_stated_one_or_the_gpus_of_a_replica() {
 #[case::parallelism(&[("prefill.csv", PREFILL), ("tp", "four")], None, "key `tp` of ConfigMap `llama` is `four`: give the tensor parallelism of one replica, 1 to 1024")]
 #[case::of_the_other_role(&[("a.csv", DECODE)], None, "key `a.csv` of ConfigMap `llama` has no prefill times: give a table with column `prefill_ms`, a sweep with column `prefill_ttft`, or YAML with `prefill`")]
 #[case::operating_points(&[("best.csv", "(p)workers,(d)workers\n1,2\n")], None, "key `best.csv` of ConfigMap `llama` has no prefill times: it has configurations of AIConfigurator, which belong into spec.ratio.operatingPoints")]
-fn what_cannot_be_used_is_told_with_a_remedy(
+fn a_text_that_cannot_be_used_is_refused_with_a_remedy(
     #[case] data: &[(&str, &str)],
     #[case] key: Option<&str>,
     #[case] want: &str,
@@ -123,7 +123,7 @@ fn what_cannot_be_used_is_told_with_a_remedy(
 }
 
 #[test]
-fn a_broken_line_is_told_with_its_number() {
+fn a_broken_line_is_reported_with_its_number() {
     let broken = PREFILL.replace("4,1,2000,0,100", "4,1,2000,0,soon");
     let error = part(Role::Prefill, &[("prefill.csv", &broken)], None).unwrap_err();
     let message = error.to_string();

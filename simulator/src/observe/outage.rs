@@ -6,8 +6,9 @@
 
 use std::time::Duration;
 
-use pd_core::signal::{Distributions, HistogramReading};
-use pd_core::{Gap, PerRole, Reading, Signals};
+use pd_core::signal::HistogramReading;
+use pd_core::signal::name::{SignalName, SlotMut};
+use pd_core::{Gap, Reading, Signals};
 
 /// Where the workers and what the API server and Prometheus know of them differ.
 #[derive(Clone, Debug, Default)]
@@ -32,37 +33,17 @@ impl Blur {
 
 /// The signals when every query fails. The user's own queries are not asked here.
 pub(super) fn failed(rate_window: Duration) -> Signals {
-    let gap = Reading::Unknown(Gap::QueryFailed);
-    let lost = || HistogramReading::Unknown(Gap::QueryFailed);
-    let distributions = || Distributions {
-        prefill_ttft: lost(),
-        decode_ttft: lost(),
-        prefill_time: lost(),
-        prefill_step_tokens: lost(),
-        prompt_tokens: lost(),
-        output_tokens: lost(),
-        tpot: lost(),
-        inter_token_latency: lost(),
-    };
-    Signals {
+    let mut signals = Signals {
         rate_window,
-        prefill_completion_rate_rps: gap,
-        decode_completion_rate_rps: gap,
-        prefill_queue_growth_rps: gap,
-        arrival_dispersion: gap,
-        waiting_requests: PerRole::from_fn(|_| gap),
-        running_requests: PerRole::from_fn(|_| gap),
-        requests_peak: PerRole::from_fn(|_| gap),
-        decode_deferred_requests: gap,
-        prefix_hit_share: gap,
-        decode_kv_usage: gap,
-        decode_kv_capacity_tokens: gap,
-        decode_preemption_rate_rps: gap,
-        output_token_rate_tps: gap,
-        recent: distributions(),
-        wide: distributions(),
-        prefill_ttft_attainment: lost(),
-        tpot_attainment: lost(),
         ..Signals::default()
+    };
+    let lost = HistogramReading::Unknown(Gap::QueryFailed);
+    for &name in SignalName::ALL.iter().filter(|name| !name.is_override()) {
+        match signals.slot_mut(name) {
+            SlotMut::Number(reading) => *reading = Reading::Unknown(Gap::QueryFailed),
+            SlotMut::Attainment(reading) => *reading = lost.clone(),
+            SlotMut::Distribution(recent, wide) => (*recent, *wide) = (lost.clone(), lost.clone()),
+        }
     }
+    signals
 }

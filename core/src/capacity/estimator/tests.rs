@@ -1,4 +1,4 @@
-//! The estimator as decisions use it: fed every 15 s, asked at once, kept as JSON between.
+//! The estimator as decisions use it: fed every 15 s, read at once, kept as JSON between.
 //!
 //! The replica behind the observations has coefficients of its own, so that every answer can be
 //! compared with the truth. Profiles are wrong by a multiple, as real ones are.

@@ -1,7 +1,8 @@
 //! Laws of profiles: tables against the formulas that made them, batches against brute force.
 //!
-//! A table made from coefficients must agree with them everywhere inside, because lines are exact for
-//! the formula. The largest batch is checked by trying every batch. Any argument gets an answer.
+//! A table made from coefficients must agree with them everywhere inside, because lines are exact
+//! for the formula. The largest batch is checked by trying every batch. Any argument gets an
+//! answer.
 
 use proptest::prelude::*;
 
