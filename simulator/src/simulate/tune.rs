@@ -14,7 +14,6 @@
 use pd_core::{PerRole, Role};
 
 use super::ledger::Ledger;
-use super::tuned::Tuned;
 use super::{Run, SimulateError};
 use crate::autoscaler::peer::Tuning;
 use crate::autoscaler::{Peer, Pinned, Variant};
