@@ -17,10 +17,10 @@ use pd_sim::{
     autoscaler::{PdAutoscaler, PolicyVerdict},
     backtest::{
         Backtest, backtest,
-        options::{Moment, BacktestOptions, RangeOptions},
+        options::{BacktestOptions, Moment, RangeOptions},
     },
     calibrate,
-    engine::{Arrival, RequestOutcome, Profile, WorkerState},
+    engine::{Arrival, Profile, RequestOutcome, WorkerState},
     exposition::{Dialect, render},
     policy::read_object,
     scenario::Scenario,

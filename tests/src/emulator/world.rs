@@ -10,17 +10,12 @@ mod load;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use pd_sim::{
-    engine::{
-        Arrival, Profile, ProfileError, Removal, RequestOutcome, Role, Service, WorkerState,
-        WorkerView,
-    },
-    exposition::{Dialect, render},
+    engine::{Arrival, Profile, Removal, RequestOutcome, Role, Service, WorkerState, WorkerView},
+    exposition::render,
     time::{MINUTE, Nanos, from_seconds},
-    traffic::{Arrivals, Curve, CurveError, Load},
+    traffic::{Arrivals, Curve, Load},
 };
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
-use thiserror::Error;
+use serde::Serialize;
 
 use super::{
     options::EmulatorOptions,
