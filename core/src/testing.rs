@@ -1,4 +1,4 @@
-//! Builders for tests: a service that is healthy, from which a test changes what it is about.
+//! Builders for tests: a service that is healthy, of which a test changes its subject.
 
 pub(crate) mod any;
 pub(crate) mod world;
@@ -9,7 +9,7 @@ use crate::{
     histogram::Histogram,
     policy::{
         AttainmentTarget, Behavior, Bounds, Coefficients, LatencyTarget, LeadPolicy, Objective,
-        OnMissingMetrics, Policy, ScalingRules, SelectPolicy,
+        OnMissingMetrics, PPM_PER_PERCENT, Policy, ScalingRules, SelectPolicy,
     },
     role::PerRole,
     role_state::RoleState,
@@ -17,7 +17,8 @@ use crate::{
     snapshot::{Paused, Snapshot},
 };
 
-/// No ratio, no budget, 1 to 32 replicas, TTFT 500 ms and TPOT 50 ms at p95, a window of 300 s down.
+/// No ratio, no budget, 1 to 32 replicas, TTFT 500 ms and TPOT 50 ms at p95, a window of 300 s
+/// down.
 pub(crate) fn policy() -> Policy {
     let bounds = Bounds {
         min_replicas: 1,
@@ -59,10 +60,10 @@ pub(crate) fn policy() -> Policy {
 }
 
 /// Rules without rate policies.
-pub(crate) fn rules(window_seconds: u64, tolerance_percent: u8) -> ScalingRules {
+pub(crate) fn rules(window_seconds: u64, tolerance_percent: u32) -> ScalingRules {
     ScalingRules {
         stabilization_window: Duration::from_secs(window_seconds),
-        tolerance_percent,
+        tolerance_ppm: tolerance_percent * PPM_PER_PERCENT,
         select: SelectPolicy::Max,
         policies: vec![],
     }

@@ -6,6 +6,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
 use super::duration::{DURATION_LENGTH_MAX, DurationText};
 use super::metrics::{SELECTOR_VALUE_LENGTH_MAX, SELECTORS_MAX, Selectors};
+use super::quantity::{self, QuantityText};
 use super::reserved::Reserved;
 
 impl JsonSchema for DurationText {
@@ -19,6 +20,25 @@ impl JsonSchema for DurationText {
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({ "type": "string", "maxLength": DURATION_LENGTH_MAX })
+    }
+}
+
+impl JsonSchema for QuantityText {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Quantity".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "x-kubernetes-preserve-unknown-fields": true,
+            "maxLength": quantity::LENGTH_MAX,
+            "pattern": quantity::REGEX,
+            "minimum": 0,
+        })
     }
 }
 

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::derives::KubeSchema;
 
-/// What to write for a wake signal.
+/// Remedy for a wake signal.
 pub(crate) const WAKE_SIGNAL_REMEDY: &str =
     "must be PromQL for the requests that wait at the gateway";
 

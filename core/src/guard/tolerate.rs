@@ -2,13 +2,13 @@
 //!
 //! HPA compares the ratio of metric and target with a tolerance; here the need before rounding is
 //! compared with the replicas, which is the same ratio. Two things differ on purpose. On the way
-//! down half of the tolerance stays as slack in what remains. And what is judged is the need, not a
-//! single metric, so there is one verdict where HPA has one per metric.
+//! down half of the tolerance stays as slack in what remains. And the need is judged, not a single
+//! metric, so there is one comparison where HPA has one per metric.
 
 use crate::{
+    behavior::{Behavior, ScalingRules},
     need::Need,
-    policy::{Behavior, ScalingRules},
-    report::Reason,
+    reason::Reason,
 };
 
 /// The need with the tolerance taken off: one too close to `current` becomes `current`.
@@ -17,7 +17,7 @@ use crate::{
 /// exactly its need is raised again by the next request more.
 pub fn tolerate(need: &Need, current: u32, behavior: &Behavior) -> (u32, Option<Reason>) {
     let replicas = f64::from(current);
-    let share = |rules: &ScalingRules| f64::from(rules.tolerance_percent) / 100.0;
+    let share = |rules: &ScalingRules| f64::from(rules.tolerance_ppm) / 1e6;
     let (up, down) = (share(&behavior.scale_up), share(&behavior.scale_down));
     if need.replicas > current {
         let close = need.exact <= replicas * (1.0 + up);
