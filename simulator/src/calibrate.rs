@@ -18,9 +18,9 @@ use thiserror::Error;
 
 pub use self::known::Known;
 use self::known::Played;
-use self::options::Options;
+use self::options::CalibrateOptions;
 pub use self::report::{Errors, Fit};
-use crate::backtest::{BacktestError, Service};
+use crate::backtest::service::{Service, ServiceError};
 use crate::batch::progress;
 use crate::engine::Profile;
 use crate::scenario::{Scenario, ScenarioError};
@@ -51,7 +51,7 @@ pub enum CalibrateError {
     Scenario(#[from] ScenarioError),
     /// The past cannot be read.
     #[error(transparent)]
-    Backtest(#[from] Box<BacktestError>),
+    Service(#[from] Box<ServiceError>),
     /// There is nothing to compare.
     #[error("nothing was observed of {0}: without it the profile cannot be corrected")]
     NothingObserved(&'static str),
@@ -87,8 +87,8 @@ pub struct Calibration {
     pub profile: Profile,
 }
 
-/// Calibrates and gives the text to print.
-pub async fn run(options: &Options) -> Result<String, CalibrateError> {
+/// Calibrates and returns the text to print.
+pub fn run(options: &CalibrateOptions) -> Result<String, CalibrateError> {
     let mut scenario = match &options.scenario {
         Some(path) => Scenario::read(path)?,
         None => Scenario::default(),
@@ -99,8 +99,8 @@ pub async fn run(options: &Options) -> Result<String, CalibrateError> {
             Known::read(path, replicas, options.seed)?
         }
         (None, Some(backtest)) => {
-            let service = Service::read(&backtest).await.map_err(Box::new)?;
-            scenario.gpus_per_replica = service.gpus_per_replica;
+            let service = Service::read(&backtest).map_err(Box::new)?;
+            scenario.spec.set_gpus_per_replica(service.gpus_per_replica);
             scenario.profile.prefix_hit_ratio = service.measured.prefix_hit_ratio();
             Known::of(&service.measured, options.seed, service.measured.workers())
         }

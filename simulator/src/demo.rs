@@ -30,7 +30,7 @@ use std::time::{Duration, Instant};
 use thiserror::Error;
 
 use self::hub::Hub;
-use self::options::Options;
+use self::options::DemoOptions;
 use self::record::{Record, Summary};
 use self::scenario::{RATE_SCALE_DEFAULT, Scenario, ScenarioError};
 use self::terminal::Progress;
@@ -70,7 +70,7 @@ pub enum DemoError {
 }
 
 /// Runs the demo until the day is over or the user interrupts it, and writes the report either way.
-pub async fn run(options: Options) -> Result<Summary, DemoError> {
+pub async fn run(options: DemoOptions) -> Result<Summary, DemoError> {
     let scenario = match &options.trace {
         None => Scenario::day(
             options.seed,

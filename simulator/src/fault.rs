@@ -118,8 +118,8 @@ impl Conditions {
         match effect {
             Effect::StartFailure(share) => worst(self.start_failure_share.get_mut(role), share),
             Effect::ScrapeLoss(share) => worst(self.scrape_loss_share.get_mut(role), share),
-            Effect::Slowdown(factor) => *self.slowdown.get_mut(role) *= factor,
-            Effect::ImagePullFailure => *self.image_pull_fails.get_mut(role) = true,
+            Effect::Slowdown(factor) => self.slowdown[role] *= factor,
+            Effect::ImagePullFailure => self.image_pull_fails[role] = true,
             _ => {}
         }
     }

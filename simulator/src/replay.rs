@@ -15,11 +15,11 @@ use serde::Serialize;
 use thiserror::Error;
 
 use crate::policy::{Decider, PolicyError, read_policy};
-use crate::protocol::{Answer, Observation};
+use crate::protocol::{Answer, ObservationLine};
 
-/// What the user asked for.
+/// Options as the user gave them.
 #[derive(Clone, Debug, clap::Args)]
-pub struct Options {
+pub struct ReplayOptions {
     /// The recording
     #[arg(value_name = "FILE")]
     pub recording: PathBuf,
@@ -103,8 +103,8 @@ pub struct Replay {
     pub differences: Vec<Difference>,
 }
 
-/// Replays and gives the text to print.
-pub fn run(options: &Options) -> Result<String, ReplayError> {
+/// Replays and returns the text to print.
+pub fn run(options: &ReplayOptions) -> Result<String, ReplayError> {
     let replay = replay(options)?;
     if options.output == Form::Json {
         return Ok(serde_json::to_string_pretty(&replay)?);
@@ -139,7 +139,7 @@ pub fn run(options: &Options) -> Result<String, ReplayError> {
 }
 
 /// Replays the whole recording.
-pub fn replay(options: &Options) -> Result<Replay, ReplayError> {
+pub fn replay(options: &ReplayOptions) -> Result<Replay, ReplayError> {
     let path = &options.recording;
     let unreadable = |source| ReplayError::Unreadable {
         path: path.clone(),
@@ -160,7 +160,7 @@ pub fn replay(options: &Options) -> Result<Replay, ReplayError> {
             line,
             reason,
         };
-        let observation = Observation::read(&text).map_err(told)?;
+        let observation = ObservationLine::read(&text).map_err(told)?;
         let (time_milliseconds, recorded) = (observation.time_milliseconds, observation.replicas);
         let answer = decider.decide(observation).map_err(told)?;
         replay.decisions += 1;

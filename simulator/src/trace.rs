@@ -26,7 +26,7 @@ use self::azure::Azure;
 use self::burstgpt::BurstGpt;
 use self::csv_rows::CsvRows;
 use self::mooncake::Mooncake;
-pub use self::observations::{Observation, Observations};
+pub use self::observations::{ObservationLine, Observations};
 pub use self::overlay::Overlay;
 use self::seconds_csv::SecondsCsv;
 use crate::engine::Arrival;

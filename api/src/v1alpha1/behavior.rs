@@ -6,17 +6,17 @@
 //! `scaleDown.drain` are our additions. The two directions have their own types because their defaults
 //! differ: up is immediate, down waits.
 
-use kube::KubeSchema;
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+#[cfg(feature = "kube")]
+use super::rules::{duration_within, refused, rule, rule_naming_value};
 use super::{
     duration::{DURATION_REGEX, DurationText, FALLBACK_AFTER, LEAD_ASSUMED, STUCK_AFTER},
     quantity::QuantityText,
     reserved::{self, Reserved},
-    rules::{duration_within, refused, rule, rule_naming_value},
     target::REPLICAS_MAX,
 };
+use crate::derives::{JsonSchema, KubeSchema};
 
 /// Longest stabilization window, seconds, as in HorizontalPodAutoscaler.
 pub const STABILIZATION_WINDOW_SECONDS_MAX: i32 = 3_600;

@@ -4,14 +4,12 @@
 //! one, and what is measured later still corrects it. Numbers are whole, with their unit in the name:
 //! the API has no floating-point numbers.
 
-use kube::KubeSchema;
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{
-    rules::{matching, rule},
-    target::{NAME_REGEX, NAME_REMEDY},
-};
+#[cfg(feature = "kube")]
+use super::rules::{matching, rule};
+use super::target::{NAME_REGEX, NAME_REMEDY};
+use crate::derives::{JsonSchema, KubeSchema};
 
 /// Most microseconds of a constant part: a minute.
 pub const BASE_MICROS_MAX: i32 = 60_000_000;

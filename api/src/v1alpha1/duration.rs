@@ -10,10 +10,9 @@
 //! `DurationRange` is the one place where a field's bounds are written; the CEL rule and the
 //! validation in Rust both come from it.
 
-use std::{borrow::Cow, fmt, time::Duration};
+use std::{fmt, time::Duration};
 
 use pd_core::schedule::DURATION_MAX;
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 /// Most characters of a duration; keeps every sum far inside 290 years, which is all Go can hold.
@@ -126,20 +125,6 @@ fn whole_seconds(seconds: u64) -> String {
 impl fmt::Display for DurationText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
-    }
-}
-
-impl JsonSchema for DurationText {
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn schema_name() -> Cow<'static, str> {
-        "Duration".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "string", "maxLength": DURATION_LENGTH_MAX })
     }
 }
 

@@ -4,14 +4,12 @@
 //! ignored. That is why tolerance and enforcement have no default in the schema: a default would be
 //! written into objects whose policy has no band.
 
-use kube::KubeSchema;
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{
-    rules::{matching, rule, rule_naming_value},
-    target::{NAME_REGEX, NAME_REMEDY},
-};
+#[cfg(feature = "kube")]
+use super::rules::{matching, rule, rule_naming_value};
+use super::target::{NAME_REGEX, NAME_REMEDY};
+use crate::derives::{JsonSchema, KubeSchema};
 
 /// Most operating points.
 pub const OPERATING_POINTS_MAX: usize = 32;
@@ -85,6 +83,7 @@ pub struct RatioSpec {
 }
 
 /// A rule that keeps `field` to one policy.
+#[cfg(feature = "kube")]
 fn only_with(field: &str, policy: &str) -> kube::core::Rule {
     rule_naming_value(
         &format!("self.policy == '{policy}' || !has(self.{field})"),
@@ -96,6 +95,7 @@ fn only_with(field: &str, policy: &str) -> kube::core::Rule {
 }
 
 /// A rule that keeps `field` to the policies that have a band.
+#[cfg(feature = "kube")]
 fn band_only(field: &str) -> kube::core::Rule {
     rule(
         &format!("self.policy != 'Auto' || !has(self.{field})"),

@@ -4,18 +4,19 @@
 //! that a zone exists and that some year has the day: the controller reports that in the condition
 //! Ready, in the same words.
 
-use kube::KubeSchema;
 use pd_core::{
     Role,
     schedule::{CRON_LENGTH_MAX, SCHEDULES_MAX},
 };
 use serde::{Deserialize, Serialize};
 
+#[cfg(feature = "kube")]
+use super::rules::{duration_within, matching, rule, rule_naming_value};
 use super::{
     duration::{DurationText, SCHEDULE_DURATION},
-    rules::{duration_within, matching, rule, rule_naming_value},
     target::{BOUNDS_REMEDY, REPLICAS_MAX},
 };
+use crate::derives::KubeSchema;
 
 /// Most schedules, as the schema wants it.
 pub(super) const MAX: usize = SCHEDULES_MAX;
@@ -107,6 +108,7 @@ fn sets_bounds(role: &str) -> String {
 
 /// A rule of the spec that keeps the only bound a schedule sets for `role` inside the role's own,
 /// unless these cross: that has its own message.
+#[cfg(feature = "kube")]
 pub(super) fn bounds_do_not_cross(role: Role) -> kube::core::Rule {
     let crosses = format!(
         "(has(s.{role}) && ((has(s.{role}.minReplicas) && !has(s.{role}.maxReplicas) && \

@@ -4,14 +4,15 @@
 //! through their `/scale`; every other kind is refused by name, so that nobody waits for an
 //! autoscaler that will never act.
 
-use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
+#[cfg(feature = "kube")]
+use super::rules::{matching, refused, rule_naming_value};
 use super::{
     reserved,
-    rules::{matching, refused, rule_naming_value},
     toleration::{self, NumericTolerationSpec},
 };
+use crate::derives::KubeSchema;
 
 /// Most replicas of a role.
 pub const REPLICAS_MAX: i32 = 10_000;

@@ -1,13 +1,14 @@
 //! Both roles to zero together when nobody asks, and how to know that somebody does.
 
-use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
+#[cfg(feature = "kube")]
+use super::rules::{duration_within, rule};
 use super::{
     duration::{DurationText, IDLE_AFTER},
     metrics::QUERY_LENGTH_MAX,
-    rules::{duration_within, rule},
 };
+use crate::derives::KubeSchema;
 
 /// Remedy for a wake signal.
 pub(crate) const WAKE_SIGNAL_REMEDY: &str =

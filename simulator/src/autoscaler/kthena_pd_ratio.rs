@@ -17,7 +17,7 @@ use std::collections::VecDeque;
 use pd_core::{PerRole, Role};
 
 use super::horizontal::ceil;
-use super::{Autoscaler, Reads, Sight, Verdict};
+use super::{Autoscaler, Observation, PolicyVerdict, Reads};
 use crate::time::{MINUTE, Nanos, SECOND};
 
 /// Time between two decisions.
@@ -127,31 +127,28 @@ impl KthenaPdRatio {
         }
     }
 
-    fn recommend(&mut self, role: Role, sight: &Sight, now: Nanos) -> Option<u32> {
-        let sum = sight.sum(role, |worker| worker.waiting)?;
-        let over = sum / self.targets.get(role);
-        let replicas = self
-            .recommenders
-            .get_mut(role)
-            .recommend(now, sight.current(role), over);
-        Some(sight.bounded(role, replicas))
+    fn recommend(&mut self, role: Role, observation: &Observation, now: Nanos) -> Option<u32> {
+        let sum = observation.sum(role, |worker| worker.waiting)?;
+        let over = sum / self.targets[role];
+        let replicas = self.recommenders[role].recommend(now, observation.current(role), over);
+        Some(observation.bounded(role, replicas))
     }
 }
 
 impl Autoscaler for KthenaPdRatio {
-    fn decide(&mut self, sight: &Sight, now: Nanos) -> Verdict {
-        let current = PerRole::from_fn(|role| sight.current(role));
-        let prefill = self.recommend(Role::Prefill, sight, now);
-        let decode = self.recommend(Role::Decode, sight, now);
+    fn decide(&mut self, observation: &Observation, now: Nanos) -> PolicyVerdict {
+        let current = PerRole::from_fn(|role| observation.current(role));
+        let prefill = self.recommend(Role::Prefill, observation, now);
+        let decode = self.recommend(Role::Decode, observation, now);
         // A role without metrics stops both.
         let (Some(prefill), Some(decode)) = (prefill, decode) else {
-            return Verdict::of(current);
+            return PolicyVerdict::of(current);
         };
-        let bounds = sight.snapshot.policy.bounds;
+        let bounds = observation.snapshot.policy.bounds;
         let most = bounds.map(|bounds| bounds.max_replicas);
         let replicas = enforce(PerRole { prefill, decode }, self.range, most);
-        Verdict::of(PerRole::from_fn(|role| {
-            sight.bounded(role, *replicas.get(role))
+        PolicyVerdict::of(PerRole::from_fn(|role| {
+            observation.bounded(role, replicas[role])
         }))
     }
 

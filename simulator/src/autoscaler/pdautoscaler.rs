@@ -12,7 +12,7 @@ use pd_core::{
     plan,
 };
 
-use super::{Autoscaler, Reads, Sight, Verdict};
+use super::{Autoscaler, Observation, PolicyVerdict, Reads};
 use crate::time::{MILLISECOND, Nanos};
 
 /// Of decisions that change nothing, one in so many is held against the laws.
@@ -43,8 +43,8 @@ impl PdAutoscaler {
 }
 
 impl Autoscaler for PdAutoscaler {
-    fn decide(&mut self, sight: &Sight, now: Nanos) -> Verdict {
-        let snapshot = &sight.snapshot;
+    fn decide(&mut self, observation: &Observation, now: Nanos) -> PolicyVerdict {
+        let snapshot = &observation.snapshot;
         let millis = i64::try_from(now / MILLISECOND).unwrap_or(i64::MAX);
         let at = Timestamp::from_millis(self.began_millis.saturating_add(millis));
         let decision = plan(snapshot, &self.memory, at);
@@ -60,7 +60,7 @@ impl Autoscaler for PdAutoscaler {
             findings.extend(laws(snapshot, at, &decision));
         }
         self.memory = decision.memory;
-        Verdict {
+        PolicyVerdict {
             replicas,
             findings,
             report: Some(decision.report),

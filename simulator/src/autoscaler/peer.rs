@@ -135,18 +135,18 @@ impl Known<'_> {
     }
 
     fn sla(&self) -> Sla {
-        let objective = &self.scenario.objective;
+        let objective = &self.scenario.policy().objective;
         Sla {
-            ttft_seconds: objective.ttft.limit_milliseconds * 1e-3,
-            itl_seconds: objective.tpot.limit_milliseconds * 1e-3,
+            ttft_seconds: objective.ttft.limit.as_secs_f64(),
+            itl_seconds: objective.tpot.limit.as_secs_f64(),
         }
     }
 
     fn ratio_range(&self) -> RatioRange {
-        if let Some(ratio) = self.scenario.ratio {
+        if let Some(ratio) = self.scenario.policy().ratio {
             return RatioRange {
-                lowest: ratio.lowest.as_f64(),
-                highest: ratio.highest.as_f64(),
+                lowest: ratio.band.lowest.as_f64(),
+                highest: ratio.band.highest.as_f64(),
             };
         }
         let mean = self

@@ -17,8 +17,8 @@ use pd_core::{PerRole, Role};
 
 use super::engine_rates::{MeanTokens, decode_rps, prefill_seconds};
 use super::horizontal::ceil;
-use super::sight::per_second;
-use super::{Autoscaler, Gateway, Reads, Sight, Verdict};
+use super::observation::per_second;
+use super::{Autoscaler, Gateway, Observation, PolicyVerdict, Reads};
 use crate::engine::Profile;
 use crate::time::{MINUTE, Nanos, SECOND, seconds};
 
@@ -104,8 +104,8 @@ impl TokenscaleVelocity {
 }
 
 impl Autoscaler for TokenscaleVelocity {
-    fn decide(&mut self, sight: &Sight, now: Nanos) -> Verdict {
-        self.seen.push_back((now, sight.gateway));
+    fn decide(&mut self, observation: &Observation, now: Nanos) -> PolicyVerdict {
+        self.seen.push_back((now, observation.gateway));
         while self
             .seen
             .front()
@@ -114,7 +114,7 @@ impl Autoscaler for TokenscaleVelocity {
             self.seen.pop_front();
         }
         let Some(wanted) = self.wanted(now) else {
-            return Verdict::of(PerRole::from_fn(|role| sight.current(role)));
+            return PolicyVerdict::of(PerRole::from_fn(|role| observation.current(role)));
         };
         self.wanted.push_back((now, wanted));
         while self
@@ -124,20 +124,16 @@ impl Autoscaler for TokenscaleVelocity {
         {
             self.wanted.pop_front();
         }
-        Verdict::of(PerRole::from_fn(|role: Role| {
-            let most = self
-                .wanted
-                .iter()
-                .map(|(_, wanted)| *wanted.get(role))
-                .max();
-            let current = sight.current(role);
-            let wanted = *wanted.get(role);
+        PolicyVerdict::of(PerRole::from_fn(|role: Role| {
+            let most = self.wanted.iter().map(|(_, wanted)| wanted[role]).max();
+            let current = observation.current(role);
+            let wanted = wanted[role];
             let wanted = if wanted < current {
                 most.unwrap_or(wanted).min(current)
             } else {
                 wanted
             };
-            sight.bounded(role, wanted)
+            observation.bounded(role, wanted)
         }))
     }
 

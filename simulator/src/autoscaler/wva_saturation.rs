@@ -16,8 +16,8 @@ use std::collections::VecDeque;
 
 use pd_core::{PerRole, Role};
 
-use super::horizontal::{Horizontal, TOLERANCE, ceil};
-use super::{Autoscaler, Gateway, Reads, Sight, Verdict};
+use super::horizontal::{HorizontalPair, TOLERANCE, ceil};
+use super::{Autoscaler, Gateway, Observation, PolicyVerdict, Reads};
 use crate::engine::Profile;
 use crate::time::{MINUTE, Nanos};
 
@@ -71,7 +71,7 @@ pub struct WvaSaturation {
     aggressiveness: PerRole<f64>,
     seen: VecDeque<(Nanos, Gateway)>,
     queues: PerRole<VecDeque<(Nanos, f64)>>,
-    horizontal: PerRole<Horizontal>,
+    horizontal: HorizontalPair,
 }
 
 impl WvaSaturation {
@@ -82,7 +82,7 @@ impl WvaSaturation {
             aggressiveness,
             seen: VecDeque::new(),
             queues: PerRole::default(),
-            horizontal: PerRole::default(),
+            horizontal: HorizontalPair::default(),
         }
     }
 
@@ -123,15 +123,15 @@ impl WvaSaturation {
     fn desired(
         &mut self,
         role: Role,
-        sight: &Sight,
+        observation: &Observation,
         now: Nanos,
         lengths: (f64, f64),
     ) -> Option<u32> {
         let (input, output) = lengths;
         let kv_tokens = self.profile.kv_capacity_tokens as f64;
-        let waiting = sight.sum(role, |worker| worker.waiting)?;
+        let waiting = observation.sum(role, |worker| worker.waiting)?;
         let waiting = self.queue(role, now, waiting);
-        let used = sight.sum(role, |worker| worker.kv_usage)? * kv_tokens;
+        let used = observation.sum(role, |worker| worker.kv_usage)? * kv_tokens;
         let places = f64::from(self.profile.max_batch);
         let (capacity, per_request) = match role {
             // A prefill worker writes one token per request.
@@ -141,9 +141,9 @@ impl WvaSaturation {
                 input + output,
             ),
         };
-        let state = sight.snapshot.roles.get(role);
+        let state = &observation.snapshot.roles[role];
         let there = state.ready + state.starting;
-        let knob = *self.aggressiveness.get(role);
+        let knob = self.aggressiveness[role];
         Some(replicas_for(
             used + waiting * per_request,
             capacity,
@@ -154,38 +154,25 @@ impl WvaSaturation {
 }
 
 impl Autoscaler for WvaSaturation {
-    fn decide(&mut self, sight: &Sight, now: Nanos) -> Verdict {
-        let current = PerRole::from_fn(|role| sight.current(role));
-        let Some(lengths) = self.lengths(now, sight.gateway) else {
-            return Verdict::of(current);
+    fn decide(&mut self, observation: &Observation, now: Nanos) -> PolicyVerdict {
+        let current = PerRole::from_fn(|role| observation.current(role));
+        let Some(lengths) = self.lengths(now, observation.gateway) else {
+            return PolicyVerdict::of(current);
         };
         // Without metrics the last gauge stays.
         let wanted = PerRole::from_fn(|role| {
-            let desired = self.desired(role, sight, now, lengths);
-            desired.unwrap_or(*current.get(role))
+            let desired = self.desired(role, observation, now, lengths);
+            desired.unwrap_or(current[role])
         });
-        let there = sight
-            .snapshot
-            .roles
-            .map(|state| state.ready + state.starting);
-        let any_up = Role::ALL
-            .into_iter()
-            .any(|role| wanted.get(role) > there.get(role));
-        Verdict::of(PerRole::from_fn(|role| {
-            let (current, there) = (*current.get(role), *there.get(role));
-            let wanted = *wanted.get(role);
+        let there = PerRole::from_fn(|role| observation.existing(role));
+        let any_up = Role::ALL.into_iter().any(|role| wanted[role] > there[role]);
+        self.horizontal.verdict(observation, now, |role| {
+            let (there, wanted) = (there[role], wanted[role]);
             let wanted = if any_up { wanted.max(there) } else { wanted };
             let ratio = f64::from(wanted) / f64::from(there.max(1));
-            let wanted = if (ratio - 1.0).abs() <= TOLERANCE {
-                current
-            } else {
-                wanted
-            };
-            let recommended = sight.bounded(role, wanted);
-            self.horizontal
-                .get_mut(role)
-                .settle(now, current, recommended)
-        }))
+            let is_near = (ratio - 1.0).abs() <= TOLERANCE;
+            Some(if is_near { current[role] } else { wanted })
+        })
     }
 
     fn reads(&self) -> Reads {

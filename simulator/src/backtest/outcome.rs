@@ -10,13 +10,13 @@ use pd_core::histogram::Histogram;
 use pd_core::{PerRole, Role};
 use serde::Serialize;
 
-use super::Service;
-use crate::autoscaler::Told;
+use super::service::Service;
+use crate::autoscaler::LoggedChange;
 use crate::calibrate::Fit;
 use crate::engine::Profile;
 use crate::measured::told;
 use crate::scenario::Scenario;
-use crate::simulate::outcome::Outcome;
+use crate::simulate::outcome::RunOutcome;
 use crate::time::seconds;
 
 /// What Prometheus says of the past.
@@ -69,7 +69,7 @@ pub struct Decision {
     pub message: String,
 }
 
-/// A look back.
+/// A backtest.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Backtest {
@@ -86,7 +86,7 @@ pub struct Backtest {
     /// How fast replicas were taken to be.
     pub profile: Profile,
     /// What would have been.
-    pub simulated: Outcome,
+    pub simulated: RunOutcome,
     /// Every change of replicas.
     pub decisions: Vec<Decision>,
 }
@@ -96,8 +96,8 @@ impl Backtest {
         service: &Service,
         scenario: &Scenario,
         fit: Fit,
-        simulated: Outcome,
-        decisions: Vec<Told>,
+        simulated: RunOutcome,
+        decisions: Vec<LoggedChange>,
     ) -> Self {
         let measured = &service.measured;
         let began = measured.from_millis / 1_000;
@@ -109,7 +109,7 @@ impl Backtest {
             let past = seconds(at) as i64;
             told(began.saturating_add(past))
         };
-        let decision = |change: Told| Decision {
+        let decision = |change: LoggedChange| Decision {
             time: after(change.at),
             from: change.from,
             to: change.to,

@@ -202,7 +202,7 @@ impl Known {
             ttft: Tally::new(&self.ttft),
             tpot: Tally::new(&self.tpot),
         };
-        let told = |outcome: &engine::Outcome| {
+        let told = |outcome: &engine::RequestOutcome| {
             if outcome.ending != Ending::Completed {
                 return;
             }
@@ -290,5 +290,12 @@ impl Exact {
             windows: self.windows.into_iter().map(mean).collect(),
             edges: None,
         }
+    }
+}
+
+impl Fit {
+    /// The fit of a scenario as it is.
+    pub fn of(scenario: &Scenario, known: &Known) -> Result<Self, CalibrateError> {
+        Ok(known.errors(&known.play(&known.run(scenario)?)?))
     }
 }

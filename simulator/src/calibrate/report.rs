@@ -4,8 +4,7 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
-use super::{CalibrateError, Calibration, Known};
-use crate::scenario::Scenario;
+use super::Calibration;
 
 /// Errors of one latency, simulated against observed; above 0 means simulated as slower.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
@@ -35,11 +34,6 @@ pub struct Fit {
 }
 
 impl Fit {
-    /// The fit of a scenario as it is.
-    pub fn of(scenario: &Scenario, known: &Known) -> Result<Self, CalibrateError> {
-        Ok(known.errors(&known.play(&known.run(scenario)?)?))
-    }
-
     /// Two lines of a table, with a heading.
     pub fn to_text(&self) -> String {
         let mut text = format!(

@@ -55,7 +55,7 @@ impl Load {
     pub fn new(scenario: &Scenario) -> Self {
         Self {
             profile: scenario.profile.clone(),
-            tpot_seconds: scenario.objective.tpot.limit_milliseconds * 1e-3,
+            tpot_seconds: scenario.policy().objective.tpot.limit.as_secs_f64(),
             length: 0,
             requests: 0,
             last_at: None,

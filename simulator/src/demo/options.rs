@@ -3,14 +3,14 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::simulate::options::time_scale;
+use crate::simulate::play_options::time_scale;
 
 /// Longest time a run may take: the day as it is.
 const DURATION_MAX: Duration = Duration::from_hours(24);
 
-/// What the user asked for.
+/// Options as the user gave them.
 #[derive(Clone, Debug, clap::Args)]
-pub struct Options {
+pub struct DemoOptions {
     /// Wall-clock time for the whole day, such as 60s or 5m; 0 plays as fast as the machine can
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration)]
     pub duration: Duration,
@@ -69,10 +69,10 @@ mod tests {
     #[derive(Debug, Parser)]
     struct Cli {
         #[command(flatten)]
-        options: Options,
+        options: DemoOptions,
     }
 
-    fn parse(arguments: &[&str]) -> Result<Options, String> {
+    fn parse(arguments: &[&str]) -> Result<DemoOptions, String> {
         let all = ["demo"].iter().chain(arguments);
         Cli::try_parse_from(all)
             .map(|cli| cli.options)

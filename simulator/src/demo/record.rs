@@ -97,7 +97,7 @@ pub struct Summary {
     pub completed: u64,
     /// Requests no worker could ever hold.
     pub refused: u64,
-    /// Requests that neither completed nor were refused, or that had to begin anew.
+    /// Requests that neither completed nor were refused, or that had to start over.
     pub dropped: u64,
     /// Share of requests within both limits, 0 to 1.
     pub attained: Option<f64>,

@@ -8,7 +8,7 @@ use pd_core::PerRole;
 
 use super::ledger::Ledger;
 use super::record::{Entry, Point, Replicas, Summary};
-use super::scenario::{GPUS_PER_REPLICA, INTERVAL, Load, Scenario};
+use super::scenario::{INTERVAL, Load, Scenario};
 use crate::autoscaler::PdAutoscaler;
 use crate::engine::Arrival;
 use crate::time::Nanos;
@@ -56,9 +56,10 @@ impl Iterator for Requests {
 impl World {
     /// The scenario at its start, with its first workers ready.
     pub fn new(scenario: &Scenario) -> Self {
+        let gpus_per_replica = scenario.service.spec.gpus_per_replica();
         let ledger = Ledger::new(
-            scenario.policy.objective,
-            GPUS_PER_REPLICA,
+            scenario.service.policy().objective,
+            gpus_per_replica,
             scenario.replicas_at_start.map(|count| Replicas {
                 desired: count,
                 ready: count,
@@ -66,13 +67,13 @@ impl World {
             }),
         );
         let setup = Setup {
-            gpus_per_replica: PerRole::from_fn(|_| GPUS_PER_REPLICA),
+            gpus_per_replica,
             replicas_at_start: scenario.replicas_at_start,
             interval: INTERVAL,
             scrape_interval: INTERVAL,
             ..Setup::new(
-                scenario.policy.clone(),
-                scenario.profile.clone(),
+                scenario.service.policy().clone(),
+                scenario.service.profile.clone(),
                 scenario.length,
             )
         };

@@ -17,7 +17,7 @@ use std::collections::HashMap;
 use serde::{Deserialize, Serialize};
 
 use super::profile::Profile;
-use super::request::PromptBlocks;
+use super::prompt_blocks::PromptBlocks;
 
 pub(super) use self::sessions::Conversations;
 pub use self::sessions::Sessions;

@@ -36,7 +36,7 @@ impl Fleet {
             | Effect::ScrapeLoss(_)
             | Effect::PrometheusOutage => {}
         }
-        self.settle(service);
+        self.reconcile(service);
     }
 
     fn crash(&mut self, fault: &Fault, service: &mut Service) {

@@ -1,7 +1,7 @@
 //! One replica from being asked for to being gone, as the API server would show it.
 //!
 //! A pod outlives the engines that run in it: an engine that crashed comes back in the same pod
-//! under another name, so that its counters begin anew as they do after a restart. Whatever was
+//! under another name, so that its counters start over as they do after a restart. Whatever was
 //! planned for a pod before its last change is void, which its epoch tells.
 
 use std::cmp::Reverse;

@@ -15,7 +15,7 @@ impl Fleet {
     /// Replicas of a role as the API server shows them.
     pub fn replicas(&self, role: Role, now: Nanos) -> Replicas {
         let mut replicas = Replicas {
-            desired: *self.desired.get(role),
+            desired: self.desired[role],
             ..Replicas::default()
         };
         for pod in self.pods.iter().filter(|pod| pod.role == role) {

@@ -155,7 +155,7 @@ pub(super) fn struck(share: f64, among: usize) -> usize {
 
 /// The parts of `role`, if it has any.
 pub(super) fn parts_of(parts: &PartsByRole, role: Role) -> Option<&Parts> {
-    parts.get(role).as_ref()
+    parts[role].as_ref()
 }
 
 #[cfg(test)]

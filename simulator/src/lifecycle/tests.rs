@@ -33,10 +33,10 @@ impl Life {
         let now = now_seconds * SECOND;
         while let Some(at) = self.fleet.next_event_at().filter(|at| *at <= now) {
             self.service.advance(at);
-            self.fleet.happen(&mut self.service);
+            self.fleet.process_events(&mut self.service);
         }
         self.service.observe(now);
-        self.fleet.settle(&mut self.service);
+        self.fleet.reconcile(&mut self.service);
     }
 
     fn scale(&mut self, prefill: u32, decode: u32) {

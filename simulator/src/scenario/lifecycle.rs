@@ -135,7 +135,7 @@ impl LifecycleSpec {
         let usable = (1..=1_000).contains(&node);
         ensure(usable, "lifecycle.gpusPerNode", node, "give 1 to 1000")?;
         for role in Role::ALL {
-            if let Some(start) = self.start.get(role) {
+            if let Some(start) = &self.start[role] {
                 start.validate(role, profile)?;
             }
         }

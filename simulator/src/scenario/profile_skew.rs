@@ -45,7 +45,7 @@ impl ProfileSkew {
     }
 
     /// The profile that the policy is told of engines that are as `engine` says.
-    pub fn told(self, engine: &Profile) -> pd_core::capacity::Profile {
+    pub fn stated(self, engine: &Profile) -> pd_core::capacity::Profile {
         let prefill = 1e-3 / self.prefill;
         let decode = 1e-3 / self.decode;
         pd_core::capacity::Profile {

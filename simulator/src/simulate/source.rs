@@ -9,17 +9,14 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::SimulateError;
-use super::kept::Kept;
-use super::options::Options;
+use super::kept::{Kept, Requests};
+use super::options::SimulateOptions;
 use crate::engine::Arrival;
 use crate::measured::Measured;
 use crate::scenario::Scenario;
 use crate::time::{DAY, Nanos, from_seconds, seconds};
 use crate::trace::{Overlay, TraceError};
 use crate::traffic::{Drawn, DrawnError, servegen_day};
-
-/// Requests in order of arrival, which may turn out to be unreadable.
-pub(crate) type Requests = Box<dyn Iterator<Item = Result<Arrival, TraceError>> + Send>;
 
 /// Most copies that are laid over each other.
 const COPIES_MAX: u32 = 1_000;
@@ -64,11 +61,11 @@ impl Kind {
 impl Source {
     /// The source that the options name, or else the scenario, cut off at `until`.
     pub fn of(
-        options: &Options,
+        options: &SimulateOptions,
         scenario: &Scenario,
         until: Option<Nanos>,
     ) -> Result<Self, SimulateError> {
-        let wanted = f64::from(options.copies) * options.rate_scale;
+        let wanted = f64::from(options.play.copies) * options.play.rate_scale;
         let kind = if let Some(path) = options.trace.clone() {
             Kind::of_trace(path, wanted)
         } else {
@@ -81,8 +78,8 @@ impl Source {
         };
         Ok(Self {
             kind,
-            seed: options.seed,
-            time_scale: options.time_scale,
+            seed: options.play.seed,
+            time_scale: options.play.time_scale,
             until,
             kept: None,
         })
@@ -99,7 +96,7 @@ impl Source {
         }
     }
 
-    /// Requests drawn anew from a measured past.
+    /// Requests drawn again from a measured past.
     pub fn of_measured(measured: Arc<Measured>, seed: u64) -> Self {
         Self {
             kind: Kind::Measured(measured),

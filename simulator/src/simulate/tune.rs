@@ -36,15 +36,6 @@ const NEAREST: f64 = 1.1;
 /// Percentage points below the attainment that is judged by that the product is given at least.
 const ATTAINMENT_LESS_MAX: u8 = 12;
 
-/// What a search found.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Tuned {
-    /// A peer's aggressiveness; 1 is its default.
-    Aggressiveness(PerRole<f64>),
-    /// The attainment that the product is given, percent.
-    AttainmentPercent(u8),
-}
-
 /// One play.
 #[derive(Clone, Copy, Debug)]
 struct Trial<T> {
@@ -75,13 +66,13 @@ struct Search<'a> {
 
 /// Requests of `run` that may miss.
 fn may_miss(run: &Run) -> f64 {
-    let percent = f64::from(run.scenario.objective.attainment.percent);
+    let percent = f64::from(run.scenario.policy().objective.attainment.percent);
     run.requests as f64 * (100.0 - percent) / 100.0
 }
 
 /// The attainment that the product is best given on `run`, percent.
 pub(super) fn search_own(run: &Run) -> Result<u8, SimulateError> {
-    let goal = run.scenario.objective.attainment.percent;
+    let goal = run.scenario.policy().objective.attainment.percent;
     let may_miss = may_miss(run);
     let mut trials: Vec<Trial<u8>> = Vec::new();
     for percent in goal.saturating_sub(ATTAINMENT_LESS_MAX).max(1)..=goal {
@@ -180,7 +171,7 @@ impl Search<'_> {
     ) -> Result<Ledger, SimulateError> {
         let (mut autoscaler, mut setup) = self.run.peer(self.peer, Variant::Tuned, aggressiveness);
         if pinned {
-            let most = self.run.scenario.replicas.decode.max;
+            let most = self.run.scenario.policy().bounds.decode.max_replicas;
             autoscaler = Box::new(Pinned::new(autoscaler, Role::Decode, most));
             setup.replicas_at_start.decode = most;
         }

@@ -8,10 +8,10 @@ use crate::simulate;
 /// Most values of one parameter.
 const VALUES_MAX: u64 = 1_000;
 
-/// What the user asked for.
+/// Options as the user gave them.
 #[derive(Clone, Debug, clap::Args)]
 #[group(id = "sweep")]
-pub struct Options {
+pub struct SweepOptions {
     /// A parameter and its values, once or twice: `lead=0s,60s,120s`, `seed=1..5` (both ends), `rate`, `copies`,
     /// `time-scale`, `ttft`, `tpot`, `attainment`, `tolerance`, `budget`, `interval`, or a field of the scenario
     /// such as `profile.prefixHitRatio=0,0.5`
@@ -25,7 +25,7 @@ pub struct Options {
     pub report: Option<PathBuf>,
     /// What every point has in common.
     #[command(flatten)]
-    pub simulate: simulate::options::Options,
+    pub simulate: simulate::options::SimulateOptions,
 }
 
 /// A parameter and its values.

@@ -254,24 +254,7 @@ impl TrafficSpec {
                 factor,
                 burst_seconds,
                 every_seconds,
-            } => {
-                ensure("shape.factor", factor, 0.0, 100.0, "give 0 to 100")?;
-                let remedy = "give 10 to 604800 seconds";
-                ensure("shape.everySeconds", every_seconds, 10.0, 604_800.0, remedy)?;
-                let (most, remedy) = (
-                    every_seconds / 2.0,
-                    "give 4 seconds to half of `everySeconds`",
-                );
-                ensure("shape.burstSeconds", burst_seconds, 4.0, most, remedy)?;
-                let (burst, every) = (from_seconds(burst_seconds), from_seconds(every_seconds));
-                let mut points = vec![(0, load)];
-                let mut at = every / 2;
-                while at < length {
-                    points.extend(sudden(at, at + burst, load, times(factor)));
-                    at += every;
-                }
-                points
-            }
+            } => self.bursts(length, factor, burst_seconds, every_seconds)?,
             Shape::MixShift {
                 input_factor,
                 output_factor,
@@ -301,6 +284,37 @@ impl TrafficSpec {
                 points
             }
         })
+    }
+
+    /// Bursts of `factor` times the load, the first half a distance after the start.
+    fn bursts(
+        &self,
+        length: Nanos,
+        factor: f64,
+        burst_seconds: f64,
+        every_seconds: f64,
+    ) -> Result<Vec<(Nanos, Load)>, DrawnError> {
+        let load = self.load;
+        let peak = Load {
+            requests_per_second: load.requests_per_second * factor,
+            ..load
+        };
+        ensure("shape.factor", factor, 0.0, 100.0, "give 0 to 100")?;
+        let remedy = "give 10 to 604800 seconds";
+        ensure("shape.everySeconds", every_seconds, 10.0, 604_800.0, remedy)?;
+        let (most, remedy) = (
+            every_seconds / 2.0,
+            "give 4 seconds to half of `everySeconds`",
+        );
+        ensure("shape.burstSeconds", burst_seconds, 4.0, most, remedy)?;
+        let (burst, every) = (from_seconds(burst_seconds), from_seconds(every_seconds));
+        let mut points = vec![(0, load)];
+        let mut at = every / 2;
+        while at < length {
+            points.extend(sudden(at, at + burst, load, peak));
+            at += every;
+        }
+        Ok(points)
     }
 }
 

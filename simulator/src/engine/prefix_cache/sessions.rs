@@ -12,7 +12,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-use crate::engine::request::PromptBlocks;
+use crate::engine::prompt_blocks::PromptBlocks;
 
 /// Purpose of the random stream, beside those of the traffic.
 const STREAM: u64 = 11;

@@ -9,12 +9,14 @@
 
 use std::sync::Arc;
 
-use super::{Event, Role, Service};
+use super::calendar::Event;
+use super::{Role, Service};
 use crate::engine::decode::Admission;
 use crate::engine::link::{KvTraffic, Links, Network, Transfer, Wake};
 use crate::engine::prefix_cache::{Conversations, PrefixCaches};
 use crate::engine::profile::Profile;
-use crate::engine::request::{PromptBlocks, Slot};
+use crate::engine::prompt_blocks::PromptBlocks;
+use crate::engine::request::Slot;
 use crate::engine::router::{Candidate, LocalPrefill, Router, Routing, Workload as _};
 use crate::time::Nanos;
 
@@ -101,7 +103,7 @@ impl Service {
         network.map(Network::traffic).unwrap_or_default()
     }
 
-    /// Sends a request that begins, or begins anew.
+    /// Sends a request that begins, or starts over.
     pub(super) fn route(&mut self, slot: Slot) {
         let Some(place) = self.choose_local(slot) else {
             self.route_to_prefill(slot);

@@ -62,7 +62,7 @@ impl Bill {
     fn add(&mut self, life: &Life, second: u64) {
         let held = |role: Role| {
             let replicas = life.fleet.replicas(role, life.service.now());
-            replicas.provisioned() * life.fleet.gpus_per_replica.get(role)
+            replicas.provisioned() * life.fleet.gpus_per_replica[role]
         };
         let held = held(Role::Prefill) + held(Role::Decode);
         assert_eq!(held, life.fleet.cluster.used(), "at {second} s");
@@ -72,7 +72,7 @@ impl Bill {
         self.gpu_seconds += u64::from(held);
         for pod in life.fleet.pods.iter().filter(|pod| !pod.place.is_empty()) {
             let of_pod = pod.place.iter().map(|(_, gpus)| gpus).sum::<u32>();
-            assert_eq!(of_pod, *life.fleet.gpus_per_replica.get(pod.role));
+            assert_eq!(of_pod, life.fleet.gpus_per_replica[pod.role]);
             let (first, last) = self.lifetimes.entry(pod.number).or_insert((second, second));
             assert!(
                 second - *last <= 1,

@@ -40,21 +40,21 @@ fn wrong_with<A: Iterator<Item = crate::engine::Arrival>>(
     let setup = &world.setup;
     let asked = step.verdict.replicas;
     for role in Role::ALL {
-        let (was, asked) = (*before.get(role), *asked.get(role));
-        let bounds = setup.policy.bounds.get(role);
+        let (was, asked) = (before[role], asked[role]);
+        let bounds = &setup.policy.bounds[role];
         if asked < bounds.min_replicas || asked > bounds.max_replicas {
             wrong.push(format!("{role} {asked} is out of bounds"));
         }
         // What was asked for and never came may be taken back.
-        let serving = world.listener.replicas.get(role).ready;
+        let serving = world.listener.replicas[role].ready;
         if world.conditions().prometheus_down && asked < was.min(serving) {
             wrong.push(format!("{role} {was} -> {asked} while Prometheus is down"));
         }
     }
     if let Some(budget) = setup.policy.budget_gpus {
         let held = Role::ALL.map(|role| {
-            let provisioned = world.listener.replicas.get(role).provisioned();
-            (provisioned - world.fleet().reclaimed(role)) * setup.gpus_per_replica.get(role)
+            let provisioned = world.listener.replicas[role].provisioned();
+            (provisioned - world.fleet().reclaimed(role)) * setup.gpus_per_replica[role]
         });
         if held.iter().sum::<u32>() > budget {
             wrong.push(format!("{held:?} GPUs held of {budget}"));
@@ -96,7 +96,7 @@ fn play(seed: u64) -> Played {
             u64::from(Role::ALL.into_iter().any(|role| what(&world, role)))
         };
         played.blind += u64::from(world.conditions().prometheus_down);
-        played.pending += any(|world, role| world.listener.replicas.get(role).pending > 0);
+        played.pending += any(|world, role| world.listener.replicas[role].pending > 0);
         played.stuck += any(|world, role| world.fleet().stuck(role).is_some());
     }
     world.finish();

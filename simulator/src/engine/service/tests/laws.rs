@@ -21,7 +21,7 @@ fn served(
     prefill: usize,
     decode: usize,
     sent: &[Sent],
-) -> (Service, Vec<Outcome>) {
+) -> (Service, Vec<RequestOutcome>) {
     let mut service = service(profile, prefill, decode);
     let mut at = 0;
     let arrivals = sent.iter().map(|&(gap, input_tokens, output_tokens)| {

@@ -62,7 +62,7 @@ fn exponential(rng: &mut ChaCha8Rng) -> f64 {
 /// A pool that has served Poisson arrivals.
 struct Pool {
     profile: Profile,
-    outcomes: Vec<Outcome>,
+    outcomes: Vec<RequestOutcome>,
 }
 
 impl Pool {
@@ -100,7 +100,8 @@ impl Pool {
     }
 
     fn service_seconds(&self) -> impl Iterator<Item = f64> + '_ {
-        let time = |outcome: &Outcome| seconds(self.profile.prefill_time(outcome.input_tokens, 0));
+        let time =
+            |outcome: &RequestOutcome| seconds(self.profile.prefill_time(outcome.input_tokens, 0));
         self.outcomes.iter().map(time)
     }
 
@@ -116,7 +117,7 @@ impl Pool {
 
     /// Share of the prompts that were ready within a limit.
     fn in_time(&self, limit_seconds: f64) -> f64 {
-        let late = |outcome: &&Outcome| outcome.ttft_seconds() > limit_seconds;
+        let late = |outcome: &&RequestOutcome| outcome.ttft_seconds() > limit_seconds;
         let late = self.outcomes.iter().filter(late).count();
         1.0 - late as f64 / self.outcomes.len() as f64
     }
