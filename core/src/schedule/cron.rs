@@ -142,12 +142,16 @@ const MONTH_DAYS: [u16; 12] = [31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
 impl Field {
     /// The whole field as croner reads it.
     fn checked(&self, text: &str) -> Result<String, CronError> {
-        // As in CronJob, a step of 1 is no restriction and any other is one.
-        if text == "*/1" {
-            return Ok("*".to_owned());
-        }
         let parts: Result<Vec<String>, _> = text.split(',').map(|part| self.part(part)).collect();
-        Ok(parts?.join(","))
+        let parts = parts?;
+        // As in CronJob, a step of 1 is no restriction and any other is one. croner takes no `*` in a
+        // list; beside one, the other parts add nothing.
+        let unrestricted = parts.iter().any(|part| part == "*" || part == "*/1");
+        Ok(if unrestricted {
+            "*".to_owned()
+        } else {
+            parts.join(",")
+        })
     }
 
     fn part(&self, part: &str) -> Result<String, CronError> {
