@@ -3,9 +3,9 @@
 //! It shares no code with the stages that it checks, runs on every plan in tests and simulation,
 //! and in production before a plan is applied. A finding is a bug; the plan is then not applied.
 //!
-//! What is in force (replica bounds, ratio band) is taken from the report, and the report is held
-//! against the policy: only schedules may move the bounds, only operating points the band. Laws about
-//! several decisions, which take deciding again, are in `laws`.
+//! The replica bounds and the ratio band in force are taken from the report, and the report is held
+//! against the policy: only schedules may move the bounds, only operating points the band. Laws
+//! about several decisions, which take deciding again, are in `laws`.
 
 mod laws;
 
@@ -15,10 +15,11 @@ use serde::{Deserialize, Serialize};
 pub(crate) use self::laws::monotone;
 pub use self::laws::{LOAD_FACTOR, laws, with_load};
 use crate::{
+    bounds::Bounds,
     evidence::evidence,
     memory::Memory,
     plan::Decision,
-    policy::{Bounds, Enforcement},
+    ratio::Enforcement,
     report::Report,
     role::{PerRole, Role},
     role_state::RoleState,
@@ -84,7 +85,7 @@ pub enum Finding {
         /// Decode replicas.
         decode: u32,
     },
-    /// The report tells of other replicas than the plan or the snapshot.
+    /// The report states other replicas than the plan or the snapshot.
     #[error("the report says {role} goes from {from} to {to}, and that is not so")]
     Misreported {
         /// The role.
@@ -95,7 +96,7 @@ pub enum Finding {
         to: u32,
     },
     /// Deciding again at once with the memory that was returned gives another plan.
-    #[error("{role} gets {once} replicas, and {twice} when asked again at once")]
+    #[error("{role} gets {once} replicas, and {twice} when decided again at once")]
     NotIdempotent {
         /// The role.
         role: Role,
@@ -116,8 +117,8 @@ pub enum Finding {
     },
 }
 
-/// Checks the plan of `decision`, made on `snapshot`, against the invariants; nothing found means it
-/// may be applied.
+/// Checks the plan of `decision`, made on `snapshot`, against the invariants; nothing found means
+/// it may be applied.
 pub fn audit(snapshot: &Snapshot, decision: &Decision) -> Vec<Finding> {
     let case = Case {
         snapshot,
@@ -136,7 +137,7 @@ pub fn audit(snapshot: &Snapshot, decision: &Decision) -> Vec<Finding> {
     findings
 }
 
-/// What is audited.
+/// The decision to audit.
 struct Case<'a> {
     snapshot: &'a Snapshot,
     report: &'a Report,
@@ -147,15 +148,15 @@ struct Case<'a> {
 
 impl Case<'_> {
     fn of_role(&self, role: Role) -> Vec<Finding> {
-        let (replicas, current) = (*self.replicas.get(role), self.state(role).current);
+        let (replicas, current) = (self.replicas[role], self.state(role).current);
         let mut findings = Vec::new();
-        let (from, to) = (*self.report.from.get(role), *self.report.to.get(role));
+        let (from, to) = (self.report.from[role], self.report.to[role]);
         if (from, to) != (current, replicas) {
             findings.push(Finding::Misreported { role, from, to });
         }
-        let bounds = *self.report.bounds.get(role);
+        let bounds = self.report.bounds[role];
         let policy = &self.snapshot.policy;
-        if policy.schedules.is_empty() && bounds != *policy.bounds.get(role) {
+        if policy.schedules.is_empty() && bounds != policy.bounds[role] {
             findings.push(Finding::StrangeBounds { role });
         }
         if self.no_replicas(role) {
@@ -173,7 +174,7 @@ impl Case<'_> {
     }
 
     fn state(&self, role: Role) -> &RoleState {
-        self.snapshot.roles.get(role)
+        &self.snapshot.roles[role]
     }
 
     fn currents(&self) -> PerRole<u32> {
@@ -188,17 +189,17 @@ impl Case<'_> {
     /// Both roles at zero take a policy that allows it. One alone was so before, and the other does
     /// not grow meanwhile.
     fn no_replicas(&self, role: Role) -> bool {
-        if *self.replicas.get(role) > 0 || self.to_zero() {
+        if self.replicas[role] > 0 || self.to_zero() {
             return false;
         }
         let other_grows = Role::ALL
             .into_iter()
-            .any(|other| *self.replicas.get(other) > self.state(other).current);
+            .any(|other| self.replicas[other] > self.state(other).current);
         self.state(role).current > 0 || other_grows
     }
 
     fn out_of_bounds(&self, role: Role, bounds: Bounds) -> Option<Finding> {
-        let (replicas, current) = (*self.replicas.get(role), self.state(role).current);
+        let (replicas, current) = (self.replicas[role], self.state(role).current);
         let (min, max) = (bounds.min_replicas, bounds.max_replicas);
         let raised_over = replicas > max && replicas > current;
         let lowered_under = replicas < min && replicas < current && !self.to_zero();
@@ -210,32 +211,33 @@ impl Case<'_> {
         })
     }
 
-    /// Whether `role` may be lowered to what the plan says: on complete metrics, by the user's own
-    /// word, or as far as replicas never served.
+    /// Whether `role` may be lowered to the plan: on complete metrics, by the user's own limits, or
+    /// as far as replicas never served.
     fn may_lower(&self, role: Role, bounds: Bounds) -> bool {
-        let known = |role| evidence(self.snapshot, role).complete();
+        let known =
+            |role: Role| evidence(&self.snapshot.signals, role, self.state(role).ready).complete();
         if self.to_zero() {
             // Of a service that serves all must be known. When one role is at zero already, nothing
-            // is served, and the gateway's word is all there is.
+            // is served, and the gateway's signal is all there is.
             let serves = Role::ALL
                 .into_iter()
                 .all(|role| self.state(role).current > 0);
-            let asked_for = self.snapshot.signals.wake_requests.known() != Some(0.0);
-            return !asked_for && (!serves || Role::ALL.into_iter().all(known));
+            let requests_wait = self.snapshot.signals.wake_requests.known() != Some(0.0);
+            return !requests_wait && (!serves || Role::ALL.into_iter().all(known));
         }
         let over_budget = (self.snapshot.policy.budget_gpus)
-            .is_some_and(|budget| self.asked_gpus() > u64::from(budget));
-        // Above the maximum or over the budget the user's own word lowers, whatever is known.
-        let told_to = over_budget || *self.replicas.get(role) >= bounds.max_replicas;
-        told_to || known(role) || *self.replicas.get(role) >= self.least_without_metrics(role)
+            .is_some_and(|budget| self.requested_gpus() > u64::from(budget));
+        // Above the maximum or over the budget the user's own limits lower, whatever is known.
+        let limited = over_budget || self.replicas[role] >= bounds.max_replicas;
+        limited || known(role) || self.replicas[role] >= self.least_without_metrics(role)
     }
 
-    /// What serves or may still come: of an ask that is withdrawn, only what is stuck is taken back.
-    /// While a withdrawn ask may not be repeated, nothing that is pending needs to stay.
+    /// Replicas that serve or may still come: of a cancelled request only the stuck ones are taken
+    /// back. While a cancelled request may not be repeated, no pending replica needs to stay.
     fn least_without_metrics(&self, role: Role) -> u32 {
         let state = self.state(role);
         let backing_off = self.now.is_some_and(|now| {
-            let memory = self.memory.roles.get(role);
+            let memory = &self.memory.stabilization[role];
             memory.stuck.ceiling(now).is_some()
         });
         let stuck = match state.stuck {
@@ -246,7 +248,7 @@ impl Case<'_> {
         state.ready.max(state.current.saturating_sub(stuck))
     }
 
-    fn asked_gpus(&self) -> u64 {
+    fn requested_gpus(&self) -> u64 {
         let of_role = |role| {
             let state = self.state(role);
             u64::from(state.current) * u64::from(state.gpus_per_replica)
@@ -262,14 +264,14 @@ impl Case<'_> {
         (gpus > before && gpus > u64::from(budget)).then_some(Finding::OverBudget { gpus, budget })
     }
 
-    /// GPUs held at the worst moment while `replicas` are asked for: what exists stays until it is
-    /// gone, and what is on its way out does not make room for what is new.
+    /// GPUs held at the worst moment while `replicas` are requested: pods that exist stay until
+    /// they are gone, and pods on their way out make no room for new ones.
     fn gpus_at_worst(&self, replicas: PerRole<u32>) -> u64 {
         let of_role = |role| {
             let state = self.state(role);
             let existing = u64::from(state.ready) + u64::from(state.starting);
-            let asked = u64::from((*replicas.get(role)).max(state.current));
-            let held = existing.max(asked) + u64::from(state.terminating);
+            let requested = u64::from(replicas[role].max(state.current));
+            let held = existing.max(requested) + u64::from(state.terminating);
             held.saturating_mul(state.gpus_per_replica.into())
         };
         let all = Role::ALL.into_iter().map(of_role);
@@ -291,8 +293,8 @@ impl Case<'_> {
             && !ratio.band.contains(prefill, decode);
         // Leaving is inevitable when the bounds moved away from the band.
         let inside = Role::ALL.into_iter().all(|role| {
-            let bounds = self.report.bounds.get(role);
-            (bounds.min_replicas..=bounds.max_replicas).contains(current.get(role))
+            let bounds = self.report.bounds[role];
+            (bounds.min_replicas..=bounds.max_replicas).contains(&current[role])
         });
         (leaves && inside && !self.to_zero()).then_some(Finding::LeavesHardBand { prefill, decode })
     }

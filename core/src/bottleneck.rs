@@ -1,14 +1,16 @@
 //! Where requests lose time when the objective is missed, and which role pays.
 //!
-//! A late first token is a symptom of five illnesses. Prefill holds a prompt's KV cache until decode
-//! has taken it, so a full decode pool backs up into the prefill queue: decode is therefore asked
-//! first. Requests that wait on decode workers wait either for room there, which more decode mends, or
-//! for their KV cache to arrive, which no replica mends. And what the engines do not see, the gateway
-//! holds.
+//! A late first token is a symptom of five illnesses. Prefill holds a prompt's KV cache until
+//! decode has taken it, so a full decode pool backs up into the prefill queue: decode is therefore
+//! looked at first. Requests that wait on decode workers wait either for room there, which more
+//! decode fixes, or for their KV cache to arrive, which no replica fixes. And the gateway holds the
+//! requests that the engines do not see.
+
+use serde::{Deserialize, Serialize};
+use strum::IntoStaticStr;
 
 use crate::{
-    policy::Objective,
-    report::Bottleneck,
+    objective::Objective,
     role::Role,
     signal::{Reading, Signals},
     workload::Workload,
@@ -17,17 +19,42 @@ use crate::{
 /// KV-cache use from which requests that wait on a decode worker wait for room.
 const KV_USAGE_FULL: f64 = 0.85;
 
-/// KV-cache use below which they do not: what waits then waits for its own KV cache to arrive.
+/// KV-cache use below which they do not: requests then wait for their own KV cache to arrive.
 const KV_USAGE_ROOMY: f64 = 0.5;
 
-/// Share of the TTFT limit that one leg must take to be what matters.
+/// Share of the TTFT limit from which one leg is the bottleneck.
 const LARGE_LEG: f64 = 0.5;
 
 /// Preemptions per second that are no accident: one in half a minute.
 const PREEMPTING_RPS: f64 = 1.0 / 30.0;
 
+/// Where requests lose time, as far as metrics show.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, IntoStaticStr)]
+pub enum Bottleneck {
+    /// The objective holds, or nothing is known.
+    #[default]
+    None,
+    /// Prompts wait for a prefill replica.
+    PrefillQueue,
+    /// Prompts take longer to compute than the limit allows.
+    PrefillCompute,
+    /// Requests wait for decode admission: KV cache or batch is full.
+    DecodeAdmission,
+    /// Decode steps are slow because batches are large.
+    DecodeBatch,
+    /// Between the roles: KV transfer. More replicas do not help.
+    KvTransfer,
+    /// Before the engines: the gateway holds requests that the engines answer in time.
+    Outside,
+}
+
 impl Bottleneck {
-    /// The role whose replicas mend it, if any does.
+    /// The name as shown.
+    pub fn as_str(self) -> &'static str {
+        self.into()
+    }
+
+    /// The role whose replicas fix it, if any does.
     pub const fn pays(self) -> Option<Role> {
         match self {
             Self::PrefillQueue => Some(Role::Prefill),
@@ -56,7 +83,7 @@ pub fn bottleneck(signals: &Signals, workload: &Workload, objective: &Objective)
     }
 }
 
-/// Whether TTFT misses its limit. Where it is beyond the last bucket and that settles nothing, a
+/// Whether TTFT misses its limit. Where it is beyond the last bucket and that decides nothing, a
 /// prefill queue that grows does.
 fn ttft_missed(signals: &Signals, workload: &Workload, limit: f64) -> bool {
     let Some(ttft) = workload.ttft else {
@@ -101,7 +128,7 @@ fn waits_for_room(signals: &Signals) -> bool {
     };
     let deferred = match signals.decode_deferred_requests.known() {
         Some(deferred) => deferred,
-        // Engines that do not tell them apart: with half of the cache free, all are deferred.
+        // Engines that do not count them apart: with half of the cache free, all are deferred.
         None if usage.is_some_and(|usage| usage < KV_USAGE_ROOMY) => waiting,
         None => 0.0,
     };
@@ -204,7 +231,7 @@ mod tests {
         s.wide.prefill_ttft = around(2.0, 12.0);
     }, Bottleneck::None)]
     #[case::nothing_is_known(|s: &mut Signals| *s = Signals::default(), Bottleneck::None)]
-    fn the_role_that_is_at_fault_is_told(
+    fn the_role_that_is_at_fault_is_found(
         #[case] change: fn(&mut Signals),
         #[case] expected: Bottleneck,
     ) {

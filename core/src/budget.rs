@@ -10,8 +10,9 @@
 use std::cmp::Reverse;
 
 use crate::{
-    report::{Reason, Stage, Step},
+    reason::Reason,
     role::Role,
+    step::{Stage, Step},
 };
 
 /// One service's claim on a shared budget.

@@ -1,25 +1,27 @@
-//! How careful to be: the risk of a miss that sizing takes, steered by the error budget.
+//! Risk targets: the risk of a miss that sizing takes, steered by the error budget.
 //!
-//! The objective allows a share of requests to miss within its window: the error budget. While it is
-//! full, sizing takes the risk that the percentile allows at any moment; as it is spent, the risk falls
-//! to what the attainment allows and below, so that attainment lands on the objective instead of above
-//! it at a cost. This is the burn rate of the Site Reliability Workbook (Google, 2018, chapter 5) read
-//! the other way round: not to wake people, but to say how much headroom the next replicas buy.
+//! The objective allows a share of requests to miss within its window: the error budget. While it
+//! is full, sizing takes the risk that the percentile allows at any moment; as it is spent, the
+//! risk falls to the one that the attainment allows and below, so that attainment lands on the
+//! objective instead of above it at a cost. This is the burn rate of the Site Reliability Workbook
+//! (Google, 2018, chapter 5) read the other way round: not to wake people, but to decide how much
+//! headroom the next replicas buy.
 //!
-//! Each role may spend half of the budget, and what the other leaves of its half. So the role that
-//! causes the misses pays for them. Risks are one-sided standard normal quantiles: 1.64 is 5 %.
+//! Each role may spend half of the budget, and the part that the other leaves of its half. So the
+//! role that causes the misses pays for them. Risks are one-sided standard normal quantiles: 1.64
+//! is 5 %.
 
 use serde::{Deserialize, Serialize};
 use statrs::distribution::{ContinuousCDF, Normal};
 
 use crate::{
     histogram::Share,
-    policy::{LatencyTarget, Objective},
+    objective::Objective,
     role::{PerRole, Role},
 };
 
-/// How much looser than the attainment sizing is while the budget is full, standard deviations. What
-/// one replica more or less does is coarser than a percentage point, and forecasts bring headroom of
+/// How much looser than the attainment sizing is while the budget is full, standard deviations. The
+/// effect of one replica is coarser than a percentage point, and forecasts bring headroom of
 /// their own: sizing for the attainment at every moment ends far above it, at a cost. Decode may be
 /// looser still: its requests live through many batches, and TPOT is the mean of them. Chosen on
 /// simulated days of three production traces (docs/results).
@@ -29,37 +31,37 @@ const LOOSER_FULL: PerRole<f64> = PerRole {
 };
 
 /// How far sizing goes beyond the stricter of percentile and attainment once the budget is spent,
-/// standard deviations. Of prefill not even so far: it is sized for all work that may come, and what may
-/// come is mostly less than what does harm.
+/// standard deviations. Of prefill not even so far: it is sized for all work that may come, and
+/// most of that is less than the work that does harm.
 const BEYOND_SPENT: PerRole<f64> = PerRole {
     prefill: -0.15,
     decode: 0.5,
 };
 
-/// How many times faster care grows with what is spent beyond the budget than with what is spent of it. An
-/// objective that is missed is worth more than what it costs; one that may be missed yet is not.
+/// How many times faster the risk falls with requests missed beyond the budget than within it. An
+/// objective that is missed is worth more than its cost; one that may be missed yet is not.
 const OVERSPENT_FASTER: f64 = 2.0;
 
 /// Budgets are not overspent by more than this as far as sizing cares: 1 is the whole budget again.
 const OVERSPENT_MAX: f64 = 1.0;
 
-/// Least careful, standard deviations. With half of the requests allowed to miss, a pool would be enough
-/// that does not even keep up.
+/// Largest risk, standard deviations. With half of the requests allowed to miss, a pool would be
+/// enough that does not even keep up.
 const Z_MIN: f64 = 0.3;
 
-/// Most careful, standard deviations: one miss in two thousand. Samples of an hour tell no more, and a
-/// pool for fewer costs without end.
+/// Smallest risk, standard deviations: one miss in two thousand. Samples of an hour show no more,
+/// and a pool for fewer costs without end.
 const Z_MAX: f64 = 3.29;
 
 /// The part of the budget that is taken to be left while nothing is known of attainment.
 const LEFT_UNKNOWN: f64 = 0.5;
 
-/// What is left of a role's part of the error budget, and how careful that makes.
+/// The risk that sizing of a role takes, and the part of the error budget that is left.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RiskTarget {
-    /// Share of the budget that is left: 1 is all of it, 0 none, below 0 it is overspent; nothing when
-    /// attainment is not known.
+    /// Share of the budget that is left: 1 is all of it, 0 none, below 0 it is overspent; nothing
+    /// when attainment is not known.
     pub budget_left: Option<f64>,
     /// Standard normal quantile that sizing keeps to.
     pub z: f64,
@@ -86,7 +88,7 @@ impl RiskTarget {
     }
 }
 
-/// How careful to be with each role, from the shares of requests that met its limit within the
+/// The risk target of each role, from the shares of requests that met its limit within the
 /// attainment window.
 pub fn risk_targets(
     objective: &Objective,
@@ -95,25 +97,17 @@ pub fn risk_targets(
     let allowed = 1.0 - f64::from(objective.attainment.percent) / 100.0;
     let missed = |share: f64| (1.0 - share).clamp(0.0, 1.0);
     PerRole::from_fn(|role| {
-        let other = match role {
-            Role::Prefill => attained.decode,
-            Role::Decode => attained.prefill,
-        };
-        let others = other.map_or(allowed, |share| missed(share.high));
+        let others = attained[role.other()].map_or(allowed, |share| missed(share.high));
         let part = allowed - others.min(allowed / 2.0);
-        let budget_left = attained.get(role).map(|share| {
+        let budget_left = attained[role].map(|share| {
             let [sure, likely] = [share.high, share.value].map(|share| left(part, missed(share)));
-            // A limit inside a wide bucket leaves open how many miss it. What is not sure makes no
-            // more careful than knowing nothing.
+            // A limit inside a wide bucket leaves open how many miss it. Misses that are not
+            // certain take no more risk away than unknown ones.
             likely.max(LEFT_UNKNOWN).min(sure)
         });
-        let target = match role {
-            Role::Prefill => objective.ttft,
-            Role::Decode => objective.tpot,
-        };
         RiskTarget {
             budget_left,
-            z: z(objective, target, budget_left, role),
+            z: z(objective, budget_left, role),
         }
     })
 }
@@ -130,18 +124,18 @@ fn left(part: f64, missed: f64) -> f64 {
 
 /// From looser than the attainment with a full budget to beyond the stricter of percentile and
 /// attainment with none.
-fn z(objective: &Objective, target: LatencyTarget, budget_left: Option<f64>, role: Role) -> f64 {
+fn z(objective: &Objective, budget_left: Option<f64>, role: Role) -> f64 {
     let of_percent = |percent: u8| {
-        // 100 % would be infinitely careful; one in two thousand is as far as samples tell.
+        // 100 % would be no risk at all; one in two thousand is as far as samples show.
         let share = (f64::from(percent) / 100.0).clamp(0.5, 0.999_5);
         Normal::standard().inverse_cdf(share)
     };
     let (percentile, attainment) = (
-        of_percent(target.percentile),
+        of_percent(objective.of_role(role).percentile),
         of_percent(objective.attainment.percent),
     );
-    let loose = percentile.min(attainment - LOOSER_FULL.get(role));
-    let strict = percentile.max(attainment) + BEYOND_SPENT.get(role);
+    let loose = percentile.min(attainment - LOOSER_FULL[role]);
+    let strict = percentile.max(attainment) + BEYOND_SPENT[role];
     let left = budget_left.unwrap_or(LEFT_UNKNOWN);
     let (spent, overspent) = (1.0 - left.clamp(0.0, 1.0), (-left).max(0.0));
     (loose + (strict - loose) * (spent + OVERSPENT_FASTER * overspent)).clamp(Z_MIN, Z_MAX)
@@ -177,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn misses_that_are_not_sure_make_no_more_careful_than_knowing_nothing() {
+    fn misses_that_are_not_certain_take_no_more_risk_away_than_unknown_ones() {
         let mut attained = both(1.0, 1.0);
         attained.decode = Some(Share {
             value: 0.6,
@@ -200,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn a_spent_budget_makes_careful_and_decode_more_than_the_attainment() {
+    fn a_spent_budget_takes_risk_away_and_from_decode_more_than_the_attainment_states() {
         let risk_target = risk_targets(&objective(95, 99), both(0.99, 1.0));
         assert_eq!(
             risk_target
@@ -226,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn what_one_role_leaves_of_its_half_the_other_may_spend() {
+    fn the_part_that_one_role_leaves_of_its_half_the_other_may_spend() {
         let left = |decode| {
             risk_targets(&objective(95, 99), both(0.995, decode))
                 .prefill
@@ -240,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn an_attainment_of_all_requests_is_bounded_in_its_care() {
+    fn an_attainment_of_all_requests_is_bounded_in_its_risk() {
         let spotless = risk_targets(&objective(95, 100), both(1.0, 1.0));
         let broken = risk_targets(&objective(95, 100), both(0.999, 1.0));
         assert!(spotless.prefill.z <= broken.prefill.z && broken.prefill.z <= Z_MAX);
@@ -248,7 +242,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn fewer_attained_never_means_less_care(
+        fn fewer_attained_never_means_more_risk(
             percentile in 50u8..=99, percent in 1u8..=100,
             share in 0.0f64..=1.0, less in 0.0f64..=1.0, other in 0.0f64..=1.0,
         ) {

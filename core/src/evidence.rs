@@ -1,17 +1,37 @@
-//! Whether enough is known about a role to lower its replicas.
+//! Signals that may be believed, and whether they are enough to lower a role's replicas.
 //!
 //! Missing evidence never lowers replicas. Partial evidence (some ready workers not scraped) is a
 //! lower bound of the load: it may raise replicas, and does not lower them either. A signal that
-//! cannot be true counts as missing, also one that the role could do without: whatever spoilt it may
-//! have spoilt the others.
+//! cannot be true counts as missing, also one that the role could do without: whatever spoilt it
+//! may have spoilt the others.
 
 use crate::{
-    role::Role,
+    role::{PerRole, Role},
+    role_state::RoleState,
     signal::{Gap, Reading, Signals, name::SignalName},
-    snapshot::Snapshot,
 };
 
-/// What is missing for a full decision about a role.
+/// Signals as decisions may use them, and the evidence that they are.
+#[derive(Clone, Debug, PartialEq)]
+pub struct JudgedSignals {
+    /// The signals, without those that cannot be true.
+    pub signals: Signals,
+    /// Gaps of each role, by the signals as they were read.
+    pub evidence: PerRole<Evidence>,
+}
+
+impl JudgedSignals {
+    /// Judges `read`, the signals of workloads that are as `roles` state.
+    pub fn judge(read: &Signals, roles: &PerRole<RoleState>) -> Self {
+        let ready = roles.map(|state| state.ready);
+        Self {
+            signals: read.judged(ready),
+            evidence: PerRole::from_fn(|role| evidence(read, role, ready[role])),
+        }
+    }
+}
+
+/// Gaps that stand in the way of a full decision about a role.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Evidence {
     /// Signals that are not known, by name.
@@ -35,7 +55,7 @@ impl Evidence {
         self.scraped < self.ready
     }
 
-    /// A sentence without its full stop about what is missing.
+    /// A sentence without its full stop about the gaps.
     pub fn message(&self) -> String {
         if let Some((name, gap)) = self.missing.first() {
             let others = match self.missing.len() {
@@ -58,10 +78,9 @@ impl Evidence {
     }
 }
 
-/// What is missing for a full decision about `role`. The snapshot is the one that was observed, or
-/// the same with judged signals; only the first has the numbers behind a doubt.
-pub fn evidence(snapshot: &Snapshot, role: Role) -> Evidence {
-    let signals = &snapshot.signals;
+/// Gaps that stand in the way of a full decision about `role`, of which `ready` workers are ready.
+/// The signals are as they were read, or judged; only the first have the numbers behind a doubt.
+pub fn evidence(signals: &Signals, role: Role, ready: u32) -> Evidence {
     let needed = match role {
         Role::Prefill => prefill_signals(signals),
         Role::Decode => decode_signals(signals),
@@ -83,8 +102,8 @@ pub fn evidence(snapshot: &Snapshot, role: Role) -> Evidence {
     Evidence {
         missing,
         doubt: doubts.into_iter().next().map(|doubt| doubt.message),
-        scraped: signals.coverage.get(role).scraped,
-        ready: snapshot.roles.get(role).ready,
+        scraped: signals.coverage[role].scraped,
+        ready,
     }
 }
 
@@ -150,7 +169,11 @@ fn decode_signals(signals: &Signals) -> Vec<(SignalName, Reading)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing;
+    use crate::{snapshot::Snapshot, testing};
+
+    fn of(snapshot: &Snapshot, role: Role) -> Evidence {
+        evidence(&snapshot.signals, role, snapshot.roles[role].ready)
+    }
 
     fn snapshot() -> Snapshot {
         let load = testing::Load {
@@ -162,29 +185,29 @@ mod tests {
     }
 
     #[test]
-    fn a_service_whose_units_are_wrong_is_held_and_told_which() {
+    fn a_service_whose_units_are_wrong_is_held_and_the_signal_is_named() {
         let mut snapshot = snapshot();
         snapshot.signals.recent.inter_token_latency = testing::around(25.0, 1e5);
-        let found = evidence(&snapshot, Role::Decode);
+        let found = of(&snapshot, Role::Decode);
         assert!(!found.complete());
         assert_eq!(
             found.message(),
             "`interTokenLatency` is 25 s and is plausible from 0.00001 to 10 s; it looks like \
              milliseconds"
         );
-        assert!(evidence(&snapshot, Role::Prefill).complete());
+        assert!(of(&snapshot, Role::Prefill).complete());
         // Judged or not, it is held.
         snapshot.signals = snapshot
             .signals
             .judged(snapshot.roles.map(|state| state.ready));
-        assert!(!evidence(&snapshot, Role::Decode).complete());
+        assert!(!of(&snapshot, Role::Decode).complete());
     }
 
     #[test]
-    fn too_few_workers_scraped_is_told_with_the_numbers() {
+    fn too_few_workers_scraped_is_reported_with_the_numbers() {
         let mut snapshot = snapshot();
         snapshot.signals.coverage.decode.scraped = 1;
-        let message = evidence(&snapshot, Role::Decode).message();
+        let message = of(&snapshot, Role::Decode).message();
         assert!(message.contains("1 of 4 workers are scraped"), "{message}");
     }
 }

@@ -1,15 +1,16 @@
-//! How much work will come: the value that a role's load stays below, a lead time ahead, with a
+//! Forecasts of work: the value that a role's load stays below, a lead time ahead, with a
 //! probability that the caller names.
 //!
 //! A [`Forecaster`] keeps nothing but the last four hours of work, one value a minute. A forecast
 //! replays them: five simple predictors (the last value, three EWMAs, an autoregression), each
-//! scored on what it would have said at the asked horizon; their average, weighted by score; and
+//! scored on its past answers at the same horizon; their average, weighted by score; and
 //! above it the quantile of the average's own past errors, as conformal prediction takes it. So a
 //! changed lead time costs nothing, a restart changes nothing, and there is no state to go stale.
 //!
-//! Measured on production traces, it refuses what did not pay in pinball loss: one winner in place of
-//! the average (1 % worse), errors relative to the level rather than to its root (3 %), a damped trend
-//! (8 %), a quantile that adapts to misses (2 %), and the profile of the day before (no better).
+//! Measured on production traces, it refuses methods that did not pay in pinball loss: one winner
+//! in place of the average (1 % worse), errors relative to the level rather than to its root (3 %),
+//! a damped trend (8 %), a quantile that adapts to misses (2 %), and the profile of the day before
+//! (no better).
 
 mod history;
 mod predictor;
@@ -28,8 +29,8 @@ use crate::time::Timestamp;
 /// Longest span a forecast looks ahead, in minutes; further ahead is answered as this far.
 const HORIZON_SLOTS_MAX: usize = 30;
 
-/// Quantiles outside are answered as the nearer end: below, nothing is a headroom; above, four hours
-/// of errors say nothing.
+/// Quantiles outside are answered as the nearer end: below, nothing is a headroom; above, four
+/// hours of errors say nothing.
 const QUANTILE_MIN: f64 = 0.5;
 const QUANTILE_MAX: f64 = 0.999;
 
@@ -45,16 +46,16 @@ const PRIOR_ERROR_SLOTS: f64 = 3.0;
 /// A forecast never exceeds this multiple of the most work that the history holds.
 const BEYOND_SEEN: f64 = 3.0;
 
-/// Errors that may come out above the quantile are counted as fewer than asked: by one, as four hours
-/// are too short to show the worst, and by this much per slot of the horizon, as errors of overlapping
-/// spans repeat each other. Set so that coverage on the traces is the asked one.
+/// Errors that may come out above the quantile are counted as fewer than its share: by one, as four
+/// hours are too short to show the worst, and by this much per slot of the horizon, as errors of
+/// overlapping spans repeat each other. Set so that coverage on the traces is that of the quantile.
 const OVERLAP_ERRORS: f64 = 0.25;
 
 /// At most this share of them is taken away.
 const CAUTION_MAX: f64 = 0.5;
 
-/// Quantiles that stand for all work that may come, and the share of it that each stands for: fifths,
-/// the highest one in two, because misses rise steeply with load.
+/// Quantiles that stand for all work that may come, and the share of it that each stands for:
+/// fifths, the highest one in two, because misses rise steeply with load.
 const SCENARIOS: Scenarios = [
     (0.1, 0.2),
     (0.3, 0.2),
@@ -67,14 +68,14 @@ const SCENARIOS: Scenarios = [
 /// Work that may come, as `(work, probability)`; probabilities sum to 1.
 pub type Scenarios = [(f64, f64); 6];
 
-/// What one role's work was, and so what it may become. Plain data, at most 1.8 KiB of JSON.
+/// The past work of one role, from which forecasts are made. Plain data, at most 1.8 KiB of JSON.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Forecaster {
     history: History,
 }
 
-/// An answer of [`Forecaster::forecast`]. Work is in the unit that was observed.
+/// A forecast of [`Forecaster::forecast`]. Work is in the unit that was observed.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Forecast {
@@ -88,18 +89,18 @@ pub struct Forecast {
     pub horizon_seconds: f64,
     /// The quantile that was answered, 0.5 to 0.999.
     pub quantile: f64,
-    /// What the headroom rests on, and the predictor with the largest weight.
+    /// The basis of the headroom, and the predictor with the largest weight.
     pub model: Model,
     /// Past errors at this horizon that were known.
     pub samples: u32,
 }
 
-/// What is known of the work that comes.
+/// The distribution of the work that comes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ForecastDistribution {
-    /// The quantile that was asked for.
+    /// The quantile that was requested.
     pub forecast: Forecast,
-    /// All that may come.
+    /// All work that may come, in scenarios.
     pub scenarios: Scenarios,
 }
 
@@ -146,7 +147,7 @@ impl fmt::Display for Model {
 }
 
 impl Forecast {
-    /// One clause for a report: what is expected when, at which quantile, by what, and from where.
+    /// One clause for a report: model, value, horizon, quantile, and the work now.
     pub fn message(&self) -> String {
         let Self { value, latest, .. } = self;
         format!(
@@ -178,9 +179,9 @@ impl fmt::Display for Figures {
 impl Forecaster {
     /// Takes in that the work was `value` at `now`: a mean over the minute or two before.
     ///
-    /// Within a minute of the clock the last observation counts; the same one twice changes nothing.
-    /// NaN, infinite and negative values are ignored. After a pause of more than five minutes, or when
-    /// the clock jumped back, the level starts again and the errors stay known.
+    /// Within a minute of the clock the last observation counts; the same one twice changes
+    /// nothing. NaN, infinite and negative values are ignored. After a pause of more than five
+    /// minutes, or when the clock jumped back, the level starts again and the errors stay known.
     pub fn observe(&mut self, value: f64, now: Timestamp) {
         self.history.observe(value, now);
     }
@@ -188,8 +189,9 @@ impl Forecaster {
     /// Work at `now + horizon` that is not exceeded with probability `quantile`. Nothing before the
     /// first observation.
     ///
-    /// The age of the last observation lengthens the horizon. A horizon above half an hour counts as
-    /// half an hour; a quantile outside 0.5..=0.999, as the nearer of both; one that is NaN, as 0.999.
+    /// The age of the last observation lengthens the horizon. A horizon above half an hour counts
+    /// as half an hour; a quantile outside 0.5..=0.999, as the nearer of both; one that is NaN, as
+    /// 0.999.
     pub fn forecast(&self, horizon: Duration, quantile: f64, now: Timestamp) -> Option<Forecast> {
         let distribution = self.distribution(horizon, quantile, now)?;
         Some(distribution.forecast)
@@ -253,8 +255,8 @@ impl Ahead {
         self.mixture.errors.len() * 4 >= ERRORS_TRUSTED
     }
 
-    /// Work that is not exceeded with probability `quantile`. Below the median as far from the mean as
-    /// the mirrored quantile is above it: what matters of the errors is how far work may rise.
+    /// Work that is not exceeded with probability `quantile`. Below the median as far from the mean
+    /// as the mirrored quantile is above it, because only the errors of rising work matter.
     fn value(&mut self, quantile: f64) -> f64 {
         let headroom = if quantile < QUANTILE_MIN {
             -self.headroom(1.0 - quantile)
@@ -287,9 +289,9 @@ fn slots(span: Duration) -> usize {
 
 /// Share of errors that may lie above the quantile, smaller the fewer independent ones there are.
 fn allowed(quantile: f64, ahead: usize, pairs: usize) -> f64 {
-    let asked = 1.0 - quantile;
+    let above = 1.0 - quantile;
     let caution = (1.0 + OVERLAP_ERRORS * ahead as f64) / pairs.max(1) as f64;
-    asked - caution.min(CAUTION_MAX * asked)
+    above - caution.min(CAUTION_MAX * above)
 }
 
 /// Relative error assumed before errors are known.

@@ -3,9 +3,9 @@
 //!
 //! A rise of the first opens a scale-up request, rises of the second close the open requests first
 //! in, first out. Arrivals that were not requested must not teach anything: a pod that is lost and
-//! replaced, a rollout with its surge, or replicas already pending when the watch began make the open
-//! requests *untimed*: they still arrive, but leave no sample. A pod that is lost right after it
-//! arrived takes its sample with it.
+//! replaced, a rollout with its surge, or replicas already pending when the watch began make the
+//! open requests *untimed*: they still arrive, but leave no sample. A pod that is lost right after
+//! it arrived takes its sample with it.
 //!
 //! Until there are samples the prior counts. Everything is bounded and quantised, some 700 bytes of
 //! JSON.
@@ -16,8 +16,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::time::Timestamp;
 
-/// The prior that callers use when nothing else is configured: an image that is there and a model of
-/// some tens of GB from local disk.
+/// The prior that callers use when nothing else is configured: an image that is there and a model
+/// of some tens of GB from local disk.
 pub const LEAD_PRIOR: Duration = Duration::from_mins(2);
 
 /// Samples kept, newest last.
@@ -26,7 +26,8 @@ pub const SAMPLES_MAX: usize = 32;
 /// Open requests kept; more are merged with their neighbours.
 pub const REQUESTS_MAX: usize = 8;
 
-/// Samples that one arrival of many replicas leaves at most, so that it does not push out all others.
+/// Samples that one arrival of many replicas leaves at most, so that it does not push out all
+/// others.
 const SAMPLES_PER_ARRIVAL: u32 = 4;
 
 /// A replica lost so soon after an arrival was never really there.
@@ -47,6 +48,17 @@ pub struct LeadTimes {
     arrived_samples: u8,
 }
 
+/// How long replicas take to serve, in short.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LeadSummary {
+    /// Half of them take no longer.
+    pub p50: Duration,
+    /// Nine of ten take no longer.
+    pub p90: Duration,
+    /// Measured replicas that this rests on; 0 means that it is assumed.
+    pub samples: usize,
+}
+
 /// Replicas requested together that do not serve yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -63,8 +75,8 @@ enum RequestKind {
     Timed,
     /// It will not: something else was going on, or nobody saw when it was requested.
     Untimed,
-    /// Not requested: a replica that served and stopped. It is the first to come back, so that a pod
-    /// whose readiness flaps does not count as the arrival of a requested one.
+    /// Not requested: a replica that served and stopped. It is the first to come back, so that a
+    /// pod whose readiness flaps does not count as the arrival of a requested one.
     Lost,
 }
 
@@ -120,24 +132,18 @@ impl LeadTimes {
         self.quantile(90).unwrap_or(prior)
     }
 
+    /// Both quantiles and their samples.
+    pub fn summary(&self, prior: Duration) -> LeadSummary {
+        LeadSummary {
+            p50: self.p50(prior),
+            p90: self.p90(prior),
+            samples: self.samples(),
+        }
+    }
+
     /// Samples that the quantiles are taken from.
     pub fn samples(&self) -> usize {
         self.samples_seconds.len()
-    }
-
-    /// Replicas that should serve at `now` + `horizon`: those that do, and of the pending ones those
-    /// whose time will have come. One that is later than p50 is expected at p90, and one later than
-    /// that is not counted on until it serves.
-    pub fn expected_ready(&self, now: Timestamp, horizon: Duration, prior: Duration) -> u32 {
-        let (usual, late) = (self.p50(prior), self.p90(prior));
-        let then = now.plus(horizon);
-        let arriving = self.requests.iter().filter(|request| {
-            let age = now.since(request.at);
-            let lead = if age <= usual { usual } else { late };
-            age <= late.max(usual) && request.at.plus(lead) <= then
-        });
-        let serving = self.seen.map_or(0, |seen| seen.serving);
-        arriving.fold(serving, |sum, request| sum.saturating_add(request.replicas))
     }
 
     /// Replicas requested that do not serve yet.
@@ -169,7 +175,8 @@ impl LeadTimes {
         }
         let full = self.requests.len() >= REQUESTS_MAX;
         match self.requests.last_mut() {
-            // Merged into an earlier one: the guess errs towards a longer lead, which requests earlier.
+            // Merged into an earlier one: the guess errs towards a longer lead, which requests
+            // earlier.
             Some(last) if full || (last.at == now && last.kind == kind) => {
                 last.replicas = last.replicas.saturating_add(replicas);
                 if last.kind != kind {

@@ -6,23 +6,27 @@
 //! plan(snapshot, memory, now) -> (plan, report, memory)
 //! ```
 //!
-//! A [`Snapshot`] is everything observed at one moment, [`Memory`] is what earlier decisions left
-//! behind, and `now` is an argument, so a recorded call can be replayed to the byte. There is no
-//! Kubernetes here, no async, no clock, no environment, no file and no randomness; the controller,
-//! the simulator and the tests all call the same function.
+//! A [`Snapshot`] is everything observed at one moment, [`Memory`] is the part of earlier decisions
+//! that the next one needs, and `now` is an argument, so a recorded call can be replayed to the
+//! byte. There is no Kubernetes here, no async, no clock, no environment, no file and no
+//! randomness; the controller, the simulator and the tests all call the same function.
 //!
-//! Modules follow the stages of a decision: [`signal`] and [`histogram`] hold what was measured and
-//! how far it may be trusted, [`capacity`] what one replica can do, [`forecast`] how much work will
-//! come, [`need`] how many replicas the objective takes, [`solve`] fits both roles into ratio, bounds
-//! and budget, [`guard`] slows and stops changes, [`report`] says why, and [`audit`] checks every plan
-//! against the invariants.
+//! [`plan`](mod@plan) puts the stages of a decision in their order, and the other modules hold
+//! their rules: [`signal`] and [`histogram`] the measurements and how far they may be trusted,
+//! [`demand`] the work that arrives, [`capacity`] the performance of one replica, [`forecast`] the
+//! work that will come, [`need`] the replicas that the objective takes. [`solve`] fits both roles
+//! into ratio, bounds and budget, [`guard`] slows and stops changes, [`report`] states why, and
+//! [`audit`] checks every plan against the invariants.
 //!
 //! Functions are total: bad data becomes a [`Reason`] in the report and a held replica count.
 
 pub mod audit;
+pub mod behavior;
 pub mod bottleneck;
+pub mod bounds;
 pub mod budget;
 pub mod capacity;
+pub mod demand;
 pub mod error_budget;
 pub mod evidence;
 pub mod forecast;
@@ -31,12 +35,15 @@ pub mod histogram;
 pub mod lead;
 pub mod memory;
 pub mod need;
+pub mod objective;
 pub mod operating_point;
 pub mod plan;
 pub mod policy;
 pub mod queueing;
 pub mod ratio;
 pub mod readiness;
+pub mod reason;
+pub mod replicas;
 pub mod report;
 pub mod role;
 pub mod role_state;
@@ -44,6 +51,7 @@ pub mod schedule;
 pub mod signal;
 pub mod snapshot;
 pub mod solve;
+pub mod step;
 #[cfg(test)]
 mod testing;
 pub mod time;
@@ -56,9 +64,11 @@ pub use memory::Memory;
 pub use plan::{Decision, Plan, plan};
 pub use policy::Policy;
 pub use ratio::Ratio;
-pub use report::{Reason, Report, Stage, Step};
+pub use reason::Reason;
+pub use report::Report;
 pub use role::{PerRole, Role};
 pub use role_state::RoleState;
 pub use signal::{Gap, Reading, Signals};
 pub use snapshot::Snapshot;
+pub use step::{Stage, Step};
 pub use time::Timestamp;

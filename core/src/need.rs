@@ -1,8 +1,8 @@
 //! Replicas a role needs for its objective, before ratio, budget and guards.
 //!
 //! A need is `None` when nothing can be said; the caller then keeps the replicas. It carries the
-//! whole number, the number before rounding, which the tolerance is judged by, and what share of the
-//! requests other numbers of replicas would serve, by which a short budget is split.
+//! whole number, the number before rounding, which the tolerance is judged by, and the share of the
+//! requests that other numbers of replicas would serve, by which a short budget is split.
 
 mod decode;
 mod prefill;
@@ -10,16 +10,16 @@ mod prefill;
 use std::time::Duration;
 
 use crate::{
+    bounds::Bounds,
     capacity::Capacity,
+    demand::Demand,
     error_budget::RiskTarget,
     forecast::ForecastDistribution,
-    memory::{Memory, RoleMemory},
-    report::{Bottleneck, Reason},
+    objective::Objective,
+    reason::Reason,
+    replicas::ObservedReplicas,
     role::{PerRole, Role},
-    role_state::RoleState,
-    snapshot::Snapshot,
-    time::Timestamp,
-    workload::Workload,
+    signal::Signals,
 };
 
 /// Replicas a role needs.
@@ -31,7 +31,7 @@ pub struct Need {
     pub exact: f64,
     /// Share of requests, 0 to 1, within the role's limit; index = replicas. Empty when not known.
     pub attained: Vec<f64>,
-    /// What drives it.
+    /// The driver.
     pub reason: Reason,
     /// A sentence without its full stop, with the numbers.
     pub message: String,
@@ -79,35 +79,34 @@ impl Need {
     }
 }
 
-/// What needs are computed from.
+/// Values that needs are computed from.
 #[derive(Clone, Copy, Debug)]
 pub struct Sizing<'a> {
-    /// What is observed, with believed signals only.
-    pub snapshot: &'a Snapshot,
-    /// What arrives.
-    pub workload: &'a Workload,
-    /// What earlier decisions left.
-    pub memory: &'a Memory,
-    /// What one replica can do.
-    pub capacity: Capacity<'a>,
-    /// How careful to be.
+    /// Limits, and the share of requests that must meet them.
+    pub objective: &'a Objective,
+    /// Replica bounds in force.
+    pub bounds: PerRole<Bounds>,
+    /// The replicas as they are.
+    pub replicas: &'a PerRole<ObservedReplicas<'a>>,
+    /// The judged signals.
+    pub signals: &'a Signals,
+    /// The work that arrives.
+    pub demand: &'a Demand,
+    /// Performance of one replica.
+    pub capacity: &'a Capacity<'a>,
+    /// Output tokens per second that a decode replica failed at lately.
+    pub decode_ceiling_tps: Option<f64>,
+    /// The risk of a miss to take.
     pub risk_target: PerRole<RiskTarget>,
-    /// Work expected when replicas asked for now will serve: of prefill busy workers, of decode output
-    /// tokens per second. Nothing when that is not known.
-    pub forecast: PerRole<Option<ForecastDistribution>>,
-    /// How long replicas asked for now take to serve.
-    pub lead: PerRole<Duration>,
-    /// Where requests lose time.
-    pub bottleneck: Bottleneck,
-    /// Now.
-    pub now: Timestamp,
+    /// Work expected when replicas requested now will serve: of prefill busy workers, of decode
+    /// output tokens per second. Nothing when that is not known.
+    pub forecast: &'a PerRole<Option<ForecastDistribution>>,
 }
 
 /// Replicas each role needs, or nothing where that is not known.
 pub fn needs(sizing: &Sizing<'_>) -> PerRole<Option<Need>> {
-    let snapshot = sizing.snapshot;
-    if sizing.workload.idle(&snapshot.signals) {
-        return snapshot.policy.bounds.map(|bounds| {
+    if sizing.demand.idle {
+        return sizing.bounds.map(|bounds| {
             let message = "no request arrives, waits or runs".to_owned();
             Some(Need::of(0.0, bounds.max_replicas, Reason::Idle, message))
         });
@@ -118,61 +117,43 @@ pub fn needs(sizing: &Sizing<'_>) -> PerRole<Option<Need>> {
     }
 }
 
-/// Share of the error budget from which on single misses are what the budget is for. While attainment
-/// tells nothing, half of it is taken to be left.
+/// Share of the error budget that covers single misses. While attainment is not known, half of the
+/// budget is taken to be left.
 const COVERED: f64 = 0.25;
 
-/// Most replicas, as a multiple of what the model says, that misses which it does not explain may ask for.
+/// Largest correction, as a multiple of the modelled need: more misses than that have another
+/// cause.
 const CORRECTED_MAX: u32 = 2;
 
 /// How long after a change the latency windows still show the time before it.
 const COOLDOWN: Duration = Duration::from_mins(2);
 
 impl Sizing<'_> {
-    fn state(&self, role: Role) -> &RoleState {
-        self.snapshot.roles.get(role)
-    }
-
-    /// Replicas that serve and stay. One whose readiness comes and goes counts by its share of time, so
-    /// that a flapping probe is no loss of capacity every other look.
-    fn serving(&self, role: Role) -> u32 {
-        let state = self.state(role);
-        let damped = self.role_memory(role).readiness.whole().min(state.current);
-        state.serving().max(damped)
-    }
-
-    fn role_memory(&self, role: Role) -> &RoleMemory {
-        self.memory.roles.get(role)
-    }
-
     fn replicas_max(&self, role: Role) -> u32 {
-        self.snapshot.policy.bounds.get(role).max_replicas
+        self.bounds[role].max_replicas
     }
 
-    /// One step more than the replicas that serve, for latency that misses its limit although the model
-    /// says that `modelled` replicas suffice. Only when the error budget does not cover such misses,
-    /// nothing is starting and the last change has settled, so that one miss is not answered twice; and
-    /// never to more than [`CORRECTED_MAX`] times the model, since then something else is wrong.
+    /// One step more than the replicas that serve, for latency that misses its limit although the
+    /// model holds `modelled` replicas for enough. Only when the error budget does not cover such
+    /// misses, nothing is starting and the last change has cooled down, so that one miss is not
+    /// corrected twice; and never to more than [`CORRECTED_MAX`] times the model.
     fn correction(&self, role: Role, modelled: Option<u32>) -> Option<u32> {
-        let covered = self
-            .risk_target
-            .get(role)
-            .budget_left
-            .is_some_and(|left| left >= COVERED);
-        if covered {
+        let left = self.risk_target[role].budget_left;
+        if left.is_some_and(|left| left >= COVERED) {
             return None;
         }
-        let state = self.state(role);
-        let settled = self.role_memory(role).cooled_down_for(COOLDOWN, self.now);
-        let ready = self.serving(role);
+        let replicas = &self.replicas[role];
+        let (state, serving) = (&replicas.state, replicas.serving());
         let whole = !state.is_rolling_out()
             && state.starting == 0
             && state.ready >= state.current
-            && ready > 0;
-        let more = ready.saturating_add((ready / 10).max(1));
+            && serving > 0;
+        // A tenth, so that a large pool is corrected as fast as a small one.
+        let more = serving.saturating_add((serving / 10).max(1));
+        // One beyond the multiple, because twice one replica is hardly room for a correction.
         let most = modelled.map_or(u32::MAX, |modelled| {
             modelled.saturating_mul(CORRECTED_MAX).saturating_add(1)
         });
-        (settled && whole && more <= most).then_some(more)
+        (replicas.cooled_down(COOLDOWN) && whole && more <= most).then_some(more)
     }
 }

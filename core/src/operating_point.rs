@@ -12,9 +12,9 @@ use std::{cmp::Ordering, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    policy::{Enforcement, RatioPolicy},
-    ratio::{Ratio, RatioBand},
-    report::{Reason, Stage, Step},
+    ratio::{Enforcement, Ratio, RatioBand, RatioPolicy},
+    reason::Reason,
+    step::{Stage, Step},
     time::Timestamp,
 };
 
@@ -49,7 +49,19 @@ pub struct OperatingPoint {
     pub request_rate_rps: Option<f64>,
 }
 
-/// Which point is in force. At most 200 bytes of JSON with plain names.
+/// Configurations found offline, each for a kind of traffic.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OperatingPoints {
+    /// The configurations, 1 to 32, with names that differ.
+    pub points: Vec<OperatingPoint>,
+    /// How far the ratio may leave that of the point in force, percent, 0 to 99.
+    pub tolerance_percent: u8,
+    /// The winner when that band and the objective disagree.
+    pub enforcement: Enforcement,
+}
+
+/// The point in force. At most 200 bytes of JSON with plain names.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct PointState {
@@ -89,7 +101,7 @@ impl OperatingPoint {
             && self.distance((1.0, 1.0)).is_some()
     }
 
-    /// Tells that this point is in force for `traffic`.
+    /// The step that puts this point in force for `traffic`.
     pub fn step(&self, traffic: (f64, f64), state: &PointState) -> Step {
         let leaving = if state.leaving() {
             "; the traffic is leaving it, so its ratio does not bind now"
@@ -107,12 +119,7 @@ impl OperatingPoint {
             traffic.0,
             traffic.1
         );
-        Step {
-            stage: Stage::Solve,
-            role: None,
-            reason: Reason::OperatingPoint,
-            message,
-        }
+        Step::of_both(Stage::Solve, Reason::OperatingPoint, message)
     }
 
     /// The ratio policy of this point; nothing while the traffic is leaving it.

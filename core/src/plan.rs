@@ -1,53 +1,61 @@
-//! The one decision: from what is known now and what is remembered to replicas, and why.
+//! The one decision: from the facts of a moment and the memory of the last to replicas, and why.
 //!
-//! The frame is fixed and the stages are functions of their own modules: signals, bounds, workload,
-//! capacity, forecast, need, stabilization, joint solve, guards. The files below this one say what each
-//! stage is given; each leaves its steps in the report. Calling twice at the same moment with the
-//! returned memory gives the same plan.
+//! [`plan()`] reads from top to bottom. Each stage is a function in a file of its own below this
+//! one. It takes the values that it needs and its own part of the memory, and returns one value
+//! with the steps that explain it. No value is changed after it was made, so a stage cannot see
+//! what a later one decided. Calling twice at the same moment with the returned memory gives the
+//! same plan.
 
 mod compare;
 mod explain;
+mod forecast;
+mod hold;
+mod in_force;
+mod joint;
 mod learn;
-mod limit;
-mod remember;
+mod missing;
+mod observe;
+mod ratio;
+mod risk;
+mod scale_to_zero;
 mod size;
-
-use std::time::Duration;
+mod stabilize;
 
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::compare::needs_under;
-use crate::{
-    capacity::{Capacity, Profile},
-    error_budget::{RiskTarget, risk_targets},
-    evidence::{Evidence, evidence},
-    forecast::ForecastDistribution,
-    memory::Memory,
-    need::Need,
-    ratio::Breach,
-    report::{Bottleneck, Proposal, Reason, Report, Stage, Step},
-    role::{PerRole, Role},
-    snapshot::Snapshot,
-    time::Timestamp,
-    workload::Workload,
+use self::{
+    explain::{Conclusion, report},
+    forecast::forecast_work,
+    hold::hold,
+    in_force::{policy_in_force, ratio_in_force},
+    joint::solve,
+    learn::{LearntCapacity, learn},
+    missing::metrics_missing,
+    observe::observe,
+    ratio::judge_ratio,
+    risk::risk_targets,
+    scale_to_zero::decide_about_zero,
+    size::size,
+    stabilize::{stabilize, watch_replicas},
 };
-
-/// After so long without a decision the time between is unknown, and a full stabilization window
-/// must pass before replicas are lowered. Six default intervals.
-const UNWATCHED_MAX: Duration = Duration::from_secs(90);
+use crate::{
+    demand::Demand, memory::Memory, report::Report, role::PerRole, snapshot::Snapshot, step::Steps,
+    time::Timestamp,
+};
 
 /// Replicas both roles should have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Plan {
-    /// Replicas to ask for.
+    /// Replicas to request.
     pub replicas: PerRole<u32>,
 }
 
-/// A plan, why, and what to remember.
+/// A plan, why, and the memory for the next one.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Decision {
-    /// Replicas to ask for.
+    /// Replicas to request.
     pub plan: Plan,
     /// Why.
     pub report: Report,
@@ -55,116 +63,63 @@ pub struct Decision {
     pub memory: Memory,
 }
 
-/// Decides.
-pub fn plan(snapshot: &Snapshot, memory: &Memory, now: Timestamp) -> Decision {
-    Planner::new(snapshot, memory, now).run()
-}
-
-struct Planner<'a> {
-    /// What was observed, less the signals that cannot be believed, with the bounds and the ratio
-    /// band in force.
-    snapshot: Snapshot,
-    profile: Option<&'a Profile>,
-    now: Timestamp,
-    /// Since the decision before; a second when there is none.
-    elapsed: Duration,
-    memory: Memory,
-    workload: Workload,
-    evidence: PerRole<Evidence>,
-    risk_target: PerRole<RiskTarget>,
-    /// How long replicas asked for now take to serve.
-    lead: PerRole<Duration>,
-    /// What may come while replicas start.
-    forecast: PerRole<Option<ForecastDistribution>>,
-    needs: PerRole<Option<Need>>,
-    /// Where requests lose time.
-    bottleneck: Bottleneck,
-    operating_point: Option<String>,
-    breach: Option<Breach>,
-    proposals: Vec<Proposal>,
-    steps: Vec<Step>,
-}
-
-impl<'a> Planner<'a> {
-    fn new(observed: &'a Snapshot, memory: &Memory, now: Timestamp) -> Self {
-        let ready = observed.roles.map(|state| state.ready);
-        let snapshot = Snapshot {
-            policy: observed.policy.clone(),
-            roles: observed.roles,
-            signals: observed.signals.judged(ready),
-            paused: observed.paused,
-            profile: None,
-        };
-        let memory = memory.clone().usable();
-        let workload = Workload::estimate(&snapshot.signals, &snapshot.policy.objective);
+impl Decision {
+    fn new(report: Report, memory: Memory) -> Self {
+        let replicas = report.to;
         Self {
-            now,
-            elapsed: memory
-                .decided_at
-                .map_or(Duration::from_secs(1), |at| now.since(at)),
-            memory,
-            risk_target: risk_targets(&snapshot.policy.objective, workload.attained),
-            evidence: PerRole::from_fn(|role| evidence(observed, role)),
-            lead: PerRole::default(),
-            forecast: PerRole::default(),
-            needs: PerRole::default(),
-            bottleneck: workload.bottleneck(&snapshot.signals, &snapshot.policy.objective),
-            operating_point: None,
-            breach: None,
-            proposals: Vec::new(),
-            steps: Vec::new(),
-            profile: observed.profile.as_ref(),
-            workload,
-            snapshot,
-        }
-    }
-
-    fn run(mut self) -> Decision {
-        self.remember_replicas();
-        self.set_bounds();
-        let replicas = if self.decide_about_zero() {
-            self.sleep()
-        } else {
-            self.judge_signals();
-            self.learn();
-            self.weigh_misses();
-            self.foresee();
-            self.size();
-            self.limit()
-        };
-        self.memory.decided_at = Some(self.now);
-        let report = self.report(replicas);
-        Decision {
             plan: Plan { replicas },
             report,
-            memory: self.memory,
+            memory,
         }
     }
+}
 
-    fn current(&self, role: Role) -> u32 {
-        self.snapshot.roles.get(role).current
+/// Decides.
+pub fn plan(snapshot: &Snapshot, memory: &Memory, now: Timestamp) -> Decision {
+    let mut memory = memory.clone().usable();
+    let since_last = memory.decided_at.replace(now).map(|at| now.since(at));
+    let profile = snapshot.profile.as_ref();
+    let mut steps = Steps::default();
+
+    let seen = observe(snapshot, since_last, &mut memory.replicas, now);
+    let policy =
+        policy_in_force(&snapshot.policy, snapshot.paused, &seen.replicas, now).record(&mut steps);
+    let demand = Demand::estimate(&seen.signals.signals, policy.objective);
+    watch_replicas(&policy, &seen, &mut memory.stabilization, now);
+
+    let zero = decide_about_zero(policy.scale_to_zero, &seen, &demand, &mut memory.zero, now)
+        .record(&mut steps);
+    if zero.is_zero() {
+        let capacity = LearntCapacity::remembered(&memory.capacity, profile, now);
+        let traffic = memory.ratio.target();
+        let conclusion = Conclusion::asleep(&policy, &seen, &demand, &capacity, traffic);
+        return Decision::new(report(&policy, &seen, &demand, conclusion, steps), memory);
     }
 
-    fn currents(&self) -> PerRole<u32> {
-        self.snapshot.roles.map(|state| state.current)
-    }
+    let gaps =
+        metrics_missing(&seen.signals.evidence, &mut memory.missing_since, now).record(&mut steps);
+    let capacity = learn(&policy, &seen, &demand, profile, &mut memory.capacity, now);
+    let risk_target = risk_targets(policy.objective, &demand, &capacity.replica);
+    let forecast =
+        forecast_work(&seen, &demand, risk_target, &mut memory.forecast, now).record(&mut steps);
+    let needs = size(&policy, &seen, &demand, &capacity, risk_target, &forecast).record(&mut steps);
+    let wanted =
+        stabilize(&policy, &seen, &needs, gaps, &mut memory.stabilization, now).record(&mut steps);
+    let ratio =
+        ratio_in_force(policy.ratio, &demand, &mut memory.operating_point, now).record(&mut steps);
+    let solution = solve(&policy, &seen, &needs, &wanted, ratio).record(&mut steps);
+    let to = hold(&policy, &seen, &solution, wanted.ceilings, now).record(&mut steps);
 
-    fn capacity(&self) -> Capacity<'a> {
-        self.memory.capacity.capacity(self.profile)
-    }
-
-    fn note(&mut self, stage: Stage, role: Option<Role>, reason: Reason, message: String) {
-        self.steps.push(Step {
-            stage,
-            role,
-            reason,
-            message,
-        });
-    }
-
-    fn propose(&mut self, stage: Stage, replicas: PerRole<Option<u32>>) {
-        self.proposals.push(Proposal { stage, replicas });
-    }
+    let conclusion = Conclusion {
+        capacity: capacity.replica,
+        risk_target,
+        forecast,
+        ratio: judge_ratio(&needs, &solution, &mut memory.ratio, now),
+        limits: vec![wanted.proposal(), solution.proposal(), hold::proposal(to)],
+        needs,
+        to,
+    };
+    Decision::new(report(&policy, &seen, &demand, conclusion, steps), memory)
 }
 
 #[cfg(test)]

@@ -1,17 +1,22 @@
-//! What the user asked for, after validation: the part of a PDAutoscaler that decides.
+//! The user's policy, after validation: the part of a PDAutoscaler that decides.
 //!
 //! Every value here is in range; `pd-api` turns the custom resource into this type and refuses the
 //! rest with the field's path. Times are spans, shares are percent integers, there is no default:
-//! defaults belong to the API.
+//! defaults belong to the API. The types that single stages use are in files of their own.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::{
+    behavior::{Behavior, ChangeLimit, RatePolicy, ScalingRules, SelectPolicy},
+    bounds::Bounds,
+    objective::{AttainmentTarget, LatencyTarget, Objective},
+    operating_point::OperatingPoints,
+    ratio::{Enforcement, RatioPolicy},
+};
 use crate::{
     capacity,
-    operating_point::OperatingPoint,
-    ratio::RatioBand,
     role::{PerRole, Role},
     schedule::Schedule,
     zero::ScaleToZero,
@@ -31,7 +36,7 @@ pub struct Policy {
     pub budget_gpus: Option<u32>,
     /// How fast replicas may change.
     pub behavior: Behavior,
-    /// What to do while metrics are missing.
+    /// Reaction to missing metrics.
     pub on_missing_metrics: OnMissingMetrics,
     /// Bounds that hold at set times, at most [`crate::schedule::SCHEDULES_MAX`].
     pub schedules: Vec<Schedule>,
@@ -39,137 +44,14 @@ pub struct Policy {
     pub scale_to_zero: Option<ScaleToZero>,
     /// How long replicas take to serve.
     pub lead: LeadPolicy,
-    /// Configurations to switch among by the traffic; absent unless the ratio policy asks for them.
+    /// Configurations to switch among by the traffic; absent unless the ratio policy is to use
+    /// them.
     pub operating_points: Option<OperatingPoints>,
-    /// What one replica can do, where the user states it as numbers.
+    /// Performance of one replica, where the user states it as numbers.
     pub coefficients: Coefficients,
 }
 
-/// Replica bounds of a role, inclusive.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Bounds {
-    /// Fewest replicas, at least 1.
-    pub min_replicas: u32,
-    /// Most replicas, at least `min_replicas`.
-    pub max_replicas: u32,
-}
-
-impl Bounds {
-    /// `replicas` moved into the bounds.
-    pub fn clamp(&self, replicas: u32) -> u32 {
-        replicas.clamp(self.min_replicas, self.max_replicas.max(self.min_replicas))
-    }
-}
-
-/// Latency limits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Objective {
-    /// Time to first token.
-    pub ttft: LatencyTarget,
-    /// Time per output token.
-    pub tpot: LatencyTarget,
-    /// Share of requests that must meet both, over a window.
-    pub attainment: AttainmentTarget,
-}
-
-/// One latency limit at one percentile.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct LatencyTarget {
-    /// The limit, above zero.
-    pub limit: Duration,
-    /// The percentile that must stay under the limit, 50 to 99.
-    pub percentile: u8,
-}
-
-/// Share of requests that must meet the limits, over a window.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct AttainmentTarget {
-    /// Percent of requests, 1 to 100.
-    pub percent: u8,
-    /// The window the share is taken over.
-    pub window: Duration,
-}
-
-/// A P:D band and what wins when it and the objective disagree.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct RatioPolicy {
-    /// The pairs that are in the band.
-    pub band: RatioBand,
-    /// What wins.
-    pub enforcement: Enforcement,
-}
-
-/// What wins when the ratio band and the objective disagree.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Enforcement {
-    /// The objective; the breach is reported.
-    Soft,
-    /// The band; the unmet need is reported.
-    Hard,
-}
-
-/// How fast replicas may change, per direction. Semantics of `HorizontalPodAutoscaler`
-/// `spec.behavior` (autoscaling/v2).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Behavior {
-    /// Rules for more replicas.
-    pub scale_up: ScalingRules,
-    /// Rules for fewer replicas.
-    pub scale_down: ScalingRules,
-}
-
-/// Rules of one direction.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct ScalingRules {
-    /// Up: the least need seen in this window counts; down: the largest.
-    pub stabilization_window: Duration,
-    /// A need closer to the current replicas than this share of them changes nothing, percent.
-    pub tolerance_percent: u8,
-    /// Which of several policies counts.
-    pub select: SelectPolicy,
-    /// Limits on the change per period; none means no limit.
-    pub policies: Vec<RatePolicy>,
-}
-
-/// Which of several rate policies counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum SelectPolicy {
-    /// The one that allows the largest change.
-    Max,
-    /// The one that allows the smallest change.
-    Min,
-    /// No change in this direction at all.
-    Disabled,
-}
-
-/// A limit on the change within a period.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct RatePolicy {
-    /// Largest change.
-    pub change: ChangeLimit,
-    /// The period it is counted over, above zero.
-    pub period: Duration,
-}
-
-/// The size of a change.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum ChangeLimit {
-    /// So many replicas.
-    Replicas(u32),
-    /// Percent of the replicas at the start of the period.
-    Percent(u32),
-}
-
-/// What to do while metrics are missing.
+/// Reaction to missing metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum OnMissingMetrics {
@@ -184,29 +66,17 @@ pub enum OnMissingMetrics {
     },
 }
 
-/// How long replicas take from being asked for to serving.
+/// How long replicas take from being requested to serving.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LeadPolicy {
-    /// What is assumed before lead times are measured, above zero.
+    /// Lead time that is assumed before any is measured, above zero.
     pub assumed: Duration,
-    /// After so long an ask counts as stuck, longer than `assumed`.
+    /// After so long a scale-up request counts as stuck, longer than `assumed`.
     pub stuck_after: Duration,
 }
 
-/// Configurations found offline, each for a kind of traffic.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct OperatingPoints {
-    /// The configurations, 1 to 32, with names that differ.
-    pub points: Vec<OperatingPoint>,
-    /// How far the ratio may leave that of the point in force, percent, 0 to 99.
-    pub tolerance_percent: u8,
-    /// What wins when that band and the objective disagree.
-    pub enforcement: Enforcement,
-}
-
-/// What one replica of each role can do, as whole numbers; absent where it is not stated.
+/// Performance of one replica of each role, as whole numbers; absent where it is not stated.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Coefficients {
@@ -232,7 +102,7 @@ pub struct PrefillCoefficients {
 }
 
 /// Time of a decode step of a batch of B requests that hold c tokens of context together:
-/// `base + per_request * B + per_context_token * c`; and what a replica holds at most.
+/// `base + per_request * B + per_context_token * c`; and the most that a replica holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DecodeCoefficients {
@@ -275,7 +145,7 @@ impl Policy {
     pub fn gpus(replicas: PerRole<u32>, gpus_per_replica: PerRole<u32>) -> u64 {
         Role::ALL
             .into_iter()
-            .map(|role| u64::from(*replicas.get(role)) * u64::from(*gpus_per_replica.get(role)))
+            .map(|role| u64::from(replicas[role]) * u64::from(gpus_per_replica[role]))
             .fold(0, u64::saturating_add)
     }
 }

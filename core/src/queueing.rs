@@ -5,7 +5,7 @@
 //! exponential tail with that mean gives the chance to wait longer than some time. It describes a
 //! router that knows the work at each server; random routing waits longer.
 
-/// How prompts arrive and what they cost.
+/// How prompts arrive, and their cost.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Work {
     /// Requests per second.

@@ -1,8 +1,7 @@
 //! The P:D ratio as the field writes it: two small integers, prefill first, such as `1:2`.
 //!
 //! Comparisons cross-multiply integers, so a band of 1:2 with 20 % tolerance contains exactly the
-//! pairs it should and rounding never decides. What the ratio of a service has been over time is
-//! in `state`.
+//! pairs it should and rounding never decides. The ratio of a service over time is in `state`.
 
 mod state;
 
@@ -43,8 +42,8 @@ impl Ratio {
     }
 
     /// The ratio closest to `prefill_per_decode` whose smaller side is at most
-    /// [`RATIO_DENOMINATOR_MAX`]; of two as close, the one with the smaller numbers. Nothing for
-    /// what is no number above zero; what is beyond 1000:1 or 1:1000 becomes that.
+    /// [`RATIO_DENOMINATOR_MAX`]; of two as close, the one with the smaller numbers. Nothing for a
+    /// value that is no number above zero; one beyond 1000:1 or 1:1000 becomes that.
     pub fn nearest(prefill_per_decode: f64) -> Option<Self> {
         if !prefill_per_decode.is_finite() || prefill_per_decode <= 0.0 {
             return None;
@@ -198,6 +197,25 @@ impl RatioBand {
             self.highest.as_f64() * (1.0 + tolerance),
         )
     }
+}
+
+/// A P:D band and which of it and the objective wins when they disagree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RatioPolicy {
+    /// The pairs that are in the band.
+    pub band: RatioBand,
+    /// The winner when the band and the objective disagree.
+    pub enforcement: Enforcement,
+}
+
+/// The winner when the ratio band and the objective disagree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Enforcement {
+    /// The objective; the breach is reported.
+    Soft,
+    /// The band; the unmet need is reported.
+    Hard,
 }
 
 #[cfg(test)]

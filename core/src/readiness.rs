@@ -1,8 +1,9 @@
 //! Readiness that flaps: a pod that is ready half of the time counts by half.
 //!
 //! The ready count of one moment decides capacity and whether a role is whole; a pod that comes and
-//! goes every 20 s would turn both over with it. A count that has held for a minute is taken as it is,
-//! so ordinary growth and loss pass after a minute; while it changes, its mean over time counts.
+//! goes every 20 s would turn both over with it. A count that has held for a minute is taken as it
+//! is, so ordinary growth and loss count in full after a minute; while it changes, its mean over
+//! time counts.
 
 use std::time::Duration;
 
@@ -10,13 +11,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::time::Timestamp;
 
-/// A count unchanged for so long is settled.
+/// A count unchanged for so long is taken as it is.
 const HELD_LONG_ENOUGH: Duration = Duration::from_mins(1);
 
 /// Time constant of the mean, seconds.
 const MEAN_SECONDS: f64 = 120.0;
 
-/// What is remembered of a role's ready replicas. Less than 120 bytes of JSON.
+/// Memory of a role's ready replicas. Less than 120 bytes of JSON.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SmoothedReadiness(Option<Level>);
@@ -27,21 +28,21 @@ struct Level {
     /// Mean ready replicas, in hundredths.
     hundredths: u64,
     ready: u32,
-    /// Since when `ready` is what it is; nothing while no change was seen.
+    /// Since when `ready` is unchanged; nothing while no change was seen.
     since: Option<Timestamp>,
     seen_at: Timestamp,
 }
 
 impl Level {
-    /// What is found at a first look is taken to have been so for ever.
+    /// The count of a first observation is taken to have been so for ever.
     fn held_for(&self, now: Timestamp) -> Duration {
         self.since.map_or(Duration::MAX, |since| now.since(since))
     }
 }
 
 impl SmoothedReadiness {
-    /// Takes in the ready replicas and gives how many to count on, at most a fraction below or above
-    /// what was seen.
+    /// Takes in the ready replicas and gives how many to count on, at most a fraction below or
+    /// above the counts that were seen.
     pub fn observe(&mut self, ready: u32, now: Timestamp) -> f64 {
         let Some(level) = self.0.as_mut() else {
             self.0 = Some(Level {
@@ -74,13 +75,14 @@ impl SmoothedReadiness {
         level.hundredths as f64 / 100.0
     }
 
-    /// How long as many have been ready as are now; for ever if no change was seen, and zero before anything
-    /// was seen.
+    /// How long as many have been ready as are now; for ever if no change was seen, and zero before
+    /// anything was seen.
     pub fn held_for(&self, now: Timestamp) -> Duration {
         self.0.map_or(Duration::ZERO, |level| level.held_for(now))
     }
 
-    /// Whole replicas to count on: the mean rounded down, because a part of a pod serves nobody well.
+    /// Whole replicas to count on: the mean rounded down, because a part of a pod serves nobody
+    /// well.
     pub fn whole(&self) -> u32 {
         let whole = self.0.map_or(0, |level| level.hundredths / 100);
         u32::try_from(whole).unwrap_or(u32::MAX)

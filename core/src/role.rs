@@ -3,16 +3,28 @@
 //! [`PerRole`] keeps code that treats both roles alike free of copies (`needs[role]`), and code
 //! that treats them differently explicit (`needs.prefill`).
 
-use std::{
-    fmt,
-    ops::{Index, IndexMut},
-};
+use std::ops::{Index, IndexMut};
 
 use serde::{Deserialize, Serialize};
+use strum::{Display, IntoStaticStr};
 
 /// The part of a request that a worker does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    Display,
+    IntoStaticStr,
+)]
 #[serde(rename_all = "camelCase")]
+#[strum(serialize_all = "camelCase")]
 pub enum Role {
     /// Computes the prompt's KV cache and the first token: compute-bound, decides TTFT.
     Prefill,
@@ -25,17 +37,17 @@ impl Role {
     pub const ALL: [Self; 2] = [Self::Prefill, Self::Decode];
 
     /// `prefill` or `decode`: the word used in the API, metric labels and texts.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Prefill => "prefill",
-            Self::Decode => "decode",
-        }
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
-}
 
-impl fmt::Display for Role {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+    /// The role that this one hands requests to, or gets them from.
+    #[must_use]
+    pub const fn other(self) -> Self {
+        match self {
+            Self::Prefill => Self::Decode,
+            Self::Decode => Self::Prefill,
+        }
     }
 }
 

@@ -1,10 +1,10 @@
 //! One role's workload as it is at one moment, and why replicas of it do not come.
 //!
 //! Pods of a surge are neither replicas nor capacity twice. A rolling update runs pods beyond the
-//! replicas requested, and takes them away again at its end. A pool will have the replicas requested,
-//! as far as they serve. *Measurements*, such as a mean over workers, still belong to all pods that
-//! were measured, and a total over them is that mean times the scraped pods, surge included. Mixing
-//! the two is how a rollout looks like a need.
+//! replicas requested, and takes them away again at its end. A pool will have the replicas
+//! requested, as far as they serve. *Measurements*, such as a mean over workers, still belong to
+//! all pods that were measured, and a total over them is that mean times the scraped pods, surge
+//! included. Mixing the two is how a rollout looks like a need.
 
 use serde::{Deserialize, Serialize};
 use strum::IntoStaticStr;

@@ -22,9 +22,10 @@ pub use self::{
     zone::{TimeZone, TimeZoneError},
 };
 use crate::{
-    policy::Bounds,
-    report::{Reason, Stage, Step},
+    bounds::Bounds,
+    reason::Reason,
     role::{PerRole, Role},
+    step::{Stage, Step},
     time::Timestamp,
 };
 

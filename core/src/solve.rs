@@ -1,30 +1,34 @@
 //! Both roles together: the cheapest pair that meets both needs inside ratio band, replica bounds
-//! and GPU budget, or what comes closest.
+//! and GPU budget, or the closest pair.
 //!
-//! For every prefill count the best decode count follows directly, so one pass over the prefill
-//! counts is exact; the tests compare with trying every pair. What comes closest when the needs do
-//! not fit is chosen in `split`. Where no pair can be paid, what is there stays and the steps say so:
-//! neither role is ever solved to zero.
+//! For every prefill count the best decode count follows directly, so one loop over the prefill
+//! counts is exact; the tests compare with trying every pair. When the needs do not fit, `split`
+//! chooses the closest pair. Where no pair is within the budget, the replicas stay and the steps
+//! state it: neither role is ever solved to zero.
 
 mod split;
 
+use self::split::{Advantage, Choice, Split};
 pub use self::split::{Attained, PRODUCT_MARGIN_TENTHS, SHARE_MARGIN_PERCENT};
-use self::split::{Choice, Gap, Split};
 use crate::{
-    policy::{Bounds, Enforcement, Policy, RatioPolicy},
-    ratio::BreachCause,
-    report::{Reason, Stage, Step},
+    bounds::Bounds,
+    policy::Policy,
+    ratio::{BreachCause, Enforcement, RatioPolicy},
+    reason::Reason,
     role::{PerRole, Role},
+    step::{Stage, Step},
 };
 
-/// Most replicas that are ever tried for a role: what the API accepts as `maxReplicas`.
+/// Most replicas that are ever tried for a role: the most that the API accepts as `maxReplicas`.
 const REPLICAS_TRIED_MAX: u32 = 10_000;
 
-/// What is to be solved.
+/// The problem to solve.
 #[derive(Clone, Copy, Debug)]
 pub struct Problem<'a> {
-    /// Bounds and budget.
-    pub policy: &'a Policy,
+    /// Replica bounds in force.
+    pub bounds: PerRole<Bounds>,
+    /// Most GPUs that both roles may hold together.
+    pub budget_gpus: Option<u32>,
     /// The ratio band in force: the policy's own, or that of an operating point.
     pub ratio: Option<RatioPolicy>,
     /// Replicas each role needs.
@@ -40,14 +44,14 @@ pub struct Problem<'a> {
     pub attained: PerRole<Attained<'a>>,
 }
 
-/// The pair, and what limited it.
+/// The pair, and the limits that shaped it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Solution {
     /// Replicas.
     pub replicas: PerRole<u32>,
     /// Why they lie outside the ratio band, if they do.
     pub breach: Option<BreachCause>,
-    /// What limited or moved them.
+    /// Limits and moves.
     pub steps: Vec<Step>,
 }
 
@@ -69,18 +73,14 @@ impl Problem<'_> {
         }
     }
 
-    fn bounds(&self, role: Role) -> Bounds {
-        *self.policy.bounds.get(role)
-    }
-
     /// Fewest replicas of `role`, never zero.
     fn least(&self, role: Role) -> u32 {
-        self.bounds(role).clamp(*self.floor.get(role)).max(1)
+        self.bounds[role].clamp(self.floor[role]).max(1)
     }
 
     /// Most replicas of `role`, never under the fewest.
     fn most(&self, role: Role) -> u32 {
-        let most = self.bounds(role).max_replicas.min(REPLICAS_TRIED_MAX);
+        let most = self.bounds[role].max_replicas.min(REPLICAS_TRIED_MAX);
         most.max(self.least(role))
     }
 
@@ -93,13 +93,13 @@ impl Problem<'_> {
     }
 
     fn bounded(&self, role: Role, steps: &mut Vec<Step>) -> u32 {
-        let need = *self.need.get(role);
+        let need = self.need[role];
         let replicas = need.clamp(self.least(role), self.most(role));
         if replicas < need {
-            let message = format!("needed: {need}; maxReplicas is {replicas}");
+            let message = format!("{need} replicas are needed, and maxReplicas is {replicas}");
             steps.push(step(Some(role), Reason::AtMaxReplicas, message));
-        } else if replicas > need && replicas == self.bounds(role).min_replicas {
-            let message = format!("enough: {need}; minReplicas is {replicas}");
+        } else if replicas > need && replicas == self.bounds[role].min_replicas {
+            let message = format!("{need} replicas are enough, and minReplicas is {replicas}");
             steps.push(step(Some(role), Reason::AtMinReplicas, message));
         }
         replicas
@@ -107,7 +107,7 @@ impl Problem<'_> {
 
     fn pair(&self, need: PerRole<u32>, steps: &mut Vec<Step>) -> PerRole<u32> {
         if let Some(ratio) = self.ratio {
-            if let Some(pair) = self.cheapest_in_band(need, ratio, self.policy.budget_gpus) {
+            if let Some(pair) = self.cheapest_in_band(need, ratio, self.budget_gpus) {
                 if pair != need {
                     steps.push(step(None, Reason::RatioBand, padding(need, pair)));
                 }
@@ -131,7 +131,7 @@ impl Problem<'_> {
             "the band holds at {}:{} although {}:{} is needed",
             pair.prefill, pair.decode, need.prefill, need.decode
         );
-        let reason = if self.affordable(need, self.policy.budget_gpus) {
+        let reason = if self.affordable(need, self.budget_gpus) {
             Reason::RatioBand
         } else {
             Reason::BudgetLimited
@@ -194,10 +194,10 @@ impl Problem<'_> {
     }
 
     fn within_budget(&self, need: PerRole<u32>, steps: &mut Vec<Step>) -> PerRole<u32> {
-        if self.affordable(need, self.policy.budget_gpus) {
+        if self.affordable(need, self.budget_gpus) {
             return need;
         }
-        let most = self.policy.budget_gpus.unwrap_or(u32::MAX);
+        let most = self.budget_gpus.unwrap_or(u32::MAX);
         if let Some(choice) = self.shared_out(need) {
             let message = format!(
                 "{}:{} would hold {} GPUs and the budget is {most}; {}",
@@ -221,7 +221,8 @@ impl Problem<'_> {
 
     /// The split of a short budget. A soft band is kept while its best pair costs no more than the
     /// margin, and returned to only when that costs nothing, so that it is not left and entered in
-    /// turns. What the band costs is judged by the best pairs, which do not depend on the current one.
+    /// turns. The cost of the band is judged by the best pairs, which do not depend on the current
+    /// one.
     fn shared_out(&self, need: PerRole<u32>) -> Option<Choice> {
         let split = Split::new(self, need);
         let free = split.choose(None)?;
@@ -234,15 +235,15 @@ impl Problem<'_> {
         let in_band = ratio
             .band
             .contains(self.current.prefill, self.current.decode);
-        let keeps = match split.gap(&free.best, &banded.best) {
-            Gap::None => true,
-            Gap::Small => in_band,
-            Gap::Large => false,
+        let keeps = match split.advantage(&free.best, &banded.best) {
+            Advantage::None => true,
+            Advantage::Small => in_band,
+            Advantage::Large => false,
         };
         Some(if keeps { banded } else { free })
     }
 
-    /// Says that `replicas` lie outside the band, and why.
+    /// Reports that `replicas` lie outside the band, and why.
     fn breach(
         &self,
         need: PerRole<u32>,
@@ -250,7 +251,7 @@ impl Problem<'_> {
         ratio: RatioPolicy,
         steps: &mut Vec<Step>,
     ) -> BreachCause {
-        let budget = self.policy.budget_gpus;
+        let budget = self.budget_gpus;
         let least = PerRole::from_fn(|role| self.least(role));
         let wanted = if self.affordable(need, budget) {
             need
@@ -291,7 +292,7 @@ impl Problem<'_> {
             least = least.max(ratio.band.decode_least(prefill));
             most = most.min(ratio.band.decode_most(prefill));
         }
-        if let Some(budget) = self.policy.budget_gpus {
+        if let Some(budget) = self.budget_gpus {
             let left = u64::from(budget).checked_sub(self.gpus(prefill, 0))?;
             most = most.min(
                 left.checked_div(u64::from(self.gpus_per_replica.decode))

@@ -1,4 +1,4 @@
-//! Builders for tests: a service that is healthy, from which a test changes what it is about.
+//! Builders for tests: a service that is healthy, of which a test changes its subject.
 
 pub(crate) mod any;
 pub(crate) mod world;
@@ -17,7 +17,8 @@ use crate::{
     snapshot::{Paused, Snapshot},
 };
 
-/// No ratio, no budget, 1 to 32 replicas, TTFT 500 ms and TPOT 50 ms at p95, a window of 300 s down.
+/// No ratio, no budget, 1 to 32 replicas, TTFT 500 ms and TPOT 50 ms at p95, a window of 300 s
+/// down.
 pub(crate) fn policy() -> Policy {
     let bounds = Bounds {
         min_replicas: 1,

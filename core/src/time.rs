@@ -8,6 +8,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+/// After so long between two decisions, the time between them is not known. Six default intervals.
+pub const UNWATCHED_MAX: Duration = Duration::from_secs(90);
+
 /// A point in time: whole milliseconds since the Unix epoch.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,

@@ -1,4 +1,4 @@
-//! What arrives: rates, lengths and measured latency, condensed from the signals.
+//! The workload: rates, lengths and measured latency, condensed from the signals.
 //!
 //! Engines count requests when they finish, not when they arrive. Arrivals are therefore the
 //! requests that finished prefill plus the growth of the prefill queue, unless the user's own query
@@ -8,12 +8,12 @@
 
 mod sharing;
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
-    bottleneck,
     capacity::Capacity,
     histogram::{Histogram, Moments, Share},
-    policy::Objective,
-    report::{Bottleneck, Observed},
+    objective::Objective,
     role::PerRole,
     signal::{
         Gap, HistogramReading, Reading, Signals,
@@ -33,11 +33,12 @@ const PREFILL_SHARE_SAMPLES_MIN: f64 = 20.0;
 /// Most that burstiness may count for: beyond, a few minutes' counts are no statistics.
 const ARRIVAL_SCV_MAX: f64 = 10.0;
 
-/// Part of the dispersion of half-minute counts that a queue feels within a service time of a second or
-/// less: most of it is waves longer than that. Chosen on simulated days of three production traces.
+/// Part of the dispersion of half-minute counts that a queue feels within a service time of a
+/// second or less: most of it is waves longer than that. Chosen on simulated days of three
+/// production traces.
 const BURSTS_FELT: f64 = 0.3;
 
-/// What arrives and how it fares.
+/// The requests that arrive, and their latency.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Workload {
     /// Requests per second that arrive.
@@ -58,7 +59,7 @@ pub struct Workload {
     pub output_tokens_mean: Option<f64>,
     /// Moments of output tokens per request.
     pub output_tokens: Option<Moments>,
-    /// What a request occupies on a decode worker over its stay.
+    /// The resources that a request occupies on a decode worker over its stay.
     pub residence: Option<Residence>,
     /// Seconds between tokens, mean over the rate window: of the same steps as the token rate.
     pub itl_seconds_mean: Option<f64>,
@@ -71,10 +72,31 @@ pub struct Workload {
     pub ttft_engines: Option<Estimate>,
     /// TPOT at the objective's percentile.
     pub tpot: Option<Estimate>,
-    /// Share of requests within each role's limit over the attainment window, as far as buckets tell.
+    /// Share of requests within each role's limit over the attainment window, as far as buckets
+    /// show.
     pub attained: PerRole<Option<Share>>,
     /// Values worth showing.
     pub observed: Observed,
+}
+
+/// Measured values worth showing beside a decision.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Observed {
+    /// Requests per second that arrive.
+    pub arrival_rate_rps: Option<f64>,
+    /// TTFT at the objective's percentile, seconds: the prefill quantile plus the decode mean.
+    pub ttft_seconds: Option<f64>,
+    /// TPOT at the objective's percentile, seconds.
+    pub tpot_seconds: Option<f64>,
+    /// Share of requests within the TTFT limit over the attainment window, 0 to 1.
+    pub ttft_attainment: Option<f64>,
+    /// Share of requests within the TPOT limit over the attainment window, 0 to 1.
+    pub tpot_attainment: Option<f64>,
+    /// Prompt tokens per request, mean.
+    pub prompt_tokens_mean: Option<f64>,
+    /// Output tokens per request, mean.
+    pub output_tokens_mean: Option<f64>,
 }
 
 /// Sums over the decode steps of one request, in expectation. A step lasts one inter-token latency.
@@ -89,7 +111,8 @@ pub struct Residence {
 }
 
 impl Residence {
-    /// Of requests with these lengths, independent of each other; `prompt` of those that reach decode.
+    /// Of requests with these lengths, independent of each other; `prompt` of those that reach
+    /// decode.
     pub fn of(prompt: Moments, output: Moments) -> Self {
         Self {
             steps: output.first,
@@ -166,7 +189,8 @@ impl Workload {
         workload
     }
 
-    /// Seconds that prefill may take of the TTFT limit: what transfer and decode admission leave.
+    /// Seconds that prefill may take of the TTFT limit: the part that transfer and decode admission
+    /// leave.
     pub fn prefill_limit_seconds(&self, objective: &Objective) -> f64 {
         objective.ttft.limit.as_secs_f64() - self.transfer_seconds_mean.unwrap_or(0.0)
     }
@@ -189,7 +213,7 @@ impl Workload {
             .unwrap_or(0.0)
     }
 
-    /// Whether nothing arrives, waits or runs, as far as `signals` tell for sure.
+    /// Whether nothing arrives, waits or runs, as far as `signals` show for sure.
     pub fn idle(&self, signals: &Signals) -> bool {
         let none = |reading: Reading| reading.known() == Some(0.0);
         self.arrival_rate_rps == Some(0.0)
@@ -198,13 +222,8 @@ impl Workload {
             && none(signals.running_requests.decode)
     }
 
-    /// Where requests lose time when the objective is missed.
-    pub fn bottleneck(&self, signals: &Signals, objective: &Objective) -> Bottleneck {
-        bottleneck::bottleneck(signals, self, objective)
-    }
-
-    /// What to know about latencies that are not what they seem, each a sentence without its full
-    /// stop; none when they are as good as any.
+    /// Caveats about latencies, each a sentence without its full stop; none when they are as good
+    /// as any.
     pub fn remarks(&self) -> Vec<String> {
         let remark = |name: &str, estimate: Option<Estimate>| {
             let estimate = estimate?;

@@ -1,10 +1,10 @@
-//! Both roles to zero together when nobody asks, and back when somebody does.
+//! Both roles to zero together when no request comes, and back when one does.
 //!
 //! A service with prefill and no decode serves nobody, and so does one with decode and no prefill:
-//! here they go together or not at all. Going down takes knowledge: the service must have been known
-//! to be idle, without a break, for the whole time the user set, and the wake signal must say that
-//! nothing waits. A gap in either starts the time anew; idleness is never inferred from what is not
-//! known.
+//! here they go together or not at all. Going down takes knowledge: the service must have been
+//! known to be idle, without a break, for the whole time the user set, and the wake signal must say
+//! that nothing waits. A gap in either starts the time again; idleness is never inferred from a
+//! gap.
 //!
 //! At zero there is nothing to scrape, so missing engine metrics are normal and change nothing. The
 //! wake signal alone decides. When it is not known for [`WAKE_UNKNOWN_MAX`], the service is woken:
@@ -16,19 +16,16 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    policy::Bounds,
-    report::{Reason, Stage, Step},
+    reason::Reason,
     role::{PerRole, Role},
     role_state::RoleState,
     signal::Reading,
-    time::Timestamp,
+    step::{Stage, Step},
+    time::{Timestamp, UNWATCHED_MAX},
 };
 
 /// How long the wake signal may be unknown at zero before the service is woken.
 pub const WAKE_UNKNOWN_MAX: Duration = Duration::from_mins(5);
-
-/// After so long between two looks, what happened in between is not known. Six default intervals.
-const UNWATCHED_MAX: Duration = Duration::from_secs(90);
 
 /// When a service may go to zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,7 +35,7 @@ pub struct ScaleToZero {
     pub idle_after: Duration,
 }
 
-/// What one decision about zero leaves for the next.
+/// Memory of the last decision about zero.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ZeroMemory {
@@ -56,7 +53,7 @@ pub struct ZeroMemory {
     pub wake_unknown_since: Option<Timestamp>,
 }
 
-/// Whether anybody uses the service, as far as its workers' metrics tell.
+/// Whether anybody uses the service, as far as its workers' metrics show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Activity {
     /// Requests arrive, wait or run.
@@ -68,8 +65,8 @@ pub enum Activity {
 }
 
 impl Activity {
-    /// From what arrives, waits and runs. One number above zero is enough for `Busy`, even from some
-    /// of the workers only; `Idle` takes zeros from all, which `complete` states.
+    /// From the requests that arrive, wait and run. One number above zero is enough for `Busy`,
+    /// even from some of the workers only; `Idle` takes zeros from all, which `complete` states.
     pub fn judge(readings: &[Reading], complete: bool) -> Self {
         let known = |reading: &Reading| reading.known();
         if readings.iter().filter_map(known).any(|n| n > 0.0) {
@@ -82,9 +79,9 @@ impl Activity {
     }
 }
 
-/// What a decision about zero needs to know.
+/// Observations that a decision about zero rests on.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Observed {
+pub struct ZeroInputs {
     /// Whether anybody uses the service.
     pub activity: Activity,
     /// Requests that wait at the gateway.
@@ -93,10 +90,10 @@ pub struct Observed {
     pub roles: PerRole<RoleState>,
 }
 
-/// What to do about zero.
+/// The action about zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub enum Decision {
+pub enum ZeroDecision {
     /// Serve: the need decides, and both roles keep at least their minimum.
     Serve,
     /// Both roles go to zero.
@@ -109,27 +106,18 @@ pub enum Decision {
     CancelDown,
 }
 
-impl Decision {
-    /// The replicas of both roles, where the rest of the pipeline wants `wanted`: zero for both, or
-    /// for each at least its minimum and 1. One role alone is never zero.
-    pub fn replicas(self, wanted: PerRole<u32>, bounds: PerRole<Bounds>) -> PerRole<u32> {
-        if self.is_zero() {
-            return PerRole::default();
-        }
-        PerRole::from_fn(|role| bounds.get(role).clamp(*wanted.get(role)).max(1))
-    }
-
+impl ZeroDecision {
     /// Whether both roles are to have no replicas.
     pub const fn is_zero(self) -> bool {
         matches!(self, Self::GoToZero | Self::StayAtZero)
     }
 }
 
-/// A decision about zero, and what goes with it.
+/// A decision about zero, with its step and its memory.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Verdict {
-    /// What to do.
-    pub decision: Decision,
+pub struct ZeroVerdict {
+    /// The action.
+    pub decision: ZeroDecision,
     /// Why, unless the service just serves.
     pub step: Option<Step>,
     /// Argument of the next call.
@@ -142,12 +130,12 @@ pub struct Verdict {
 pub fn decide(
     policy: ScaleToZero,
     memory: &ZeroMemory,
-    observed: &Observed,
+    observed: &ZeroInputs,
     now: Timestamp,
-) -> Verdict {
+) -> ZeroVerdict {
     let mut memory = *memory;
     memory.see_activity(observed.activity, now);
-    let at_zero = Role::ALL.map(|role| observed.roles.get(role).current == 0);
+    let at_zero = Role::ALL.map(|role| observed.roles[role].current == 0);
     let (decision, why) = match at_zero {
         [true, true] => at_rest(&mut memory, observed, now),
         [false, false] => awake(policy, &memory, observed, now),
@@ -157,26 +145,21 @@ pub fn decide(
         memory.wake_unknown_since = None;
     }
     match decision {
-        Decision::GoToZero => {
+        ZeroDecision::GoToZero => {
             memory.going_since.get_or_insert(now);
         }
-        // The time to idle starts anew when the service serves again. Since when the wake signal is
-        // unknown is kept: the write that wakes may have to be tried again.
-        Decision::Wake | Decision::CancelDown => {
+        // The time to idle starts again when the service serves again. Since when the wake signal
+        // is unknown is kept: the write that wakes may have to be tried again.
+        ZeroDecision::Wake | ZeroDecision::CancelDown => {
             memory = ZeroMemory {
                 wake_unknown_since: memory.wake_unknown_since,
                 ..ZeroMemory::default()
             }
         }
-        Decision::Serve | Decision::StayAtZero => memory.going_since = None,
+        ZeroDecision::Serve | ZeroDecision::StayAtZero => memory.going_since = None,
     }
-    let step = why.map(|(reason, message)| Step {
-        stage: Stage::Bounds,
-        role: None,
-        reason,
-        message,
-    });
-    Verdict {
+    let step = why.map(|(reason, message)| Step::of_both(Stage::Bounds, reason, message));
+    ZeroVerdict {
         decision,
         step,
         memory,
@@ -202,7 +185,7 @@ impl ZeroMemory {
 type Why = Option<(Reason, String)>;
 
 /// Requests known to wait at the gateway.
-fn waiting(observed: &Observed) -> Option<f64> {
+fn waiting(observed: &ZeroInputs) -> Option<f64> {
     observed.wake.known().filter(|count| *count > 0.0)
 }
 
@@ -210,15 +193,15 @@ fn waiting(observed: &Observed) -> Option<f64> {
 fn awake(
     policy: ScaleToZero,
     memory: &ZeroMemory,
-    observed: &Observed,
+    observed: &ZeroInputs,
     now: Timestamp,
-) -> (Decision, Why) {
+) -> (ZeroDecision, Why) {
     let Some(since) = memory.idle_since else {
-        return (Decision::Serve, None);
+        return (ZeroDecision::Serve, None);
     };
     let (idle, needed) = (now.since(since), policy.idle_after);
     if idle < needed || waiting(observed).is_some() {
-        return (Decision::Serve, None);
+        return (ZeroDecision::Serve, None);
     }
     let seconds = idle.as_secs();
     if let Some(gap) = observed.wake.gap() {
@@ -226,42 +209,45 @@ fn awake(
             "idle for {seconds} s, and replicas stay because the wake signal is not known: {}",
             gap.as_text()
         );
-        return (Decision::Serve, Some((Reason::ZeroNotSafe, message)));
+        return (ZeroDecision::Serve, Some((Reason::ZeroNotSafe, message)));
     }
     let message = format!(
-        "idle for {seconds} s of the {} s that scale to zero asks for, and nothing waits",
+        "idle for {seconds} s of the {} s that scale to zero requires, and nothing waits",
         needed.as_secs()
     );
-    (Decision::GoToZero, Some((Reason::ScaledToZero, message)))
+    (
+        ZeroDecision::GoToZero,
+        Some((Reason::ScaledToZero, message)),
+    )
 }
 
-/// Neither role is asked for a replica. Workers on their way out may still show a request.
-fn at_rest(memory: &mut ZeroMemory, observed: &Observed, now: Timestamp) -> (Decision, Why) {
-    let leaving = Role::ALL.map(|role| observed.roles.get(role).terminating);
+/// Neither role has a replica requested. Workers on their way out may still show a request.
+fn at_rest(memory: &mut ZeroMemory, observed: &ZeroInputs, now: Timestamp) -> (ZeroDecision, Why) {
+    let leaving = Role::ALL.map(|role| observed.roles[role].terminating);
     let leaving = leaving.into_iter().fold(0, u32::saturating_add);
     let left = observed.roles.iter().any(|(_, state)| state.ready > 0);
-    let asked = match (waiting(observed), observed.activity) {
+    let reason = match (waiting(observed), observed.activity) {
         (Some(count), _) => format!("{count:.0} requests wait"),
         (None, Activity::Busy) => "requests are still served".to_owned(),
         (None, _) => return asleep(memory, observed, now),
     };
     if leaving > 0 || left {
-        let message = format!("{asked} while the last replicas are leaving");
+        let message = format!("{reason} while the last replicas are leaving");
         (
-            Decision::CancelDown,
+            ZeroDecision::CancelDown,
             Some((Reason::ScaleDownCancelled, message)),
         )
     } else {
-        let message = format!("{asked}, and the service is at zero");
-        (Decision::Wake, Some((Reason::Waking, message)))
+        let message = format!("{reason}, and the service is at zero");
+        (ZeroDecision::Wake, Some((Reason::Waking, message)))
     }
 }
 
-/// At zero, and nobody is known to ask.
-fn asleep(memory: &mut ZeroMemory, observed: &Observed, now: Timestamp) -> (Decision, Why) {
+/// At zero, and no request is known to wait.
+fn asleep(memory: &mut ZeroMemory, observed: &ZeroInputs, now: Timestamp) -> (ZeroDecision, Why) {
     let Some(gap) = observed.wake.gap() else {
         memory.wake_unknown_since = None;
-        return (Decision::StayAtZero, None);
+        return (ZeroDecision::StayAtZero, None);
     };
     let since = *memory.wake_unknown_since.get_or_insert(now);
     let unknown = now.since(since);
@@ -272,32 +258,38 @@ fn asleep(memory: &mut ZeroMemory, observed: &Observed, now: Timestamp) -> (Deci
             WAKE_UNKNOWN_MAX.as_secs()
         );
         return (
-            Decision::StayAtZero,
+            ZeroDecision::StayAtZero,
             Some((Reason::WakeSignalMissing, message)),
         );
     }
     let message =
         format!("the wake signal is not known for {seconds} s ({gap}), and requests may wait");
-    (Decision::Wake, Some((Reason::WakeSignalMissing, message)))
+    (
+        ZeroDecision::Wake,
+        Some((Reason::WakeSignalMissing, message)),
+    )
 }
 
 /// One role is at zero and the other is not: our own change half done, or somebody else's.
-fn half_way(memory: &ZeroMemory, observed: &Observed) -> (Decision, Why) {
+fn half_way(memory: &ZeroMemory, observed: &ZeroInputs) -> (ZeroDecision, Why) {
     let going = memory.going_since.is_some();
     let quiet = observed.activity != Activity::Busy && observed.wake.known() == Some(0.0);
     if going && quiet {
         let message = "one role is at zero already, and the other follows".to_owned();
-        return (Decision::GoToZero, Some((Reason::ScaledToZero, message)));
+        return (
+            ZeroDecision::GoToZero,
+            Some((Reason::ScaledToZero, message)),
+        );
     }
     if going {
-        let message = "the service is asked for while it goes to zero".to_owned();
+        let message = "requests come while the service goes to zero".to_owned();
         return (
-            Decision::CancelDown,
+            ZeroDecision::CancelDown,
             Some((Reason::ScaleDownCancelled, message)),
         );
     }
     let message = "one role alone at zero serves nobody; it comes back".to_owned();
-    (Decision::Wake, Some((Reason::RoleAloneAtZero, message)))
+    (ZeroDecision::Wake, Some((Reason::RoleAloneAtZero, message)))
 }
 
 #[cfg(test)]

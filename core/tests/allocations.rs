@@ -1,7 +1,8 @@
-//! A decision allocates little: a number that is counted, not timed, so that it holds on any machine.
+//! A decision allocates little: a number that is counted, not timed, so that it holds on any
+//! machine.
 //!
-//! `cargo bench -p pd-core` measures the time. A count that rises shows a clone in a loop long before
-//! anybody waits for it; raise a limit here only with a reason.
+//! `cargo bench -p pd-core` measures the time. A count that rises shows a clone in a loop long
+//! before anybody waits for it; raise a limit here only with a reason.
 
 #[path = "../benches/plan/services.rs"]
 mod services;

@@ -1,9 +1,9 @@
-//! The worked example of `docs/decision.md`, made anew and compared, so that it cannot drift.
+//! The worked example of `docs/decision.md`, made again and compared, so that it cannot drift.
 //!
 //! The page explains one decision from Prometheus' answers to replicas. Its blocks of numbers stand
-//! between markers and come from here: the answers, the arithmetic (done here from the formulas, by code
-//! of its own), the paragraph and the JSON of the report. `PD_UPDATE=1 cargo test -p pd-core --test
-//! decision` writes them.
+//! between markers and come from here: the answers, the arithmetic (done here from the formulas, by
+//! code of its own), the paragraph and the JSON of the report. `PD_UPDATE=1 cargo test -p pd-core
+//! --test decision` writes them.
 
 #![expect(clippy::unwrap_used, reason = "a test, and its parts")]
 #![expect(
@@ -37,7 +37,8 @@ const TRANSFER_SECONDS: f64 = 0.02;
 const ITL_SECONDS: f64 = 0.02;
 const TTFT_LIMIT_SECONDS: f64 = 0.5;
 
-/// A histogram all of whose observations are in one bucket around `mean`, as is easily checked by hand.
+/// A histogram all of whose observations are in one bucket around `mean`, as is easily checked by
+/// hand.
 fn around(mean: f64, count: f64) -> HistogramReading {
     let buckets = vec![(mean * 0.9, 0.0), (mean * 1.1, count), (mean * 10.0, count)];
     Histogram::from_cumulative(buckets, count, mean * count)
@@ -48,6 +49,10 @@ fn around(mean: f64, count: f64) -> HistogramReading {
 fn example() -> Snapshot {
     let mut snapshot = services::typical(RATE_RPS);
     snapshot.policy.objective.ttft.limit = Duration::from_millis(500);
+    // The API sets no rate policies unless the user does.
+    let behavior = &mut snapshot.policy.behavior;
+    behavior.scale_up.policies.clear();
+    behavior.scale_down.policies.clear();
     (snapshot.roles.prefill.current, snapshot.roles.prefill.ready) = (1, 1);
     (snapshot.roles.decode.current, snapshot.roles.decode.ready) = (2, 2);
     let requests = RATE_RPS * 60.0;
@@ -145,9 +150,8 @@ fn arithmetic(decision: &Decision) -> String {
     let horizon = Duration::from_secs_f64(forecast.horizon_seconds);
     let scenarios = decision
         .memory
-        .roles
-        .prefill
         .forecast
+        .prefill
         .distribution(
             horizon,
             forecast.quantile,
@@ -344,6 +348,6 @@ fn the_worked_example_is_what_is_decided() {
     assert!(
         page == wanted,
         "docs/decision.md differs from what is decided: look whether the change is meant, and write it \
-         anew with `PD_UPDATE=1 cargo test -p pd-core --test decision`"
+         again with `PD_UPDATE=1 cargo test -p pd-core --test decision`"
     );
 }

@@ -1,11 +1,11 @@
-//! Forecasts on the work of real services: covered as often as asked, and no dearer than the best
-//! single EWMA with the same treatment of its errors.
+//! Forecasts on the work of real services: covered as often as the quantile allows, and no dearer
+//! than the best single EWMA with the same treatment of its errors.
 //!
 //! Two days of work are in `fixtures`; the request traces they were made from are read where they
-//! lie beside the repository. The reference is written anew here: an EWMA, the root of its value as
-//! unit of error, and the error of rank (n + 1) q among those of the last four hours. The table on
-//! standard error has coverage, over-provision (mean forecast over mean actual) and pinball loss as a
-//! share of the mean load.
+//! lie beside the repository. The reference is written again here: an EWMA, the root of its value
+//! as unit of error, and the error of rank (n + 1) q among those of the last four hours. The table
+//! on standard error has coverage, over-provision (mean forecast over mean actual) and pinball loss
+//! as a share of the mean load.
 
 #![expect(
     clippy::unwrap_used,
@@ -129,8 +129,8 @@ fn reference(values: &[f64], ewma: &[f64], now: usize, ahead: usize, quantile: f
     (ewma[now] + error * ewma[now].max(1e-6).sqrt()).max(0.0)
 }
 
-/// Scores every work at every horizon and quantile, prints the table, and returns the means over the
-/// works: `[horizon][quantile]`, of the forecaster and the references, as (coverage, loss).
+/// Scores every work at every horizon and quantile, prints the table, and returns the means over
+/// the works: `[horizon][quantile]`, of the forecaster and the references, as (coverage, loss).
 fn table(works: &[Work]) -> Vec<Vec<(Vec<f64>, Vec<f64>)>> {
     let names = ["forecaster", "last", "EWMA 0.6", "EWMA 0.3", "EWMA 0.12"];
     let mut all = Vec::new();
@@ -166,8 +166,8 @@ fn table(works: &[Work]) -> Vec<Vec<(Vec<f64>, Vec<f64>)>> {
     all
 }
 
-/// Coverage within `tolerance` of what was asked, for every horizon and quantile; pinball loss over all
-/// of them at most `margin` times that of the best reference.
+/// Coverage within `tolerance` of the quantile, for every horizon and quantile; pinball loss over
+/// all of them at most `margin` times that of the best reference.
 fn judge(works: &[Work], tolerance: f64, margin: f64) {
     let table = table(works);
     let mut losses = [0.0; 1 + SMOOTHING.len()];

@@ -1,8 +1,8 @@
 //! How long a decision takes and what it allocates: `cargo bench -p pd-core`.
 //!
-//! The bars: a usual decision at most 100 us, the worst at most 1 ms, and 10,000 objects in one tick on
-//! one core in at most 15 s, with memories as they are after a day. `core/tests/allocations.rs` holds the
-//! number of allocations in the tests.
+//! The bars: a usual decision at most 100 us, the worst at most 1 ms, and 10,000 objects in one
+//! tick on one core in at most 15 s, with memories as they are after a day.
+//! `core/tests/allocations.rs` holds the number of allocations in the tests.
 
 mod services;
 

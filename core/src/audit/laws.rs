@@ -1,16 +1,17 @@
-//! Laws about several decisions: what is seen by deciding again.
+//! Laws about several decisions, which take deciding again.
 //!
-//! *Idempotent*: at the same moment, with the memory that a decision returned, the same plan comes out.
-//! A restart between deciding and writing, or two passes in one second, change nothing.
+//! *Idempotent*: at the same moment, with the memory that a decision returned, the same plan comes
+//! out. A restart between deciding and writing, or two decisions in one second, change nothing.
 //!
-//! *Monotone in load*: more load never needs fewer replicas. Load is what arrives and what waits: every
-//! rate, every queue and the KV cache in use, all multiplied by one factor. Not load, and so kept: the
-//! length and the latency of requests, how long ago things happened, and the requests that run, which
-//! tell what batch a worker proved able to carry. A decision also learns and forecasts from what it
-//! sees, and what is learnt from more load may well be that replicas are faster. So the law is about the
-//! need alone: of both loads it is taken with one memory, the returned one, without learning, and with
-//! one forecast. Needs are compared where both loads are known and lose time at the same place, because
-//! who pays for a missed objective is not a matter of load.
+//! *Monotone in load*: more load never needs fewer replicas. Load is the requests that arrive and
+//! wait: every rate, every queue and the KV cache in use, all multiplied by one factor. Not load,
+//! and so kept: the length and the latency of requests, how long ago things happened, and the
+//! requests that run, which show the batch that a worker proved able to carry. A decision also
+//! learns and forecasts from its signals, and the lesson of more load may well be that replicas are
+//! faster. So the law is about the need alone: of both loads it is taken with one memory, the
+//! returned one, without learning, and with one forecast. Needs are compared where both loads are
+//! known and lose time at the same place, because who pays for a missed objective is not a matter
+//! of load.
 
 use super::Finding;
 use crate::{
@@ -25,8 +26,9 @@ use crate::{
 /// How much more load the law of monotony is tried with.
 pub const LOAD_FACTOR: f64 = 1.5;
 
-/// Holds `decision`, which [`plan()`] made of `snapshot` at `now`, against the laws: one more decision
-/// and two sizings. For tests and simulation; in production [`audit`](super::audit()) alone runs.
+/// Holds `decision`, which [`plan()`] made of `snapshot` at `now`, against the laws: one more
+/// decision and two sizings. For tests and simulation; in production [`audit`](super::audit())
+/// alone runs.
 pub fn laws(snapshot: &Snapshot, now: Timestamp, decision: &Decision) -> Vec<Finding> {
     let mut findings = idempotent(snapshot, now, decision);
     findings.extend(monotone(snapshot, &decision.memory, now, LOAD_FACTOR));
@@ -36,8 +38,8 @@ pub fn laws(snapshot: &Snapshot, now: Timestamp, decision: &Decision) -> Vec<Fin
 fn idempotent(snapshot: &Snapshot, now: Timestamp, decision: &Decision) -> Vec<Finding> {
     let again = plan(snapshot, &decision.memory, now);
     let differs = |role: Role| {
-        let once = *decision.plan.replicas.get(role);
-        let twice = *again.plan.replicas.get(role);
+        let once = decision.plan.replicas[role];
+        let twice = again.plan.replicas[role];
         (once != twice).then_some(Finding::NotIdempotent { role, once, twice })
     };
     Role::ALL.into_iter().filter_map(differs).collect()
@@ -56,7 +58,7 @@ pub(crate) fn monotone(
     };
     let needs = needs_under(snapshot, &loaded, memory, now);
     let falls = |role: Role| {
-        let (need, need_loaded) = (*needs.get(role))?;
+        let (need, need_loaded) = needs[role]?;
         (need_loaded < need).then_some(Finding::NotMonotone {
             role,
             need,
@@ -66,8 +68,8 @@ pub(crate) fn monotone(
     Role::ALL.into_iter().filter_map(falls).collect()
 }
 
-/// `signals` of a service that gets `factor` times the load, 1 or more, with requests as long and as
-/// slow as they are.
+/// `signals` of a service that gets `factor` times the load, 1 or more, with requests as long and
+/// as slow as they are.
 #[must_use]
 pub fn with_load(signals: &Signals, factor: f64) -> Signals {
     let mut loaded = signals.clone();

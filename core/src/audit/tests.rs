@@ -1,7 +1,7 @@
-//! The linter linted: each invariant broken by hand is found, and what is allowed is not.
+//! The linter linted: each invariant broken by hand is found, and nothing that is allowed is.
 //!
-//! Every case is a real decision whose plan is then changed, with the report changed along, so that the
-//! finding is about the invariant and not about the report.
+//! Every case is a real decision whose plan is then changed, with the report changed along, so that
+//! the finding is about the invariant and not about the report.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use super::*;
 use crate::{
     memory::Memory,
     plan::plan,
-    policy::RatioPolicy,
+    ratio::RatioPolicy,
     ratio::{Ratio, RatioBand},
     role_state::StuckCause,
     signal::{Reading, Signals},
@@ -91,13 +91,13 @@ fn one_role_alone_is_never_zero_and_both_only_where_that_is_allowed() {
 #[test]
 fn lowering_without_metrics_takes_the_users_word() {
     assert_eq!(findings(dark, (3, 4)), blind(Role::Prefill));
-    let told = |s: &mut Snapshot| {
+    let limited = |s: &mut Snapshot| {
         dark(s);
         s.policy.bounds.prefill.max_replicas = 3;
     };
-    assert_eq!(findings(told, (3, 4)), vec![]);
+    assert_eq!(findings(limited, (3, 4)), vec![]);
     // The maximum lowers to the maximum and no further.
-    assert_eq!(findings(told, (2, 4)), blind(Role::Prefill));
+    assert_eq!(findings(limited, (2, 4)), blind(Role::Prefill));
     let short = |s: &mut Snapshot| {
         dark(s);
         s.policy.budget_gpus = Some(24);

@@ -1,8 +1,8 @@
 //! Four hours of work, one value a minute, in a form that is small and exact.
 //!
 //! Values are kept as integers: the bits of a short float, a sign-less number with ten bits of
-//! fraction, so within 0.05 % of what was seen. Every forecast starts from the integers, hence memory
-//! that went through JSON gives the same forecasts to the bit. Zero is kept exactly.
+//! fraction, so within 0.05 % of what was seen. Every forecast starts from the integers, hence
+//! memory that went through JSON gives the same forecasts to the bit. Zero is kept exactly.
 //!
 //! A short pause repeats the last value; a long one leaves a break, over which no error is measured
 //! and no level carried. Breaks take one place however long they are, so a night's outage forgets
@@ -100,7 +100,8 @@ impl History {
         Some((decode(code), self.at))
     }
 
-    /// All values, decoded. Memory that was tampered with is cut to size, its nonsense taken for breaks.
+    /// All values, decoded. Memory that was tampered with is cut to size, its nonsense taken for
+    /// breaks.
     pub(super) fn replay(&self) -> Replay {
         let mut replay = Replay {
             values: Vec::with_capacity(SLOTS_MAX),

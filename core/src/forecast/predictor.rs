@@ -1,10 +1,10 @@
-//! Five ways to guess the value some slots ahead, replayed over the history as if each had been asked
-//! at every moment, and their average.
+//! Five ways to guess the value some slots ahead, replayed over the history as if each had been
+//! used at every moment, and their average.
 //!
-//! A predictor knows at each moment only what came before it. Its errors are measured in the root of
-//! the predicted value, for the noise of arrivals grows with the root of the load. Weights fall with
-//! the fourth power of the pinball loss at the asked quantile: a predictor twice as bad as the best
-//! hardly counts, one a little worse still takes its share, and none takes over at once.
+//! A predictor knows at each moment only the values before it. Its errors are measured in the root
+//! of the predicted value, for the noise of arrivals grows with the root of the load. Weights fall
+//! with the fourth power of the pinball loss at the given quantile: a predictor twice as bad as the
+//! best hardly counts, one a little worse still takes its share, and none takes over at once.
 
 use super::{
     history::{Replay, SLOTS_MAX},
@@ -14,7 +14,7 @@ use super::{
 /// How many predictors there are: last, three EWMAs, autoregression.
 pub(super) const PREDICTORS: usize = 5;
 
-/// What each EWMA forgets per slot; the first is the last value itself.
+/// Weight of the newest value in each EWMA; the first is the last value itself.
 const SMOOTHING: [f64; PREDICTORS - 1] = [1.0, 0.6, 0.3, 0.12];
 
 /// The EWMA that the autoregression corrects.
@@ -23,8 +23,8 @@ const BASE: usize = 2;
 /// Values that the autoregression looks at.
 const LAGS: usize = 3;
 
-/// The autoregression's forgetting per slot, and how far its coefficients may move at first: little,
-/// so that without evidence it says what its base says.
+/// The autoregression's forgetting per slot, and how far its coefficients may move at first:
+/// little, so that without evidence it agrees with its base.
 const FORGETTING: f64 = 0.995;
 const FREEDOM: f64 = 0.1;
 
@@ -34,17 +34,17 @@ const DEVIATION_MAX: f64 = 2.0;
 /// Bounds of the correction, as a share of the base.
 const CORRECTION: (f64, f64) = (-0.7, 1.5);
 
-/// Errors below which predictors are not told apart.
+/// Fewest errors by which predictors are compared.
 const PAIRS_MIN: usize = 8;
 
 /// Least value an error is scaled by, as a share of the mean: near zero the root knows no bound.
 const SCALE_FLOOR: f64 = 0.02;
 
-/// What every predictor said at every moment.
+/// The predictions of every predictor at every moment.
 pub(super) struct Predictions {
-    /// Per predictor, per slot: what it says then about the value `ahead` slots later.
+    /// Per predictor, per slot: its prediction then of the value `ahead` slots later.
     said: [[f64; SLOTS_MAX]; PREDICTORS],
-    /// Per predictor, per slot: what one unit of error is then.
+    /// Per predictor, per slot: one unit of error then.
     scales: [[f64; SLOTS_MAX]; PREDICTORS],
     values: Vec<f64>,
     /// Moments whose answer is known: the value `ahead` slots later is of the same run.
@@ -53,13 +53,13 @@ pub(super) struct Predictions {
     floor: f64,
 }
 
-/// Errors of the weighted average, and what it says now.
+/// Errors of the weighted average, and its prediction now.
 pub(super) struct Mixture {
     /// In units of `scale` then.
     pub(super) errors: Vec<f64>,
     /// The average now.
     pub(super) mean: f64,
-    /// What one unit of error is now.
+    /// One unit of error now.
     pub(super) scale: f64,
 }
 
@@ -85,8 +85,8 @@ impl Predictions {
             && let Some(before) = last.checked_sub(1)
             && replay.run_start[last] < last
         {
-            // A slot that has just begun shares most of its window with the one before: taken whole,
-            // the newest noise would count twice. The last value is what it is.
+            // A slot that has just begun shares most of its window with the one before: taken
+            // whole, the newest noise would count twice. The last value itself is not an average.
             for said in said.iter_mut().skip(1) {
                 said[last] = said[before] + replay.last_share * (said[last] - said[before]);
             }
@@ -130,7 +130,7 @@ impl Predictions {
             });
             loss.sum::<f64>()
         });
-        // What no loss tells apart, such as a constant load, gets equal weights.
+        // Predictors of equal loss, as on a constant load, get equal weights.
         let least = losses.iter().copied().fold(f64::INFINITY, f64::min);
         let blur = self.floor * 1e-3 + f64::MIN_POSITIVE;
         let weights = losses.map(|loss| ((least + blur) / (loss + blur)).powi(4));
@@ -138,7 +138,7 @@ impl Predictions {
         weights.map(|weight| weight / sum)
     }
 
-    /// The average by `weights`: its errors, and what it says now.
+    /// The average by `weights`: its errors, and its prediction now.
     pub(super) fn mixed(&self, weights: &[f64; PREDICTORS]) -> Mixture {
         let average = |then: usize| -> f64 {
             let said = self.said.iter().map(|said| said[then]);
@@ -156,7 +156,7 @@ impl Predictions {
         }
     }
 
-    /// What came `ahead` slots after `then`, less what was said, in units of `scale`.
+    /// The value `ahead` slots after `then`, less the prediction, in units of `scale`.
     fn error(&self, then: usize, said: f64, scale: f64) -> f64 {
         let missed = self.values[then + self.ahead] - said;
         if scale > 0.0 { missed / scale } else { 0.0 }
@@ -168,7 +168,7 @@ fn scale(said: f64, floor: f64) -> f64 {
     said.max(floor).sqrt()
 }
 
-/// The base, corrected by a regression of what comes `ahead` slots later on the last values, all as
+/// The base, corrected by a regression of the value `ahead` slots later on the last values, all as
 /// deviations from the base. Recursive least squares that forgets.
 fn autoregression(replay: &Replay, base: &[f64; SLOTS_MAX], ahead: usize) -> [f64; SLOTS_MAX] {
     let values = &replay.values;

@@ -2,8 +2,8 @@
 //! (n + 1) q, so that the next one lies below with probability q if it is like the others.
 //!
 //! Above the ninth decile too few errors are left to read a quantile off; there the mean excess of
-//! those few is continued as an exponential tail, which on the traces both covers more and costs less
-//! than the largest error seen. A fitted normal costs still less and covers too little.
+//! those few is continued as an exponential tail, which on the traces both covers more and costs
+//! less than the largest error seen. A fitted normal costs still less and covers too little.
 
 /// Errors that the tail is fitted to at least.
 const TAIL_ERRORS_MIN: usize = 4;
@@ -43,8 +43,8 @@ fn rank(count: usize, quantile: f64) -> f64 {
     (count as f64 + 1.0) * quantile - 1.0
 }
 
-/// Between the errors around `rank`, held at the ends. Selects, for a sort would cost as much as all
-/// else in a forecast.
+/// Between the errors around `rank`, held at the ends. Selects, for a sort would cost as much as
+/// all else in a forecast.
 fn at_rank(errors: &mut [f64], rank: f64) -> f64 {
     let Some(last) = errors.len().checked_sub(1) else {
         return 0.0;

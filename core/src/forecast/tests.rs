@@ -1,4 +1,4 @@
-//! What a forecaster does, on loads whose future is known. Real loads are in `tests/forecast.rs`.
+//! A forecaster on loads whose future is known. Real loads are in `tests/forecast.rs`.
 
 use std::f64::consts::TAU;
 
@@ -97,25 +97,25 @@ fn a_ramp_is_covered_by_what_was_missed_on_it() {
     assert!((0.99..1.05).contains(&(value / coming)), "{value} {coming}");
 }
 
-/// Share of covered questions and mean over-provision in the second to the eighth hour.
+/// Share of covered forecasts and mean over-provision in the second to the eighth hour.
 fn coverage(work: impl Fn(i64) -> f64, lead: Duration, quantile: f64) -> (f64, f64) {
     let mut forecaster = Forecaster::default();
-    let (mut asked, mut covered, mut over) = (0.0, 0.0, 0.0);
+    let (mut forecasts, mut covered, mut over) = (0.0, 0.0, 0.0);
     for seconds in (0..8 * 3_600).step_by(15) {
         forecaster.observe(work(seconds), at(seconds));
         if seconds >= 3_600 && seconds % 75 == 0 {
             let coming = work(seconds + i64::try_from(lead.as_secs()).unwrap());
             let forecast = forecaster.forecast(lead, quantile, at(seconds)).unwrap();
-            asked += 1.0;
+            forecasts += 1.0;
             covered += f64::from(u8::from(coming <= forecast.value));
             over += forecast.value / coming;
         }
     }
-    (covered / asked, over / asked)
+    (covered / forecasts, over / forecasts)
 }
 
 #[rstest]
-fn noise_is_missed_at_most_1_6_times_as_often_as_asked(
+fn noise_is_missed_at_most_1_6_times_as_often_as_the_quantile_allows(
     #[values(0.9, 0.95, 0.99)] quantile: f64,
     #[values(1, 3, 10)] lead_minutes: u64,
     #[values(0.0, 0.5)] daily: f64,
@@ -133,19 +133,19 @@ fn noise_is_missed_at_most_1_6_times_as_often_as_asked(
 }
 
 #[test]
-fn a_longer_lead_and_a_higher_quantile_ask_for_more_on_a_wandering_load() {
+fn a_longer_lead_and_a_higher_quantile_give_more_headroom_on_a_wandering_load() {
     let work = |seconds: i64| {
         let walk: f64 = (0..=seconds / 60).map(noise).sum();
         (100.0 + 3.0 * walk).max(1.0)
     };
     let (forecaster, now) = after(240, work);
-    let ask = |minutes, quantile| {
+    let headroom = |minutes, quantile| {
         let lead = Duration::from_mins(minutes);
         let forecast = forecaster.forecast(lead, quantile, at(now)).unwrap();
         forecast.value - forecast.mean
     };
-    assert!(ask(15, 0.95) > ask(1, 0.95));
-    assert!(ask(3, 0.99) > ask(3, 0.9) && ask(3, 0.9) > ask(3, 0.5));
+    assert!(headroom(15, 0.95) > headroom(1, 0.95));
+    assert!(headroom(3, 0.99) > headroom(3, 0.9) && headroom(3, 0.9) > headroom(3, 0.5));
 }
 
 #[test]

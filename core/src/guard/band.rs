@@ -1,28 +1,31 @@
 //! The hard ratio band on the way: guards that cut a change short must not leave the band.
 //!
 //! The solve gives a pair inside the band; rates and releases may move one role of it less than the
-//! other. Of the pairs on the way this picks the furthest one that the band holds. Bounds come before
-//! the band: a role outside its bounds goes on its way to them, even through pairs outside the band.
+//! other. Of the pairs on the way this picks the furthest one that the band holds. Bounds come
+//! before the band: a role outside its bounds goes on its way to them, even through pairs outside
+//! the band.
 
 use crate::{
-    policy::Enforcement,
-    report::{Reason, Stage, Step},
+    bounds::Bounds,
+    ratio::{Enforcement, RatioPolicy},
+    reason::Reason,
     role::{PerRole, Role},
-    snapshot::Snapshot,
+    step::{Stage, Step},
 };
 
-/// Most prefill counts that are tried: no object may ask for more replicas.
+/// Most prefill counts that are tried: no object may have more replicas.
 const PAIRS_TRIED_MAX: u32 = 10_000;
 
 /// The change cut short where a hard ratio band would be left on the way: of the pairs between the
 /// current replicas and `wanted` that lie in the band, the one that goes furthest.
-pub fn keep_hard_band(wanted: PerRole<u32>, snapshot: &Snapshot) -> (PerRole<u32>, Option<Step>) {
-    let current = snapshot.roles.map(|state| state.current);
-    let ratio = snapshot
-        .policy
-        .ratio
-        .filter(|ratio| ratio.enforcement == Enforcement::Hard);
-    let Some(band) = ratio.map(|ratio| ratio.band) else {
+pub fn keep_hard_band(
+    wanted: PerRole<u32>,
+    current: PerRole<u32>,
+    ratio: Option<RatioPolicy>,
+    bounds: PerRole<Bounds>,
+) -> (PerRole<u32>, Option<Step>) {
+    let hard = ratio.filter(|ratio| ratio.enforcement == Enforcement::Hard);
+    let Some(band) = hard.map(|ratio| ratio.band) else {
         return (wanted, None);
     };
     let leaves = band.contains(current.prefill, current.decode)
@@ -30,13 +33,13 @@ pub fn keep_hard_band(wanted: PerRole<u32>, snapshot: &Snapshot) -> (PerRole<u32
     if !leaves {
         return (wanted, None);
     }
-    let between = |role| {
-        let (a, b): (u32, u32) = (*current.get(role), *wanted.get(role));
+    let between = |role: Role| {
+        let (a, b): (u32, u32) = (current[role], wanted[role]);
         (a.min(b), a.max(b))
     };
     let (prefill_least, prefill_most) = between(Role::Prefill);
     let (decode_least, decode_most) = between(Role::Decode);
-    // From the wanted side on, since what is nearest to it is looked for.
+    // From the wanted side on, since the nearest pair to it is looked for.
     let up = current.prefill <= wanted.prefill;
     let steps = 0..=(prefill_most - prefill_least).min(PAIRS_TRIED_MAX);
     let pairs = steps.filter_map(|step| {
@@ -59,10 +62,9 @@ pub fn keep_hard_band(wanted: PerRole<u32>, snapshot: &Snapshot) -> (PerRole<u32
                 + u64::from(pair.decode.abs_diff(wanted.decode))
         })
         .unwrap_or(current);
-    let bounds = snapshot.policy.bounds;
     let stuck_outside = Role::ALL.into_iter().any(|role| {
-        let (now, wanted, kept) = (*current.get(role), *wanted.get(role), *kept.get(role));
-        bounds.get(role).clamp(now) != now && wanted != now && kept == now
+        let (now, wanted, kept) = (current[role], wanted[role], kept[role]);
+        bounds[role].clamp(now) != now && wanted != now && kept == now
     });
     if stuck_outside {
         return (wanted, None);
@@ -71,11 +73,6 @@ pub fn keep_hard_band(wanted: PerRole<u32>, snapshot: &Snapshot) -> (PerRole<u32
         "{}:{} would leave the hard ratio band; {}:{} is as far as the change may go now",
         wanted.prefill, wanted.decode, kept.prefill, kept.decode
     );
-    let step = Step {
-        stage: Stage::Guard,
-        role: None,
-        reason: Reason::RatioBand,
-        message,
-    };
+    let step = Step::of_both(Stage::Guard, Reason::RatioBand, message);
     (kept, Some(step))
 }

@@ -1,20 +1,23 @@
-//! Bounds that moved past the replicas: up to a new minimum at once, down to a new maximum in steps.
+//! Bounds that moved past the replicas: up to a new minimum at once, down to a new maximum in
+//! steps.
 //!
-//! A maximum below the current replicas comes from an edit, a schedule that ended, or an object made
-//! over a larger workload. HPA cuts to it in one step and without its policies, which takes capacity
-//! away from live requests. Here the cut goes through the scale-down policies, and where there are
-//! none, or they are disabled, through [`IMPLICIT_PERCENT`] a minute: the maximum is the user's own
-//! word, so it is reached, but not at once. A minimum is a promise of capacity and waits for nothing.
+//! A maximum below the current replicas comes from an edit, a schedule that ended, or an object
+//! made over a larger workload. HPA cuts to it in one step and without its policies, which takes
+//! capacity away from live requests. Here the cut goes through the scale-down policies, and where
+//! there are none, or they are disabled, through [`IMPLICIT_PERCENT`] a minute: the maximum is the
+//! user's own setting, so it is reached, but not at once. A minimum is a promise of capacity and
+//! waits for nothing.
 
 use std::time::Duration;
 
 use super::rate::least_allowed;
 use crate::{
-    memory::ReplicaChange,
-    policy::{ChangeLimit, RatePolicy, ScalingRules, SelectPolicy},
-    report::{Reason, Stage, Step},
+    behavior::{ChangeLimit, RatePolicy, ScalingRules, SelectPolicy},
+    bounds::Bounds,
+    reason::Reason,
+    replicas::ReplicaChange,
     role::Role,
-    snapshot::Snapshot,
+    step::{Stage, Step},
     time::Timestamp,
 };
 
@@ -25,43 +28,55 @@ pub const IMPLICIT_PERCENT: u32 = 10;
 /// The period of [`IMPLICIT_PERCENT`].
 pub const IMPLICIT_PERIOD: Duration = Duration::from_mins(1);
 
-/// Replicas inside the bounds, or one step closer to them.
-///
-/// `wanted` is what was solved for, `limited` what the rate policies made of it. A solve that keeps
-/// the replicas although they are out of bounds is an infeasible budget, and stays.
-pub fn hold_bounds(
-    role: Role,
-    wanted: u32,
-    limited: u32,
-    snapshot: &Snapshot,
-    changes: &[ReplicaChange],
-    now: Timestamp,
-) -> (u32, Option<Step>) {
-    let current = snapshot.roles.get(role).current;
-    let bounds = snapshot.policy.bounds.get(role);
-    if wanted == current {
-        return (current, None);
+/// A role that may be outside its bounds.
+#[derive(Clone, Copy, Debug)]
+pub struct BoundedRole<'a> {
+    /// The role.
+    pub role: Role,
+    /// Its replicas.
+    pub current: u32,
+    /// The bounds in force.
+    pub bounds: Bounds,
+    /// Rules for fewer replicas.
+    pub scale_down: &'a ScalingRules,
+    /// Changes of its replicas.
+    pub changes: &'a [ReplicaChange],
+}
+
+impl BoundedRole<'_> {
+    /// Replicas inside the bounds, or one step closer to them.
+    ///
+    /// `wanted` comes from the solve, and `limited` is what the rate policies allow of it. A solve
+    /// that keeps the replicas although they are out of bounds is an infeasible budget, and stays.
+    pub fn hold_bounds(&self, wanted: u32, limited: u32, now: Timestamp) -> (u32, Option<Step>) {
+        let Self {
+            role,
+            current,
+            bounds,
+            scale_down,
+            changes,
+        } = *self;
+        if wanted == current {
+            return (current, None);
+        }
+        if current <= bounds.clamp(current) {
+            return (bounds.clamp(limited), None);
+        }
+        if !scale_down.policies.is_empty() && scale_down.select != SelectPolicy::Disabled {
+            return (limited.min(current).max(bounds.min_replicas), None);
+        }
+        let allowed = least_allowed(current, &implicit(scale_down), changes, now).min(current);
+        let replicas = bounds.clamp(wanted).max(allowed);
+        let step = (replicas > bounds.clamp(wanted)).then(|| {
+            let message = format!(
+                "{current} replicas are above the maximum of {}; without scale-down policies \
+                 {IMPLICIT_PERCENT} % go a minute, {replicas} stay now",
+                bounds.max_replicas
+            );
+            Step::of_role(Stage::Guard, role, Reason::BoundsStepDown, message)
+        });
+        (replicas, step)
     }
-    if current <= bounds.clamp(current) {
-        return (bounds.clamp(limited), None);
-    }
-    let rules = &snapshot.policy.behavior.scale_down;
-    if !rules.policies.is_empty() && rules.select != SelectPolicy::Disabled {
-        return (limited.min(current).max(bounds.min_replicas), None);
-    }
-    let allowed = least_allowed(current, &implicit(rules), changes, now).min(current);
-    let replicas = bounds.clamp(wanted).max(allowed);
-    let step = (replicas > bounds.clamp(wanted)).then(|| Step {
-        stage: Stage::Guard,
-        role: Some(role),
-        reason: Reason::BoundsStepDown,
-        message: format!(
-            "{current} replicas are above the maximum of {}; without scale-down policies \
-             {IMPLICIT_PERCENT} % go a minute, {replicas} stay now",
-            bounds.max_replicas
-        ),
-    });
-    (replicas, step)
 }
 
 fn implicit(rules: &ScalingRules) -> ScalingRules {
@@ -81,23 +96,30 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
-    use crate::{memory::RoleMemory, testing};
-
-    const LOAD: testing::Load = testing::Load {
-        rate_rps: 1.0,
-        prefill_seconds: 0.1,
-        output_tokens: 10.0,
-    };
+    use crate::{replicas::ReplicaChanges, testing};
 
     fn at(seconds: u64) -> Timestamp {
         Timestamp::from_millis(0).plus(Duration::from_secs(seconds))
     }
 
-    fn bounded(current: u32, min_replicas: u32, max_replicas: u32) -> Snapshot {
-        let mut snapshot = testing::snapshot(current, 2, LOAD);
-        snapshot.policy.bounds.prefill.min_replicas = min_replicas;
-        snapshot.policy.bounds.prefill.max_replicas = max_replicas;
-        snapshot
+    /// Prefill of `current` replicas in `min_replicas` to `max_replicas`.
+    fn bounded(current: u32, min_replicas: u32, max_replicas: u32) -> BoundedRole<'static> {
+        const NO_POLICIES: &ScalingRules = &ScalingRules {
+            stabilization_window: Duration::from_mins(5),
+            tolerance_percent: 10,
+            select: SelectPolicy::Max,
+            policies: Vec::new(),
+        };
+        BoundedRole {
+            role: Role::Prefill,
+            current,
+            bounds: Bounds {
+                min_replicas,
+                max_replicas,
+            },
+            scale_down: NO_POLICIES,
+            changes: &[],
+        }
     }
 
     #[rstest]
@@ -115,33 +137,35 @@ mod tests {
         #[case] wanted: u32,
         #[case] want: u32,
     ) {
-        let snapshot = bounded(current, min, max);
-        // The rate of growth is limited to one; a minimum does not ask for it.
+        // The rate of growth is limited to one; a minimum does not wait for it.
         let limited = wanted.min(current + 1);
-        let (got, step) = hold_bounds(Role::Prefill, wanted, limited, &snapshot, &[], at(0));
+        let (got, step) = bounded(current, min, max).hold_bounds(wanted, limited, at(0));
         assert_eq!(got, want);
         assert_eq!(
             step.is_some(),
             got > wanted,
-            "a cut that is not finished says so"
+            "a cut that is not finished is in the report"
         );
     }
 
     #[test]
     fn policies_of_the_user_come_before_the_implicit_one() {
-        let mut snapshot = bounded(30, 1, 10);
-        let rules = &mut snapshot.policy.behavior.scale_down;
+        let mut rules = testing::rules(300, 10);
         rules.policies = vec![RatePolicy {
             change: ChangeLimit::Replicas(8),
             period: Duration::from_mins(5),
         }];
-        let hold = |snapshot: &Snapshot, limited| {
-            hold_bounds(Role::Prefill, 10, limited, snapshot, &[], at(0)).0
+        let hold = |rules: &ScalingRules, limited| {
+            let role = BoundedRole {
+                scale_down: rules,
+                ..bounded(30, 1, 10)
+            };
+            role.hold_bounds(10, limited, at(0)).0
         };
-        assert_eq!(hold(&snapshot, 22), 22);
-        snapshot.policy.behavior.scale_down.select = SelectPolicy::Disabled;
+        assert_eq!(hold(&rules, 22), 22);
+        rules.select = SelectPolicy::Disabled;
         assert_eq!(
-            hold(&snapshot, 30),
+            hold(&rules, 30),
             27,
             "disabled stops decisions, and the maximum is none"
         );
@@ -150,17 +174,24 @@ mod tests {
     proptest! {
         #[test]
         fn a_lowered_maximum_is_reached_a_tenth_a_minute(current in 1u32..400, max in 1u32..400) {
-            let mut memory = RoleMemory::default();
+            let mut changes = ReplicaChanges::default();
             let mut replicas = current;
             let mut a_minute_ago = std::collections::VecDeque::new();
             for tick in 0..240u64 {
-                let snapshot = bounded(replicas, 1, max);
-                memory.see_replicas(replicas, at(tick * 15));
+                let now = at(tick * 15);
+                changes.observe(replicas, now);
                 a_minute_ago.push_back(replicas);
-                let start = if a_minute_ago.len() > 4 { a_minute_ago.pop_front().unwrap() } else { current };
+                let start = if a_minute_ago.len() > 4 {
+                    a_minute_ago.pop_front().unwrap()
+                } else {
+                    current
+                };
                 let wanted = replicas.min(max);
-                let (next, _) =
-                    hold_bounds(Role::Prefill, wanted, wanted, &snapshot, &memory.changes, at(tick * 15));
+                let role = BoundedRole {
+                    changes: changes.as_slice(),
+                    ..bounded(replicas, 1, max)
+                };
+                let (next, _) = role.hold_bounds(wanted, wanted, now);
                 prop_assert!(next <= replicas && (next >= max || next == replicas));
                 prop_assert!(next >= start * 9 / 10 || replicas <= max, "{start} to {next} in a minute");
                 replicas = next;

@@ -1,18 +1,20 @@
 //! The flap governor: replicas that go back and forth are lowered later and less readily.
 //!
 //! A reversal is a rise soon after a fall, or a fall soon after a rise, by anyone. Reversals of the
-//! last hour, each counting less as it ages, give a factor of 1 to [`FACTOR_MAX`] for the scale-down
-//! window and tolerance. Two are ordinary peaks and cost nothing. Raising replicas is never
-//! slowed, and when it is calm the factor decays to 1 within the hour: nobody has to reset anything.
+//! last hour, each counting less as it ages, give a factor of 1 to [`FACTOR_MAX`] for the
+//! scale-down window and tolerance. Two are ordinary peaks and cost nothing. Raising replicas is
+//! never slowed, and when it is calm the factor decays to 1 within the hour: nobody has to reset
+//! anything.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    policy::Behavior,
-    report::{Reason, Stage, Step},
+    behavior::Behavior,
+    reason::Reason,
     role::Role,
+    step::{Stage, Step},
     time::Timestamp,
 };
 
@@ -29,7 +31,8 @@ pub const FACTOR_MAX: f64 = 4.0;
 /// Reversals in the last hour that change nothing.
 const REVERSALS_FREE: f64 = 2.0;
 
-/// What a window shorter than this is widened by: four times nothing would be nothing.
+/// A window shorter than this is widened as if it were so long: four times nothing would be
+/// nothing.
 const WINDOW_BASE: Duration = Duration::from_mins(1);
 
 /// A widened window is never longer than HPA allows a window to be.
@@ -38,10 +41,10 @@ const WINDOW_MAX: Duration = Duration::from_hours(1);
 /// A widened tolerance is never above this, percent.
 const TOLERANCE_MAX: f64 = 50.0;
 
-/// Reversals kept: twice what makes the largest factor.
+/// Reversals kept: twice as many as make the largest factor.
 const REVERSALS_MAX: usize = 8;
 
-/// What is remembered of a role's changes. Less than 250 bytes of JSON.
+/// Memory of a role's changes of direction. Less than 250 bytes of JSON.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FlapMemory {
@@ -58,7 +61,7 @@ struct Moved {
 }
 
 impl FlapMemory {
-    /// Notes the target's replicas.
+    /// Takes in the target's replicas.
     pub fn observe(&mut self, replicas: u32, now: Timestamp) {
         self.reversals
             .retain(|&at| at <= now && now.since(at) < REVERSAL_COUNTS);
@@ -80,7 +83,7 @@ impl FlapMemory {
         }
     }
 
-    /// What the scale-down window and tolerance are multiplied by, 1 to [`FACTOR_MAX`].
+    /// Factor of the scale-down window and tolerance, 1 to [`FACTOR_MAX`].
     pub fn factor(&self, now: Timestamp) -> f64 {
         let whole = REVERSAL_COUNTS.as_secs_f64();
         let weight = |at: &Timestamp| (1.0 - now.since(*at).as_secs_f64() / whole).max(0.0);
@@ -128,12 +131,7 @@ pub fn damp(
         rules.tolerance_percent,
         tolerance
     );
-    let step = Step {
-        stage: Stage::Stabilize,
-        role: Some(role),
-        reason: Reason::FlapDamped,
-        message,
-    };
+    let step = Step::of_role(Stage::Stabilize, role, Reason::FlapDamped, message);
     (damped, Some(step))
 }
 
@@ -144,8 +142,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        guard::{stabilize, tolerate},
-        memory::RoleMemory,
+        guard::{StabilizationWindows, stabilize, tolerate},
         need::Need,
         testing,
     };
@@ -168,7 +165,7 @@ mod tests {
             scale_up: testing::rules(0, 0),
             scale_down: testing::rules(down_seconds, 10),
         };
-        let (mut memory, mut flaps) = (RoleMemory::default(), FlapMemory::default());
+        let (mut windows, mut flaps) = (StabilizationWindows::default(), FlapMemory::default());
         let (mut current, mut last, mut turns) = (10, None, Vec::new());
         for tick in 0..hours * TICKS_AN_HOUR {
             let second = tick * TICK;
@@ -181,7 +178,7 @@ mod tests {
             };
             let need = Need::of(need(second), 100, Reason::DecodeWork, String::new());
             let (wanted, _) = tolerate(&need, current, &damped);
-            let (next, _) = stabilize(Role::Decode, wanted, current, &damped, &mut memory, now);
+            let (next, _) = stabilize(Role::Decode, wanted, current, &damped, &mut windows, now);
             if next != current {
                 let up = next > current;
                 if last.is_some_and(|last| last != up) {

@@ -3,25 +3,19 @@
 //! A pause holds the replicas where they are, whatever the need, the bounds or the budget say.
 
 use crate::{
-    report::{Reason, Stage, Step},
+    reason::Reason,
     role::Role,
-    snapshot::Snapshot,
+    snapshot::Paused,
+    step::{Stage, Step},
 };
 
 /// `wanted` without changes in paused directions.
-pub fn pause(role: Role, wanted: u32, snapshot: &Snapshot) -> (u32, Option<Step>) {
-    let current = snapshot.roles.get(role).current;
-    let stopped = (wanted > current && snapshot.paused.scale_up)
-        || (wanted < current && snapshot.paused.scale_down);
+pub fn pause(role: Role, wanted: u32, current: u32, paused: Paused) -> (u32, Option<Step>) {
+    let stopped = (wanted > current && paused.scale_up) || (wanted < current && paused.scale_down);
     if !stopped {
         return (wanted, None);
     }
-    let message = format!("wanted: {wanted}; this direction is paused");
-    let step = Step {
-        stage: Stage::Guard,
-        role: Some(role),
-        reason: Reason::Paused,
-        message,
-    };
+    let message = format!("{wanted} replicas are wanted, and this direction is paused");
+    let step = Step::of_role(Stage::Guard, role, Reason::Paused, message);
     (current, Some(step))
 }

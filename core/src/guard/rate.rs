@@ -1,16 +1,17 @@
 //! Rate policies: how far replicas may move within a period.
 //!
 //! Each policy allows a change from the replicas at the start of its period, which are the current
-//! ones with the changes since taken back. `selectPolicy` picks among policies; none means no limit.
-//! Two things differ from HPA. Changes by anyone count, not only our own: a person's `kubectl scale`
-//! uses up the period like a decision. And the percentages are exact integers: HPA's floating point
-//! makes 111 of 100 replicas and 10 %, here they are 110.
+//! ones with the changes since taken back. `selectPolicy` picks among policies; none means no
+//! limit. Two things differ from HPA. Changes by anyone count, not only our own: a person's
+//! `kubectl scale` uses up the period like a decision. And the percentages are exact integers:
+//! HPA's floating point makes 111 of 100 replicas and 10 %, here they are 110.
 
 use crate::{
-    memory::ReplicaChange,
-    policy::{Behavior, ChangeLimit, RatePolicy, ScalingRules, SelectPolicy},
-    report::{Reason, Stage, Step},
+    behavior::{Behavior, ChangeLimit, RatePolicy, ScalingRules, SelectPolicy},
+    reason::Reason,
+    replicas::ReplicaChange,
     role::Role,
+    step::{Stage, Step},
     time::Timestamp,
 };
 
@@ -33,20 +34,14 @@ pub fn limit_rate(
     if allowed == wanted {
         return (wanted, None);
     }
-    let message =
-        format!("from {current} the scaling policies allow {allowed} now, {wanted} is wanted");
-    (
-        allowed,
-        Some(Step {
-            stage: Stage::Guard,
-            role: Some(role),
-            reason,
-            message,
-        }),
-    )
+    let message = format!(
+        "{wanted} replicas are wanted; from {current} the scaling policies allow {allowed} now"
+    );
+    let step = Step::of_role(Stage::Guard, role, reason, message);
+    (allowed, Some(step))
 }
 
-/// Replicas at the start of a period: what was added since is taken off, what went is put back.
+/// Replicas at the start of a period: those added since are taken off, those gone are put back.
 fn at_period_start(
     current: u32,
     policy: &RatePolicy,
@@ -61,7 +56,7 @@ fn at_period_start(
     })
 }
 
-/// What each policy allows, given by `limit` from the replicas at the start of its period.
+/// Replicas that each policy allows, by `limit` from the replicas at the start of its period.
 fn allowed_by_each<'a>(
     current: u32,
     rules: &'a ScalingRules,

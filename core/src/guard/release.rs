@@ -1,34 +1,32 @@
-//! Releases before growth: what one role gives back counts only when its pods are gone.
+//! Releases before growth: replicas that one role gives back count only when their pods are gone.
 //!
-//! So at a full budget shrinking comes first, and the GPUs that are asked for or still held never
+//! So at a full budget shrinking comes first, and the GPUs that are requested or still held never
 //! exceed the budget at any instant.
 
 use crate::{
-    report::{Reason, Stage, Step},
+    reason::Reason,
     role::{PerRole, Role},
-    snapshot::Snapshot,
+    role_state::RoleState,
+    step::{Stage, Step},
 };
 
-/// Growth that fits into the budget beside everything that still holds GPUs: what one role
-/// releases counts only when its pods are gone, so at a full budget shrinking comes first.
-pub fn await_releases(wanted: PerRole<u32>, snapshot: &Snapshot) -> (PerRole<u32>, Vec<Step>) {
-    let Some(budget) = snapshot.policy.budget_gpus else {
+/// Growth that fits into the budget beside everything that still holds GPUs.
+pub fn await_releases(
+    wanted: PerRole<u32>,
+    roles: &PerRole<RoleState>,
+    budget_gpus: Option<u32>,
+) -> (PerRole<u32>, Vec<Step>) {
+    let Some(budget) = budget_gpus else {
         return (wanted, Vec::new());
     };
-    let mut granted =
-        PerRole::from_fn(|role| (*wanted.get(role)).min(snapshot.roles.get(role).current));
+    let mut granted = PerRole::from_fn(|role| wanted[role].min(roles[role].current));
     let mut steps = Vec::new();
     for role in Role::ALL {
-        let state = snapshot.roles.get(role);
-        let want = *wanted.get(role);
+        let (state, want) = (&roles[role], wanted[role]);
         if want <= state.current {
             continue;
         }
-        let others: u64 = Role::ALL
-            .into_iter()
-            .filter(|other| *other != role)
-            .map(|other| held_gpus(snapshot, other, *granted.get(other)))
-            .sum();
+        let others = held_gpus(&roles[role.other()], granted[role.other()]);
         let room = u64::from(budget).saturating_sub(others);
         let fitting = room
             .checked_div(u64::from(state.gpus_per_replica))
@@ -36,54 +34,42 @@ pub fn await_releases(wanted: PerRole<u32>, snapshot: &Snapshot) -> (PerRole<u32
             .saturating_sub(u64::from(state.terminating));
         let fitting = u32::try_from(fitting).unwrap_or(u32::MAX);
         let replicas = want.min(fitting.max(state.current));
-        *granted.get_mut(role) = replicas;
+        granted[role] = replicas;
         if replicas < want {
             let message = format!(
-                "wanted: {want}; {replicas} fit beside the {others} GPUs that the other \
-                 role still holds of a budget of {budget}"
+                "{want} replicas are wanted; {replicas} fit beside the {others} GPUs that the \
+                 other role still holds of a budget of {budget}"
             );
             let reason = Reason::BudgetWaitsForRelease;
-            steps.push(Step {
-                stage: Stage::Guard,
-                role: Some(role),
-                reason,
-                message,
-            });
+            steps.push(Step::of_role(Stage::Guard, role, reason, message));
         }
     }
-    steps.extend(keep_together(&mut granted, wanted, snapshot));
+    steps.extend(keep_together(&mut granted, wanted, roles));
     (granted, steps)
 }
 
-/// A role does not grow while the other would stay alone at zero: its replicas would serve nobody, and
-/// would hold the GPUs that the other waits for.
+/// A role does not grow while the other would stay alone at zero: its replicas would serve nobody,
+/// and would hold the GPUs that the other waits for.
 fn keep_together(
     granted: &mut PerRole<u32>,
     wanted: PerRole<u32>,
-    snapshot: &Snapshot,
+    roles: &PerRole<RoleState>,
 ) -> Option<Step> {
-    let waiting = |role: &Role| *granted.get(*role) == 0 && *wanted.get(*role) > 0;
+    let waiting = |role: &Role| granted[*role] == 0 && wanted[*role] > 0;
     let alone = Role::ALL.into_iter().find(waiting)?;
-    let other = match alone {
-        Role::Prefill => Role::Decode,
-        Role::Decode => Role::Prefill,
-    };
-    let current = snapshot.roles.get(other).current;
-    if *granted.get(other) <= current {
+    let other = alone.other();
+    let current = roles[other].current;
+    if granted[other] <= current {
         return None;
     }
-    *granted.get_mut(other) = current;
-    Some(Step {
-        stage: Stage::Guard,
-        role: Some(other),
-        reason: Reason::BudgetWaitsForRelease,
-        message: format!("{current} stay until {alone} fits into the budget beside them"),
-    })
+    granted[other] = current;
+    let message = format!("{current} replicas stay until {alone} fits into the budget beside them");
+    let reason = Reason::BudgetWaitsForRelease;
+    Some(Step::of_role(Stage::Guard, other, reason, message))
 }
 
-/// GPUs that `role` holds or will hold when asked for `replicas`, pods on their way out included.
-pub fn held_gpus(snapshot: &Snapshot, role: Role, replicas: u32) -> u64 {
-    let state = snapshot.roles.get(role);
+/// GPUs that a role holds or will hold at `replicas`, pods on their way out included.
+fn held_gpus(state: &RoleState, replicas: u32) -> u64 {
     let held = state
         .holding()
         .max(replicas.saturating_add(state.terminating));

@@ -1,38 +1,39 @@
-//! Stabilization windows: replicas rise only to what all of a window asked for, and fall only to
-//! what none of it exceeded.
+//! Stabilization: replicas rise only to the least need of a window, and fall only to the largest.
 //!
-//! As in HPA the newest need is part of both windows. So the least is never above it and the largest
-//! never below, and the two cannot ask for opposite changes: the order in which they are looked at
-//! makes no difference. A sample exactly as old as the window no longer counts, in HPA too.
+//! As in HPA the newest need is part of both windows. So the least is never above it and the
+//! largest never below, and the two cannot want opposite changes: the order in which they are
+//! looked at makes no difference. A sample exactly as old as the window no longer counts, in HPA
+//! too.
 
 use std::cmp::Ordering;
 
+use super::window::{Extreme, StabilizationWindows};
 use crate::{
-    memory::{Extreme, RoleMemory},
-    policy::{Behavior, ScalingRules},
-    report::{Reason, Stage, Step},
+    behavior::{Behavior, ScalingRules},
+    reason::Reason,
     role::Role,
+    step::{Stage, Step},
     time::Timestamp,
 };
 
-/// What the stabilization windows make of `wanted`.
+/// `wanted` within what the stabilization windows allow.
 pub fn stabilize(
     role: Role,
     wanted: u32,
     current: u32,
     behavior: &Behavior,
-    memory: &mut RoleMemory,
+    windows: &mut StabilizationWindows,
     now: Timestamp,
 ) -> (u32, Option<Step>) {
     let (up, down) = (&behavior.scale_up, &behavior.scale_down);
-    let least = memory
+    let least = windows
         .least
         .extreme(wanted, now, up.stabilization_window, Extreme::Least);
-    let largest = memory
+    let largest = windows
         .largest
         .extreme(wanted, now, down.stabilization_window, Extreme::Largest);
-    // Up to what all of the window asked for, down to what any of it did; HPA's order decides when
-    // the two cross.
+    // Up to the least need of one window, down to the largest of the other; HPA's order decides
+    // when the two cross.
     let replicas = if current < least {
         least
     } else {
@@ -40,19 +41,14 @@ pub fn stabilize(
     };
     let held = |reason, rules: &ScalingRules, word: &str| {
         let message = format!(
-            "wanted now: {wanted}; the window of {} s {word} {replicas}",
+            "{wanted} replicas are wanted now; the window of {} s {word} {replicas}",
             rules.stabilization_window.as_secs()
         );
-        Some(Step {
-            stage: Stage::Stabilize,
-            role: Some(role),
-            reason,
-            message,
-        })
+        Some(Step::of_role(Stage::Stabilize, role, reason, message))
     };
     let step = match wanted.cmp(&replicas) {
         Ordering::Greater => held(Reason::StabilizingUp, up, "allows"),
-        Ordering::Less => held(Reason::StabilizingDown, down, "still asks for"),
+        Ordering::Less => held(Reason::StabilizingDown, down, "still needs"),
         Ordering::Equal => None,
     };
     (replicas, step)

@@ -6,16 +6,18 @@
 //! do not exist.
 //!
 //! A cancellation takes back replicas that never served. It is no scale-down of serving capacity,
-//! never goes below the ready replicas, and so needs no metrics, no window and no scale-down policy.
+//! never goes below the ready replicas, and so needs no metrics, no window and no scale-down
+//! policy.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    report::{Reason, Stage, Step},
+    reason::Reason,
     role::Role,
     role_state::StuckCause,
+    step::{Stage, Step},
     time::Timestamp,
 };
 
@@ -42,8 +44,8 @@ const LOOSE_AFTER: Duration = Duration::from_mins(2);
 const FORGET_AFTER: Duration = Duration::from_hours(1);
 
 /// How long to wait before the request is cancelled, where `late_after` is how long the user waits
-/// for any request. A node autoscaler needs minutes to bring a node for a pod that is unschedulable,
-/// so that has all of it; a request that is late has had its time.
+/// for any request. A node autoscaler needs minutes to bring a node for a pod that is
+/// unschedulable, so that has all of it; a request that is late has had its time.
 fn deadline(cause: StuckCause, late_after: Duration) -> Duration {
     match cause {
         StuckCause::Unschedulable => late_after,
@@ -92,7 +94,8 @@ impl StuckState {
             .or_else(|| (late && pending > 0).then_some((pending, StuckCause::Late)))
     }
 
-    /// Replicas that stay when the request is cancelled: those that serve or really start, never none.
+    /// Replicas that stay when the request is cancelled: those that serve or really start, never
+    /// none.
     fn kept(&self) -> u32 {
         let stuck = self.stuck_now().map_or(0, |(count, _)| count);
         (self.current - stuck).max(self.min_replicas).max(1)
@@ -122,8 +125,8 @@ struct Cancellation {
 }
 
 impl StuckMemory {
-    /// Most replicas the role may request while a back-off runs: the solve takes it for its maximum,
-    /// so that the other role gets the rest of the budget.
+    /// Most replicas the role may request while a back-off runs: the solve takes it for its
+    /// maximum, so that the other role gets the rest of the budget.
     pub fn ceiling(&self, now: Timestamp) -> Option<u32> {
         self.backing_off(now).map(|cancelled| cancelled.ceiling)
     }
@@ -179,14 +182,7 @@ pub fn cancel(
 ) -> (u32, Option<Step>) {
     let stuck = state.stuck_now();
     memory.note(state, stuck.is_some(), now);
-    let said = |reason, message| {
-        Some(Step {
-            stage: Stage::Guard,
-            role: Some(role),
-            reason,
-            message,
-        })
-    };
+    let step = |reason, message| Some(Step::of_role(Stage::Guard, role, reason, message));
     if let Some(cancelled) = memory.backing_off(now) {
         let most = cancelled.ceiling.max(state.kept());
         if wanted <= most {
@@ -197,7 +193,7 @@ pub fn cancel(
             cancelled.cause.as_str(),
             cancelled.retry_at.since(now).as_secs()
         );
-        return (most, said(Reason::ScaleUpBackedOff, message));
+        return (most, step(Reason::ScaleUpBackedOff, message));
     }
     let (Some((count, cause)), Some((since, _))) = (stuck, memory.episode) else {
         return (wanted, None);
@@ -212,7 +208,7 @@ pub fn cancel(
             cause.as_str(),
             backoff.as_secs()
         );
-        return (kept, said(Reason::ScaleUpCancelled, message));
+        return (kept, step(Reason::ScaleUpCancelled, message));
     }
     let most = wanted.min(current.max(kept));
     let message = format!(
@@ -225,7 +221,7 @@ pub fn cancel(
     let held = wanted >= current;
     (
         most,
-        said(Reason::ScaleUpBackedOff, message).filter(|_| held),
+        step(Reason::ScaleUpBackedOff, message).filter(|_| held),
     )
 }
 

@@ -9,13 +9,13 @@ use rstest::rstest;
 
 use super::*;
 use crate::{
-    memory::{ReplicaChange, RoleMemory},
     need::Need,
     policy::{
         Behavior, ChangeLimit, Enforcement, RatePolicy, RatioPolicy, ScalingRules, SelectPolicy,
     },
     ratio::{Ratio, RatioBand},
-    report::Reason,
+    reason::Reason,
+    replicas::ReplicaChange,
     role::{PerRole, Role},
     testing,
     time::Timestamp,
@@ -50,7 +50,8 @@ fn documented(select: SelectPolicy) -> Behavior {
 }
 
 #[rstest]
-// 80 replicas, target 10: 10 % is 8, more than 4, so 72; below 40, four replicas are the larger step.
+// 80 replicas, target 10: 10 % is 8, more than 4, so 72; below 40, four replicas are the larger
+// step.
 #[case::percent_is_larger(SelectPolicy::Max, 80, 10, 72)]
 #[case::pods_are_larger(SelectPolicy::Max, 30, 10, 26)]
 #[case::least_change(SelectPolicy::Min, 80, 10, 76)]
@@ -109,9 +110,18 @@ fn changes_within_the_period_count_against_the_policy() {
 #[test]
 fn the_largest_need_of_the_window_counts_on_the_way_down() {
     let behavior = testing::policy().behavior;
-    let mut memory = RoleMemory::default();
-    let mut step =
-        |wanted, seconds| stabilize(Role::Decode, wanted, 8, &behavior, &mut memory, at(seconds)).0;
+    let mut windows = StabilizationWindows::default();
+    let mut step = |wanted, seconds| {
+        stabilize(
+            Role::Decode,
+            wanted,
+            8,
+            &behavior,
+            &mut windows,
+            at(seconds),
+        )
+        .0
+    };
     assert_eq!(step(8, 0), 8);
     assert_eq!(step(3, 15), 8);
     assert_eq!(step(5, 150), 8);
@@ -146,12 +156,11 @@ fn at_a_full_budget_a_role_grows_only_into_what_was_released() {
         output_tokens: 10.0,
     };
     let mut snapshot = testing::snapshot(2, 4, load);
-    snapshot.policy.budget_gpus = Some(24);
     let wanted = PerRole {
         prefill: 4,
         decode: 2,
     };
-    let (granted, steps) = await_releases(wanted, &snapshot);
+    let (granted, steps) = await_releases(wanted, &snapshot.roles, Some(24));
     assert_eq!(
         granted,
         PerRole {
@@ -172,7 +181,7 @@ fn at_a_full_budget_a_role_grows_only_into_what_was_released() {
         ..Default::default()
     };
     assert_eq!(
-        await_releases(wanted, &snapshot).0.prefill,
+        await_releases(wanted, &snapshot.roles, Some(24)).0.prefill,
         3,
         "one decode pod is still leaving"
     );
@@ -191,7 +200,10 @@ fn a_role_over_its_maximum_comes_down_even_through_pairs_outside_a_hard_band() {
         enforcement: Enforcement::Hard,
     });
     let pair = |prefill, decode| PerRole { prefill, decode };
-    let keep = |snapshot: &crate::Snapshot, wanted| keep_hard_band(wanted, snapshot).0;
+    let keep = |snapshot: &crate::Snapshot, wanted| {
+        let (current, policy) = (snapshot.roles.map(|state| state.current), &snapshot.policy);
+        keep_hard_band(wanted, current, policy.ratio, policy.bounds).0
+    };
     assert_eq!(
         keep(&snapshot, pair(9, 19)),
         pair(10, 20),

@@ -2,13 +2,13 @@
 //!
 //! HPA compares the ratio of metric and target with a tolerance; here the need before rounding is
 //! compared with the replicas, which is the same ratio. Two things differ on purpose. On the way
-//! down half of the tolerance stays as slack in what remains. And what is judged is the need, not a
-//! single metric, so there is one verdict where HPA has one per metric.
+//! down half of the tolerance stays as slack in what remains. And the need is judged, not a single
+//! metric, so there is one comparison where HPA has one per metric.
 
 use crate::{
+    behavior::{Behavior, ScalingRules},
     need::Need,
-    policy::{Behavior, ScalingRules},
-    report::Reason,
+    reason::Reason,
 };
 
 /// The need with the tolerance taken off: one too close to `current` becomes `current`.

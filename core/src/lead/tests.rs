@@ -1,5 +1,5 @@
-//! Lead times from series of (asked for, ready), with what must teach nothing: rollouts, lost pods,
-//! withdrawn asks, and a watch that begins in the middle.
+//! Lead times from series of (requested, ready), with events that must teach nothing: rollouts,
+//! lost pods, cancelled requests, and a watch that begins in the middle.
 
 use proptest::prelude::*;
 use rstest::rstest;
@@ -10,7 +10,7 @@ fn at(seconds: u64) -> Timestamp {
     Timestamp::from_millis(1_700_000_000_000).plus(Duration::from_secs(seconds))
 }
 
-/// Plays (seconds, asked for, ready).
+/// Plays (seconds, requested, ready).
 fn played(series: &[(u64, u32, u32)]) -> LeadTimes {
     let mut lead = LeadTimes::default();
     for &(seconds, current, ready) in series {
@@ -27,19 +27,19 @@ fn played(series: &[(u64, u32, u32)]) -> LeadTimes {
 )]
 #[case::arrival_and_new_ask_at_once(&[(0, 1, 1), (10, 2, 1), (70, 3, 2), (130, 3, 3)], &[60, 60])]
 #[case::never_arriving(&[(0, 1, 1), (10, 2, 1), (3_600, 2, 1)], &[])]
-#[case::withdrawn(&[(0, 1, 1), (10, 3, 1), (60, 1, 1), (90, 1, 1)], &[])]
+#[case::cancelled(&[(0, 1, 1), (10, 3, 1), (60, 1, 1), (90, 1, 1)], &[])]
 #[case::the_newest_are_withdrawn_first(
     &[(0, 1, 1), (10, 2, 1), (60, 4, 1), (70, 2, 1), (100, 2, 2)], &[90]
 )]
-#[case::asked_again_after_a_withdrawal(&[(0, 1, 1), (10, 3, 1), (60, 1, 1), (100, 3, 1), (130, 3, 3)], &[30, 30])]
+#[case::requested_again_after_a_cancellation(&[(0, 1, 1), (10, 3, 1), (60, 1, 1), (100, 3, 1), (130, 3, 3)], &[30, 30])]
 #[case::a_watch_that_begins_in_the_middle(&[(0, 6, 4), (30, 6, 6)], &[])]
 #[case::scale_down_is_no_loss(&[(0, 8, 8), (10, 6, 8), (20, 6, 6), (30, 7, 6), (90, 7, 7)], &[60])]
 #[case::a_restarted_pod(&[(0, 4, 4), (10, 4, 3), (50, 4, 4)], &[])]
 #[case::a_pod_lost_while_asking(&[(0, 4, 4), (10, 5, 4), (20, 5, 3), (60, 5, 4), (90, 5, 5)], &[])]
 #[case::rollout_without_surge(&[(0, 4, 4), (10, 4, 3), (50, 4, 4), (60, 4, 3), (90, 4, 4)], &[])]
 #[case::rollout_with_surge(&[(0, 8, 8), (10, 8, 10), (30, 8, 9), (50, 8, 10), (70, 8, 8)], &[])]
-#[case::asked_while_surge_pods_run(&[(0, 8, 8), (10, 8, 10), (20, 10, 10), (40, 10, 9), (90, 10, 10)], &[])]
-#[case::asked_at_the_first_sight_of_surge(&[(0, 8, 8), (20, 10, 10), (40, 10, 8), (90, 10, 10)], &[])]
+#[case::requested_while_surge_pods_run(&[(0, 8, 8), (10, 8, 10), (20, 10, 10), (40, 10, 9), (90, 10, 10)], &[])]
+#[case::requested_when_surge_first_shows(&[(0, 8, 8), (20, 10, 10), (40, 10, 8), (90, 10, 10)], &[])]
 #[case::an_arrival_that_did_not_last(&[(0, 4, 4), (10, 5, 4), (40, 5, 5), (60, 5, 4), (200, 5, 5)], &[])]
 #[case::a_loss_long_after_an_arrival(&[(0, 4, 4), (10, 5, 4), (40, 5, 5), (600, 5, 4)], &[30])]
 #[case::to_zero_and_back(&[(0, 2, 2), (10, 0, 2), (20, 0, 0), (60, 2, 0), (160, 2, 2)], &[100, 100])]
@@ -57,12 +57,12 @@ fn a_known_rollout_teaches_nothing() {
 }
 
 #[test]
-fn the_prior_speaks_until_there_are_samples() {
+fn the_prior_counts_until_there_are_samples() {
     let fresh = LeadTimes::default();
     assert_eq!(fresh.p50(LEAD_PRIOR), LEAD_PRIOR);
     assert_eq!(fresh.p90(LEAD_PRIOR), LEAD_PRIOR);
     let mut lead = played(&[(0, 0, 0)]);
-    // Ten asks of one replica with lead times of 10 to 100 s.
+    // Ten requests of one replica with lead times of 10 to 100 s.
     for step in 1..=10u64 {
         let (count, start) = (u32::try_from(step).unwrap(), step * 1_000);
         lead.observe(count, count - 1, false, at(start));
@@ -81,20 +81,11 @@ fn one_large_arrival_does_not_push_out_all_others() {
 }
 
 #[test]
-fn pending_replicas_count_when_their_time_has_come() {
-    // Lead times are known to be 100 s, and 4 more are asked for in two steps.
+fn the_oldest_pending_replica_is_waited_for_until_another_arrives() {
+    // 4 more are requested in two steps.
     let mut lead = played(&[(0, 4, 4), (10, 5, 4), (110, 5, 5)]);
     lead.observe(7, 5, false, at(200));
     lead.observe(9, 5, false, at(260));
-    let expected = |lead: &LeadTimes, now: u64, horizon| {
-        lead.expected_ready(at(now), Duration::from_secs(horizon), LEAD_PRIOR)
-    };
-    assert_eq!(expected(&lead, 260, 0), 5);
-    assert_eq!(expected(&lead, 260, 39), 5);
-    assert_eq!(expected(&lead, 260, 40), 7);
-    assert_eq!(expected(&lead, 260, 100), 9);
-    // The first two are late: nobody counts on them any more.
-    assert_eq!(expected(&lead, 301, 600), 7);
     assert_eq!(lead.pending(), 4);
     assert_eq!(lead.waiting(at(320)), Some(Duration::from_mins(2)));
     lead.observe(9, 6, false, at(330));
@@ -102,7 +93,7 @@ fn pending_replicas_count_when_their_time_has_come() {
 }
 
 #[test]
-fn a_pod_whose_readiness_flaps_does_not_pass_for_an_arrival() {
+fn a_pod_whose_readiness_flaps_does_not_count_as_an_arrival() {
     let mut lead = played(&[(0, 4, 4), (10, 5, 4)]);
     for second in (20..620).step_by(20) {
         let ready = if (second / 20) % 2 == 0 { 4 } else { 3 };
@@ -128,8 +119,6 @@ proptest! {
             now += step;
             lead.observe(current, ready, rolling, at(now));
             prop_assert_eq!(lead.pending(), current.saturating_sub(ready));
-            let later = lead.expected_ready(at(now), Duration::from_mins(1), LEAD_PRIOR);
-            prop_assert!(later >= ready.min(current) && later <= current);
             prop_assert!(lead.p50(LEAD_PRIOR) <= lead.p90(LEAD_PRIOR));
             let mut again = lead.clone();
             again.observe(current, ready, rolling, at(now));
@@ -147,28 +136,28 @@ proptest! {
         lead.observe(a, b, false, Timestamp::from_millis(i64::MIN));
         lead.observe(u32::MAX, c, false, Timestamp::from_millis(i64::MAX));
         lead.observe(b, a, false, Timestamp::from_millis(0));
-        lead.expected_ready(Timestamp::from_millis(i64::MAX), Duration::MAX, Duration::MAX);
+        lead.waiting(Timestamp::from_millis(i64::MAX));
     }
 
     #[test]
-    fn a_steady_lead_time_is_learnt_exactly(asks in prop::collection::vec((1u32..6, 0u64..300), 1..30), lead_seconds in 1u64..600) {
-        // Each ask is served after exactly the lead time, however asks overlap.
+    fn a_steady_lead_time_is_learnt_exactly(requests in prop::collection::vec((1u32..6, 0u64..300), 1..30), lead_seconds in 1u64..600) {
+        // Each request is served after exactly the lead time, however requests overlap.
         let mut lead = LeadTimes::default();
         lead.observe(0, 0, false, at(0));
         let (mut events, mut start) = (Vec::new(), 0);
-        for (count, gap) in asks {
+        for (count, gap) in requests {
             start += gap + 1;
             events.push((start, count, 0));
             events.push((start + lead_seconds, 0, count));
         }
         events.sort_unstable();
         let (mut current, mut ready) = (0, 0);
-        for (second, asked, arrived) in events {
-            (current, ready) = (current + asked, ready + arrived);
+        for (second, requested, arrived) in events {
+            (current, ready) = (current + requested, ready + arrived);
             lead.observe(current, ready, false, at(second));
         }
         let off = lead.p90(Duration::ZERO).as_secs().abs_diff(lead_seconds);
-        // More than eight asks at once are merged and look older than they are.
+        // More than eight requests at once are merged and look older than they are.
         prop_assert!(off == 0 || lead.p90(Duration::ZERO).as_secs() > lead_seconds, "off by {off} s");
         prop_assert!(lead_seconds > 8 || off == 0);
     }

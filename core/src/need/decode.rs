@@ -2,25 +2,21 @@
 //!
 //! Output tokens per second times the time per token is the number of requests in flight (Little's
 //! law). Decode workers share their steps, so below saturation that number is Poisson whatever the
-//! lengths of answers are, wider when arrivals are bursty: its quantile must fit into the batches that
-//! keep TPOT, and the KV cache of its contexts into the workers' memory. The first limit is a slope, the
-//! second a cliff, so both are kept for themselves. Waiting requests and measured latency have their own
-//! say.
+//! lengths of answers are, wider when arrivals are bursty: its quantile must fit into the batches
+//! that keep TPOT, and the KV cache of its contexts into the workers' memory. The first limit is a
+//! slope, the second a cliff, so both are kept for themselves. Waiting requests and measured
+//! latency count beside them.
 
 use statrs::distribution::{ContinuousCDF, Normal};
 
 use super::{Need, Sizing};
-use crate::{
-    capacity::Source,
-    report::{Bottleneck, Reason},
-    role::Role,
-};
+use crate::{bottleneck::Bottleneck, capacity::Source, reason::Reason, role::Role};
 
-/// Share of the TPOT limit that is aimed at: what is left is for the scatter between workers.
+/// Share of the TPOT limit that is aimed at: the rest is for the scatter between workers.
 const TPOT_AIM: f64 = 0.9;
 
-/// Error of a model whose shape is only assumed, beyond the batches that were seen: comparing it with
-/// what runs says nothing about what does not.
+/// Error of a model whose shape is only assumed, beyond the batches that were seen: comparing it
+/// with batches that run shows nothing about larger ones.
 const ASSUMED_ERROR: f64 = 0.5;
 
 /// Share of KV-cache blocks that may be in use: beyond it engines start to preempt.
@@ -45,18 +41,18 @@ pub(super) fn need(sizing: &Sizing<'_>) -> Option<Need> {
         None => others
             .into_iter()
             .flatten()
-            .filter(|need| need.replicas > sizing.state(Role::Decode).current)
+            .filter(|need| need.replicas > sizing.replicas.decode.state.current)
             .max_by(|a, b| a.exact.total_cmp(&b.exact)),
     }
 }
 
-/// The batch one replica may run: what the model gives for the aimed-at TPOT, and of what lies beyond
-/// anything running now only as much as the model has proved right.
+/// The batch one replica may run: the one that the model gives for the aimed-at TPOT, and of the
+/// part beyond the running batch only as much as the model has proved right.
 fn batch_per_replica(sizing: &Sizing<'_>) -> Option<f64> {
-    let limit = sizing.snapshot.policy.objective.tpot.limit.as_secs_f64();
+    let limit = sizing.objective.tpot.limit.as_secs_f64();
     let batch = sizing
         .capacity
-        .batch_within(limit * TPOT_AIM, sizing.workload.context_tokens())?;
+        .batch_within(limit * TPOT_AIM, sizing.demand.workload.context_tokens())?;
     let running = running_batch(sizing).unwrap_or(0.0);
     let error = match sizing.capacity.decode_source {
         Source::Assumed => sizing.capacity.decode_error.max(ASSUMED_ERROR),
@@ -67,8 +63,8 @@ fn batch_per_replica(sizing: &Sizing<'_>) -> Option<f64> {
 }
 
 fn running_batch(sizing: &Sizing<'_>) -> Option<f64> {
-    let running = sizing.snapshot.signals.running_requests.decode.known()?;
-    let workers = sizing.snapshot.signals.coverage.decode.scraped;
+    let running = sizing.signals.running_requests.decode.known()?;
+    let workers = sizing.signals.coverage.decode.scraped;
     (workers > 0).then(|| running / f64::from(workers))
 }
 
@@ -84,12 +80,12 @@ struct InFlight {
 
 impl InFlight {
     fn of(sizing: &Sizing<'_>, rate_tps: f64) -> Option<Self> {
-        let context = sizing.workload.context_tokens();
+        let context = sizing.demand.workload.context_tokens();
         let batch = batch_per_replica(sizing)?;
         let itl_seconds = sizing.capacity.itl_seconds(batch, context)?;
         let requests = rate_tps * itl_seconds;
         // Half of the burstiness: requests stay long enough to spread the other half.
-        let peakedness = f64::midpoint(1.0, sizing.workload.arrival_scv);
+        let peakedness = f64::midpoint(1.0, sizing.demand.workload.arrival_scv);
         Some(Self {
             requests,
             scatter: (peakedness * requests).sqrt(),
@@ -123,20 +119,21 @@ impl InFlight {
     }
 }
 
-/// What a number in flight does not exceed, `z` standard deviations above its mean.
+/// The number in flight that is not exceeded, `z` standard deviations above its mean.
 fn high(mean: f64, scatter: f64, z: f64) -> f64 {
     mean + z * scatter
 }
 
-/// Replicas for the KV tokens of requests in flight: their quantile in `KV_USAGE_MAX` of the blocks.
+/// Replicas for the KV tokens of requests in flight: their quantile in `KV_USAGE_MAX` of the
+/// blocks.
 fn by_kv_tokens(
     sizing: &Sizing<'_>,
     rate_tps: f64,
     itl_seconds: f64,
     peakedness: f64,
 ) -> Option<f64> {
-    let residence = sizing.workload.residence?;
-    let measured = sizing.snapshot.signals.decode_kv_capacity_tokens.known();
+    let residence = sizing.demand.workload.residence?;
+    let measured = sizing.signals.decode_kv_capacity_tokens.known();
     let capacity = measured.or(sizing.capacity.kv_capacity_tokens())?;
     if capacity <= 0.0 || residence.steps <= 0.0 {
         return None;
@@ -182,7 +179,7 @@ fn by_work(sizing: &Sizing<'_>) -> Option<Need> {
         in_flight.slots(risk_target.z),
         risk_target.quantile() * 100.0,
         in_flight.batch,
-        sizing.snapshot.policy.objective.tpot.limit.as_secs_f64() * 1e3,
+        sizing.objective.tpot.limit.as_secs_f64() * 1e3,
     );
     let replicas_max = sizing.replicas_max(Role::Decode);
     let mut need = Need::of(exact, replicas_max, reason, message);
@@ -190,11 +187,11 @@ fn by_work(sizing: &Sizing<'_>) -> Option<Need> {
     Some(need)
 }
 
-/// Output tokens per second that decode must generate once replicas asked for now serve: what it
-/// generates, and of what arrives beyond that the part that will be in flight by then.
+/// Output tokens per second that decode must generate once replicas requested now serve: those that
+/// it generates, and of those that arrive beyond that the part that will be in flight by then.
 fn rate_tps(sizing: &Sizing<'_>) -> Option<f64> {
-    let generated = sizing.snapshot.signals.output_token_rate_tps.known()?;
-    let workload = sizing.workload;
+    let generated = sizing.signals.output_token_rate_tps.known()?;
+    let workload = &sizing.demand.workload;
     let arriving = workload
         .arrival_rate_rps
         .zip(workload.output_tokens_mean)
@@ -209,14 +206,14 @@ fn rate_tps(sizing: &Sizing<'_>) -> Option<f64> {
     if arriving <= generated || residence <= 0.0 {
         return Some(generated);
     }
-    let in_flight_by_then = -(-sizing.lead.decode.as_secs_f64() / residence).exp_m1();
+    let in_flight_by_then = -(-sizing.replicas.decode.lead.p90.as_secs_f64() / residence).exp_m1();
     Some(generated + (arriving - generated) * in_flight_by_then)
 }
 
 fn by_kv_cache(sizing: &Sizing<'_>) -> Option<Need> {
-    let usage = sizing.snapshot.signals.decode_kv_usage.known()?;
+    let usage = sizing.signals.decode_kv_usage.known()?;
     // A mean over all workers that were scraped, those of a surge too.
-    let workers = sizing.snapshot.signals.coverage.decode.scraped;
+    let workers = sizing.signals.coverage.decode.scraped;
     let message = format!(
         "KV caches of {workers} workers are {:.0} % full, {:.0} % is the most",
         usage * 100.0,
@@ -231,12 +228,12 @@ fn by_kv_cache(sizing: &Sizing<'_>) -> Option<Need> {
 }
 
 fn by_queue(sizing: &Sizing<'_>) -> Option<Need> {
-    let waiting = sizing.snapshot.signals.waiting_requests.decode.known()?;
-    let running = sizing.snapshot.signals.running_requests.decode.known()?;
+    let waiting = sizing.signals.waiting_requests.decode.known()?;
+    let running = sizing.signals.running_requests.decode.known()?;
     // Those that wait for their KV cache to arrive need no other worker.
-    let deferred = sizing.snapshot.signals.decode_deferred_requests.known();
+    let deferred = sizing.signals.decode_deferred_requests.known();
     let waiting = waiting - deferred.unwrap_or(0.0);
-    if waiting < 1.0 || sizing.bottleneck == Bottleneck::KvTransfer {
+    if waiting < 1.0 || sizing.demand.bottleneck == Bottleneck::KvTransfer {
         return None;
     }
     let batch = batch_per_replica(sizing)?;
@@ -251,10 +248,10 @@ fn by_queue(sizing: &Sizing<'_>) -> Option<Need> {
     ))
 }
 
-/// Replicas that were seen to fail get less than what they failed at.
+/// Replicas that were seen to fail get less work than they failed at.
 fn by_ceiling(sizing: &Sizing<'_>) -> Option<Need> {
     let rate_tps = rate_tps(sizing)?;
-    let most = sizing.memory.decode_ceiling.work_per_replica(sizing.now)?;
+    let most = sizing.decode_ceiling_tps?;
     let message = format!(
         "{rate_tps:.0} output tokens/s; a replica gets at most {most:.0}, because with more TPOT was over \
          its limit lately"
@@ -268,9 +265,9 @@ fn by_ceiling(sizing: &Sizing<'_>) -> Option<Need> {
 }
 
 fn by_latency(sizing: &Sizing<'_>, modelled: Option<u32>) -> Option<Need> {
-    let limit_seconds = sizing.snapshot.policy.objective.tpot.limit.as_secs_f64();
-    let stated = sizing.snapshot.signals.tpot_seconds_override.known();
-    let measured = stated.or(sizing.workload.itl_seconds_mean)?;
+    let limit_seconds = sizing.objective.tpot.limit.as_secs_f64();
+    let stated = sizing.signals.tpot_seconds_override.known();
+    let measured = stated.or(sizing.demand.workload.itl_seconds_mean)?;
     if measured <= limit_seconds {
         return None;
     }

@@ -1,33 +1,34 @@
 //! Prefill replicas: the smallest pool that keeps the TTFT tail inside the objective.
 //!
-//! Arriving prompts and their compute times go through the tail formula of [`crate::queueing`], with
-//! what KV transfer, admission and overheads already take off the limit, for all work that may come until
-//! replicas asked for now serve, each as likely as the forecast says: what counts is the share of
-//! requests that miss over all of them. What has queued up by then must drain in a stated time. Replicas
-//! that are there go only when the misses without them stay well below what is allowed.
+//! Arriving prompts and their compute times go through the tail formula of [`crate::queueing`],
+//! with the time of KV transfer, admission and overheads taken off the limit. They do so for all
+//! work that may come until replicas requested now serve, each scenario as likely as the forecast
+//! states: the share of requests that miss over all of them counts. The queue that has built up by
+//! then must drain in a stated time. Replicas that are there go only when the misses without them
+//! stay well below the allowed share.
 
 use std::time::Duration;
 
 use super::{Need, Sizing};
 use crate::{
     queueing::{Attainment, Work, attainment},
-    report::{Bottleneck, Reason},
+    reason::Reason,
     role::Role,
 };
 
-/// Seconds within which a prefill queue should be gone once what it asks for serves, at least: shorter
-/// asks for replicas that idle a minute later. Replicas that take longer to come get as long as they
-/// took, since those who wait have missed their limit already.
+/// Seconds within which a prefill queue should be gone once the replicas for it serve, at least: a
+/// shorter time buys replicas that idle a minute later. Replicas that take longer to come get as
+/// long as they took, since the requests that wait have missed their limit already.
 const DRAIN_SECONDS_MIN: f64 = 60.0;
 
-/// Share of the misses allowed that fewer replicas than now must stay under. A replica given back is requested
-/// again by the next burst otherwise, and starts and winds down without serving much.
+/// Share of the misses allowed that fewer replicas than now must stay under. A replica given back
+/// is requested again by the next burst otherwise, and starts and winds down without serving much.
 const RELEASE_SHARE: f64 = 0.5;
 
-/// Before anything is learnt: waiting prompts per ready worker from which one more is asked for.
+/// Before anything is learnt: waiting prompts per ready worker from which one more is requested.
 const SATURATED_WAITING_PER_WORKER: f64 = 2.0;
 
-/// Share of prompts that no pool serves in time from which the message says so.
+/// Share of prompts that no pool serves in time from which the message states it.
 const UNREACHABLE_REPORTED: f64 = 0.005;
 
 /// Prefill replicas that are needed, or nothing when that is not known. Not for an idle service.
@@ -40,7 +41,7 @@ pub(super) fn need(sizing: &Sizing<'_>) -> Option<Need> {
 }
 
 fn by_work(sizing: &Sizing<'_>) -> Option<Need> {
-    let demand = Demand::of(sizing)?;
+    let demand = PromptDemand::of(sizing)?;
     let replicas_max = sizing.replicas_max(Role::Prefill);
     let now = [(demand.rate_rps * demand.mean_seconds, 1.0)];
     let distribution = sizing.forecast.prefill.as_ref();
@@ -48,7 +49,7 @@ fn by_work(sizing: &Sizing<'_>) -> Option<Need> {
     let served = demand.served(sizing, scenarios, replicas_max);
     let allowed = sizing.risk_target.prefill.miss_share();
     let raised_to = served.enough(allowed);
-    let current = f64::from(sizing.state(Role::Prefill).current);
+    let current = f64::from(sizing.replicas.prefill.state.current);
     let kept = served.enough(allowed * RELEASE_SHARE).min(current);
     let servers = raised_to.max(kept);
     let enough_now = demand.served(sizing, &now, replicas_max).enough(allowed);
@@ -59,7 +60,7 @@ fn by_work(sizing: &Sizing<'_>) -> Option<Need> {
     };
     let drained =
         served.load + demand.backlog(sizing) * demand.mean_seconds / drain_seconds(sizing);
-    // A pool has slack of its own; only what that does not drain in time is added.
+    // A pool has slack of its own; only the queue that it does not drain in time is added.
     let (reason, exact) = if drained > servers + 0.5 {
         (Reason::PrefillQueue, drained.ceil())
     } else {
@@ -74,11 +75,17 @@ fn by_work(sizing: &Sizing<'_>) -> Option<Need> {
 }
 
 fn drain_seconds(sizing: &Sizing<'_>) -> f64 {
-    sizing.lead.prefill.as_secs_f64().max(DRAIN_SECONDS_MIN)
+    sizing
+        .replicas
+        .prefill
+        .lead
+        .p90
+        .as_secs_f64()
+        .max(DRAIN_SECONDS_MIN)
 }
 
-/// What prompts ask of the pool.
-struct Demand {
+/// The demand of prompts on the pool.
+struct PromptDemand {
     rate_rps: f64,
     service: Vec<(f64, f64)>,
     mean_seconds: f64,
@@ -94,7 +101,8 @@ struct Served {
 }
 
 impl Served {
-    /// The fewest servers with which at most `miss_share` is late; all that may be where none suffice.
+    /// The fewest servers with which at most `miss_share` is late; the most allowed where none
+    /// suffice.
     fn enough(&self, miss_share: f64) -> f64 {
         let most = self.attained.shares.len().saturating_sub(1) as f64;
         let servers = self.attained.servers_for(miss_share);
@@ -102,22 +110,21 @@ impl Served {
     }
 }
 
-impl Demand {
+impl PromptDemand {
     fn of(sizing: &Sizing<'_>) -> Option<Self> {
-        let (workload, capacity) = (sizing.workload, &sizing.capacity);
+        let (workload, capacity) = (&sizing.demand.workload, sizing.capacity);
         let mut service = workload.service_times(capacity);
         if service.is_empty() {
             service.push((workload.prefill_seconds_mean?, 1.0));
         }
         let mean_seconds = service.iter().map(|(seconds, share)| seconds * share).sum();
-        let limit = workload.prefill_limit_seconds(&sizing.snapshot.policy.objective);
+        let limit = workload.prefill_limit_seconds(sizing.objective);
         Some(Self {
             rate_rps: workload.arrival_rate_rps?,
             service,
             mean_seconds,
             limit_seconds: limit - capacity.ttft_residual_seconds,
             waiting: sizing
-                .snapshot
                 .signals
                 .waiting_requests
                 .prefill
@@ -130,7 +137,7 @@ impl Demand {
     fn served(&self, sizing: &Sizing<'_>, scenarios: &[(f64, f64)], replicas_max: u32) -> Served {
         let mut work = Work {
             arrival_rate_rps: self.rate_rps,
-            arrival_scv: sizing.workload.arrival_scv,
+            arrival_scv: sizing.demand.workload.arrival_scv,
             service: self.service.clone(),
         };
         let wait_factor = sizing.capacity.routing_factor;
@@ -155,11 +162,11 @@ impl Demand {
         mean
     }
 
-    /// Prompts that will wait when what is asked for serves: those that do, and what arrives until
-    /// then beyond what the present workers serve. The sum hardly changes while replicas are on their
-    /// way, so that one backlog is asked for once.
+    /// Prompts that will wait when the requested replicas serve: those that do, and those that
+    /// arrive until then beyond the work of the present workers. The sum hardly changes while
+    /// replicas are on their way, so that one backlog is requested once.
     fn backlog(&self, sizing: &Sizing<'_>) -> f64 {
-        let workers = f64::from(sizing.serving(Role::Prefill));
+        let workers = f64::from(sizing.replicas.prefill.serving());
         if self.mean_seconds <= 0.0 {
             return self.waiting;
         }
@@ -182,7 +189,7 @@ impl Demand {
             self.rate_rps * self.mean_seconds,
             self.waiting,
         );
-        let ttft = sizing.snapshot.policy.objective.ttft;
+        let ttft = sizing.objective.ttft;
         if self.limit_seconds <= 0.0 {
             let limit = ttft.limit.as_secs_f64() * 1e3;
             return format!(
@@ -206,17 +213,18 @@ impl Demand {
     }
 }
 
-/// Time until the oldest pending replicas should serve, or those that would be asked for now.
+/// Time until the oldest pending replicas should serve, or those that would be requested now.
 fn remaining(sizing: &Sizing<'_>) -> Duration {
-    let lead = sizing.lead.prefill;
-    let waited = sizing.role_memory(Role::Prefill).lead.waiting(sizing.now);
-    lead.saturating_sub(waited.unwrap_or_default())
+    let replicas = &sizing.replicas.prefill;
+    let waited = replicas.waiting_for.unwrap_or_default();
+    replicas.lead.p90.saturating_sub(waited)
 }
 
 fn by_latency(sizing: &Sizing<'_>, modelled: u32) -> Option<Need> {
-    let objective = &sizing.snapshot.policy.objective;
-    let ttft = sizing.workload.observed.ttft_seconds?;
-    if sizing.bottleneck != Bottleneck::PrefillQueue {
+    let objective = sizing.objective;
+    let ttft = sizing.demand.workload.observed.ttft_seconds?;
+    // Prompts that are late for another reason than waiting are not served sooner by more replicas.
+    if sizing.demand.bottleneck.pays() != Some(Role::Prefill) {
         return None;
     }
     let replicas = sizing.correction(Role::Prefill, Some(modelled))?;
@@ -235,9 +243,9 @@ fn by_latency(sizing: &Sizing<'_>, modelled: u32) -> Option<Need> {
 }
 
 fn saturated(sizing: &Sizing<'_>) -> Option<Need> {
-    let state = sizing.state(Role::Prefill);
-    let waiting = sizing.snapshot.signals.waiting_requests.prefill.known()?;
-    let workers = sizing.serving(Role::Prefill);
+    let state = &sizing.replicas.prefill.state;
+    let waiting = sizing.signals.waiting_requests.prefill.known()?;
+    let workers = sizing.replicas.prefill.serving();
     if workers == 0
         || state.starting > 0
         || waiting < SATURATED_WAITING_PER_WORKER * f64::from(workers)

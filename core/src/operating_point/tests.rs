@@ -1,4 +1,4 @@
-//! Operating points: when they change, when they do not, and what the joint solve makes of them.
+//! Operating points: when they change, when they do not, and how the joint solve uses them.
 
 use proptest::prelude::*;
 
@@ -58,10 +58,10 @@ fn another_point_counts_only_after_it_was_clearly_nearer_for_a_while() {
     };
     assert_eq!(named(DOCUMENTS, 0), ("documents", false));
     assert_eq!(named(STORIES, 15), ("documents", true));
-    // One look back starts the time anew.
+    // One visit back starts the time again.
     assert_eq!(named(DOCUMENTS, 200), ("documents", false));
     assert_eq!(named(STORIES, 215), ("documents", true));
-    // Not known is no look back.
+    // Unknown traffic is no visit.
     assert_eq!(named((f64::NAN, 10.0), 300), ("documents", true));
     assert_eq!(named(STORIES, 514), ("documents", true));
     assert_eq!(named(STORIES, 515), ("stories", false));
@@ -120,7 +120,8 @@ fn solved(
         decode: need.1,
     };
     Problem {
-        policy,
+        bounds: policy.bounds,
+        budget_gpus: policy.budget_gpus,
         ratio: point.ratio_policy(state, 10, Enforcement::Soft),
         need,
         current,
@@ -170,7 +171,8 @@ fn replicas_land_on_multiples_of_the_point_near_the_need() {
     };
     let ratio = point.ratio_policy(&state, 0, Enforcement::Soft);
     let solution = Problem {
-        policy: &policy,
+        bounds: policy.bounds,
+        budget_gpus: policy.budget_gpus,
         ratio,
         need: PerRole {
             prefill: 8,

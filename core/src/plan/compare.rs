@@ -1,44 +1,90 @@
 //! The needs of one moment under two loads, for the law that more load never needs fewer replicas.
 //!
-//! Both are taken as the stages of a decision take them, but with the same memory, unchanged: nothing
-//! is learnt, and both get the forecast of the first.
+//! Both are computed as the stages of a decision compute them, but with the same memory, unchanged:
+//! nothing is learnt, and both get the forecast of the first.
 
-use super::Planner;
+use super::{
+    forecast::forecast_work,
+    in_force::policy_in_force,
+    learn::LearntCapacity,
+    observe::{Observation, observe},
+    size::size,
+};
 use crate::{
-    memory::Memory,
+    demand::Demand,
+    error_budget::risk_targets,
+    forecast::ForecastDistribution,
+    memory::{CapacityMemory, Memory},
+    need::Need,
     role::{PerRole, Role},
     snapshot::Snapshot,
     time::Timestamp,
 };
 
-/// What each role needs by `snapshot` and by `loaded`, with `memory` as it is after the decision on
-/// `snapshot`. Nothing where either need is not known, or where the two differ in more than load: in
-/// what is known, or in where requests lose time.
+/// Replicas that each role needs by `snapshot` and by `loaded`, with `memory` as it is after the
+/// decision on `snapshot`. Nothing where either need is not known, or where the two differ in more
+/// than load: in the gaps of their signals, or in where requests lose time.
 pub(crate) fn needs_under(
     snapshot: &Snapshot,
     loaded: &Snapshot,
     memory: &Memory,
     now: Timestamp,
 ) -> PerRole<Option<(u32, u32)>> {
-    let mut base = Planner::new(snapshot, memory, now);
-    let mut more = Planner::new(loaded, memory, now);
-    for planner in [&mut base, &mut more] {
-        planner.remember_replicas();
-        planner.set_bounds();
-    }
-    base.foresee();
-    more.forecast = base.forecast;
-    base.size();
-    more.size();
-    let same_known = Role::ALL
-        .into_iter()
-        .all(|role| base.evidence.get(role).missing == more.evidence.get(role).missing);
-    let alike = same_known && base.bottleneck == more.bottleneck;
-    if !alike {
+    let mut memory = memory.clone().usable();
+    let mut replicas = memory.replicas.clone();
+    let base = Case::new(snapshot, observe(snapshot, None, &mut memory.replicas, now));
+    let more = Case::new(loaded, observe(loaded, None, &mut replicas, now));
+    let same_gaps = Role::ALL.into_iter().all(|role| {
+        base.seen.signals.evidence[role].missing == more.seen.signals.evidence[role].missing
+    });
+    if !same_gaps || base.demand.bottleneck != more.demand.bottleneck {
         return PerRole::default();
     }
+    let objective = &snapshot.policy.objective;
+    let risk_target = risk_targets(objective, base.demand.workload.attained);
+    let (seen, demand) = (&base.seen, &base.demand);
+    let forecast = forecast_work(seen, demand, risk_target, &mut memory.forecast, now).value;
+    let needs = base.needs(&memory.capacity, &forecast, now);
+    let needs_more = more.needs(&memory.capacity, &forecast, now);
     PerRole::from_fn(|role: Role| {
-        let need = |planner: &Planner<'_>| planner.needs.get(role).as_ref().map(|n| n.replicas);
-        need(&base).zip(need(&more))
+        let need = |needs: &PerRole<Option<Need>>| needs[role].as_ref().map(|need| need.replicas);
+        need(&needs).zip(need(&needs_more))
     })
+}
+
+/// One of the two loads.
+struct Case<'a> {
+    snapshot: &'a Snapshot,
+    seen: Observation<'a>,
+    demand: Demand,
+}
+
+impl<'a> Case<'a> {
+    fn new(snapshot: &'a Snapshot, seen: Observation<'a>) -> Self {
+        Self {
+            demand: Demand::estimate(&seen.signals.signals, &snapshot.policy.objective),
+            snapshot,
+            seen,
+        }
+    }
+
+    fn needs(
+        &self,
+        memory: &CapacityMemory,
+        forecast: &PerRole<Option<ForecastDistribution>>,
+        now: Timestamp,
+    ) -> PerRole<Option<Need>> {
+        let Snapshot {
+            policy,
+            roles: _,
+            signals: _,
+            paused,
+            profile,
+        } = self.snapshot;
+        let (seen, demand) = (&self.seen, &self.demand);
+        let policy = policy_in_force(policy, *paused, &seen.replicas, now).value;
+        let capacity = LearntCapacity::remembered(memory, profile.as_ref(), now);
+        let risk_target = risk_targets(policy.objective, demand.workload.attained);
+        size(&policy, seen, demand, &capacity, risk_target, forecast).value
+    }
 }

@@ -1,131 +1,208 @@
-//! The report of a decision, and the one reason that decided.
+//! The report of a decision, made from the values of its stages, and the one reason that decided.
 
-use super::Planner;
+use super::{in_force::PolicyInForce, learn::LearntCapacity, observe::Observation};
 use crate::{
-    lead::LeadTimes,
-    report::{LeadTime, RatioReport, Reason, Report, RoleCapacity, Stage, Step},
+    capacity::Capacity,
+    demand::Demand,
+    error_budget::{RiskTarget, risk_targets},
+    forecast::ForecastDistribution,
+    lead::LeadSummary,
+    need::Need,
+    ratio::Ratio,
+    reason::Reason,
+    report::{LeadTime, Proposal, RatioReport, Report, RoleCapacity},
     role::{PerRole, Role},
     signal::inputs::inputs,
+    step::{Stage, Step, Steps},
 };
 
-impl Planner<'_> {
-    pub(super) fn report(&mut self, to: PerRole<u32>) -> Report {
-        let from = self.currents();
-        let policy = &self.snapshot.policy;
-        let ready = self.snapshot.roles.map(|state| state.ready);
-        let assumed = policy.lead.assumed;
-        let capacity = self.capacity();
-        Report {
-            reason: self.reason(from, to),
-            steps: std::mem::take(&mut self.steps),
-            observed: self.workload.observed,
-            need: PerRole::from_fn(|role| self.needs.get(role).as_ref().map(|n| n.replicas)),
-            proposals: std::mem::take(&mut self.proposals),
-            inputs: inputs(&self.snapshot.signals, ready),
-            metrics_complete: PerRole::from_fn(|role| self.evidence.get(role).complete()),
-            risk_target: self.risk_target,
-            capacity: PerRole {
-                prefill: RoleCapacity {
-                    source: capacity.prefill_source,
-                    factor: capacity.prefill_factor,
-                    error: capacity.prefill_error,
-                },
-                decode: RoleCapacity {
-                    source: capacity.decode_source,
-                    factor: capacity.decode_factor,
-                    error: capacity.decode_error,
-                },
-            },
-            forecast: self
-                .forecast
-                .map(|distribution| distribution.map(|distribution| distribution.forecast)),
-            lead: PerRole::from_fn(|role| {
-                let lead: &LeadTimes = &self.memory.roles.get(role).lead;
-                LeadTime {
-                    p50_seconds: lead.p50(assumed).as_secs_f64(),
-                    p90_seconds: lead.p90(assumed).as_secs_f64(),
-                    samples: u32::try_from(lead.samples()).unwrap_or(u32::MAX),
-                }
-            }),
-            bounds: policy.bounds,
+/// The conclusion that a decision comes to, beside its facts.
+#[derive(Debug)]
+pub(super) struct Conclusion<'a> {
+    /// Performance of one replica.
+    pub(super) capacity: Capacity<'a>,
+    /// The risk of a miss that sizing took.
+    pub(super) risk_target: PerRole<RiskTarget>,
+    /// The work expected.
+    pub(super) forecast: PerRole<Option<ForecastDistribution>>,
+    /// The ratio as judged.
+    pub(super) ratio: RatioReport,
+    /// Replicas after each stage that limits the needs, in their order.
+    pub(super) limits: Vec<Proposal>,
+    /// Replicas that the objective takes.
+    pub(super) needs: PerRole<Option<Need>>,
+    /// Replicas to request.
+    pub(super) to: PerRole<u32>,
+}
+
+impl<'a> Conclusion<'a> {
+    /// Both roles at zero, unless a person has paused that. Nothing is learnt, forecast or sized.
+    pub(super) fn asleep(
+        policy: &PolicyInForce<'_>,
+        seen: &Observation<'_>,
+        demand: &Demand,
+        capacity: &LearntCapacity<'a>,
+        traffic: Option<Ratio>,
+    ) -> Self {
+        let to = if policy.paused.scale_down {
+            seen.current()
+        } else {
+            PerRole::default()
+        };
+        Self {
+            capacity: capacity.replica,
+            risk_target: risk_targets(policy.objective, demand.workload.attained),
+            forecast: PerRole::default(),
             ratio: RatioReport {
-                policy: policy.ratio,
-                traffic: self.memory.ratio.target(),
-                breach: self.breach,
-                operating_point: self.operating_point.take(),
+                policy: policy.ratio.band,
+                traffic,
+                breach: None,
+                operating_point: None,
             },
-            bottleneck: self.bottleneck,
-            from,
+            limits: Vec::new(),
+            needs: PerRole::default(),
             to,
-        }
-    }
-
-    fn replicas_at(&self, stage: Stage) -> Option<PerRole<Option<u32>>> {
-        let proposal = self.proposals.iter().find(|p| p.stage == stage)?;
-        Some(proposal.replicas)
-    }
-
-    fn reason(&self, from: PerRole<u32>, to: PerRole<u32>) -> Reason {
-        let changed = Role::ALL
-            .into_iter()
-            .filter(|&role| from.get(role) != to.get(role));
-        let largest = changed.max_by_key(|&role| to.get(role).abs_diff(*from.get(role)));
-        match largest {
-            Some(role) => self.changing_reason(role),
-            None => self.holding_reason(),
-        }
-    }
-
-    /// Why `role` changes: the zero rule, what the solve made of its need, or the need.
-    fn changing_reason(&self, role: Role) -> Reason {
-        let zero = [
-            Reason::ScaledToZero,
-            Reason::Waking,
-            Reason::ScaleDownCancelled,
-        ];
-        if let Some(step) = self.steps.iter().find(|step| zero.contains(&step.reason)) {
-            return step.reason;
-        }
-        let at = |stage| {
-            self.replicas_at(stage)
-                .and_then(|replicas| *replicas.get(role))
-        };
-        let of_solve =
-            |step: &&Step| step.stage == Stage::Solve && step.reason != Reason::OperatingPoint;
-        if at(Stage::Solve) != at(Stage::Stabilize)
-            && let Some(step) = self.steps.iter().find(of_solve)
-        {
-            return step.reason;
-        }
-        let own = |reasons: &[Reason]| {
-            self.steps
-                .iter()
-                .find(|step| step.role == Some(role) && reasons.contains(&step.reason))
-        };
-        let overriding = [Reason::FallbackReplicas, Reason::ScaleUpCancelled];
-        match (own(&overriding), self.needs.get(role)) {
-            (Some(step), _) => step.reason,
-            (None, Some(need)) => need.reason,
-            (None, None) => Reason::MetricsMissing,
-        }
-    }
-
-    /// Why nothing changes: what held a change back, if anything did.
-    fn holding_reason(&self) -> Reason {
-        let idle = self
-            .needs
-            .prefill
-            .as_ref()
-            .is_some_and(|need| need.reason == Reason::Idle);
-        match self.steps.iter().rev().find(|step| holds(step)) {
-            Some(step) => step.reason,
-            None if idle => Reason::Idle,
-            None => Reason::Steady,
         }
     }
 }
 
-/// Whether a step held something back. The others describe, or explain the pair as it is.
+/// The report, with the steps of all stages.
+pub(super) fn report(
+    policy: &PolicyInForce<'_>,
+    seen: &Observation<'_>,
+    demand: &Demand,
+    conclusion: Conclusion<'_>,
+    steps: Steps,
+) -> Report {
+    let Conclusion {
+        capacity,
+        risk_target,
+        forecast,
+        ratio,
+        limits,
+        needs,
+        to,
+    } = conclusion;
+    let (from, steps) = (seen.current(), steps.into_vec());
+    let signals = &seen.signals;
+    let ready = seen.replicas.map(|replicas| replicas.state.ready);
+    let need = PerRole::from_fn(|role: Role| needs[role].as_ref().map(|need| need.replicas));
+    Report {
+        reason: deciding_reason(&steps, &needs, &limits, from, to),
+        steps,
+        observed: demand.workload.observed,
+        need,
+        proposals: proposals(need, limits),
+        inputs: inputs(&signals.signals, ready),
+        metrics_complete: PerRole::from_fn(|role: Role| signals.evidence[role].complete()),
+        risk_target,
+        capacity: of_roles(&capacity),
+        forecast: forecast.map(|distribution| distribution.map(|work| work.forecast)),
+        lead: seen.replicas.map(|replicas| lead_time(replicas.lead)),
+        bounds: policy.bounds,
+        ratio,
+        bottleneck: demand.bottleneck,
+        from,
+        to,
+    }
+}
+
+/// The needs and each limit of them. A service that sleeps has neither.
+fn proposals(need: PerRole<Option<u32>>, limits: Vec<Proposal>) -> Vec<Proposal> {
+    let first = (!limits.is_empty()).then_some(Proposal {
+        stage: Stage::Need,
+        replicas: need,
+    });
+    first.into_iter().chain(limits).collect()
+}
+
+fn lead_time(lead: LeadSummary) -> LeadTime {
+    LeadTime {
+        p50_seconds: lead.p50.as_secs_f64(),
+        p90_seconds: lead.p90.as_secs_f64(),
+        samples: u32::try_from(lead.samples).unwrap_or(u32::MAX),
+    }
+}
+
+fn of_roles(capacity: &Capacity<'_>) -> PerRole<RoleCapacity> {
+    PerRole {
+        prefill: RoleCapacity {
+            source: capacity.prefill_source,
+            factor: capacity.prefill_factor,
+            error: capacity.prefill_error,
+        },
+        decode: RoleCapacity {
+            source: capacity.decode_source,
+            factor: capacity.decode_factor,
+            error: capacity.decode_error,
+        },
+    }
+}
+
+fn deciding_reason(
+    steps: &[Step],
+    needs: &PerRole<Option<Need>>,
+    limits: &[Proposal],
+    from: PerRole<u32>,
+    to: PerRole<u32>,
+) -> Reason {
+    let changed = Role::ALL.into_iter().filter(|&role| from[role] != to[role]);
+    // The role that changes most speaks for both.
+    match changed.max_by_key(|&role| to[role].abs_diff(from[role])) {
+        Some(role) => changing_reason(role, steps, needs, limits),
+        None => holding_reason(steps, needs),
+    }
+}
+
+/// Why `role` changes: the zero rule, the joint solution, or the need.
+fn changing_reason(
+    role: Role,
+    steps: &[Step],
+    needs: &PerRole<Option<Need>>,
+    limits: &[Proposal],
+) -> Reason {
+    let zero = [
+        Reason::ScaledToZero,
+        Reason::Waking,
+        Reason::ScaleDownCancelled,
+    ];
+    if let Some(step) = steps.iter().find(|step| zero.contains(&step.reason)) {
+        return step.reason;
+    }
+    let at = |stage| {
+        let limit = limits.iter().find(|limit| limit.stage == stage);
+        limit.and_then(|limit| limit.replicas[role])
+    };
+    let of_solve =
+        |step: &&Step| step.stage == Stage::Solve && step.reason != Reason::OperatingPoint;
+    if at(Stage::Solve) != at(Stage::Stabilize)
+        && let Some(step) = steps.iter().find(of_solve)
+    {
+        return step.reason;
+    }
+    let overriding = [Reason::FallbackReplicas, Reason::ScaleUpCancelled];
+    let own = steps
+        .iter()
+        .find(|step| step.role == Some(role) && overriding.contains(&step.reason));
+    match (own, &needs[role]) {
+        (Some(step), _) => step.reason,
+        (None, Some(need)) => need.reason,
+        (None, None) => Reason::MetricsMissing,
+    }
+}
+
+/// Why nothing changes: the last step that held a change back, if any did.
+fn holding_reason(steps: &[Step], needs: &PerRole<Option<Need>>) -> Reason {
+    let need = needs.prefill.as_ref();
+    let idle = need.is_some_and(|need| need.reason == Reason::Idle);
+    match steps.iter().rev().find(|step| holds(step)) {
+        Some(step) => step.reason,
+        None if idle => Reason::Idle,
+        None => Reason::Steady,
+    }
+}
+
+/// Whether a step held a change back. The others describe, or explain the pair as it is.
 fn holds(step: &Step) -> bool {
     let describes = [
         Stage::Workload,
@@ -133,7 +210,7 @@ fn holds(step: &Step) -> bool {
         Stage::Forecast,
         Stage::Need,
     ];
-    let settled = [
+    let explains = [
         Reason::RatioBand,
         Reason::AtMinReplicas,
         Reason::WithinTolerance,
@@ -141,5 +218,5 @@ fn holds(step: &Step) -> bool {
         Reason::ScheduleActive,
         Reason::ScheduleAhead,
     ];
-    !describes.contains(&step.stage) && !settled.contains(&step.reason)
+    !describes.contains(&step.stage) && !explains.contains(&step.reason)
 }

@@ -1,9 +1,11 @@
 //! Laws of whole decisions, on any snapshot and over any history.
 //!
-//! Nothing panics; every plan passes the audit and the laws that take deciding again; a restart and the
-//! order of lists change nothing; what is not known lowers nothing; a constant load settles; and the
-//! memory stays small whatever was lived through. Cases come from `testing::any`, which makes what the
-//! API accepts and what a broken Prometheus may answer.
+//! Nothing panics; every plan passes the audit and the laws that take deciding again; a restart and
+//! the order of lists change nothing; gaps lower nothing; a constant load comes to rest; and the
+//! memory stays small whatever happens. Cases come from `testing::any`, which makes the policies
+//! that the API accepts and the signals that a broken Prometheus may give.
+
+use std::time::Duration;
 
 use proptest::prelude::*;
 
@@ -11,6 +13,7 @@ use super::*;
 use crate::{
     audit::{audit, laws, monotone, with_load},
     memory::{MEMORY_BYTES_MAX, MEMORY_VERSION},
+    role::Role,
     signal::{Coverage, HistogramReading, Signals},
     testing::{self, Load, any},
 };
@@ -30,22 +33,22 @@ fn history(most: usize) -> impl Strategy<Value = Vec<(u64, Snapshot)>> {
 /// The same policy over the whole of `history`, and each plan as the replicas of the next snapshot.
 fn carried_out(history: &[(u64, Snapshot)]) -> Vec<(Timestamp, Snapshot, Memory, Decision)> {
     let (mut memory, mut now, mut lived) = (Memory::default(), at(0), Vec::new());
-    let mut asked: Option<PerRole<u32>> = None;
+    let mut requested: Option<PerRole<u32>> = None;
     for (pause, snapshot) in history {
         now = now.plus(Duration::from_secs(*pause));
         let mut snapshot = snapshot.clone();
-        if let Some(asked) = asked {
+        if let Some(requested) = requested {
             snapshot.policy = history[0].1.policy.clone();
             snapshot.profile.clone_from(&history[0].1.profile);
             for (role, state) in [
                 (Role::Prefill, &mut snapshot.roles.prefill),
                 (Role::Decode, &mut snapshot.roles.decode),
             ] {
-                state.current = *asked.get(role);
+                state.current = requested[role];
             }
         }
         let decision = plan(&snapshot, &memory, now);
-        asked = Some(decision.plan.replicas);
+        requested = Some(decision.plan.replicas);
         let before = std::mem::replace(&mut memory, decision.memory.clone());
         lived.push((now, snapshot, before, decision));
     }
@@ -132,7 +135,7 @@ proptest! {
             now = now.plus(Duration::from_secs(*pause));
             let mut dark = snapshot.clone();
             dark.signals = Signals { rate_window: dark.signals.rate_window, ..Signals::default() };
-            // The user's own word, and asks that do not come, may lower whatever is known.
+            // The user's own limits, and requests that are stuck, may lower whatever is known.
             dark.policy.budget_gpus = None;
             dark.policy.schedules.clear();
             for bounds in [&mut dark.policy.bounds.prefill, &mut dark.policy.bounds.decode] {
@@ -144,7 +147,7 @@ proptest! {
             }
             let decision = plan(&dark, &memory, now);
             for role in Role::ALL {
-                prop_assert!(decision.plan.replicas.get(role) >= &dark.roles.get(role).current);
+                prop_assert!(decision.plan.replicas[role] >= dark.roles[role].current);
             }
             memory = decision.memory;
         }
@@ -155,16 +158,16 @@ proptest! {
         for (_, snapshot, _, decision) in carried_out(&history) {
             let (roles, to) = (&snapshot.roles, decision.plan.replicas);
             for role in Role::ALL {
-                let (bounds, from) = (decision.report.bounds.get(role), roles.get(role).current);
-                prop_assert!(*to.get(role) <= bounds.max_replicas.max(from));
+                let (bounds, from) = (decision.report.bounds[role], roles[role].current);
+                prop_assert!(to[role] <= bounds.max_replicas.max(from));
                 let least = if to == PerRole::default() { 0 } else { bounds.min_replicas.min(from) };
-                prop_assert!(*to.get(role) >= least);
+                prop_assert!(to[role] >= least);
             }
             let Some(budget) = snapshot.policy.budget_gpus else { continue };
-            let held = |asked: PerRole<u32>| -> u64 {
+            let held = |requested: PerRole<u32>| -> u64 {
                 let of = |role: Role| {
-                    let s = roles.get(role);
-                    let pods = (s.ready + s.starting).max(*asked.get(role)).max(s.current);
+                    let s = &roles[role];
+                    let pods = (s.ready + s.starting).max(requested[role]).max(s.current);
                     u64::from((pods + s.terminating) * s.gpus_per_replica)
                 };
                 of(Role::Prefill) + of(Role::Decode)
@@ -175,9 +178,9 @@ proptest! {
     }
 }
 
-/// A service of the policy's replicas under `load`, decided every 15 s, each plan carried out at once,
+/// A service of `start` replicas under `load`, decided every 15 s, each plan carried out at once,
 /// with the rates off by `noise` of themselves one time up and one time down, in no simple order.
-fn settle(load: Load, start: (u32, u32), noise: f64, ticks: u64) -> Vec<PerRole<u32>> {
+fn decided_repeatedly(load: Load, start: (u32, u32), noise: f64, ticks: u64) -> Vec<PerRole<u32>> {
     let mut memory = Memory::default();
     let mut replicas = PerRole {
         prefill: start.0,
@@ -216,18 +219,18 @@ proptest! {
         // The pretended engine is no engine any more beyond 4,700 tokens/s per worker.
         let carries = (rate_rps * output_tokens / 3_000.0).ceil();
         let start = (start.0, (1..100).find(|d| f64::from(*d) > carries).unwrap_or(100) + start.1);
-        let path = settle(load, start, noise, 3 * 240);
+        let path = decided_repeatedly(load, start, noise, 3 * 240);
         for role in Role::ALL {
-            let path: Vec<u32> = path.iter().map(|replicas| *replicas.get(role)).collect();
+            let path: Vec<u32> = path.iter().map(|replicas| replicas[role]).collect();
             let moves: Vec<i64> = path
                 .windows(2)
                 .map(|pair| i64::from(pair[1]) - i64::from(pair[0]))
                 .filter(|change| *change != 0)
                 .collect();
             let turns = moves.windows(2).filter(|pair| pair[0].signum() != pair[1].signum()).count();
-            // Learning the decode line on the way down costs a turn, and a first wrong step another.
-            // Noise across the edge of a whole replica moves it to and fro, and the flap governor
-            // holds that to a few times an hour.
+            // Learning the decode line on the way down costs a turn, and a first wrong step
+            // another. Noise across the edge of a whole replica moves it to and fro, and the flap
+            // governor holds that to a few times an hour.
             let most = if noise > 0.0 { 12 } else { 2 };
             prop_assert!(turns <= most, "{moves:?}");
             let late = &path[path.len() * 2 / 3..];

@@ -1,142 +1,200 @@
-//! What this snapshot teaches about one replica.
+//! The lessons of this moment about one replica.
 //!
-//! Of decode only while its workers stay the same for a window: one that came or went is in the rates
-//! for part of it. Of waiting only in a pool that is settled, because the formula it is compared with
-//! describes a steady state.
+//! Of decode only while its workers stay the same for a window: one that came or went is in the
+//! rates for part of it. Of waiting only in a pool that has cooled down, because the formula it is
+//! compared with describes a steady state.
 
 use std::time::Duration;
 
-use super::Planner;
+use super::{in_force::PolicyInForce, observe::Observation};
 use crate::{
+    capacity::{Capacity, Ceiling, Estimator, Profile},
+    demand::Demand,
+    memory::CapacityMemory,
+    objective::Objective,
     queueing::{Work, mean_wait_seconds},
-    role::Role,
+    replicas::ObservedReplicas,
+    signal::Signals,
+    time::Timestamp,
+    workload::Workload,
 };
 
-/// How long after a change of replicas, asked or serving, the rate window still mixes before and after.
+/// How long after a change of replicas, requested or serving, the rate window still mixes before
+/// and after.
 const LEARN_AFTER_CHANGE: Duration = Duration::from_mins(2);
 
-/// Load per worker from which waiting is long enough to tell a good router from a bad one.
+/// Load per worker from which waiting is long enough to separate a good router from a bad one.
 const BUSY: f64 = 0.6;
 
 /// Load per worker beyond which a pool is not in a steady state.
 const TOO_BUSY: f64 = 0.95;
 
-/// Load per worker up to which hardly anybody waits, so that what TTFT has beyond compute is overhead.
+/// Load per worker up to which hardly anybody waits, so that the rest of TTFT beyond compute is
+/// overhead.
 const QUIET: f64 = 0.3;
 
 /// Fewest requests whose mean wait is compared: of fewer, one slow request is the mean.
 const WAIT_SAMPLES_MIN: f64 = 50.0;
 
-/// Shortest mean wait by the formula that is compared with what was measured, seconds.
+/// Shortest mean wait by the formula that is compared with the measured one, seconds.
 const WAIT_SECONDS_MIN: f64 = 0.002;
 
-impl Planner<'_> {
-    pub(super) fn learn(&mut self) {
-        self.learn_prefill();
-        self.learn_decode();
-        self.learn_waiting();
-        self.learn_failure();
+/// The span that a first decision stands for.
+const FIRST_ELAPSED: Duration = Duration::from_secs(1);
+
+/// The performance of one replica, with all that was learnt.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LearntCapacity<'a> {
+    /// Times of both roles.
+    pub(super) replica: Capacity<'a>,
+    /// Output tokens per second that a decode replica failed at lately.
+    pub(super) decode_ceiling_tps: Option<f64>,
+}
+
+impl<'a> LearntCapacity<'a> {
+    /// As it is remembered, without a new lesson.
+    pub(super) fn remembered(
+        memory: &CapacityMemory,
+        profile: Option<&'a Profile>,
+        now: Timestamp,
+    ) -> Self {
+        Self {
+            replica: memory.estimator.capacity(profile),
+            decode_ceiling_tps: memory.decode_ceiling.work_per_replica(now),
+        }
+    }
+}
+
+/// Learns from `seen`, and returns the performance that is known now.
+pub(super) fn learn<'a>(
+    policy: &PolicyInForce<'_>,
+    seen: &Observation<'_>,
+    demand: &Demand,
+    profile: Option<&'a Profile>,
+    memory: &mut CapacityMemory,
+    now: Timestamp,
+) -> LearntCapacity<'a> {
+    let CapacityMemory {
+        estimator,
+        decode_ceiling,
+    } = memory;
+    let lesson = Lesson {
+        seen,
+        workload: &demand.workload,
+        profile,
+        elapsed: seen.since_last.unwrap_or(FIRST_ELAPSED),
+    };
+    lesson.of_prefill(estimator);
+    lesson.of_decode(estimator);
+    // A first decision has one sample of a wait, and no steady state.
+    if seen.since_last.is_some() {
+        lesson.of_waiting(estimator);
+    }
+    lesson.of_failure(policy.objective, decode_ceiling, now);
+    LearntCapacity::remembered(memory, profile, now)
+}
+
+struct Lesson<'a> {
+    seen: &'a Observation<'a>,
+    workload: &'a Workload,
+    profile: Option<&'a Profile>,
+    elapsed: Duration,
+}
+
+/// Whether the rate window shows `replicas` as they are.
+fn cooled_down(replicas: &ObservedReplicas<'_>) -> bool {
+    replicas.cooled_down(LEARN_AFTER_CHANGE)
+        && replicas.state.starting == 0
+        && !replicas.state.is_rolling_out()
+}
+
+impl Lesson<'_> {
+    fn of_prefill(&self, estimator: &mut Estimator) {
+        let workload = self.workload;
+        if let Some(mean_seconds) = workload.prefill_seconds_mean {
+            estimator.observe_prefill(
+                self.profile,
+                mean_seconds,
+                &workload.prompt_lengths,
+                workload.cached_share(),
+                self.elapsed,
+            );
+        }
     }
 
-    fn settled(&self, role: Role) -> bool {
-        let state = self.snapshot.roles.get(role);
-        let memory = self.memory.roles.get(role);
-        memory.cooled_down_for(LEARN_AFTER_CHANGE, self.now)
-            && state.starting == 0
-            && !state.is_rolling_out()
-    }
-
-    fn learn_prefill(&mut self) {
-        let Some(mean_seconds) = self.workload.prefill_seconds_mean else {
-            return;
-        };
-        self.memory.capacity.observe_prefill(
-            self.profile,
-            mean_seconds,
-            &self.workload.prompt_lengths,
-            self.workload.cached_share(),
-            self.elapsed,
-        );
-    }
-
-    fn learn_decode(&mut self) {
-        let batch = self.decode_batch();
+    fn of_decode(&self, estimator: &mut Estimator) {
+        let workload = self.workload;
         if let (true, Some(batch), Some(itl)) = (
-            self.settled(Role::Decode),
-            batch,
-            self.workload.itl_seconds_mean,
+            cooled_down(&self.seen.replicas.decode),
+            decode_batch(&self.seen.signals.signals, workload.itl_seconds_mean),
+            workload.itl_seconds_mean,
         ) {
-            self.memory.capacity.observe_decode(
+            estimator.observe_decode(
                 self.profile,
                 batch,
-                self.workload.context_tokens(),
+                workload.context_tokens(),
                 itl,
                 self.elapsed,
             );
         }
     }
 
-    /// Decode steps over the limit, all replicas serving, tell that a replica has too much: at once after
-    /// replicas were lowered, because the window still shows better times, else once it has settled.
-    fn learn_failure(&mut self) {
-        let state = self.snapshot.roles.decode;
-        let limit = self.snapshot.policy.objective.tpot.limit.as_secs_f64();
-        let slow = self
-            .workload
-            .itl_seconds_mean
-            .is_some_and(|itl| itl > limit);
-        let changes = &self.memory.roles.decode.changes;
-        let lowered = changes.last().is_some_and(|change| change.to < change.from);
-        let whole = state.starting == 0 && state.ready == state.current && state.ready > 0;
-        let rate_tps = self.snapshot.signals.output_token_rate_tps.known();
-        if let (true, true, Some(rate_tps)) = (
-            slow && whole,
-            lowered || self.settled(Role::Decode),
-            rate_tps,
-        ) {
-            self.memory
-                .decode_ceiling
-                .failed(rate_tps, state.ready, self.now);
-        }
-    }
-
-    /// Requests in a decode step of one worker, mean over the window that the time between tokens is
-    /// from: by Little's law, so that both describe the same steps.
-    fn decode_batch(&self) -> Option<f64> {
-        let rate_tps = self.snapshot.signals.output_token_rate_tps.known()?;
-        let workers = self.snapshot.signals.coverage.decode.scraped;
-        let itl = self.workload.itl_seconds_mean?;
-        (workers > 0).then(|| rate_tps * itl / f64::from(workers))
-    }
-
-    /// How much longer than by the formula prompts wait, and what TTFT holds besides compute and wait.
-    fn learn_waiting(&mut self) -> Option<()> {
-        // What a first look shows is one sample, and no steady state.
-        self.memory.decided_at?;
-        if !self.settled(Role::Prefill) {
+    /// How much longer than by the formula prompts wait, and the part of TTFT besides compute and
+    /// wait.
+    fn of_waiting(&self, estimator: &mut Estimator) -> Option<()> {
+        let replicas = &self.seen.replicas.prefill;
+        if !cooled_down(replicas) {
             return None;
         }
-        let ttft = &self.snapshot.signals.recent.prefill_ttft;
+        let workload = self.workload;
+        let ttft = &self.seen.signals.signals.recent.prefill_ttft;
         let measured = ttft.with_samples(WAIT_SAMPLES_MIN).ok()?.mean()?;
-        let compute = self.workload.prefill_seconds_mean?;
-        let workers = self.snapshot.roles.prefill.ready;
-        let capacity = self.capacity();
+        let compute = workload.prefill_seconds_mean?;
+        let workers = replicas.state.ready;
+        let capacity = estimator.capacity(self.profile);
         let work = Work {
-            arrival_rate_rps: self.workload.arrival_rate_rps?,
-            arrival_scv: self.workload.arrival_scv,
-            service: self.workload.service_times(&capacity),
+            arrival_rate_rps: workload.arrival_rate_rps?,
+            arrival_scv: workload.arrival_scv,
+            service: workload.service_times(&capacity),
         };
         let formula = mean_wait_seconds(&work, workers)?;
         let busy = work.offered_load() / f64::from(workers);
         if busy <= QUIET {
             let predicted = compute + formula * capacity.routing_factor;
-            let memory = &mut self.memory.capacity;
-            memory.observe_ttft(measured, predicted, self.elapsed);
+            estimator.observe_ttft(measured, predicted, self.elapsed);
         } else if (BUSY..=TOO_BUSY).contains(&busy) && formula >= WAIT_SECONDS_MIN {
             let waited = (measured - compute - capacity.ttft_residual_seconds).max(0.0);
-            let memory = &mut self.memory.capacity;
-            memory.observe_wait(waited, formula, self.elapsed);
+            estimator.observe_wait(waited, formula, self.elapsed);
         }
         Some(())
     }
+
+    /// Decode steps over the limit, all replicas serving, show that a replica has too much work: at
+    /// once after replicas were lowered, because the window still shows better times, else once
+    /// they have cooled down.
+    fn of_failure(&self, objective: &Objective, ceiling: &mut Ceiling, now: Timestamp) {
+        let replicas = &self.seen.replicas.decode;
+        let state = &replicas.state;
+        let limit = objective.tpot.limit.as_secs_f64();
+        let itl = self.workload.itl_seconds_mean;
+        let slow = itl.is_some_and(|itl| itl > limit);
+        let whole = state.starting == 0 && state.ready == state.current && state.ready > 0;
+        let rate_tps = self.seen.signals.signals.output_token_rate_tps.known();
+        if let (true, true, Some(rate_tps)) = (
+            slow && whole,
+            replicas.lowered_last() || cooled_down(replicas),
+            rate_tps,
+        ) {
+            ceiling.failed(rate_tps, state.ready, now);
+        }
+    }
+}
+
+/// Requests in a decode step of one worker, mean over the window that the time between tokens is
+/// from: by Little's law, so that both describe the same steps.
+fn decode_batch(signals: &Signals, itl_seconds: Option<f64>) -> Option<f64> {
+    let rate_tps = signals.output_token_rate_tps.known()?;
+    let workers = signals.coverage.decode.scraped;
+    let itl = itl_seconds?;
+    (workers > 0).then(|| rate_tps * itl / f64::from(workers))
 }

@@ -1,9 +1,10 @@
-//! The failures that users of other autoscalers report, each as a scenario that must not happen here.
+//! The failures that users of other autoscalers report, each as a scenario that must not happen
+//! here.
 //!
-//! Numbers follow the project's catalogue of failures, F1 to F30. Each test says what goes wrong
-//! elsewhere by saying what must hold. Four take real parts and are elsewhere: counter resets (F3) and
-//! two Prometheus replicas (F22) in `tests/tests/signals.rs`, two controllers (F14) and a contended target
-//! (F15) in `tests/tests/end_to_end.rs`.
+//! Numbers follow the project's catalogue of failures, F1 to F30. Each test is named after the
+//! behaviour that must hold. Four take real parts and are elsewhere: counter resets (F3) and two
+//! Prometheus replicas (F22) in `tests/tests/signals.rs`, two controllers (F14) and a contended
+//! target (F15) in `tests/tests/end_to_end.rs`.
 
 mod metrics;
 mod replicas;
@@ -26,7 +27,7 @@ const LOAD: Load = Load {
 const MINUTE: Duration = Duration::from_mins(1);
 
 /// A service that has served `load` for an hour, with a start-up time of two minutes.
-fn settled(load: Load) -> World {
+fn steady(load: Load) -> World {
     let mut world = World::new(4, 4, load);
     world.start_up = 2 * MINUTE;
     world.run(60 * MINUTE);

@@ -1,7 +1,9 @@
 //! Whole decisions: scenarios that users would recognise.
 //!
-//! Each is a service of a few numbers, decided once or every 15 s, and what must come out. What holds for
-//! any service is in `laws`, and what takes time to happen in `scenarios`.
+//! Each is a service of a few numbers, decided once or every 15 s, and the replicas that must come
+//! out. Laws of any service are in `laws`, and effects that take time in `scenarios`.
+
+use std::time::Duration;
 
 use rstest::rstest;
 
@@ -9,6 +11,7 @@ use super::*;
 use crate::{
     audit::audit,
     policy::OnMissingMetrics,
+    reason::Reason,
     signal::{Gap, HistogramReading, Reading, Signals},
     snapshot::Paused,
     testing::{self, Load},
@@ -25,7 +28,12 @@ fn at(seconds: u64) -> Timestamp {
 }
 
 /// Decides every 15 s for `seconds` under a steady load, applying each plan at once.
-fn settle(prefill: u32, decode: u32, load: Load, seconds: u64) -> (Decision, Vec<PerRole<u32>>) {
+fn decided_repeatedly(
+    prefill: u32,
+    decode: u32,
+    load: Load,
+    seconds: u64,
+) -> (Decision, Vec<PerRole<u32>>) {
     let mut memory = Memory::default();
     let mut replicas = PerRole { prefill, decode };
     let mut history = Vec::new();
@@ -51,8 +59,8 @@ fn settle(prefill: u32, decode: u32, load: Load, seconds: u64) -> (Decision, Vec
 
 #[test]
 fn longer_prompts_grow_prefill_and_leave_decode() {
-    let (before, _) = settle(2, 3, LOAD, 600);
-    let (after, _) = settle(
+    let (before, _) = decided_repeatedly(2, 3, LOAD, 600);
+    let (after, _) = decided_repeatedly(
         2,
         3,
         Load {
@@ -68,8 +76,8 @@ fn longer_prompts_grow_prefill_and_leave_decode() {
 
 #[test]
 fn longer_answers_grow_decode_and_leave_prefill() {
-    let (before, _) = settle(3, 2, LOAD, 600);
-    let (after, _) = settle(
+    let (before, _) = decided_repeatedly(3, 2, LOAD, 600);
+    let (after, _) = decided_repeatedly(
         3,
         2,
         Load {
@@ -104,7 +112,7 @@ fn fewer_replicas_wait_for_the_whole_window() {
         rate_rps: 0.5,
         ..LOAD
     };
-    let (_, history) = settle(10, 2, quiet, 600);
+    let (_, history) = decided_repeatedly(10, 2, quiet, 600);
     let lowered = history
         .iter()
         .position(|r| r.prefill < 10)
@@ -134,7 +142,7 @@ fn a_restart_without_memory_waits_for_a_whole_window() {
 
 #[test]
 fn no_traffic_at_all_lowers_to_the_minimum_and_says_idle() {
-    let (decision, _) = settle(
+    let (decision, _) = decided_repeatedly(
         4,
         4,
         Load {
@@ -260,7 +268,7 @@ fn fallback_raises_after_its_time_and_never_lowers() {
 }
 
 #[test]
-fn measured_ttft_over_the_limit_asks_for_one_more_once_things_have_settled() {
+fn measured_ttft_over_the_limit_asks_for_one_more_after_the_cooldown() {
     let mut snapshot = testing::snapshot(3, 3, LOAD);
     snapshot.signals.recent.prefill_ttft = testing::around(2.0, 600.0);
     snapshot.signals.prefill_ttft_attainment = testing::around(2.0, 600.0);
@@ -285,8 +293,8 @@ fn measured_ttft_over_the_limit_asks_for_one_more_once_things_have_settled() {
     snapshot.roles.prefill = testing::serving(4);
     snapshot.signals.coverage.prefill.scraped = 4;
     let serving = plan(&snapshot, &starting.memory, at(180));
-    let settling = plan(&snapshot, &serving.memory, at(240));
-    for decision in [starting, serving, settling] {
+    let cooling = plan(&snapshot, &serving.memory, at(240));
+    for decision in [starting, serving, cooling] {
         assert_eq!(decision.plan.replicas.prefill, 4);
     }
 }
@@ -310,8 +318,8 @@ fn replicas_that_are_there_are_needed_a_little_longer_than_they_would_be_asked_f
             })
             .collect();
         let asked_for = *needs.iter().min().unwrap();
-        // With fewer than that, what queues up meanwhile has a say too. With more, what is there stays,
-        // but never more than one: what the next one would cost in misses is far less.
+        // With fewer than that, the queue that builds up meanwhile counts too. With more, the
+        // replicas stay, but never more than one: the next one would save far fewer misses.
         for (current, need) in (1..=10)
             .zip(&needs)
             .skip_while(|(current, _)| *current < asked_for)

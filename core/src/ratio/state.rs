@@ -9,6 +9,7 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use strum::IntoStaticStr;
 
 use super::{RATIO_PART_MAX, Ratio, RatioBand};
 use crate::{role::PerRole, time::Timestamp};
@@ -26,7 +27,7 @@ const REPORTED_WITHIN: f64 = 0.05;
 const LOG_STEPS: f64 = 1e6;
 
 /// Why a pair is outside its band.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, IntoStaticStr)]
 pub enum BreachCause {
     /// The objective: inside the band fewer requests would be served in time.
     Need,
@@ -40,16 +41,11 @@ pub enum BreachCause {
 
 impl BreachCause {
     /// The name as shown.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Need => "Need",
-            Self::Bounds => "Bounds",
-            Self::Budget => "Budget",
-            Self::Transition => "Transition",
-        }
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 
-    /// A clause that says it.
+    /// A clause for texts.
     pub const fn as_text(self) -> &'static str {
         match self {
             Self::Need => "inside it fewer requests would be served in time",
@@ -94,8 +90,8 @@ pub struct RatioState {
 impl RatioState {
     /// Judges `replicas` by `band`: the breach, if there is one.
     ///
-    /// `cause` is the solution's; without one the pair is on its way. Another band than last time is
-    /// judged afresh. Calling twice at the same moment changes nothing.
+    /// `cause` is the solution's; without one the pair is on its way. Another band than last time
+    /// is judged afresh. Calling twice at the same moment changes nothing.
     pub fn judge(
         &mut self,
         band: Option<RatioBand>,

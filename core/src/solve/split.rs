@@ -1,10 +1,10 @@
-//! What comes closest when both needs do not fit: the pair that loses the fewest requests.
+//! The closest pair when both needs do not fit: the one that loses the fewest requests.
 //!
 //! A request is served in time when both roles serve it in time, so the share of such requests is
-//! about the product of what both roles attain, and the split with the largest product is the one
-//! where a further GPU gains as much on either side. Where a curve is not known, or hardly anybody
-//! is served in time anyway, the role with the smaller share of its need counts: work passes both
-//! roles, and the worse-served one is the throughput.
+//! about the product of both attainments, and the split with the largest product is the one where a
+//! further GPU gains as much on either side. Where a curve is not known, or hardly anybody is
+//! served in time anyway, the role with the smaller share of its need counts: work goes through
+//! both roles, and the worse-served one is the throughput.
 //!
 //! Replicas beyond a need count nothing. Among pairs of which none is better in both roles, the one
 //! closest to the current pair stays until another is better by a margin.
@@ -13,7 +13,7 @@ use std::cmp::Reverse;
 
 use super::Problem;
 use crate::{
-    policy::RatioPolicy,
+    ratio::RatioPolicy,
     role::{PerRole, Role},
 };
 
@@ -80,7 +80,7 @@ fn in_ppm(share: f64) -> u32 {
 pub(super) struct Score {
     /// Requests served in time by both roles, parts per million squared.
     product: u64,
-    /// What the worse role attains, parts per million.
+    /// Attainment of the worse role, parts per million.
     attained_least: u32,
     /// Share of its need that the worse-served role gets, times both needs.
     share_least: u64,
@@ -94,7 +94,7 @@ pub(super) struct Score {
 
 /// By how much one pair is better than another, in requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Gap {
+pub(super) enum Advantage {
     /// Not at all.
     None,
     /// By no more than the margin.
@@ -117,7 +117,7 @@ pub(super) struct Choice {
 }
 
 impl Choice {
-    /// What was chosen, in words.
+    /// The choice, in words.
     pub(super) fn text(&self) -> String {
         let PerRole { prefill, decode } = self.pair;
         let kept = if self.score < self.best {
@@ -139,7 +139,7 @@ impl Choice {
     }
 }
 
-/// A pair and what it serves of the needs.
+/// A pair and the part of the needs that it serves.
 #[derive(Clone, Copy, Debug)]
 struct Candidate {
     pair: PerRole<u32>,
@@ -157,7 +157,7 @@ pub(super) struct Split<'p, 'a> {
 impl<'p, 'a> Split<'p, 'a> {
     pub(super) fn new(problem: &'p Problem<'a>, need: PerRole<u32>) -> Self {
         // A share of requests and a share of a need do not compare: both curves or none.
-        let curve = |role| problem.attained.get(role).ppm(*need.get(role));
+        let curve = |role: Role| problem.attained[role].ppm(need[role]);
         let curves = curve(Role::Prefill)
             .zip(curve(Role::Decode))
             .map(|(prefill, decode)| PerRole { prefill, decode });
@@ -170,7 +170,7 @@ impl<'p, 'a> Split<'p, 'a> {
 
     #[cfg(test)]
     pub(super) fn curve(&self, role: Role) -> Option<&[u32]> {
-        Some(self.curves.as_ref()?.get(role))
+        Some(&self.curves.as_ref()?[role])
     }
 
     /// The pair inside bounds, floor and budget, and in the band if one is given, that serves the
@@ -179,8 +179,8 @@ impl<'p, 'a> Split<'p, 'a> {
         self.choose_near(ratio, None)
     }
 
-    /// The same where "hardly worse" is meant against `reference`, of other limits, if one is given:
-    /// so that the margin is not spent twice.
+    /// The same where "hardly worse" is meant against `reference`, of other limits, if one is
+    /// given: so that the margin is not spent twice.
     pub(super) fn choose_near(
         &self,
         ratio: Option<RatioPolicy>,
@@ -191,7 +191,8 @@ impl<'p, 'a> Split<'p, 'a> {
         let near = frontier
             .iter()
             .min_by_key(|candidate| (candidate.score.distance.0, Reverse(candidate.score)))?;
-        let stays = self.gap(reference.unwrap_or(&best.score), &near.score) != Gap::Large;
+        let stays =
+            self.advantage(reference.unwrap_or(&best.score), &near.score) != Advantage::Large;
         let chosen = if stays { near } else { best };
         Some(Choice {
             pair: chosen.pair,
@@ -202,7 +203,7 @@ impl<'p, 'a> Split<'p, 'a> {
     }
 
     /// By how much `best` serves more requests than `other`.
-    pub(super) fn gap(&self, best: &Score, other: &Score) -> Gap {
+    pub(super) fn advantage(&self, best: &Score, other: &Score) -> Advantage {
         let (more, margin) = if best.product >= PRODUCT_MARGIN {
             let more = best.product.saturating_sub(other.product);
             (u128::from(more), u128::from(PRODUCT_MARGIN))
@@ -212,14 +213,14 @@ impl<'p, 'a> Split<'p, 'a> {
             (more * 100, whole * u128::from(SHARE_MARGIN_PERCENT))
         };
         match more {
-            0 => Gap::None,
-            more if more <= margin => Gap::Small,
-            _ => Gap::Large,
+            0 => Advantage::None,
+            more if more <= margin => Advantage::Small,
+            _ => Advantage::Large,
         }
     }
 
     /// The pairs of which no other serves more of one need and as much of the other, nor the same
-    /// for fewer GPUs. The best pair is one of them, and each uses what the limits allow.
+    /// for fewer GPUs. The best pair is one of them, and each uses all that the limits allow.
     fn frontier(&self, ratio: Option<RatioPolicy>) -> Vec<Candidate> {
         let problem = self.problem;
         let least = problem.least(Role::Prefill);
@@ -248,9 +249,9 @@ impl<'p, 'a> Split<'p, 'a> {
     }
 
     fn candidate(&self, pair: PerRole<u32>) -> Candidate {
-        let served = PerRole::from_fn(|role| (*pair.get(role)).min(*self.need.get(role)));
+        let served = PerRole::from_fn(|role| pair[role].min(self.need[role]));
         let attained = self.curves.as_ref().map_or(PerRole::default(), |curves| {
-            PerRole::from_fn(|role| at(curves.get(role), *served.get(role)))
+            PerRole::from_fn(|role| at(&curves[role], served[role]))
         });
         // Shares times both needs: comparing whole numbers is exact.
         let prefill = u64::from(served.prefill) * u64::from(self.need.decode);

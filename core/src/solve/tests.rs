@@ -14,13 +14,14 @@ fn pair(prefill: u32, decode: u32) -> PerRole<u32> {
     PerRole { prefill, decode }
 }
 
-fn problem(policy: &Policy, need: (u32, u32), gpus: (u32, u32)) -> Problem<'_> {
+fn problem(policy: &Policy, need: (u32, u32), gpus: (u32, u32)) -> Problem<'static> {
     Problem {
-        policy,
+        bounds: policy.bounds,
+        budget_gpus: policy.budget_gpus,
         ratio: policy.ratio,
         need: pair(need.0, need.1),
         current: pair(1, 1),
-        floor: PerRole::from_fn(|role| policy.bounds.get(role).min_replicas),
+        floor: PerRole::from_fn(|role| policy.bounds[role].min_replicas),
         gpus_per_replica: pair(gpus.0, gpus.1),
         attained: PerRole::default(),
     }
@@ -295,7 +296,7 @@ fn a_thousand_replicas_each_are_split_exactly() {
     let table = rising(0, 1_000);
     let mut policy = with_budget(6_000);
     for role in Role::ALL {
-        policy.bounds.get_mut(role).max_replicas = 1_000;
+        policy.bounds[role].max_replicas = 1_000;
     }
     let problem = Problem {
         attained: PerRole::from_fn(|_| Attained::table(&table)),

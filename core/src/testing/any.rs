@@ -1,9 +1,10 @@
-//! Strategies for whatever a decision may be given: policies that the API accepts, and workloads and
-//! signals of any kind, sane or not.
+//! Strategies for whatever a decision may be given: policies that the API accepts, and workloads
+//! and signals of any kind, sane or not.
 //!
-//! A snapshot starts as a service under some load, so that decisions go through all their stages, and
-//! then some of its signals are put out of order: unknown, not a number, negative, huge, in the wrong
-//! unit. What the API refuses (a maximum below the minimum, 17 schedules) is not generated here.
+//! A snapshot starts as a service under some load, so that decisions go through all their stages,
+//! and then some of its signals are put out of order: unknown, not a number, negative, huge, in the
+//! wrong unit. Policies that the API refuses (a maximum below the minimum, 17 schedules) are not
+//! generated.
 
 use std::time::Duration;
 
@@ -78,14 +79,14 @@ fn load() -> impl Strategy<Value = Load> {
 
 pub(crate) fn role_state() -> impl Strategy<Value = RoleState> {
     let replicas = prop_oneof![1 => Just(0u32), 8 => 0u32..MAX_REPLICAS];
-    let settled = (replicas, 0u32..9).prop_map(|(current, gpus_per_replica)| RoleState {
+    let steady = (replicas, 0u32..9).prop_map(|(current, gpus_per_replica)| RoleState {
         current,
         ready: current,
         gpus_per_replica,
         ..RoleState::default()
     });
     let moving = (
-        settled.clone(),
+        steady.clone(),
         0..MAX_REPLICAS,
         0u32..9,
         0u32..5,
@@ -93,16 +94,16 @@ pub(crate) fn role_state() -> impl Strategy<Value = RoleState> {
         any::<bool>(),
     )
         .prop_map(
-            |(settled, ready, starting, terminating, stuck, rolling_out)| RoleState {
+            |(steady, ready, starting, terminating, stuck, rolling_out)| RoleState {
                 ready,
                 starting,
                 terminating,
                 stuck,
                 rolling_out,
-                ..settled
+                ..steady
             },
         );
-    prop_oneof![settled, moving]
+    prop_oneof![steady, moving]
 }
 
 fn cause() -> impl Strategy<Value = StuckCause> {
@@ -318,14 +319,15 @@ fn whole_profile() -> impl Strategy<Value = Profile> {
     })
 }
 
-/// What is wrong with the signals.
+/// Faults of the signals.
 #[derive(Clone, Debug)]
 struct Disorder {
     /// Workers scraped and seen, of both roles, where they are not all.
     coverage: Option<[u32; 4]>,
-    /// Numbers by their place, and what takes it.
+    /// Numbers by their place, and their replacements.
     numbers: Vec<(usize, Reading)>,
-    /// Distributions by their place, and what takes it in the short window, the long one or both.
+    /// Distributions by their place, and their replacements in the short window, the long one or
+    /// both.
     distributions: Vec<(usize, u8, HistogramReading)>,
     /// A factor on every latency, as when milliseconds pass for seconds.
     unit: Option<f64>,

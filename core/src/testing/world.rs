@@ -1,8 +1,8 @@
 //! A service in closed loop with its decisions, as simple as scenarios allow: a fluid.
 //!
-//! Replicas start after a time, queues grow by what arrives over what is served, and every decision
-//! is audited and held against the laws. A scenario changes the load, the snapshot or the world between
-//! ticks. What needs requests one by one is the simulator's to show.
+//! Replicas start after a time, queues grow by the requests that arrive and are not served, and
+//! every decision is audited and held against the laws. A scenario changes the load, the snapshot
+//! or the world between ticks. The simulator shows effects that need requests one by one.
 
 use std::time::Duration;
 
@@ -35,17 +35,17 @@ struct Steps {
     tokens_per_second: f64,
 }
 
-/// A service and what was decided for it.
+/// A service and its decisions.
 pub(crate) struct World {
     pub(crate) policy: Policy,
     pub(crate) load: Load,
     pub(crate) now: Timestamp,
     pub(crate) memory: Memory,
-    /// Replicas asked for.
+    /// Replicas requested.
     pub(crate) current: PerRole<u32>,
-    /// From asking to serving.
+    /// From request to serving.
     pub(crate) start_up: Duration,
-    /// From asking to being gone.
+    /// From request to being gone.
     pub(crate) drain: Duration,
     pub(crate) gpus_per_replica: u32,
     /// A role whose new replicas find no GPUs.
@@ -54,7 +54,7 @@ pub(crate) struct World {
     prefill_queue: f64,
     /// Requests in flight at decode.
     decoding: f64,
-    /// What happened, newest last.
+    /// Replicas after each decision, newest last.
     pub(crate) history: Vec<PerRole<u32>>,
 }
 
@@ -85,11 +85,11 @@ impl World {
 
     /// Replicas that serve.
     pub(crate) fn ready(&self, role: Role) -> u32 {
-        let ready = self.pods.get(role).ready_at.iter();
+        let ready = self.pods[role].ready_at.iter();
         u32::try_from(ready.filter(|at| **at <= self.now).count()).unwrap()
     }
 
-    /// What is observed now.
+    /// The observation now.
     pub(crate) fn snapshot(&self) -> Snapshot {
         let ready = PerRole::from_fn(|role| self.ready(role));
         let capacity = f64::from(ready.prefill) / self.load.prefill_seconds;
@@ -100,11 +100,11 @@ impl World {
         let mut snapshot = testing::snapshot(ready.prefill, ready.decode, served);
         snapshot.policy = self.policy.clone();
         snapshot.roles = PerRole::from_fn(|role| {
-            let pods = self.pods.get(role);
+            let pods = &self.pods[role];
             RoleState {
-                current: *self.current.get(role),
-                ready: *ready.get(role),
-                starting: u32::try_from(pods.ready_at.len()).unwrap() - ready.get(role),
+                current: self.current[role],
+                ready: ready[role],
+                starting: u32::try_from(pods.ready_at.len()).unwrap() - ready[role],
                 terminating: u32::try_from(pods.gone_at.len()).unwrap(),
                 gpus_per_replica: self.gpus_per_replica,
                 ..RoleState::default()
@@ -123,7 +123,7 @@ impl World {
         snapshot
     }
 
-    /// What decode shows: tokens as fast as its batches let it, whatever arrives.
+    /// The signals of decode: tokens as fast as its batches let it, whatever arrives.
     fn show_decode(&self, snapshot: &mut Snapshot) {
         let (signals, steps) = (&mut snapshot.signals, self.decode_steps());
         let requests = steps.tokens_per_second / self.load.output_tokens * 60.0;
@@ -147,9 +147,9 @@ impl World {
         }
     }
 
-    /// One interval passes, and the world decides on what it sees after `see`.
+    /// One interval goes by, and the world decides on its observation after `see`.
     pub(crate) fn tick_seeing(&mut self, see: impl Fn(&mut Snapshot)) -> Decision {
-        self.pass(TICK);
+        self.advance(TICK);
         let mut snapshot = self.snapshot();
         see(&mut snapshot);
         let decision = plan(&snapshot, &self.memory, self.now);
@@ -180,8 +180,8 @@ impl World {
         last
     }
 
-    /// Time passes: queues grow or drain, pods leave.
-    fn pass(&mut self, span: Duration) {
+    /// Time goes by: queues grow or drain, pods leave.
+    fn advance(&mut self, span: Duration) {
         self.now = self.now.plus(span);
         let capacity = f64::from(self.ready(Role::Prefill)) / self.load.prefill_seconds;
         let seconds = span.as_secs_f64();
@@ -198,11 +198,11 @@ impl World {
         }
         let now = self.now;
         for role in Role::ALL {
-            self.pods.get_mut(role).gone_at.retain(|at| *at > now);
+            self.pods[role].gone_at.retain(|at| *at > now);
         }
     }
 
-    /// Somebody asks for so many replicas.
+    /// Somebody requests so many replicas.
     pub(crate) fn apply(&mut self, replicas: PerRole<u32>) {
         let (now, ready_at, gone_at) = (
             self.now,
@@ -210,7 +210,7 @@ impl World {
             self.now.plus(self.drain),
         );
         for role in Role::ALL {
-            let (want, pods) = (*replicas.get(role) as usize, self.pods.get_mut(role));
+            let (want, pods) = (replicas[role] as usize, &mut self.pods[role]);
             let ready_at = if self.never_ready == Some(role) {
                 Timestamp::from_millis(i64::MAX)
             } else {

@@ -1,18 +1,19 @@
 //! How many prompts a prefill worker computes at once.
 //!
-//! Engines put prompts that wait into one step, and publish for each the time of that step: a prompt
-//! that shares its step with another seems to compute twice as long. Taken for its work, it would ask
-//! for more replicas the busier the pool is. Engines also publish the tokens of each step, so steps can
-//! be counted against prompts. What is wanted is the mean over prompts and not over steps, as larger
-//! steps hold more of them: for shares that fall off as they do in queues, twice the mean less one.
-//! Where steps are not known each prompt is taken to be alone, which never asks for too little.
+//! Engines put prompts that wait into one step, and publish for each the time of that step: a
+//! prompt that shares its step with another seems to compute twice as long. Taken for its work, it
+//! would call for more replicas the busier the pool is. Engines also publish the tokens of each
+//! step, so steps can be counted against prompts. The mean over prompts counts and not the one over
+//! steps, as larger steps hold more of them: for shares that fall off as they do in queues, twice
+//! the mean less one. Where steps are not known each prompt is taken to be alone, which never gives
+//! too few.
 
 use crate::{
     histogram::Histogram,
     signal::{Distributions, Signals},
 };
 
-/// Fewest steps and prompts that tell: below, one large step is a tenth of them.
+/// Fewest steps and prompts for a mean: below, one large step is a tenth of them.
 const SAMPLES_MIN: f64 = 20.0;
 
 /// Prompts in the step of a prompt, itself included, mean over prompts; 1 or more.

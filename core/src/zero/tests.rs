@@ -1,13 +1,13 @@
 //! Zero, case by case, and the law that no role is ever there alone.
 //!
-//! Each case states what is remembered and seen, and what must follow. The random walks let load,
-//! gaps, half-done writes and people happen in any order.
+//! Each case states memory and observation, and the decision that must follow. The random walks let
+//! load, gaps, half-done writes and people happen in any order.
 
 use proptest::prelude::*;
 use rstest::rstest;
 
 use super::*;
-use crate::signal::Gap;
+use crate::{bounds::Bounds, signal::Gap};
 
 const NOW: i64 = 100_000_000;
 const POLICY: ScaleToZero = ScaleToZero {
@@ -28,8 +28,8 @@ fn role(current: u32, terminating: u32) -> RoleState {
     }
 }
 
-fn observed(activity: Activity, wake: Reading, prefill: u32, decode: u32) -> Observed {
-    Observed {
+fn observed(activity: Activity, wake: Reading, prefill: u32, decode: u32) -> ZeroInputs {
+    ZeroInputs {
         activity,
         wake,
         roles: PerRole {
@@ -63,33 +63,33 @@ fn unknown_for(seconds: i64) -> ZeroMemory {
 }
 
 #[rstest]
-#[case::busy(idle_for(1_800), Activity::Busy, Reading::KnownZero, (2, 3), Decision::Serve)]
-#[case::not_idle_for_long_enough(idle_for(1_799), Activity::Idle, Reading::KnownZero, (1, 1), Decision::Serve)]
-#[case::idle_for_long_enough(idle_for(1_800), Activity::Idle, Reading::KnownZero, (2, 3), Decision::GoToZero)]
-#[case::a_gateway_that_says_zero(idle_for(1_800), Activity::Idle, Reading::Value(0.0), (1, 1), Decision::GoToZero)]
-#[case::a_request_at_the_gateway(idle_for(1_800), Activity::Idle, Reading::Value(1.0), (1, 1), Decision::Serve)]
-#[case::no_sight_of_the_gateway(idle_for(1_800), Activity::Idle, UNKNOWN, (1, 1), Decision::Serve)]
-#[case::unknown_now(idle_for(1_800), Activity::Unknown, Reading::KnownZero, (1, 1), Decision::Serve)]
-#[case::first_look(ZeroMemory::default(), Activity::Idle, Reading::KnownZero, (1, 1), Decision::Serve)]
-#[case::asleep(ZeroMemory::default(), Activity::Unknown, Reading::KnownZero, (0, 0), Decision::StayAtZero)]
-#[case::asleep_and_asked(ZeroMemory::default(), Activity::Unknown, Reading::Value(3.0), (0, 0), Decision::Wake)]
-#[case::asleep_and_blind(ZeroMemory::default(), Activity::Unknown, UNKNOWN, (0, 0), Decision::StayAtZero)]
-#[case::blind_for_a_while(unknown_for(299), Activity::Unknown, UNKNOWN, (0, 0), Decision::StayAtZero)]
-#[case::blind_for_too_long(unknown_for(300), Activity::Unknown, UNKNOWN, (0, 0), Decision::Wake)]
-#[case::sight_comes_back(unknown_for(900), Activity::Unknown, Reading::KnownZero, (0, 0), Decision::StayAtZero)]
-#[case::not_a_number(unknown_for(300), Activity::Unknown, Reading::Value(f64::NAN), (0, 0), Decision::Wake)]
-#[case::half_done(going(), Activity::Unknown, Reading::KnownZero, (0, 2), Decision::GoToZero)]
-#[case::half_done_and_asked(going(), Activity::Unknown, Reading::Value(1.0), (0, 2), Decision::CancelDown)]
-#[case::half_done_and_busy(going(), Activity::Busy, Reading::KnownZero, (2, 0), Decision::CancelDown)]
-#[case::half_done_and_blind(going(), Activity::Unknown, UNKNOWN, (0, 2), Decision::CancelDown)]
-#[case::somebody_took_decode_away(ZeroMemory::default(), Activity::Unknown, Reading::KnownZero, (2, 0), Decision::Wake)]
-#[case::somebody_took_prefill_away_at_idle(idle_for(9_000), Activity::Idle, Reading::KnownZero, (0, 2), Decision::Wake)]
+#[case::busy(idle_for(1_800), Activity::Busy, Reading::KnownZero, (2, 3), ZeroDecision::Serve)]
+#[case::not_idle_for_long_enough(idle_for(1_799), Activity::Idle, Reading::KnownZero, (1, 1), ZeroDecision::Serve)]
+#[case::idle_for_long_enough(idle_for(1_800), Activity::Idle, Reading::KnownZero, (2, 3), ZeroDecision::GoToZero)]
+#[case::a_gateway_that_says_zero(idle_for(1_800), Activity::Idle, Reading::Value(0.0), (1, 1), ZeroDecision::GoToZero)]
+#[case::a_request_at_the_gateway(idle_for(1_800), Activity::Idle, Reading::Value(1.0), (1, 1), ZeroDecision::Serve)]
+#[case::no_view_of_the_gateway(idle_for(1_800), Activity::Idle, UNKNOWN, (1, 1), ZeroDecision::Serve)]
+#[case::unknown_now(idle_for(1_800), Activity::Unknown, Reading::KnownZero, (1, 1), ZeroDecision::Serve)]
+#[case::first_decision(ZeroMemory::default(), Activity::Idle, Reading::KnownZero, (1, 1), ZeroDecision::Serve)]
+#[case::asleep(ZeroMemory::default(), Activity::Unknown, Reading::KnownZero, (0, 0), ZeroDecision::StayAtZero)]
+#[case::asleep_and_requests_wait(ZeroMemory::default(), Activity::Unknown, Reading::Value(3.0), (0, 0), ZeroDecision::Wake)]
+#[case::asleep_and_blind(ZeroMemory::default(), Activity::Unknown, UNKNOWN, (0, 0), ZeroDecision::StayAtZero)]
+#[case::blind_for_a_while(unknown_for(299), Activity::Unknown, UNKNOWN, (0, 0), ZeroDecision::StayAtZero)]
+#[case::blind_for_too_long(unknown_for(300), Activity::Unknown, UNKNOWN, (0, 0), ZeroDecision::Wake)]
+#[case::the_signal_comes_back(unknown_for(900), Activity::Unknown, Reading::KnownZero, (0, 0), ZeroDecision::StayAtZero)]
+#[case::not_a_number(unknown_for(300), Activity::Unknown, Reading::Value(f64::NAN), (0, 0), ZeroDecision::Wake)]
+#[case::half_done(going(), Activity::Unknown, Reading::KnownZero, (0, 2), ZeroDecision::GoToZero)]
+#[case::half_done_and_requests_wait(going(), Activity::Unknown, Reading::Value(1.0), (0, 2), ZeroDecision::CancelDown)]
+#[case::half_done_and_busy(going(), Activity::Busy, Reading::KnownZero, (2, 0), ZeroDecision::CancelDown)]
+#[case::half_done_and_blind(going(), Activity::Unknown, UNKNOWN, (0, 2), ZeroDecision::CancelDown)]
+#[case::somebody_took_decode_away(ZeroMemory::default(), Activity::Unknown, Reading::KnownZero, (2, 0), ZeroDecision::Wake)]
+#[case::somebody_took_prefill_away_at_idle(idle_for(9_000), Activity::Idle, Reading::KnownZero, (0, 2), ZeroDecision::Wake)]
 fn what_is_seen_decides(
     #[case] memory: ZeroMemory,
     #[case] activity: Activity,
     #[case] wake: Reading,
     #[case] (prefill, decode): (u32, u32),
-    #[case] want: Decision,
+    #[case] want: ZeroDecision,
 ) {
     let verdict = decide(
         POLICY,
@@ -98,6 +98,19 @@ fn what_is_seen_decides(
         at(0),
     );
     assert_eq!(verdict.decision, want, "{:?}", verdict.step);
+}
+
+/// Replicas of both roles as the stages after this one give them: zero for both, or for each at
+/// least its minimum and 1.
+fn requested(
+    decision: ZeroDecision,
+    wanted: PerRole<u32>,
+    bounds: PerRole<Bounds>,
+) -> PerRole<u32> {
+    if decision.is_zero() {
+        return PerRole::default();
+    }
+    PerRole::from_fn(|role| bounds[role].clamp(wanted[role]).max(1))
 }
 
 /// F25.
@@ -111,7 +124,7 @@ fn a_request_in_the_drain_window_keeps_one_of_each(
     let mut observed = observed(activity, wake, 0, 0);
     observed.roles.decode.terminating = 1;
     let verdict = decide(POLICY, &going(), &observed, at(0));
-    assert_eq!(verdict.decision, Decision::CancelDown);
+    assert_eq!(verdict.decision, ZeroDecision::CancelDown);
     assert_eq!(verdict.memory, ZeroMemory::default());
     let bounds = |least| Bounds {
         min_replicas: least,
@@ -121,14 +134,14 @@ fn a_request_in_the_drain_window_keeps_one_of_each(
         prefill: bounds(1),
         decode: bounds(3),
     };
-    let replicas = verdict.decision.replicas(PerRole::default(), bounds);
+    let replicas = requested(verdict.decision, PerRole::default(), bounds);
     assert_eq!((replicas.prefill, replicas.decode), (1, 3));
 }
 
 /// Looks every 15 s; the last look's decision.
-fn watch(activities: impl IntoIterator<Item = (i64, Activity)>) -> Decision {
+fn watch(activities: impl IntoIterator<Item = (i64, Activity)>) -> ZeroDecision {
     let mut memory = ZeroMemory::default();
-    let mut decision = Decision::Serve;
+    let mut decision = ZeroDecision::Serve;
     for (seconds, activity) in activities {
         let seen = observed(activity, Reading::KnownZero, 1, 1);
         let verdict = decide(POLICY, &memory, &seen, at(seconds));
@@ -144,20 +157,20 @@ fn the_time_to_idle_needs_an_unbroken_watch() {
             .step_by(15)
             .map(|seconds| (seconds, Activity::Idle))
     };
-    assert_eq!(watch(idle(0, 1_785)), Decision::Serve);
-    assert_eq!(watch(idle(0, 1_800)), Decision::GoToZero);
+    assert_eq!(watch(idle(0, 1_785)), ZeroDecision::Serve);
+    assert_eq!(watch(idle(0, 1_800)), ZeroDecision::GoToZero);
     let gap = [(900, Activity::Unknown)];
     assert_eq!(
         watch(idle(0, 885).chain(gap).chain(idle(915, 1_800))),
-        Decision::Serve
+        ZeroDecision::Serve
     );
     assert_eq!(
         watch(idle(0, 885).chain(gap).chain(idle(915, 2_715))),
-        Decision::GoToZero
+        ZeroDecision::GoToZero
     );
     assert_eq!(
         watch(idle(0, 600).chain(idle(1_200, 1_800))),
-        Decision::Serve
+        ZeroDecision::Serve
     );
 }
 
@@ -167,7 +180,7 @@ fn a_service_that_somebody_woke_serves_for_the_whole_time_again() {
     let memory = decide(POLICY, &going(), &asleep, at(0)).memory;
     let woken = observed(Activity::Idle, Reading::KnownZero, 1, 1);
     let verdict = decide(POLICY, &memory, &woken, at(15));
-    assert_eq!(verdict.decision, Decision::Serve);
+    assert_eq!(verdict.decision, ZeroDecision::Serve);
 }
 
 #[rstest]
@@ -221,10 +234,10 @@ fn any_activity() -> impl Strategy<Value = Activity> {
 }
 
 proptest! {
-    /// Writes may reach one role only, people may set any number, and time may jump: what is asked
-    /// for is both or none, and zero only after a full watch of known idleness.
+    /// Writes may reach one role only, people may set any number, and time may jump: zero is for
+    /// both or none, and only after a full watch of known idleness.
     #[test]
-    fn no_role_is_ever_asked_to_zero_alone(
+    fn no_role_ever_goes_to_zero_alone(
         walk in prop::collection::vec(
             (any_activity(), any_reading(), 0i64..2_000, 0u32..4, 0u32..4, 0u8..8), 1..60),
         wanted in (0u32..50, 0u32..50),
@@ -240,7 +253,7 @@ proptest! {
             let mut seen = observed(activity, wake, current.prefill, current.decode);
             seen.roles.prefill.terminating = prefill;
             let verdict = decide(POLICY, &memory, &seen, at(seconds));
-            let replicas = verdict.decision.replicas(wanted, bounds);
+            let replicas = requested(verdict.decision, wanted, bounds);
             prop_assert_eq!(replicas.prefill == 0, replicas.decode == 0);
             let asleep = current == PerRole::default();
             if replicas.prefill == 0 && !asleep {
@@ -248,7 +261,7 @@ proptest! {
                 prop_assert_ne!(activity, Activity::Busy);
             }
             let again = decide(POLICY, &verdict.memory, &seen, at(seconds));
-            prop_assert_eq!(again.decision.replicas(wanted, bounds), replicas);
+            prop_assert_eq!(requested(again.decision, wanted, bounds), replicas);
             memory = verdict.memory;
             current = match event {
                 0 => PerRole { prefill, decode },

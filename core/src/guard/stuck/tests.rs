@@ -1,4 +1,4 @@
-//! Stuck asks through their life: waiting, withdrawn, backing off, asked for again, served.
+//! Stuck requests through their life: waiting, cancelled, backing off, requested again, served.
 
 use proptest::prelude::*;
 use rstest::rstest;
@@ -40,12 +40,12 @@ fn played(memory: &mut StuckMemory, wanted: u32, serving: u32, until: u64) -> Ve
 }
 
 #[test]
-fn a_stuck_ask_is_withdrawn_and_repeated_after_a_back_off_that_doubles() {
+fn a_stuck_request_is_cancelled_and_repeated_after_a_back_off_that_doubles() {
     let path = played(&mut StuckMemory::default(), 6, 4, 10_800);
     let want = [
         (0, 6),
         (600, 4),
-        // 5 min later it is asked for again, and is stuck again for 10 min.
+        // 5 min later it is requested again, and is stuck again for 10 min.
         (900, 6),
         (1_515, 4),
         (2_115, 6),
@@ -66,7 +66,7 @@ fn a_stuck_ask_is_withdrawn_and_repeated_after_a_back_off_that_doubles() {
 #[case::the_need_may_be_lower_than_what_serves(6, 4, 2, 3, 3)]
 #[case::one_stays_although_none_serves(3, 0, 3, 3, 1)]
 #[case::more_stuck_than_pending_is_not_believed(6, 5, 4, 6, 5)]
-fn a_withdrawal_never_takes_what_serves(
+fn a_cancellation_never_takes_serving_replicas(
     #[case] current: u32,
     #[case] ready: u32,
     #[case] stuck: u32,
@@ -78,14 +78,14 @@ fn a_withdrawal_never_takes_what_serves(
     cancel(Role::Decode, wanted, &state, &mut memory, at(0));
     let (got, step) = cancel(Role::Decode, wanted, &state, &mut memory, at(300));
     assert_eq!(got, want);
-    let withdrawn = step.is_some_and(|step| {
+    let cancelled = step.is_some_and(|step| {
         step.reason == Reason::ScaleUpCancelled && step.message.contains("ImagePull")
     });
-    assert_eq!(withdrawn, wanted > want);
+    assert_eq!(cancelled, wanted > want);
 }
 
 #[test]
-fn the_minimum_of_the_user_is_not_withdrawn() {
+fn the_minimum_of_the_user_is_not_cancelled() {
     let mut memory = StuckMemory::default();
     let state = StuckState {
         min_replicas: 6,
@@ -99,7 +99,7 @@ fn the_minimum_of_the_user_is_not_withdrawn() {
 }
 
 #[test]
-fn while_an_ask_is_stuck_no_more_is_asked_for() {
+fn while_a_request_is_stuck_no_more_is_requested() {
     let mut memory = StuckMemory::default();
     let stuck = state(6, 4, 2, StuckCause::Unschedulable);
     let (got, step) = cancel(Role::Decode, 10, &stuck, &mut memory, at(0));
@@ -116,10 +116,10 @@ fn while_an_ask_is_stuck_no_more_is_asked_for() {
 #[case::past_the_least(120, 600, true)]
 #[case::three_leads(300, 899, false)]
 #[case::past_three_leads(300, 900, true)]
-fn an_ask_far_beyond_the_lead_time_counts_as_stuck(
+fn a_request_far_beyond_the_lead_time_counts_as_stuck(
     #[case] lead_seconds: u64,
     #[case] waiting_seconds: u64,
-    #[case] withdrawn: bool,
+    #[case] cancelled: bool,
 ) {
     let state = StuckState {
         stuck: None,
@@ -129,11 +129,11 @@ fn an_ask_far_beyond_the_lead_time_counts_as_stuck(
         ..state(6, 4, 0, StuckCause::Late)
     };
     let (got, _) = cancel(Role::Prefill, 6, &state, &mut StuckMemory::default(), at(0));
-    assert_eq!(got, if withdrawn { 4 } else { 6 });
+    assert_eq!(got, if cancelled { 4 } else { 6 });
 }
 
 #[test]
-fn an_ask_that_nobody_explains_is_withdrawn_by_its_lead_time_alone() {
+fn a_request_that_nobody_explains_is_cancelled_by_its_lead_time_alone() {
     let (mut lead, mut memory) = (LeadTimes::default(), StuckMemory::default());
     let mut current = 4;
     let mut path = Vec::new();
@@ -156,7 +156,7 @@ fn an_ask_that_nobody_explains_is_withdrawn_by_its_lead_time_alone() {
         }
         current = next;
     }
-    // The fifth arrives at 120 s; 10 min later the sixth is given up, and asked for again 5 min on.
+    // The fifth arrives at 120 s; 10 min later the sixth is given up, and requested again 5 min on.
     assert_eq!(path, vec![(0, 6), (720, 5), (1_020, 6), (1_635, 5)]);
     assert_eq!(lead.samples(), 1);
 }
@@ -209,7 +209,7 @@ fn replicas_that_a_person_adds_and_that_start_are_not_taken_back() {
 }
 
 #[test]
-fn the_other_role_grows_into_the_budget_of_a_withdrawn_ask() {
+fn the_other_role_grows_into_the_budget_of_a_cancelled_request() {
     let load = testing::Load {
         rate_rps: 1.0,
         prefill_seconds: 0.1,
@@ -222,21 +222,21 @@ fn the_other_role_grows_into_the_budget_of_a_withdrawn_ask() {
     snapshot.roles.decode.starting = 2;
     let mut memory = StuckMemory::default();
     let stuck = state(6, 4, 2, StuckCause::Unschedulable);
-    let mut ask = |snapshot: &crate::Snapshot, state, second| {
+    let mut decide = |snapshot: &crate::Snapshot, state, second| {
         let (decode, _) = cancel(Role::Decode, 6, state, &mut memory, at(second));
         let wanted = PerRole { prefill: 6, decode };
-        await_releases(wanted, snapshot).0
+        await_releases(wanted, &snapshot.roles, snapshot.policy.budget_gpus).0
     };
     let pair = |prefill, decode| PerRole { prefill, decode };
-    assert_eq!(ask(&snapshot, &stuck, 0), pair(4, 6));
+    assert_eq!(decide(&snapshot, &stuck, 0), pair(4, 6));
     assert_eq!(
-        ask(&snapshot, &stuck, 600),
+        decide(&snapshot, &stuck, 600),
         pair(4, 4),
-        "first the ask is taken back"
+        "first the request is cancelled"
     );
     snapshot.roles.decode = testing::serving(4);
     let loose = state(4, 4, 0, StuckCause::Unschedulable);
-    assert_eq!(ask(&snapshot, &loose, 615), pair(6, 4));
+    assert_eq!(decide(&snapshot, &loose, 615), pair(6, 4));
 }
 
 prop_compose! {
@@ -260,7 +260,7 @@ prop_compose! {
 
 proptest! {
     #[test]
-    fn what_serves_is_never_withdrawn(
+    fn serving_replicas_are_never_cancelled(
         series in prop::collection::vec((any_state(), 0u32..40, 0u64..2_000), 1..60),
     ) {
         let mut memory = StuckMemory::default();

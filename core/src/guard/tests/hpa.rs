@@ -2,8 +2,9 @@
 //! ("Configurable scaling behavior", the autoscaling/v2 API, KEP-853) and from the numbers that its
 //! unit tests expect (kubernetes/kubernetes, `pkg/controller/podautoscaler/horizontal_test.go`).
 //!
-//! A case is a row of numbers; the code that they run against shares nothing with HPA's. What differs
-//! on purpose is at the end, each with a test of its own, so that a difference never hides in a row.
+//! A case is a row of numbers; the code that they run against shares nothing with HPA's.
+//! Differences on purpose is at the end, each with a test of its own, so that a difference never
+//! hides in a row.
 
 use std::time::Duration;
 
@@ -12,10 +13,10 @@ use rstest::rstest;
 
 use super::super::*;
 use crate::{
-    memory::{ReplicaChange, RoleMemory},
+    behavior::{Behavior, ChangeLimit, RatePolicy, ScalingRules, SelectPolicy},
     need::Need,
-    policy::{Behavior, ChangeLimit, RatePolicy, ScalingRules, SelectPolicy},
-    report::Reason,
+    reason::Reason,
+    replicas::{ReplicaChange, ReplicaChanges},
     role::Role,
     testing,
     time::Timestamp,
@@ -180,14 +181,14 @@ fn windows_hold_what_hpa_holds(
         scale_up: testing::rules(up_seconds, 0),
         scale_down: testing::rules(down_seconds, 0),
     };
-    let mut memory = RoleMemory::default();
+    let mut windows = StabilizationWindows::default();
     for &(need, ago) in past {
         stabilize(
             Role::Prefill,
             need,
             current,
             &behavior,
-            &mut memory,
+            &mut windows,
             at(NOW - ago),
         );
     }
@@ -196,7 +197,7 @@ fn windows_hold_what_hpa_holds(
         wanted,
         current,
         &behavior,
-        &mut memory,
+        &mut windows,
         at(NOW),
     );
     assert_eq!(got, want);
@@ -249,12 +250,12 @@ fn unlike_hpa_the_percentages_are_exact() {
 
 #[test]
 fn unlike_hpa_a_change_by_a_person_uses_up_the_period() {
-    let mut memory = RoleMemory::default();
-    memory.see_replicas(4, at(NOW - 30));
-    // Nobody here asked for it: `kubectl scale` from 4 to 8.
-    memory.see_replicas(8, at(NOW - 15));
+    let mut changes = ReplicaChanges::default();
+    changes.observe(4, at(NOW - 30));
+    // Not our own decision: `kubectl scale` from 4 to 8.
+    changes.observe(8, at(NOW - 15));
     let four_a_minute = rules((4, 60), (0, 0), Max);
-    assert_eq!(limited(8, 20, four_a_minute, &memory.changes), 8);
+    assert_eq!(limited(8, 20, four_a_minute, changes.as_slice()), 8);
 }
 
 #[test]
@@ -272,7 +273,7 @@ proptest! {
     ) {
         let behavior =
             Behavior { scale_up: testing::rules(up, 0), scale_down: testing::rules(down, 0) };
-        let mut memory = RoleMemory::default();
+        let mut windows = StabilizationWindows::default();
         let (mut now, mut seen) = (0, Vec::new());
         for (step, need) in needs {
             now += step;
@@ -284,7 +285,7 @@ proptest! {
             let least = within(up).min().unwrap_or(need).min(need);
             let largest = within(down).max().unwrap_or(need).max(need);
             prop_assert!(least <= largest);
-            let (got, _) = stabilize(Role::Decode, need, current, &behavior, &mut memory, at(now));
+            let (got, _) = stabilize(Role::Decode, need, current, &behavior, &mut windows, at(now));
             // Rising first or falling first is the same, because the least is below the largest.
             prop_assert_eq!(got, current.max(least).min(largest));
             prop_assert_eq!(got, current.min(largest).max(least));

@@ -1,7 +1,7 @@
-//! The quantiles of what is in flight against requests played one by one.
+//! The quantiles of requests in flight against requests played one by one.
 //!
-//! The oracle lets requests come at random and stay for their tokens, and keeps the time that so many
-//! are there. It shares nothing with the formulas but the moments of the lengths.
+//! The oracle lets requests come at random and stay for their tokens, and keeps the time that so
+//! many are there. It shares nothing with the formulas but the moments of the lengths.
 
 use rstest::rstest;
 

@@ -1,10 +1,11 @@
-//! What metrics show when they fail, lie or are few: nothing is lowered on them, and nothing is
+//! Metrics that fail, lie or are few: nothing is lowered on them, and nothing is
 //! raised on one outlier.
 
-use super::{LOAD, MINUTE, prometheus_down, settled};
+use super::{LOAD, MINUTE, prometheus_down, steady};
 use crate::{
+    bottleneck::Bottleneck,
     histogram::Histogram,
-    report::{Bottleneck, Reason},
+    reason::Reason,
     role::PerRole,
     signal::{Gap, HistogramReading, Reading},
     snapshot::Snapshot,
@@ -13,7 +14,7 @@ use crate::{
 
 #[test]
 fn f1_ten_minutes_without_prometheus_hold_what_serves() {
-    let mut world = settled(LOAD);
+    let mut world = steady(LOAD);
     let before = world.current;
     let decision = world.run_seeing(10 * MINUTE, prometheus_down);
     assert!(world.history.iter().all(|replicas| *replicas == before));
@@ -22,7 +23,7 @@ fn f1_ten_minutes_without_prometheus_hold_what_serves() {
 
 #[test]
 fn f2_a_quantile_of_no_traffic_is_idleness_only_when_the_counter_says_so() {
-    let mut world = settled(LOAD);
+    let mut world = steady(LOAD);
     world.load.rate_rps = 0.0;
     let nan = |snapshot: &mut Snapshot| {
         snapshot.signals.recent.prefill_ttft = HistogramReading::Unknown(Gap::NotANumber);
@@ -37,7 +38,7 @@ fn f2_a_quantile_of_no_traffic_is_idleness_only_when_the_counter_says_so() {
         }
     );
 
-    let mut world = settled(LOAD);
+    let mut world = steady(LOAD);
     let before = world.current;
     world.load.rate_rps = 0.0;
     world.run_seeing(30 * MINUTE, |snapshot| {
@@ -54,7 +55,7 @@ fn f4_one_worker_that_is_not_scraped_neither_lowers_nor_stops_growth() {
         let coverage = &mut snapshot.signals.coverage.prefill;
         coverage.scraped = coverage.scraped.saturating_sub(1);
     };
-    let mut world = settled(LOAD);
+    let mut world = steady(LOAD);
     let before = world.current;
     world.load.rate_rps = 2.0;
     world.run_seeing(20 * MINUTE, one_missing);
@@ -66,7 +67,7 @@ fn f4_one_worker_that_is_not_scraped_neither_lowers_nor_stops_growth() {
 
 #[test]
 fn f9_ttft_that_decode_causes_grows_decode() {
-    let mut world = settled(LOAD);
+    let mut world = steady(LOAD);
     let before = world.current;
     let full = |snapshot: &mut Snapshot| {
         let ttft = testing::around(1.5, 600.0);
@@ -83,7 +84,7 @@ fn f9_ttft_that_decode_causes_grows_decode() {
 
 #[test]
 fn f10_a_clipped_quantile_is_a_lower_bound_and_the_queue_decides() {
-    let mut world = settled(LOAD);
+    let mut world = steady(LOAD);
     let before = world.current;
     world.load.rate_rps *= 2.0;
     let clipped = |snapshot: &mut Snapshot| {
@@ -100,7 +101,7 @@ fn f10_a_clipped_quantile_is_a_lower_bound_and_the_queue_decides() {
 
 #[test]
 fn f11_one_slow_request_of_twelve_moves_nothing() {
-    let mut world = settled(LOAD);
+    let mut world = steady(LOAD);
     world.policy.objective.ttft.percentile = 99;
     world.run(30 * MINUTE);
     world.history.clear();
@@ -120,7 +121,7 @@ fn f11_one_slow_request_of_twelve_moves_nothing() {
 
 #[test]
 fn f12_one_low_sample_lowers_nothing() {
-    let mut world = settled(LOAD);
+    let mut world = steady(LOAD);
     let before = world.current;
     world.load.rate_rps /= 10.0;
     world.run(TICK);
@@ -135,11 +136,11 @@ fn f12_one_low_sample_lowers_nothing() {
 
 #[test]
 fn f21_samples_that_are_late_hold() {
-    let mut world = settled(LOAD);
+    let mut world = steady(LOAD);
     let before = world.current;
     world.load.rate_rps = 1.0;
     world.run_seeing(30 * MINUTE, |snapshot| {
-        // What the observer makes of a scrape delay beyond the allowed age.
+        // As the observer reports a scrape delay beyond the allowed age.
         snapshot.signals.coverage = PerRole::default();
         snapshot.signals.prefill_completion_rate_rps = Reading::Unknown(Gap::Stale);
         snapshot.signals.output_token_rate_tps = Reading::Unknown(Gap::Stale);
@@ -149,7 +150,7 @@ fn f21_samples_that_are_late_hold() {
 
 #[test]
 fn f23_an_idle_worker_without_latency_spoils_no_mean() {
-    let mut world = settled(LOAD);
+    let mut world = steady(LOAD);
     let before = world.current;
     // Distributions are summed over workers before anything is read from them, so a worker without
     // requests adds nothing; its NaN quotient never exists.
@@ -165,7 +166,7 @@ fn f23_an_idle_worker_without_latency_spoils_no_mean() {
 
 #[test]
 fn f27_seconds_that_become_milliseconds_hold_and_are_named() {
-    let mut world = settled(LOAD);
+    let mut world = steady(LOAD);
     let before = world.current;
     let decision = world.run_seeing(20 * MINUTE, |snapshot| {
         let slow = testing::around(20.0, 600.0);

@@ -1,11 +1,11 @@
 //! Replicas that are slow, stuck, doubled, limited, too many, or none at all.
 
-use super::{LOAD, MINUTE, settled};
+use super::{LOAD, MINUTE, steady};
 use crate::{
     budget::{self, Claim},
     policy::{Enforcement, RatioPolicy},
     ratio::{Ratio, RatioBand},
-    report::Reason,
+    reason::Reason,
     role::{PerRole, Role},
     role_state::StuckCause,
     signal::Reading,
@@ -18,13 +18,13 @@ use crate::{
 };
 
 #[test]
-fn f5_a_doubled_load_is_asked_for_once_while_replicas_start() {
-    let mut world = settled(LOAD);
+fn f5_a_doubled_load_is_requested_once_while_replicas_start() {
+    let mut world = steady(LOAD);
     world.start_up = 5 * MINUTE;
     world.load.rate_rps *= 2.0;
     world.run(5 * MINUTE);
-    let asks = |role| {
-        let raised = |pair: &&[PerRole<u32>]| pair[1].get(role) > pair[0].get(role);
+    let requests = |role: Role| {
+        let raised = |pair: &&[PerRole<u32>]| pair[1][role] > pair[0][role];
         world.history.windows(2).filter(raised).count()
     };
     let lowered = world
@@ -32,8 +32,9 @@ fn f5_a_doubled_load_is_asked_for_once_while_replicas_start() {
         .windows(2)
         .any(|pair| pair[1].prefill < pair[0].prefill || pair[1].decode < pair[0].decode);
     assert!(!lowered, "{:?}", world.history);
-    // What a full pool lets through is all that is measured at first; then the surprise makes careful.
-    let raised = (asks(Role::Prefill), asks(Role::Decode));
+    // At first only the work that a full pool lets through is measured; then the surprise takes
+    // risk away.
+    let raised = (requests(Role::Prefill), requests(Role::Decode));
     assert!(raised.0 <= 3 && raised.1 <= 3, "{:?}", world.history);
     assert!(
         world.current.prefill <= 8 && world.current.decode <= 6,
@@ -44,7 +45,7 @@ fn f5_a_doubled_load_is_asked_for_once_while_replicas_start() {
 
 #[test]
 fn f6_a_role_that_gets_no_gpus_does_not_stop_the_other() {
-    let mut world = settled(LOAD);
+    let mut world = steady(LOAD);
     let before = world.current;
     world.never_ready = Some(Role::Decode);
     world.load = Load {
@@ -62,13 +63,16 @@ fn f6_a_role_that_gets_no_gpus_does_not_stop_the_other() {
     assert!(world.ready(Role::Prefill) > before.prefill);
     assert!(world.current.decode > before.decode);
     let decision = world.run_seeing(6 * MINUTE, stuck);
-    assert_eq!(world.current.decode, before.decode, "the ask is taken back");
+    assert_eq!(
+        world.current.decode, before.decode,
+        "the request is cancelled"
+    );
     assert!(decision.report.has(Reason::ScaleUpBackedOff));
 }
 
 #[test]
 fn f7_at_a_full_budget_the_idle_role_releases_before_the_other_grows() {
-    let mut world = settled(LOAD);
+    let mut world = steady(LOAD);
     world.drain = MINUTE;
     let held = world.current.prefill + world.current.decode;
     world.policy.budget_gpus = Some(held * world.gpus_per_replica);
@@ -87,8 +91,8 @@ fn f7_at_a_full_budget_the_idle_role_releases_before_the_other_grows() {
 }
 
 #[test]
-fn f8_a_budget_below_the_least_replicas_holds_and_is_told() {
-    let mut world = settled(LOAD);
+fn f8_a_budget_below_the_least_replicas_holds_and_is_reported() {
+    let mut world = steady(LOAD);
     let before = world.current;
     world.policy.budget_gpus = Some(4);
     let decision = world.run(10 * MINUTE);
@@ -124,7 +128,7 @@ fn f16_a_role_at_its_maximum_follows_the_declared_priority() {
 
 #[test]
 fn f17_pods_of_a_rolling_update_are_not_counted_twice() {
-    let mut world = settled(LOAD);
+    let mut world = steady(LOAD);
     let before = world.current;
     let surge = |snapshot: &mut Snapshot| {
         snapshot.roles.prefill.ready += 2;
@@ -140,8 +144,8 @@ fn f17_pods_of_a_rolling_update_are_not_counted_twice() {
         world.history
     );
     assert_eq!(
-        world.memory.roles.decode.lead.samples(),
-        settled(LOAD).memory.roles.decode.lead.samples()
+        world.memory.replicas.decode.lead.samples(),
+        steady(LOAD).memory.replicas.decode.lead.samples()
     );
 }
 
@@ -163,7 +167,7 @@ fn f18_two_services_share_a_budget_by_priority_above_their_floors() {
 
 #[test]
 fn f25_a_request_in_the_drain_window_keeps_one_of_each() {
-    let mut world = settled(LOAD);
+    let mut world = steady(LOAD);
     world.drain = 5 * MINUTE;
     world.policy.scale_to_zero = Some(ScaleToZero {
         idle_after: 10 * MINUTE,
@@ -193,7 +197,7 @@ fn f25_a_request_in_the_drain_window_keeps_one_of_each() {
 
 #[test]
 fn f26_a_worker_whose_readiness_flaps_moves_nothing() {
-    let mut world = settled(LOAD);
+    let mut world = steady(LOAD);
     let before = world.current;
     for tick in 0..120 {
         world.tick_seeing(|snapshot| {

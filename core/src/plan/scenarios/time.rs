@@ -1,8 +1,8 @@
-//! What changes over time: restarts, edits, traffic that shifts, many services, and a record of it all.
+//! Changes over time: restarts, edits, traffic that shifts, many services, and a record of it all.
 
 use std::time::Duration;
 
-use super::{LOAD, MINUTE, settled};
+use super::{LOAD, MINUTE, steady};
 use crate::{
     memory::Memory,
     snapshot::Snapshot,
@@ -11,7 +11,7 @@ use crate::{
 
 #[test]
 fn f13_a_restart_in_a_burst_lowers_nothing_for_a_whole_window() {
-    let mut world = settled(LOAD);
+    let mut world = steady(LOAD);
     world.load.rate_rps *= 3.0;
     world.run(10 * MINUTE);
     let high = world.current;
@@ -25,7 +25,7 @@ fn f13_a_restart_in_a_burst_lowers_nothing_for_a_whole_window() {
 
 #[test]
 fn f19_a_jump_of_prefix_cache_hits_leaves_decode_alone() {
-    let mut world = settled(Load {
+    let mut world = steady(Load {
         prefill_seconds: 0.5,
         ..LOAD
     });
@@ -43,7 +43,7 @@ fn f19_a_jump_of_prefix_cache_hits_leaves_decode_alone() {
 
 #[test]
 fn f20_a_flip_of_the_traffic_moves_the_ratio_once() {
-    let mut world = settled(Load {
+    let mut world = steady(Load {
         rate_rps: 10.0,
         prefill_seconds: 0.8,
         output_tokens: 100.0,
@@ -67,15 +67,15 @@ fn f20_a_flip_of_the_traffic_moves_the_ratio_once() {
 }
 
 #[test]
-fn f24_an_edited_policy_keeps_history_and_asks() {
-    let mut world = settled(LOAD);
+fn f24_an_edited_policy_keeps_history_and_requests() {
+    let mut world = steady(LOAD);
     world.load.rate_rps *= 2.0;
     world.run(MINUTE);
-    let asked = world.current;
+    let requested = world.current;
     world.load = LOAD;
     world.policy.objective.ttft.limit = Duration::from_millis(600);
     world.run(4 * MINUTE);
-    assert_eq!(world.current, asked, "the window of 300 s still holds");
+    assert_eq!(world.current, requested, "the window of 300 s still holds");
 }
 
 #[test]
@@ -110,12 +110,12 @@ fn f29_a_thousand_services_are_decided_for_one_by_one_from_the_same_code() {
 
 #[test]
 fn f30_a_recorded_week_of_advice_replays_to_the_same_advice() {
-    let mut world = settled(LOAD);
+    let mut world = steady(LOAD);
     let mut recorded = Vec::new();
     for tick in 0..240 {
         world.load.rate_rps = 20.0 + 15.0 * (f64::from(tick) / 40.0).sin();
         let memory = serde_json::to_string(&world.memory).unwrap();
-        // A tick passes before the world decides; what it sees then is recorded.
+        // Time advances before the world decides; its observation then is recorded.
         let seen = std::cell::RefCell::new(None);
         let decision = world.tick_seeing(|snapshot| {
             *seen.borrow_mut() = Some(serde_json::to_string(snapshot).unwrap());

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// A problem with what it borrows.
+/// A problem with the values that it borrows.
 #[derive(Clone, Debug)]
 struct Case {
     policy: Policy,
@@ -104,8 +104,8 @@ prop_compose! {
     }
 }
 
-/// What the band costs must not depend on which of its pairs happens to be near: here the pair of the
-/// band near 7:1 is worse than the best one outside, and the one near that is as good as it.
+/// The cost of the band must not depend on which of its pairs happens to be near: here the pair of
+/// the band near 7:1 is worse than the best one outside, and the one near that is as good as it.
 #[test]
 fn a_band_is_kept_or_left_by_its_best_pair() {
     let mut policy = with_band("1:1", 43, Enforcement::Soft);

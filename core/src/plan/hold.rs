@@ -1,0 +1,76 @@
+//! The guarded plan: the part of the joint solution that may be done now, after rate policies,
+//! bounds that moved, pauses and releases that must come first.
+
+use super::{in_force::PolicyInForce, joint::JointSolution, observe::Observation};
+use crate::{
+    guard::{self, BoundedRole},
+    report::Proposal,
+    role::{PerRole, Role},
+    step::{Stage, Staged, Step},
+    time::Timestamp,
+};
+
+/// Replicas to request now, on the way to `solution`. While a role backs off from a request that
+/// was stuck, its ceiling holds.
+pub(super) fn hold(
+    policy: &PolicyInForce<'_>,
+    seen: &Observation<'_>,
+    solution: &JointSolution,
+    ceilings: PerRole<Option<u32>>,
+    now: Timestamp,
+) -> Staged<PerRole<u32>> {
+    let mut steps = Vec::new();
+    let current = seen.current();
+    let limited = PerRole::from_fn(|role: Role| {
+        let bounded = BoundedRole {
+            role,
+            current: current[role],
+            bounds: policy.bounds[role],
+            scale_down: &policy.behavior.scale_down,
+            changes: seen.replicas[role].changes,
+        };
+        let wanted = solution.replicas[role];
+        of_role(&bounded, policy, wanted, ceilings[role], &mut steps, now)
+    });
+    // Both roles at once: one grows only into GPUs that are free, and only as far as the band
+    // holds.
+    let roles = seen.replicas.map(|replicas| replicas.state);
+    let (granted, waits) = guard::await_releases(limited, &roles, policy.budget_gpus);
+    steps.extend(waits);
+    let ratio = solution.ratio.policy;
+    let (kept, step) = guard::keep_hard_band(granted, current, ratio, policy.bounds);
+    steps.extend(step);
+    Staged::new(kept, steps)
+}
+
+/// For the report.
+pub(super) fn proposal(to: PerRole<u32>) -> Proposal {
+    Proposal {
+        stage: Stage::Guard,
+        replicas: to.map(Some),
+    }
+}
+
+fn of_role(
+    bounded: &BoundedRole<'_>,
+    policy: &PolicyInForce<'_>,
+    wanted: u32,
+    ceiling: Option<u32>,
+    steps: &mut Vec<Step>,
+    now: Timestamp,
+) -> u32 {
+    let BoundedRole {
+        role,
+        current,
+        bounds,
+        scale_down: _,
+        changes,
+    } = *bounded;
+    let (limited, limits) = guard::limit_rate(role, wanted, current, policy.behavior, changes, now);
+    let (inside, outside) = bounded.hold_bounds(wanted, limited, now);
+    // Replicas that do not come are taken back at any rate, but for the owner's minimum.
+    let most = ceiling.unwrap_or(u32::MAX).max(bounds.min_replicas);
+    let (replicas, pauses) = guard::pause(role, inside.min(most), current, policy.paused);
+    steps.extend(limits.into_iter().chain(outside).chain(pauses));
+    replicas
+}

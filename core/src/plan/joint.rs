@@ -1,0 +1,94 @@
+//! The joint solution: both roles fitted into ratio, bounds and budget.
+
+use super::{
+    in_force::{PolicyInForce, RatioInForce},
+    observe::Observation,
+    stabilize::Stabilized,
+};
+use crate::{
+    need::Need,
+    policy::Policy,
+    ratio::BreachCause,
+    report::Proposal,
+    role::{PerRole, Role},
+    solve::{Attained, Problem, Solution},
+    step::{Stage, Staged},
+};
+
+/// A pair of replicas that fits, or comes closest.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct JointSolution {
+    /// The pair.
+    pub(super) replicas: PerRole<u32>,
+    /// The ratio in force.
+    pub(super) ratio: RatioInForce,
+    /// Why the pair lies outside the band, if it does.
+    pub(super) breach: Option<BreachCause>,
+}
+
+impl JointSolution {
+    /// For the report.
+    pub(super) fn proposal(&self) -> Proposal {
+        Proposal {
+            stage: Stage::Solve,
+            replicas: self.replicas.map(Some),
+        }
+    }
+}
+
+/// The cheapest pair that serves `wanted`, whose needs serve `needs`' shares of requests.
+pub(super) fn solve(
+    policy: &PolicyInForce<'_>,
+    seen: &Observation<'_>,
+    needs: &PerRole<Option<Need>>,
+    wanted: &Stabilized,
+    ratio: RatioInForce,
+) -> Staged<JointSolution> {
+    let Stabilized { replicas, ceilings } = *wanted;
+    let mut bounds = policy.bounds;
+    for role in Role::ALL {
+        // Replicas that do not come leave their GPUs to the other role, but for the owner's
+        // minimum.
+        let most = ceilings[role].unwrap_or(u32::MAX);
+        let bounds = &mut bounds[role];
+        bounds.max_replicas = bounds.max_replicas.min(most.max(bounds.min_replicas));
+    }
+    let gpus_per_replica = seen
+        .replicas
+        .map(|replicas| replicas.state.gpus_per_replica);
+    let over_budget = policy
+        .budget_gpus
+        .is_some_and(|budget| Policy::gpus(seen.current(), gpus_per_replica) > u64::from(budget));
+    let problem = Problem {
+        bounds,
+        budget_gpus: policy.budget_gpus,
+        ratio: ratio.policy,
+        need: replicas,
+        current: seen.current(),
+        // Replicas that gaps do not allow to lower count as needed, unless the user's own
+        // budget lowers them.
+        floor: PerRole::from_fn(|role: Role| {
+            if seen.signals.evidence[role].complete() || over_budget {
+                bounds[role].min_replicas
+            } else {
+                bounds[role].clamp(seen.current()[role])
+            }
+        }),
+        gpus_per_replica,
+        attained: PerRole::from_fn(|role: Role| {
+            let need = needs[role].as_ref();
+            need.map_or(Attained::UNKNOWN, |need| Attained::table(&need.attained))
+        }),
+    };
+    let Solution {
+        replicas,
+        breach,
+        steps,
+    } = problem.solve();
+    let solution = JointSolution {
+        replicas,
+        ratio,
+        breach,
+    };
+    Staged::new(solution, steps)
+}
