@@ -164,7 +164,7 @@ impl Field {
             return Ok(values);
         };
         // A step after a single value is no range to step through.
-        let steps_through = values == "*" || values.contains('-');
+        let steps_through = values.contains('-');
         match number(step) {
             Some(1..) if steps_through => Ok(format!("{values}/{step}")),
             _ => Err(CronError::Step {
@@ -174,10 +174,11 @@ impl Field {
         }
     }
 
-    /// `*`, a value or a range, in numbers.
+    /// A value or a range, in numbers; `*` as the range of all.
     fn values(&self, part: &str, values: &str) -> Result<String, CronError> {
         if values == "*" {
-            return Ok(values.to_owned());
+            // croner reads no bare `*` in a list.
+            return Ok(format!("{}-{}", self.least, self.most));
         }
         let numbers: Option<Vec<u16>> = values.split('-').map(|value| self.value(value)).collect();
         match numbers.as_deref() {
