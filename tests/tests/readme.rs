@@ -1,8 +1,8 @@
 //! README's table of what the product does today, generated from the code that does it.
 //!
 //! A row comes from the list that the code itself goes by: kinds of workload, the catalogue of an
-//! engine, flags of the chart, rules of the CRD. So a claim cannot outlive the code, and no code can
-//! stay unmentioned. `PD_UPDATE=1` writes the table.
+//! engine, flags of the chart, rules of the CRD. So a claim cannot outlive the code, and no code
+//! can stay unmentioned. `PD_UPDATE=1` writes the table.
 
 #![expect(
     clippy::unwrap_used,
