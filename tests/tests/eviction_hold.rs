@@ -74,10 +74,11 @@ impl Story {
         meter::metrics(&self.control).await.ok()?.value(name, &[])
     }
 
-    async fn until_held(&self, held: f64) {
-        eventually(&format!("evictions_held {held}"), DEADLINE, async || {
-            let found = self.metric("pd_scheduler_plugin_evictions_held").await;
-            if found == Some(held) {
+    /// Waits until a metric of evictions has this value.
+    async fn until(&self, metric: &str, value: f64) {
+        eventually(&format!("{metric} {value}"), DEADLINE, async || {
+            let found = self.metric(&format!("pd_scheduler_plugin_{metric}")).await;
+            if found == Some(value) {
                 Ok(())
             } else {
                 Err(format!("{found:?}\n{}", self.control.log_tail()))
@@ -123,19 +124,12 @@ async fn nobody_is_evicted_while_nodes_and_pods_cannot_be_watched() {
     let before = Instant::now();
     story.set("due", "900").await;
     story.set("rise", "900").await;
-    eventually("two deadlines", DEADLINE, async || {
-        let found = story.metric("pd_scheduler_plugin_evictions_pending").await;
-        (found == Some(2.0))
-            .then_some(())
-            .ok_or_else(|| format!("{found:?}\n{}", story.control.log_tail()))
-    })
-    .await
-    .unwrap();
+    story.until("evictions_pending", 2.0).await;
 
     way.break_watches(true);
     story.set("unseen", "700").await;
     story.set("rise", "960").await;
-    story.until_held(1.0).await;
+    story.until("evictions_held", 1.0).await;
     assert!(before.elapsed() >= STAY, "held before anything was due");
     sleep_until(before + STAY + Duration::from_secs(4)).await;
     for pod in NODES {
@@ -153,7 +147,7 @@ async fn nobody_is_evicted_while_nodes_and_pods_cannot_be_watched() {
         .await
         .unwrap();
     }
-    story.until_held(0.0).await;
+    story.until("evictions_held", 0.0).await;
     throughout(
         "the pod whose value rose stays",
         Duration::from_secs(2),
