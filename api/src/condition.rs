@@ -8,14 +8,14 @@ use pd_core::Reason;
 
 use crate::v1alpha1::status::{MESSAGE_LENGTH_MAX, truncated};
 
-/// What a condition is about.
+/// The subject of a condition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ConditionType {
     /// Decisions are made and, in mode Auto, applied.
     Ready,
     /// Both targets exist and can be scaled.
     TargetResolved,
-    /// What is stated about replicas could be read.
+    /// Coefficients and profiles of replicas could be read.
     CapacityResolved,
     /// Every signal that decisions need is known.
     MetricsAvailable,
@@ -93,10 +93,10 @@ impl From<bool> for ConditionState {
     }
 }
 
-/// What is found out about one condition.
+/// The state of one condition, as found out now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// What it is about.
+    /// The subject.
     pub condition: ConditionType,
     /// Whether it holds.
     pub state: ConditionState,

@@ -2,8 +2,8 @@
 //!
 //! kube derives a schema that the API server accepts; this module finishes it. Fields are absent
 //! rather than null, formats are those that Kubernetes knows, numbers are whole, and descriptions
-//! flow instead of breaking where the source line broke. What the chart ships is this, printed by
-//! the `crdgen` binary.
+//! flow instead of breaking where the source line broke. The `crdgen` binary prints it,
+//! and the chart ships it.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;
@@ -75,9 +75,13 @@ fn whole(number: f64) -> Option<i64> {
     (number.fract() == 0.0 && number.abs() < 4e15).then_some(number as i64)
 }
 
-/// Whether an object is a schema rather than, say, the map of properties.
+/// Whether an object is a schema rather than, say, the map of properties. One that takes values of
+/// several types has no type.
 fn is_schema(fields: &Map<String, Value>) -> bool {
     fields.get("type").is_some_and(Value::is_string)
+        || fields
+            .get("x-kubernetes-preserve-unknown-fields")
+            .is_some_and(Value::is_boolean)
 }
 
 fn finish_schema(schema: &mut Map<String, Value>) {

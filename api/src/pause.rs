@@ -17,7 +17,7 @@ pub const PAUSED_SCALE_UP: &str = "pdautoscaler.io/paused-scale-up";
 /// Pauses lowering replicas.
 pub const PAUSED_SCALE_DOWN: &str = "pdautoscaler.io/paused-scale-down";
 
-/// What the annotations say.
+/// The pause annotations of an object.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PauseReading {
     /// Directions that are paused, those with a bad value included.

@@ -26,6 +26,7 @@ pub mod capacity;
 pub mod duration;
 pub mod metrics;
 pub mod objective;
+pub mod quantity;
 pub mod ratio;
 pub mod reserved;
 mod rules;
@@ -44,7 +45,7 @@ use self::rules::rule_naming_value;
 pub use self::{
     behavior::{
         BehaviorSpec, FallbackSpec, LeadSpec, MissingMetricsBehavior, MissingMetricsSpec,
-        RatePolicyKind, RatePolicySpec, ScaleDownRules, ScaleUpRules, SelectPolicyKind,
+        ScaleDownRules, ScaleUpRules, ScalingPolicyKind, ScalingPolicySpec, SelectPolicyKind,
     },
     budget::BudgetSpec,
     capacity::{
@@ -54,6 +55,7 @@ pub use self::{
     duration::{DurationText, ParseDurationError},
     metrics::{Engine, MetricsSource, MetricsSpec, QueryOverrides, Selectors},
     objective::{AttainmentSpec, LatencyTargetSpec, ObjectiveSpec},
+    quantity::QuantityText,
     ratio::{
         OperatingPointSpec, RatioEnforcement, RatioPolicyKind, RatioPreset, RatioRange, RatioSpec,
     },
@@ -71,10 +73,10 @@ pub use self::{
 /// API group of every resource.
 pub const GROUP: &str = "pdautoscaler.io";
 
-/// What to do when both roles name one workload.
+/// Remedy when both roles name one workload.
 pub(crate) const SAME_TARGET_REMEDY: &str =
     "is the target of both prefill and decode; give each role its own workload";
-/// What to do when a fallback is out of its role's bounds.
+/// Remedy when a fallback is out of its role's bounds.
 pub(crate) const FALLBACK_BOUNDS_REMEDY: &str =
     "must lie within minReplicas and maxReplicas of the role";
 
@@ -102,7 +104,7 @@ pub(crate) const FALLBACK_BOUNDS_REMEDY: &str =
         name = "Prefill",
         type_ = "integer",
         json_path = ".status.prefill.currentReplicas",
-        description = "Prefill replicas asked for now"
+        description = "Prefill replicas requested now"
     ),
     printcolumn(
         name = "P-Desired",
@@ -114,7 +116,7 @@ pub(crate) const FALLBACK_BOUNDS_REMEDY: &str =
         name = "Decode",
         type_ = "integer",
         json_path = ".status.decode.currentReplicas",
-        description = "Decode replicas asked for now"
+        description = "Decode replicas requested now"
     ),
     printcolumn(
         name = "D-Desired",
@@ -158,7 +160,7 @@ pub(crate) const FALLBACK_BOUNDS_REMEDY: &str =
         name = "Bottleneck",
         type_ = "string",
         json_path = ".status.bottleneck",
-        description = "What limits the service",
+        description = "The limit of the service",
         priority = 1
     ),
     printcolumn(
@@ -209,13 +211,14 @@ pub struct PDAutoscalerSpec {
     /// Where measurements come from. Default: the controller's Prometheus server, engine detected.
     #[serde(default)]
     pub metrics: MetricsSpec,
-    /// What one replica can do. Default: learnt from the engines' metrics.
+    /// Capacity of one replica. Default: learnt from the engines' metrics.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capacity: Option<CapacitySpec>,
     /// A limit on the GPUs of both roles together. Default: none but maxReplicas.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub budget: Option<BudgetSpec>,
-    /// How fast replicas may change. Default: up at once, down after 300s.
+    /// How fast replicas may change: what spec.behavior of a HorizontalPodAutoscaler holds, and lead.
+    /// Default: up at once, down after 300 seconds.
     #[serde(default)]
     pub behavior: BehaviorSpec,
     /// Replica bounds that hold at set times. At most 16.
@@ -226,7 +229,7 @@ pub struct PDAutoscalerSpec {
     /// When both roles go to zero together. Default: never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scale_to_zero: Option<ScaleToZeroSpec>,
-    /// What happens while metrics are missing. Default: replicas are held.
+    /// Replicas while metrics are missing. Default: they are held.
     #[serde(default)]
     pub on_missing_metrics: MissingMetricsSpec,
 }
@@ -266,7 +269,7 @@ fn fallback_in_bounds(role: Role) -> kube::core::Rule {
     )
 }
 
-/// What is done with decisions.
+/// Use of decisions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum Mode {
     /// Nothing is decided.

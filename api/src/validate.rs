@@ -26,16 +26,17 @@ use pd_core::{
 use crate::v1alpha1::{
     self as api, PDAutoscalerSpec,
     behavior::{
-        FALLBACK_NEEDED, FALLBACK_UNUSED, LEAD_REMEDY, POLICIES_MAX, POLICY_VALUE_MAX,
-        TOLERANCE_PERCENT_MAX,
+        FALLBACK_NEEDED, FALLBACK_UNUSED, LEAD_REMEDY, PERIOD_SECONDS_MAX, POLICIES_MAX,
+        STABILIZATION_WINDOW_SECONDS_MAX,
     },
     budget::BUDGET_GPUS_MAX,
     duration::{
         ATTAINMENT_WINDOW, DurationRange, FALLBACK_AFTER, IDLE_AFTER, LATENCY_TARGET, LEAD_ASSUMED,
-        RATE_PERIOD, STABILIZATION_WINDOW, STUCK_AFTER,
+        STUCK_AFTER,
     },
     metrics::QUERY_LENGTH_MAX,
     objective::{PERCENTILE_MAX, PERCENTILE_MIN},
+    quantity::QUANTITY_REMEDY,
     ratio::RATIO_REMEDY,
     target::{BOUNDS_REMEDY, GPUS_PER_REPLICA_MAX, REPLICAS_MAX},
     zero::WAKE_SIGNAL_REMEDY,
@@ -47,9 +48,9 @@ use crate::v1alpha1::{
 pub struct FieldError {
     /// Where the field is, such as `spec.prefill.minReplicas`.
     pub path: String,
-    /// What it holds; a word such as `unset` or `set` where the value says nothing.
+    /// Its value; a word such as `unset` or `set` where the value says nothing.
     pub value: String,
-    /// What is wrong and what to write instead; reads on after path and value.
+    /// The fault and what to write instead; reads on after path and value.
     pub remedy: String,
 }
 
@@ -217,41 +218,42 @@ fn objective(spec: &api::ObjectiveSpec, errors: &mut Errors) -> Objective {
 
 fn behavior(spec: &api::BehaviorSpec, errors: &mut Errors) -> Behavior {
     let (up, down) = (&spec.scale_up, &spec.scale_down);
+    let mut rules = |direction: &str, window, quantity, kind, policies: &[_]| ScalingRules {
+        stabilization_window: stabilization_window(direction, window, errors),
+        tolerance_ppm: tolerance(direction, quantity, errors),
+        select: select(kind),
+        policies: scaling_policies(direction, policies, errors),
+    };
     Behavior {
-        scale_up: ScalingRules {
-            stabilization_window: stabilization_window("scaleUp", &up.stabilization_window, errors),
-            tolerance_percent: tolerance("scaleUp", up.tolerance_percent, errors),
-            select: select(up.select_policy),
-            policies: rate_policies("scaleUp", &up.policies, errors),
-        },
-        scale_down: ScalingRules {
-            stabilization_window: stabilization_window(
-                "scaleDown",
-                &down.stabilization_window,
-                errors,
-            ),
-            tolerance_percent: tolerance("scaleDown", down.tolerance_percent, errors),
-            select: select(down.select_policy),
-            policies: rate_policies("scaleDown", &down.policies, errors),
-        },
+        scale_up: rules(
+            "scaleUp",
+            up.stabilization_window_seconds,
+            &up.tolerance,
+            up.select_policy,
+            &up.policies,
+        ),
+        scale_down: rules(
+            "scaleDown",
+            down.stabilization_window_seconds,
+            &down.tolerance,
+            down.select_policy,
+            &down.policies,
+        ),
     }
 }
 
-fn stabilization_window(
-    direction: &str,
-    text: &api::DurationText,
-    errors: &mut Errors,
-) -> Duration {
-    errors.duration(
-        &format!("behavior.{direction}.stabilizationWindow"),
-        text,
-        &STABILIZATION_WINDOW,
-    )
+fn stabilization_window(direction: &str, seconds: i32, errors: &mut Errors) -> Duration {
+    let path = format!("behavior.{direction}.stabilizationWindowSeconds");
+    let seconds = errors.whole(&path, seconds, 0, STABILIZATION_WINDOW_SECONDS_MAX);
+    Duration::from_secs(seconds.into())
 }
 
-fn tolerance(direction: &str, percent: i32, errors: &mut Errors) -> u8 {
-    let path = format!("behavior.{direction}.tolerancePercent");
-    errors.percent(&path, percent, 0, TOLERANCE_PERCENT_MAX)
+fn tolerance(direction: &str, quantity: &api::QuantityText, errors: &mut Errors) -> u32 {
+    quantity.millionths().unwrap_or_else(|| {
+        let path = format!("behavior.{direction}.tolerance");
+        errors.push(&path, quantity, QUANTITY_REMEDY);
+        0
+    })
 }
 
 const fn select(kind: api::SelectPolicyKind) -> SelectPolicy {
@@ -262,9 +264,9 @@ const fn select(kind: api::SelectPolicyKind) -> SelectPolicy {
     }
 }
 
-fn rate_policies(
+fn scaling_policies(
     direction: &str,
-    specs: &[api::RatePolicySpec],
+    specs: &[api::ScalingPolicySpec],
     errors: &mut Errors,
 ) -> Vec<RatePolicy> {
     let path = format!("behavior.{direction}.policies");
@@ -274,22 +276,17 @@ fn rate_policies(
     }
     let mut policies = Vec::with_capacity(specs.len());
     for (index, spec) in specs.iter().enumerate() {
-        let value = errors.whole(
-            &format!("{path}[{index}].value"),
-            spec.value,
-            1,
-            POLICY_VALUE_MAX,
-        );
+        let mut whole = |field: &str, value, most| {
+            errors.whole(&format!("{path}[{index}].{field}"), value, 1, most)
+        };
+        let value = whole("value", spec.value, i32::MAX);
+        let seconds = whole("periodSeconds", spec.period_seconds, PERIOD_SECONDS_MAX);
         policies.push(RatePolicy {
             change: match spec.kind {
-                api::RatePolicyKind::Replicas => ChangeLimit::Replicas(value),
-                api::RatePolicyKind::Percent => ChangeLimit::Percent(value),
+                api::ScalingPolicyKind::Pods => ChangeLimit::Replicas(value),
+                api::ScalingPolicyKind::Percent => ChangeLimit::Percent(value),
             },
-            period: errors.duration(
-                &format!("{path}[{index}].period"),
-                &spec.period,
-                &RATE_PERIOD,
-            ),
+            period: Duration::from_secs(seconds.into()),
         });
     }
     policies

@@ -73,6 +73,8 @@ fn check(path: &str, schema: &Value, faults: &mut Vec<String>) {
         "array" => need(has("maxItems"), "maxItems"),
         "object" => need(has("properties") || has("maxProperties"), "maxProperties"),
         "integer" | "boolean" => {}
+        // A quantity: a text or a number, each with its bound.
+        "" if has("pattern") => need(has("maxLength") && has("minimum"), "maxLength and minimum"),
         other => need(false, &format!("known type but `{other}`")),
     }
     if has("items") {

@@ -48,9 +48,9 @@ fn the_least_spec_gets_the_documented_defaults() {
         limit: Duration::from_millis(milliseconds),
         percentile: 95,
     };
-    let rules = |seconds, tolerance_percent| ScalingRules {
+    let rules = |seconds, tolerance_ppm| ScalingRules {
         stabilization_window: Duration::from_secs(seconds),
-        tolerance_percent,
+        tolerance_ppm,
         select: SelectPolicy::Max,
         policies: Vec::new(),
     };
@@ -77,7 +77,7 @@ fn the_least_spec_gets_the_documented_defaults() {
         budget_gpus: None,
         behavior: Behavior {
             scale_up: rules(0, 0),
-            scale_down: rules(300, 10),
+            scale_down: rules(300, 100_000),
         },
         on_missing_metrics: OnMissingMetrics::Hold,
         schedules: Vec::new(),
@@ -125,10 +125,10 @@ fn ratio_policies_become_bands(
 }
 
 #[test]
-fn rate_policies_keep_their_order_and_units() {
+fn scaling_policies_keep_their_order_and_units() {
     let behavior = json!({ "behavior": { "scaleUp": { "policies": [
-        { "type": "Percent", "value": 100, "period": "15s" },
-        { "type": "Replicas", "value": 4, "period": "1m" },
+        { "type": "Percent", "value": 100, "periodSeconds": 15 },
+        { "type": "Pods", "value": 4, "periodSeconds": 60 },
     ] } } });
     let rate = |change, seconds| RatePolicy {
         change,
@@ -157,7 +157,7 @@ fn a_partly_written_direction_keeps_the_defaults_of_that_direction() {
         behavior.scale_down.stabilization_window,
         Duration::from_mins(5)
     );
-    assert_eq!(behavior.scale_down.tolerance_percent, 10);
+    assert_eq!(behavior.scale_down.tolerance_ppm, 100_000);
 }
 
 #[test]

@@ -1,245 +1,65 @@
-//! Writing replicas, through `/scale`.
+//! The fourth step: replicas are written, unless something forbids it.
 //!
-//! Grow first, shrink second: if the second write fails, the service has too much and not too
-//! little. Every write is made against the replicas that the decision saw: if somebody else changed
-//! them, ours is not made and the next pass decides anew. Leadership is checked right before each
-//! write.
-//!
-//! Both roles go to zero together and come back together, in two writes. When only one of them is
-//! made, the next pass finds one role alone at zero, and the core knows from its memory that it was
-//! going there: it finishes the way down while nobody asks, and turns both back up otherwise. Without
-//! that memory, as after a crash in between, it turns both back up.
+//! A plan is held back when it fails the audit, when somebody else scales a target or that cannot be
+//! known, and in mode Recommend. Leadership is checked right before each write.
 
-use k8s_openapi::api::{
-    apps::v1::{Deployment, StatefulSet},
-    autoscaling::v1::Scale,
-};
-use kube::{
-    Api, Client,
-    api::{Patch, PatchParams},
-};
-use pd_api::v1alpha1::{PDAutoscalerSpec, TargetReference};
-use pd_core::{PerRole, Plan, Role};
-use pd_signals::pods::TargetKind;
-use serde_json::json;
+pub mod scale;
+
+use kube::runtime::reflector::ObjectRef;
+use pd_api::v1alpha1::{Mode, PDAutoscaler};
 
 use crate::{
     context::Context,
-    observe::target::{TargetError, kind},
+    observe::Observed,
+    outcome::{Applied, ApplyOutcome},
+    plan::Planned,
 };
 
-/// How often a write is tried again when only the object's version, not its replicas, had changed.
-const VERSION_RETRIES: usize = 3;
-
-/// Why replicas were not written.
-#[derive(Debug, thiserror::Error)]
-pub enum ApplyError {
-    /// Somebody else changed the replicas meanwhile.
-    #[error(
-        "{role} replicas of `{target}` are {found} and were {expected} when this was decided; deciding anew"
-    )]
-    Conflict {
-        /// The role.
-        role: Role,
-        /// The target's name.
-        target: String,
-        /// Replicas found.
-        found: u32,
-        /// Replicas the decision saw.
-        expected: u32,
-    },
-    /// The object's version kept changing.
-    #[error(
-        "`{target}` of {role} changed {VERSION_RETRIES} times while its replicas were written; deciding anew"
-    )]
-    Contended {
-        /// The role.
-        role: Role,
-        /// The target's name.
-        target: String,
-    },
-    /// The API server refused.
-    #[error("{role} replicas of `{target}` cannot be written: {source}")]
-    Refused {
-        /// The role.
-        role: Role,
-        /// The target's name.
-        target: String,
-        /// What it said.
-        source: kube::Error,
-    },
-    /// The kind cannot be scaled.
-    #[error(transparent)]
-    Target(#[from] TargetError),
-    /// Another process leads now.
-    #[error("another process leads now")]
-    NotLeading,
-}
-
-/// Writes the replicas of `plan` where they differ from `current`. Gives the roles written.
+/// Applies the plan. Nothing is dropped on the way: a field that is added to an earlier step does not
+/// compile until it is used here.
 pub async fn apply(
     context: &Context,
-    namespace: &str,
-    spec: &PDAutoscalerSpec,
-    current: PerRole<u32>,
-    plan: Plan,
-) -> (Vec<Role>, Result<(), ApplyError>) {
-    let mut written = Vec::new();
-    for role in write_order(current, plan) {
-        let target = &spec.role(role).target;
-        let kind = match kind(target) {
-            Ok(kind) => kind,
-            Err(error) => return (written, Err(TargetError::from(error).into())),
-        };
-        let write = Write {
-            client: &context.client,
-            namespace,
-            role,
-            target,
-            kind,
-            expected: *current.get(role),
-            replicas: *plan.replicas.get(role),
-        };
-        if !context.is_leader() {
-            return (written, Err(ApplyError::NotLeading));
-        }
-        match write.run().await {
-            Ok(()) => written.push(role),
-            Err(error) => return (written, Err(error)),
-        }
-    }
-    (written, Ok(()))
-}
-
-/// Roles that change, those that grow first.
-fn write_order(current: PerRole<u32>, plan: Plan) -> Vec<Role> {
-    let mut roles: Vec<Role> = Role::ALL
-        .into_iter()
-        .filter(|&role| current.get(role) != plan.replicas.get(role))
-        .collect();
-    roles.sort_by_key(|&role| plan.replicas.get(role) < current.get(role));
-    roles
-}
-
-struct Write<'a> {
-    client: &'a Client,
-    namespace: &'a str,
-    role: Role,
-    target: &'a TargetReference,
-    kind: TargetKind,
-    expected: u32,
-    replicas: u32,
-}
-
-impl Write<'_> {
-    async fn run(&self) -> Result<(), ApplyError> {
-        for _ in 0..VERSION_RETRIES {
-            let scale = self.get().await.map_err(|source| self.refused(source))?;
-            let found = scale.spec.and_then(|spec| spec.replicas).unwrap_or(0);
-            let found = u32::try_from(found).unwrap_or(0);
-            if found != self.expected {
-                let (role, target, expected) = (self.role, self.target.name.clone(), self.expected);
-                return Err(ApplyError::Conflict {
-                    role,
-                    target,
-                    found,
-                    expected,
-                });
-            }
-            match self.put(scale.metadata.resource_version).await {
-                Ok(()) => return Ok(()),
-                Err(kube::Error::Api(status)) if status.code == 409 => {}
-                Err(source) => return Err(self.refused(source)),
+    key: &ObjectRef<PDAutoscaler>,
+    planned: Planned<'_>,
+) -> Box<Applied> {
+    let Planned {
+        observed,
+        decision,
+        findings,
+    } = planned;
+    let Observed {
+        object,
+        snapshot,
+        contender,
+        stated,
+        engine,
+        metrics_error,
+        annotation_errors,
+    } = observed;
+    let outcome = match contender {
+        // A plan that breaks an invariant is a bug, which matters more than anything else here.
+        _ if !findings.is_empty() => ApplyOutcome::AuditFailed(findings),
+        // Two autoscalers make replicas jump, so that not knowing is as good as a reason to wait.
+        Err(error) => ApplyOutcome::ContentionUnknown(error),
+        Ok(Some(contender)) => ApplyOutcome::Contended(contender),
+        Ok(None) if object.spec.mode == Mode::Recommend => ApplyOutcome::Recommended,
+        Ok(None) => {
+            let current = snapshot.roles.map(|state| state.current);
+            let (written, result) =
+                scale::write(context, key, &object.spec, current, decision.plan).await;
+            match result {
+                Ok(()) => ApplyOutcome::Applied(written),
+                Err(error) => ApplyOutcome::Failed(written, error),
             }
         }
-        Err(ApplyError::Contended {
-            role: self.role,
-            target: self.target.name.clone(),
-        })
-    }
-
-    fn refused(&self, source: kube::Error) -> ApplyError {
-        ApplyError::Refused {
-            role: self.role,
-            target: self.target.name.clone(),
-            source,
-        }
-    }
-
-    async fn get(&self) -> Result<Scale, kube::Error> {
-        let name = &self.target.name;
-        match self.kind {
-            TargetKind::Deployment => self.api::<Deployment>().get_scale(name).await,
-            TargetKind::StatefulSet => self.api::<StatefulSet>().get_scale(name).await,
-        }
-    }
-
-    async fn put(&self, resource_version: Option<String>) -> Result<(), kube::Error> {
-        let params = PatchParams {
-            field_manager: Some(crate::NAME.to_owned()),
-            ..PatchParams::default()
-        };
-        let patch = Patch::Merge(json!({
-            "metadata": { "resourceVersion": resource_version },
-            "spec": { "replicas": self.replicas },
-        }));
-        let name = &self.target.name;
-        match self.kind {
-            TargetKind::Deployment => {
-                self.api::<Deployment>()
-                    .patch_scale(name, &params, &patch)
-                    .await
-            }
-            TargetKind::StatefulSet => {
-                self.api::<StatefulSet>()
-                    .patch_scale(name, &params, &patch)
-                    .await
-            }
-        }
-        .map(drop)
-    }
-
-    fn api<K>(&self) -> Api<K>
-    where
-        K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>,
-    {
-        Api::namespaced(self.client.clone(), self.namespace)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_grows_is_written_before_what_shrinks() {
-        let current = PerRole {
-            prefill: 4,
-            decode: 2,
-        };
-        let plan = |prefill, decode| Plan {
-            replicas: PerRole { prefill, decode },
-        };
-        assert_eq!(
-            write_order(current, plan(2, 4)),
-            vec![Role::Decode, Role::Prefill]
-        );
-        assert_eq!(
-            write_order(current, plan(6, 1)),
-            vec![Role::Prefill, Role::Decode]
-        );
-        assert_eq!(write_order(current, plan(4, 3)), vec![Role::Decode]);
-        assert_eq!(write_order(current, plan(4, 2)), vec![]);
-        // To zero and back both are written; what a failed write left is written by the next pass.
-        assert_eq!(
-            write_order(current, plan(0, 0)),
-            vec![Role::Prefill, Role::Decode]
-        );
-        let alone = PerRole {
-            prefill: 0,
-            decode: 2,
-        };
-        assert_eq!(write_order(alone, plan(0, 0)), vec![Role::Decode]);
-        assert_eq!(write_order(alone, plan(1, 2)), vec![Role::Prefill]);
-    }
+    };
+    Box::new(Applied {
+        snapshot,
+        decision,
+        stated,
+        engine,
+        metrics_error,
+        annotation_errors,
+        outcome,
+    })
 }

@@ -1,4 +1,5 @@
-//! Flags of pd-autoscaler. What belongs to one service is in its PDAutoscaler, not here.
+//! Flags of pd-autoscaler. They are about the process; settings of one service are in its
+//! PDAutoscaler.
 
 use std::time::Duration;
 
@@ -12,9 +13,9 @@ pub struct Args {
     /// Decisions and where they come from.
     #[command(flatten)]
     pub decisions: DecisionArgs,
-    /// Prometheus.
+    /// Metrics and where they come from.
     #[command(flatten)]
-    pub prometheus: PrometheusArgs,
+    pub metrics: MetricsArgs,
     /// Leader election.
     #[command(flatten)]
     pub leader: LeaderArgs,
@@ -31,7 +32,8 @@ pub struct DecisionArgs {
     #[arg(long, default_value = "15s", env = "PD_INTERVAL", value_parser = interval, value_name = "DURATION")]
     pub interval: Duration,
 
-    /// Most time between two writes of an otherwise unchanged status, which keeps memory for the next leader.
+    /// Most time between two writes of an otherwise unchanged status. Status keeps memory for the next
+    /// leader.
     #[arg(long, default_value = "60s", env = "PD_STATUS_INTERVAL", value_parser = positive_duration, value_name = "DURATION")]
     pub status_interval: Duration,
 
@@ -39,7 +41,7 @@ pub struct DecisionArgs {
     #[arg(long, env = "PD_WATCH_NAMESPACE", value_name = "NAMESPACE")]
     pub watch_namespace: Option<String>,
 
-    /// PDAutoscalers that are decided about at the same time.
+    /// PDAutoscalers that are reconciled at the same time.
     #[arg(long, default_value_t = 16, env = "PD_CONCURRENCY", value_parser = clap::value_parser!(u16).range(1..))]
     pub concurrency: u16,
 }
@@ -47,7 +49,7 @@ pub struct DecisionArgs {
 /// The default Prometheus server, and how its series are labelled.
 #[derive(Debug, Clone, ClapArgs)]
 #[command(next_help_heading = "Prometheus")]
-pub struct PrometheusArgs {
+pub struct MetricsArgs {
     /// The server for PDAutoscalers that name none in spec.metrics.source.
     #[command(flatten)]
     pub server: prometheus::PrometheusArgs,

@@ -1,61 +1,62 @@
-//! What every pass shares: clients, flags, metrics, leadership, and the memory of every object.
+//! Clients, flags, metrics, leadership and the clock that all reconciles share, and the memory of
+//! every object.
 //!
-//! Memory is kept here between passes and in status for the next leader; after a start it is read
+//! Memory is kept here between reconciles and in status for the next leader; after a start it is read
 //! from status once.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, PoisonError},
-    time::Instant,
 };
 
+use k8s_openapi::jiff;
 use kube::{
     Client,
-    runtime::events::{Recorder, Reporter},
+    runtime::{
+        events::{Recorder, Reporter},
+        reflector::ObjectRef,
+    },
 };
-use pd_core::{Memory, PerRole};
+use pd_api::v1alpha1::PDAutoscaler;
+use pd_core::{Memory, Timestamp};
 use pd_runtime::leader::Leadership;
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
+use tracing::warn;
 
 use crate::{
-    args::{DecisionArgs, PrometheusArgs},
+    Guarded,
+    args::{DecisionArgs, MetricsArgs},
     metrics::Metrics,
-    observe::profile::CachedPart,
+    observe::profile::Cache,
     prometheus::Servers,
 };
 
-/// Namespace and name of a PDAutoscaler.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ObjectKey {
-    /// Namespace.
-    pub namespace: String,
-    /// Name.
-    pub name: String,
-}
+/// Tells the time of day.
+pub type Clock = fn() -> jiff::Timestamp;
 
-/// What is kept of an object between passes.
+/// State of an object between reconciles.
 #[derive(Clone, Debug, Default)]
 pub struct ObjectState {
     /// Memory of the decision core; nothing before the first decision of this process.
     pub memory: Option<Memory>,
     /// Performance profiles as last read.
-    pub profiles: PerRole<Option<CachedPart>>,
-    /// Generation and annotations that the last pass saw.
+    pub profiles: Cache,
+    /// Generation and annotations that the last reconcile saw.
     pub seen: Option<(Option<i64>, BTreeMap<String, String>)>,
-    /// When the last pass ended.
-    pub passed_at: Option<Instant>,
+    /// When the last reconcile ended.
+    pub reconciled_at: Option<Instant>,
     /// When status was last written.
     pub written_at: Option<Instant>,
 }
 
-/// Shared by all passes.
+/// Shared by all reconciles.
 pub struct Context {
     /// The API server.
     pub client: Client,
     /// When to decide.
     pub decision_args: DecisionArgs,
     /// Where metrics come from.
-    pub prometheus_args: PrometheusArgs,
+    pub metrics_args: MetricsArgs,
     /// Prometheus clients.
     pub servers: Servers,
     /// Own metrics.
@@ -64,7 +65,9 @@ pub struct Context {
     pub leadership: watch::Receiver<Leadership>,
     /// Writes events.
     pub events: Recorder,
-    objects: Mutex<BTreeMap<ObjectKey, ObjectState>>,
+    /// The time of day, for decisions and status.
+    pub clock: Clock,
+    objects: Mutex<HashMap<ObjectRef<PDAutoscaler>, ObjectState>>,
 }
 
 impl std::fmt::Debug for Context {
@@ -80,7 +83,7 @@ impl Context {
     pub fn new(
         client: Client,
         decision_args: DecisionArgs,
-        prometheus_args: PrometheusArgs,
+        metrics_args: MetricsArgs,
         servers: Servers,
         metrics: Arc<Metrics>,
         leadership: watch::Receiver<Leadership>,
@@ -94,13 +97,19 @@ impl Context {
         Self {
             client,
             decision_args,
-            prometheus_args,
+            metrics_args,
             servers,
             metrics,
             leadership,
             events,
+            clock: jiff::Timestamp::now,
             objects,
         }
+    }
+
+    /// The time of day, as decisions take it.
+    pub fn now(&self) -> Timestamp {
+        Timestamp::from_millis((self.clock)().as_millisecond())
     }
 
     /// Whether this process may write now.
@@ -108,24 +117,45 @@ impl Context {
         self.leadership.borrow().is_leader()
     }
 
-    /// What `read` makes of what is kept of `key`; nothing if nothing is kept.
+    /// Applies `read` to the state of `key`; nothing without a state.
     pub fn read<T>(
         &self,
-        key: &ObjectKey,
+        key: &ObjectRef<PDAutoscaler>,
         read: impl FnOnce(&ObjectState) -> Option<T>,
     ) -> Option<T> {
         let objects = self.objects.lock().unwrap_or_else(PoisonError::into_inner);
         objects.get(key).and_then(read)
     }
 
-    /// Changes what is kept of `key`.
-    pub fn update(&self, key: &ObjectKey, change: impl FnOnce(&mut ObjectState)) {
+    /// Changes the state of `key`.
+    pub fn update(&self, key: &ObjectRef<PDAutoscaler>, change: impl FnOnce(&mut ObjectState)) {
         let mut objects = self.objects.lock().unwrap_or_else(PoisonError::into_inner);
         change(objects.entry(key.clone()).or_default());
     }
 
+    /// Memory of this process, else of the process before, else none.
+    pub fn memory(&self, key: &ObjectRef<PDAutoscaler>, object: &Guarded) -> Memory {
+        let stored = || {
+            let status = object.0.as_ref().ok()?.status.as_ref()?;
+            match serde_json::from_str(status.memory.as_deref()?) {
+                Ok(memory) => Some(memory),
+                Err(error) => {
+                    warn!(%error, namespace = key.namespace, name = key.name, "stored memory cannot be read, starting without");
+                    None
+                }
+            }
+        };
+        let kept = self.read(key, |state| state.memory.clone());
+        kept.or_else(stored).unwrap_or_default()
+    }
+
+    /// Keeps `memory` for the next decision about `key`.
+    pub fn remember(&self, key: &ObjectRef<PDAutoscaler>, memory: &Memory) {
+        self.update(key, |state| state.memory = Some(memory.clone()));
+    }
+
     /// Forgets `key`, which is gone, and its metrics.
-    pub fn forget(&self, key: &ObjectKey) {
+    pub fn forget(&self, key: &ObjectRef<PDAutoscaler>) {
         let mut objects = self.objects.lock().unwrap_or_else(PoisonError::into_inner);
         objects.remove(key);
         self.metrics.forget(key);

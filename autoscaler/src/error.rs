@@ -1,16 +1,11 @@
-//! What makes a pass fail as a whole. Everything else is an outcome that status tells.
+//! Failures that status cannot report, because it is status that could not be written.
+//!
+//! Every other failure is part of the outcome and has a condition, an event and a metric. These have
+//! the log, a metric by category, and another try.
 
-/// Why a pass failed.
+/// Why a reconcile failed.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// Who else scales the targets could not be read.
-    #[error("the autoscalers of namespace `{namespace}` cannot be read: {source}")]
-    Contention {
-        /// The namespace.
-        namespace: String,
-        /// What happened.
-        source: kube::Error,
-    },
+pub enum ReconcileError {
     /// Status could not be written.
     #[error("the status of `{namespace}/{name}` cannot be written: {source}")]
     Status {
@@ -18,16 +13,15 @@ pub enum Error {
         namespace: String,
         /// The name.
         name: String,
-        /// What happened.
+        /// The API server's answer.
         source: kube::Error,
     },
 }
 
-impl Error {
+impl ReconcileError {
     /// Label of the error metric.
     pub const fn category(&self) -> &'static str {
         match self {
-            Self::Contention { .. } => "contention",
             Self::Status { .. } => "status",
         }
     }

@@ -1,19 +1,22 @@
 //! pd-autoscaler: the controller that scales prefill and decode workloads together.
 //!
-//! One pass over one PDAutoscaler is a pipeline, a file for each step:
+//! One reconcile of one PDAutoscaler is a pipeline, a file for each step:
 //!
 //! ```text
-//! observe -> validate -> plan -> apply -> report
+//! validate -> observe -> plan -> apply -> report
 //! ```
 //!
-//! [`observe`] reads the workloads and their metrics into a [`pd_core::Snapshot`]; validation is
-//! `pd-api`'s; the plan is [`pd_core::plan`] and nothing else; [`apply`] writes replicas; [`report`]
-//! writes status and events. Only the first and the last two touch the network. [`controller`]
-//! strings them together, decides when to look again and survives what fails.
+//! [`validate`] takes the policy out of an object, by `pd-api`'s rules; it comes first, because names
+//! and queries of a spec go into requests. [`observe`] reads workloads, other autoscalers of them and
+//! metrics into a [`pd_core::Snapshot`]. [`plan`] is [`pd_core::plan`] and its audit. [`apply`] writes
+//! replicas, and [`report`] metrics, events and status. Each value is the only input of the next step:
+//! `ValidObject`, `Observed`, `Planned`, `Applied`. Only `observe`, `apply` and `report` touch the
+//! network. [`controller`] strings the steps together and decides when to look again.
 //!
 //! A fault outside never lowers replicas: what cannot be read is `Unknown` in the snapshot, and the
-//! core does not lower on it.
+//! core does not lower on it. `tests/faults` holds that against an API server that fails on purpose.
 
+pub mod answer;
 pub mod apply;
 pub mod args;
 pub mod context;
@@ -21,9 +24,14 @@ pub mod controller;
 pub mod error;
 pub mod metrics;
 pub mod observe;
+pub mod outcome;
+pub mod plan;
 pub mod report;
 pub mod run;
+pub mod validate;
 
+use kube::core::DeserializeGuard;
+use pd_api::v1alpha1::PDAutoscaler;
 pub use pd_runtime::prometheus;
 
 /// Name of the binary: field manager of every write, reporter of every event, user agent.
@@ -31,3 +39,6 @@ pub const NAME: &str = "pd-autoscaler";
 
 /// Version of the binary.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// The watched type: a PDAutoscaler, or why it cannot be decoded.
+pub type Guarded = DeserializeGuard<PDAutoscaler>;

@@ -1,13 +1,15 @@
-//! What the controller tells Prometheus about itself and its objects.
+//! Metrics of the controller and of its objects.
 //!
 //! Names carry the prefix `pd_autoscaler_`, base units and no label of unbounded values but the
-//! object's own namespace and name. Gauges of an object go when the object goes. What sizing rests on
-//! has a file of its own below this one.
+//! object's own namespace and name. Gauges of an object go when the object goes. The inputs of sizing
+//! have a file of their own below this one.
 
 mod sizing;
 
 use std::{sync::atomic::AtomicU64, time::Duration};
 
+use kube::runtime::reflector::ObjectRef;
+use pd_api::v1alpha1::PDAutoscaler;
 use pd_core::{PerRole, Reason, Report, Role, RoleState};
 use prometheus_client::{
     encoding::EncodeLabelSet,
@@ -21,10 +23,11 @@ use prometheus_client::{
 };
 
 use self::sizing::Sizing;
-use crate::{context::ObjectKey, prometheus::QueryError};
+use crate::prometheus::QueryError;
 
-/// Upper edges of pass durations, seconds.
-const PASS_SECONDS: [f64; 9] = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 15.0];
+/// Upper edges of the durations of reconciles and queries, seconds: from an answer out of a cache to a
+/// query that times out.
+const DURATION_SECONDS: [f64; 9] = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 15.0];
 
 /// Labels of an object.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -73,8 +76,8 @@ type FloatGauge = Gauge<f64, AtomicU64>;
 /// All metrics of the controller.
 #[derive(Debug)]
 pub struct Metrics {
-    pass_duration: Histogram,
-    passes: Family<ReasonLabels, Counter>,
+    reconcile_duration: Histogram,
+    reconciles: Family<ReasonLabels, Counter>,
     scalings: Family<DecisionLabels, Counter>,
     current_replicas: Family<RoleLabels, Gauge>,
     desired_replicas: Family<RoleLabels, Gauge>,
@@ -104,8 +107,8 @@ where
 impl Default for Metrics {
     fn default() -> Self {
         Self {
-            pass_duration: Histogram::new(PASS_SECONDS),
-            passes: family(),
+            reconcile_duration: Histogram::new(DURATION_SECONDS),
+            reconciles: family(),
             scalings: family(),
             current_replicas: family(),
             desired_replicas: family(),
@@ -116,7 +119,7 @@ impl Default for Metrics {
             attainment: family(),
             arrival_rate: family(),
             sizing: Sizing::default(),
-            query_duration: Histogram::new(PASS_SECONDS),
+            query_duration: Histogram::new(DURATION_SECONDS),
             query_errors: family(),
             apply_conflicts: Counter::default(),
             audit_findings: Counter::default(),
@@ -138,8 +141,8 @@ impl Metrics {
         let mut gauge = |name: &str, help: &str, family: &Family<RoleLabels, Gauge>| {
             registry.register(name, help, family.clone());
         };
-        let asked = "Replicas asked for: spec.replicas of the target";
-        gauge("current_replicas", asked, &self.current_replicas);
+        let requested = "Replicas requested: spec.replicas of the target";
+        gauge("current_replicas", requested, &self.current_replicas);
         gauge(
             "desired_replicas",
             "Replicas of the last decision",
@@ -173,14 +176,14 @@ impl Metrics {
     }
 
     fn register_controller(&self, registry: &mut Registry) {
-        let duration = "Time of one pass over one PDAutoscaler";
+        let duration = "Time of one reconcile of one PDAutoscaler";
         registry.register(
-            "pass_duration_seconds",
+            "reconcile_duration_seconds",
             duration,
-            self.pass_duration.clone(),
+            self.reconcile_duration.clone(),
         );
-        let passes = "Passes by the reason of their Ready condition";
-        registry.register("passes", passes, self.passes.clone());
+        let reconciles = "Reconciles by the reason of their Ready condition";
+        registry.register("reconciles", reconciles, self.reconciles.clone());
         let query = "Time of one query";
         registry.register(
             "prometheus_query_duration_seconds",
@@ -193,7 +196,8 @@ impl Metrics {
         registry.register("apply_conflicts", conflicts, self.apply_conflicts.clone());
         let findings = "Plans not applied because they break an invariant: bugs";
         registry.register("audit_findings", findings, self.audit_findings.clone());
-        let api = "Passes that failed at the Kubernetes API";
+        let api =
+            "Requests of reconciles that the Kubernetes API did not serve, by what they were for";
         registry.register("api_errors", api, self.api_errors.clone());
         registry.register(
             "leader",
@@ -202,17 +206,17 @@ impl Metrics {
         );
     }
 
-    /// A pass ended with `reason` after `took`.
-    pub fn passed(&self, reason: Reason, took: Duration) {
-        self.pass_duration.observe(took.as_secs_f64());
-        self.passes
+    /// A reconcile ended with `reason` after `took`.
+    pub fn reconciled(&self, reason: Reason, took: Duration) {
+        self.reconcile_duration.observe(took.as_secs_f64());
+        self.reconciles
             .get_or_create(&ReasonLabels {
                 reason: reason.as_str(),
             })
             .inc();
     }
 
-    /// A pass failed at the API server.
+    /// A request for `category` failed at the API server.
     pub fn api_failed(&self, category: &'static str) {
         self.api_errors
             .get_or_create(&CategoryLabels { category })
@@ -233,7 +237,7 @@ impl Metrics {
         self.query_duration.observe(took.as_secs_f64());
     }
 
-    /// A write was not made because of somebody else's.
+    /// A write was not made because somebody else wrote.
     pub fn conflicted(&self) {
         self.apply_conflicts.inc();
     }
@@ -250,15 +254,22 @@ impl Metrics {
     }
 
     /// The Ready condition of `key`.
-    pub fn readiness(&self, key: &ObjectKey, ready: bool) {
+    pub fn readiness(&self, key: &ObjectRef<PDAutoscaler>, ready: bool) {
         self.ready.get_or_create(&object(key)).set(i64::from(ready));
     }
 
     /// `role` of `key` was scaled.
-    pub fn scaled(&self, key: &ObjectKey, role: Role, from: u32, to: u32, reason: Reason) {
+    pub fn scaled(
+        &self,
+        key: &ObjectRef<PDAutoscaler>,
+        role: Role,
+        from: u32,
+        to: u32,
+        reason: Reason,
+    ) {
         let direction = if to > from { "up" } else { "down" };
         let labels = DecisionLabels {
-            namespace: key.namespace.clone(),
+            namespace: key.namespace.clone().unwrap_or_default(),
             name: key.name.clone(),
             role: role.as_str(),
             direction,
@@ -268,7 +279,12 @@ impl Metrics {
     }
 
     /// A decision was made for `key`.
-    pub fn decided(&self, key: &ObjectKey, report: &Report, roles: &PerRole<RoleState>) {
+    pub fn decided(
+        &self,
+        key: &ObjectRef<PDAutoscaler>,
+        report: &Report,
+        roles: &PerRole<RoleState>,
+    ) {
         self.sizing.decided(key, report, roles);
         for role in Role::ALL {
             let labels = role_labels(key, role);
@@ -280,10 +296,10 @@ impl Metrics {
                     family.remove(&labels);
                 }
             };
-            set(&self.current_replicas, Some(*report.from.get(role)));
-            set(&self.desired_replicas, Some(*report.to.get(role)));
-            set(&self.ready_replicas, Some(roles.get(role).ready));
-            set(&self.needed_replicas, *report.need.get(role));
+            set(&self.current_replicas, Some(report.from[role]));
+            set(&self.desired_replicas, Some(report.to[role]));
+            set(&self.ready_replicas, Some(roles[role].ready));
+            set(&self.needed_replicas, report.need[role]);
         }
         let observed = &report.observed;
         let set = |family: &Family<ObjectiveLabels, FloatGauge>, objective, value: Option<f64>| {
@@ -312,7 +328,7 @@ impl Metrics {
     }
 
     /// `key` is gone.
-    pub fn forget(&self, key: &ObjectKey) {
+    pub fn forget(&self, key: &ObjectRef<PDAutoscaler>) {
         for role in Role::ALL {
             let labels = role_labels(key, role);
             for family in [
@@ -337,24 +353,24 @@ impl Metrics {
 const TTFT: &str = "ttft";
 const TPOT: &str = "tpot";
 
-fn object(key: &ObjectKey) -> ObjectLabels {
+fn object(key: &ObjectRef<PDAutoscaler>) -> ObjectLabels {
     ObjectLabels {
-        namespace: key.namespace.clone(),
+        namespace: key.namespace.clone().unwrap_or_default(),
         name: key.name.clone(),
     }
 }
 
-fn role_labels(key: &ObjectKey, role: Role) -> RoleLabels {
+fn role_labels(key: &ObjectRef<PDAutoscaler>, role: Role) -> RoleLabels {
     RoleLabels {
-        namespace: key.namespace.clone(),
+        namespace: key.namespace.clone().unwrap_or_default(),
         name: key.name.clone(),
         role: role.as_str(),
     }
 }
 
-fn objective_labels(key: &ObjectKey, objective: &'static str) -> ObjectiveLabels {
+fn objective_labels(key: &ObjectRef<PDAutoscaler>, objective: &'static str) -> ObjectiveLabels {
     ObjectiveLabels {
-        namespace: key.namespace.clone(),
+        namespace: key.namespace.clone().unwrap_or_default(),
         name: key.name.clone(),
         objective,
     }

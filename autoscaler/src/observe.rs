@@ -1,19 +1,22 @@
-//! Everything known about one PDAutoscaler at this moment, read over the network.
+//! The second step: everything about one PDAutoscaler is read over the network.
 //!
-//! The workloads are read first: without them there is nothing to decide. Metrics are read next, and
-//! their failure is not an error but `Unknown` in the snapshot.
+//! Workloads and other autoscalers are read first: without workloads there is nothing to decide.
+//! Metrics are read next, and their failure is not an error but `Unknown` in the snapshot.
 
 pub mod contention;
 pub mod gpus;
+pub mod pod_phase;
 pub mod profile;
 pub mod rollout;
 pub mod stuck;
 pub mod target;
 
-use std::time::Duration;
-
-use pd_api::v1alpha1::{PDAutoscaler, PDAutoscalerSpec};
-use pd_core::{PerRole, Policy, Role, Signals, Snapshot, snapshot::Paused};
+use kube::{Client, runtime::reflector::ObjectRef};
+use pd_api::{
+    FieldError,
+    v1alpha1::{PDAutoscaler, PDAutoscalerSpec},
+};
+use pd_core::{PerRole, Policy, Role, Snapshot};
 use pd_signals::{
     Sample,
     decode::{self, Answers, Overrides},
@@ -22,91 +25,113 @@ use pd_signals::{
     stated::Stated,
 };
 
-use self::target::{ObservedTarget, TargetError};
+use tokio::time::Instant;
+
+use self::{contention::Claims, target::ObservedTarget};
 use crate::{
-    args::PrometheusArgs,
-    context::{Context, ObjectKey},
-    prometheus::QueryError,
+    args::MetricsArgs, context::Context, outcome::Stopped, prometheus::QueryError,
+    validate::ValidObject,
 };
 
-/// A snapshot, and what it was made from that status tells users.
+/// Everything that a decision about one object rests on.
 #[derive(Debug)]
-pub struct Observation {
-    /// For the core.
+pub struct Observed<'a> {
+    /// The object.
+    pub object: &'a PDAutoscaler,
+    /// Input of the core.
     pub snapshot: Snapshot,
-    /// What is stated about replicas.
+    /// Who else scales a target, if that could be read.
+    pub contender: Result<Option<String>, kube::Error>,
+    /// Performance profiles as the user states them.
     pub stated: Stated,
     /// The engine whose metrics were found.
     pub engine: Option<&'static str>,
     /// Why metrics are missing, if a query failed.
     pub metrics_error: Option<QueryError>,
+    /// Annotations that hold values that cannot be used.
+    pub annotation_errors: Vec<FieldError>,
 }
 
-/// Reads both workloads of `spec`, or says which of them cannot be read.
-pub async fn targets(
+/// Reads everything about `valid`, or says which of its targets cannot be read.
+pub async fn observe<'a>(
     context: &Context,
+    key: &ObjectRef<PDAutoscaler>,
+    valid: ValidObject<'a>,
+    claims: &Claims,
+) -> Result<Observed<'a>, Stopped> {
+    let ValidObject {
+        object,
+        policy,
+        pauses,
+    } = valid;
+    let (args, client) = (&context.metrics_args, &context.client);
+    let namespace = key.namespace.as_deref().unwrap_or_default();
+    let (targets, contender) = futures::join!(
+        targets(client, namespace, &object.spec),
+        contention::contender(client, claims, object),
+    );
+    let targets = targets?;
+    let scope = scope(args, &object.spec, namespace, &targets, &policy);
+    let roles = PerRole::from_fn(|role| targets[role].state);
+    let gpus = roles.map(|state| state.gpus_per_replica);
+    let cache = context.read(key, |state| Some(state.profiles.clone()));
+    let (answers, (stated, cache)) = futures::join!(
+        // Boxed, for eight queries at once make the future large.
+        Box::pin(answers(context, &object.spec, &scope)),
+        profile::stated(
+            client,
+            namespace,
+            &object.spec,
+            &policy,
+            gpus,
+            cache.unwrap_or_default()
+        ),
+    );
+    context.update(key, |state| state.profiles = cache);
+    let metrics_error = answers.first_error().cloned();
+    if let Some(error) = &metrics_error {
+        context.metrics.query_failed(error);
+    }
+    let ready = PerRole::from_fn(|role| targets[role].ready_pods.as_slice());
+    Ok(Observed {
+        object,
+        snapshot: Snapshot {
+            policy,
+            roles,
+            signals: decode::signals(&answers, ready, &scope, args.metrics_age_max),
+            paused: pauses.paused,
+            profile: stated.profile.clone(),
+        },
+        contender,
+        stated,
+        engine: decode::engine(&answers, &scope),
+        metrics_error,
+        annotation_errors: pauses.errors,
+    })
+}
+
+/// Reads both workloads of `spec`.
+async fn targets(
+    client: &Client,
     namespace: &str,
     spec: &PDAutoscalerSpec,
-) -> Result<PerRole<ObservedTarget>, (Role, TargetError)> {
+) -> Result<PerRole<ObservedTarget>, Stopped> {
     let read = |role: Role| async move {
-        let observed = target::observe(&context.client, namespace, spec.role(role)).await;
-        observed.map_err(|error| (role, error))
+        let observed = target::observe(client, namespace, spec.role(role)).await;
+        observed.map_err(|error| Stopped::Untargeted { role, error })
     };
-    // Both are waited for, so that of two failures always the same one is told.
+    // Both are waited for, so that of two failures always the same one is reported.
     let (prefill, decode) = futures::join!(read(Role::Prefill), read(Role::Decode));
     let (prefill, decode) = (prefill?, decode?);
     Ok(PerRole { prefill, decode })
 }
 
-/// Reads the metrics of `object` and completes the snapshot.
-pub async fn observe(
-    context: &Context,
-    object: &PDAutoscaler,
-    key: &ObjectKey,
-    policy: Policy,
-    targets: &PerRole<ObservedTarget>,
-    paused: Paused,
-) -> Observation {
-    let args = &context.prometheus_args;
-    let attainment_window = policy.objective.attainment.window;
-    let scope = scope(
-        args,
-        &object.spec,
-        &key.namespace,
-        targets,
-        attainment_window,
-    );
-    let roles = PerRole::from_fn(|role| targets[role].state);
-    let gpus = roles.map(|state| state.gpus_per_replica);
-    let (answers, stated) = futures::join!(
-        ask(context, &object.spec, &scope),
-        profile::stated(context, key, &object.spec, &policy, gpus),
-    );
-    if let Some(error) = answers.first_error() {
-        context.metrics.query_failed(error);
-    }
-    let ready = PerRole::from_fn(|role| targets[role].ready_pods.as_slice());
-    let signals: Signals = decode::signals(&answers, ready, &scope, args.metrics_age_max);
-    Observation {
-        snapshot: Snapshot {
-            policy,
-            roles,
-            signals,
-            paused,
-            profile: stated.profile.clone(),
-        },
-        stated,
-        engine: decode::engine(&answers, &scope),
-        metrics_error: answers.first_error().cloned(),
-    }
-}
-
 fn scope(
-    args: &PrometheusArgs,
+    args: &MetricsArgs,
     spec: &PDAutoscalerSpec,
     namespace: &str,
     targets: &PerRole<ObservedTarget>,
-    attainment_window: Duration,
+    policy: &Policy,
 ) -> Scope {
     let selectors = &spec.metrics.selectors.0;
     Scope {
@@ -121,7 +146,7 @@ fn scope(
             .map(|(k, v)| (k.clone(), v.clone()))
             .collect(),
         window: args.metrics_window,
-        attainment_window,
+        attainment_window: policy.objective.attainment.window,
     }
 }
 
@@ -130,16 +155,17 @@ const NO_SERVER: QueryError = QueryError::NoServer {
     remedy: "set `spec.metrics.source.serverUrl`, or start the controller with `--prometheus-url`",
 };
 
-async fn ask(context: &Context, spec: &PDAutoscalerSpec, scope: &Scope) -> Answers<QueryError> {
+/// Sends every query of an object at once.
+async fn answers(context: &Context, spec: &PDAutoscalerSpec, scope: &Scope) -> Answers<QueryError> {
     let own = spec
         .metrics
         .source
         .as_ref()
         .map(|source| source.server_url.as_str());
-    let server = own.or(context.prometheus_args.server.prometheus_url.as_deref());
+    let server = own.or(context.metrics_args.server.prometheus_url.as_deref());
     let query = |text: String| async move {
         let server = server.ok_or(NO_SERVER)?;
-        let started = std::time::Instant::now();
+        let started = Instant::now();
         let answer = context.servers.query(server, &text).await;
         context.metrics.query_took(started.elapsed());
         answer.map(|samples| samples.into_iter().map(plain).collect())

@@ -1,92 +1,167 @@
-//! Telling people: status, conditions, events.
+//! The fifth step: metrics, log, events and status say the same about one outcome.
 //!
-//! A pass ends in one [`Outcome`]; [`conditions`] turns it into findings, [`status`] into the status
-//! object, [`events`] into events for what changed, [`sentence`] a decision into what a person reads. Status is written when something a person would
-//! act on changed, and otherwise only now and then to keep memory for the next leader.
+//! [`conditions`] turns an outcome into findings, [`status`] into the status object, [`events`] into
+//! events for changes, [`sentence`] a decision into a sentence for people. Status is written when
+//! something a person would act on changed, and otherwise only now and then to keep memory for the
+//! next leader.
 
 pub mod conditions;
 pub mod events;
 pub mod sentence;
 pub mod status;
 
-use pd_api::FieldError;
-use pd_core::{Decision, Finding, PerRole, Reason, Role, Snapshot};
-use pd_signals::stated::Stated;
+use k8s_openapi::{api::core::v1::ObjectReference, apimachinery::pkg::apis::meta::v1::Time};
+use kube::{
+    Api, Resource as _,
+    api::{Patch, PatchParams},
+    runtime::{events::Event, reflector::ObjectRef},
+};
+use pd_api::{
+    ConditionState, ConditionType, condition,
+    v1alpha1::{PDAutoscaler, PDAutoscalerStatus},
+};
+use serde_json::json;
+use tokio::time::Instant;
+use tracing::{debug, info, warn};
 
-use crate::{apply::ApplyError, observe::target::TargetError, prometheus::QueryError};
+use crate::{
+    Guarded,
+    answer::within_limit,
+    apply::scale::ScaleError,
+    context::Context,
+    error::ReconcileError,
+    outcome::{ApplyOutcome, ReconcileOutcome},
+};
 
-/// How a pass ended.
-#[derive(Debug)]
-pub enum Outcome {
-    /// The mode is Off.
-    Off,
-    /// The object could not be read at all.
-    Undecodable(String),
-    /// The spec or an annotation holds what cannot be used.
-    Invalid(Vec<FieldError>),
-    /// A target cannot be read.
-    Untargeted {
-        /// The role whose target it is.
-        role: Role,
-        /// Why.
-        error: TargetError,
-    },
-    /// A decision was made.
-    Decided(Box<Decided>),
-}
-
-/// A decision, and what became of it.
-#[derive(Debug)]
-pub struct Decided {
-    /// What was known.
-    pub snapshot: Snapshot,
-    /// The decision.
-    pub decision: Decision,
-    /// What is stated about replicas.
-    pub stated: Stated,
-    /// The engine whose metrics were found.
-    pub engine: Option<&'static str>,
-    /// Why metrics are missing, if a query failed.
-    pub metrics_error: Option<QueryError>,
-    /// What happened to it.
-    pub fate: Fate,
-    /// Bad annotations.
-    pub annotation_errors: Vec<FieldError>,
-}
-
-/// What happened to a decision.
-#[derive(Debug)]
-pub enum Fate {
-    /// It was applied, or there was nothing to change. Holds the roles that were written.
-    Applied(Vec<Role>),
-    /// Some of it was applied, and then a write failed.
-    Failed(Vec<Role>, ApplyError),
-    /// The mode is Recommend.
-    Recommended,
-    /// Somebody else scales a target.
-    Contended(String),
-    /// It breaks an invariant.
-    Refused(Vec<Finding>),
-}
-
-impl Decided {
-    /// Replicas each role had.
-    pub fn current(&self) -> PerRole<u32> {
-        self.snapshot.roles.map(|state| state.current)
+/// Reports `outcome` of the reconcile of `object`.
+pub async fn report(
+    context: &Context,
+    key: &ObjectRef<PDAutoscaler>,
+    object: &Guarded,
+    outcome: &ReconcileOutcome,
+) -> Result<(), ReconcileError> {
+    let before = object
+        .0
+        .as_ref()
+        .ok()
+        .and_then(|object| object.status.as_ref());
+    let generation = object.meta().generation.unwrap_or(0);
+    let after = status::status(before, outcome, generation, &Time((context.clock)()));
+    measure(context, key, outcome, &after);
+    let conditions_before = before
+        .map(|status| status.conditions.as_slice())
+        .unwrap_or_default();
+    let mut events = events::events(outcome, conditions_before, &after.conditions);
+    let stale = context
+        .read(key, |state| state.written_at)
+        .is_none_or(|at| at.elapsed() >= context.decision_args.status_interval);
+    // Leadership may have gone to another process since the decision: status is that one's now.
+    let leads = context.is_leader();
+    let written = if leads && (stale || status::differs(before, &after)) {
+        write_status(context, key, &after).await
+    } else {
+        Ok(())
+    };
+    // The next reconcile reports a condition that status does not have yet; a write of replicas
+    // happens only once.
+    if !leads || written.is_err() {
+        events.retain(|event| event.action == events::SCALE);
     }
+    publish(context, key, &object.object_ref(&()), &events).await;
+    written
+}
 
-    /// Roles that were written.
-    pub fn written(&self) -> &[Role] {
-        match &self.fate {
-            Fate::Applied(roles) | Fate::Failed(roles, _) => roles,
-            Fate::Recommended | Fate::Contended(_) | Fate::Refused(_) => &[],
+async fn publish(
+    context: &Context,
+    key: &ObjectRef<PDAutoscaler>,
+    reference: &ObjectReference,
+    events: &[Event],
+) {
+    for event in events {
+        info!(
+            namespace = key.namespace,
+            name = key.name,
+            reason = event.reason,
+            note = event.note.as_deref(),
+            "event"
+        );
+        if let Err(error) = within_limit(context.events.publish(event, reference)).await {
+            warn!(%error, reason = event.reason, "event cannot be written");
+            context.metrics.api_failed("event");
         }
     }
 }
 
-impl Outcome {
-    /// The reason that the Ready condition carries.
-    pub fn reason(&self) -> Reason {
-        conditions::ready(self).reason
+fn measure(
+    context: &Context,
+    key: &ObjectRef<PDAutoscaler>,
+    outcome: &ReconcileOutcome,
+    after: &PDAutoscalerStatus,
+) {
+    let ready = condition::get(&after.conditions, ConditionType::Ready)
+        .is_some_and(|ready| ready.status == ConditionState::True.as_str());
+    context.metrics.readiness(key, ready);
+    let Ok(applied) = outcome else { return };
+    let report = &applied.decision.report;
+    context
+        .metrics
+        .decided(key, report, &applied.snapshot.roles);
+    for &role in applied.written() {
+        let (from, to) = (report.from[role], report.to[role]);
+        context.metrics.scaled(key, role, from, to, report.reason);
+    }
+    match &applied.outcome {
+        ApplyOutcome::Failed(
+            _,
+            ScaleError::Conflict { .. } | ScaleError::VersionConflict { .. },
+        ) => {
+            context.metrics.conflicted();
+        }
+        ApplyOutcome::Failed(_, ScaleError::Refused { .. }) => context.metrics.api_failed("scale"),
+        ApplyOutcome::ContentionUnknown(_) => context.metrics.api_failed("contention"),
+        ApplyOutcome::AuditFailed(findings) => context.metrics.audit_found(findings.len()),
+        ApplyOutcome::Applied(_)
+        | ApplyOutcome::Failed(..)
+        | ApplyOutcome::Recommended
+        | ApplyOutcome::Contended(_) => {}
+    }
+    if tracing::enabled!(tracing::Level::DEBUG) {
+        debug!(
+            namespace = key.namespace,
+            name = key.name,
+            summary = report.paragraph(),
+            report = serde_json::to_string(report).unwrap_or_default(),
+            "decided"
+        );
+    }
+}
+
+/// Server-side apply of our whole status, so that parts that are gone go.
+async fn write_status(
+    context: &Context,
+    key: &ObjectRef<PDAutoscaler>,
+    status: &PDAutoscalerStatus,
+) -> Result<(), ReconcileError> {
+    let namespace = key.namespace.as_deref().unwrap_or_default();
+    // Behind the guard: the answer holds the whole object, which may be one that cannot be decoded.
+    let api: Api<Guarded> = Api::namespaced(context.client.clone(), namespace);
+    let patch = Patch::Apply(json!({
+        "apiVersion": PDAutoscaler::api_version(&()),
+        "kind": PDAutoscaler::kind(&()),
+        "status": status::own(status),
+    }));
+    let params = PatchParams::apply(crate::NAME).force();
+    match within_limit(api.patch_status(&key.name, &params, &patch)).await {
+        Ok(_) => {
+            context.update(key, |state| state.written_at = Some(Instant::now()));
+            Ok(())
+        }
+        // Deleted meanwhile: there is no status left to write.
+        Err(kube::Error::Api(answer)) if answer.code == 404 => Ok(()),
+        Err(source) => Err(ReconcileError::Status {
+            namespace: namespace.to_owned(),
+            name: key.name.clone(),
+            source,
+        }),
     }
 }

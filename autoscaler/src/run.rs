@@ -1,8 +1,8 @@
 //! Composition: flags to a running controller, and its orderly end.
 //!
 //! Starting needs a Kubernetes client configuration and a free admin port, nothing else: a missing
-//! CRD, an absent Prometheus or an API server that is down are waited for, and told through
-//! `/readyz`, the log and conditions.
+//! CRD, an absent Prometheus or an API server that is down are waited for, and
+//! `/readyz`, the log and conditions say so.
 
 use std::sync::Arc;
 
@@ -24,11 +24,7 @@ use tokio::time::sleep;
 use tracing::{info, warn};
 
 use crate::{
-    args::Args,
-    context::Context,
-    controller::{self, Guarded},
-    metrics::Metrics,
-    prometheus::Servers,
+    Guarded, args::Args, context::Context, controller, metrics::Metrics, prometheus::Servers,
 };
 
 /// Pause between two looks for a CRD that is not there.
@@ -50,7 +46,7 @@ pub async fn run(args: Args) -> anyhow::Result<Ending> {
     } = process;
     let leadership = LeaderElection::new(client.clone(), &args.leader, crate::NAME)?.run(&shutdown);
     let servers = Servers::new(
-        args.prometheus.server.prometheus_timeout,
+        args.metrics.server.prometheus_timeout,
         crate::NAME,
         crate::VERSION,
     )
@@ -58,12 +54,12 @@ pub async fn run(args: Args) -> anyhow::Result<Ending> {
     let context = Arc::new(Context::new(
         client.clone(),
         args.decisions.clone(),
-        args.prometheus.clone(),
+        args.metrics.clone(),
         servers,
         metrics,
         leadership,
     ));
-    if args.prometheus.server.prometheus_url.is_none() {
+    if args.metrics.server.prometheus_url.is_none() {
         warn!(
             "no --prometheus-url: only PDAutoscalers with spec.metrics.source.serverUrl get metrics"
         );
@@ -103,13 +99,13 @@ async fn lead(context: Arc<Context>, args: Args, shutdown: Shutdown, crd_ready: 
 }
 
 /// Completes when PDAutoscalers can be listed. Until then readiness, log and an event on the own pod
-/// tell why they cannot: there is no object yet that could carry a condition.
+/// say why they cannot: there is no object yet that could carry a condition.
 async fn await_crd(context: &Context, args: &Args, crd_ready: &ReadinessHandle) {
     let api: Api<PDAutoscaler> = match &args.decisions.watch_namespace {
         Some(namespace) => Api::namespaced(context.client.clone(), namespace),
         None => Api::all(context.client.clone()),
     };
-    let mut told = String::new();
+    let mut reported = String::new();
     loop {
         let waiting = match api.list_metadata(&ListParams::default().limit(1)).await {
             Ok(_) => {
@@ -119,21 +115,21 @@ async fn await_crd(context: &Context, args: &Args, crd_ready: &ReadinessHandle) 
             Err(kube::Error::Api(answer)) if answer.code == 404 => CRD_MISSING.to_owned(),
             Err(error) => format!("PDAutoscalers cannot be listed: {error}"),
         };
-        if waiting != told {
+        if waiting != reported {
             warn!("{waiting}; waiting for it");
             if waiting == CRD_MISSING {
-                tell_own_pod(context, args).await;
+                report_on_own_pod(context, args).await;
             }
         }
         crd_ready.set_waiting(waiting.clone());
-        told = waiting;
+        reported = waiting;
         context.metrics.api_failed("crd");
         sleep(CRD_RETRY).await;
     }
 }
 
 /// An event on the pod this process runs in, if it knows: its name is the identity in the election.
-async fn tell_own_pod(context: &Context, args: &Args) {
+async fn report_on_own_pod(context: &Context, args: &Args) {
     let Some(pod) = args.leader.own_pod(context.client.default_namespace()) else {
         return;
     };

@@ -21,13 +21,17 @@ pub struct Behavior {
 pub struct ScalingRules {
     /// Up: the least need seen in this window counts; down: the largest.
     pub stabilization_window: Duration,
-    /// A need closer to the current replicas than this share of them changes nothing, percent.
-    pub tolerance_percent: u8,
+    /// A need closer to the current replicas than this share of them changes nothing, parts per
+    /// million: `HorizontalPodAutoscaler`'s is a quantity, which may be finer than a percent.
+    pub tolerance_ppm: u32,
     /// Which of several policies counts.
     pub select: SelectPolicy,
     /// Limits on the change per period; none means no limit.
     pub policies: Vec<RatePolicy>,
 }
+
+/// Parts per million in one percent.
+pub const PPM_PER_PERCENT: u32 = 10_000;
 
 /// Which of several rate policies counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use crate::{
-    behavior::{Behavior, ChangeLimit, RatePolicy, ScalingRules, SelectPolicy},
+    behavior::{Behavior, ChangeLimit, PPM_PER_PERCENT, RatePolicy, ScalingRules, SelectPolicy},
     bounds::Bounds,
     objective::{AttainmentTarget, LatencyTarget, Objective},
     operating_point::OperatingPoints,

@@ -153,6 +153,8 @@ pub enum Reason {
     TargetUnreadable,
     /// Another autoscaler scales a target.
     TargetContended,
+    /// It could not be read whether another autoscaler scales a target.
+    ContentionUnknown,
     /// No other autoscaler scales the targets.
     NotContended,
     /// Every signal that the decision needs is known.

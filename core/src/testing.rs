@@ -9,7 +9,7 @@ use crate::{
     histogram::Histogram,
     policy::{
         AttainmentTarget, Behavior, Bounds, Coefficients, LatencyTarget, LeadPolicy, Objective,
-        OnMissingMetrics, Policy, ScalingRules, SelectPolicy,
+        OnMissingMetrics, PPM_PER_PERCENT, Policy, ScalingRules, SelectPolicy,
     },
     role::PerRole,
     role_state::RoleState,
@@ -60,10 +60,10 @@ pub(crate) fn policy() -> Policy {
 }
 
 /// Rules without rate policies.
-pub(crate) fn rules(window_seconds: u64, tolerance_percent: u8) -> ScalingRules {
+pub(crate) fn rules(window_seconds: u64, tolerance_percent: u32) -> ScalingRules {
     ScalingRules {
         stabilization_window: Duration::from_secs(window_seconds),
-        tolerance_percent,
+        tolerance_ppm: tolerance_percent * PPM_PER_PERCENT,
         select: SelectPolicy::Max,
         policies: vec![],
     }

@@ -458,7 +458,7 @@ pub fn autoscaler(name: &str, kind: &str, change: &Value) -> Value {
         },
         "ratio": { "policy": "Range", "range": { "lowest": "1:6", "highest": "6:1" }, "tolerancePercent": 0 },
         "metrics": { "selectors": { "model_name": "llama" } },
-        "behavior": { "scaleDown": { "stabilizationWindow": format!("{}s", WINDOW.as_secs()) } },
+        "behavior": { "scaleDown": { "stabilizationWindowSeconds": WINDOW.as_secs() } },
     });
     merge(&mut spec, change);
     json!({

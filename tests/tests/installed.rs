@@ -132,7 +132,7 @@ async fn a_release_waits_for_its_crd_and_then_works_everywhere() {
         "pd_build_info{",
         "process_resident_memory_bytes ",
         "pd_autoscaler_leader 1",
-        "pd_autoscaler_passes_total{reason=\"PrometheusUnreachable\"}",
+        "pd_autoscaler_reconciles_total{reason=\"PrometheusUnreachable\"}",
         "pd_autoscaler_prometheus_query_errors_total{category=\"no_server\"}",
     ] {
         until_answer(&format!("{admin}/metrics"), 200, metric).await;

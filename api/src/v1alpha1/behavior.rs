@@ -1,7 +1,9 @@
 //! How fast replicas may change, per direction, and what happens without metrics.
 //!
-//! The words and their meaning are those of the HorizontalPodAutoscaler's `spec.behavior`, so that
-//! what operators know holds here. The two directions have their own types because their defaults
+//! `scaleUp` and `scaleDown` take every field of a HorizontalPodAutoscaler's `spec.behavior`
+//! (autoscaling/v2) with its values and its meaning, so that people paste what they have. Fields left
+//! out have defaults of our own: HorizontalPodAutoscaler's limit growth, these do not. `lead` and
+//! `scaleDown.drain` are our additions. The two directions have their own types because their defaults
 //! differ: up is immediate, down waits.
 
 use kube::KubeSchema;
@@ -9,31 +11,31 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    duration::{
-        DURATION_REGEX, DurationText, FALLBACK_AFTER, LEAD_ASSUMED, RATE_PERIOD,
-        STABILIZATION_WINDOW, STUCK_AFTER,
-    },
+    duration::{DURATION_REGEX, DurationText, FALLBACK_AFTER, LEAD_ASSUMED, STUCK_AFTER},
+    quantity::QuantityText,
     reserved::{self, Reserved},
     rules::{duration_within, refused, rule, rule_naming_value},
     target::REPLICAS_MAX,
 };
 
-/// Most tolerance of a direction, percent.
-pub const TOLERANCE_PERCENT_MAX: i32 = 50;
-/// Most rate policies of a direction.
-pub const POLICIES_MAX: usize = 8;
-/// Largest change of a rate policy, replicas or percent.
-pub const POLICY_VALUE_MAX: i32 = 10_000;
-/// What to do when an ask is stuck before it is expected.
+/// Longest stabilization window, seconds, as in HorizontalPodAutoscaler.
+pub const STABILIZATION_WINDOW_SECONDS_MAX: i32 = 3_600;
+/// Longest period of a scaling policy, seconds, as in HorizontalPodAutoscaler.
+pub const PERIOD_SECONDS_MAX: i32 = 1_800;
+/// Most scaling policies of a direction. HorizontalPodAutoscaler has no limit; the schema of a custom
+/// resource needs one, and this is far above any in use.
+pub const POLICIES_MAX: usize = 100;
+/// Remedy when a scale-up request counts as stuck before it is expected to be served.
 pub(crate) const LEAD_REMEDY: &str = "raise stuckAfter or lower assumed";
-/// What to do when Fallback has no numbers.
+/// Remedy when Fallback has no numbers.
 pub(crate) const FALLBACK_NEEDED: &str =
     "behavior `Fallback` needs fallback with prefill and decode";
-/// What to do when Hold has numbers.
+/// Remedy when Hold has numbers.
 pub(crate) const FALLBACK_UNUSED: &str =
     "fallback is only for behavior `Fallback`; remove it or set behavior to Fallback";
 
-/// How fast replicas may change.
+/// How fast replicas may change. scaleUp and scaleDown are those of HorizontalPodAutoscaler
+/// (autoscaling/v2), with defaults of their own; lead is an addition.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct BehaviorSpec {
@@ -43,12 +45,13 @@ pub struct BehaviorSpec {
     /// Rules for fewer replicas. Default: after 300s, tolerance 10 %, no limit on the rate.
     #[serde(default)]
     pub scale_down: ScaleDownRules,
-    /// How long replicas take to serve. Default: 120s until it is measured, stuck after 10m.
+    /// How long replicas take to serve; not in HorizontalPodAutoscaler. Default: 120s until it is
+    /// measured, stuck after 10m.
     #[serde(default)]
     pub lead: LeadSpec,
 }
 
-/// How long replicas take from being asked for to serving. Need is forecast that far ahead.
+/// How long replicas take from the request to serving. The need is forecast that far ahead.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = rule_naming_value(
@@ -59,13 +62,12 @@ pub struct BehaviorSpec {
     &format!("'assumed `' + self.assumed + '` is not below stuckAfter `' + self.stuckAfter + '`; {LEAD_REMEDY}'"),
 ))]
 pub struct LeadSpec {
-    /// What is assumed of both roles until their lead times are measured, a duration from 1s to 2h.
-    /// Default 120s.
+    /// The lead time of both roles until it is measured, a duration from 1s to 2h. Default 120s.
     #[serde(default = "two_minutes")]
     #[x_kube(validation = duration_within("assumed", &LEAD_ASSUMED))]
     pub assumed: DurationText,
-    /// After so long, replicas that were asked for and do not serve count as stuck, and the other
-    /// role goes on without them; a duration from 1m to 24h, longer than assumed. Default 10m.
+    /// Requested replicas that do not serve after this time count as stuck, and the other role goes
+    /// on without them; a duration from 1m to 24h, longer than assumed. Default 10m.
     #[serde(default = "ten_minutes")]
     #[x_kube(validation = duration_within("stuckAfter", &STUCK_AFTER))]
     pub stuck_after: DurationText,
@@ -84,32 +86,31 @@ impl Default for LeadSpec {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ScaleUpRules {
-    /// How long more replicas must be needed before any is added, a duration from 0s to 1h: the
-    /// least need seen in this window counts. Default 0s.
-    #[serde(default = "no_window")]
-    #[x_kube(validation = duration_within("stabilizationWindow", &STABILIZATION_WINDOW))]
-    pub stabilization_window: DurationText,
-    /// A need above the current replicas by less than this percentage changes nothing, 0 to 50.
-    /// Default 0.
+    /// How long more replicas must be needed before any is added, seconds from 0 to 3600: the least
+    /// need seen in this window counts. Default 0.
     #[serde(default)]
-    #[schemars(range(min = 0, max = TOLERANCE_PERCENT_MAX))]
-    pub tolerance_percent: i32,
+    #[schemars(range(min = 0, max = STABILIZATION_WINDOW_SECONDS_MAX))]
+    pub stabilization_window_seconds: i32,
+    /// A need above the current replicas by no more than this share of them changes nothing; a
+    /// quantity of at least 0, such as 0.05 for 5 %. Default 0.
+    #[serde(default = "no_tolerance")]
+    pub tolerance: QuantityText,
     /// Which of several policies counts. Max: the one that allows the largest change. Min: the
     /// smallest. Disabled: replicas are never raised. Default Max.
     #[serde(default)]
     pub select_policy: SelectPolicyKind,
-    /// Limits on how many replicas may be added per period. None: no limit. At most 8.
+    /// Limits on how many replicas may be added per period. Default: none, no limit. At most 100.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = POLICIES_MAX))]
     #[x_kube(merge_strategy = ListMerge::Atomic)]
-    pub policies: Vec<RatePolicySpec>,
+    pub policies: Vec<ScalingPolicySpec>,
 }
 
 impl Default for ScaleUpRules {
     fn default() -> Self {
         Self {
-            stabilization_window: no_window(),
-            tolerance_percent: 0,
+            stabilization_window_seconds: 0,
+            tolerance: no_tolerance(),
             select_policy: SelectPolicyKind::Max,
             policies: Vec::new(),
         }
@@ -120,25 +121,25 @@ impl Default for ScaleUpRules {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ScaleDownRules {
-    /// How long fewer replicas must suffice before any is removed, a duration from 0s to 1h: the
-    /// largest need seen in this window counts. Default 300s.
-    #[serde(default = "five_minutes")]
-    #[x_kube(validation = duration_within("stabilizationWindow", &STABILIZATION_WINDOW))]
-    pub stabilization_window: DurationText,
-    /// A need below the current replicas by less than this percentage changes nothing, 0 to 50.
-    /// Default 10.
-    #[serde(default = "ten")]
-    #[schemars(range(min = 0, max = TOLERANCE_PERCENT_MAX))]
-    pub tolerance_percent: i32,
+    /// How long fewer replicas must suffice before any is removed, seconds from 0 to 3600: the
+    /// largest need seen in this window counts. Default 300.
+    #[serde(default = "three_hundred")]
+    #[schemars(range(min = 0, max = STABILIZATION_WINDOW_SECONDS_MAX))]
+    pub stabilization_window_seconds: i32,
+    /// A need below the current replicas by less than this share of them changes nothing, and half
+    /// of it stays as slack when replicas are removed; a quantity of at least 0, such as 0.05 for
+    /// 5 %. Default 0.1.
+    #[serde(default = "a_tenth")]
+    pub tolerance: QuantityText,
     /// Which of several policies counts. Max: the one that allows the largest change. Min: the
     /// smallest. Disabled: replicas are never lowered. Default Max.
     #[serde(default)]
     pub select_policy: SelectPolicyKind,
-    /// Limits on how many replicas may be removed per period. None: no limit. At most 8.
+    /// Limits on how many replicas may be removed per period. Default: none, no limit. At most 100.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = POLICIES_MAX))]
     #[x_kube(merge_strategy = ListMerge::Atomic)]
-    pub policies: Vec<RatePolicySpec>,
+    pub policies: Vec<ScalingPolicySpec>,
     /// Not supported by this version. Will choose which replicas go first, and wait for their work.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = refused("drain", reserved::DRAIN))]
@@ -148,8 +149,8 @@ pub struct ScaleDownRules {
 impl Default for ScaleDownRules {
     fn default() -> Self {
         Self {
-            stabilization_window: five_minutes(),
-            tolerance_percent: ten(),
+            stabilization_window_seconds: three_hundred(),
+            tolerance: a_tenth(),
             select_policy: SelectPolicyKind::Max,
             policies: Vec::new(),
             drain: None,
@@ -157,7 +158,7 @@ impl Default for ScaleDownRules {
     }
 }
 
-/// Which of several rate policies counts.
+/// Which of several scaling policies counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum SelectPolicyKind {
     /// The one that allows the largest change.
@@ -172,29 +173,29 @@ pub enum SelectPolicyKind {
 /// A limit on the change within a period.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct RatePolicySpec {
-    /// What value counts. Replicas: replicas. Percent: percent of the replicas at the start of the
+pub struct ScalingPolicySpec {
+    /// The unit of value. Pods: replicas. Percent: percent of the replicas at the start of the
     /// period.
     #[serde(rename = "type")]
-    pub kind: RatePolicyKind,
-    /// Largest change within a period, 1 to 10000, in replicas or percent.
-    #[schemars(range(min = 1, max = POLICY_VALUE_MAX))]
+    pub kind: ScalingPolicyKind,
+    /// Largest change within a period, at least 1, in replicas or percent.
+    #[schemars(range(min = 1))]
     pub value: i32,
-    /// The period, a duration from 1s to 30m.
-    #[x_kube(validation = duration_within("period", &RATE_PERIOD))]
-    pub period: DurationText,
+    /// The period, seconds from 1 to 1800.
+    #[schemars(range(min = 1, max = PERIOD_SECONDS_MAX))]
+    pub period_seconds: i32,
 }
 
-/// What the value of a rate policy counts.
+/// The unit of a scaling policy's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum RatePolicyKind {
+pub enum ScalingPolicyKind {
     /// Replicas.
-    Replicas,
+    Pods,
     /// Percent of the replicas at the start of the period.
     Percent,
 }
 
-/// What happens while metrics are missing.
+/// Replicas while metrics are missing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
@@ -211,7 +212,7 @@ pub struct MissingMetricsSpec {
     pub fallback: Option<FallbackSpec>,
 }
 
-/// What happens while metrics are missing.
+/// Replicas while metrics are missing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum MissingMetricsBehavior {
     /// Keep the replicas.
@@ -237,12 +238,16 @@ pub struct FallbackSpec {
     pub after: DurationText,
 }
 
-fn no_window() -> DurationText {
-    DurationText("0s".to_owned())
+fn no_tolerance() -> QuantityText {
+    QuantityText("0".to_owned())
 }
 
-fn five_minutes() -> DurationText {
-    DurationText("300s".to_owned())
+fn a_tenth() -> QuantityText {
+    QuantityText("0.1".to_owned())
+}
+
+const fn three_hundred() -> i32 {
+    300
 }
 
 fn two_minutes() -> DurationText {
@@ -251,8 +256,4 @@ fn two_minutes() -> DurationText {
 
 fn ten_minutes() -> DurationText {
     DurationText("10m".to_owned())
-}
-
-const fn ten() -> i32 {
-    10
 }

@@ -10,7 +10,7 @@ use super::{
 
 /// Most GPUs of a budget.
 pub const BUDGET_GPUS_MAX: i32 = 1_000_000;
-/// What to do when a budget has no number.
+/// Remedy when a budget has no number.
 pub(crate) const BUDGET_EMPTY_REMEDY: &str = "budget needs gpus, such as 64; or remove budget";
 
 /// A limit on the GPUs of both roles together.

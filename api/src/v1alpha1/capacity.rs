@@ -1,4 +1,4 @@
-//! What one replica can do, where it was measured or computed before the service runs.
+//! Capacity of one replica, where it was measured or computed before the service runs.
 //!
 //! Without it the controller learns from the engines' metrics; with it the first decision is a good
 //! one, and what is measured later still corrects it. Numbers are whole, with their unit in the name:
@@ -23,30 +23,30 @@ pub const KV_CAPACITY_TOKENS_MAX: i32 = 1_000_000_000;
 pub const BATCH_MAX: i32 = 65_536;
 /// Keys of a ConfigMap, as RE2.
 const KEY_REGEX: &str = "^[-._a-zA-Z0-9]+$";
-/// What to write for a key.
+/// Remedy for a key.
 pub(crate) const KEY_REMEDY: &str = "must be a key of the ConfigMap: letters, digits, -, _ and .";
-/// What to do with a capacity that says nothing.
+/// Remedy for a capacity that says nothing.
 pub(crate) const EMPTY_REMEDY: &str = "capacity needs prefill or decode; or remove it";
-/// What to do with a role that has no source or two.
+/// Remedy for a role that has no source or two.
 pub(crate) const ONE_SOURCE_REMEDY: &str = "needs either profileRef or coefficients";
-/// What to do with decode coefficients that do not grow.
+/// Remedy for decode coefficients that do not grow.
 pub(crate) const FLAT_REMEDY: &str =
     "perRequestNanos or perContextTokenPicos must be above 0, or a replica would take any load";
 
-/// What one replica of each role can do. A role that is not named is learnt from the engines' metrics.
+/// Capacity of one replica of each role. A role that is not named is learnt from the engines' metrics.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = rule("has(self.prefill) || has(self.decode)", EMPTY_REMEDY))]
 pub struct CapacitySpec {
-    /// What one prefill replica can do. Default: learnt.
+    /// Capacity of one prefill replica. Default: learnt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prefill: Option<PrefillCapacitySpec>,
-    /// What one decode replica can do. Default: learnt.
+    /// Capacity of one decode replica. Default: learnt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decode: Option<DecodeCapacitySpec>,
 }
 
-/// What one prefill replica can do: from a profile or from coefficients.
+/// Capacity of one prefill replica: from a profile or from coefficients.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = rule(
@@ -62,7 +62,7 @@ pub struct PrefillCapacitySpec {
     pub coefficients: Option<PrefillCoefficientsSpec>,
 }
 
-/// What one decode replica can do: from a profile or from coefficients.
+/// Capacity of one decode replica: from a profile or from coefficients.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = rule(
@@ -99,7 +99,7 @@ pub struct ProfileReference {
     pub key: Option<String>,
 }
 
-/// What holds a performance profile.
+/// The kind of object that holds a performance profile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum ProfileKind {
     /// A ConfigMap.

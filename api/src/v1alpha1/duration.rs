@@ -4,6 +4,9 @@
 //! more numbers, each with a unit, where a number may have decimals. The text is kept, so an object
 //! never changes by being read; [`DurationText::parse`] gives the exact span in whole nanoseconds.
 //!
+//! kube's `Duration` reads the same texts and is not used: it multiplies in floating point, panics
+//! where the product overflows, and is not there for those who build this crate without kube.
+//!
 //! `DurationRange` is the one place where a field's bounds are written; the CEL rule and the
 //! validation in Rust both come from it.
 
@@ -152,7 +155,15 @@ pub(crate) struct DurationRange {
 }
 
 impl DurationRange {
-    /// What to write instead of a value outside the range.
+    const fn new(least: Duration, most: Duration, example: &'static str) -> Self {
+        Self {
+            least,
+            most,
+            example,
+        }
+    }
+
+    /// The remedy for a value outside the range.
     pub(crate) fn remedy(&self) -> String {
         let (least, most) = (
             DurationText::from(self.least),
@@ -166,59 +177,26 @@ impl DurationRange {
 }
 
 /// TTFT and TPOT limits.
-pub(crate) const LATENCY_TARGET: DurationRange = DurationRange {
-    least: Duration::from_millis(1),
-    most: Duration::from_mins(10),
-    example: "500ms",
-};
+pub(crate) const LATENCY_TARGET: DurationRange =
+    DurationRange::new(Duration::from_millis(1), Duration::from_mins(10), "500ms");
 /// The window of the attainment share.
-pub(crate) const ATTAINMENT_WINDOW: DurationRange = DurationRange {
-    least: Duration::from_mins(1),
-    most: Duration::from_hours(24),
-    example: "1h",
-};
-/// How long a need must last before it counts.
-pub(crate) const STABILIZATION_WINDOW: DurationRange = DurationRange {
-    least: Duration::ZERO,
-    most: Duration::from_hours(1),
-    example: "300s",
-};
-/// The period of a rate policy.
-pub(crate) const RATE_PERIOD: DurationRange = DurationRange {
-    least: Duration::from_secs(1),
-    most: Duration::from_mins(30),
-    example: "60s",
-};
+pub(crate) const ATTAINMENT_WINDOW: DurationRange =
+    DurationRange::new(Duration::from_mins(1), Duration::from_hours(24), "1h");
 /// How long metrics must be missing before the fallback.
-pub(crate) const FALLBACK_AFTER: DurationRange = DurationRange {
-    least: Duration::from_secs(1),
-    most: Duration::from_hours(24),
-    example: "10m",
-};
+pub(crate) const FALLBACK_AFTER: DurationRange =
+    DurationRange::new(Duration::from_secs(1), Duration::from_hours(24), "10m");
 /// How long a window of a schedule is open.
-pub(crate) const SCHEDULE_DURATION: DurationRange = DurationRange {
-    least: Duration::from_mins(1),
-    most: DURATION_MAX,
-    example: "10h",
-};
+pub(crate) const SCHEDULE_DURATION: DurationRange =
+    DurationRange::new(Duration::from_mins(1), DURATION_MAX, "10h");
 /// How long a service must have been idle before it goes to zero.
-pub(crate) const IDLE_AFTER: DurationRange = DurationRange {
-    least: Duration::from_mins(1),
-    most: Duration::from_hours(24),
-    example: "30m",
-};
-/// What is assumed about lead times.
-pub(crate) const LEAD_ASSUMED: DurationRange = DurationRange {
-    least: Duration::from_secs(1),
-    most: Duration::from_hours(2),
-    example: "120s",
-};
-/// When an ask counts as stuck.
-pub(crate) const STUCK_AFTER: DurationRange = DurationRange {
-    least: Duration::from_mins(1),
-    most: Duration::from_hours(24),
-    example: "10m",
-};
+pub(crate) const IDLE_AFTER: DurationRange =
+    DurationRange::new(Duration::from_mins(1), Duration::from_hours(24), "30m");
+/// The assumed lead time.
+pub(crate) const LEAD_ASSUMED: DurationRange =
+    DurationRange::new(Duration::from_secs(1), Duration::from_hours(2), "120s");
+/// When a scale-up request counts as stuck.
+pub(crate) const STUCK_AFTER: DurationRange =
+    DurationRange::new(Duration::from_mins(1), Duration::from_hours(24), "10m");
 
 #[cfg(test)]
 mod tests {

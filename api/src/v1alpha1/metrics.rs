@@ -24,14 +24,14 @@ pub const SERVER_URL_LENGTH_MAX: usize = 512;
 const LABEL_REGEX: &str = "^[a-zA-Z_][a-zA-Z0-9_]*$";
 /// Labels that belong to Prometheus itself: matching on them breaks the histograms.
 pub(crate) const LABELS_TAKEN: [&str; 3] = ["__name__", "le", "quantile"];
-/// What to write for a label name.
+/// Remedy for a label name.
 pub(crate) const LABEL_REMEDY: &str =
     "must be a Prometheus label name, such as model_name, and none of __name__, le and quantile";
 /// Addresses of servers, as RE2.
 const SERVER_URL_REGEX: &str = "^https?://[^/@?# ]+(/[^@?# ]*)?$";
-/// What to write for an address.
+/// Remedy for an address.
 pub(crate) const SERVER_URL_REMEDY: &str = "must be http:// or https:// with a host, without user, query and fragment, such as http://prometheus.monitoring:9090";
-/// What to do about an engine that is not read yet.
+/// Remedy for an engine that is not read yet.
 pub(crate) const ENGINE_REMEDY: &str =
     "is not supported by this version; use VLLM, or Auto to detect it";
 
@@ -48,7 +48,7 @@ pub struct MetricsSpec {
         &format!("'engine `' + self + '` {ENGINE_REMEDY}'"),
     ))]
     pub engine: Engine,
-    /// The Prometheus server to ask. Default: the one the controller is configured with.
+    /// The Prometheus server to query. Default: the one the controller is configured with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<MetricsSource>,
     /// Labels that the series of this service carry, in addition to those found from the targets,

@@ -25,12 +25,12 @@ pub(crate) const RATIO_PART_MAX: i32 = 1_000;
 pub const TOLERANCE_PERCENT_DEFAULT: i32 = 20;
 /// Texts that are ratios, as RE2: two whole numbers from 1 to 1000.
 const RATIO_REGEX: &str = "^([1-9][0-9]{0,2}|1000):([1-9][0-9]{0,2}|1000)$";
-/// What to write for a ratio.
+/// Remedy for a ratio.
 pub(crate) const RATIO_REMEDY: &str =
     "must be two whole numbers from 1 to 1000, prefill first, such as 1:2";
-/// What to do when the range is upside down.
+/// Remedy when the range is upside down.
 pub(crate) const RANGE_REMEDY: &str = "swap them";
-/// What to do with a band's field when the policy has no band.
+/// Remedy for a band's field when the policy has no band.
 pub(crate) const NO_BAND_REMEDY: &str =
     "has no meaning with policy `Auto`, which has no band; remove it or choose another policy";
 
@@ -79,7 +79,7 @@ pub struct RatioSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 99))]
     pub tolerance_percent: Option<i32>,
-    /// What wins when the band and the objective disagree.
+    /// The winner when the band and the objective disagree.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub enforcement: Option<RatioEnforcement>,
 }
@@ -189,7 +189,7 @@ impl RatioPreset {
     }
 }
 
-/// What wins when the band and the objective disagree. Soft: the objective, and the breach is
+/// The winner when the band and the objective disagree. Soft: the objective, and the breach is
 /// reported. Hard: the band, and the unmet need is reported. Default Soft. Not for policy Auto.
 // An optional enum takes its description in the schema from here, not from the field.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -33,19 +33,19 @@ impl JsonSchema for Reserved {
     }
 }
 
-/// What to do without `target.role`.
+/// Remedy in place of `target.role`.
 pub(crate) const ROLE: &str =
     "it is only for objects with several roles, which this version does not scale; remove it";
-/// What to do without `budget.ref`.
+/// Remedy in place of `budget.ref`.
 pub(crate) const BUDGET_REF: &str = "set budget.gpus instead";
-/// What to do without `budget.priority`.
+/// Remedy in place of `budget.priority`.
 pub(crate) const BUDGET_PRIORITY: &str = "it only orders objects that share a budget; remove it";
-/// What to do without `scaleDown.drain`.
+/// Remedy in place of `scaleDown.drain`.
 pub(crate) const DRAIN: &str =
     "set terminationGracePeriodSeconds and a preStop hook in the pod template instead";
-/// What to do without `source.auth`.
+/// Remedy in place of `source.auth`.
 pub(crate) const SOURCE_AUTH: &str =
     "use a serverUrl that needs no credentials, or the controller's own metrics source";
-/// What to do without `source.tls`.
+/// Remedy in place of `source.tls`.
 pub(crate) const SOURCE_TLS: &str =
     "use a serverUrl with a publicly trusted certificate, or the controller's own metrics source";

@@ -1,7 +1,7 @@
 //! Replica bounds at set times: when, in which time zone, for how long, and which.
 //!
-//! The CEL rules know the grammar of cron and the form of a time zone's name. What they cannot know,
-//! that a zone exists and that some year has the day, is told by the controller in the condition
+//! The CEL rules know the grammar of cron and the form of a time zone's name. They cannot know
+//! that a zone exists and that some year has the day: the controller reports that in the condition
 //! Ready, in the same words.
 
 use kube::KubeSchema;
@@ -21,17 +21,17 @@ use super::{
 pub(super) const MAX: usize = SCHEDULES_MAX;
 /// Most characters of a time zone's name.
 pub const TIME_ZONE_LENGTH_MAX: usize = 64;
-/// What to write for a pattern that the CEL rule refuses.
+/// Remedy for a pattern that the CEL rule refuses.
 pub(crate) const CRON_REMEDY: &str =
     "must be five fields: minute, hour, day of month, month and day of week, such as 0 8 * * 1-5";
 /// Names that can be time zones, as RE2.
 const TIME_ZONE_REGEX: &str = "^[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+){0,2}$";
-/// What to write for a time zone.
+/// Remedy for a time zone.
 pub(crate) const TIME_ZONE_REMEDY: &str =
     "must be a time zone of the IANA database, such as Europe/Berlin or Etc/UTC";
-/// What to do with a schedule that sets nothing.
+/// Remedy for a schedule that sets nothing.
 pub(crate) const NO_BOUNDS_REMEDY: &str = "a schedule needs minReplicas or maxReplicas of prefill or decode; set one or remove the schedule";
-/// What to do when a schedule's only bound crosses the role's own.
+/// Remedy when a schedule's only bound crosses the role's own.
 pub(crate) const CROSSING_REMEDY: &str =
     "crosses the other bound of the role; set both in the schedule";
 

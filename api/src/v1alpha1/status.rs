@@ -1,4 +1,4 @@
-//! What the controller answers: what it saw, what it decided and why.
+//! The controller's answer: what it observed, what it decided and why.
 //!
 //! Everything is optional: a part that is absent is not known. There are no floating-point numbers;
 //! milliseconds are whole, shares are text with two decimals. All lists and texts are bounded, so
@@ -28,7 +28,7 @@ pub const MEMORY_LENGTH_MAX: usize = 65_536;
 /// Most characters of a reason, role, stage or engine.
 const WORD_LENGTH_MAX: usize = 64;
 
-/// What was seen, decided and done.
+/// The last observation, decision and what was done.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PDAutoscalerStatus {
@@ -61,7 +61,7 @@ pub struct PDAutoscalerStatus {
     /// Which schedules hold. Absent without schedules.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedules: Option<SchedulesStatus>,
-    /// What limits the service now.
+    /// The limit of the service now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = WORD_LENGTH_MAX))]
     pub bottleneck: Option<String>,
@@ -72,7 +72,7 @@ pub struct PDAutoscalerStatus {
     /// The last decision, and why it was taken.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_decision: Option<LastDecision>,
-    /// What the controller needs to go on after a restart, as JSON; not for reading or writing by
+    /// The controller's memory for the next one, as JSON; not for reading or writing by
     /// others. At most 65536 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = MEMORY_LENGTH_MAX))]
@@ -83,7 +83,7 @@ pub struct PDAutoscalerStatus {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RoleStatus {
-    /// Replicas asked for now: spec.replicas of the target.
+    /// Replicas requested now: spec.replicas of the target.
     #[serde(default)]
     pub current_replicas: u32,
     /// Replicas of the last decision. Absent before the first one.
@@ -105,7 +105,7 @@ pub struct RoleStatus {
     /// behavior.lead.assumed counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lead_time: Option<LeadTimeStatus>,
-    /// What the need was computed from: Profile, Coefficients, Learnt, Assumed while the work has not
+    /// The source of the need: Profile, Coefficients, Learnt, Assumed while the work has not
     /// varied enough to learn from, or Saturation before anything is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = WORD_LENGTH_MAX))]
@@ -128,7 +128,7 @@ pub struct LeadTimeStatus {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RatioStatus {
-    /// Prefill to decode replicas asked for now, such as 3:5.
+    /// Prefill to decode replicas requested now, such as 3:5.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = WORD_LENGTH_MAX))]
     pub current: Option<String>,
@@ -158,7 +158,7 @@ pub struct RatioStatus {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct GpuStatus {
-    /// GPUs of the replicas asked for now.
+    /// GPUs of the replicas requested now.
     #[serde(default)]
     pub current: i64,
     /// GPUs of the last decision.

@@ -19,13 +19,15 @@ pub const REPLICAS_MAX: i32 = 10_000;
 pub const GPUS_PER_REPLICA_MAX: i32 = 1_024;
 /// Names of Kubernetes objects, as RE2.
 pub(crate) const NAME_REGEX: &str = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$";
-/// What to write for a name.
+/// Remedy for a name.
 pub(crate) const NAME_REMEDY: &str =
     "must be the name of an object: lower-case letters, digits, `-` and `.`";
-/// What to write for a target.
+/// The workloads that are scaled, by apiVersion and kind.
+const SUPPORTED: [(&str, &str); 2] = [("apps/v1", "Deployment"), ("apps/v1", "StatefulSet")];
+/// Remedy for a target.
 pub(crate) const TARGET_REMEDY: &str =
     "is not supported by this version; use a Deployment or StatefulSet of apps/v1";
-/// What to do when the bounds cross.
+/// Remedy when the bounds cross.
 pub(crate) const BOUNDS_REMEDY: &str = "lower minReplicas or raise maxReplicas";
 
 /// One role: its workload and the bounds of its replicas.
@@ -68,7 +70,7 @@ pub struct RoleSpec {
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
 #[x_kube(validation = rule_naming_value(
-    "self.apiVersion == 'apps/v1' && self.kind in ['Deployment', 'StatefulSet']",
+    &supported_rule(),
     &format!("'kind `' + self.kind + '` of apiVersion `' + self.apiVersion + '` {TARGET_REMEDY}'"),
 ))]
 pub struct TargetReference {
@@ -87,6 +89,20 @@ pub struct TargetReference {
     #[schemars(length(max = 63))]
     #[x_kube(validation = refused("role", reserved::ROLE))]
     pub role: Option<String>,
+}
+
+impl TargetReference {
+    /// Whether this version scales such a workload.
+    pub fn is_supported(&self) -> bool {
+        SUPPORTED.contains(&(self.api_version.as_str(), self.kind.as_str()))
+    }
+}
+
+/// [`TargetReference::is_supported`] as CEL.
+fn supported_rule() -> String {
+    let kinds = SUPPORTED
+        .map(|(version, kind)| format!("self.apiVersion == '{version}' && self.kind == '{kind}'"));
+    kinds.join(" || ")
 }
 
 const fn one() -> i32 {

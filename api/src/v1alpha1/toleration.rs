@@ -24,13 +24,13 @@ pub const SECONDS_MAX: i64 = 9_223_372_036;
 /// Keys of taints, as RE2.
 const KEY_REGEX: &str = "^([a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?\
                          [A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$";
-/// What to write for a key.
+/// Remedy for a key.
 pub(crate) const KEY_REMEDY: &str = "must be the key of a taint, such as node.kubernetes.io/sla";
 /// Canonical numbers that surely fit into 64 bits, as RE2.
 const NUMBER: &str = "(0|-?[1-9][0-9]{0,17})";
-/// What to write for a value.
+/// Remedy for a value.
 pub(crate) const VALUE_REMEDY: &str = "must be a whole number of at most 18 digits, such as 950, without sign + and leading zeros; for operator Range two of them, such as 900..990, the lesser first";
-/// What to do with seconds that nothing uses.
+/// Remedy for seconds that nothing uses.
 pub(crate) const SECONDS_REMEDY: &str = "has a meaning only with effect `NoExecute`; set effect to NoExecute or remove tolerationSeconds";
 
 /// A number that the value of a node's taint must compare with. Several entries of one key are
@@ -90,7 +90,7 @@ pub enum NumericTolerationOperator {
     Range,
 }
 
-/// What a taint does.
+/// The effect of a taint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum TaintEffect {
     /// Pods that do not tolerate it are not placed on the node.

@@ -9,7 +9,7 @@ use super::{
     rules::{duration_within, rule},
 };
 
-/// What to write for a wake signal.
+/// Remedy for a wake signal.
 pub(crate) const WAKE_SIGNAL_REMEDY: &str =
     "must be PromQL for the requests that wait at the gateway";
 

@@ -165,7 +165,7 @@ pub(super) fn operating_points(
     let tolerance = spec.tolerance_percent.unwrap_or(TOLERANCE_PERCENT_DEFAULT);
     Some(OperatingPoints {
         points,
-        // Out of range has been told with the band.
+        // A value out of range is reported with the band.
         tolerance_percent: u8::try_from(tolerance.clamp(0, 99)).unwrap_or_default(),
         enforcement: enforcement(spec),
     })

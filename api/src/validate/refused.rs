@@ -29,9 +29,7 @@ pub(super) fn check(spec: &PDAutoscalerSpec, errors: &mut Errors) {
 }
 
 fn target(target: &api::TargetReference, role: Role, errors: &mut Errors) {
-    let supported = target.api_version == "apps/v1"
-        && matches!(target.kind.as_str(), "Deployment" | "StatefulSet");
-    if !supported {
+    if !target.is_supported() {
         let remedy = format!("of apiVersion `{}` {TARGET_REMEDY}", target.api_version);
         errors.push(&format!("{role}.target.kind"), &target.kind, remedy);
     }
@@ -42,12 +40,7 @@ fn target(target: &api::TargetReference, role: Role, errors: &mut Errors) {
 
 /// Whether `name` can be the name of a Kubernetes object.
 pub(super) fn is_object_name(name: &str) -> bool {
-    let is_inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'.';
-    let is_edge = |b: Option<u8>| b.is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
-    name.len() <= 253
-        && name.bytes().all(is_inner)
-        && is_edge(name.bytes().next())
-        && is_edge(name.bytes().last())
+    name.len() <= 253 && pd_tolerations::format::is_object_name(name)
 }
 
 fn metrics(metrics: &api::MetricsSpec, errors: &mut Errors) {
@@ -121,52 +114,26 @@ fn is_server_url(url: &str) -> bool {
 fn reserved_fields(spec: &PDAutoscalerSpec, errors: &mut Errors) {
     let source = spec.metrics.source.as_ref();
     let budget = spec.budget.as_ref();
-    let fields = [
-        (
-            "prefill.target.role",
-            spec.prefill.target.role.is_some(),
-            reserved::ROLE,
-        ),
-        (
-            "decode.target.role",
-            spec.decode.target.role.is_some(),
-            reserved::ROLE,
-        ),
-        (
-            "budget.ref",
-            budget.is_some_and(|b| b.reference.is_some()),
-            reserved::BUDGET_REF,
-        ),
-        (
-            "budget.priority",
-            budget.is_some_and(|b| b.priority.is_some()),
-            reserved::BUDGET_PRIORITY,
-        ),
-        (
-            "behavior.scaleDown.drain",
-            spec.behavior.scale_down.drain.is_some(),
-            reserved::DRAIN,
-        ),
-        (
-            "metrics.source.auth",
-            source.is_some_and(|s| s.auth.is_some()),
-            reserved::SOURCE_AUTH,
-        ),
-        (
-            "metrics.source.tls",
-            source.is_some_and(|s| s.tls.is_some()),
-            reserved::SOURCE_TLS,
-        ),
-    ];
-    for (path, present, remedy) in fields {
+    let mut refuse = |path: &str, present: bool, remedy: &str| {
         if present {
-            errors.push(
-                path,
-                "set",
-                format!("is not supported by this version; {remedy}"),
-            );
+            let text = format!("is not supported by this version; {remedy}");
+            errors.push(path, "set", text);
         }
+    };
+    for role in Role::ALL {
+        let path = format!("{role}.target.role");
+        refuse(&path, spec.role(role).target.role.is_some(), reserved::ROLE);
     }
+    let has_ref = budget.is_some_and(|b| b.reference.is_some());
+    refuse("budget.ref", has_ref, reserved::BUDGET_REF);
+    let has_priority = budget.is_some_and(|b| b.priority.is_some());
+    refuse("budget.priority", has_priority, reserved::BUDGET_PRIORITY);
+    let has_drain = spec.behavior.scale_down.drain.is_some();
+    refuse("behavior.scaleDown.drain", has_drain, reserved::DRAIN);
+    let has_auth = source.is_some_and(|s| s.auth.is_some());
+    refuse("metrics.source.auth", has_auth, reserved::SOURCE_AUTH);
+    let has_tls = source.is_some_and(|s| s.tls.is_some());
+    refuse("metrics.source.tls", has_tls, reserved::SOURCE_TLS);
     if budget.is_some_and(|b| b.gpus.is_none() && b.reference.is_none()) {
         errors.push(
             "budget",

@@ -1,13 +1,15 @@
-//! What sizing rests on, as gauges of an object: forecast, error budget, lead time, capacity, bounds.
+//! Inputs of sizing as gauges of an object: forecast, error budget, lead time, capacity, bounds.
 //!
 //! A number that is not known has no series, so that a graph shows a gap and not a zero. The operating
 //! point is a label of an info metric, of which an object has one series at most.
 
 use std::{
-    collections::BTreeMap,
+    collections::HashMap,
     sync::{Mutex, PoisonError},
 };
 
+use kube::runtime::reflector::ObjectRef;
+use pd_api::v1alpha1::PDAutoscaler;
 use pd_core::{PerRole, Report, Role, RoleState};
 use prometheus_client::{
     encoding::EncodeLabelSet,
@@ -16,7 +18,6 @@ use prometheus_client::{
 };
 
 use super::{FloatGauge, ObjectLabels, RoleLabels, family, object, role_labels};
-use crate::context::ObjectKey;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct PointLabels {
@@ -38,7 +39,7 @@ pub(super) struct Sizing {
     max_replicas: Family<RoleLabels, FloatGauge>,
     stuck_replicas: Family<RoleLabels, FloatGauge>,
     operating_point: Family<PointLabels, Gauge>,
-    points: Mutex<BTreeMap<ObjectKey, PointLabels>>,
+    points: Mutex<HashMap<ObjectRef<PDAutoscaler>, PointLabels>>,
 }
 
 impl Default for Sizing {
@@ -66,12 +67,12 @@ impl Sizing {
         };
         of_object(
             "forecast_prefill_busy_replicas",
-            "Replicas that prompts are expected to keep busy when replicas asked for now will serve",
+            "Replicas that prompts are expected to keep busy when replicas requested now will serve",
             &self.forecast_prefill,
         );
         of_object(
             "forecast_decode_tokens_per_second",
-            "Output tokens per second expected when replicas asked for now will serve",
+            "Output tokens per second expected when replicas requested now will serve",
             &self.forecast_decode,
         );
         for (name, help, family) in self.of_roles() {
@@ -93,7 +94,7 @@ impl Sizing {
             ),
             (
                 "lead_time_seconds",
-                "Time from asking for a replica to its serving, 90th percentile",
+                "Time from the request for a replica to its serving, 90th percentile",
                 &self.lead_time,
             ),
             (
@@ -124,35 +125,40 @@ impl Sizing {
         ]
     }
 
-    pub(super) fn decided(&self, key: &ObjectKey, report: &Report, roles: &PerRole<RoleState>) {
+    pub(super) fn decided(
+        &self,
+        key: &ObjectRef<PDAutoscaler>,
+        report: &Report,
+        roles: &PerRole<RoleState>,
+    ) {
         for role in Role::ALL {
             let labels = role_labels(key, role);
             let set = |family: &Family<RoleLabels, FloatGauge>, value: Option<f64>| {
                 set(family, &labels, value);
             };
-            let (bounds, capacity) = (report.bounds.get(role), report.capacity.get(role));
-            let stuck = roles.get(role).stuck.map_or(0, |(count, _)| count);
+            let (bounds, capacity) = (&report.bounds[role], &report.capacity[role]);
+            let stuck = roles[role].stuck.map_or(0, |(count, _)| count);
             set(
                 &self.error_budget_left,
-                report.risk_target.get(role).budget_left,
+                report.risk_target[role].budget_left,
             );
-            set(&self.lead_time, Some(report.lead.get(role).p90_seconds));
+            set(&self.lead_time, Some(report.lead[role].p90_seconds));
             set(&self.capacity_factor, Some(capacity.factor));
             set(&self.capacity_error, Some(capacity.error));
             set(&self.min_replicas, Some(bounds.min_replicas.into()));
             set(&self.max_replicas, Some(bounds.max_replicas.into()));
             set(&self.stuck_replicas, Some(stuck.into()));
         }
-        let value = |role| report.forecast.get(role).map(|forecast| forecast.value);
+        let value = |role| report.forecast[role].map(|forecast| forecast.value);
         set(&self.forecast_prefill, &object(key), value(Role::Prefill));
         set(&self.forecast_decode, &object(key), value(Role::Decode));
         self.point(key, report.ratio.operating_point.as_deref());
     }
 
-    fn point(&self, key: &ObjectKey, point: Option<&str>) {
+    fn point(&self, key: &ObjectRef<PDAutoscaler>, point: Option<&str>) {
         let mut points = self.points.lock().unwrap_or_else(PoisonError::into_inner);
         let labels = point.map(|point| PointLabels {
-            namespace: key.namespace.clone(),
+            namespace: key.namespace.clone().unwrap_or_default(),
             name: key.name.clone(),
             operating_point: point.to_owned(),
         });
@@ -174,7 +180,7 @@ impl Sizing {
         }
     }
 
-    pub(super) fn forget(&self, key: &ObjectKey) {
+    pub(super) fn forget(&self, key: &ObjectRef<PDAutoscaler>) {
         for role in Role::ALL {
             let labels = role_labels(key, role);
             for (_, _, family) in self.of_roles() {
@@ -212,10 +218,7 @@ mod tests {
         let sizing = Sizing::default();
         let mut registry = Registry::default();
         sizing.register(&mut registry);
-        let key = ObjectKey {
-            namespace: "ns".to_owned(),
-            name: "llama".to_owned(),
-        };
+        let key = ObjectRef::new("llama").within("ns");
         let shown = || {
             let mut text = String::new();
             encode(&mut text, &registry).unwrap();

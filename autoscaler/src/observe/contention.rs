@@ -10,11 +10,13 @@ use kube::{Api, Client, ResourceExt as _, api::ListParams};
 use pd_api::v1alpha1::PDAutoscaler;
 use pd_core::Role;
 
-/// Which PDAutoscaler has a right to which workload: the oldest that names it, and among equally old
+use crate::answer::within_limit;
+
+/// The PDAutoscaler that may scale each workload: the oldest that names it, and among equally old
 /// ones the first by name.
 #[derive(Debug, Default)]
 pub struct Claims {
-    eldest: HashMap<Claim, Claimant>,
+    oldest: HashMap<Claim, Claimant>,
 }
 
 /// A workload: namespace, kind and name.
@@ -38,42 +40,55 @@ fn claimant(object: &PDAutoscaler) -> Claimant {
 impl Claims {
     /// The claims of `objects`.
     pub fn of<'a>(objects: impl Iterator<Item = &'a PDAutoscaler>) -> Self {
-        let mut eldest: HashMap<Claim, Claimant> = HashMap::new();
+        let mut oldest: HashMap<Claim, Claimant> = HashMap::new();
         for object in objects {
             let claimant = claimant(object);
             for claim in claims(object) {
-                let known = eldest.entry(claim).or_insert_with(|| claimant.clone());
+                let known = oldest.entry(claim).or_insert_with(|| claimant.clone());
                 if claimant < *known {
                     known.clone_from(&claimant);
                 }
             }
         }
-        Self { eldest }
+        Self { oldest }
     }
 
-    /// A sentence that says which older PDAutoscaler scales a target of `object`, if one does.
-    pub fn elder_than(&self, object: &PDAutoscaler) -> Option<String> {
+    /// A sentence about the older PDAutoscaler that scales a target of `object`, if there is one.
+    pub fn older_claimant(&self, object: &PDAutoscaler) -> Option<String> {
         let own = claimant(object);
         claims(object).into_iter().find_map(|claim| {
-            let (_, elder) = self.eldest.get(&claim).filter(|elder| **elder < own)?;
+            let (_, oldest) = self.oldest.get(&claim).filter(|oldest| **oldest < own)?;
             let (_, kind, name) = claim;
             Some(format!(
-                "PDAutoscaler `{elder}` is older and scales {kind} `{name}` too: give each its own workload"
+                "PDAutoscaler `{oldest}` is older and scales {kind} `{name}` too: give each its own workload"
             ))
         })
     }
 }
 
-/// A sentence that says which autoscaler of Kubernetes scales a target of `object`, if one does.
-pub async fn horizontal_autoscaler(
+/// A sentence about who else scales a target of `object`, if anyone does.
+pub async fn contender(
+    client: &Client,
+    claims: &Claims,
+    object: &PDAutoscaler,
+) -> Result<Option<String>, kube::Error> {
+    match claims.older_claimant(object) {
+        Some(older) => Ok(Some(older)),
+        None => horizontal_autoscaler(client, object).await,
+    }
+}
+
+/// A sentence about the autoscaler of Kubernetes that scales a target of `object`, if there is one.
+async fn horizontal_autoscaler(
     client: &Client,
     object: &PDAutoscaler,
 ) -> Result<Option<String>, kube::Error> {
     let namespace = object.namespace().unwrap_or_default();
     let targets = Role::ALL.map(|role| &object.spec.role(role).target);
-    let autoscalers = Api::<HorizontalPodAutoscaler>::namespaced(client.clone(), &namespace)
-        .list(&ListParams::default().match_any())
-        .await?;
+    let api = Api::<HorizontalPodAutoscaler>::namespaced(client.clone(), &namespace);
+    // From the API server's cache, as the pods are: an autoscaler of a moment ago is soon enough.
+    let params = ListParams::default().match_any();
+    let autoscalers = within_limit(api.list(&params)).await?;
     Ok(autoscalers.items.iter().find_map(|autoscaler| {
         let scaled = &autoscaler.spec.as_ref()?.scale_target_ref;
         let target = targets
@@ -106,14 +121,14 @@ mod tests {
     }
 
     #[test]
-    fn the_elder_keeps_a_shared_target() {
-        let elder = object("b", "2026-01-01T00:00:00Z", "shared");
+    fn the_oldest_claimant_keeps_a_shared_target() {
+        let older = object("b", "2026-01-01T00:00:00Z", "shared");
         let younger = object("a", "2026-01-02T00:00:00Z", "shared");
         let apart = object("c", "2026-01-03T00:00:00Z", "own");
-        let claims = Claims::of([&younger, &elder, &apart].into_iter());
-        assert_eq!(claims.elder_than(&elder), None);
-        assert_eq!(claims.elder_than(&apart), None);
-        let text = claims.elder_than(&younger).unwrap();
+        let claims = Claims::of([&younger, &older, &apart].into_iter());
+        assert_eq!(claims.older_claimant(&older), None);
+        assert_eq!(claims.older_claimant(&apart), None);
+        let text = claims.older_claimant(&younger).unwrap();
         assert!(text.contains("`b`") && text.contains("`shared`"), "{text}");
     }
 
@@ -122,7 +137,7 @@ mod tests {
         let first = object("a", "2026-01-01T00:00:00Z", "shared");
         let second = object("b", "2026-01-01T00:00:00Z", "shared");
         let claims = Claims::of([&second, &first].into_iter());
-        assert_eq!(claims.elder_than(&first), None);
-        assert!(claims.elder_than(&second).is_some());
+        assert_eq!(claims.older_claimant(&first), None);
+        assert!(claims.older_claimant(&second).is_some());
     }
 }

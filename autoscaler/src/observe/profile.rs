@@ -1,11 +1,11 @@
 //! Profiles in `ConfigMap`s, read from the API server.
 //!
-//! A `ConfigMap` is looked at in every pass, by its metadata alone, and read again only when its
-//! version has changed. While the API server does not answer, the version that was read last
-//! counts. The texts and their joining with the coefficients of the spec are pd-signals'.
+//! Each reconcile looks at a `ConfigMap`'s metadata alone, and reads it again only when its version
+//! has changed. While the API server does not answer, the version that was read last counts. The
+//! texts and their joining with the coefficients of the spec are pd-signals'.
 
 use k8s_openapi::api::core::v1::ConfigMap;
-use kube::Api;
+use kube::{Api, Client};
 use pd_api::v1alpha1::{PDAutoscalerSpec, ProfileReference};
 use pd_core::{PerRole, Policy, Role, capacity::Profile};
 use pd_signals::{
@@ -14,7 +14,7 @@ use pd_signals::{
 };
 use tracing::debug;
 
-use crate::context::{Context, ObjectKey};
+use crate::answer::within_limit;
 
 /// A part as it was read, and what from.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,70 +25,81 @@ pub struct CachedPart {
     part: Result<Profile, ProfileError>,
 }
 
-/// Reads what `spec` and `policy` state about replicas with so many GPUs each.
+/// The parts of both roles as last read.
+pub type Cache = PerRole<Option<CachedPart>>;
+
+/// Reads the profiles that `spec` names, for replicas with so many GPUs each, and gives the next
+/// cache.
 pub async fn stated(
-    context: &Context,
-    key: &ObjectKey,
+    client: &Client,
+    namespace: &str,
     spec: &PDAutoscalerSpec,
     policy: &Policy,
     gpus_per_replica: PerRole<u32>,
-) -> Stated {
+    cache: Cache,
+) -> (Stated, Cache) {
     let mut parts = PerRole::default();
-    for role in Role::ALL {
-        if let Some(reference) = spec.profile_ref(role) {
-            let part = read(context, key, role, reference, gpus_per_replica[role]).await;
-            let reference = Reference {
-                name: &reference.name,
-                key: reference.key.as_deref(),
-            };
-            parts[role] = Some(ReadPart { reference, part });
-        }
+    let mut next = Cache::default();
+    let PerRole { prefill, decode } = cache;
+    for (role, cached) in [(Role::Prefill, prefill), (Role::Decode, decode)] {
+        let Some(reference) = spec.profile_ref(role) else {
+            continue;
+        };
+        let gpus = gpus_per_replica[role];
+        let cached = cached
+            .filter(|cached| cached.reference == *reference && cached.gpus_per_replica == gpus);
+        let (part, cached) = read(client, namespace, role, reference, gpus, cached).await;
+        next[role] = cached;
+        let reference = Reference {
+            name: &reference.name,
+            key: reference.key.as_deref(),
+        };
+        parts[role] = Some(ReadPart { reference, part });
     }
-    Stated::of(policy.coefficients, parts)
+    (Stated::of(policy.coefficients, parts), next)
 }
 
+/// One role's part, and the cache for the next reconcile.
 async fn read(
-    context: &Context,
-    key: &ObjectKey,
+    client: &Client,
+    namespace: &str,
     role: Role,
     reference: &ProfileReference,
     gpus_per_replica: u32,
-) -> Result<Profile, ProfileError> {
-    let config_maps: Api<ConfigMap> = Api::namespaced(context.client.clone(), &key.namespace);
+    cached: Option<CachedPart>,
+) -> (Result<Profile, ProfileError>, Option<CachedPart>) {
+    let config_maps: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
     let name = reference.name.as_str();
-    let cached = context
-        .read(key, |state| state.profiles[role].clone())
-        .filter(|cached| {
-            cached.reference == *reference && cached.gpus_per_replica == gpus_per_replica
-        });
     let absent = || ProfileError::NotFound {
         name: name.to_owned(),
-        namespace: key.namespace.clone(),
+        namespace: namespace.to_owned(),
     };
-    let unread = |error: kube::Error| {
+    let unread = |error: kube::Error, cached: Option<CachedPart>| {
         debug!(%error, name, "ConfigMap cannot be read");
-        match &cached {
+        let part = match &cached {
             Some(cached) => cached.part.clone(),
             None => Err(ProfileError::Unreadable {
                 name: name.to_owned(),
                 cause: error.to_string(),
             }),
-        }
+        };
+        (part, cached)
     };
-    let version = match config_maps.get_metadata_opt(name).await {
+    let version = match within_limit(config_maps.get_metadata_opt(name)).await {
         Ok(Some(found)) => found.metadata.resource_version,
-        Ok(None) => return Err(absent()),
-        Err(error) => return unread(error),
+        Ok(None) => return (Err(absent()), cached),
+        Err(error) => return unread(error, cached),
     };
-    if let Some(cached) = &cached
-        && cached.resource_version == version
+    if let Some(same) = cached
+        .as_ref()
+        .filter(|cached| cached.resource_version == version)
     {
-        return cached.part.clone();
+        return (same.part.clone(), cached);
     }
-    let found = match config_maps.get_opt(name).await {
+    let found = match within_limit(config_maps.get_opt(name)).await {
         Ok(Some(found)) => found,
-        Ok(None) => return Err(absent()),
-        Err(error) => return unread(error),
+        Ok(None) => return (Err(absent()), cached),
+        Err(error) => return unread(error, cached),
     };
     let part = Wanted {
         role,
@@ -104,6 +115,5 @@ async fn read(
         resource_version: found.metadata.resource_version,
         part: part.clone(),
     };
-    context.update(key, |state| state.profiles[role] = Some(cached));
-    part
+    (part, Some(cached))
 }

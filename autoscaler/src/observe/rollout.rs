@@ -1,8 +1,8 @@
 //! Whether a workload is replacing its pods, so that old and new ones exist side by side.
 //!
-//! What is asked here is only whether the pods themselves change: replicas that are added or removed
-//! change no pod. Both kinds tell it in their status, each in its own way, and a status that is older
-//! than the spec tells nothing, so that counts as a change. Pure: numbers in, a verdict out.
+//! Only a change of the pods themselves counts: replicas that are added or removed change no pod. Both
+//! kinds show it in their status, each in its own way; a status that is older than the spec shows
+//! nothing, so that counts as a change. Pure: objects in, yes or no out.
 
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 
@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     #[rstest]
-    #[case::settled(json!({ "observedGeneration": 3, "replicas": 4, "updatedReplicas": 4 }), false)]
+    #[case::steady(json!({ "observedGeneration": 3, "replicas": 4, "updatedReplicas": 4 }), false)]
     #[case::scaling_up(json!({ "observedGeneration": 3, "replicas": 2, "updatedReplicas": 2 }), false)]
     #[case::surge(json!({ "observedGeneration": 3, "replicas": 5, "updatedReplicas": 1 }), true)]
     #[case::old_ones_left(json!({ "observedGeneration": 3, "replicas": 4, "updatedReplicas": 3 }), true)]
@@ -62,7 +62,7 @@ mod tests {
     }
 
     #[rstest]
-    #[case::settled("a", "a", json!({}), 4, false)]
+    #[case::steady("a", "a", json!({}), 4, false)]
     #[case::rolling("a", "b", json!({}), 2, true)]
     #[case::last_one_starts("a", "b", json!({}), 4, true)]
     #[case::held_by_a_partition("a", "b", json!({ "rollingUpdate": { "partition": 3 } }), 1, false)]

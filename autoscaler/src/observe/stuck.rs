@@ -1,16 +1,17 @@
-//! Replicas that do not come, and why, as the cluster tells it.
+//! Replicas that will not serve without help, and the cause.
 //!
-//! A pod says so itself, in its conditions and in what its containers wait for. Pods that cannot even
-//! be created say nothing: their controller does, in a condition of the workload. StatefulSets have no
-//! such condition; replicas of theirs that are missing count as late in the core. Pure: what was read
-//! in, a count and a cause out.
+//! A pod shows it in its conditions and in what its containers wait for. Pods that cannot even be
+//! created show nothing: their controller does, in a condition of the workload. StatefulSets have no
+//! such condition; their missing replicas count as late in the core. Pure: objects in, a count and a
+//! cause out.
 
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use pd_core::role_state::StuckCause;
 
-use super::target::{Phase, phase};
+use super::pod_phase::{PodPhase, pod_phase};
 
-/// Causes, those first that a person would mend first; of several equally common ones the first is told.
+/// Causes, those first that a person would fix first; of several equally common ones the first is
+/// reported.
 const CAUSES: [StuckCause; 5] = [
     StuckCause::QuotaExceeded,
     StuckCause::Unschedulable,
@@ -19,10 +20,10 @@ const CAUSES: [StuckCause; 5] = [
     StuckCause::CreateFailed,
 ];
 
-/// What a workload says about pods that it cannot create.
+/// Pods that a workload cannot create.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CreateFailure {
-    /// What the API server answered.
+    /// The API server's answer.
     pub message: String,
 }
 
@@ -47,7 +48,7 @@ pub fn stuck(
     if let Some(failure) = failure {
         let existing = pods
             .iter()
-            .filter(|pod| matches!(phase(pod), Phase::Ready | Phase::Starting))
+            .filter(|pod| matches!(pod_phase(pod), PodPhase::Ready | PodPhase::Starting))
             .count();
         let existing = u32::try_from(existing).unwrap_or(u32::MAX);
         count(failure.cause(), wanted.saturating_sub(existing));
@@ -71,7 +72,7 @@ impl CreateFailure {
 
 /// Why a pod that should start will not; nothing for one that serves, ends, leaves or just starts.
 fn cause(pod: &Pod) -> Option<StuckCause> {
-    if !matches!(phase(pod), Phase::Starting) {
+    if !matches!(pod_phase(pod), PodPhase::Starting) {
         return None;
     }
     let status = pod.status.as_ref()?;
@@ -171,7 +172,7 @@ mod tests {
         "admission webhook \"deny.example.com\" denied the request",
         StuckCause::CreateFailed
     )]
-    fn pods_that_cannot_be_created_are_told_by_their_workload(
+    fn pods_that_cannot_be_created_count_by_their_workloads_condition(
         #[case] message: &str,
         #[case] want: StuckCause,
     ) {
@@ -184,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn all_that_is_stuck_counts_and_the_most_common_cause_is_told() {
+    fn all_stuck_replicas_count_and_the_most_common_cause_is_reported() {
         let mixed = pods(&[
             waits("CrashLoopBackOff"),
             scheduled("False", "Unschedulable"),

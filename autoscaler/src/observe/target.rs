@@ -1,4 +1,4 @@
-//! Workloads as they are: replicas asked for, pods that serve, start and leave.
+//! Workloads as observed: replicas requested, pods that serve, start and leave.
 //!
 //! Deployments and StatefulSets. The pods are listed by the workload's own selector and filtered by
 //! owner, because selectors of two workloads may overlap while ownership never does.
@@ -17,9 +17,11 @@ use pd_signals::pods::{KindUnsupported, TargetKind, pod_pattern};
 
 use super::{
     gpus::gpus_per_pod,
+    pod_phase::{PodPhase, pod_phase},
     rollout,
     stuck::{CreateFailure, stuck},
 };
+use crate::answer::within_limit;
 
 /// Why a target cannot be scaled.
 #[derive(Debug, thiserror::Error)]
@@ -44,7 +46,7 @@ pub enum TargetError {
         kind: String,
         /// The name.
         name: String,
-        /// What happened.
+        /// The cause.
         source: kube::Error,
     },
     /// Its selector is of no use.
@@ -54,7 +56,7 @@ pub enum TargetError {
         kind: String,
         /// The name.
         name: String,
-        /// What is wrong.
+        /// The fault of the selector.
         cause: String,
     },
 }
@@ -75,7 +77,7 @@ pub struct ObservedTarget {
     pub pod_pattern: String,
 }
 
-/// What both kinds have in common.
+/// The parts that both kinds have in common.
 struct Workload {
     replicas: u32,
     selector: LabelSelector,
@@ -151,14 +153,14 @@ pub async fn observe(
     };
     let mut ready_pods = Vec::new();
     for pod in pods {
-        match phase(&pod) {
-            Phase::Ready => {
+        match pod_phase(&pod) {
+            PodPhase::Ready => {
                 state.ready += 1;
                 ready_pods.push(pod.name_any());
             }
-            Phase::Starting => state.starting += 1,
-            Phase::Terminating => state.terminating += 1,
-            Phase::Ended => {}
+            PodPhase::Starting => state.starting += 1,
+            PodPhase::Terminating => state.terminating += 1,
+            PodPhase::Ended => {}
         }
     }
     ready_pods.sort_unstable();
@@ -189,12 +191,12 @@ async fn read(
     match kind {
         TargetKind::Deployment => {
             let api = Api::<Deployment>::namespaced(client, namespace);
-            let found = api.get_opt(name).await;
+            let found = within_limit(api.get_opt(name)).await;
             absent(found.map(|found| found.and_then(Workload::of_deployment)))
         }
         TargetKind::StatefulSet => {
             let api = Api::<StatefulSet>::namespaced(client, namespace);
-            let found = api.get_opt(name).await;
+            let found = within_limit(api.get_opt(name)).await;
             absent(found.map(|found| found.and_then(Workload::of_stateful_set)))
         }
     }
@@ -224,9 +226,8 @@ async fn pods(
     // From the API server's cache: a decision tolerates data of a second ago, 10,000 decisions a
     // round do not tolerate quorum reads.
     let params = ListParams::default().labels_from(&selector).match_any();
-    let listed = Api::<Pod>::namespaced(client.clone(), namespace)
-        .list(&params)
-        .await;
+    let listed = Api::<Pod>::namespaced(client.clone(), namespace);
+    let listed = within_limit(listed.list(&params)).await;
     let pods = listed.map_err(|source| unreadable(target, source))?.items;
     Ok(pods
         .into_iter()
@@ -250,34 +251,6 @@ fn belongs(pod: &Pod, target: &TargetReference, workload: &Workload) -> bool {
     })
 }
 
-/// Where a pod is in its life.
-pub(super) enum Phase {
-    Ready,
-    Starting,
-    Terminating,
-    Ended,
-}
-
-pub(super) fn phase(pod: &Pod) -> Phase {
-    let status = pod.status.as_ref();
-    let ended = matches!(
-        status.and_then(|s| s.phase.as_deref()),
-        Some("Succeeded" | "Failed")
-    );
-    let conditions = status
-        .and_then(|s| s.conditions.as_deref())
-        .unwrap_or_default();
-    let ready = conditions
-        .iter()
-        .any(|c| c.type_ == "Ready" && c.status == "True");
-    match () {
-        () if ended => Phase::Ended,
-        () if pod.metadata.deletion_timestamp.is_some() => Phase::Terminating,
-        () if ready => Phase::Ready,
-        () => Phase::Starting,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -289,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn pods_are_told_apart_by_owner_and_not_by_label() {
+    fn pods_belong_by_owner_and_not_by_label() {
         let target = TargetReference {
             api_version: "apps/v1".into(),
             kind: "Deployment".into(),
@@ -333,24 +306,5 @@ mod tests {
             &target,
             &workload
         ));
-    }
-
-    #[test]
-    fn a_pod_that_leaves_does_not_serve() {
-        let ready =
-            json!({"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]});
-        let leaving = pod(json!({
-            "metadata": {"name": "x", "deletionTimestamp": "2026-01-01T00:00:00Z"}, "status": ready}));
-        assert!(matches!(phase(&leaving), Phase::Terminating));
-        assert!(matches!(
-            phase(&pod(json!({"metadata": {"name": "x"}, "status": ready}))),
-            Phase::Ready
-        ));
-        assert!(matches!(
-            phase(&pod(json!({"metadata": {"name": "x"}}))),
-            Phase::Starting
-        ));
-        let ended = pod(json!({"metadata": {"name": "x"}, "status": {"phase": "Failed"}}));
-        assert!(matches!(phase(&ended), Phase::Ended));
     }
 }

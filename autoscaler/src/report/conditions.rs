@@ -1,4 +1,4 @@
-//! Conditions of a pass: one finding for each that can be judged.
+//! Conditions of a reconcile: one finding for each that can be judged.
 
 use pd_api::{
     ConditionState::{self, False, True, Unknown},
@@ -8,8 +8,12 @@ use pd_api::{
 use pd_core::{PerRole, Reason, Report, policy::Policy};
 use pd_signals::{profile::ProfileError, stated::Origin};
 
-use super::{Decided, Fate, Outcome, sentence::told, status::error_budget_left};
-use crate::observe::target::TargetError;
+use super::sentence::with_role;
+use crate::{
+    apply::scale::ScaleError,
+    observe::target::TargetError,
+    outcome::{Applied, ApplyOutcome, ReconcileOutcome, Stopped},
+};
 
 fn finding(
     condition: ConditionType,
@@ -25,12 +29,12 @@ fn finding(
     }
 }
 
-/// Every condition that `outcome` says something about.
-pub fn findings(outcome: &Outcome) -> Vec<Finding> {
+/// Every condition that `outcome` decides.
+pub fn findings(outcome: &ReconcileOutcome) -> Vec<Finding> {
     let mut findings = vec![ready(outcome)];
     match outcome {
-        Outcome::Off | Outcome::Undecodable(_) | Outcome::Invalid(_) => {}
-        Outcome::Untargeted { role, error } => {
+        Err(Stopped::Off | Stopped::Undecodable(_) | Stopped::Invalid(_)) => {}
+        Err(Stopped::Untargeted { role, error }) => {
             let message = format!("{role}: {error}");
             findings.push(finding(
                 ConditionType::TargetResolved,
@@ -39,52 +43,55 @@ pub fn findings(outcome: &Outcome) -> Vec<Finding> {
                 message,
             ));
         }
-        Outcome::Decided(decided) => findings.extend(of_decision(decided)),
+        Ok(applied) => findings.extend(of_decision(applied)),
     }
     findings
 }
 
-/// The summary.
-pub fn ready(outcome: &Outcome) -> Finding {
+/// The condition that sums up the others.
+pub fn ready(outcome: &ReconcileOutcome) -> Finding {
     let of = |state, reason, message: String| finding(ConditionType::Ready, state, reason, message);
     match outcome {
-        Outcome::Off => of(
+        Err(Stopped::Off) => of(
             False,
             Reason::ModeOff,
             "spec.mode is Off: nothing is decided".to_owned(),
         ),
-        Outcome::Undecodable(error) => of(False, Reason::SpecInvalid, error.clone()),
-        Outcome::Invalid(errors) => {
+        Err(Stopped::Undecodable(error)) => of(False, Reason::SpecInvalid, error.clone()),
+        Err(Stopped::Invalid(errors)) => {
             let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
             of(False, Reason::SpecInvalid, texts.join("; "))
         }
-        Outcome::Untargeted { role, error } => {
+        Err(Stopped::Untargeted { role, error }) => {
             of(False, target_reason(error), format!("{role}: {error}"))
         }
-        Outcome::Decided(decided) => ready_when_decided(decided),
+        Ok(applied) => ready_when_decided(applied),
     }
 }
 
-fn ready_when_decided(decided: &Decided) -> Finding {
+fn ready_when_decided(applied: &Applied) -> Finding {
     let of = |state, reason, message: String| finding(ConditionType::Ready, state, reason, message);
-    match &decided.fate {
-        Fate::Failed(_, error) => of(False, apply_reason(error), error.to_string()),
-        Fate::Contended(text) => of(False, Reason::TargetContended, text.clone()),
-        Fate::Refused(findings) => {
+    match &applied.outcome {
+        ApplyOutcome::Failed(_, error) => of(False, apply_reason(error), error.to_string()),
+        ApplyOutcome::Contended(text) => of(False, Reason::TargetContended, text.clone()),
+        ApplyOutcome::ContentionUnknown(error) => {
+            of(False, Reason::ContentionUnknown, contention_unknown(error))
+        }
+        ApplyOutcome::AuditFailed(findings) => {
             let texts: Vec<String> = findings.iter().map(ToString::to_string).collect();
             let message = format!(
                 "the plan was not applied, this is a bug: {}; {}",
                 texts.join("; "),
-                decided.decision.report.paragraph()
+                applied.decision.report.paragraph()
             );
             of(False, Reason::AuditFailed, message)
         }
-        Fate::Applied(_) | Fate::Recommended => {
-            let metrics = metrics_available(decided);
+        ApplyOutcome::Applied(_) | ApplyOutcome::Recommended => {
+            let metrics = metrics_available(applied);
             if metrics.state == False {
                 return of(False, metrics.reason, metrics.message);
             }
-            let recommended = matches!(decided.fate, Fate::Recommended);
+            let recommended = matches!(applied.outcome, ApplyOutcome::Recommended);
             let (reason, text) = if recommended {
                 (
                     Reason::Recommended,
@@ -98,12 +105,17 @@ fn ready_when_decided(decided: &Decided) -> Finding {
     }
 }
 
-fn apply_reason(error: &crate::apply::ApplyError) -> Reason {
-    use crate::apply::ApplyError;
+fn contention_unknown(error: &kube::Error) -> String {
+    format!(
+        "whether another autoscaler scales a target cannot be read, and nothing is applied until then: {error}"
+    )
+}
+
+fn apply_reason(error: &ScaleError) -> Reason {
     match error {
-        ApplyError::Conflict { .. } | ApplyError::Contended { .. } => Reason::ApplyConflict,
-        ApplyError::Refused { .. } | ApplyError::NotLeading => Reason::ApplyFailed,
-        ApplyError::Target(error) => target_reason(error),
+        ScaleError::Conflict { .. } | ScaleError::VersionConflict { .. } => Reason::ApplyConflict,
+        ScaleError::Refused { .. } | ScaleError::NotLeading => Reason::ApplyFailed,
+        ScaleError::Target(error) => target_reason(error),
     }
 }
 
@@ -115,7 +127,7 @@ fn target_reason(error: &TargetError) -> Reason {
     }
 }
 
-fn of_decision(decided: &Decided) -> Vec<Finding> {
+fn of_decision(applied: &Applied) -> Vec<Finding> {
     let resolved = "both targets exist and can be scaled";
     vec![
         finding(
@@ -124,22 +136,22 @@ fn of_decision(decided: &Decided) -> Vec<Finding> {
             Reason::TargetsFound,
             resolved,
         ),
-        capacity_resolved(decided),
-        metrics_available(decided),
-        objective_met(decided),
-        scaling_limited(&decided.decision.report),
-        ratio_in_band(decided),
-        budget_feasible(decided),
-        contended(decided),
-        paused(decided),
+        capacity_resolved(applied),
+        metrics_available(applied),
+        objective_met(applied),
+        scaling_limited(&applied.decision.report),
+        ratio_in_band(applied),
+        budget_feasible(applied),
+        contended(applied),
+        paused(applied),
     ]
 }
 
-fn metrics_available(decided: &Decided) -> Finding {
+fn metrics_available(applied: &Applied) -> Finding {
     let of = |state, reason, message: String| {
         finding(ConditionType::MetricsAvailable, state, reason, message)
     };
-    if let Some(error) = &decided.metrics_error {
+    if let Some(error) = &applied.metrics_error {
         let reason = if error.is_query_at_fault() {
             Reason::QueryInvalid
         } else {
@@ -147,12 +159,12 @@ fn metrics_available(decided: &Decided) -> Finding {
         };
         return of(False, reason, format!("{error}; replicas are not lowered"));
     }
-    let report = &decided.decision.report;
-    let step = |reason| report.step(reason).map(told);
+    let report = &applied.decision.report;
+    let step = |reason| report.step(reason).map(with_role);
     if let Some(message) = step(Reason::WakeSignalMissing) {
         return of(False, Reason::WakeSignalMissing, message);
     }
-    if is_waking(decided) {
+    if is_waking(applied) {
         let message = "no replica serves yet since the service was woken".to_owned();
         return of(Unknown, Reason::MetricsMissing, message);
     }
@@ -172,25 +184,25 @@ fn metrics_available(decided: &Decided) -> Finding {
 
 /// Whether a service that may go to zero is on its way back: what does not serve yet has no metrics,
 /// and that is no alarm.
-fn is_waking(decided: &Decided) -> bool {
-    let none_serves = decided
+fn is_waking(applied: &Applied) -> bool {
+    let none_serves = applied
         .snapshot
         .roles
         .iter()
         .all(|(_, state)| state.ready == 0);
-    let none_is_stuck = decided
+    let none_is_stuck = applied
         .snapshot
         .roles
         .iter()
         .all(|(_, state)| state.stuck.is_none());
-    decided.snapshot.policy.scale_to_zero.is_some() && none_serves && none_is_stuck
+    applied.snapshot.policy.scale_to_zero.is_some() && none_serves && none_is_stuck
 }
 
-fn capacity_resolved(decided: &Decided) -> Finding {
+fn capacity_resolved(applied: &Applied) -> Finding {
     let of = |state, reason, message: String| {
         finding(ConditionType::CapacityResolved, state, reason, message)
     };
-    let stated = &decided.stated;
+    let stated = &applied.stated;
     if let Some((_, first)) = stated.errors.first() {
         let reason = match first {
             ProfileError::NotFound { .. } => Reason::ProfileNotFound,
@@ -215,21 +227,23 @@ fn capacity_resolved(decided: &Decided) -> Finding {
     of(True, reason, sources.collect::<Vec<_>>().join(", "))
 }
 
-fn objective_met(decided: &Decided) -> Finding {
+fn objective_met(applied: &Applied) -> Finding {
     let of = |state, reason, message: String| {
         finding(ConditionType::ObjectiveMet, state, reason, message)
     };
-    let observed = &decided.decision.report.observed;
-    let target = decided.snapshot.policy.objective.attainment;
+    let observed = &applied.decision.report.observed;
+    let target = applied.snapshot.policy.objective.attainment;
     let (Some(ttft), Some(tpot)) = (observed.ttft_attainment, observed.tpot_attainment) else {
         let message = "too few requests in the attainment window to judge".to_owned();
         return of(Unknown, Reason::TooFewRequests, message);
     };
     let percent = f64::from(target.percent);
     let met = ttft * 100.0 >= percent && tpot * 100.0 >= percent;
-    let left = error_budget_left(&decided.decision.report).map_or_else(String::new, |left| {
-        format!(", and {:.0} % of the error budget is left", left * 100.0)
-    });
+    let left = applied
+        .error_budget_left()
+        .map_or_else(String::new, |left| {
+            format!(", and {:.0} % of the error budget is left", left * 100.0)
+        });
     let message = format!(
         "{:.2} % of requests kept the TTFT limit and {:.2} % the TPOT limit over {} s; {} % is the objective{left}",
         ttft * 100.0,
@@ -265,7 +279,12 @@ fn scaling_limited(report: &Report) -> Finding {
     ];
     let limit = limits.into_iter().find_map(|reason| report.step(reason));
     match limit {
-        Some(step) => finding(ConditionType::ScalingLimited, True, step.reason, told(step)),
+        Some(step) => finding(
+            ConditionType::ScalingLimited,
+            True,
+            step.reason,
+            with_role(step),
+        ),
         None => finding(
             ConditionType::ScalingLimited,
             False,
@@ -275,21 +294,21 @@ fn scaling_limited(report: &Report) -> Finding {
     }
 }
 
-fn ratio_in_band(decided: &Decided) -> Finding {
-    let PerRole { prefill, decode } = decided.decision.plan.replicas;
+fn ratio_in_band(applied: &Applied) -> Finding {
+    let PerRole { prefill, decode } = applied.decision.plan.replicas;
     let of = |state, reason, message: String| {
         finding(ConditionType::RatioInBand, state, reason, message)
     };
-    let ratio = &decided.decision.report.ratio;
+    let ratio = &applied.decision.report.ratio;
     if (prefill, decode) == (0, 0) {
         let message = "both roles are at zero, where there is no ratio".to_owned();
         return of(True, Reason::ScaledToZero, message);
     }
     let Some(policy) = ratio.policy else {
-        let told = ratio.traffic.map_or_else(String::new, |traffic| {
-            format!(", which asks for about {traffic}")
+        let needed = ratio.traffic.map_or_else(String::new, |traffic| {
+            format!(", which needs about {traffic}")
         });
-        let message = format!("{prefill}:{decode} follows the traffic{told}");
+        let message = format!("{prefill}:{decode} follows the traffic{needed}");
         return of(True, Reason::FollowsTraffic, message);
     };
     let (least, most) = policy.band.bounds();
@@ -318,18 +337,18 @@ fn ratio_in_band(decided: &Decided) -> Finding {
     }
 }
 
-fn budget_feasible(decided: &Decided) -> Finding {
+fn budget_feasible(applied: &Applied) -> Finding {
     let of = |state, reason, message: String| {
         finding(ConditionType::BudgetFeasible, state, reason, message)
     };
-    let Some(budget) = decided.snapshot.policy.budget_gpus else {
+    let Some(budget) = applied.snapshot.policy.budget_gpus else {
         return of(True, Reason::NoBudget, "no budget is set".to_owned());
     };
-    if let Some(step) = decided.decision.report.step(Reason::BudgetInfeasible) {
+    if let Some(step) = applied.decision.report.step(Reason::BudgetInfeasible) {
         return of(False, Reason::BudgetInfeasible, step.message.clone());
     }
-    let per_replica = decided.snapshot.roles.map(|state| state.gpus_per_replica);
-    let gpus = Policy::gpus(decided.decision.plan.replicas, per_replica);
+    let per_replica = applied.snapshot.roles.map(|state| state.gpus_per_replica);
+    let gpus = Policy::gpus(applied.decision.plan.replicas, per_replica);
     of(
         True,
         Reason::WithinBudget,
@@ -337,13 +356,19 @@ fn budget_feasible(decided: &Decided) -> Finding {
     )
 }
 
-fn contended(decided: &Decided) -> Finding {
-    match &decided.fate {
-        Fate::Contended(text) => finding(
+fn contended(applied: &Applied) -> Finding {
+    match &applied.outcome {
+        ApplyOutcome::Contended(text) => finding(
             ConditionType::TargetContended,
             True,
             Reason::TargetContended,
             text.clone(),
+        ),
+        ApplyOutcome::ContentionUnknown(error) => finding(
+            ConditionType::TargetContended,
+            Unknown,
+            Reason::ContentionUnknown,
+            contention_unknown(error),
         ),
         _ => finding(
             ConditionType::TargetContended,
@@ -354,9 +379,9 @@ fn contended(decided: &Decided) -> Finding {
     }
 }
 
-fn paused(decided: &Decided) -> Finding {
-    let paused = decided.snapshot.paused;
-    if let Some(error) = decided.annotation_errors.first() {
+fn paused(applied: &Applied) -> Finding {
+    let paused = applied.snapshot.paused;
+    if let Some(error) = applied.annotation_errors.first() {
         return finding(
             ConditionType::Paused,
             True,

@@ -1,11 +1,12 @@
-//! Events: one for each replica write, one for each condition that changed its verdict.
+//! Events: one for each write of replicas, one for each condition that turns good or bad.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::runtime::events::{Event, EventType};
 use pd_api::{ConditionType, condition, v1alpha1::status::truncated};
 use pd_core::Role;
 
-use super::{Decided, Outcome, sentence};
+use super::sentence;
+use crate::outcome::{Applied, ReconcileOutcome};
 
 /// Action of the events about replica writes.
 pub const SCALE: &str = "Scale";
@@ -14,20 +15,20 @@ pub const SCALE: &str = "Scale";
 const NOTE_LENGTH_MAX: usize = 1_000;
 
 /// Events for `outcome`, given the conditions before and after.
-pub fn events(outcome: &Outcome, before: &[Condition], after: &[Condition]) -> Vec<Event> {
+pub fn events(outcome: &ReconcileOutcome, before: &[Condition], after: &[Condition]) -> Vec<Event> {
     let mut events: Vec<Event> = match outcome {
-        Outcome::Decided(decided) => decided
+        Ok(applied) => applied
             .written()
             .iter()
-            .map(|&role| scaled(decided, role))
+            .map(|&role| scaled(applied, role))
             .collect(),
-        _ => Vec::new(),
+        Err(_) => Vec::new(),
     };
     for event in ConditionType::ALL
         .into_iter()
         .filter_map(|kind| turned(kind, before, after))
     {
-        // Ready repeats what another condition says; one event tells it.
+        // Ready repeats another condition; one event is enough.
         if !events
             .iter()
             .any(|known| known.reason == event.reason && known.note == event.note)
@@ -38,9 +39,9 @@ pub fn events(outcome: &Outcome, before: &[Condition], after: &[Condition]) -> V
     events
 }
 
-fn scaled(decided: &Decided, role: Role) -> Event {
-    let report = &decided.decision.report;
-    let (from, to) = (report.from.get(role), report.to.get(role));
+fn scaled(applied: &Applied, role: Role) -> Event {
+    let report = &applied.decision.report;
+    let (from, to) = (report.from[role], report.to[role]);
     let because = sentence::of_role(report, role);
     let note = format!("{role} {from} -> {to}: {because}");
     // The role's own reason where it has one: the decision's may be about the other role.
@@ -52,7 +53,7 @@ fn scaled(decided: &Decided, role: Role) -> Event {
     event(EventType::Normal, reason.as_str(), &note, SCALE)
 }
 
-/// The event for a condition whose verdict changed; none for one that is good from the start.
+/// The event for a condition that turned good or bad; none for one that is good from the start.
 fn turned(kind: ConditionType, before: &[Condition], after: &[Condition]) -> Option<Event> {
     let now = condition::get(after, kind)?;
     let good = is_good(kind, &now.status);
@@ -100,6 +101,7 @@ mod tests {
     use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 
     use super::*;
+    use crate::outcome::Stopped;
 
     fn condition(kind: ConditionType, status: &str, reason: &str) -> Condition {
         Condition {
@@ -113,14 +115,14 @@ mod tests {
     }
 
     fn reasons(before: &[Condition], after: &[Condition]) -> Vec<String> {
-        events(&Outcome::Off, before, after)
+        events(&Err(Stopped::Off), before, after)
             .into_iter()
             .map(|event| event.reason)
             .collect()
     }
 
     #[test]
-    fn a_condition_speaks_when_it_turns_and_then_is_quiet() {
+    fn a_condition_has_an_event_when_it_turns_and_then_none() {
         use ConditionType::MetricsAvailable;
         let good = [condition(MetricsAvailable, "True", "AllMetricsAvailable")];
         let bad = [condition(
@@ -135,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn one_cause_is_told_once() {
+    fn one_cause_has_one_event() {
         let bad = [
             condition(ConditionType::Ready, "False", "TargetNotFound"),
             condition(ConditionType::TargetResolved, "False", "TargetNotFound"),

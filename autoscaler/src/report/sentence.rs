@@ -1,14 +1,14 @@
 //! A decision as one sentence that a person reads in a terminal.
 //!
-//! A report has a step for every stage, most of which only describe. Here are those that made the
-//! decision: first the one that decided, then for each role that changes its need and whatever limited
-//! it. The rest is in the steps of status and in the log.
+//! A report has a step for every stage, most of which only describe. A sentence has those that made
+//! the decision: first the one that decided, then for each role that changes its need and whatever
+//! limited it. The rest is in the steps of status and in the log.
 
 use pd_core::{Reason, Report, Role, Stage, Step};
 
-/// What changes, and why.
+/// The change and its reasons.
 pub fn sentence(report: &Report) -> String {
-    let because: Vec<String> = deciding(report).into_iter().map(told).collect();
+    let because: Vec<String> = deciding(report).into_iter().map(with_role).collect();
     if because.is_empty() {
         return report.headline();
     }
@@ -26,7 +26,7 @@ pub fn of_role(report: &Report, role: Role) -> String {
 }
 
 /// A step with the role that it is about.
-pub fn told(step: &Step) -> String {
+pub fn with_role(step: &Step) -> String {
     match step.role {
         Some(role) => format!("{role}: {}", step.message),
         None => step.message.clone(),
@@ -34,7 +34,7 @@ pub fn told(step: &Step) -> String {
 }
 
 fn deciding(report: &Report) -> Vec<&Step> {
-    let moves = |role: &Role| report.from.get(*role) != report.to.get(*role);
+    let moves = |role: &Role| report.from[*role] != report.to[*role];
     let changed: Vec<Role> = Role::ALL.into_iter().filter(moves).collect();
     let decided = |step: &&Step| step.reason == report.reason;
     let mut steps: Vec<&Step> = report.steps.iter().filter(decided).collect();

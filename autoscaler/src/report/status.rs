@@ -18,15 +18,16 @@ use pd_core::{
     report::LeadTime,
     schedule,
 };
+use pd_signals::stated::Origin;
 use tracing::warn;
 
-use super::{Decided, Fate, Outcome, conditions::findings, sentence};
-use pd_signals::stated::Origin;
+use super::{conditions::findings, sentence};
+use crate::outcome::{Applied, ApplyOutcome, ReconcileOutcome};
 
-/// The status after a pass, from the status before.
+/// The status after a reconcile, from the status before.
 pub fn status(
     before: Option<&PDAutoscalerStatus>,
-    outcome: &Outcome,
+    outcome: &ReconcileOutcome,
     generation: i64,
     now: &Time,
 ) -> PDAutoscalerStatus {
@@ -35,28 +36,27 @@ pub fn status(
     for finding in findings(outcome) {
         condition::set(&mut status.conditions, &finding, generation, now);
     }
-    if let Outcome::Decided(decided) = outcome {
-        describe(&mut status, decided, now);
+    if let Ok(applied) = outcome {
+        describe(&mut status, applied, now);
     }
     status
 }
 
-fn describe(status: &mut PDAutoscalerStatus, decided: &Decided, now: &Time) {
-    let report = &decided.decision.report;
-    let desired = decided.decision.plan.replicas;
-    status.prefill = Some(role_status(decided, Role::Prefill));
-    status.decode = Some(role_status(decided, Role::Decode));
-    // What was asked for after the writes of this pass.
-    let asked = PerRole::from_fn(|role| {
-        let written = decided.written().contains(&role);
-        if written {
-            *desired.get(role)
+fn describe(status: &mut PDAutoscalerStatus, applied: &Applied, now: &Time) {
+    let report = &applied.decision.report;
+    let desired = applied.decision.plan.replicas;
+    status.prefill = Some(role_status(applied, Role::Prefill));
+    status.decode = Some(role_status(applied, Role::Decode));
+    // Replicas as requested of the workloads after the writes of this reconcile.
+    let requested = PerRole::from_fn(|role| {
+        if applied.written().contains(&role) {
+            desired[role]
         } else {
-            *decided.current().get(role)
+            applied.current()[role]
         }
     });
-    status.ratio = Some(ratio_status(decided, asked, desired));
-    status.gpus = Some(gpu_status(decided, asked, desired));
+    status.ratio = Some(ratio_status(applied, requested, desired));
+    status.gpus = Some(gpu_status(applied, requested, desired));
     // An object without fields must be absent: server-side apply turns one that lost its last field
     // into null, which the schema refuses.
     let observed = &report.observed;
@@ -68,11 +68,11 @@ fn describe(status: &mut PDAutoscalerStatus, decided: &Decided, now: &Time) {
     let attainment = AttainmentStatus {
         ttft_percent: observed.ttft_attainment.and_then(percent_text),
         tpot_percent: observed.tpot_attainment.and_then(percent_text),
-        error_budget_left_percent: error_budget_left(report).map(whole_percent),
+        error_budget_left_percent: applied.error_budget_left().map(whole_percent),
     };
     status.attainment = (attainment != AttainmentStatus::default()).then_some(attainment);
     status.bottleneck = Some(report.bottleneck.as_str().to_owned());
-    status.engine = decided
+    status.engine = applied
         .engine
         .map(str::to_owned)
         .or_else(|| status.engine.take());
@@ -82,16 +82,16 @@ fn describe(status: &mut PDAutoscalerStatus, decided: &Decided, now: &Time) {
         .as_ref()
         .is_none_or(|last| last.reason != report.reason.as_str());
     if changes || another {
-        status.last_decision = Some(last_decision(decided, now));
+        status.last_decision = Some(last_decision(applied, now));
     }
-    status.schedules = schedules(&decided.snapshot.policy.schedules, now);
-    status.memory = memory_text(&decided.decision.memory);
+    status.schedules = schedules(&applied.snapshot.policy.schedules, now);
+    status.memory = memory_text(&applied.decision.memory);
 }
 
-fn role_status(decided: &Decided, role: Role) -> RoleStatus {
-    let state = decided.snapshot.roles.get(role);
-    let desired = *decided.decision.plan.replicas.get(role);
-    let written = decided.written().contains(&role);
+fn role_status(applied: &Applied, role: Role) -> RoleStatus {
+    let state = &applied.snapshot.roles[role];
+    let desired = applied.decision.plan.replicas[role];
+    let written = applied.written().contains(&role);
     RoleStatus {
         current_replicas: if written { desired } else { state.current },
         desired_replicas: Some(desired),
@@ -99,8 +99,8 @@ fn role_status(decided: &Decided, role: Role) -> RoleStatus {
         starting_replicas: state.starting,
         terminating_replicas: state.terminating,
         gpus_per_replica: Some(state.gpus_per_replica),
-        lead_time: lead_time(decided.decision.report.lead.get(role)),
-        capacity_source: Some(capacity_source(decided, role).to_owned()),
+        lead_time: lead_time(&applied.decision.report.lead[role]),
+        capacity_source: Some(capacity_source(applied, role).to_owned()),
     }
 }
 
@@ -112,9 +112,9 @@ fn lead_time(lead: &LeadTime) -> Option<LeadTimeStatus> {
     })
 }
 
-fn capacity_source(decided: &Decided, role: Role) -> &'static str {
-    let source = decided.decision.report.capacity.get(role).source;
-    match (source, &decided.stated.origin[role]) {
+fn capacity_source(applied: &Applied, role: Role) -> &'static str {
+    let source = applied.decision.report.capacity[role].source;
+    match (source, &applied.stated.origin[role]) {
         (Source::Profile, Origin::Coefficients) => "Coefficients",
         (Source::Profile, _) => "Profile",
         (Source::Learnt, _) => "Learnt",
@@ -138,8 +138,8 @@ fn schedules(schedules: &[schedule::Schedule], now: &Time) -> Option<SchedulesSt
     })
 }
 
-/// Memory as kept for the next leader. More than the core promises is not kept: losing it costs a
-/// window, and a status that cannot be written costs everything.
+/// Memory as text for the next leader; nothing when it is larger than the core promises. Losing it
+/// costs a window, and a status that cannot be written costs everything.
 fn memory_text(memory: &Memory) -> Option<String> {
     let text = serde_json::to_string(memory).ok()?;
     if text.len() > MEMORY_BYTES_MAX {
@@ -152,12 +152,12 @@ fn memory_text(memory: &Memory) -> Option<String> {
     Some(text)
 }
 
-fn ratio_status(decided: &Decided, asked: PerRole<u32>, desired: PerRole<u32>) -> RatioStatus {
+fn ratio_status(applied: &Applied, requested: PerRole<u32>, desired: PerRole<u32>) -> RatioStatus {
     let text = |replicas: PerRole<u32>| Some(format!("{}:{}", replicas.prefill, replicas.decode));
-    let ratio = &decided.decision.report.ratio;
+    let ratio = &applied.decision.report.ratio;
     let band = ratio.policy.map(|policy| policy.band);
     RatioStatus {
-        current: text(asked),
+        current: text(requested),
         target: text(desired),
         band: band.map(|band| {
             if band.lowest == band.highest {
@@ -175,19 +175,19 @@ fn ratio_status(decided: &Decided, asked: PerRole<u32>, desired: PerRole<u32>) -
     }
 }
 
-fn gpu_status(decided: &Decided, asked: PerRole<u32>, desired: PerRole<u32>) -> GpuStatus {
-    let per_replica = decided.snapshot.roles.map(|state| state.gpus_per_replica);
+fn gpu_status(applied: &Applied, requested: PerRole<u32>, desired: PerRole<u32>) -> GpuStatus {
+    let per_replica = applied.snapshot.roles.map(|state| state.gpus_per_replica);
     let gpus = |replicas| i64::try_from(Policy::gpus(replicas, per_replica)).unwrap_or(i64::MAX);
     GpuStatus {
-        current: gpus(asked),
+        current: gpus(requested),
         desired: Some(gpus(desired)),
-        budget: decided.snapshot.policy.budget_gpus.map(i64::from),
+        budget: applied.snapshot.policy.budget_gpus.map(i64::from),
     }
 }
 
-fn last_decision(decided: &Decided, now: &Time) -> LastDecision {
-    let report = &decided.decision.report;
-    let prefix = if matches!(decided.fate, Fate::Recommended) {
+fn last_decision(applied: &Applied, now: &Time) -> LastDecision {
+    let report = &applied.decision.report;
+    let prefix = if matches!(applied.outcome, ApplyOutcome::Recommended) {
         "recommended: "
     } else {
         ""
@@ -223,15 +223,6 @@ fn whole_percent(share: f64) -> i32 {
     percent
 }
 
-/// Share of the error budget that is left, 0 when it is overspent: the smaller of both roles' parts.
-pub(super) fn error_budget_left(report: &pd_core::Report) -> Option<f64> {
-    let left = Role::ALL.map(|role| report.risk_target.get(role).budget_left);
-    left.into_iter()
-        .flatten()
-        .min_by(f64::total_cmp)
-        .map(|left| left.clamp(0.0, 1.0))
-}
-
 fn milliseconds(seconds: f64) -> i64 {
     #[expect(
         clippy::cast_possible_truncation,
@@ -241,8 +232,8 @@ fn milliseconds(seconds: f64) -> i64 {
     whole
 }
 
-/// The status without the conditions of others, which are kept beside ours by their own writers: a condition that we
-/// applied as we once saw it would be taken from them.
+/// The status without the conditions of others. Their own writers keep them beside ours; server-side
+/// apply of one that we had once seen would take it from its writer.
 pub fn own(status: &PDAutoscalerStatus) -> PDAutoscalerStatus {
     let mut own = status.clone();
     own.conditions.retain(|one| {
@@ -252,7 +243,7 @@ pub fn own(status: &PDAutoscalerStatus) -> PDAutoscalerStatus {
     own
 }
 
-/// Whether anything changed that a person would act on. Numbers that move with every pass do not.
+/// Whether anything changed that a person would act on. Numbers that move with every reconcile do not.
 pub fn differs(before: Option<&PDAutoscalerStatus>, after: &PDAutoscalerStatus) -> bool {
     let Some(before) = before else { return true };
     let judged = |conditions: &[Condition]| -> Vec<(String, String, String)> {

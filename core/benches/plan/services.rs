@@ -16,8 +16,8 @@ use pd_core::{
     plan,
     policy::{
         AttainmentTarget, Behavior, Bounds, ChangeLimit, Coefficients, Enforcement, LatencyTarget,
-        LeadPolicy, Objective, OnMissingMetrics, OperatingPoints, Policy, RatePolicy, ScalingRules,
-        SelectPolicy,
+        LeadPolicy, Objective, OnMissingMetrics, OperatingPoints, PPM_PER_PERCENT, Policy,
+        RatePolicy, ScalingRules, SelectPolicy,
     },
     schedule::{Schedule, ScheduledBounds},
     signal::{Coverage, Distributions, HistogramReading},
@@ -30,10 +30,10 @@ const TICK: Duration = Duration::from_secs(15);
 /// When decisions begin.
 pub(crate) const START: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 
-fn rules(window: Duration, tolerance_percent: u8, percent: u32) -> ScalingRules {
+fn rules(window: Duration, tolerance_percent: u32, percent: u32) -> ScalingRules {
     ScalingRules {
         stabilization_window: window,
-        tolerance_percent,
+        tolerance_ppm: tolerance_percent * PPM_PER_PERCENT,
         select: SelectPolicy::Max,
         policies: vec![
             RatePolicy {

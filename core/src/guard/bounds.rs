@@ -106,7 +106,7 @@ mod tests {
     fn bounded(current: u32, min_replicas: u32, max_replicas: u32) -> BoundedRole<'static> {
         const NO_POLICIES: &ScalingRules = &ScalingRules {
             stabilization_window: Duration::from_mins(5),
-            tolerance_percent: 10,
+            tolerance_ppm: 100_000,
             select: SelectPolicy::Max,
             policies: Vec::new(),
         };

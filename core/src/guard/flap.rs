@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    behavior::Behavior,
+    behavior::{Behavior, PPM_PER_PERCENT},
     reason::Reason,
     role::Role,
     step::{Stage, Step},
@@ -112,24 +112,26 @@ pub fn damp(
         return (damped, None);
     }
     let rules = &mut damped.scale_down;
-    let (window, tolerance) = (rules.stabilization_window, rules.tolerance_percent);
+    let (window, tolerance) = (rules.stabilization_window, rules.tolerance_ppm);
+    let percent = |ppm: u32| f64::from(ppm) / f64::from(PPM_PER_PERCENT);
     let widening = window.max(WINDOW_BASE).mul_f64(factor - 1.0);
     rules.stabilization_window = window.saturating_add(widening).min(WINDOW_MAX.max(window));
-    let widened = (f64::from(tolerance) * factor).round().min(TOLERANCE_MAX);
+    // A whole percentage, so that the message is short and the tolerance does not move in every tick.
+    let widened = (percent(tolerance) * factor).round().min(TOLERANCE_MAX);
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
         reason = "between 0 and 50"
     )]
-    let widened = widened as u8;
-    rules.tolerance_percent = tolerance.max(widened);
+    let widened = widened as u32 * PPM_PER_PERCENT;
+    rules.tolerance_ppm = tolerance.max(widened);
     let message = format!(
         "{} reversals in the last hour: lowering waits {} s instead of {} s, within {} % instead of {} %",
         memory.reversals(),
         rules.stabilization_window.as_secs(),
         window.as_secs(),
-        rules.tolerance_percent,
-        tolerance
+        percent(rules.tolerance_ppm),
+        percent(tolerance)
     );
     let step = Step::of_role(Stage::Stabilize, role, Reason::FlapDamped, message);
     (damped, Some(step))
@@ -248,9 +250,9 @@ mod tests {
     #[case::a_wide_tolerance_is_not_narrowed(300, 80, 600, 80)]
     fn window_and_tolerance_are_widened_within_limits(
         #[case] window: u64,
-        #[case] tolerance: u8,
+        #[case] tolerance: u32,
         #[case] want_window: u64,
-        #[case] want_tolerance: u8,
+        #[case] want_tolerance: u32,
     ) {
         let mut memory = FlapMemory::default();
         for replicas in [4, 8, 4, 8, 4] {

@@ -17,7 +17,7 @@ use crate::{
 /// exactly its need is raised again by the next request more.
 pub fn tolerate(need: &Need, current: u32, behavior: &Behavior) -> (u32, Option<Reason>) {
     let replicas = f64::from(current);
-    let share = |rules: &ScalingRules| f64::from(rules.tolerance_percent) / 100.0;
+    let share = |rules: &ScalingRules| f64::from(rules.tolerance_ppm) / 1e6;
     let (up, down) = (share(&behavior.scale_up), share(&behavior.scale_down));
     if need.replicas > current {
         let close = need.exact <= replicas * (1.0 + up);

@@ -142,12 +142,16 @@ const MONTH_DAYS: [u16; 12] = [31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
 impl Field {
     /// The whole field as croner reads it.
     fn checked(&self, text: &str) -> Result<String, CronError> {
-        // As in CronJob, a step of 1 is no restriction and any other is one.
-        if matches!(text, "*" | "*/1") {
-            return Ok("*".to_owned());
-        }
         let parts: Result<Vec<String>, _> = text.split(',').map(|part| self.part(part)).collect();
-        Ok(parts?.join(","))
+        let parts = parts?;
+        // As in CronJob, a step of 1 is no restriction and any other is one. croner takes no `*`
+        // in a list; beside one, the other parts add nothing.
+        let unrestricted = parts.iter().any(|part| part == "*" || part == "*/1");
+        Ok(if unrestricted {
+            "*".to_owned()
+        } else {
+            parts.join(",")
+        })
     }
 
     fn part(&self, part: &str) -> Result<String, CronError> {
@@ -160,7 +164,7 @@ impl Field {
             return Ok(values);
         };
         // A step after a single value is no range to step through.
-        let steps_through = values.contains('-');
+        let steps_through = values == "*" || values.contains('-');
         match number(step) {
             Some(1..) if steps_through => Ok(format!("{values}/{step}")),
             _ => Err(CronError::Step {
@@ -170,11 +174,10 @@ impl Field {
         }
     }
 
-    /// A value or a range, in numbers; `*` as the range of all.
+    /// `*`, a value or a range, in numbers.
     fn values(&self, part: &str, values: &str) -> Result<String, CronError> {
         if values == "*" {
-            // croner reads no bare `*` in a list.
-            return Ok(format!("{}-{}", self.least, self.most));
+            return Ok(values.to_owned());
         }
         let numbers: Option<Vec<u16>> = values.split('-').map(|value| self.value(value)).collect();
         match numbers.as_deref() {

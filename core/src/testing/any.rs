@@ -19,8 +19,8 @@ use crate::{
     histogram::Histogram,
     operating_point::OperatingPoint,
     policy::{
-        Bounds, ChangeLimit, Enforcement, OnMissingMetrics, OperatingPoints, Policy, RatePolicy,
-        RatioPolicy, ScalingRules, SelectPolicy,
+        Bounds, ChangeLimit, Enforcement, OnMissingMetrics, OperatingPoints, PPM_PER_PERCENT,
+        Policy, RatePolicy, RatioPolicy, ScalingRules, SelectPolicy,
     },
     ratio::{Ratio, RatioBand},
     role::PerRole,
@@ -239,14 +239,14 @@ fn rules() -> impl Strategy<Value = ScalingRules> {
     let selected = vec![SelectPolicy::Max, SelectPolicy::Min, SelectPolicy::Disabled];
     (
         0u64..900,
-        0u8..50,
+        0u32..50,
         select(selected),
         prop::collection::vec(policy, 0..3),
     )
         .prop_map(
             |(window, tolerance_percent, select, policies)| ScalingRules {
                 stabilization_window: Duration::from_secs(window),
-                tolerance_percent,
+                tolerance_ppm: tolerance_percent * PPM_PER_PERCENT,
                 select,
                 policies,
             },

@@ -5,7 +5,9 @@
 
 use std::time::Duration;
 
-use pd_core::policy::{Behavior, ChangeLimit, RatePolicy, ScalingRules, SelectPolicy};
+use pd_core::policy::{
+    Behavior, ChangeLimit, PPM_PER_PERCENT, RatePolicy, ScalingRules, SelectPolicy,
+};
 use serde::{Deserialize, Serialize};
 
 use super::{ScenarioError, ensure};
@@ -117,7 +119,7 @@ impl RulesSpec {
         });
         ScalingRules {
             stabilization_window: Duration::from_secs(self.stabilization_window_seconds),
-            tolerance_percent: self.tolerance_percent,
+            tolerance_ppm: u32::from(self.tolerance_percent) * PPM_PER_PERCENT,
             select: self.select_policy,
             policies: policies.collect(),
         }

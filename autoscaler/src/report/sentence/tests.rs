@@ -1,4 +1,4 @@
-//! What a decision reads like, and that it stays short.
+//! The sentence of a decision, and that it stays short.
 
 use std::time::Duration;
 

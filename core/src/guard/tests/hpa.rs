@@ -216,8 +216,8 @@ fn windows_hold_what_hpa_holds(
 fn tolerance_ignores_what_hpa_ignores(
     #[case] exact: f64,
     #[case] current: u32,
-    #[case] up: u8,
-    #[case] down: u8,
+    #[case] up: u32,
+    #[case] down: u32,
     #[case] want: u32,
 ) {
     let behavior = Behavior {

@@ -1,0 +1,236 @@
+//! Writing replicas, through `/scale`.
+//!
+//! Grow first, shrink second: if the second write fails, the service has too much and not too
+//! little. Every write is made against the replicas that the decision saw: if somebody else changed
+//! them, ours is not made and the next reconcile decides again. Leadership is checked right before
+//! each write.
+//!
+//! Both roles go to zero together and come back together, in two writes. When only one of them is
+//! made, the next reconcile finds one role alone at zero, and the core knows from its memory that it
+//! was going there: it finishes the way down while no request arrives, and turns both back up
+//! otherwise. Without that memory, as after a crash in between, it turns both back up.
+
+use k8s_openapi::api::{
+    apps::v1::{Deployment, StatefulSet},
+    autoscaling::v1::Scale,
+};
+use kube::{
+    Api, Client,
+    api::{ApiResource, DynamicObject, Patch, PatchParams},
+    runtime::reflector::ObjectRef,
+};
+use pd_api::v1alpha1::{PDAutoscaler, PDAutoscalerSpec, TargetReference};
+use pd_core::{PerRole, Plan, Role};
+use pd_signals::pods::TargetKind;
+use serde_json::json;
+
+use crate::{
+    answer::within_limit,
+    context::Context,
+    observe::target::{TargetError, kind},
+};
+
+/// How often a write is tried again when only the object's version, not its replicas, had changed.
+const VERSION_RETRIES: usize = 3;
+
+/// Why replicas were not written.
+#[derive(Debug, thiserror::Error)]
+pub enum ScaleError {
+    /// Somebody else changed the replicas meanwhile.
+    #[error(
+        "{role} replicas of `{target}` are {found} and were {expected} when this was decided; deciding again"
+    )]
+    Conflict {
+        /// The role.
+        role: Role,
+        /// The target's name.
+        target: String,
+        /// Replicas found.
+        found: u32,
+        /// Replicas the decision saw.
+        expected: u32,
+    },
+    /// The object's version kept changing, with the same replicas.
+    #[error(
+        "`{target}` of {role} changed {VERSION_RETRIES} times while its replicas were written; deciding again"
+    )]
+    VersionConflict {
+        /// The role.
+        role: Role,
+        /// The target's name.
+        target: String,
+    },
+    /// The API server refused.
+    #[error("{role} replicas of `{target}` cannot be written: {source}")]
+    Refused {
+        /// The role.
+        role: Role,
+        /// The target's name.
+        target: String,
+        /// Its answer.
+        source: kube::Error,
+    },
+    /// The kind cannot be scaled.
+    #[error(transparent)]
+    Target(#[from] TargetError),
+    /// Another process leads now.
+    #[error("another process leads now")]
+    NotLeading,
+}
+
+/// Writes the replicas of `plan` where they differ from `current`. Gives the roles written.
+pub async fn write(
+    context: &Context,
+    key: &ObjectRef<PDAutoscaler>,
+    spec: &PDAutoscalerSpec,
+    current: PerRole<u32>,
+    plan: Plan,
+) -> (Vec<Role>, Result<(), ScaleError>) {
+    let mut written = Vec::new();
+    for role in write_order(current, plan) {
+        let target = &spec.role(role).target;
+        let kind = match kind(target) {
+            Ok(kind) => kind,
+            Err(error) => return (written, Err(TargetError::from(error).into())),
+        };
+        let write = Write {
+            client: &context.client,
+            namespace: key.namespace.as_deref().unwrap_or_default(),
+            role,
+            target,
+            kind,
+            expected: current[role],
+            replicas: plan.replicas[role],
+        };
+        if !context.is_leader() {
+            return (written, Err(ScaleError::NotLeading));
+        }
+        match write.run().await {
+            Ok(()) => written.push(role),
+            Err(error) => return (written, Err(error)),
+        }
+    }
+    (written, Ok(()))
+}
+
+/// Roles that change, those that grow first.
+fn write_order(current: PerRole<u32>, plan: Plan) -> Vec<Role> {
+    let mut roles: Vec<Role> = Role::ALL
+        .into_iter()
+        .filter(|&role| current[role] != plan.replicas[role])
+        .collect();
+    roles.sort_by_key(|&role| plan.replicas[role] < current[role]);
+    roles
+}
+
+struct Write<'a> {
+    client: &'a Client,
+    namespace: &'a str,
+    role: Role,
+    target: &'a TargetReference,
+    kind: TargetKind,
+    expected: u32,
+    replicas: u32,
+}
+
+impl Write<'_> {
+    async fn run(&self) -> Result<(), ScaleError> {
+        for _ in 0..VERSION_RETRIES {
+            let scale = within_limit(self.get()).await;
+            let scale = scale.map_err(|source| self.refused(source))?;
+            let found = scale.spec.and_then(|spec| spec.replicas).unwrap_or(0);
+            let found = u32::try_from(found).unwrap_or(0);
+            if found != self.expected {
+                let (role, target, expected) = (self.role, self.target.name.clone(), self.expected);
+                return Err(ScaleError::Conflict {
+                    role,
+                    target,
+                    found,
+                    expected,
+                });
+            }
+            match within_limit(self.put(scale.metadata.resource_version)).await {
+                Ok(()) => return Ok(()),
+                // Something else of the object changed, perhaps its status: look again.
+                Err(kube::Error::Api(status)) if status.code == 409 => {}
+                Err(source) => return Err(self.refused(source)),
+            }
+        }
+        Err(ScaleError::VersionConflict {
+            role: self.role,
+            target: self.target.name.clone(),
+        })
+    }
+
+    fn refused(&self, source: kube::Error) -> ScaleError {
+        ScaleError::Refused {
+            role: self.role,
+            target: self.target.name.clone(),
+            source,
+        }
+    }
+
+    async fn get(&self) -> Result<Scale, kube::Error> {
+        self.api().get_scale(&self.target.name).await
+    }
+
+    async fn put(&self, resource_version: Option<String>) -> Result<(), kube::Error> {
+        let params = PatchParams {
+            field_manager: Some(crate::NAME.to_owned()),
+            ..PatchParams::default()
+        };
+        let patch = Patch::Merge(json!({
+            "metadata": { "resourceVersion": resource_version },
+            "spec": { "replicas": self.replicas },
+        }));
+        let name = &self.target.name;
+        let written = self.api().patch_scale(name, &params, &patch).await;
+        written.map(drop)
+    }
+
+    /// The API of the target's kind. Its own type does not matter: `/scale` looks the same for all.
+    fn api(&self) -> Api<DynamicObject> {
+        let resource = match self.kind {
+            TargetKind::Deployment => ApiResource::erase::<Deployment>(&()),
+            TargetKind::StatefulSet => ApiResource::erase::<StatefulSet>(&()),
+        };
+        Api::namespaced_with(self.client.clone(), self.namespace, &resource)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_grows_is_written_before_what_shrinks() {
+        let current = PerRole {
+            prefill: 4,
+            decode: 2,
+        };
+        let plan = |prefill, decode| Plan {
+            replicas: PerRole { prefill, decode },
+        };
+        assert_eq!(
+            write_order(current, plan(2, 4)),
+            vec![Role::Decode, Role::Prefill]
+        );
+        assert_eq!(
+            write_order(current, plan(6, 1)),
+            vec![Role::Prefill, Role::Decode]
+        );
+        assert_eq!(write_order(current, plan(4, 3)), vec![Role::Decode]);
+        assert_eq!(write_order(current, plan(4, 2)), vec![]);
+        // To zero and back both are written; what a failed write left is written by the next reconcile.
+        assert_eq!(
+            write_order(current, plan(0, 0)),
+            vec![Role::Prefill, Role::Decode]
+        );
+        let alone = PerRole {
+            prefill: 0,
+            decode: 2,
+        };
+        assert_eq!(write_order(alone, plan(0, 0)), vec![Role::Decode]);
+        assert_eq!(write_order(alone, plan(1, 2)), vec![Role::Prefill]);
+    }
+}

@@ -1,0 +1,96 @@
+//! How a reconcile ended, as status, events and metrics report it.
+//!
+//! A reconcile stops before its decision, or gives an [`Applied`] plan. Only the apply step makes an
+//! [`Applied`], so that nothing is reported that was not at least tried.
+
+use pd_api::FieldError;
+use pd_core::{Decision, Finding, PerRole, Role, Snapshot};
+use pd_signals::stated::Stated;
+
+use crate::{apply::scale::ScaleError, observe::target::TargetError, prometheus::QueryError};
+
+/// How a reconcile ended.
+pub type ReconcileOutcome = Result<Box<Applied>, Stopped>;
+
+/// Why nothing was decided.
+#[derive(Debug)]
+pub enum Stopped {
+    /// The mode is Off.
+    Off,
+    /// The object could not be read at all.
+    Undecodable(String),
+    /// The spec holds values that cannot be used.
+    Invalid(Vec<FieldError>),
+    /// A target cannot be read.
+    Untargeted {
+        /// The role whose target it is.
+        role: Role,
+        /// Why.
+        error: TargetError,
+    },
+}
+
+/// A decision after its apply step.
+#[derive(Debug)]
+pub struct Applied {
+    /// Everything that was known.
+    pub snapshot: Snapshot,
+    /// The decision.
+    pub decision: Decision,
+    /// Performance profiles as the user states them.
+    pub stated: Stated,
+    /// The engine whose metrics were found.
+    pub engine: Option<&'static str>,
+    /// Why metrics are missing, if a query failed.
+    pub metrics_error: Option<QueryError>,
+    /// Annotations that hold values that cannot be used.
+    pub annotation_errors: Vec<FieldError>,
+    /// Whether the plan was written.
+    pub outcome: ApplyOutcome,
+}
+
+/// Whether a plan was written.
+#[derive(Debug)]
+pub enum ApplyOutcome {
+    /// It was written, or there was nothing to change. Holds the roles that were written.
+    Applied(Vec<Role>),
+    /// Some of it was written, and then a write failed.
+    Failed(Vec<Role>, ScaleError),
+    /// The mode is Recommend.
+    Recommended,
+    /// Somebody else scales a target.
+    Contended(String),
+    /// It is not known whether somebody else scales a target.
+    ContentionUnknown(kube::Error),
+    /// The plan breaks an invariant.
+    AuditFailed(Vec<Finding>),
+}
+
+impl Applied {
+    /// Replicas each role had.
+    pub fn current(&self) -> PerRole<u32> {
+        self.snapshot.roles.map(|state| state.current)
+    }
+
+    /// Roles that were written.
+    pub fn written(&self) -> &[Role] {
+        match &self.outcome {
+            ApplyOutcome::Applied(roles) | ApplyOutcome::Failed(roles, _) => roles,
+            ApplyOutcome::Recommended
+            | ApplyOutcome::Contended(_)
+            | ApplyOutcome::ContentionUnknown(_)
+            | ApplyOutcome::AuditFailed(_) => &[],
+        }
+    }
+
+    /// Share of the error budget that is left, 0 when it is overspent: the smaller of both roles'
+    /// parts.
+    pub fn error_budget_left(&self) -> Option<f64> {
+        let risk = &self.decision.report.risk_target;
+        Role::ALL
+            .into_iter()
+            .filter_map(|role| risk[role].budget_left)
+            .min_by(f64::total_cmp)
+            .map(|left| left.clamp(0.0, 1.0))
+    }
+}

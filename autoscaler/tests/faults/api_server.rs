@@ -1,0 +1,350 @@
+//! An API server in memory that fails on request.
+//!
+//! It holds PDAutoscalers, Deployments and their pods, answers what the controller asks of it as the
+//! real one would, tells watchers of changes, and remembers every request. A fault answers instead of
+//! it, for as long as it is set.
+
+use std::{
+    collections::BTreeMap,
+    convert::Infallible,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use axum::{
+    body::{Body, Bytes},
+    http::{Method, Request, Response, StatusCode, header},
+};
+use futures::{StreamExt as _, channel::mpsc, stream};
+use kube::{Client, client::Body as KubeBody};
+use pd_runtime::leader::Leadership;
+use serde_json::{Value, json};
+use tokio::sync::watch;
+
+/// The namespace of every object.
+pub(crate) const NAMESPACE: &str = "ns";
+
+/// The path of all PDAutoscalers.
+pub(crate) const AUTOSCALERS: &str = "/apis/pdautoscaler.io/v1alpha1/pdautoscalers";
+
+/// An answer in place of the server's own.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Fault {
+    /// A Status with this code.
+    Code(u16),
+    /// A Status with code 429 and so many seconds of Retry-After.
+    TooManyRequests(u32),
+    /// No answer at all.
+    Silence,
+    /// The server's own answer, late.
+    Late(Duration),
+    /// A body that is no JSON.
+    Garbage,
+    /// The server's own answer, and another process leads from here on.
+    LeadershipLost,
+}
+
+/// Where a fault strikes: method, and part of path and query.
+type Place = (Method, String);
+
+#[derive(Debug, Default)]
+struct State {
+    autoscalers: BTreeMap<String, Value>,
+    deployments: BTreeMap<String, Value>,
+    faults: Vec<(Place, Fault, Option<u32>)>,
+    watchers: Vec<mpsc::UnboundedSender<Value>>,
+    scale_writes: Vec<(String, i64, i64)>,
+    events: Vec<(String, String)>,
+    requests: Vec<String>,
+    version: u64,
+}
+
+/// The server.
+#[derive(Clone, Debug)]
+pub(crate) struct ApiServer {
+    state: Arc<Mutex<State>>,
+    leadership: watch::Sender<Leadership>,
+}
+
+impl ApiServer {
+    /// A server without objects. `leadership` is where it strikes with [`Fault::LeadershipLost`].
+    pub(crate) fn new(leadership: watch::Sender<Leadership>) -> Self {
+        let state = Arc::default();
+        Self { state, leadership }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A client of this server.
+    pub(crate) fn client(&self) -> Client {
+        let server = self.clone();
+        let service = tower::service_fn(move |request| {
+            let server = server.clone();
+            async move { Ok::<_, Infallible>(server.answer(request).await) }
+        });
+        Client::new(service, NAMESPACE)
+    }
+
+    /// Adds a PDAutoscaler.
+    pub(crate) fn add(&self, object: Value) {
+        let name = text(&object["metadata"]["name"]);
+        self.state().autoscalers.insert(name, object);
+    }
+
+    /// Adds a Deployment with `replicas`, all of them ready.
+    pub(crate) fn deploy(&self, name: &str, replicas: i64) {
+        let deployment = json!({
+            "apiVersion": "apps/v1", "kind": "Deployment",
+            "metadata": { "name": name, "namespace": NAMESPACE, "uid": name, "resourceVersion": "1" },
+            "spec": { "replicas": replicas, "selector": { "matchLabels": { "app": name } }, "template": {} },
+        });
+        self.state().deployments.insert(name.to_owned(), deployment);
+    }
+
+    /// Somebody else scales a Deployment.
+    pub(crate) fn scale_by_hand(&self, name: &str, replicas: i64) {
+        if let Some(deployment) = self.state().deployments.get_mut(name) {
+            deployment["spec"]["replicas"] = replicas.into();
+        }
+    }
+
+    /// From now on `fault` answers requests of `method` whose path and query contain `place`.
+    pub(crate) fn break_at(&self, method: Method, place: &str, fault: Fault) {
+        let place = (method, place.to_owned());
+        self.state().faults.push((place, fault, None));
+    }
+
+    /// As [`Self::break_at`], for one request.
+    pub(crate) fn break_once(&self, method: Method, place: &str, fault: Fault) {
+        let place = (method, place.to_owned());
+        self.state().faults.push((place, fault, Some(1)));
+    }
+
+    /// Ends all faults.
+    pub(crate) fn repair(&self) {
+        self.state().faults.clear();
+    }
+
+    /// Replicas of a Deployment.
+    pub(crate) fn replicas(&self, name: &str) -> i64 {
+        let replicas = &self.state().deployments[name]["spec"]["replicas"];
+        replicas.as_i64().unwrap_or(-1)
+    }
+
+    /// Every write of replicas: name, from, to.
+    pub(crate) fn scale_writes(&self) -> Vec<(String, i64, i64)> {
+        self.state().scale_writes.clone()
+    }
+
+    /// State, reason and message of a condition; empty when the object has none.
+    pub(crate) fn condition(&self, name: &str, kind: &str) -> (String, String, String) {
+        let state = self.state();
+        let conditions = state.autoscalers[name]["status"]["conditions"].as_array();
+        let found = conditions
+            .into_iter()
+            .flatten()
+            .find(|one| one["type"] == kind);
+        let of = |field: &str| found.map_or_else(String::new, |one| text(&one[field]));
+        (of("status"), of("reason"), of("message"))
+    }
+
+    /// Reasons of the events about an object.
+    pub(crate) fn events(&self, name: &str) -> Vec<String> {
+        let state = self.state();
+        let events = state.events.iter().filter(|(about, _)| about == name);
+        events.map(|(_, reason)| reason.clone()).collect()
+    }
+
+    /// How many requests had `part` in their method and path.
+    pub(crate) fn requests(&self, part: &str) -> usize {
+        let state = self.state();
+        state
+            .requests
+            .iter()
+            .filter(|line| line.contains(part))
+            .count()
+    }
+
+    async fn answer(&self, request: Request<KubeBody>) -> Response<Body> {
+        let (head, body) = request.into_parts();
+        let path = head.uri.path().to_owned();
+        let place = head.uri.to_string();
+        let body = body.collect_bytes().await.unwrap_or_default();
+        let body: Value = serde_json::from_slice(&body).unwrap_or_default();
+        self.state()
+            .requests
+            .push(format!("{} {place}", head.method));
+        match self.fault(&head.method, &place) {
+            None => {}
+            Some(Fault::Code(code)) => return status(code, None),
+            Some(Fault::TooManyRequests(seconds)) => return status(429, Some(seconds)),
+            Some(Fault::Silence) => std::future::pending().await,
+            Some(Fault::Late(delay)) => tokio::time::sleep(delay).await,
+            Some(Fault::Garbage) => return respond(200, "{\"kind\": "),
+            Some(Fault::LeadershipLost) => {
+                let leader = Some("another".to_owned());
+                self.leadership
+                    .send_replace(Leadership::Following { leader });
+            }
+        }
+        if place.contains("watch=true") {
+            return self.watch();
+        }
+        self.own_answer(&head.method, &path, &place, &body)
+    }
+
+    /// The fault that strikes, if one does; one that was set for one request is gone then.
+    fn fault(&self, method: &Method, place: &str) -> Option<Fault> {
+        let faults = &mut self.state().faults;
+        let at = faults
+            .iter()
+            .position(|((of, part), _, _)| of == method && place.contains(part.as_str()))?;
+        let fault = faults[at].1;
+        if let Some(left) = &mut faults[at].2 {
+            *left -= 1;
+            if *left == 0 {
+                faults.remove(at);
+            }
+        }
+        Some(fault)
+    }
+
+    fn watch(&self) -> Response<Body> {
+        let (sender, changes) = mpsc::unbounded();
+        self.state().watchers.push(sender);
+        let lines =
+            changes.map(|change: Value| Ok::<_, Infallible>(Bytes::from(format!("{change}\n"))));
+        Response::new(Body::from_stream(lines.chain(stream::pending())))
+    }
+
+    fn own_answer(&self, method: &Method, path: &str, place: &str, body: &Value) -> Response<Body> {
+        let mut state = self.state();
+        let parts: Vec<&str> = path.rsplit('/').collect();
+        match (method, parts.as_slice()) {
+            (&Method::GET, ["pdautoscalers", ..]) => {
+                let items: Vec<Value> = state.autoscalers.values().cloned().collect();
+                list("pdautoscaler.io/v1alpha1", "PDAutoscalerList", &items)
+            }
+            (&Method::GET, ["horizontalpodautoscalers", ..]) => {
+                list("autoscaling/v2", "HorizontalPodAutoscalerList", &[])
+            }
+            (&Method::GET, ["pods", ..]) => list("v1", "PodList", &state.pods(place)),
+            (&Method::GET, ["scale", name, "deployments", ..]) => state.scale(name),
+            (&Method::PATCH, ["scale", name, "deployments", ..]) => state.write_scale(name, body),
+            (&Method::GET, [name, "deployments", ..]) => match state.deployments.get(*name) {
+                Some(found) => respond(200, found.to_string()),
+                None => status(404, None),
+            },
+            (&Method::PATCH, ["status", name, "pdautoscalers", ..]) => {
+                state.write_status(name, body)
+            }
+            (&Method::POST, ["events", ..]) => {
+                let about = text(&body["regarding"]["name"]);
+                state.events.push((about, text(&body["reason"])));
+                respond(201, body.to_string())
+            }
+            // A repeated event counts up.
+            (&Method::PATCH, [_, "events", ..]) => respond(200, body.to_string()),
+            _ => status(404, None),
+        }
+    }
+}
+
+impl State {
+    /// Ready pods of the Deployment that the label selector names.
+    fn pods(&self, place: &str) -> Vec<Value> {
+        let selected = |name: &&String| {
+            place
+                .split(['&', '?'])
+                .any(|parameter| parameter.ends_with(&format!("app%3D{name}")))
+        };
+        let Some(name) = self.deployments.keys().find(selected) else {
+            return Vec::new();
+        };
+        let count = self.deployments[name]["spec"]["replicas"]
+            .as_i64()
+            .unwrap_or(0);
+        let pod = |index: i64| {
+            json!({
+                "metadata": { "name": format!("{name}-7d9f8b-{index:05}"), "ownerReferences": [{
+                    "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": format!("{name}-7d9f8b"),
+                    "uid": "1", "controller": true }] },
+                "status": { "phase": "Running", "conditions": [{ "type": "Ready", "status": "True" }] },
+            })
+        };
+        (0..count).map(pod).collect()
+    }
+
+    fn scale(&self, name: &str) -> Response<Body> {
+        let Some(deployment) = self.deployments.get(name) else {
+            return status(404, None);
+        };
+        let scale = json!({
+            "apiVersion": "autoscaling/v1", "kind": "Scale",
+            "metadata": { "name": name, "namespace": NAMESPACE, "resourceVersion": "1" },
+            "spec": { "replicas": deployment["spec"]["replicas"] },
+        });
+        respond(200, scale.to_string())
+    }
+
+    fn write_scale(&mut self, name: &str, patch: &Value) -> Response<Body> {
+        let Some(deployment) = self.deployments.get_mut(name) else {
+            return status(404, None);
+        };
+        let before = deployment["spec"]["replicas"].as_i64().unwrap_or(0);
+        let after = patch["spec"]["replicas"].as_i64().unwrap_or(-1);
+        deployment["spec"]["replicas"] = after.into();
+        self.scale_writes.push((name.to_owned(), before, after));
+        self.scale(name)
+    }
+
+    fn write_status(&mut self, name: &str, patch: &Value) -> Response<Body> {
+        self.version += 1;
+        let Some(object) = self.autoscalers.get_mut(name) else {
+            return status(404, None);
+        };
+        object["status"] = patch["status"].clone();
+        object["metadata"]["resourceVersion"] = (100 + self.version).to_string().into();
+        let change = json!({ "type": "MODIFIED", "object": object });
+        self.watchers
+            .retain(|watcher| watcher.unbounded_send(change.clone()).is_ok());
+        respond(200, object.to_string())
+    }
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
+
+fn respond(code: u16, body: impl Into<Body>) -> Response<Body> {
+    let mut response = Response::new(body.into());
+    *response.status_mut() = StatusCode::from_u16(code).unwrap_or_default();
+    response
+}
+
+fn list(api_version: &str, kind: &str, items: &[Value]) -> Response<Body> {
+    let list = json!({
+        "apiVersion": api_version, "kind": kind, "metadata": { "resourceVersion": "1" }, "items": items,
+    });
+    respond(200, list.to_string())
+}
+
+/// A failure as the API server words it.
+fn status(code: u16, retry_after: Option<u32>) -> Response<Body> {
+    let reason = StatusCode::from_u16(code).unwrap_or_default();
+    let body = json!({
+        "apiVersion": "v1", "kind": "Status", "status": "Failure", "code": code,
+        "reason": reason.canonical_reason().unwrap_or_default().replace(' ', ""),
+        "message": format!("broken on purpose with {code}"),
+        "details": retry_after.map(|seconds| json!({ "retryAfterSeconds": seconds })),
+    });
+    let mut response = respond(code, body.to_string());
+    if let Some(seconds) = retry_after {
+        response
+            .headers_mut()
+            .insert(header::RETRY_AFTER, seconds.into());
+    }
+    response
+}

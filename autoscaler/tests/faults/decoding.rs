@@ -1,0 +1,39 @@
+//! Bodies that do not decode: of the object itself, and of what is read for it.
+
+use axum::http::Method;
+use rstest::rstest;
+use serde_json::json;
+
+use crate::{api_server::Fault, stage::Stage};
+
+#[rstest]
+#[case::workload("deployments/llama-decode", "TargetUnreadable")]
+#[case::pods("app%3Dllama-decode", "TargetUnreadable")]
+#[case::scale("llama-prefill/scale", "ApplyFailed")]
+#[case::autoscalers("horizontalpodautoscalers", "ContentionUnknown")]
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_does_not_decode_is_no_answer(#[case] place: &str, #[case] reason: &str) {
+    let stage = Stage::after(2, |server| {
+        server.break_at(Method::GET, place, Fault::Garbage);
+    })
+    .await;
+    stage.assert_reported(reason);
+    stage.assert_nothing_is_scaled_down();
+    stage.assert_it_recovers_within(20).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_object_that_does_not_decode_harms_no_other() {
+    let (stage, start) = Stage::new();
+    stage.server.add(json!({
+        "apiVersion": "pdautoscaler.io/v1alpha1", "kind": "PDAutoscaler",
+        "metadata": { "name": "llama", "namespace": "ns", "uid": "llama", "generation": 1, "resourceVersion": "1" },
+        "spec": { "mode": 7 },
+    }));
+    start.controller();
+    stage.wait(2).await;
+    stage.assert_reported("SpecInvalid");
+    assert_eq!(stage.server.replicas("llama-prefill"), 1);
+    stage.assert_nothing_is_scaled_down();
+    stage.assert_the_other_is_served();
+}
