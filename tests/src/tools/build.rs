@@ -7,7 +7,7 @@
 
 use std::{
     fs::{self, File, TryLockError},
-    io::{self, Write},
+    io,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     time::{Duration, Instant},
