@@ -9,16 +9,37 @@
 //! [`condition`] keeps the status conditions, [`pause`] reads the pause annotations, and
 //! [`crd`](mod@crd) makes the `CustomResourceDefinition` that the chart ships.
 //!
+//! Everything about a cluster (the resource itself, its CRD, status and conditions) is behind the
+//! feature `kube`, which is on by default. Without it the crate holds the spec and what it means,
+//! for programs that read [`Manifest`]s, and builds neither `kube` nor `k8s-openapi`.
+//!
 //! One rule holds for the whole API: a field that is accepted does something. What a later version
 //! will bring is in the schema, and refused with a message.
 
+#![cfg_attr(
+    not(feature = "kube"),
+    expect(
+        dead_code,
+        unused_imports,
+        reason = "the texts of the CEL rules and the bounds of the schema are beside the types"
+    )
+)]
+
+#[cfg(feature = "kube")]
 pub mod condition;
+#[cfg(feature = "kube")]
 pub mod crd;
+pub mod manifest;
 pub mod pause;
 pub mod v1alpha1;
 pub mod validate;
 
+mod derives;
+
+#[cfg(feature = "kube")]
 pub use condition::{ConditionState, ConditionType};
+#[cfg(feature = "kube")]
 pub use crd::crd;
+pub use manifest::Manifest;
 pub use pause::PauseReading;
 pub use validate::FieldError;

@@ -15,9 +15,12 @@
     clippy::duplicated_attributes,
     reason = "printer columns of one type look like duplicates to the lint"
 )]
-#![expect(
-    unreachable_pub,
-    reason = "the KubeSchema derive repeats every public type inside a function"
+#![cfg_attr(
+    feature = "kube",
+    expect(
+        unreachable_pub,
+        reason = "the KubeSchema derive repeats every public type inside a function"
+    )
 )]
 
 pub mod behavior;
@@ -29,19 +32,27 @@ pub mod objective;
 pub mod quantity;
 pub mod ratio;
 pub mod reserved;
+#[cfg(feature = "kube")]
 mod rules;
 pub mod schedule;
+#[cfg(feature = "kube")]
+mod schema;
+#[cfg(feature = "kube")]
 pub mod status;
 pub mod target;
 pub mod toleration;
 pub mod zero;
 
-use kube::{CustomResource, KubeSchema};
 use pd_core::Role;
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+#[cfg(feature = "kube")]
 use self::rules::rule_naming_value;
+#[cfg(feature = "kube")]
+pub use self::status::{
+    AttainmentStatus, GpuStatus, LastDecision, LatencyStatus, LeadTimeStatus, PDAutoscalerStatus,
+    RatioStatus, RoleStatus, SchedulesStatus, StepStatus,
+};
 pub use self::{
     behavior::{
         BehaviorSpec, FallbackSpec, LeadSpec, MissingMetricsBehavior, MissingMetricsSpec,
@@ -61,14 +72,11 @@ pub use self::{
     },
     reserved::Reserved,
     schedule::{ScheduleSpec, ScheduledBoundsSpec},
-    status::{
-        AttainmentStatus, GpuStatus, LastDecision, LatencyStatus, LeadTimeStatus,
-        PDAutoscalerStatus, RatioStatus, RoleStatus, SchedulesStatus, StepStatus,
-    },
     target::{RoleSpec, TargetReference},
     toleration::{NumericTolerationOperator, NumericTolerationSpec, TaintEffect},
     zero::ScaleToZeroSpec,
 };
+use crate::derives::{CustomResource, JsonSchema, KubeSchema};
 
 /// API group of every resource.
 pub const GROUP: &str = "pdautoscaler.io";
@@ -217,8 +225,8 @@ pub struct PDAutoscalerSpec {
     /// A limit on the GPUs of both roles together. Default: none but maxReplicas.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub budget: Option<BudgetSpec>,
-    /// How fast replicas may change: what spec.behavior of a HorizontalPodAutoscaler holds, and lead.
-    /// Default: up at once, down after 300 seconds.
+    /// How fast replicas may change: what spec.behavior of a HorizontalPodAutoscaler holds, and
+    /// lead. Default: up at once, down after 300 seconds.
     #[serde(default)]
     pub behavior: BehaviorSpec,
     /// Replica bounds that hold at set times. At most 16.
@@ -255,6 +263,7 @@ impl PDAutoscalerSpec {
 
 /// A rule that keeps the fallback of `role` inside the role's bounds, unless these cross: that has
 /// its own message.
+#[cfg(feature = "kube")]
 fn fallback_in_bounds(role: Role) -> kube::core::Rule {
     let fallback = format!("self.onMissingMetrics.fallback.{role}");
     rule_naming_value(

@@ -121,6 +121,15 @@ impl PDAutoscalerSpec {
     /// Fields that are not part of the policy (mode, targets, metrics) are checked too, so that a
     /// spec with a policy is a good spec.
     pub fn policy(&self) -> Result<Policy, Vec<FieldError>> {
+        match self.policy_and_errors() {
+            (policy, errors) if errors.is_empty() => Ok(policy),
+            (_, errors) => Err(errors),
+        }
+    }
+
+    /// The policy with the nearest good value in the place of each wrong one, and every field that
+    /// is wrong.
+    pub fn policy_and_errors(&self) -> (Policy, Vec<FieldError>) {
         let mut errors = Errors::default();
         refused::check(self, &mut errors);
         let policy = Policy {
@@ -143,11 +152,7 @@ impl PDAutoscalerSpec {
             operating_points: ratio::operating_points(&self.ratio, &mut errors),
             coefficients: capacity::coefficients(self.capacity.as_ref(), &mut errors),
         };
-        if errors.0.is_empty() {
-            Ok(policy)
-        } else {
-            Err(errors.0)
-        }
+        (policy, errors.0)
     }
 }
 

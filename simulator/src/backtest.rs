@@ -1,56 +1,34 @@
 //! `pd-sim backtest`: what a PDAutoscaler would have done with a service's past.
 //!
-//! The past is read from Prometheus with the controller's own queries, its load is drawn anew, and the
-//! decision code plays it from the replicas that were there. How fast a replica is comes from a profile,
-//! or is learnt first by playing the past as it was; either way that play is held against what was
-//! measured, so that everybody can see how far the rest can be trusted.
+//! The past is read from Prometheus with the controller's own queries, its load is drawn again, and
+//! the decision code plays it from the replicas that were there. How fast a replica is comes from a
+//! profile, or is learnt first by playing the past as it was; either way that play is held against
+//! what was measured, so that everybody can see how far the rest can be trusted.
 
 pub mod options;
 
 mod outcome;
 mod range;
+pub mod service;
 mod stated;
 
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use pd_api::v1alpha1::{PDAutoscaler, RoleSpec};
-use pd_core::capacity::Profile;
-use pd_core::policy::Policy;
-use pd_core::{PerRole, Role};
-use pd_signals::engine::VLLM;
-use pd_signals::pods::{KindUnsupported, TargetKind, past_pod_pattern};
-use pd_signals::queries::Scope;
 use thiserror::Error;
 
-use self::options::{Moment, Options};
+use self::options::BacktestOptions;
 pub use self::outcome::{Backtest, Decision, Past};
+use self::service::{Service, ServiceError};
 use crate::calibrate::{self, CalibrateError, Fit, Known};
-use crate::measured::{Asked, Measured, MeasuredError, read};
-use crate::policy::{PolicyError, read_object};
-use crate::scenario::{Scenario, ScenarioError};
 use crate::simulate::options::Output;
 use crate::simulate::{Owner, Run, SimulateError, Source};
 
-/// How far back is read when nobody says.
-const FROM: Moment = Moment::Ago(Duration::from_hours(7 * 24));
-
-/// A look back that cannot be made.
+/// A backtest that cannot be made.
 #[derive(Debug, Error)]
 pub enum BacktestError {
-    /// The PDAutoscaler cannot be used.
+    /// The service or its past cannot be read.
     #[error(transparent)]
-    Config(#[from] PolicyError),
-    /// A target is of no kind that can be scaled.
-    #[error(transparent)]
-    Target(#[from] KindUnsupported),
-    /// The past cannot be read.
-    #[error(transparent)]
-    Measured(#[from] MeasuredError),
-    /// The profile cannot be read.
-    #[error(transparent)]
-    Scenario(#[from] ScenarioError),
+    Service(#[from] ServiceError),
     /// The profile cannot be learnt.
     #[error(transparent)]
     Calibrate(#[from] CalibrateError),
@@ -65,22 +43,9 @@ pub enum BacktestError {
     Json(#[from] serde_json::Error),
 }
 
-/// A service and its past.
-#[derive(Debug)]
-pub struct Service {
-    /// What its owner wants.
-    pub policy: Policy,
-    /// GPUs of one replica of each role.
-    pub gpus_per_replica: PerRole<u32>,
-    /// The object.
-    pub object: PDAutoscaler,
-    /// What Prometheus remembers.
-    pub measured: Arc<Measured>,
-}
-
-/// Looks back and gives the text to print.
-pub async fn run(options: &Options) -> Result<String, BacktestError> {
-    let backtest = backtest(options).await?;
+/// Backtests and returns the text to print.
+pub fn run(options: &BacktestOptions) -> Result<String, BacktestError> {
+    let backtest = backtest(options)?;
     match options.output {
         Output::Text => Ok(backtest.to_text(options.decisions)),
         Output::Json => Ok(serde_json::to_string_pretty(&backtest)?),
@@ -90,9 +55,9 @@ pub async fn run(options: &Options) -> Result<String, BacktestError> {
     }
 }
 
-/// Looks back.
-pub async fn backtest(options: &Options) -> Result<Backtest, BacktestError> {
-    let service = Service::read(options).await?;
+/// Backtests.
+pub fn backtest(options: &BacktestOptions) -> Result<Backtest, BacktestError> {
+    let service = Service::read(options)?;
     let mut scenario = service.scenario(options)?;
     let known = Known::of(&service.measured, options.seed, service.measured.workers());
     let fit = match &options.profile {
@@ -106,136 +71,6 @@ pub async fn backtest(options: &Options) -> Result<Backtest, BacktestError> {
         stated: service.stated(&options.config_maps)?,
         began_millis: service.measured.from_millis,
     });
-    let (outcome, _, told) = run.play_told()?;
-    Ok(Backtest::of(&service, &scenario, fit, outcome, told))
-}
-
-impl Service {
-    /// Reads the object and its past.
-    pub async fn read(options: &Options) -> Result<Self, BacktestError> {
-        let (object, policy) = read_object(&options.config)?;
-        let asked = asked(options, &object, &policy)?;
-        let spec = &object.spec;
-        let gpus = |role: &RoleSpec| {
-            role.gpus_per_replica
-                .and_then(|gpus| u32::try_from(gpus).ok())
-        };
-        let gpus_per_replica =
-            PerRole::from_fn(|role| gpus(spec.role(role)).unwrap_or(options.gpus_per_replica));
-        let measured = read(&asked).await?;
-        Ok(Self {
-            policy,
-            gpus_per_replica,
-            object,
-            measured: Arc::new(measured),
-        })
-    }
-
-    /// What the owner states about replicas; without, the decision code learns.
-    fn stated(&self, manifests: &[PathBuf]) -> Result<Option<Profile>, BacktestError> {
-        stated::profile(&self.object, &self.policy, self.gpus_per_replica, manifests)
-    }
-
-    /// The service as the simulator knows it.
-    fn scenario(&self, options: &Options) -> Result<Scenario, BacktestError> {
-        let mut scenario = match &options.profile {
-            Some(path) => Scenario::read(path)?,
-            None => Scenario::default(),
-        };
-        scenario.profile.prefix_hit_ratio = self.measured.prefix_hit_ratio();
-        if let Some(lead) = options.lead {
-            scenario.set_lead(lead);
-        }
-        scenario.gpus_per_replica = self.gpus_per_replica;
-        let (objective, wanted) = (&mut scenario.objective, self.policy.objective);
-        objective.ttft.limit_milliseconds = wanted.ttft.limit.as_secs_f64() * 1e3;
-        objective.ttft.percentile = wanted.ttft.percentile;
-        objective.tpot.limit_milliseconds = wanted.tpot.limit.as_secs_f64() * 1e3;
-        objective.tpot.percentile = wanted.tpot.percentile;
-        objective.attainment.percent = wanted.attainment.percent;
-        objective.attainment.window_seconds = wanted.attainment.window.as_secs_f64();
-        scenario.budget_gpus = self.policy.budget_gpus;
-        let first = self.measured.workers();
-        for role in Role::ALL {
-            let (bounds, replicas) = (
-                self.policy.bounds.get(role),
-                scenario.replicas.get_mut(role),
-            );
-            replicas.min = bounds.min_replicas;
-            replicas.max = bounds.max_replicas;
-            replicas.start = first.get(role).first().copied();
-        }
-        Ok(scenario)
-    }
-}
-
-/// What is asked of Prometheus.
-fn asked(
-    options: &Options,
-    object: &PDAutoscaler,
-    policy: &Policy,
-) -> Result<Asked, BacktestError> {
-    let metadata = object.metadata.namespace.clone();
-    let namespace = options.range.namespace.clone().or(metadata);
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
-    let range = &options.range;
-    let from = unix(range.from.unwrap_or(FROM), now);
-    let to = unix(range.to, now);
-    let span = u64::try_from(to.saturating_sub(from)).unwrap_or(0);
-    let step = range.step.unwrap_or_else(|| step_of(span));
-    if span < 2 * step.as_secs() {
-        return Err(BacktestError::Options(format!(
-            "from --from to --to there are {span} s, less than two steps of {} s: give a longer range",
-            step.as_secs()
-        )));
-    }
-    let pattern = |role: Role| {
-        let target = &object.spec.role(role).target;
-        TargetKind::of(&target.api_version, &target.kind)
-            .map(|kind| past_pod_pattern(kind, &target.name))
-    };
-    Ok(Asked {
-        server: options.prometheus.clone(),
-        scope: Scope {
-            engine: &VLLM,
-            namespace_label: range.namespace_label.clone(),
-            pod_label: range.pod_label.clone(),
-            namespace: namespace.unwrap_or_else(|| "default".to_owned()),
-            prefill_pods: pattern(Role::Prefill)?,
-            decode_pods: pattern(Role::Decode)?,
-            selectors: object
-                .spec
-                .metrics
-                .selectors
-                .0
-                .clone()
-                .into_iter()
-                .collect(),
-            window: step,
-            attainment_window: policy.objective.attainment.window,
-        },
-        from_unix: from,
-        to_unix: to,
-        step,
-        timeout: range.timeout,
-    })
-}
-
-fn unix(moment: Moment, now: i64) -> i64 {
-    match moment {
-        Moment::At(unix) => unix,
-        Moment::Ago(span) => now.saturating_sub(i64::try_from(span.as_secs()).unwrap_or(i64::MAX)),
-    }
-}
-
-/// A minute for a day, five minutes for two weeks, a quarter of an hour beyond.
-fn step_of(span_seconds: u64) -> Duration {
-    Duration::from_mins(match span_seconds / 86_400 {
-        0..=1 => 1,
-        2..=14 => 5,
-        _ => 15,
-    })
+    let (outcome, _, changes) = run.play_logged()?;
+    Ok(Backtest::of(&service, &scenario, fit, outcome, changes))
 }

@@ -1,14 +1,14 @@
 //! Many runs at once: on all cores, in a fixed order, with a bar on a terminal.
 //!
-//! Runs know nothing of each other, so the result does not depend on how many are played at once. The
-//! bar goes to standard error and only to a terminal, so that what is printed stays clean wherever it
-//! is sent.
+//! Runs know nothing of each other, so the result does not depend on how many are played at once.
+//! The bar goes to standard error and only to a terminal, so that what is printed stays clean
+//! wherever it is sent.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use indicatif::{ProgressBar, ProgressStyle};
+use rayon::iter::{ParallelBridge as _, ParallelIterator as _};
 
 /// A bar over so many steps; on no terminal it shows nothing.
 pub(crate) fn progress(steps: usize) -> ProgressBar {
@@ -36,39 +36,35 @@ pub(crate) fn cores() -> usize {
     thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// Does `work` for all `items`, so many at once, and gives the results in their order. After an error
-/// no further item is begun; the error of the earliest item is given.
+/// Does `work` for all `items`, so many at once, and gives the results in their order. After an
+/// error no further item is begun; the error of the earliest item is given.
 pub(crate) fn parallel<T: Sync, U: Send, E: Send>(
     jobs: usize,
     items: &[T],
     work: impl Fn(&T) -> Result<U, E> + Sync,
 ) -> Result<Vec<U>, E> {
-    let next = AtomicUsize::new(0);
-    let done: Mutex<Vec<(usize, Result<U, E>)>> = Mutex::default();
-    let workers = jobs.clamp(1, items.len().max(1));
-    thread::scope(|scope| {
-        for _ in 0..workers {
-            scope.spawn(|| {
-                while let Some((place, item)) = take(&next, items) {
-                    let result = work(item);
-                    if result.is_err() {
-                        next.store(items.len(), Ordering::Relaxed);
-                    }
-                    done.lock()
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .push((place, result));
-                }
-            });
-        }
-    });
-    let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let failed = AtomicBool::new(false);
+    let play = || {
+        // Items are begun in their order, not in halves as `par_iter` would. So every item before
+        // one that failed has been begun, and the earliest error does not depend on the number of
+        // cores.
+        let in_order = items.iter().enumerate().par_bridge();
+        let begun = in_order.filter(|_| !failed.load(Ordering::Relaxed));
+        let done = begun.map(|(place, item)| {
+            let result = work(item);
+            if result.is_err() {
+                failed.store(true, Ordering::Relaxed);
+            }
+            (place, result)
+        });
+        done.collect::<Vec<_>>()
+    };
+    let threads = jobs.clamp(1, items.len().max(1));
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+    // A machine that gives no threads of our own still has those that rayon shares.
+    let mut done = pool.map_or_else(|_| play(), |pool| pool.install(play));
     done.sort_by_key(|(place, _)| *place);
     done.into_iter().map(|(_, result)| result).collect()
-}
-
-fn take<'a, T>(next: &AtomicUsize, items: &'a [T]) -> Option<(usize, &'a T)> {
-    let place = next.fetch_add(1, Ordering::Relaxed);
-    items.get(place).map(|item| (place, item))
 }
 
 #[cfg(test)]

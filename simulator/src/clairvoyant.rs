@@ -8,14 +8,14 @@
 //! the run and lets requests miss where that saves most.
 //!
 //! Assumed: prefill by the tail formula of [`pd_core::queueing`] with the window's own prompts and
-//! the scatter of its own gaps, at a share of misses that is what the objective leaves after prompts
-//! that no pool could serve in time; queues do not carry over from window to window. Decode by
-//! [`load`]: answers run at the TPOT limit, spread evenly over replicas that are filled to the batch
-//! that holds it. In `everywhere` both roles may miss as much as the objective allows for both
-//! together. Replicas leave at once, without draining; ratio band, budget, the maximum, rate limits
-//! and stabilization do not hold; the first replicas are there for nothing. A formula is no proof:
-//! playing the plans (`--policy clairvoyant`, `--policy clairvoyant-overall`) shows what they attain, and
-//! `--policy simulated-oracle` corrects them by plays ([`refine`]).
+//! the scatter of its own gaps, at a share of misses that is what the objective leaves after
+//! prompts that no pool could serve in time; queues do not carry over from window to window. Decode
+//! by [`load`]: answers run at the TPOT limit, spread evenly over replicas that are filled to the
+//! batch that holds it. In `everywhere` both roles may miss as much as the objective allows for
+//! both together. Replicas leave at once, without draining; ratio band, budget, the maximum, rate
+//! limits and stabilization do not hold; the first replicas are there for nothing. A formula is no
+//! proof: playing the plans (`--policy clairvoyant`, `--policy clairvoyant-overall`) shows what
+//! they attain, and `--policy simulated-oracle` corrects them by plays ([`refine`]).
 
 pub mod load;
 pub mod refine;
@@ -33,7 +33,7 @@ use self::spend::Costs;
 use crate::engine::Profile;
 use crate::observe::engine_role;
 use crate::scenario::Scenario;
-use crate::time::{HOUR, Nanos, SECOND, seconds};
+use crate::time::{HOUR, Nanos, SECOND, milliseconds, seconds};
 
 /// Length of a window, in which replicas do not change.
 pub const WINDOW: Nanos = 60 * SECOND;
@@ -47,22 +47,22 @@ const MISS_SHARE_MIN: f64 = 1e-4;
 
 /// A plan that knows the load.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct ForeseenPlan {
+pub struct ReplicaPlan {
     /// Replicas that serve or wait in each window.
     pub serving: PerRole<Vec<u32>>,
     /// GPU-hours of the plan, starts included.
     pub gpu_hours: PerRole<f64>,
 }
 
-/// What knowing the load is worth.
+/// The value of knowing the load.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Bound {
     /// Replicas that each window needs to hold the objective by itself.
     pub needed: PerRole<Vec<u32>>,
     /// The cheapest plan with never fewer than `needed`.
-    pub everywhere: ForeseenPlan,
+    pub everywhere: ReplicaPlan,
     /// The cheapest plan that holds the objective over the run.
-    pub overall: ForeseenPlan,
+    pub overall: ReplicaPlan,
     /// GPU-hours of each role's largest need, held all along.
     pub static_peak_gpu_hours: f64,
     /// Requests that miss by replicas, in each window.
@@ -77,12 +77,12 @@ pub struct Bound {
 
 /// The bounds of a scenario under `load`.
 pub fn bound(scenario: &Scenario, load: &Load) -> Bound {
-    let allowed = 1.0 - f64::from(scenario.objective.attainment.percent) / 100.0;
+    let allowed = 1.0 - f64::from(scenario.policy().objective.attainment.percent) / 100.0;
     let hopeless = hopeless_share(scenario, load);
     let prefill_share = ((allowed - hopeless) / (1.0 - hopeless)).max(MISS_SHARE_MIN);
     let misses = PerRole {
         prefill: prefill_misses(scenario, load),
-        decode: load.decode_misses(scenario.replicas.decode.min),
+        decode: load.decode_misses(scenario.policy().bounds.decode.min_replicas),
     };
     let needed = PerRole {
         prefill: replicas_for(&misses.prefill, prefill_share),
@@ -91,21 +91,21 @@ pub fn bound(scenario: &Scenario, load: &Load) -> Bound {
     let costs = Costs {
         window: WINDOW,
         lead: PerRole::from_fn(|role| scenario.profile.startup_time(engine_role(role))),
-        gpus: scenario.gpus_per_replica,
+        gpus: scenario.spec.gpus_per_replica(),
     };
     let may_miss = (allowed - hopeless).max(MISS_SHARE_MIN) * load.requests() as f64;
     let everywhere =
-        PerRole::from_fn(|role| startup::cheapest(needed.get(role), WINDOW, *costs.lead.get(role)));
+        PerRole::from_fn(|role| startup::cheapest(&needed[role], WINDOW, costs.lead[role]));
     let overall = spend::cheapest(&misses, costs, may_miss);
     let static_peak_gpu_hours = Role::ALL.into_iter().map(|role| {
-        let peak = needed.get(role).iter().max().copied().unwrap_or(0);
-        let gpus = f64::from(peak) * f64::from(*costs.gpus.get(role));
+        let peak = needed[role].iter().max().copied().unwrap_or(0);
+        let gpus = f64::from(peak) * f64::from(costs.gpus[role]);
         gpus * load.length() as f64 / HOUR as f64
     });
     Bound {
         static_peak_gpu_hours: static_peak_gpu_hours.sum(),
-        everywhere: ForeseenPlan::priced(everywhere, costs, load.length()),
-        overall: ForeseenPlan::priced(overall, costs, load.length()),
+        everywhere: ReplicaPlan::priced(everywhere, costs, load.length()),
+        overall: ReplicaPlan::priced(overall, costs, load.length()),
         needed,
         hopeless: hopeless_by_window(scenario, load),
         tables: misses,
@@ -115,18 +115,18 @@ pub fn bound(scenario: &Scenario, load: &Load) -> Bound {
     }
 }
 
-impl ForeseenPlan {
+impl ReplicaPlan {
     fn priced(serving: PerRole<Vec<u32>>, costs: Costs, length: Nanos) -> Self {
         let gpu_hours = PerRole::from_fn(|role| {
-            let gpus = f64::from(*costs.gpus.get(role));
-            gpus * paid(serving.get(role), length, *costs.lead.get(role)) / HOUR as f64
+            let gpus = f64::from(costs.gpus[role]);
+            gpus * paid(&serving[role], length, costs.lead[role]) / HOUR as f64
         });
         Self { serving, gpu_hours }
     }
 
     /// Replicas of the first window.
     pub fn at_start(&self) -> PerRole<u32> {
-        PerRole::from_fn(|role| self.serving.get(role).first().copied().unwrap_or(1))
+        PerRole::from_fn(|role| self.serving[role].first().copied().unwrap_or(1))
     }
 
     /// GPU-hours of both roles.
@@ -138,14 +138,14 @@ impl ForeseenPlan {
 impl Bound {
     /// Replicas of each role's largest need.
     pub fn peak(&self) -> PerRole<u32> {
-        PerRole::from_fn(|role| self.needed.get(role).iter().max().copied().unwrap_or(1))
+        PerRole::from_fn(|role| self.needed[role].iter().max().copied().unwrap_or(1))
     }
 
     /// Replicas to begin with: the most that each role needs in the first `span`.
     pub fn at_start(&self, span: Nanos) -> PerRole<u32> {
         let windows = usize::try_from(span.div_ceil(WINDOW)).unwrap_or(usize::MAX);
         PerRole::from_fn(|role| {
-            let first = self.needed.get(role).iter().take(windows.max(1));
+            let first = self.needed[role].iter().take(windows.max(1));
             first.max().copied().unwrap_or(1)
         })
     }
@@ -173,9 +173,9 @@ fn replicas_for(misses: &[Misses], share: f64) -> Vec<u32> {
 
 /// Seconds that a window's prompts may wait and compute: the TTFT limit less what comes after.
 fn prefill_limit_seconds(scenario: &Scenario, window: &PrefillWindow) -> f64 {
-    let objective = scenario.objective;
-    let first_token = FIRST_TOKEN_STEPS * objective.tpot.limit_milliseconds;
-    (objective.ttft.limit_milliseconds - first_token) * 1e-3
+    let objective = &scenario.policy().objective;
+    let first_token = FIRST_TOKEN_STEPS * milliseconds(objective.tpot.limit);
+    (milliseconds(objective.ttft.limit) - first_token) * 1e-3
         - transfer_seconds(&scenario.profile, window)
 }
 
@@ -194,7 +194,7 @@ fn hopeless_by_window(scenario: &Scenario, load: &Load) -> Vec<f64> {
 }
 
 fn prefill_misses(scenario: &Scenario, load: &Load) -> Vec<Misses> {
-    let least = scenario.replicas.prefill.min;
+    let least = scenario.policy().bounds.prefill.min_replicas;
     let table = |window: &PrefillWindow| {
         if window.requests == 0 {
             return Misses::none(least);

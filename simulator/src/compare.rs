@@ -1,8 +1,10 @@
-//! `pd-sim compare`: policies x traces x lead times, on all cores, as a table, JSON, CSV and a report.
+//! `pd-sim compare`: policies x traces x lead times, on all cores, as a table, JSON, CSV and a
+//! report.
 //!
-//! Every cell is one [`Run`] of one policy, and cells know nothing of each other, so the result does not
-//! depend on how many run at once: the same options give the same bytes. A trace and a lead time are
-//! read once for all policies. The first error ends everything, and nothing is written.
+//! Every cell is one [`Run`] of one policy, and cells know nothing of each other, so the result
+//! does not depend on how many run at once: the same options give the same bytes. A trace and a
+//! lead time are read once for all policies. The first error ends everything, and nothing is
+//! written.
 
 pub mod options;
 
@@ -15,11 +17,11 @@ use std::time::Duration;
 use serde::Serialize;
 use thiserror::Error;
 
-use self::options::Options;
+use self::options::CompareOptions;
 use crate::batch::{parallel, progress};
 use crate::simulate::options as simulate_options;
 use crate::simulate::options::{Output, PolicyName};
-use crate::simulate::outcome::Outcome;
+use crate::simulate::outcome::RunOutcome;
 use crate::simulate::{Run, SimulateError, Timeline};
 
 /// A comparison that cannot be made.
@@ -67,9 +69,9 @@ pub enum CompareError {
 pub struct Row {
     /// Name of the trace: its file without folder and endings, or `day`.
     pub trace: String,
-    /// What the run came to.
+    /// The result of the run.
     #[serde(flatten)]
-    pub outcome: Outcome,
+    pub outcome: RunOutcome,
 }
 
 /// A result and the run in pieces.
@@ -85,11 +87,11 @@ pub struct Cell {
 struct Scene {
     trace: String,
     lead: Duration,
-    options: simulate_options::Options,
+    options: simulate_options::SimulateOptions,
 }
 
-/// Compares what the options ask for and gives the text to print.
-pub fn run(options: &Options) -> Result<String, CompareError> {
+/// Compares what the options ask for and returns the text to print.
+pub fn run(options: &CompareOptions) -> Result<String, CompareError> {
     let cells = cells(options)?;
     if let Some(path) = &options.report {
         let page = report::page(&cells);
@@ -107,7 +109,7 @@ pub fn run(options: &Options) -> Result<String, CompareError> {
 }
 
 /// Plays every cell; in order of traces, lead times and policies.
-pub fn cells(options: &Options) -> Result<Vec<Cell>, CompareError> {
+pub fn cells(options: &CompareOptions) -> Result<Vec<Cell>, CompareError> {
     let scenes = scenes(options)?;
     let mut policies = options.policies.clone();
     if options.policy_command.is_some() {
@@ -130,7 +132,7 @@ pub fn cells(options: &Options) -> Result<Vec<Cell>, CompareError> {
         let (outcome, timeline) = played.map_err(|source| failed(scene, Some(*policy), source))?;
         let row = Row {
             trace: scene.trace.clone(),
-            outcome: Outcome {
+            outcome: RunOutcome {
                 speed: None,
                 ..outcome
             },
@@ -150,7 +152,7 @@ fn failed(scene: &Scene, policy: Option<PolicyName>, source: SimulateError) -> C
     }
 }
 
-fn scenes(options: &Options) -> Result<Vec<Scene>, CompareError> {
+fn scenes(options: &CompareOptions) -> Result<Vec<Scene>, CompareError> {
     let traces: Vec<Option<PathBuf>> = if options.traces.is_empty() {
         vec![None]
     } else {
@@ -170,7 +172,7 @@ fn scenes(options: &Options) -> Result<Vec<Scene>, CompareError> {
             scenes.push(Scene {
                 trace: trace.as_deref().map_or("day".to_owned(), stem),
                 lead: *lead,
-                options: simulate_options::Options {
+                options: simulate_options::SimulateOptions {
                     traffic: simulate_options::TrafficOptions::default(),
                     trace: trace.clone(),
                     scenario: scenario.cloned(),
@@ -179,11 +181,7 @@ fn scenes(options: &Options) -> Result<Vec<Scene>, CompareError> {
                     policy_command: options.policy_command.clone(),
                     policy_timeout: options.policy_timeout,
                     record: None,
-                    seed: options.seed,
-                    hours: options.hours,
-                    copies: options.copies,
-                    rate_scale: options.rate_scale,
-                    time_scale: options.time_scale,
+                    play: options.play,
                     output: Output::Json,
                 },
             });

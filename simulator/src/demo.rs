@@ -1,9 +1,9 @@
 //! `pd-sim demo`: a day of a prefill/decode service under its autoscaler, in a minute.
 //!
 //! The decisions are the product's own: [`pd_core::plan()`], unchanged, audited at every step, fed
-//! with what a scrape of the emulated workers shows. Only the workers, their users and the clock are
-//! a model. [`World`] is that closed loop without a clock; the rest paces it, shows it
-//! on a local page and in the terminal, and writes the report.
+//! with what a scrape of the emulated workers shows. Only the workers, their users and the clock
+//! are a model. [`World`] is that closed loop without a clock; the rest paces it, shows it on a
+//! local page and in the terminal, and writes the report.
 //!
 //! It asks nothing of the machine but a loopback port and a file, and leaves nothing behind but the
 //! file.
@@ -30,7 +30,7 @@ use std::time::{Duration, Instant};
 use thiserror::Error;
 
 use self::hub::Hub;
-use self::options::Options;
+use self::options::DemoOptions;
 use self::record::{Record, Summary};
 use self::scenario::{RATE_SCALE_DEFAULT, Scenario, ScenarioError};
 use self::terminal::Progress;
@@ -70,7 +70,7 @@ pub enum DemoError {
 }
 
 /// Runs the demo until the day is over or the user interrupts it, and writes the report either way.
-pub async fn run(options: Options) -> Result<Summary, DemoError> {
+pub async fn run(options: DemoOptions) -> Result<Summary, DemoError> {
     let scenario = match &options.trace {
         None => Scenario::day(
             options.seed,

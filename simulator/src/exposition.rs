@@ -146,26 +146,7 @@ impl Text {
             self.family(name, "counter", help, &[("", value as f64)])?;
         }
         if dialect == Dialect::Current {
-            let by_source = [
-                (
-                    ",source=\"local_compute\"",
-                    m.prompt_tokens_local_compute as f64,
-                ),
-                (
-                    ",source=\"local_cache_hit\"",
-                    m.prompt_tokens_local_cache_hit as f64,
-                ),
-                (
-                    ",source=\"external_kv_transfer\"",
-                    m.prompt_tokens_external_kv_transfer as f64,
-                ),
-            ];
-            self.family(
-                "prompt_tokens_by_source_total",
-                "counter",
-                "Number of prompt tokens by source.",
-                &by_source,
-            )?;
+            self.prompt_tokens_by_source(m)?;
         }
         let by_ending = [
             (",finished_reason=\"stop\"", m.finished_stop as f64),
@@ -177,6 +158,29 @@ impl Text {
             "counter",
             "Count of successfully processed requests.",
             &by_ending,
+        )
+    }
+
+    fn prompt_tokens_by_source(&mut self, m: &WorkerMetrics) -> fmt::Result {
+        let by_source = [
+            (
+                ",source=\"local_compute\"",
+                m.prompt_tokens_local_compute as f64,
+            ),
+            (
+                ",source=\"local_cache_hit\"",
+                m.prompt_tokens_local_cache_hit as f64,
+            ),
+            (
+                ",source=\"external_kv_transfer\"",
+                m.prompt_tokens_external_kv_transfer as f64,
+            ),
+        ];
+        self.family(
+            "prompt_tokens_by_source_total",
+            "counter",
+            "Number of prompt tokens by source.",
+            &by_source,
         )
     }
 

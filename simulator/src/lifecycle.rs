@@ -1,18 +1,19 @@
 //! Replicas between being asked for and being gone: what Kubernetes and the cloud do with pods.
 //!
-//! The [`Fleet`] keeps as many pods as are asked for, as a `ReplicaSet` does, and adds their engines
-//! to the service once they can run. A pod waits for GPUs, pulls its image, loads, warms up and is
-//! seen ready at a probe; it drains when it is removed and is killed after its grace period; its
-//! container may crash, its node may fail or be taken away. The fleet says how this looks to a
-//! controller ([`Fleet::replicas`], [`Fleet::stuck`]) and to Prometheus ([`Fleet::ghosts`]), which is
-//! not how it is. It has no clock and decides nothing about numbers.
+//! The [`Fleet`] keeps as many pods as are requested, as a `ReplicaSet` does, and adds their
+//! engines to the service once they can run. A pod waits for GPUs, pulls its image, loads, warms up
+//! and is seen ready at a probe; it drains when it is removed and is killed after its grace period;
+//! its container may crash, its node may fail or be taken away. The fleet says how this looks to a
+//! controller ([`Fleet::replicas`], [`Fleet::stuck`]) and to Prometheus ([`Fleet::ghosts`]), which
+//! is not how it is. It has no clock and decides nothing about numbers.
 //!
-//! Without any setting a pod has room at once, serves exactly after its role's lead time, and drains
-//! for as long as it takes.
+//! Without any setting a pod has room at once, serves exactly after its role's lead time, and
+//! drains for as long as it takes.
 
 mod cluster;
 mod faults;
 mod pod;
+mod removal;
 mod shown;
 mod start;
 
@@ -67,7 +68,7 @@ impl Default for Lifecycle {
     }
 }
 
-/// Why requests had to begin anew.
+/// Why requests had to start over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LossCause {
     /// Their worker was removed to have fewer of them, and its grace period was too short.
@@ -76,7 +77,7 @@ pub enum LossCause {
     Fault,
 }
 
-/// Requests that had to begin anew at one moment.
+/// Requests that had to start over at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Loss {
     /// Why.
@@ -131,9 +132,9 @@ impl Fleet {
     pub fn populate(&mut self, replicas: PerRole<u32>, service: &mut Service) {
         self.desired = replicas;
         for role in Role::ALL {
-            for _ in 0..*replicas.get(role) {
+            for _ in 0..replicas[role] {
                 let mut pod = self.make(role);
-                let gpus = *self.gpus_per_replica.get(role);
+                let gpus = self.gpus_per_replica[role];
                 if let Some(place) = self.cluster.place(gpus, None) {
                     pod.place = place;
                     add_engine(&mut pod, service.now(), service);
@@ -152,23 +153,23 @@ impl Fleet {
     /// [`Service::observe`].
     pub fn scale(&mut self, replicas: PerRole<u32>, service: &mut Service) {
         for role in Role::ALL {
-            let (have, want) = (*self.desired.get(role), *replicas.get(role));
-            *self.desired.get_mut(role) = want;
+            let (have, want) = (self.desired[role], replicas[role]);
+            self.desired[role] = want;
             self.fill(role, service);
             for number in self.first_to_leave(role, have.saturating_sub(want), service) {
                 self.remove(number, service);
             }
         }
-        self.settle(service);
+        self.reconcile(service);
     }
 
-    /// When something happens next by itself.
+    /// When the next event is due.
     pub fn next_event_at(&self) -> Option<Nanos> {
         self.plans.next_at()
     }
 
-    /// Lets everything happen that is due by the service's time.
-    pub fn happen(&mut self, service: &mut Service) {
+    /// Processes every event that is due by the service's time.
+    pub fn process_events(&mut self, service: &mut Service) {
         let now = service.now();
         while let Some((number, epoch, event)) = self.plans.take(now) {
             if let Event::NodeBack(node) = event {
@@ -177,14 +178,14 @@ impl Fleet {
             }
             let known = |pod: &Pod| pod.number == number && pod.epoch == epoch;
             if let Some(index) = self.pods.iter().position(known) {
-                self.happen_to(index, event, service);
+                self.process_event(index, event, service);
             }
         }
-        self.settle(service);
+        self.reconcile(service);
     }
 
     /// Forgets pods that have left, and schedules those that wait for GPUs.
-    pub fn settle(&mut self, service: &mut Service) {
+    pub fn reconcile(&mut self, service: &mut Service) {
         if self.pods.iter().any(|pod| pod.leaving.is_some()) {
             let there: BTreeMap<&str, WorkerState> = service
                 .workers()
@@ -208,13 +209,13 @@ impl Fleet {
         }
     }
 
-    /// What is wrong from now on.
+    /// The faults from now on.
     pub fn set_conditions(&mut self, conditions: Conditions, service: &mut Service) {
         self.conditions = conditions;
-        self.settle(service);
+        self.reconcile(service);
     }
 
-    /// What was lost since the last call.
+    /// The losses since the last call.
     pub fn take_losses(&mut self) -> Vec<Loss> {
         std::mem::take(&mut self.losses)
     }
@@ -230,7 +231,7 @@ impl Fleet {
     fn fill(&mut self, role: Role, service: &mut Service) {
         let stays = |pod: &&Pod| pod.role == role && pod.leaving.is_none();
         let have = self.pods.iter().filter(stays).count();
-        for _ in have..*self.desired.get(role) as usize {
+        for _ in have..self.desired[role] as usize {
             let pod = self.make(role);
             self.pods.push(pod);
             self.schedule(self.pods.len() - 1, service);
@@ -239,7 +240,7 @@ impl Fleet {
 
     fn schedule(&mut self, index: usize, service: &mut Service) {
         let pod = &mut self.pods[index];
-        let gpus = *self.gpus_per_replica.get(pod.role);
+        let gpus = self.gpus_per_replica[pod.role];
         let Some(place) = self.cluster.place(gpus, self.conditions.gpus_max) else {
             return;
         };
@@ -249,7 +250,7 @@ impl Fleet {
 
     fn pull(&mut self, index: usize, service: &mut Service) {
         let pod = &mut self.pods[index];
-        if *self.conditions.image_pull_fails.get(pod.role) {
+        if self.conditions.image_pull_fails[pod.role] {
             pod.phase = Phase::BackOff(StuckCause::ImagePull);
             let at = service.now() + pod.pull_back_off();
             self.plans.plan(at, pod, Event::Retry);
@@ -262,7 +263,7 @@ impl Fleet {
     /// Starts the container, at once where the image is there.
     fn start(&mut self, index: usize, pulls: bool, service: &mut Service) {
         let pod = &mut self.pods[index];
-        let lead = *self.lead.get(pod.role);
+        let lead = self.lead[pod.role];
         let start = self
             .draws
             .start(parts_of(&self.lifecycle.start, pod.role), lead);
@@ -270,7 +271,7 @@ impl Fleet {
         let begins = service.now() + pulled;
         if self
             .draws
-            .fails(*self.conditions.start_failure_share.get(pod.role))
+            .fails(self.conditions.start_failure_share[pod.role])
         {
             pod.phase = Phase::Failing;
             self.plans.plan(begins + start.loaded, pod, Event::Fails);
@@ -283,7 +284,7 @@ impl Fleet {
         add_engine(pod, begins + works, service);
     }
 
-    fn happen_to(&mut self, index: usize, event: Event, service: &mut Service) {
+    fn process_event(&mut self, index: usize, event: Event, service: &mut Service) {
         let now = service.now();
         match event {
             Event::Fails => self.ended(index, service),
@@ -334,7 +335,7 @@ impl Fleet {
         }
     }
 
-    /// Ends a pod's engine at once; what it worked on begins anew elsewhere.
+    /// Ends a pod's engine at once; what it worked on starts over elsewhere.
     fn kill_engine(&mut self, index: usize, cause: LossCause, service: &mut Service) {
         let pod = &self.pods[index];
         let Some(engine) = &pod.worker else { return };
@@ -345,87 +346,6 @@ impl Fleet {
         if requests > 0 {
             self.losses.push(Loss { cause, requests });
         }
-    }
-
-    /// Deletes a pod.
-    fn remove(&mut self, number: u64, service: &mut Service) {
-        let Some(index) = self.pods.iter().position(|pod| pod.number == number) else {
-            return;
-        };
-        let grace = self.lifecycle.grace;
-        self.delete(index, Leaving::ScaleDown, grace, service);
-    }
-
-    /// Deletes a pod, which has `grace` to finish.
-    fn delete(
-        &mut self,
-        index: usize,
-        leaving: Leaving,
-        grace: Option<Nanos>,
-        service: &mut Service,
-    ) {
-        let now = service.now();
-        let serves = self.pods[index].serves(now);
-        let pod = &mut self.pods[index];
-        pod.leaving = Some(leaving);
-        pod.epoch += 1;
-        let engine = pod.worker.clone().filter(|_| {
-            // An engine that was lost with its node is not there to drain.
-            matches!(pod.phase, Phase::Starting { .. })
-        });
-        let Some(engine) = engine else {
-            let pod = self.pods.remove(index);
-            self.cluster.free(&pod.place);
-            return;
-        };
-        if serves && self.lifecycle.endpoint_delay > 0 {
-            let at = now + self.lifecycle.endpoint_delay;
-            self.plans.plan(at, pod, Event::Drain);
-        } else {
-            // The name is the service's own.
-            let _ = service.remove_worker(now, &engine, Removal::Drain);
-        }
-        if let Some(grace) = grace {
-            self.plans.plan(now + grace, pod, Event::Kill);
-        }
-    }
-
-    /// The pods to delete: those without an engine, the youngest first; then those that do not serve
-    /// yet, the latest first; then those with least work.
-    fn first_to_leave(&self, role: Role, count: u32, service: &Service) -> Vec<u64> {
-        if count == 0 {
-            return Vec::new();
-        }
-        let stays = |pod: &&Pod| pod.role == role && pod.leaving.is_none();
-        let mut idle: Vec<&Pod> = self
-            .pods
-            .iter()
-            .filter(stays)
-            .filter(|pod| !matches!(pod.phase, Phase::Starting { .. }))
-            .collect();
-        idle.sort_by_key(|pod| (pod.phase != Phase::Pending, std::cmp::Reverse(pod.number)));
-        let by_engine: BTreeMap<&str, u64> = self
-            .pods
-            .iter()
-            .filter(stays)
-            .filter_map(|pod| Some((pod.worker.as_deref()?, pod.number)))
-            .collect();
-        let mut workers: Vec<_> = service
-            .workers()
-            .filter_map(|worker| Some((*by_engine.get(worker.name)?, worker)))
-            .collect();
-        workers.sort_by_key(|(_, worker)| {
-            let serves = worker.state == WorkerState::Ready;
-            let work = worker.metrics.requests_running + worker.metrics.requests_waiting();
-            (
-                serves,
-                std::cmp::Reverse(worker.ready_at * u64::from(!serves)),
-                work,
-            )
-        });
-        let idle = idle.into_iter().map(|pod| pod.number);
-        let busy = workers.into_iter().map(|(number, _)| number);
-        idle.chain(busy).take(count as usize).collect()
     }
 }
 

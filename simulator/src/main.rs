@@ -19,24 +19,25 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Play a real-shaped day in a minute, live on a local page, and leave a report behind
-    Demo(demo::options::Options),
+    Demo(demo::options::DemoOptions),
     /// Play a request trace and print attainment, GPU-hours and the clairvoyant bound
-    Simulate(simulate::options::Options),
+    Simulate(simulate::options::SimulateOptions),
     /// Play policies x traces x lead times on all cores: table, JSON, CSV, HTML report
-    Compare(compare::options::Options),
-    /// Play one policy over a grid of one or two parameters on all cores: table, JSON, CSV, HTML report
-    Sweep(sweep::options::Options),
-    /// What a PDAutoscaler would have done with the past that a Prometheus remembers
-    Backtest(backtest::options::Options),
+    Compare(compare::options::CompareOptions),
+    /// Play one policy over a grid of one or two parameters on all cores: table, JSON, CSV, HTML
+    /// report
+    Sweep(sweep::options::SweepOptions),
+    /// Replay the past that a Prometheus remembers with a PDAutoscaler
+    Backtest(backtest::options::BacktestOptions),
     /// How far the simulator is from what was observed, and a profile that is nearer
-    Calibrate(calibrate::options::Options),
+    Calibrate(calibrate::options::CalibrateOptions),
     /// Decide as a process: one JSON snapshot per line in, one decision per line out
-    Policy(policy::Options),
+    Policy(policy::PolicyOptions),
     /// Decide again on a recording and print where the decision differs
-    Replay(replay::Options),
+    Replay(replay::ReplayOptions),
 }
 
-#[tokio::main]
+#[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Demo(options) => match demo::run(options).await {
@@ -46,12 +47,8 @@ async fn main() -> ExitCode {
         Command::Simulate(options) => simulate::run(&options).map_err(|error| error.to_string()),
         Command::Compare(options) => compare::run(&options).map_err(|error| error.to_string()),
         Command::Sweep(options) => sweep::run(&options).map_err(|error| error.to_string()),
-        Command::Backtest(options) => backtest::run(&options)
-            .await
-            .map_err(|error| error.to_string()),
-        Command::Calibrate(options) => calibrate::run(&options)
-            .await
-            .map_err(|error| error.to_string()),
+        Command::Backtest(options) => backtest::run(&options).map_err(|error| error.to_string()),
+        Command::Calibrate(options) => calibrate::run(&options).map_err(|error| error.to_string()),
         Command::Policy(options) => {
             let (input, output) = (std::io::stdin().lock(), std::io::stdout().lock());
             policy::run(&options, input, output)

@@ -1,10 +1,11 @@
 //! A service's past as Prometheus remembers it: load, replicas and latencies, step by step.
 //!
-//! The texts of the queries are the controller's own, so a service that the controller can read can be
-//! looked back at. Every step has what happened in it: rates and distributions over the step, and the
-//! workers that were scraped at its end. What is missing is missing; that there is enough to rebuild a
-//! load from is checked once, and what is not there is told by the metric's name.
+//! The texts of the queries are the controller's own, so a service that the controller can read can
+//! be looked back at. Every step has what happened in it: rates and distributions over the step,
+//! and the workers that were scraped at its end. What is missing is missing; that there is enough
+//! to rebuild a load from is checked once, and what is not there is told by the metric's name.
 
+mod prometheus;
 mod read;
 mod rebuild;
 
@@ -13,9 +14,9 @@ use std::time::Duration;
 
 use pd_core::histogram::Histogram;
 use pd_core::{PerRole, Role};
-use pd_runtime::prometheus::QueryError;
 use thiserror::Error;
 
+pub use self::prometheus::QueryError;
 pub(crate) use self::read::told;
 pub use self::read::{Asked, read};
 pub use self::rebuild::{Lengths, Rebuilt};
@@ -28,9 +29,6 @@ pub enum MeasuredError {
     /// Prometheus gives no answer.
     #[error(transparent)]
     Query(#[from] QueryError),
-    /// The client cannot be made.
-    #[error("prometheus cannot be asked: {0}")]
-    Client(String),
     /// The range holds nothing of the service.
     #[error(
         "prometheus at `{server}` has nothing about {wanted} from {from} to {to}: check the range, the namespace and \
@@ -64,7 +62,7 @@ pub enum MeasuredError {
     },
 }
 
-/// What happened in one step.
+/// The events of one step.
 #[derive(Clone, Debug, Default)]
 pub struct Interval {
     /// Workers that were scraped at the end of the step.
@@ -125,27 +123,21 @@ impl Measured {
             let workers = self
                 .intervals
                 .iter()
-                .map(|interval| f64::from(*interval.workers.get(role)));
-            workers.sum::<f64>() * hours * f64::from(*gpus_per_replica.get(role))
+                .map(|interval| f64::from(interval.workers[role]));
+            workers.sum::<f64>() * hours * f64::from(gpus_per_replica[role])
         })
     }
 
     /// The most workers of a role at once.
     pub fn workers_max(&self, role: Role) -> u32 {
-        let workers = self
-            .intervals
-            .iter()
-            .map(|interval| *interval.workers.get(role));
+        let workers = self.intervals.iter().map(|interval| interval.workers[role]);
         workers.max().unwrap_or(0)
     }
 
     /// Workers of each role by step; at least one, as a service that answers has.
     pub fn workers(&self) -> PerRole<Vec<u32>> {
         PerRole::from_fn(|role| {
-            let workers = self
-                .intervals
-                .iter()
-                .map(|interval| *interval.workers.get(role));
+            let workers = self.intervals.iter().map(|interval| interval.workers[role]);
             workers.map(|count| count.max(1)).collect()
         })
     }
@@ -182,7 +174,7 @@ impl Measured {
         }
     }
 
-    /// The requests of the range, drawn anew: the same seed gives the same requests.
+    /// The requests of the range, drawn again: the same seed gives the same requests.
     pub fn rebuild(self: &Arc<Self>, seed: u64) -> impl Iterator<Item = Arrival> + Send + use<> {
         Rebuilt::new(Arc::clone(self), seed)
     }

@@ -1,22 +1,23 @@
-//! `pd-sim policy`: the product as a process of the policy protocol, for use inside other simulators.
+//! `pd-sim policy`: the product as a process of the policy protocol, for use inside other
+//! simulators.
 //!
 //! Observations come from standard input and answers go to standard output, line by line. What the
-//! owner wants is taken from a `PDAutoscaler` file if one is given, as the controller would take it,
-//! and otherwise from each observation. Memory is kept between lines; time must not fall.
+//! owner wants is taken from a `PDAutoscaler` file if one is given, as the controller would take
+//! it, and otherwise from each observation. Memory is kept between lines; time must not fall.
 
 use std::io::{BufRead, Write};
 use std::path::{Path, PathBuf};
 
-use pd_api::v1alpha1::PDAutoscaler;
+use pd_api::Manifest;
 use pd_core::policy::Policy;
 use pd_core::{Memory, Timestamp, audit::audit, plan};
 use thiserror::Error;
 
-use crate::protocol::{Answer, Observation};
+use crate::protocol::{Answer, ObservationLine};
 
-/// What the user asked for.
+/// Options as the user gave them.
 #[derive(Clone, Debug, clap::Args)]
-pub struct Options {
+pub struct PolicyOptions {
     /// The PDAutoscaler whose spec decides; without, what the observations say the owner wants
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -81,11 +82,11 @@ impl Decider {
 
     /// Decides on one line.
     pub fn answer(&mut self, line: &str) -> Result<Answer, String> {
-        self.decide(Observation::read(line)?)
+        self.decide(ObservationLine::read(line)?)
     }
 
     /// Decides on one observation.
-    pub fn decide(&mut self, observation: Observation) -> Result<Answer, String> {
+    pub fn decide(&mut self, observation: ObservationLine) -> Result<Answer, String> {
         let at = observation.time_milliseconds;
         if let Some(before) = self.before.filter(|before| *before > at) {
             return Err(format!(
@@ -120,17 +121,16 @@ pub fn read_policy(path: &Path) -> Result<Policy, PolicyError> {
 }
 
 /// A `PDAutoscaler` file and its policy.
-pub fn read_object(path: &Path) -> Result<(PDAutoscaler, Policy), PolicyError> {
+pub fn read_object(path: &Path) -> Result<(Manifest, Policy), PolicyError> {
     let path_buf = || path.to_owned();
     let text = std::fs::read_to_string(path).map_err(|source| PolicyError::Unreadable {
         path: path_buf(),
         source,
     })?;
-    let object: PDAutoscaler =
-        serde_saphyr::from_str(&text).map_err(|error| PolicyError::Yaml {
-            path: path_buf(),
-            reason: error.to_string(),
-        })?;
+    let object: Manifest = serde_saphyr::from_str(&text).map_err(|error| PolicyError::Yaml {
+        path: path_buf(),
+        reason: error.to_string(),
+    })?;
     let policy = object.spec.policy().map_err(|errors| {
         let reasons: Vec<String> = errors.iter().map(ToString::to_string).collect();
         PolicyError::Invalid {
@@ -143,7 +143,7 @@ pub fn read_object(path: &Path) -> Result<(PDAutoscaler, Policy), PolicyError> {
 
 /// Answers every line of `input` until it ends.
 pub fn run(
-    options: &Options,
+    options: &PolicyOptions,
     input: impl BufRead,
     mut output: impl Write,
 ) -> Result<(), PolicyError> {
@@ -168,15 +168,15 @@ mod tests {
     use pd_core::PerRole;
 
     use super::*;
-    use crate::autoscaler::sight::testing::{alike, sight};
+    use crate::autoscaler::observation::testing::{alike, observation};
     use crate::protocol::VERSION;
 
     fn line(time_milliseconds: i64) -> String {
-        let seen = sight(PerRole {
+        let seen = observation(PerRole {
             prefill: alike(2, 0.0, 0.0, 0.0),
             decode: alike(3, 0.0, 0.0, 0.0),
         });
-        serde_json::to_string(&Observation {
+        serde_json::to_string(&ObservationLine {
             version: VERSION,
             time_milliseconds,
             snapshot: seen.snapshot,
@@ -185,7 +185,7 @@ mod tests {
         .unwrap()
     }
 
-    fn answers(options: &Options, lines: &str) -> (String, Result<(), PolicyError>) {
+    fn answers(options: &PolicyOptions, lines: &str) -> (String, Result<(), PolicyError>) {
         let mut output = Vec::new();
         let ended = run(options, lines.as_bytes(), &mut output);
         (String::from_utf8(output).unwrap(), ended)
@@ -194,7 +194,7 @@ mod tests {
     #[test]
     fn every_line_is_answered_and_unknown_signals_hold() {
         let lines = format!("{}\n{}\n", line(0), line(15_000));
-        let (text, ended) = answers(&Options { config: None }, &lines);
+        let (text, ended) = answers(&PolicyOptions { config: None }, &lines);
         ended.unwrap();
         assert_eq!(text.lines().count(), 2);
         for line in text.lines() {
@@ -207,7 +207,7 @@ mod tests {
 
     #[test]
     fn a_bad_line_and_a_step_back_in_time_are_told_on_both_sides() {
-        let (text, ended) = answers(&Options { config: None }, "nonsense\n");
+        let (text, ended) = answers(&PolicyOptions { config: None }, "nonsense\n");
         assert!(text.contains("\"error\""), "{text}");
         assert!(
             ended
@@ -216,7 +216,7 @@ mod tests {
                 .starts_with("line 1: `nonsense`")
         );
         let lines = format!("{}\n{}\n", line(15_000), line(0));
-        let (_, ended) = answers(&Options { config: None }, &lines);
+        let (_, ended) = answers(&PolicyOptions { config: None }, &lines);
         let message = ended.unwrap_err().to_string();
         assert_eq!(
             message,

@@ -1,8 +1,8 @@
 //! The policy protocol: one observation per line out, one answer per line back, both JSON.
 //!
-//! It lets anybody's policy decide in this simulator, and ours in anybody's. The same lines with the
-//! decision added are a recording, which `pd-sim replay` reads. `docs/policy-protocol.md` tells users
-//! all of it. Unknown fields are ignored on both sides, so that either can grow.
+//! It lets anybody's policy decide in this simulator, and ours in anybody's. The same lines with
+//! the decision added are a recording, which `pd-sim replay` reads. `docs/policy-protocol.md` tells
+//! users all of it. Unknown fields are ignored on both sides, so that either can grow.
 
 use pd_core::{PerRole, Snapshot};
 use serde::{Deserialize, Serialize};
@@ -10,17 +10,17 @@ use serde::{Deserialize, Serialize};
 /// The version that is spoken; it rises when a field changes its meaning.
 pub const VERSION: u32 = 1;
 
-/// What is seen at one moment.
+/// The observation of one moment.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Observation {
+pub struct ObservationLine {
     /// [`VERSION`] of whoever wrote it.
     pub version: u32,
     /// Time since some origin that does not change between lines, milliseconds; never falls.
     pub time_milliseconds: i64,
     /// The service: what its owner wants, replicas, signals.
     pub snapshot: Snapshot,
-    /// What was decided, in recordings.
+    /// The decision, in recordings.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replicas: Option<PerRole<u32>>,
 }
@@ -51,7 +51,7 @@ fn told(text: &str, error: &serde_json::Error, wanted: &str) -> String {
     format!("`{shown}{dots}` is not {wanted}: {error}")
 }
 
-impl Observation {
+impl ObservationLine {
     /// Reads a line.
     pub fn read(line: &str) -> Result<Self, String> {
         let observation: Self = serde_json::from_str(line)
@@ -77,14 +77,14 @@ impl Answer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::autoscaler::sight::testing::sight;
+    use crate::autoscaler::observation::testing::observation;
 
     #[test]
     fn an_observation_reads_back() {
-        let observation = Observation {
+        let observation = ObservationLine {
             version: VERSION,
             time_milliseconds: 15_000,
-            snapshot: sight(PerRole::default()).snapshot,
+            snapshot: observation(PerRole::default()).snapshot,
             replicas: Some(PerRole {
                 prefill: 1,
                 decode: 2,
@@ -92,15 +92,15 @@ mod tests {
         };
         let line = serde_json::to_string(&observation).unwrap();
         assert!(!line.contains('\n'));
-        assert_eq!(Observation::read(&line), Ok(observation.clone()));
+        assert_eq!(ObservationLine::read(&line), Ok(observation.clone()));
         let later = line.replacen("\"version\":1", "\"version\":2", 1);
         assert!(
-            Observation::read(&later)
+            ObservationLine::read(&later)
                 .unwrap_err()
                 .contains("version `2`")
         );
         assert!(
-            Observation::read("{}")
+            ObservationLine::read("{}")
                 .unwrap_err()
                 .contains("`{}` is not an observation")
         );

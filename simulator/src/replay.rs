@@ -1,8 +1,10 @@
-//! `pd-sim replay`: recorded snapshots through today's decision code, and where it decides otherwise.
+//! `pd-sim replay`: recorded snapshots through today's decision code, and where it decides
+//! otherwise.
 //!
 //! A recording is the lines of the policy protocol with the decision added, as `pd-sim simulate
-//! --record` writes them. Every line is decided with the memory of the lines before, on the recorded
-//! replicas, so a decision that differs does not change what later lines were recorded with.
+//! --record` writes them. Every line is decided with the memory of the lines before, on the
+//! recorded replicas, so a decision that differs does not change what later lines were recorded
+//! with.
 
 use std::fmt::Write as _;
 use std::fs::File;
@@ -15,11 +17,11 @@ use serde::Serialize;
 use thiserror::Error;
 
 use crate::policy::{Decider, PolicyError, read_policy};
-use crate::protocol::{Answer, Observation};
+use crate::protocol::{Answer, ObservationLine};
 
-/// What the user asked for.
+/// Options as the user gave them.
 #[derive(Clone, Debug, clap::Args)]
-pub struct Options {
+pub struct ReplayOptions {
     /// The recording
     #[arg(value_name = "FILE")]
     pub recording: PathBuf,
@@ -83,15 +85,15 @@ pub struct Difference {
     pub line: u64,
     /// Its time.
     pub time_milliseconds: i64,
-    /// What was decided then.
+    /// The decision of then.
     pub recorded: PerRole<u32>,
-    /// What is decided now.
+    /// The decision of now.
     pub replayed: PerRole<u32>,
     /// Why, by the last step of the report.
     pub reason: Option<String>,
 }
 
-/// What a replay came to.
+/// The result of a replay.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Replay {
@@ -103,8 +105,8 @@ pub struct Replay {
     pub differences: Vec<Difference>,
 }
 
-/// Replays and gives the text to print.
-pub fn run(options: &Options) -> Result<String, ReplayError> {
+/// Replays and returns the text to print.
+pub fn run(options: &ReplayOptions) -> Result<String, ReplayError> {
     let replay = replay(options)?;
     if options.output == Form::Json {
         return Ok(serde_json::to_string_pretty(&replay)?);
@@ -139,7 +141,7 @@ pub fn run(options: &Options) -> Result<String, ReplayError> {
 }
 
 /// Replays the whole recording.
-pub fn replay(options: &Options) -> Result<Replay, ReplayError> {
+pub fn replay(options: &ReplayOptions) -> Result<Replay, ReplayError> {
     let path = &options.recording;
     let unreadable = |source| ReplayError::Unreadable {
         path: path.clone(),
@@ -160,7 +162,7 @@ pub fn replay(options: &Options) -> Result<Replay, ReplayError> {
             line,
             reason,
         };
-        let observation = Observation::read(&text).map_err(told)?;
+        let observation = ObservationLine::read(&text).map_err(told)?;
         let (time_milliseconds, recorded) = (observation.time_milliseconds, observation.replicas);
         let answer = decider.decide(observation).map_err(told)?;
         replay.decisions += 1;

@@ -1,15 +1,18 @@
 //! `pd-sim simulate`: a trace, a scenario and a policy in the closed loop, and what it came to.
 //!
-//! The traffic is read first for the clairvoyant bound and to find any fault in it, so nothing is played
-//! of a trace that is broken; then it is played, from memory where it is small enough and else read once
-//! more. The result is one value, printed as text or as JSON.
+//! The traffic is read first for the clairvoyant bound and to find any fault in it, so nothing is
+//! played of a trace that is broken; then it is played, from memory where it is small enough and
+//! else read once more. The result is one value, printed as text or as JSON.
 
 pub mod options;
 pub mod outcome;
+pub(crate) mod play_options;
 
+mod error;
 mod kept;
 mod ledger;
 mod oracle;
+mod policies;
 mod policy_name;
 mod quantiles;
 mod source;
@@ -17,6 +20,7 @@ mod static_hindsight;
 mod timeline;
 mod traffic_options;
 mod tune;
+mod tuned;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -24,88 +28,29 @@ use std::time::{Duration, Instant};
 use indicatif::ProgressBar;
 use pd_core::PerRole;
 use pd_core::policy::Policy;
-use thiserror::Error;
 
+pub use self::error::SimulateError;
 use self::kept::Keeper;
 use self::ledger::Ledger;
-use self::options::{Options, PolicyName};
-use self::outcome::{Outcome, Speed};
+use self::options::{PolicyName, SimulateOptions};
+use self::outcome::{RunOutcome, Speed};
 pub(crate) use self::quantiles::Quantiles;
 pub use self::source::Source;
 pub use self::timeline::Timeline;
-use self::tune::Tuned;
-use crate::autoscaler::peer::{Known, TraceMeans};
+use self::tuned::Tuned;
+use crate::autoscaler::peer::TraceMeans;
 use crate::autoscaler::{
-    Autoscaler, Fixed, Foreseen, PdAutoscaler, Peer, Process, Recorded, Telling, Told, Variant,
-    Verdict,
+    Autoscaler, Logged, LoggedChange, Planned, PolicyVerdict, Recorded, Variant,
 };
 use crate::batch;
 use crate::clairvoyant::load::Load;
-use crate::clairvoyant::{self, Bound, ForeseenPlan};
-use crate::compare::table::{self, CsvError};
+use crate::clairvoyant::{self, Bound};
+use crate::compare::table;
 use crate::engine::{self, Arrival};
-use crate::scenario::{Scenario, ScenarioError};
+use crate::scenario::Scenario;
 use crate::time::{Nanos, from_seconds};
 use crate::trace::TraceError;
-use crate::traffic::{DayError, DrawnError};
 use crate::world::{Listener, Replicas, Setup, World};
-
-/// A simulation that cannot be run.
-#[derive(Debug, Error)]
-pub enum SimulateError {
-    /// The scenario is not valid.
-    #[error(transparent)]
-    Scenario(#[from] ScenarioError),
-    /// The trace cannot be read.
-    #[error(transparent)]
-    Trace(#[from] TraceError),
-    /// The embedded traffic cannot be made.
-    #[error(transparent)]
-    Day(#[from] DayError),
-    /// The traffic cannot be drawn.
-    #[error(transparent)]
-    Drawn(#[from] DrawnError),
-    /// No fixed replicas attain the objective.
-    #[error(
-        "no fixed number of replicas up to {prefill} prefill and {decode} decode attains {percent} %: raise \
-         `replicas.prefill.max` and `replicas.decode.max` of the scenario, or relax its objective"
-    )]
-    Unattainable {
-        /// Most prefill replicas.
-        prefill: u32,
-        /// Most decode replicas.
-        decode: u32,
-        /// The objective.
-        percent: u8,
-    },
-    /// The policy's process failed, or the recording.
-    #[error("{0}")]
-    Policy(String),
-    /// The recording cannot be begun.
-    #[error("recording `{}` cannot be written: {source}", path.display())]
-    Recording {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// The file has changed between the two readings.
-    #[error(
-        "the trace had {surveyed} requests when first read and {played} when played: leave the file alone"
-    )]
-    Changed {
-        /// Requests at first.
-        surveyed: u64,
-        /// Requests played.
-        played: u64,
-    },
-    /// The result cannot be written as JSON.
-    #[error("the result cannot be written as JSON: {0}")]
-    Json(#[from] serde_json::Error),
-    /// The result cannot be written as CSV.
-    #[error(transparent)]
-    Csv(#[from] CsvError),
-}
 
 /// Everything a run is made of.
 #[derive(Debug)]
@@ -130,9 +75,9 @@ pub struct Run {
 /// Whose service is played, and when it was.
 #[derive(Clone, Debug)]
 pub struct Owner {
-    /// What the owner wants.
+    /// The owner's policy.
     pub policy: Policy,
-    /// What the owner states about replicas.
+    /// The owner's profile of replicas.
     pub stated: Option<pd_core::capacity::Profile>,
     /// When the run begins for the product, Unix time.
     pub began_millis: i64,
@@ -141,16 +86,16 @@ pub struct Owner {
 /// Tells the requests that ended, and nothing else.
 struct Ended<F>(F);
 
-impl<F: FnMut(&engine::Outcome)> Listener for Ended<F> {
+impl<F: FnMut(&engine::RequestOutcome)> Listener for Ended<F> {
     fn arrived(&mut self, _: &Arrival) {}
 
-    fn ended(&mut self, outcome: &engine::Outcome) {
+    fn ended(&mut self, outcome: &engine::RequestOutcome) {
         (self.0)(outcome);
     }
 
     fn hold(&mut self, _: Nanos, _: PerRole<Replicas>) {}
 
-    fn decided(&mut self, _: &Verdict) {}
+    fn decided(&mut self, _: &PolicyVerdict) {}
 }
 
 /// A policy that runs as a process.
@@ -160,8 +105,8 @@ struct Command {
     timeout: Duration,
 }
 
-/// Runs what the options ask for and gives the text to print.
-pub fn run(options: &Options) -> Result<String, SimulateError> {
+/// Runs what the options ask for and returns the text to print.
+pub fn run(options: &SimulateOptions) -> Result<String, SimulateError> {
     let bar = batch::progress_of_one();
     bar.set_message("reading the traffic");
     bar.tick();
@@ -188,7 +133,7 @@ pub fn run(options: &Options) -> Result<String, SimulateError> {
 
 impl Run {
     /// Reads scenario and traffic, and finds the bound.
-    pub fn prepare(options: &Options) -> Result<Self, SimulateError> {
+    pub fn prepare(options: &SimulateOptions) -> Result<Self, SimulateError> {
         let scenario = match &options.scenario {
             Some(path) => Scenario::read(path)?,
             None => Scenario::default(),
@@ -197,11 +142,17 @@ impl Run {
     }
 
     /// The same in a scenario that was read before, whatever file the options name.
-    pub fn prepare_in(mut scenario: Scenario, options: &Options) -> Result<Self, SimulateError> {
+    pub fn prepare_in(
+        mut scenario: Scenario,
+        options: &SimulateOptions,
+    ) -> Result<Self, SimulateError> {
         if let Some(lead) = options.lead {
             scenario.set_lead(lead);
         }
-        let until = options.hours.map(|hours| from_seconds(hours * 3_600.0));
+        let until = options
+            .play
+            .hours
+            .map(|hours| from_seconds(hours * 3_600.0));
         let source = Source::of(options, &scenario, until)?;
         Ok(Self {
             command: options.policy_command.clone().map(|text| Command {
@@ -209,7 +160,7 @@ impl Run {
                 timeout: options.policy_timeout,
             }),
             record: options.record.clone(),
-            ..Self::over(scenario, source, options.seed)?
+            ..Self::over(scenario, source, options.play.seed)?
         })
     }
 
@@ -260,7 +211,7 @@ impl Run {
         match &self.owner {
             Some(owner) => Setup {
                 policy: owner.policy.clone(),
-                told_profile: owner.stated.clone(),
+                stated_profile: owner.stated.clone(),
                 ..setup
             },
             None => setup,
@@ -268,28 +219,28 @@ impl Run {
     }
 
     /// Plays the traffic under the product and tells each change of replicas.
-    pub fn play_told(&self) -> Result<(Outcome, Timeline, Vec<Told>), SimulateError> {
+    pub fn play_logged(&self) -> Result<(RunOutcome, Timeline, Vec<LoggedChange>), SimulateError> {
         let policy = PolicyName::Pdautoscaler;
         let (autoscaler, setup) = self.autoscaler(policy, None)?;
-        let (teller, told) = Telling::new(autoscaler);
-        let ledger = self.ledger(setup, Box::new(teller), u64::MAX)?;
+        let (logged, changes) = Logged::new(autoscaler);
+        let ledger = self.ledger(setup, Box::new(logged), u64::MAX)?;
         let outcome = ledger.outcome(self, policy, None);
-        Ok((outcome, ledger.timeline().clone(), told.take()))
+        Ok((outcome, ledger.timeline().clone(), changes.take()))
     }
 
-    /// Plays with the replicas of each `step` as they are given, which serve at once, and tells every
-    /// request that ended.
+    /// Plays with the replicas of each `step` as they are given, which serve at once, and tells
+    /// every request that ended.
     pub fn play_given(
         &self,
         serving: PerRole<Vec<u32>>,
         step: Nanos,
-        told: impl FnMut(&engine::Outcome),
+        told: impl FnMut(&engine::RequestOutcome),
     ) -> Result<(), SimulateError> {
-        let first = PerRole::from_fn(|role| serving.get(role).first().copied().unwrap_or(1));
+        let first = PerRole::from_fn(|role| serving[role].first().copied().unwrap_or(1));
         let mut setup = self.scenario_from(first);
         setup.profile.prefill_startup_seconds = 0.0;
         setup.profile.decode_startup_seconds = 0.0;
-        let given = Foreseen::new(serving, step, PerRole::default(), 0);
+        let given = Planned::new(serving, step, PerRole::default(), 0);
         let warm_up = setup.warm_up;
         let readable = |arrival: Result<Arrival, TraceError>| arrival.ok();
         let first = self.source.open()?.map_while(readable);
@@ -309,12 +260,15 @@ impl Run {
     }
 
     /// Plays the traffic under a policy.
-    pub fn play(&self, policy: PolicyName) -> Result<Outcome, SimulateError> {
+    pub fn play(&self, policy: PolicyName) -> Result<RunOutcome, SimulateError> {
         Ok(self.play_in_pieces(policy)?.0)
     }
 
     /// The same with the run in pieces.
-    pub fn play_in_pieces(&self, policy: PolicyName) -> Result<(Outcome, Timeline), SimulateError> {
+    pub fn play_in_pieces(
+        &self,
+        policy: PolicyName,
+    ) -> Result<(RunOutcome, Timeline), SimulateError> {
         let tuned = match policy {
             PolicyName::Peer(peer, Variant::Tuned) => {
                 Some(Tuned::Aggressiveness(tune::search(self, peer)?))
@@ -347,95 +301,6 @@ impl Run {
             simulated_requests_per_second: self.requests as f64 / wall_seconds.max(1e-9),
         });
         Ok((outcome, ledger.timeline().clone()))
-    }
-
-    fn autoscaler(
-        &self,
-        policy: PolicyName,
-        tuned: Option<Tuned>,
-    ) -> Result<(Box<dyn Autoscaler>, Setup), SimulateError> {
-        let setup = self.setup(self.start);
-        Ok(match policy {
-            PolicyName::Pdautoscaler | PolicyName::PdautoscalerTuned => match tuned {
-                Some(Tuned::AttainmentPercent(percent)) => self.product(percent),
-                _ => self.product(setup.policy.objective.attainment.percent),
-            },
-            PolicyName::StaticPeak => self.fixed(self.bound.peak()),
-            PolicyName::StaticHindsight => self.fixed(static_hindsight::search(self)?),
-            PolicyName::Clairvoyant => self.foreseen(&self.bound.everywhere),
-            PolicyName::ClairvoyantOverall => self.foreseen(&self.bound.overall),
-            PolicyName::SimulatedOracle => self.foreseen(&oracle::search(self)?),
-            PolicyName::Peer(peer, variant) => {
-                let aggressiveness = match tuned {
-                    Some(Tuned::Aggressiveness(found)) => found,
-                    _ => PerRole::from_fn(|_| 1.0),
-                };
-                self.peer(peer, variant, aggressiveness)
-            }
-            PolicyName::Command => {
-                let command = self.command.as_ref().ok_or_else(|| {
-                    SimulateError::Policy("no command was given: use --policy-command".to_owned())
-                })?;
-                let process = Process::start(&command.text, command.timeout);
-                (Box::new(process.map_err(SimulateError::Policy)?), setup)
-            }
-        })
-    }
-
-    /// The product, whose owner states so much attainment; what is judged by stays as it is.
-    fn product(&self, attainment_percent: u8) -> (Box<dyn Autoscaler>, Setup) {
-        // For what depends on the time of day.
-        let began_millis = self.owner.as_ref().map_or(0, |owner| owner.began_millis);
-        let mut setup = self.setup(self.start);
-        setup.policy.objective.attainment.percent = attainment_percent;
-        (Box::new(PdAutoscaler::starting_at(began_millis)), setup)
-    }
-
-    /// Replicas that never change.
-    fn fixed(&self, replicas: PerRole<u32>) -> (Box<dyn Autoscaler>, Setup) {
-        (Box::new(Fixed::new(replicas)), self.scenario_from(replicas))
-    }
-
-    /// A peer at its own interval, from the same first replicas.
-    fn peer(
-        &self,
-        peer: Peer,
-        variant: Variant,
-        aggressiveness: PerRole<f64>,
-    ) -> (Box<dyn Autoscaler>, Setup) {
-        let known = Known {
-            scenario: &self.scenario,
-            means: self.means,
-        };
-        let setup = self.setup(self.start);
-        let interval = peer.interval();
-        let setup = Setup {
-            interval,
-            scrape_interval: setup.scrape_interval.min(interval),
-            ..setup
-        };
-        (peer.build(variant, &known, aggressiveness), setup)
-    }
-
-    /// A plan, begun with its own first replicas.
-    fn foreseen(&self, plan: &ForeseenPlan) -> (Box<dyn Autoscaler>, Setup) {
-        let profile = &self.scenario.profile;
-        let lead = PerRole {
-            prefill: profile.startup_time(engine::Role::Prefill),
-            decode: profile.startup_time(engine::Role::Decode),
-        };
-        let setup = self.scenario_from(plan.at_start());
-        let serving = plan.serving.clone();
-        let foreseen = Foreseen::new(serving, clairvoyant::WINDOW, lead, setup.interval);
-        (Box::new(foreseen), setup)
-    }
-
-    /// The setup, begun with `replicas` whatever the scenario says.
-    fn scenario_from(&self, replicas: PerRole<u32>) -> Setup {
-        Setup {
-            replicas_at_start: replicas,
-            ..self.setup(replicas)
-        }
     }
 
     /// Plays until the end, or until more than `misses_max` requests have missed.

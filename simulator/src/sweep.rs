@@ -1,9 +1,9 @@
 //! `pd-sim sweep`: one policy over a grid of one or two parameters, on all cores.
 //!
-//! A parameter is an option of `pd-sim simulate` or any field of the scenario by its path. Each point
-//! of the grid is one [`Run`], prepared and played by itself, so the clairvoyant bound beside a result
-//! is that of the very point. A seed among the parameters is a repetition: the plots show the mean over
-//! the seeds, and the text the mean and the range.
+//! A parameter is an option of `pd-sim simulate` or any field of the scenario by its path. Each
+//! point of the grid is one [`Run`], prepared and played by itself, so the clairvoyant bound beside
+//! a result is that of the very point. A seed among the parameters is a repetition: the plots show
+//! the mean over the seeds, and the text the mean and the range.
 
 pub mod options;
 
@@ -17,7 +17,7 @@ use serde::Serialize;
 use serde_json::Value;
 use thiserror::Error;
 
-use self::options::Options;
+use self::options::SweepOptions;
 use self::parameter::Parameter;
 use crate::batch::{parallel, progress};
 use crate::compare::stem;
@@ -25,7 +25,7 @@ use crate::compare::table::CsvError;
 use crate::scenario::{Scenario, ScenarioError};
 use crate::simulate::options as simulate_options;
 use crate::simulate::options::{Output, PolicyName};
-use crate::simulate::outcome::Outcome;
+use crate::simulate::outcome::RunOutcome;
 use crate::simulate::{Run, SimulateError};
 
 /// Most points of a grid.
@@ -85,9 +85,9 @@ pub struct Row {
     pub first: String,
     /// Second parameter's value, as given; nothing where only one is varied.
     pub second: Option<String>,
-    /// What the run came to.
+    /// The result of the run.
     #[serde(flatten)]
-    pub outcome: Outcome,
+    pub outcome: RunOutcome,
 }
 
 /// All results of a sweep.
@@ -98,19 +98,20 @@ pub struct Sweep {
     pub first_parameter: String,
     /// Name of the second parameter, if there is one.
     pub second_parameter: Option<String>,
-    /// One result per point: all of the second parameter for the first one's first value, and so on.
+    /// One result per point: all of the second parameter for the first one's first value, and so
+    /// on.
     pub runs: Vec<Row>,
 }
 
 /// One point of the grid.
 struct Point {
     values: Vec<String>,
-    options: simulate_options::Options,
+    options: simulate_options::SimulateOptions,
     scenario: Scenario,
 }
 
-/// Sweeps what the options ask for and gives the text to print.
-pub fn run(options: &Options) -> Result<String, SweepError> {
+/// Sweeps what the options ask for and returns the text to print.
+pub fn run(options: &SweepOptions) -> Result<String, SweepError> {
     let sweep = sweep(options)?;
     if let Some(path) = &options.report {
         let page = report::page(&sweep);
@@ -127,7 +128,7 @@ pub fn run(options: &Options) -> Result<String, SweepError> {
 }
 
 /// Plays every point of the grid.
-pub fn sweep(options: &Options) -> Result<Sweep, SweepError> {
+pub fn sweep(options: &SweepOptions) -> Result<Sweep, SweepError> {
     let points = points(options)?;
     let trace = options.simulate.trace.as_deref();
     let trace = trace.map_or("day".to_owned(), stem);
@@ -149,7 +150,7 @@ pub fn sweep(options: &Options) -> Result<Sweep, SweepError> {
             trace: trace.clone(),
             first: point.values.first().cloned().unwrap_or_default(),
             second: point.values.get(1).cloned(),
-            outcome: Outcome {
+            outcome: RunOutcome {
                 speed: None,
                 ..outcome
             },
@@ -167,7 +168,7 @@ pub fn sweep(options: &Options) -> Result<Sweep, SweepError> {
 }
 
 /// A point as the user would write it.
-fn told(options: &Options, values: &[String]) -> String {
+fn told(options: &SweepOptions, values: &[String]) -> String {
     let pairs = options.vary.iter().zip(values);
     let pairs: Vec<String> = pairs
         .map(|(vary, value)| format!("{} {value}", vary.name))
@@ -176,7 +177,7 @@ fn told(options: &Options, values: &[String]) -> String {
 }
 
 /// The whole grid, every value of it checked before anything is played.
-fn points(options: &Options) -> Result<Vec<Point>, SweepError> {
+fn points(options: &SweepOptions) -> Result<Vec<Point>, SweepError> {
     let grid = |reason: &str| Err(SweepError::Grid(reason.to_owned()));
     let (first, second) = match options.vary.as_slice() {
         [first] => (first, None),
@@ -214,7 +215,11 @@ fn points(options: &Options) -> Result<Vec<Point>, SweepError> {
     Ok(points)
 }
 
-fn point(options: &Options, base: &Value, values: &[(&str, &str)]) -> Result<Point, SweepError> {
+fn point(
+    options: &SweepOptions,
+    base: &Value,
+    values: &[(&str, &str)],
+) -> Result<Point, SweepError> {
     let mut simulate = options.simulate.clone();
     let mut scenario = base.clone();
     let mut read = Scenario::default();
@@ -227,10 +232,8 @@ fn point(options: &Options, base: &Value, values: &[(&str, &str)]) -> Result<Poi
         let parameter = Parameter::named(name);
         let set = parameter.set(value, &mut simulate, &mut scenario);
         set.map_err(refused)?;
-        let parsed: Result<Scenario, _> = serde_json::from_value(scenario.clone());
+        let parsed = Scenario::of_json(scenario.clone());
         read = parsed.map_err(|error| refused(error.to_string()))?;
-        read.validate()
-            .map_err(|error| refused(error.to_string()))?;
     }
     Ok(Point {
         values: values

@@ -4,6 +4,8 @@
 //! drives the engine says what time it is, so that a simulated day and a real-time emulator run the
 //! same code, and a run can be repeated exactly. A `u64` of nanoseconds covers 584 years.
 
+use std::time::Duration;
+
 /// A moment, or a duration, in nanoseconds of virtual time.
 pub type Nanos = u64;
 
@@ -22,6 +24,16 @@ pub const DAY: Nanos = 24 * HOUR;
 #[inline]
 pub fn seconds(duration: Nanos) -> f64 {
     duration as f64 * 1e-9
+}
+
+/// Converts a standard duration; what is too long becomes the longest duration.
+pub fn from_duration(duration: Duration) -> Nanos {
+    Nanos::try_from(duration.as_nanos()).unwrap_or(Nanos::MAX)
+}
+
+/// Milliseconds of a standard duration.
+pub fn milliseconds(duration: Duration) -> f64 {
+    duration.as_nanos() as f64 / 1e6
 }
 
 /// Converts seconds to the nearest nanosecond. Negative and not-a-number become 0, what is too long

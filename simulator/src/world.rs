@@ -2,27 +2,31 @@
 //!
 //! One step is one interval of the controller: requests are sent, workers are scraped, the
 //! [`Autoscaler`] decides on what the scrapes show, and its decision is carried out by the
-//! [`Fleet`], while faults strike at their times. There is no clock here, so that a day takes as long
-//! as it computes and the same requests and seed give the same day. What happens is told to a
+//! [`Fleet`], while faults strike at their times. There is no clock here, so that a day takes as
+//! long as it computes and the same requests and seed give the same day. What happens is told to a
 //! [`Listener`]; the world itself keeps no count of it.
+
+mod listener;
+mod setup;
 
 use std::iter::Peekable;
 use std::sync::Arc;
 
-use pd_core::policy::Policy;
 use pd_core::snapshot::Paused;
 use pd_core::{PerRole, Role, RoleState, Snapshot};
 use rand::{RngExt as _, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use serde::Serialize;
 
-use crate::autoscaler::sight::workers_of;
-use crate::autoscaler::{Autoscaler, Gateway, Reads, Sight, Verdict};
-use crate::engine::{Arrival, Dispatch, Outcome, Profile, PromptBlocks, Service};
-use crate::fault::{Calendar, Conditions, Fault};
-use crate::lifecycle::{Fleet, Lifecycle, Loss};
-use crate::observe::{Blur, Observer, Windows, core_role, engine_role};
-use crate::time::{MINUTE, Nanos, SECOND};
+use crate::autoscaler::observation::workers_of;
+use crate::autoscaler::{Autoscaler, Gateway, Observation, PolicyVerdict, Reads};
+use crate::engine::{Arrival, Profile, PromptBlocks, RequestOutcome, Service};
+use crate::fault::{Calendar, Conditions};
+use crate::lifecycle::Fleet;
+use crate::observe::{Blur, Observer, core_role, engine_role};
+use crate::time::{MINUTE, Nanos};
+
+pub use self::listener::{Listener, Replicas};
+pub use self::setup::Setup;
 
 /// Longest time the last requests are given to end, from the end of the run.
 const ENDING_MAX: Nanos = 120 * MINUTE;
@@ -30,108 +34,14 @@ const ENDING_MAX: Nanos = 120 * MINUTE;
 /// Random stream of lost scrapes; those below are the traffic's and the fleet's.
 const SCRAPE_STREAM: u64 = 32;
 
-/// Replicas of a role at one moment.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Replicas {
-    /// Asked for.
-    pub desired: u32,
-    /// Taking requests.
-    pub ready: u32,
-    /// Not ready yet, and holding GPUs.
-    pub starting: u32,
-    /// Waiting for GPUs.
-    pub pending: u32,
-    /// Finishing what they have before they leave.
-    pub draining: u32,
-}
-
-impl Replicas {
-    /// Workers that hold their GPUs.
-    pub fn provisioned(&self) -> u32 {
-        self.ready + self.starting + self.draining
-    }
-}
-
 /// Makes the prompts of the warm-up others than those of the run.
 const WARM_UP_SALT: u64 = 0x5741_524D_5550_0000;
 
-/// What a world is made of, besides its requests and its autoscaler.
-#[derive(Clone, Debug)]
-pub struct Setup {
-    /// What the owner wants.
-    pub policy: Policy,
-    /// How fast a worker is, and how long it takes to start.
-    pub profile: Profile,
-    /// How requests find their workers, and KV caches their way.
-    pub dispatch: Dispatch,
-    /// GPUs of one replica of each role.
-    pub gpus_per_replica: PerRole<u32>,
-    /// Replicas that are ready when the run starts.
-    pub replicas_at_start: PerRole<u32>,
-    /// Time between two decisions; above 0.
-    pub interval: Nanos,
-    /// Time between two scrapes; above 0, and `interval` a multiple of it.
-    pub scrape_interval: Nanos,
-    /// Windows that signals are taken over.
-    pub windows: Windows,
-    /// How long the service has served before the autoscaler comes to it, as it would to a service
-    /// that exists.
-    pub warm_up: Nanos,
-    /// Length of the run.
-    pub length: Nanos,
-    /// What the policy is told about a replica; without, it learns.
-    pub told_profile: Option<pd_core::capacity::Profile>,
-    /// How replicas start, serve and leave.
-    pub lifecycle: Lifecycle,
-    /// What goes wrong.
-    pub faults: Vec<Fault>,
-    /// Seed of starts and of faults' victims.
-    pub seed: u64,
-}
-
-impl Setup {
-    /// A setup with the controller's usual intervals and windows, a warm-up of ten minutes, and one
-    /// replica of four GPUs of each role.
-    pub fn new(policy: Policy, profile: Profile, length: Nanos) -> Self {
-        Self {
-            policy,
-            profile,
-            dispatch: Dispatch::default(),
-            gpus_per_replica: PerRole::from_fn(|_| 4),
-            replicas_at_start: PerRole::from_fn(|_| 1),
-            interval: 15 * SECOND,
-            scrape_interval: 15 * SECOND,
-            windows: Windows::default(),
-            warm_up: 10 * MINUTE,
-            length,
-            told_profile: None,
-            lifecycle: Lifecycle::default(),
-            faults: Vec::new(),
-            seed: 0,
-        }
-    }
-}
-
-/// Told what happens, in order. Times are those of the run: the warm-up is before 0 and not told.
-pub trait Listener {
-    /// A request was sent.
-    fn arrived(&mut self, arrival: &Arrival);
-    /// A request ended.
-    fn ended(&mut self, outcome: &Outcome);
-    /// Workers are so from `now` on; called after every scrape and every decision.
-    fn hold(&mut self, now: Nanos, replicas: PerRole<Replicas>);
-    /// A decision was made, which is about to be carried out.
-    fn decided(&mut self, verdict: &Verdict);
-    /// Requests lost their worker and begin anew.
-    fn lost(&mut self, _loss: Loss) {}
-}
-
-/// What one step brought.
+/// The events of one step.
 #[derive(Clone, Debug)]
 pub struct Step {
     /// The decision.
-    pub verdict: Verdict,
+    pub verdict: PolicyVerdict,
     /// Whether it changed replicas.
     pub changed: bool,
 }
@@ -213,7 +123,7 @@ impl<A: Iterator<Item = Arrival>, L: Listener> World<A, L> {
             }
             self.scrape(now);
         }
-        // They are told to nobody but the gateway; those that were refused at once are among them.
+        // Nobody but the gateway receives them; those that were refused at once are among them.
         for outcome in self.service.drain_outcomes() {
             self.gateway.ended(&outcome);
         }
@@ -239,7 +149,7 @@ impl<A: Iterator<Item = Arrival>, L: Listener> World<A, L> {
         &self.service
     }
 
-    /// Whoever is told what happens.
+    /// Receives the events.
     pub fn listener(&self) -> &L {
         &self.listener
     }
@@ -264,7 +174,7 @@ impl<A: Iterator<Item = Arrival>, L: Listener> World<A, L> {
             let now = (self.now + self.setup.scrape_interval).min(until);
             while let Some(event_at) = self.next_event_at().filter(|at| *at <= now) {
                 self.send_until(event_at);
-                self.happen(event_at);
+                self.process_events(event_at);
             }
             self.send_until(now);
             self.now = now;
@@ -285,10 +195,12 @@ impl<A: Iterator<Item = Arrival>, L: Listener> World<A, L> {
                 (Some(next), event_at) if event_at.is_none_or(|at| next <= at) => {
                     self.service.advance(next);
                 }
-                (_, Some(event_at)) => self.happen(event_at.saturating_sub(self.setup.warm_up)),
+                (_, Some(event_at)) => {
+                    self.process_events(event_at.saturating_sub(self.setup.warm_up));
+                }
                 (_, None) => break,
             }
-            self.fleet.settle(&mut self.service);
+            self.fleet.reconcile(&mut self.service);
             self.tell_outcomes();
         }
     }
@@ -305,7 +217,7 @@ impl<A: Iterator<Item = Arrival>, L: Listener> World<A, L> {
         }
     }
 
-    /// When something happens next that is no request, time of the run.
+    /// When the next event that is no request is due, time of the run.
     fn next_event_at(&self) -> Option<Nanos> {
         let warm_up = self.setup.warm_up;
         let of_fleet = self
@@ -318,8 +230,8 @@ impl<A: Iterator<Item = Arrival>, L: Listener> World<A, L> {
             .min()
     }
 
-    /// Lets everything happen that is due at `at`, time of the run.
-    fn happen(&mut self, at: Nanos) {
+    /// Processes every event that is due at `at`, time of the run.
+    fn process_events(&mut self, at: Nanos) {
         let service_now = at + self.setup.warm_up;
         self.service.advance(service_now);
         let mut turned = false;
@@ -338,7 +250,7 @@ impl<A: Iterator<Item = Arrival>, L: Listener> World<A, L> {
             self.fleet
                 .set_conditions(self.conditions.clone(), &mut self.service);
         }
-        self.fleet.happen(&mut self.service);
+        self.fleet.process_events(&mut self.service);
     }
 
     fn scrape(&mut self, service_now: Nanos) {
@@ -352,13 +264,13 @@ impl<A: Iterator<Item = Arrival>, L: Listener> World<A, L> {
             let blur = self.blur();
             self.observer.scrape_through(&self.service, &blur);
         }
-        self.fleet.settle(&mut self.service);
+        self.fleet.reconcile(&mut self.service);
         for loss in self.fleet.take_losses() {
             self.listener.lost(loss);
         }
     }
 
-    /// What the next scrape does not show as it is.
+    /// The faults of the next scrape.
     fn blur(&mut self) -> Blur {
         let mut blur = Blur {
             ghosts: self.fleet.ghosts().map(str::to_owned).collect(),
@@ -366,7 +278,7 @@ impl<A: Iterator<Item = Arrival>, L: Listener> World<A, L> {
             unanswered: Vec::new(),
         };
         let loss = self.conditions.scrape_loss_share;
-        if Role::ALL.iter().any(|role| *loss.get(*role) > 0.0) {
+        if Role::ALL.iter().any(|role| loss[*role] > 0.0) {
             for worker in self.service.workers() {
                 let share = *loss.get(core_role(worker.role));
                 if self.scrapes.random::<f64>() < share {
@@ -384,7 +296,7 @@ impl<A: Iterator<Item = Arrival>, L: Listener> World<A, L> {
                 continue;
             };
             let in_run = |at: Nanos| at.saturating_sub(self.setup.warm_up);
-            self.listener.ended(&Outcome {
+            self.listener.ended(&RequestOutcome {
                 id,
                 arrived_at: in_run(outcome.arrived_at),
                 first_token_at: in_run(outcome.first_token_at),
@@ -395,8 +307,8 @@ impl<A: Iterator<Item = Arrival>, L: Listener> World<A, L> {
     }
 
     fn decide(&mut self) -> Step {
-        let sight = self.sight();
-        let verdict = self.autoscaler.decide(&sight, self.now);
+        let observation = self.observation();
+        let verdict = self.autoscaler.decide(&observation, self.now);
         self.listener.decided(&verdict);
         let changed = verdict.replicas != self.fleet.desired();
         if changed {
@@ -409,14 +321,14 @@ impl<A: Iterator<Item = Arrival>, L: Listener> World<A, L> {
         Step { verdict, changed }
     }
 
-    fn sight(&mut self) -> Sight {
+    fn observation(&mut self) -> Observation {
         let workers = if self.autoscaler.reads() == Reads::Workers {
             self.service.observe(self.service.now());
             workers_of(&self.service)
         } else {
             PerRole::default()
         };
-        Sight {
+        Observation {
             snapshot: self.snapshot(),
             workers,
             gateway: self.gateway,
@@ -428,20 +340,20 @@ impl<A: Iterator<Item = Arrival>, L: Listener> World<A, L> {
         Snapshot {
             policy: self.setup.policy.clone(),
             roles: PerRole::from_fn(|role| {
-                let replicas = counts.get(role);
+                let replicas = &counts[role];
                 RoleState {
                     current: replicas.desired,
                     ready: replicas.ready,
                     starting: replicas.starting + replicas.pending,
                     terminating: replicas.draining,
-                    gpus_per_replica: *self.setup.gpus_per_replica.get(role),
+                    gpus_per_replica: self.setup.gpus_per_replica[role],
                     stuck: self.fleet.stuck(role),
                     ..RoleState::default()
                 }
             }),
             signals: self.observer.signals(),
             paused: Paused::default(),
-            profile: self.setup.told_profile.clone(),
+            profile: self.setup.stated_profile.clone(),
         }
     }
 
@@ -449,7 +361,7 @@ impl<A: Iterator<Item = Arrival>, L: Listener> World<A, L> {
         PerRole::from_fn(|role| self.fleet.replicas(role, self.service.now()))
     }
 
-    /// What is wrong now.
+    /// The faults of this moment.
     pub fn conditions(&self) -> &Conditions {
         &self.conditions
     }

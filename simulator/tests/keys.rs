@@ -1,7 +1,7 @@
 //! The keys of `--output json` are those that `docs/simulator.md` lists, and no others.
 //!
-//! Every result is made once, small, and its keys are held against the tables of its section, so that a
-//! key that comes, goes or is renamed must be written down.
+//! Every result is made once, small, and its keys are held against the tables of its section, so
+//! that a key that comes, goes or is renamed must be written down.
 
 #![expect(clippy::unwrap_used, reason = "a failed step of a test ends it")]
 
@@ -21,13 +21,13 @@ use serde_json::Value;
 #[derive(Debug, Parser)]
 struct Simulate {
     #[command(flatten)]
-    options: simulate::options::Options,
+    options: simulate::options::SimulateOptions,
 }
 
 #[derive(Debug, Parser)]
 struct Sweep {
     #[command(flatten)]
-    options: sweep::options::Options,
+    options: sweep::options::SweepOptions,
 }
 
 /// Keys in the tables of a section, and of the sections within it.
@@ -101,7 +101,7 @@ fn looks_back_have_the_keys_that_are_listed() {
     };
     let mut found = keys(&decision);
     found.extend(keys(Past::default()));
-    // The keys of the whole are those of its struct; it is made by a look back alone.
+    // The keys of the whole are those of its struct; it is made by a backtest alone.
     let whole = [
         "from",
         "to",

@@ -1,8 +1,8 @@
-//! Looking back at a real Prometheus: what it remembers of a simulated day is played again.
+//! Backtests of a real Prometheus: what it remembers of a simulated day is played again.
 //!
 //! A day, four times as fast, is played under the product, and what a scrape of its workers would
 //! have shown is written into a server's data. So the truth is known: the attainment and the
-//! GPU-hours that the look back must come to, and the profile that a calibration must find.
+//! GPU-hours that the backtest must come to, and the profile that a calibration must find.
 
 #![expect(clippy::unwrap_used, reason = "a failed step of a test ends it")]
 
@@ -14,13 +14,13 @@ use std::{
 
 use pd_core::PerRole;
 use pd_sim::{
-    autoscaler::{PdAutoscaler, Verdict},
+    autoscaler::{PdAutoscaler, PolicyVerdict},
     backtest::{
         Backtest, backtest,
-        options::{Moment, Options, RangeOptions},
+        options::{BacktestOptions, Moment, RangeOptions},
     },
     calibrate,
-    engine::{Arrival, Outcome, Profile, WorkerState},
+    engine::{Arrival, Profile, RequestOutcome, WorkerState},
     exposition::{Dialect, render},
     policy::read_object,
     scenario::Scenario,
@@ -91,7 +91,7 @@ impl Listener for Truth {
         self.requests += 1.0;
     }
 
-    fn ended(&mut self, outcome: &Outcome) {
+    fn ended(&mut self, outcome: &RequestOutcome) {
         let ttft = outcome.ttft_seconds() <= 0.5;
         let tpot = outcome.tpot_seconds().is_none_or(|tpot| tpot <= 0.025);
         self.ttft_attained += f64::from(u8::from(ttft));
@@ -105,7 +105,7 @@ impl Listener for Truth {
         self.workers = replicas.prefill.provisioned() + replicas.decode.provisioned();
     }
 
-    fn decided(&mut self, _: &Verdict) {}
+    fn decided(&mut self, _: &PolicyVerdict) {}
 }
 
 /// The day as requests.
@@ -191,9 +191,9 @@ impl Remembered {
         }
     }
 
-    fn options(&self) -> Options {
+    fn options(&self) -> BacktestOptions {
         let to = self.from_unix + i64::try_from(LENGTH / SECOND).unwrap();
-        Options {
+        BacktestOptions {
             config: self.config.clone(),
             prometheus: self.prometheus.url(),
             range: RangeOptions {
@@ -245,18 +245,18 @@ fn near(what: &str, got: f64, truth: f64, most: f64) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_recorded_day_is_reproduced_and_a_wrong_profile_is_recovered() {
     let day = Remembered::start().await;
-    let known = Options {
+    let known = BacktestOptions {
         profile: Some(day.scenario(1.0)),
         ..day.options()
     };
-    let look = backtest(&known).await.unwrap();
+    let look = backtest(&known).unwrap();
     eprintln!("{}", look.to_text(5));
     day.is_reproduced(&look);
-    let again = backtest(&known).await.unwrap();
+    let again = backtest(&known).unwrap();
     assert_eq!(again.decisions, look.decisions);
 
     // Learnt from the metrics alone.
-    let learnt = backtest(&day.options()).await.unwrap();
+    let learnt = backtest(&day.options()).unwrap();
     near(
         "learnt GPU-hours, %",
         learnt.simulated.gpu_hours / day.truth.gpu_hours * 100.0,
@@ -264,7 +264,7 @@ async fn a_recorded_day_is_reproduced_and_a_wrong_profile_is_recovered() {
         8.0,
     );
 
-    day.wrong_profile_is_recovered().await;
+    day.wrong_profile_is_recovered();
     day.what_is_not_there_is_told_by_name().await;
 }
 
@@ -318,11 +318,11 @@ impl Remembered {
     }
 
     /// A profile wrong by 1.3 is found to be, and one that is right is written.
-    async fn wrong_profile_is_recovered(&self) {
+    fn wrong_profile_is_recovered(&self) {
         let day = self;
         let known = day.options();
         let written = day.prometheus.directory().join("calibrated.yaml");
-        let wrong = calibrate::options::Options {
+        let wrong = calibrate::options::CalibrateOptions {
             observed: None,
             prefill_replicas: None,
             decode_replicas: None,
@@ -335,7 +335,7 @@ impl Remembered {
             output: Output::Json,
         };
         let calibrated = calibrate::run(&wrong);
-        let calibrated: Value = serde_json::from_str(&calibrated.await.unwrap()).unwrap();
+        let calibrated: Value = serde_json::from_str(&calibrated.unwrap()).unwrap();
         eprintln!("{calibrated:#}");
         near(
             "prefill factor",
@@ -360,14 +360,14 @@ impl Remembered {
 
     async fn what_is_not_there_is_told_by_name(&self) {
         let day = self;
-        let told = async |options: Options| backtest(&options).await.unwrap_err().to_string();
+        let told = |options: BacktestOptions| backtest(&options).unwrap_err().to_string();
         let within = |change: fn(&mut RangeOptions)| {
             let mut options = day.options();
             change(&mut options.range);
             options
         };
         let nowhere = within(|range| range.namespace = Some("nowhere".into()));
-        let message = told(nowhere).await;
+        let message = told(nowhere);
         assert!(
             message.contains(
                 "has nothing about pods `prefill-[0-9]+` and `decode-[0-9]+` in namespace `nowhere`"
@@ -378,7 +378,7 @@ impl Remembered {
             range.from = Some(Moment::At(1_000_000_000));
             range.to = Moment::At(1_000_003_600);
         });
-        let message = told(long_ago).await;
+        let message = told(long_ago);
         assert!(
             message.contains("from 2001-09-09T01:46:40Z to 2001-09-09T02:46:40Z"),
             "{message}"
@@ -387,10 +387,10 @@ impl Remembered {
             range.from = Some(Moment::Ago(Duration::from_secs(90)));
             range.to = Moment::Ago(Duration::ZERO);
         });
-        assert!(told(short).await.contains("give a longer range"));
+        assert!(told(short).contains("give a longer range"));
         let url = day.prometheus.url();
         day.prometheus.kill().await.unwrap();
-        let message = told(day.options()).await;
+        let message = told(day.options());
         assert!(
             message.starts_with(&format!("prometheus at `{url}` does not answer: ")),
             "{message}"

@@ -1,12 +1,11 @@
 //! How many GPUs both roles may hold together.
 
-use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{
-    reserved::{self, Reserved},
-    rules::{refused, rule},
-};
+use super::reserved::{self, Reserved};
+#[cfg(feature = "kube")]
+use super::rules::{refused, rule};
+use crate::derives::KubeSchema;
 
 /// Most GPUs of a budget.
 pub const BUDGET_GPUS_MAX: i32 = 1_000_000;

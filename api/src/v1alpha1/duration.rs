@@ -10,16 +10,16 @@
 //! `DurationRange` is the one place where a field's bounds are written; the CEL rule and the
 //! validation in Rust both come from it.
 
-use std::{borrow::Cow, fmt, time::Duration};
+use std::{fmt, time::Duration};
 
 use pd_core::schedule::DURATION_MAX;
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 /// Most characters of a duration; keeps every sum far inside 290 years, which is all Go can hold.
 pub const DURATION_LENGTH_MAX: usize = 16;
 
-/// The texts that are durations, as RE2 for the API server. [`DurationText::parse`] accepts the same.
+/// The texts that are durations, as RE2 for the API server. [`DurationText::parse`] accepts the
+/// same.
 pub(crate) const DURATION_REGEX: &str =
     "^([0-9]{1,9}([.][0-9]{1,9})?(ns|us|µs|μs|ms|s)|[0-9]{1,6}([.][0-9]{1,9})?(m|h))+$";
 
@@ -126,20 +126,6 @@ fn whole_seconds(seconds: u64) -> String {
 impl fmt::Display for DurationText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
-    }
-}
-
-impl JsonSchema for DurationText {
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn schema_name() -> Cow<'static, str> {
-        "Duration".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "string", "maxLength": DURATION_LENGTH_MAX })
     }
 }
 

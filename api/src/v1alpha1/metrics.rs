@@ -1,16 +1,14 @@
 //! Where measurements come from: the engine's metric names, the Prometheus server, the series that
 //! belong to this service, and queries for those who have their own.
 
-use std::{borrow::Cow, collections::BTreeMap};
+use std::collections::BTreeMap;
 
-use kube::KubeSchema;
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
-use super::{
-    reserved::{self, Reserved},
-    rules::{matching, refused, rule_naming_value},
-};
+use super::reserved::{self, Reserved};
+#[cfg(feature = "kube")]
+use super::rules::{matching, refused, rule_naming_value};
+use crate::derives::{JsonSchema, KubeSchema};
 
 /// Most label matchers.
 pub const SELECTORS_MAX: usize = 8;
@@ -134,28 +132,6 @@ impl Selectors {
     /// Whether there is no label.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
-    }
-}
-
-impl JsonSchema for Selectors {
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn schema_name() -> Cow<'static, str> {
-        "Selectors".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({
-            "type": "object",
-            "maxProperties": SELECTORS_MAX,
-            "additionalProperties": {
-                "type": "string",
-                "minLength": 1,
-                "maxLength": SELECTOR_VALUE_LENGTH_MAX,
-            },
-        })
     }
 }
 

@@ -3,13 +3,12 @@
 //! TTFT is what prefill replicas buy, TPOT what decode replicas buy; the attainment says how many
 //! requests may miss before that costs GPUs.
 
-use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{
-    duration::{ATTAINMENT_WINDOW, DurationText, LATENCY_TARGET},
-    rules::duration_within,
-};
+use super::duration::{ATTAINMENT_WINDOW, DurationText, LATENCY_TARGET};
+#[cfg(feature = "kube")]
+use super::rules::duration_within;
+use crate::derives::KubeSchema;
 
 /// Lowest percentile of a latency limit.
 pub const PERCENTILE_MIN: i32 = 50;

@@ -5,17 +5,16 @@
 //! structural schema cannot name two and HorizontalPodAutoscaler takes texts and numbers; a pattern
 //! and a minimum refuse bad values of either.
 
-use std::{borrow::Cow, fmt};
+use std::fmt;
 
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, de};
 
 /// Most characters of a quantity.
-const LENGTH_MAX: usize = 32;
+pub(super) const LENGTH_MAX: usize = 32;
 
 /// The texts that are quantities of at least zero, as RE2 for the API server.
 /// [`QuantityText::millionths`] accepts the same.
-const REGEX: &str =
+pub(super) const REGEX: &str =
     "^[+]?([0-9]+([.][0-9]*)?|[.][0-9]+)([numkMGTPE]|[KMGTPE]i|[eE][+-]?[0-9]{1,3})?$";
 
 /// Remedy for a text that is no quantity.
@@ -119,25 +118,6 @@ impl<'de> Deserialize<'de> for QuantityText {
         }
 
         deserializer.deserialize_any(Visitor)
-    }
-}
-
-impl JsonSchema for QuantityText {
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn schema_name() -> Cow<'static, str> {
-        "Quantity".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({
-            "x-kubernetes-preserve-unknown-fields": true,
-            "maxLength": LENGTH_MAX,
-            "pattern": REGEX,
-            "minimum": 0,
-        })
     }
 }
 

@@ -1,17 +1,15 @@
 //! The P:D ratio: prefill replicas per decode replicas, such as `1:2`.
 //!
-//! Five policies, each with exactly its own fields: a field of another policy is refused rather than
-//! ignored. That is why tolerance and enforcement have no default in the schema: a default would be
-//! written into objects whose policy has no band.
+//! Five policies, each with exactly its own fields: a field of another policy is refused rather
+//! than ignored. That is why tolerance and enforcement have no default in the schema: a default
+//! would be written into objects whose policy has no band.
 
-use kube::KubeSchema;
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{
-    rules::{matching, rule, rule_naming_value},
-    target::{NAME_REGEX, NAME_REMEDY},
-};
+#[cfg(feature = "kube")]
+use super::rules::{matching, rule, rule_naming_value};
+use super::target::{NAME_REGEX, NAME_REMEDY};
+use crate::derives::{JsonSchema, KubeSchema};
 
 /// Most operating points.
 pub const OPERATING_POINTS_MAX: usize = 32;
@@ -51,8 +49,8 @@ pub(crate) const NO_BAND_REMEDY: &str =
 )]
 pub struct RatioSpec {
     /// Auto: the ratio follows the traffic. Fixed: stay near target. Range: stay between lowest and
-    /// highest. Preset: stay near the ratio of a known kind of traffic. OperatingPoints: stay near the
-    /// ratio of the point that was found for traffic like the present. Default Auto.
+    /// highest. Preset: stay near the ratio of a known kind of traffic. OperatingPoints: stay near
+    /// the ratio of the point that was found for traffic like the present. Default Auto.
     #[serde(default)]
     pub policy: RatioPolicyKind,
     /// The ratio to stay near, prefill first, such as 1:2; each side 1 to 1000. For policy Fixed
@@ -74,8 +72,8 @@ pub struct RatioSpec {
     #[schemars(length(min = 1, max = OPERATING_POINTS_MAX))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub operating_points: Option<Vec<OperatingPointSpec>>,
-    /// How far the ratio may leave target, range, preset or point, percent, 0 to 99. Default 20. Not for
-    /// policy Auto.
+    /// How far the ratio may leave target, range, preset or point, percent, 0 to 99. Default 20.
+    /// Not for policy Auto.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 99))]
     pub tolerance_percent: Option<i32>,
@@ -85,6 +83,7 @@ pub struct RatioSpec {
 }
 
 /// A rule that keeps `field` to one policy.
+#[cfg(feature = "kube")]
 fn only_with(field: &str, policy: &str) -> kube::core::Rule {
     rule_naming_value(
         &format!("self.policy == '{policy}' || !has(self.{field})"),
@@ -96,6 +95,7 @@ fn only_with(field: &str, policy: &str) -> kube::core::Rule {
 }
 
 /// A rule that keeps `field` to the policies that have a band.
+#[cfg(feature = "kube")]
 fn band_only(field: &str) -> kube::core::Rule {
     rule(
         &format!("self.policy != 'Auto' || !has(self.{field})"),

@@ -4,9 +4,6 @@
 //! worse, silence. The texts below say what to do instead; the CEL rules and the validation in Rust
 //! share them.
 
-use std::borrow::Cow;
-
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -14,24 +11,6 @@ use serde_json::Value;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Reserved(pub Value);
-
-impl JsonSchema for Reserved {
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn schema_name() -> Cow<'static, str> {
-        "Reserved".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({
-            "type": "object",
-            "x-kubernetes-preserve-unknown-fields": true,
-            "maxProperties": 32,
-        })
-    }
-}
 
 /// Remedy in place of `target.role`.
 pub(crate) const ROLE: &str =

@@ -4,18 +4,19 @@
 //! that a zone exists and that some year has the day: the controller reports that in the condition
 //! Ready, in the same words.
 
-use kube::KubeSchema;
 use pd_core::{
     Role,
     schedule::{CRON_LENGTH_MAX, SCHEDULES_MAX},
 };
 use serde::{Deserialize, Serialize};
 
+#[cfg(feature = "kube")]
+use super::rules::{duration_within, matching, rule, rule_naming_value};
 use super::{
     duration::{DurationText, SCHEDULE_DURATION},
-    rules::{duration_within, matching, rule, rule_naming_value},
     target::{BOUNDS_REMEDY, REPLICAS_MAX},
 };
+use crate::derives::KubeSchema;
 
 /// Most schedules, as the schema wants it.
 pub(super) const MAX: usize = SCHEDULES_MAX;
@@ -43,10 +44,10 @@ pub(crate) const CROSSING_REMEDY: &str =
     NO_BOUNDS_REMEDY,
 ))]
 pub struct ScheduleSpec {
-    /// When the bounds begin to hold: minute (0-59), hour (0-23), day of month (1-31), month (1-12 or
-    /// JAN-DEC) and day of week (0-7 or SUN-SAT), with *, lists, ranges and steps, as in a CronJob.
-    /// Where clocks jump forward, a time that does not exist counts as the first moment after; where
-    /// they jump back, a time that exists twice counts once. At most 128 characters.
+    /// When the bounds begin to hold: minute (0-59), hour (0-23), day of month (1-31), month (1-12
+    /// or JAN-DEC) and day of week (0-7 or SUN-SAT), with *, lists, ranges and steps, as in a
+    /// CronJob. Where clocks jump forward, a time that does not exist counts as the first moment
+    /// after; where they jump back, a time that exists twice counts once. At most 128 characters.
     #[schemars(length(min = 9, max = CRON_LENGTH_MAX))]
     #[x_kube(validation = matching("cron", &cron_regex(), CRON_REMEDY))]
     pub cron: String,
@@ -77,8 +78,9 @@ impl ScheduleSpec {
     }
 }
 
-/// Bounds that take the place of the role's own. Of several schedules that hold at the same time, the
-/// largest minReplicas and the least maxReplicas count; where these cross, maxReplicas gives way.
+/// Bounds that take the place of the role's own. Of several schedules that hold at the same time,
+/// the largest minReplicas and the least maxReplicas count; where these cross, maxReplicas gives
+/// way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = rule_naming_value(
@@ -107,6 +109,7 @@ fn sets_bounds(role: &str) -> String {
 
 /// A rule of the spec that keeps the only bound a schedule sets for `role` inside the role's own,
 /// unless these cross: that has its own message.
+#[cfg(feature = "kube")]
 pub(super) fn bounds_do_not_cross(role: Role) -> kube::core::Rule {
     let crosses = format!(
         "(has(s.{role}) && ((has(s.{role}.minReplicas) && !has(s.{role}.maxReplicas) && \

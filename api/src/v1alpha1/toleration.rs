@@ -6,12 +6,12 @@
 //! stays what its author wrote. The rules of numbers are the core's; here is what the schema can
 //! say of them.
 
-use kube::KubeSchema;
 use pd_tolerations::{Effect, ExtendedToleration, extension::NumericOperator};
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+#[cfg(feature = "kube")]
 use super::rules::{matching, rule_naming_value};
+use crate::derives::{JsonSchema, KubeSchema};
 
 /// Most entries of a role.
 pub const MAX: usize = 8;

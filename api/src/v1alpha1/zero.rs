@@ -1,20 +1,21 @@
 //! Both roles to zero together when nobody asks, and how to know that somebody does.
 
-use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
+#[cfg(feature = "kube")]
+use super::rules::{duration_within, rule};
 use super::{
     duration::{DurationText, IDLE_AFTER},
     metrics::QUERY_LENGTH_MAX,
-    rules::{duration_within, rule},
 };
+use crate::derives::KubeSchema;
 
 /// Remedy for a wake signal.
 pub(crate) const WAKE_SIGNAL_REMEDY: &str =
     "must be PromQL for the requests that wait at the gateway";
 
-/// When both roles go to zero together; never one alone. minReplicas then holds while the service is
-/// awake.
+/// When both roles go to zero together; never one alone. minReplicas then holds while the service
+/// is awake.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ScaleToZeroSpec {

@@ -1,8 +1,8 @@
 //! `AIBrix`' `PodAutoscaler` with the APA strategy, one per role.
 //!
 //! Rule and defaults: vllm-project/aibrix `pkg/controller/podautoscaler/algorithm/apa.go` and
-//! `podautoscaler_controller.go`: every 10 s, the mean over pods and over a window of 180 s against a
-//! target; above 1.1 of it replicas times the ratio, at most doubled, below 0.9 of it the same
+//! `podautoscaler_controller.go`: every 10 s, the mean over pods and over a window of 180 s against
+//! a target; above 1.1 of it replicas times the ratio, at most doubled, below 0.9 of it the same
 //! downwards, at most halved. Downwards the *lowest* recommendation of the 300 s cool-down is taken
 //! (`stabilizeRecommendation`), against what the HPA does, so one low blip is replayed.
 //!
@@ -15,7 +15,7 @@ use std::collections::VecDeque;
 use pd_core::PerRole;
 
 use super::horizontal::ceil;
-use super::{Autoscaler, Reads, Sight, Verdict};
+use super::{Autoscaler, Observation, PolicyVerdict, Reads};
 use crate::time::{MINUTE, Nanos, SECOND};
 
 /// Time between two decisions.
@@ -103,14 +103,14 @@ impl AibrixApa {
 }
 
 impl Autoscaler for AibrixApa {
-    fn decide(&mut self, sight: &Sight, now: Nanos) -> Verdict {
-        Verdict::of(PerRole::from_fn(|role| {
-            let current = sight.current(role);
-            let Some(usage) = sight.usage(role) else {
-                return sight.bounded(role, current);
+    fn decide(&mut self, observation: &Observation, now: Nanos) -> PolicyVerdict {
+        PolicyVerdict::of(PerRole::from_fn(|role| {
+            let current = observation.current(role);
+            let Some(usage) = observation.usage(role) else {
+                return observation.bounded(role, current);
             };
-            let replicas = self.scalers.get_mut(role).scale(now, current, usage);
-            sight.bounded(role, replicas)
+            let replicas = self.scalers[role].scale(now, current, usage);
+            observation.bounded(role, replicas)
         }))
     }
 

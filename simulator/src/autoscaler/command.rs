@@ -1,8 +1,9 @@
 //! A policy that runs as a process: one observation per line to it, one answer per line from it.
 //!
-//! The command is given to the shell. Reading and writing have threads of their own, so that a process
-//! that neither reads nor answers ends in a time-out and not in a hang. What goes wrong is told once, as
-//! the failure of a verdict; from then on nothing changes. The process is killed with the policy.
+//! The command is given to the shell. Reading and writing have threads of their own, so that a
+//! process that neither reads nor answers ends in a time-out and not in a hang. A failure is
+//! reported once, as the failure of a verdict; from then on nothing changes. The process is killed
+//! with the policy.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
@@ -12,8 +13,8 @@ use std::time::Duration;
 
 use pd_core::{PerRole, Role};
 
-use super::{Autoscaler, Reads, Sight, Verdict};
-use crate::protocol::{Answer, Observation, VERSION};
+use super::{Autoscaler, Observation, PolicyVerdict, Reads};
+use crate::protocol::{Answer, ObservationLine, VERSION};
 use crate::time::{MILLISECOND, Nanos};
 
 /// A running process that decides.
@@ -30,15 +31,15 @@ pub struct Process {
 impl Process {
     /// Starts `command` with the shell; it has `timeout` for each decision.
     pub fn start(command: &str, timeout: Duration) -> Result<Self, String> {
-        let told = |what: &str| format!("policy command `{command}` {what}");
+        let error = |what: &str| format!("policy command `{command}` {what}");
         let mut child = Command::new("sh")
             .args(["-c", command])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
-            .map_err(|error| told(&format!("cannot be started with `sh -c`: {error}")))?;
+            .map_err(|source| error(&format!("cannot be started with `sh -c`: {source}")))?;
         let (Some(mut input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
-            return Err(told("has no standard input or output"));
+            return Err(error("has no standard input or output"));
         };
         let (questions, asked) = mpsc::channel::<String>();
         let (answered, answers) = mpsc::channel();
@@ -68,7 +69,7 @@ impl Process {
         })
     }
 
-    fn ask(&mut self, observation: &Observation) -> Result<PerRole<u32>, String> {
+    fn ask(&mut self, observation: &ObservationLine) -> Result<PerRole<u32>, String> {
         let line = serde_json::to_string(observation).map_err(|error| error.to_string())?;
         if let Some(questions) = &self.questions {
             // A process that is gone is noticed by its missing answer.
@@ -106,30 +107,30 @@ impl Drop for Process {
 }
 
 impl Autoscaler for Process {
-    fn decide(&mut self, sight: &Sight, now: Nanos) -> Verdict {
-        let current = PerRole::from_fn(|role: Role| sight.current(role));
+    fn decide(&mut self, observation: &Observation, now: Nanos) -> PolicyVerdict {
+        let current = PerRole::from_fn(|role: Role| observation.current(role));
         if self.failed {
-            return Verdict::of(current);
+            return PolicyVerdict::of(current);
         }
-        let observation = Observation {
+        let line = ObservationLine {
             version: VERSION,
             time_milliseconds: i64::try_from(now / MILLISECOND).unwrap_or(i64::MAX),
-            snapshot: sight.snapshot.clone(),
+            snapshot: observation.snapshot.clone(),
             replicas: None,
         };
-        match self.ask(&observation) {
-            Ok(replicas) => Verdict::of(PerRole::from_fn(|role| {
-                sight.bounded(role, *replicas.get(role))
+        match self.ask(&line) {
+            Ok(replicas) => PolicyVerdict::of(PerRole::from_fn(|role| {
+                observation.bounded(role, replicas[role])
             })),
             Err(what) => {
                 self.failed = true;
-                let at = observation.time_milliseconds as f64 / 1e3;
-                Verdict {
+                let at = line.time_milliseconds as f64 / 1e3;
+                PolicyVerdict {
                     failure: Some(format!(
                         "policy command `{}` {what} (at {at} s)",
                         self.command
                     )),
-                    ..Verdict::of(current)
+                    ..PolicyVerdict::of(current)
                 }
             }
         }
@@ -144,11 +145,11 @@ impl Autoscaler for Process {
 mod tests {
     use rstest::rstest;
 
-    use super::super::sight::testing::{alike, sight};
+    use super::super::observation::testing::{alike, observation};
     use super::*;
 
-    fn decided(command: &str) -> Verdict {
-        let seen = sight(PerRole {
+    fn decided(command: &str) -> PolicyVerdict {
+        let seen = observation(PerRole {
             prefill: alike(2, 0.0, 0.0, 0.0),
             decode: alike(3, 0.0, 0.0, 0.0),
         });

@@ -3,8 +3,8 @@
 //! Rule and defaults: ai-dynamo/dynamo `components/src/dynamo/planner` (`config/defaults.py`,
 //! `core/throughput_scaling.py`, `core/load_scaling.py`). The throughput loop runs every 180 s and,
 //! where both run, sets a lower bound; the load loop runs every 5 s and moves a role by one replica
-//! above it. While a role is still rolling out, neither role acts. The planner's own budget of 8 GPUs
-//! and its minimum of one endpoint are replaced by the scenario's bounds, as for everybody.
+//! above it. While a role is still rolling out, neither role acts. The planner's own budget of 8
+//! GPUs and its minimum of one endpoint are replaced by the scenario's bounds, as for everybody.
 //!
 //! The load loop alone is played with the shipped `optimization_target: throughput` as its default,
 //! and with `sla` when tuned. Both loops together use `sla`.
@@ -16,7 +16,7 @@ use pd_core::{PerRole, Role};
 
 use self::load::{Load, Target};
 use self::throughput::Throughput;
-use super::{Autoscaler, Reads, Sight, Verdict};
+use super::{Autoscaler, Observation, PolicyVerdict, Reads};
 use crate::engine::Profile;
 use crate::time::{Nanos, SECOND};
 
@@ -74,7 +74,7 @@ impl Dynamo {
         }
     }
 
-    fn size(&mut self, sight: &Sight, now: Nanos) {
+    fn size(&mut self, observation: &Observation, now: Nanos) {
         let due = self
             .sized_at
             .is_none_or(|at| at + THROUGHPUT_INTERVAL <= now);
@@ -82,39 +82,39 @@ impl Dynamo {
             return;
         };
         self.sized_at = Some(now);
-        if let Some(replicas) = throughput.replicas(sight.gateway) {
+        if let Some(replicas) = throughput.replicas(observation.gateway) {
             self.least = replicas;
         }
     }
 }
 
 /// Whether a role's last change is not complete.
-fn is_rolling_out(sight: &Sight, role: Role) -> bool {
-    let state = sight.snapshot.roles.get(role);
+fn is_rolling_out(observation: &Observation, role: Role) -> bool {
+    let state = &observation.snapshot.roles[role];
     state.starting > 0 || state.ready != state.current
 }
 
 impl Autoscaler for Dynamo {
-    fn decide(&mut self, sight: &Sight, now: Nanos) -> Verdict {
-        let current = PerRole::from_fn(|role| sight.current(role));
+    fn decide(&mut self, observation: &Observation, now: Nanos) -> PolicyVerdict {
+        let current = PerRole::from_fn(|role| observation.current(role));
         let had_data = self.sized_at.is_some();
-        self.size(sight, now);
+        self.size(observation, now);
         let busy = Role::ALL
             .into_iter()
-            .any(|role| is_rolling_out(sight, role));
+            .any(|role| is_rolling_out(observation, role));
         let first = self.throughput.is_some() && !had_data;
         if busy || first {
-            return Verdict::of(current);
+            return PolicyVerdict::of(current);
         }
         let wanted = match &mut self.load {
             Some(load) => {
-                let wanted = load.replicas(sight);
-                PerRole::from_fn(|role| *wanted.get(role).max(self.least.get(role)))
+                let wanted = load.replicas(observation);
+                PerRole::from_fn(|role| wanted[role].max(self.least[role]))
             }
             None => self.least,
         };
-        Verdict::of(PerRole::from_fn(|role| {
-            sight.bounded(role, *wanted.get(role))
+        PolicyVerdict::of(PerRole::from_fn(|role| {
+            observation.bounded(role, wanted[role])
         }))
     }
 
@@ -125,7 +125,7 @@ impl Autoscaler for Dynamo {
 
 #[cfg(test)]
 mod tests {
-    use super::super::sight::testing::{alike, sight};
+    use super::super::observation::testing::{alike, observation};
     use super::*;
 
     const SLA: Sla = Sla {
@@ -139,7 +139,7 @@ mod tests {
 
     #[test]
     fn one_role_rolling_out_stops_both() {
-        let mut seen = sight(PerRole {
+        let mut seen = observation(PerRole {
             prefill: alike(1, 1.0, 500.0, 0.0),
             decode: alike(1, 256.0, 100.0, 0.9),
         });
@@ -169,7 +169,7 @@ mod tests {
     #[test]
     fn the_throughput_loop_sets_a_lower_bound() {
         let mut planner = Dynamo::both(&Profile::default(), SLA, AS_IS);
-        let mut seen = sight(PerRole {
+        let mut seen = observation(PerRole {
             prefill: alike(2, 0.0, 0.0, 0.0),
             decode: alike(1, 1.0, 0.0, 0.0),
         });

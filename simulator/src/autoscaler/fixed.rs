@@ -1,11 +1,11 @@
 //! Static provisioning: the same replicas all along.
 //!
-//! What is done where nothing scales: enough for the busiest moment, held for ever. The search for
-//! the fewest such replicas belongs to whoever plays the runs.
+//! Fixed replicas, where nothing scales: enough for the busiest moment, held for ever. The search
+//! for the fewest such replicas belongs to whoever plays the runs.
 
 use pd_core::PerRole;
 
-use super::{Autoscaler, Reads, Sight, Verdict};
+use super::{Autoscaler, Observation, PolicyVerdict, Reads};
 use crate::time::Nanos;
 
 /// Replicas that never change.
@@ -22,8 +22,8 @@ impl Fixed {
 }
 
 impl Autoscaler for Fixed {
-    fn decide(&mut self, _: &Sight, _: Nanos) -> Verdict {
-        Verdict::of(self.replicas)
+    fn decide(&mut self, _: &Observation, _: Nanos) -> PolicyVerdict {
+        PolicyVerdict::of(self.replicas)
     }
 
     fn reads(&self) -> Reads {

@@ -1,10 +1,11 @@
 //! `HeteroScale` (ByteDance): decode tokens per second scale both pools at a fixed P:D ratio.
 //!
 //! Rule: Li et al., "Taming the Chaos", arXiv 2508.19559: proportional control on decode TPS per
-//! instance against a target, prefill following at a fixed ratio, and latency only as negative feedback.
-//! The paper gives no numbers for the controller; a third-party implementation uses a dead band of
-//! 10 % and adds 20 % when TBT exceeds 1.2 times its limit, and so does this one. Decisions are a minute
-//! apart, on the mean of that minute; downwards the highest of five minutes, as its cool-down.
+//! instance against a target, prefill following at a fixed ratio, and latency only as negative
+//! feedback. The paper gives no numbers for the controller; a third-party implementation uses a
+//! dead band of 10 % and adds 20 % when TBT exceeds 1.2 times its limit, and so does this one.
+//! Decisions are a minute apart, on the mean of that minute; downwards the highest of five minutes,
+//! as its cool-down.
 //!
 //! Target and ratio have to be profiled. They get hindsight: the TPS that one replica gives at the
 //! TPOT limit and the mean context of the very trace, used to 90 %, and the ratio of the mean
@@ -15,8 +16,8 @@ use std::collections::{BTreeMap, VecDeque};
 use pd_core::{PerRole, Role};
 
 use super::horizontal::ceil;
-use super::sight::per_second;
-use super::{Autoscaler, Gateway, Reads, Sight, Verdict};
+use super::observation::per_second;
+use super::{Autoscaler, Gateway, Observation, PolicyVerdict, Reads};
 use crate::time::{MINUTE, Nanos};
 
 /// Time between two decisions.
@@ -27,7 +28,7 @@ const TBT_GUARD: f64 = 1.2;
 const TBT_STEP: f64 = 1.2;
 const COOLDOWN: Nanos = 5 * MINUTE;
 
-/// What an operator profiles.
+/// The profile that an operator measures.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Profiled {
     /// Output tokens per second of one decode replica that are aimed at.
@@ -78,10 +79,10 @@ impl HeteroscaleFixedRatio {
     }
 
     /// Tokens generated since the decision before, by workers that still answer.
-    fn generated(&mut self, sight: &Sight) -> f64 {
+    fn generated(&mut self, observation: &Observation) -> f64 {
         let mut total = 0.0;
         let mut seen = BTreeMap::new();
-        for worker in &sight.workers.decode {
+        for worker in &observation.workers.decode {
             let before = self.generated.get(&worker.name).copied().unwrap_or(0.0);
             total += worker.generated_tokens - before;
             seen.insert(worker.name.clone(), worker.generated_tokens);
@@ -92,14 +93,14 @@ impl HeteroscaleFixedRatio {
 }
 
 impl Autoscaler for HeteroscaleFixedRatio {
-    fn decide(&mut self, sight: &Sight, now: Nanos) -> Verdict {
-        let generated = self.generated(sight);
-        let Some(before) = self.before.replace(sight.gateway) else {
-            return Verdict::of(PerRole::from_fn(|role| sight.current(role)));
+    fn decide(&mut self, observation: &Observation, now: Nanos) -> PolicyVerdict {
+        let generated = self.generated(observation);
+        let Some(before) = self.before.replace(observation.gateway) else {
+            return PolicyVerdict::of(PerRole::from_fn(|role| observation.current(role)));
         };
-        let recent = sight.gateway.since(&before);
+        let recent = observation.gateway.since(&before);
         let tbt = recent.mean_tpot_seconds().unwrap_or(0.0) / self.profiled.tbt_seconds;
-        let current = sight.current(Role::Decode);
+        let current = observation.current(Role::Decode);
         let tps = per_second(generated, INTERVAL);
         let wanted = decode_replicas(current, tps, self.profiled.decode_tps, tbt);
         self.recommended.push_back((now, wanted));
@@ -116,10 +117,10 @@ impl Autoscaler for HeteroscaleFixedRatio {
         } else {
             wanted
         };
-        let decode = sight.bounded(Role::Decode, decode);
+        let decode = observation.bounded(Role::Decode, decode);
         let prefill = ceil(f64::from(decode) * self.profiled.prefill_per_decode);
-        Verdict::of(PerRole {
-            prefill: sight.bounded(Role::Prefill, prefill),
+        PolicyVerdict::of(PerRole {
+            prefill: observation.bounded(Role::Prefill, prefill),
             decode,
         })
     }
@@ -133,7 +134,7 @@ impl Autoscaler for HeteroscaleFixedRatio {
 mod tests {
     use rstest::rstest;
 
-    use super::super::sight::testing::{alike, sight};
+    use super::super::observation::testing::{alike, observation};
     use super::*;
 
     #[rstest]
@@ -160,7 +161,7 @@ mod tests {
             tbt_seconds: 0.025,
         };
         let mut policy = HeteroscaleFixedRatio::new(profiled, 1.0);
-        let mut seen = sight(PerRole {
+        let mut seen = observation(PerRole {
             prefill: alike(1, 0.0, 0.0, 0.0),
             decode: alike(1, 10.0, 0.0, 0.1),
         });

@@ -5,11 +5,14 @@
 //! stabilization upwards and the highest recommendation of five minutes downwards, upwards at most
 //! the greater of four pods and 100 % per 15 s, downwards 100 % per 15 s.
 //!
-//! What a metric means in replicas is in the files of the policies that go through it. Rate limits
+//! The files of the policies that use it turn their metrics into replicas. Rate limits
 //! count from the replicas at the last decision, which is one period ago.
 
 use std::collections::VecDeque;
 
+use pd_core::{PerRole, Role};
+
+use super::{Observation, PolicyVerdict};
 use crate::time::{MINUTE, Nanos, SECOND};
 
 /// Time between two decisions.
@@ -44,6 +47,32 @@ pub fn ceil(replicas: f64) -> u32 {
     (replicas - 1e-9).ceil() as u32
 }
 
+/// One such object per role.
+#[derive(Clone, Debug, Default)]
+pub(super) struct HorizontalPair(PerRole<Horizontal>);
+
+impl HorizontalPair {
+    /// The verdict where the metric of each role calls for `wanted` replicas. Without a metric a
+    /// role keeps its replicas, and nothing is recommended that could hold it later.
+    pub(super) fn verdict(
+        &mut self,
+        observation: &Observation,
+        now: Nanos,
+        wanted: impl Fn(Role) -> Option<u32>,
+    ) -> PolicyVerdict {
+        PolicyVerdict::of(PerRole::from_fn(|role| {
+            let current = observation.current(role);
+            match wanted(role) {
+                Some(wanted) => {
+                    let recommended = observation.bounded(role, wanted);
+                    self.0[role].stabilized(now, current, recommended)
+                }
+                None => observation.bounded(role, current),
+            }
+        }))
+    }
+}
+
 /// Recommendations of one role, and what they become.
 #[derive(Clone, Debug, Default)]
 pub struct Horizontal {
@@ -52,7 +81,7 @@ pub struct Horizontal {
 
 impl Horizontal {
     /// Replicas after stabilization and rate limits.
-    pub fn settle(&mut self, now: Nanos, current: u32, recommended: u32) -> u32 {
+    pub fn stabilized(&mut self, now: Nanos, current: u32, recommended: u32) -> u32 {
         self.recommended.push_back((now, recommended));
         while self
             .recommended
@@ -103,16 +132,16 @@ mod tests {
     #[case::a_hundred_percent(10, 100, 20)]
     #[case::less_than_either(10, 12, 12)]
     fn growth_per_period_is_limited(#[case] current: u32, #[case] asked: u32, #[case] want: u32) {
-        assert_eq!(Horizontal::default().settle(0, current, asked), want);
+        assert_eq!(Horizontal::default().stabilized(0, current, asked), want);
     }
 
     #[test]
     fn the_highest_recommendation_of_five_minutes_stands() {
         let mut horizontal = Horizontal::default();
-        assert_eq!(horizontal.settle(0, 10, 10), 10);
-        assert_eq!(horizontal.settle(MINUTE, 10, 6), 10);
-        assert_eq!(horizontal.settle(2 * MINUTE, 10, 2), 10);
-        assert_eq!(horizontal.settle(5 * MINUTE + SECOND, 10, 2), 6);
-        assert_eq!(horizontal.settle(6 * MINUTE + SECOND, 6, 2), 2);
+        assert_eq!(horizontal.stabilized(0, 10, 10), 10);
+        assert_eq!(horizontal.stabilized(MINUTE, 10, 6), 10);
+        assert_eq!(horizontal.stabilized(2 * MINUTE, 10, 2), 10);
+        assert_eq!(horizontal.stabilized(5 * MINUTE + SECOND, 10, 2), 6);
+        assert_eq!(horizontal.stabilized(6 * MINUTE + SECOND, 6, 2), 2);
     }
 }

@@ -1,4 +1,5 @@
-//! `HorizontalPodAutoscaler` on requests in flight, as a metric of type `AverageValue`, one per role.
+//! `HorizontalPodAutoscaler` on requests in flight, as a metric of type `AverageValue`, one per
+//! role.
 //!
 //! Rule: kubernetes/kubernetes `replica_calculator.go`, `GetExternalPerPodMetricReplicas`: the sum
 //! over the target, rounded up; within 10 % of target times the replicas of the *status*, which
@@ -9,10 +10,10 @@
 //! begin with a few prompts per prefill worker and half the batch of a decode worker. Tuning
 //! divides both.
 
-use pd_core::PerRole;
+use pd_core::{PerRole, Role};
 
-use super::horizontal::{Horizontal, TOLERANCE, ceil};
-use super::{Autoscaler, Reads, Sight, Verdict};
+use super::horizontal::{HorizontalPair, TOLERANCE, ceil};
+use super::{Autoscaler, Observation, PolicyVerdict, Reads};
 use crate::time::Nanos;
 
 /// Prompts in flight per prefill worker.
@@ -22,7 +23,7 @@ const PREFILL_TARGET: f64 = 4.0;
 #[derive(Clone, Debug)]
 pub struct HpaAverageValue {
     targets: PerRole<f64>,
-    horizontal: PerRole<Horizontal>,
+    horizontal: HorizontalPair,
 }
 
 impl HpaAverageValue {
@@ -34,13 +35,27 @@ impl HpaAverageValue {
                 prefill: PREFILL_TARGET / aggressiveness.prefill,
                 decode: f64::from(max_batch) / 2.0 / aggressiveness.decode,
             },
-            horizontal: PerRole::default(),
+            horizontal: HorizontalPair::default(),
         }
     }
 }
 
-/// Replicas for a metric summed over pods, of which the status counts `existing`.
-pub(super) fn replicas_for_sum(sum: f64, target: f64, existing: u32, current: u32) -> u32 {
+/// Replicas of a role for a metric summed over its pods.
+pub(super) fn replicas_for_sum(
+    sum: f64,
+    target: f64,
+    observation: &Observation,
+    role: Role,
+) -> u32 {
+    replicas_of(
+        sum,
+        target,
+        observation.existing(role),
+        observation.current(role),
+    )
+}
+
+fn replicas_of(sum: f64, target: f64, existing: u32, current: u32) -> u32 {
     let ratio = sum / (target * f64::from(existing.max(1)));
     if (ratio - 1.0).abs() <= TOLERANCE {
         return current;
@@ -49,20 +64,11 @@ pub(super) fn replicas_for_sum(sum: f64, target: f64, existing: u32, current: u3
 }
 
 impl Autoscaler for HpaAverageValue {
-    fn decide(&mut self, sight: &Sight, now: Nanos) -> Verdict {
-        Verdict::of(PerRole::from_fn(|role| {
-            let current = sight.current(role);
-            let state = sight.snapshot.roles.get(role);
-            let Some(sum) = sight.sum(role, super::WorkerSight::in_flight) else {
-                return sight.bounded(role, current);
-            };
-            let existing = state.ready + state.starting;
-            let replicas = replicas_for_sum(sum, *self.targets.get(role), existing, current);
-            let recommended = sight.bounded(role, replicas);
-            self.horizontal
-                .get_mut(role)
-                .settle(now, current, recommended)
-        }))
+    fn decide(&mut self, observation: &Observation, now: Nanos) -> PolicyVerdict {
+        self.horizontal.verdict(observation, now, |role| {
+            let sum = observation.sum(role, super::WorkerObservation::in_flight)?;
+            Some(replicas_for_sum(sum, self.targets[role], observation, role))
+        })
     }
 
     fn reads(&self) -> Reads {
@@ -74,7 +80,7 @@ impl Autoscaler for HpaAverageValue {
 mod tests {
     use rstest::rstest;
 
-    use super::super::sight::testing::{alike, sight};
+    use super::super::observation::testing::{alike, observation};
     use super::*;
 
     /// The sum over the target, rounded up, and a tolerance of 10 % of target times existing pods.
@@ -91,12 +97,12 @@ mod tests {
         #[case] current: u32,
         #[case] want: u32,
     ) {
-        assert_eq!(replicas_for_sum(sum, 4.0, existing, current), want);
+        assert_eq!(replicas_of(sum, 4.0, existing, current), want);
     }
 
     #[test]
     fn both_roles_scale_on_their_own_requests() {
-        let seen = sight(PerRole {
+        let seen = observation(PerRole {
             prefill: alike(2, 1.0, 7.0, 0.0),
             decode: alike(2, 100.0, 0.0, 0.1),
         });

@@ -11,8 +11,8 @@
 
 use pd_core::PerRole;
 
-use super::horizontal::{Horizontal, replicas_for};
-use super::{Autoscaler, Reads, Sight, Verdict};
+use super::horizontal::{HorizontalPair, replicas_for};
+use super::{Autoscaler, Observation, PolicyVerdict, Reads};
 use crate::time::Nanos;
 
 /// Waiting requests per prefill worker.
@@ -25,7 +25,7 @@ const KV_USAGE_TARGET: f64 = 0.80;
 #[derive(Clone, Debug)]
 pub struct HpaValue {
     targets: PerRole<f64>,
-    horizontal: PerRole<Horizontal>,
+    horizontal: HorizontalPair,
 }
 
 impl HpaValue {
@@ -36,24 +36,18 @@ impl HpaValue {
                 prefill: WAITING_TARGET / aggressiveness.prefill,
                 decode: KV_USAGE_TARGET / aggressiveness.decode,
             },
-            horizontal: PerRole::default(),
+            horizontal: HorizontalPair::default(),
         }
     }
 }
 
 impl Autoscaler for HpaValue {
-    fn decide(&mut self, sight: &Sight, now: Nanos) -> Verdict {
-        Verdict::of(PerRole::from_fn(|role| {
-            let current = sight.current(role);
-            let Some(usage) = sight.usage(role) else {
-                return sight.bounded(role, current);
-            };
-            let ratio = usage / self.targets.get(role);
-            let recommended = sight.bounded(role, replicas_for(ratio, sight.ready(role), current));
-            self.horizontal
-                .get_mut(role)
-                .settle(now, current, recommended)
-        }))
+    fn decide(&mut self, observation: &Observation, now: Nanos) -> PolicyVerdict {
+        self.horizontal.verdict(observation, now, |role| {
+            let ratio = observation.usage(role)? / self.targets[role];
+            let (ready, current) = (observation.ready(role), observation.current(role));
+            Some(replicas_for(ratio, ready, current))
+        })
     }
 
     fn reads(&self) -> Reads {
@@ -63,11 +57,11 @@ impl Autoscaler for HpaValue {
 
 #[cfg(test)]
 mod tests {
-    use super::super::sight::testing::{alike, sight};
+    use super::super::observation::testing::{alike, observation};
     use super::*;
 
     fn decide(waiting: f64, kv_usage: f64) -> PerRole<u32> {
-        let seen = sight(PerRole {
+        let seen = observation(PerRole {
             prefill: alike(3, 1.0, waiting, 0.0),
             decode: alike(4, 100.0, 0.0, kv_usage),
         });
@@ -94,7 +88,7 @@ mod tests {
     #[test]
     fn a_slow_starter_takes_an_overloaded_pool_down() {
         // The upstream row: 3 pods, 1 of them ready, 8600 against 4400 give 2.
-        let mut seen = sight(PerRole {
+        let mut seen = observation(PerRole {
             prefill: alike(1, 1.0, 5.0 * 8600.0 / 4400.0, 0.0),
             decode: alike(1, 1.0, 0.0, 0.8),
         });
@@ -108,7 +102,7 @@ mod tests {
 
     #[test]
     fn without_a_metric_nothing_changes() {
-        let mut seen = sight(PerRole::default());
+        let mut seen = observation(PerRole::default());
         seen.snapshot.roles.prefill.current = 3;
         seen.snapshot.roles.decode.current = 7;
         let mut hpa = HpaValue::new(PerRole {

@@ -1,18 +1,19 @@
 //! KEDA's Prometheus scaler as the vLLM production-stack sets it up, one `ScaledObject` per role.
 //!
 //! Rule: kedacore/keda `pkg/scalers/prometheus_scaler.go` with `ignoreNullValues` left at its
-//! default true: an empty answer is the number 0. KEDA hands the number to an HPA as `AverageValue`,
-//! which decides every 15 s with the HPA's own behaviour. The trigger is the production-stack's:
-//! `vllm:num_requests_waiting`, threshold 5, summed over pods (one series; KEDA refuses several).
+//! default true: an empty answer is the number 0. KEDA hands the number to an HPA as
+//! `AverageValue`, which decides every 15 s with the HPA's own behaviour. The trigger is the
+//! production-stack's: `vllm:num_requests_waiting`, threshold 5, summed over pods (one series; KEDA
+//! refuses several).
 //!
-//! Nothing that decode suffers from shows in its queue before its batch is full, and while no worker
-//! answers the load counts as none. Tuning divides the threshold.
+//! Nothing that decode suffers from shows in its queue before its batch is full, and while no
+//! worker answers the load counts as none. Tuning divides the threshold.
 
 use pd_core::PerRole;
 
-use super::horizontal::Horizontal;
+use super::horizontal::HorizontalPair;
 use super::hpa_average_value::replicas_for_sum;
-use super::{Autoscaler, Reads, Sight, Verdict};
+use super::{Autoscaler, Observation, PolicyVerdict, Reads};
 use crate::time::Nanos;
 
 /// Waiting requests per worker.
@@ -22,7 +23,7 @@ const THRESHOLD: f64 = 5.0;
 #[derive(Clone, Debug)]
 pub struct KedaDefault {
     thresholds: PerRole<f64>,
-    horizontal: PerRole<Horizontal>,
+    horizontal: HorizontalPair,
 }
 
 impl KedaDefault {
@@ -30,24 +31,20 @@ impl KedaDefault {
     pub fn new(aggressiveness: PerRole<f64>) -> Self {
         Self {
             thresholds: aggressiveness.map(|by| THRESHOLD / by),
-            horizontal: PerRole::default(),
+            horizontal: HorizontalPair::default(),
         }
     }
 }
 
 impl Autoscaler for KedaDefault {
-    fn decide(&mut self, sight: &Sight, now: Nanos) -> Verdict {
-        Verdict::of(PerRole::from_fn(|role| {
-            let current = sight.current(role);
-            let state = sight.snapshot.roles.get(role);
-            let waiting = sight.sum(role, |worker| worker.waiting).unwrap_or(0.0);
-            let existing = state.ready + state.starting;
-            let replicas = replicas_for_sum(waiting, *self.thresholds.get(role), existing, current);
-            let recommended = sight.bounded(role, replicas);
-            self.horizontal
-                .get_mut(role)
-                .settle(now, current, recommended)
-        }))
+    fn decide(&mut self, observation: &Observation, now: Nanos) -> PolicyVerdict {
+        self.horizontal.verdict(observation, now, |role| {
+            let waiting = observation
+                .sum(role, |worker| worker.waiting)
+                .unwrap_or(0.0);
+            let threshold = self.thresholds[role];
+            Some(replicas_for_sum(waiting, threshold, observation, role))
+        })
     }
 
     fn reads(&self) -> Reads {
@@ -57,7 +54,7 @@ impl Autoscaler for KedaDefault {
 
 #[cfg(test)]
 mod tests {
-    use super::super::sight::testing::{alike, sight};
+    use super::super::observation::testing::{alike, observation};
     use super::*;
     use crate::time::MINUTE;
 
@@ -69,7 +66,7 @@ mod tests {
     #[test]
     fn the_queue_over_five_is_the_replicas() {
         for (waiting, want) in [(0.0, 1), (5.0, 2), (5.4, 2), (6.0, 3), (12.0, 5)] {
-            let seen = sight(PerRole {
+            let seen = observation(PerRole {
                 prefill: alike(2, 1.0, waiting, 0.0),
                 decode: alike(2, 200.0, 0.0, 0.9),
             });
@@ -88,7 +85,7 @@ mod tests {
 
     #[test]
     fn no_answer_is_no_load() {
-        let mut seen = sight(PerRole::default());
+        let mut seen = observation(PerRole::default());
         seen.snapshot.roles = seen.snapshot.roles.map(|mut role| {
             role.current = 9;
             role
@@ -101,7 +98,7 @@ mod tests {
                 decode: 1
             }
         );
-        let busy = sight(PerRole {
+        let busy = observation(PerRole {
             prefill: alike(9, 1.0, 5.0, 0.0),
             decode: alike(9, 1.0, 5.0, 0.0),
         });

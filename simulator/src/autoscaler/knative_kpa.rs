@@ -1,11 +1,12 @@
 //! Knative's pod autoscaler (KPA) on concurrency, one per role.
 //!
 //! Rule and defaults: knative/serving `pkg/autoscaler/scaling/autoscaler.go` and
-//! `config/core/configmaps/autoscaler.yaml`: every 2 s, mean concurrency of a 60 s stable window and
-//! of a panic window of 10 % of it, over 70 % of a target of 100 requests per pod. Twice what the
-//! ready pods can take in the panic window is panic: the higher of both windows, and never down, until
-//! 60 s pass without. Up at most 1000 times, down at most to half of the ready pods, per tick; the
-//! controller starts in panic when there are two pods or more. Scale to zero is left out.
+//! `config/core/configmaps/autoscaler.yaml`: every 2 s, mean concurrency of a 60 s stable window
+//! and of a panic window of 10 % of it, over 70 % of a target of 100 requests per pod. Twice what
+//! the ready pods can take in the panic window is panic: the higher of both windows, and never
+//! down, until 60 s pass without. Up at most 1000 times, down at most to half of the ready pods,
+//! per tick; the controller starts in panic when there are two pods or more. Scale to zero is left
+//! out.
 //!
 //! Concurrency is requests running and waiting at the pods, as the queue proxies report. Tuning
 //! divides the target.
@@ -15,7 +16,7 @@ use std::collections::VecDeque;
 use pd_core::{PerRole, Role};
 
 use super::horizontal::ceil;
-use super::{Autoscaler, Reads, Sight, Verdict};
+use super::{Autoscaler, Observation, PolicyVerdict, Reads};
 use crate::time::{MINUTE, Nanos, SECOND};
 
 /// Time between two decisions.
@@ -121,23 +122,19 @@ impl KnativeKpa {
         }
     }
 
-    fn scale(&mut self, role: Role, sight: &Sight, now: Nanos) -> u32 {
-        let current = sight.current(role);
+    fn scale(&mut self, role: Role, observation: &Observation, now: Nanos) -> u32 {
+        let current = observation.current(role);
         // No pod reports: no data, and nothing changes.
-        let replicas = sight
-            .sum(role, super::WorkerSight::in_flight)
-            .and_then(|sum| {
-                self.scalers
-                    .get_mut(role)
-                    .scale(now, sum, sight.ready(role))
-            });
-        sight.bounded(role, replicas.unwrap_or(current))
+        let replicas = observation
+            .sum(role, super::WorkerObservation::in_flight)
+            .and_then(|sum| self.scalers[role].scale(now, sum, observation.ready(role)));
+        observation.bounded(role, replicas.unwrap_or(current))
     }
 }
 
 impl Autoscaler for KnativeKpa {
-    fn decide(&mut self, sight: &Sight, now: Nanos) -> Verdict {
-        Verdict::of(PerRole::from_fn(|role| self.scale(role, sight, now)))
+    fn decide(&mut self, observation: &Observation, now: Nanos) -> PolicyVerdict {
+        PolicyVerdict::of(PerRole::from_fn(|role| self.scale(role, observation, now)))
     }
 
     fn reads(&self) -> Reads {

@@ -1,23 +1,23 @@
 //! Volcano Kthena's `AutoscalingPolicy` with a disaggregated target and a ratio constraint.
 //!
 //! Rule and defaults: volcano-sh/kthena `pkg/autoscaler/algorithm/recommendation.go` and
-//! `autoscaler/disaggregated_scaler.go`: every 15 s; the gauge summed over the pods counts as that of
-//! one instance, so the tolerance of 10 % compares sum over target with 1; upwards at most the greater
-//! of one instance and 100 % per 15 s; a recommendation of 200 % of the replicas or more is panic and
-//! may be 1000 % for 60 s; downwards the highest recommendation of five minutes. `EnforceRoleRatio`
-//! then repairs the ratio upwards: the role that has too few gets more, and only if its maximum is in
-//! the way does the other get fewer.
+//! `autoscaler/disaggregated_scaler.go`: every 15 s; the gauge summed over the pods counts as that
+//! of one instance, so the tolerance of 10 % compares sum over target with 1; upwards at most the
+//! greater of one instance and 100 % per 15 s; a recommendation of 200 % of the replicas or more is
+//! panic and may be 1000 % for 60 s; downwards the highest recommendation of five minutes.
+//! `EnforceRoleRatio` then repairs the ratio upwards: the role that has too few gets more, and only
+//! if its maximum is in the way does the other get fewer.
 //!
-//! The metric is `vllm:num_requests_waiting` with the target 10 of the project's examples. The range
-//! of the ratio is the scenario's, or half to twice the ratio of the mean demands of the very trace,
-//! which no user knows so well. Tuning divides the target.
+//! The metric is `vllm:num_requests_waiting` with the target 10 of the project's examples. The
+//! range of the ratio is the scenario's, or half to twice the ratio of the mean demands of the very
+//! trace, which no user knows so well. Tuning divides the target.
 
 use std::collections::VecDeque;
 
 use pd_core::{PerRole, Role};
 
 use super::horizontal::ceil;
-use super::{Autoscaler, Reads, Sight, Verdict};
+use super::{Autoscaler, Observation, PolicyVerdict, Reads};
 use crate::time::{MINUTE, Nanos, SECOND};
 
 /// Time between two decisions.
@@ -127,31 +127,28 @@ impl KthenaPdRatio {
         }
     }
 
-    fn recommend(&mut self, role: Role, sight: &Sight, now: Nanos) -> Option<u32> {
-        let sum = sight.sum(role, |worker| worker.waiting)?;
-        let over = sum / self.targets.get(role);
-        let replicas = self
-            .recommenders
-            .get_mut(role)
-            .recommend(now, sight.current(role), over);
-        Some(sight.bounded(role, replicas))
+    fn recommend(&mut self, role: Role, observation: &Observation, now: Nanos) -> Option<u32> {
+        let sum = observation.sum(role, |worker| worker.waiting)?;
+        let over = sum / self.targets[role];
+        let replicas = self.recommenders[role].recommend(now, observation.current(role), over);
+        Some(observation.bounded(role, replicas))
     }
 }
 
 impl Autoscaler for KthenaPdRatio {
-    fn decide(&mut self, sight: &Sight, now: Nanos) -> Verdict {
-        let current = PerRole::from_fn(|role| sight.current(role));
-        let prefill = self.recommend(Role::Prefill, sight, now);
-        let decode = self.recommend(Role::Decode, sight, now);
+    fn decide(&mut self, observation: &Observation, now: Nanos) -> PolicyVerdict {
+        let current = PerRole::from_fn(|role| observation.current(role));
+        let prefill = self.recommend(Role::Prefill, observation, now);
+        let decode = self.recommend(Role::Decode, observation, now);
         // A role without metrics stops both.
         let (Some(prefill), Some(decode)) = (prefill, decode) else {
-            return Verdict::of(current);
+            return PolicyVerdict::of(current);
         };
-        let bounds = sight.snapshot.policy.bounds;
+        let bounds = observation.snapshot.policy.bounds;
         let most = bounds.map(|bounds| bounds.max_replicas);
         let replicas = enforce(PerRole { prefill, decode }, self.range, most);
-        Verdict::of(PerRole::from_fn(|role| {
-            sight.bounded(role, *replicas.get(role))
+        PolicyVerdict::of(PerRole::from_fn(|role| {
+            observation.bounded(role, replicas[role])
         }))
     }
 

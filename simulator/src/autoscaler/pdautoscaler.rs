@@ -1,10 +1,10 @@
 //! The product: [`pd_core::plan()`], unchanged, with its memory.
 //!
-//! Every plan is audited as the controller audits it before a write. A plan that breaks an invariant
-//! is not applied; the replicas stay as they are. Besides, decisions are held against the laws that take
-//! deciding again, which the controller does not do; a law that is broken is a finding too. In tests that
-//! is every decision; in a release every one that changes replicas and one in eight of the others, as
-//! deciding again would else cost more than deciding.
+//! Every plan is audited as the controller audits it before a write. A plan that breaks an
+//! invariant is not applied; the replicas stay as they are. Besides, decisions are held against the
+//! laws that take deciding again, which the controller does not do; a law that is broken is a
+//! finding too. In tests that is every decision; in a release every one that changes replicas and
+//! one in eight of the others, as deciding again would else cost more than deciding.
 
 use pd_core::{
     Memory, Timestamp,
@@ -12,7 +12,7 @@ use pd_core::{
     plan,
 };
 
-use super::{Autoscaler, Reads, Sight, Verdict};
+use super::{Autoscaler, Observation, PolicyVerdict, Reads};
 use crate::time::{MILLISECOND, Nanos};
 
 /// Of decisions that change nothing, one in so many is held against the laws.
@@ -36,15 +36,15 @@ impl PdAutoscaler {
         }
     }
 
-    /// What the last decision left behind.
+    /// The memory of the last decision.
     pub fn memory(&self) -> &Memory {
         &self.memory
     }
 }
 
 impl Autoscaler for PdAutoscaler {
-    fn decide(&mut self, sight: &Sight, now: Nanos) -> Verdict {
-        let snapshot = &sight.snapshot;
+    fn decide(&mut self, observation: &Observation, now: Nanos) -> PolicyVerdict {
+        let snapshot = &observation.snapshot;
         let millis = i64::try_from(now / MILLISECOND).unwrap_or(i64::MAX);
         let at = Timestamp::from_millis(self.began_millis.saturating_add(millis));
         let decision = plan(snapshot, &self.memory, at);
@@ -60,7 +60,7 @@ impl Autoscaler for PdAutoscaler {
             findings.extend(laws(snapshot, at, &decision));
         }
         self.memory = decision.memory;
-        Verdict {
+        PolicyVerdict {
             replicas,
             findings,
             report: Some(decision.report),

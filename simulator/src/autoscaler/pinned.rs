@@ -2,7 +2,7 @@
 
 use pd_core::{PerRole, Role};
 
-use super::{Autoscaler, Reads, Sight, Verdict};
+use super::{Autoscaler, Observation, PolicyVerdict, Reads};
 use crate::time::Nanos;
 
 /// A policy whose word on one role does not count.
@@ -25,11 +25,11 @@ impl Pinned {
 }
 
 impl Autoscaler for Pinned {
-    fn decide(&mut self, sight: &Sight, now: Nanos) -> Verdict {
-        let verdict = self.inner.decide(sight, now);
+    fn decide(&mut self, observation: &Observation, now: Nanos) -> PolicyVerdict {
+        let verdict = self.inner.decide(observation, now);
         let mut replicas: PerRole<u32> = verdict.replicas;
-        *replicas.get_mut(self.role) = self.replicas;
-        Verdict {
+        replicas[self.role] = self.replicas;
+        PolicyVerdict {
             replicas,
             ..verdict
         }

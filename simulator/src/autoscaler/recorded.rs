@@ -1,14 +1,14 @@
 //! Any policy that reads signals, with everything it saw and decided written to a file.
 //!
-//! The lines are those of the policy protocol with the decision added. The first error of the file is
-//! the failure of a verdict: a recording with a hole would replay as something else.
+//! The lines are those of the policy protocol with the decision added. The first error of the file
+//! is the failure of a verdict: a recording with a hole would replay as something else.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
-use super::{Autoscaler, Reads, Sight, Verdict};
-use crate::protocol::{Observation, VERSION};
+use super::{Autoscaler, Observation, PolicyVerdict, Reads};
+use crate::protocol::{ObservationLine, VERSION};
 use crate::time::{MILLISECOND, Nanos};
 
 /// A policy and its recording.
@@ -27,34 +27,34 @@ impl Recorded {
         })
     }
 
-    fn write(&mut self, observation: &Observation) -> std::io::Result<()> {
-        serde_json::to_writer(&mut self.file, observation)?;
+    fn write(&mut self, line: &ObservationLine) -> std::io::Result<()> {
+        serde_json::to_writer(&mut self.file, line)?;
         self.file.write_all(b"\n")?;
         self.file.flush()
     }
 }
 
 impl Autoscaler for Recorded {
-    fn decide(&mut self, sight: &Sight, now: Nanos) -> Verdict {
-        let verdict = self.inner.decide(sight, now);
-        let observation = Observation {
+    fn decide(&mut self, observation: &Observation, now: Nanos) -> PolicyVerdict {
+        let verdict = self.inner.decide(observation, now);
+        let line = ObservationLine {
             version: VERSION,
             time_milliseconds: i64::try_from(now / MILLISECOND).unwrap_or(i64::MAX),
-            snapshot: sight.snapshot.clone(),
+            snapshot: observation.snapshot.clone(),
             replicas: Some(verdict.replicas),
         };
-        let written = self.write(&observation);
+        let written = self.write(&line);
         let failure = written
             .err()
             .map(|error| format!("the recording cannot be written: {error}"));
-        Verdict {
+        PolicyVerdict {
             failure: verdict.failure.or(failure),
             ..verdict
         }
     }
 
     fn reads(&self) -> Reads {
-        // What is not read is not recorded, so everything is read.
+        // Unread values are not recorded, so everything is read.
         Reads::Signals
     }
 }

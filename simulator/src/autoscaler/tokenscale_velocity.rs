@@ -1,11 +1,11 @@
 //! `TokenScale`: arriving tokens per second over the token velocity of one replica.
 //!
-//! Rule: Lai et al., "`TokenScale`", arXiv 2512.03416: prefillers are the arriving prompt tokens per
-//! second over the lesser of prefill and network velocity; decoders are the arriving prompt and
+//! Rule: Lai et al., "`TokenScale`", arXiv 2512.03416: prefillers are the arriving prompt tokens
+//! per second over the lesser of prefill and network velocity; decoders are the arriving prompt and
 //! answer tokens per second over the decode velocity, the rate at which a decoder at its TPOT limit
-//! releases the tokens of finished requests. The paper takes the answer's length from a predictor by
-//! class of request; here it is the mean of the answers of the last minute. Velocities come from the
-//! true profile at the mean lengths.
+//! releases the tokens of finished requests. The paper takes the answer's length from a predictor
+//! by class of request; here it is the mean of the answers of the last minute. Velocities come from
+//! the true profile at the mean lengths.
 //!
 //! Decisions are 5 s apart on the arrivals of the last 15 s; downwards the highest of a minute. The
 //! paper's convertible decoders, which compute prompts in a burst, are an engine's feature and not
@@ -17,8 +17,8 @@ use pd_core::{PerRole, Role};
 
 use super::engine_rates::{MeanTokens, decode_rps, prefill_seconds};
 use super::horizontal::ceil;
-use super::sight::per_second;
-use super::{Autoscaler, Gateway, Reads, Sight, Verdict};
+use super::observation::per_second;
+use super::{Autoscaler, Gateway, Observation, PolicyVerdict, Reads};
 use crate::engine::Profile;
 use crate::time::{MINUTE, Nanos, SECOND, seconds};
 
@@ -76,7 +76,7 @@ impl TokenscaleVelocity {
         }
     }
 
-    /// What came within `window`, and the time it came in.
+    /// The arrivals within `window`, and the time they came in.
     fn within(&self, now: Nanos, window: Nanos) -> Option<(Gateway, Nanos)> {
         let (_, last) = self.seen.back()?;
         let (at, first) = self.seen.iter().find(|(at, _)| at + window >= now)?;
@@ -104,8 +104,8 @@ impl TokenscaleVelocity {
 }
 
 impl Autoscaler for TokenscaleVelocity {
-    fn decide(&mut self, sight: &Sight, now: Nanos) -> Verdict {
-        self.seen.push_back((now, sight.gateway));
+    fn decide(&mut self, observation: &Observation, now: Nanos) -> PolicyVerdict {
+        self.seen.push_back((now, observation.gateway));
         while self
             .seen
             .front()
@@ -114,7 +114,7 @@ impl Autoscaler for TokenscaleVelocity {
             self.seen.pop_front();
         }
         let Some(wanted) = self.wanted(now) else {
-            return Verdict::of(PerRole::from_fn(|role| sight.current(role)));
+            return PolicyVerdict::of(PerRole::from_fn(|role| observation.current(role)));
         };
         self.wanted.push_back((now, wanted));
         while self
@@ -124,20 +124,16 @@ impl Autoscaler for TokenscaleVelocity {
         {
             self.wanted.pop_front();
         }
-        Verdict::of(PerRole::from_fn(|role: Role| {
-            let most = self
-                .wanted
-                .iter()
-                .map(|(_, wanted)| *wanted.get(role))
-                .max();
-            let current = sight.current(role);
-            let wanted = *wanted.get(role);
+        PolicyVerdict::of(PerRole::from_fn(|role: Role| {
+            let most = self.wanted.iter().map(|(_, wanted)| wanted[role]).max();
+            let current = observation.current(role);
+            let wanted = wanted[role];
             let wanted = if wanted < current {
                 most.unwrap_or(wanted).min(current)
             } else {
                 wanted
             };
-            sight.bounded(role, wanted)
+            observation.bounded(role, wanted)
         }))
     }
 

@@ -1,23 +1,24 @@
 //! llm-d's Workload Variant Autoscaler with its saturation analyser (V2), acting through an HPA.
 //!
-//! Rule and defaults: llm-d-workload-variant-autoscaler `internal/engines/analyzers/saturation_v2/
-//! analyzer.go` and `internal/config/saturation_scaling.go`: every 15 s, a replica takes min(k1, k2)
-//! tokens; k1 is 0.80 of its KV cache, k2 the compute bound `N (I + O/2)` with
-//! `N = min(B O/(I + O), S)` from the batched tokens B and places S of the engine. Demand is the
-//! tokens in use plus the queue times I (prefill) or I + O (decode). Required is demand/0.85 less the
-//! supply, pending replicas included; spare is the supply less demand/0.70. Any role that needs more
-//! keeps the other from going down (`cost_aware_optimizer.go`).
+//! Rule and defaults: llm-d-workload-variant-autoscaler
+//! `internal/engines/analyzers/saturation_v2/analyzer.go` and
+//! `internal/config/saturation_scaling.go`: every 15 s, a replica takes min(k1, k2) tokens; k1 is
+//! 0.80 of its KV cache, k2 the compute bound `N (I + O/2)` with `N = min(B O/(I + O), S)` from the
+//! batched tokens B and places S of the engine. Demand is the tokens in use plus
+//! the queue times I (prefill) or I + O (decode). Required is demand/0.85 less the supply, pending
+//! replicas included; spare is the supply less demand/0.70. Any role that needs more keeps the
+//! other from going down (`cost_aware_optimizer.go`).
 //!
-//! The result is a gauge that an HPA takes as `AverageValue` 1, so tolerance, stabilization and rate
-//! limits act once more. k2 as observed by the engine is left out: its derivation is used. Tuning
-//! divides both utilisation thresholds.
+//! The result is a gauge that an HPA takes as `AverageValue` 1, so tolerance, stabilization and
+//! rate limits act once more. k2 as observed by the engine is left out: its derivation is used.
+//! Tuning divides both utilisation thresholds.
 
 use std::collections::VecDeque;
 
 use pd_core::{PerRole, Role};
 
-use super::horizontal::{Horizontal, TOLERANCE, ceil};
-use super::{Autoscaler, Gateway, Reads, Sight, Verdict};
+use super::horizontal::{HorizontalPair, TOLERANCE, ceil};
+use super::{Autoscaler, Gateway, Observation, PolicyVerdict, Reads};
 use crate::engine::Profile;
 use crate::time::{MINUTE, Nanos};
 
@@ -71,7 +72,7 @@ pub struct WvaSaturation {
     aggressiveness: PerRole<f64>,
     seen: VecDeque<(Nanos, Gateway)>,
     queues: PerRole<VecDeque<(Nanos, f64)>>,
-    horizontal: PerRole<Horizontal>,
+    horizontal: HorizontalPair,
 }
 
 impl WvaSaturation {
@@ -82,7 +83,7 @@ impl WvaSaturation {
             aggressiveness,
             seen: VecDeque::new(),
             queues: PerRole::default(),
-            horizontal: PerRole::default(),
+            horizontal: HorizontalPair::default(),
         }
     }
 
@@ -123,15 +124,15 @@ impl WvaSaturation {
     fn desired(
         &mut self,
         role: Role,
-        sight: &Sight,
+        observation: &Observation,
         now: Nanos,
         lengths: (f64, f64),
     ) -> Option<u32> {
         let (input, output) = lengths;
         let kv_tokens = self.profile.kv_capacity_tokens as f64;
-        let waiting = sight.sum(role, |worker| worker.waiting)?;
+        let waiting = observation.sum(role, |worker| worker.waiting)?;
         let waiting = self.queue(role, now, waiting);
-        let used = sight.sum(role, |worker| worker.kv_usage)? * kv_tokens;
+        let used = observation.sum(role, |worker| worker.kv_usage)? * kv_tokens;
         let places = f64::from(self.profile.max_batch);
         let (capacity, per_request) = match role {
             // A prefill worker writes one token per request.
@@ -141,9 +142,9 @@ impl WvaSaturation {
                 input + output,
             ),
         };
-        let state = sight.snapshot.roles.get(role);
+        let state = &observation.snapshot.roles[role];
         let there = state.ready + state.starting;
-        let knob = *self.aggressiveness.get(role);
+        let knob = self.aggressiveness[role];
         Some(replicas_for(
             used + waiting * per_request,
             capacity,
@@ -154,38 +155,25 @@ impl WvaSaturation {
 }
 
 impl Autoscaler for WvaSaturation {
-    fn decide(&mut self, sight: &Sight, now: Nanos) -> Verdict {
-        let current = PerRole::from_fn(|role| sight.current(role));
-        let Some(lengths) = self.lengths(now, sight.gateway) else {
-            return Verdict::of(current);
+    fn decide(&mut self, observation: &Observation, now: Nanos) -> PolicyVerdict {
+        let current = PerRole::from_fn(|role| observation.current(role));
+        let Some(lengths) = self.lengths(now, observation.gateway) else {
+            return PolicyVerdict::of(current);
         };
         // Without metrics the last gauge stays.
         let wanted = PerRole::from_fn(|role| {
-            let desired = self.desired(role, sight, now, lengths);
-            desired.unwrap_or(*current.get(role))
+            let desired = self.desired(role, observation, now, lengths);
+            desired.unwrap_or(current[role])
         });
-        let there = sight
-            .snapshot
-            .roles
-            .map(|state| state.ready + state.starting);
-        let any_up = Role::ALL
-            .into_iter()
-            .any(|role| wanted.get(role) > there.get(role));
-        Verdict::of(PerRole::from_fn(|role| {
-            let (current, there) = (*current.get(role), *there.get(role));
-            let wanted = *wanted.get(role);
+        let there = PerRole::from_fn(|role| observation.existing(role));
+        let any_up = Role::ALL.into_iter().any(|role| wanted[role] > there[role]);
+        self.horizontal.verdict(observation, now, |role| {
+            let (there, wanted) = (there[role], wanted[role]);
             let wanted = if any_up { wanted.max(there) } else { wanted };
             let ratio = f64::from(wanted) / f64::from(there.max(1));
-            let wanted = if (ratio - 1.0).abs() <= TOLERANCE {
-                current
-            } else {
-                wanted
-            };
-            let recommended = sight.bounded(role, wanted);
-            self.horizontal
-                .get_mut(role)
-                .settle(now, current, recommended)
-        }))
+            let is_near = (ratio - 1.0).abs() <= TOLERANCE;
+            Some(if is_near { current[role] } else { wanted })
+        })
     }
 
     fn reads(&self) -> Reads {

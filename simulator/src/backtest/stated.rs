@@ -1,19 +1,40 @@
-//! What the object states about its replicas: coefficients in its spec, or profiles in `ConfigMap`s whose
-//! manifests the user gives, read as the controller reads them.
+//! The object's profile of its replicas: coefficients in its spec, or profiles in `ConfigMap`s
+//! whose manifests the user gives, read as the controller reads them.
 //!
-//! A profile that the object names and nobody gives is refused: the controller would have decided by it.
+//! A profile that the object names and nobody gives is refused: the controller would have decided
+//! by it.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use pd_api::v1alpha1::PDAutoscaler;
-use pd_core::PerRole;
+use pd_api::Manifest;
 use pd_core::capacity::Profile;
 use pd_core::policy::Policy;
+use pd_core::{PerRole, Role};
 use pd_signals::stated::{Reference, Stated};
 use serde::Deserialize;
+use thiserror::Error;
 
-use super::BacktestError;
+/// A stated profile that cannot be read.
+#[derive(Debug, Error)]
+pub enum StatedError {
+    /// A manifest cannot be read.
+    #[error("config map `{}` cannot be read: {reason}", path.display())]
+    Manifest {
+        /// The file.
+        path: PathBuf,
+        /// Why, and what to give instead.
+        reason: String,
+    },
+    /// A profile that the object names is not there, or is wrong.
+    #[error("the profile of {role} cannot be had: {reason}; give its manifest with --config-map")]
+    Profile {
+        /// Whose profile.
+        role: Role,
+        /// Why.
+        reason: String,
+    },
+}
 
 /// The part of a manifest that counts.
 #[derive(Debug, Deserialize)]
@@ -29,13 +50,13 @@ struct Metadata {
     name: String,
 }
 
-/// What `object` states about replicas of so many GPUs, if anything.
+/// The profile that `object` states for replicas of so many GPUs, if any.
 pub(super) fn profile(
-    object: &PDAutoscaler,
+    object: &Manifest,
     policy: &Policy,
     gpus_per_replica: PerRole<u32>,
     manifests: &[PathBuf],
-) -> Result<Option<Profile>, BacktestError> {
+) -> Result<Option<Profile>, StatedError> {
     let mut config_maps = BTreeMap::new();
     for path in manifests {
         let found = read(path)?;
@@ -57,16 +78,17 @@ pub(super) fn profile(
     );
     match stated.errors.first() {
         None => Ok(stated.profile),
-        Some((role, error)) => Err(BacktestError::Options(format!(
-            "the profile of {role} cannot be had: {error}; give its manifest with --config-map"
-        ))),
+        Some((role, error)) => Err(StatedError::Profile {
+            role: *role,
+            reason: error.to_string(),
+        }),
     }
 }
 
-fn read(path: &Path) -> Result<ConfigMap, BacktestError> {
-    let refused = |reason: String| {
-        let path = path.display();
-        BacktestError::Options(format!("config map `{path}` cannot be read: {reason}"))
+fn read(path: &Path) -> Result<ConfigMap, StatedError> {
+    let refused = |reason: String| StatedError::Manifest {
+        path: path.to_owned(),
+        reason,
     };
     let text = std::fs::read_to_string(path).map_err(|error| refused(error.to_string()))?;
     let found: ConfigMap =
@@ -93,7 +115,7 @@ mod tests {
         file
     }
 
-    fn stated(manifests: &[PathBuf]) -> Result<Option<Profile>, BacktestError> {
+    fn stated(manifests: &[PathBuf]) -> Result<Option<Profile>, StatedError> {
         let object = file(
             "apiVersion: pdautoscaler.io/v1alpha1
 kind: PDAutoscaler

@@ -1,6 +1,6 @@
 //! A load with what was observed of it, and the same load played.
 //!
-//! What is played is read through the same buckets as what was observed, so that a quantile that falls
+//! The play is read through the same buckets as the observations, so that a quantile that falls
 //! between two edges is wrong on both sides alike. Observations of single requests have no buckets.
 
 use std::path::Path;
@@ -136,7 +136,7 @@ pub(super) struct Played {
 }
 
 impl Known {
-    /// What Prometheus measured, with the workers that were there.
+    /// The measurements of Prometheus, with the workers that were there.
     pub fn of(measured: &Arc<Measured>, seed: u64, serving: PerRole<Vec<u32>>) -> Self {
         let prefill = measured.whole(|interval| interval.prefill_ttft.as_ref());
         let decode = measured.whole(|interval| interval.decode_ttft.as_ref());
@@ -202,7 +202,7 @@ impl Known {
             ttft: Tally::new(&self.ttft),
             tpot: Tally::new(&self.tpot),
         };
-        let told = |outcome: &engine::Outcome| {
+        let told = |outcome: &engine::RequestOutcome| {
             if outcome.ending != Ending::Completed {
                 return;
             }
@@ -290,5 +290,12 @@ impl Exact {
             windows: self.windows.into_iter().map(mean).collect(),
             edges: None,
         }
+    }
+}
+
+impl Fit {
+    /// The fit of a scenario as it is.
+    pub fn of(scenario: &Scenario, known: &Known) -> Result<Self, CalibrateError> {
+        Ok(known.errors(&known.play(&known.run(scenario)?)?))
     }
 }

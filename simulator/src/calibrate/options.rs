@@ -5,25 +5,25 @@ use std::time::Duration;
 
 use pd_core::PerRole;
 
-use crate::backtest::options::{Moment, Options as BacktestOptions, RangeOptions, url};
+use crate::backtest::options::{BacktestOptions, Moment, RangeOptions, url};
 use crate::scenario::Scenario;
 use crate::simulate::options::Output;
 
 /// How far back is read when nobody says.
 const FROM: Moment = Moment::Ago(Duration::from_hours(24));
 
-/// What the user asked for.
+/// Options as the user gave them.
 #[derive(Clone, Debug, clap::Args)]
 #[group(id = "calibrate")]
-pub struct Options {
-    /// Observed requests: CSV with `timestamp_s,input_tokens,output_tokens,ttft_s,tpot_s`, plain or gzip; `tpot_s` is
-    /// empty for answers of one token
+pub struct CalibrateOptions {
+    /// Observed requests: CSV with `timestamp_s,input_tokens,output_tokens,ttft_s,tpot_s`, plain or
+    /// gzip; `tpot_s` is empty for answers of one token
     #[arg(long, value_name = "FILE", conflicts_with_all = ["prometheus", "config"])]
     pub observed: Option<PathBuf>,
-    /// Prefill replicas that served them; without, the scenario's `replicas.prefill.start`, or 1
+    /// Prefill replicas that served them; without, the scenario's `replicasAtStart.prefill`, or 1
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub prefill_replicas: Option<u32>,
-    /// Decode replicas that served them; without, the scenario's `replicas.decode.start`, or 1
+    /// Decode replicas that served them; without, the scenario's `replicasAtStart.decode`, or 1
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub decode_replicas: Option<u32>,
     /// Address of Prometheus, such as `http://127.0.0.1:9090`
@@ -41,7 +41,7 @@ pub struct Options {
     /// File for the corrected profile, a scenario that `--scenario` and `--profile` take
     #[arg(long, value_name = "FILE")]
     pub write: Option<PathBuf>,
-    /// Seed of the requests that are drawn anew; the same seed gives the same result
+    /// Seed of the requests that are drawn again; the same seed gives the same result
     #[arg(long, default_value_t = 7, allow_negative_numbers = true)]
     pub seed: u64,
     /// How to print the result
@@ -49,8 +49,8 @@ pub struct Options {
     pub output: Output,
 }
 
-impl Options {
-    /// The look back that is calibrated on, if Prometheus is asked.
+impl CalibrateOptions {
+    /// The backtest that is calibrated on, if Prometheus is asked.
     pub(super) fn as_backtest(&self) -> Option<BacktestOptions> {
         let (config, prometheus) = (self.config.clone()?, self.prometheus.clone()?);
         Some(BacktestOptions {
@@ -72,10 +72,10 @@ impl Options {
 
     /// Replicas that served a file's requests.
     pub(super) fn replicas(&self, scenario: &Scenario) -> PerRole<u32> {
-        let start = scenario.replicas;
+        let start = scenario.replicas_at_start;
         PerRole {
-            prefill: self.prefill_replicas.or(start.prefill.start).unwrap_or(1),
-            decode: self.decode_replicas.or(start.decode.start).unwrap_or(1),
+            prefill: self.prefill_replicas.or(start.prefill).unwrap_or(1),
+            decode: self.decode_replicas.or(start.decode).unwrap_or(1),
         }
     }
 }

@@ -4,15 +4,14 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
-use super::{CalibrateError, Calibration, Known};
-use crate::scenario::Scenario;
+use super::Calibration;
 
 /// Errors of one latency, simulated against observed; above 0 means simulated as slower.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Errors {
-    /// Mean over windows of the absolute error of each window's mean, percent; windows with fewer than
-    /// 20 requests do not count.
+    /// Mean over windows of the absolute error of each window's mean, percent; windows with fewer
+    /// than 20 requests do not count.
     pub mape_percent: Option<f64>,
     /// Error of the mean of all requests, percent.
     pub mean_error_percent: Option<f64>,
@@ -35,11 +34,6 @@ pub struct Fit {
 }
 
 impl Fit {
-    /// The fit of a scenario as it is.
-    pub fn of(scenario: &Scenario, known: &Known) -> Result<Self, CalibrateError> {
-        Ok(known.errors(&known.play(&known.run(scenario)?)?))
-    }
-
     /// Two lines of a table, with a heading.
     pub fn to_text(&self) -> String {
         let mut text = format!(

@@ -19,7 +19,7 @@ fn observed(profile: &Profile, replicas: PerRole<u32>) -> tempfile::NamedTempFil
         ..Scenario::default()
     };
     let run = Run::over(scenario, Source::of_trace(ramp, 1.0, 1.0, 1), 1).unwrap();
-    let mut ended: Vec<engine::Outcome> = Vec::new();
+    let mut ended: Vec<engine::RequestOutcome> = Vec::new();
     run.play_given(replicas.map(|count| vec![count]), 1, |outcome| {
         ended.push(*outcome);
     })

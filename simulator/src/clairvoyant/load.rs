@@ -1,4 +1,4 @@
-//! What a trace asks of both roles, window by window, gathered in one pass.
+//! The work of a trace for both roles, window by window, gathered in one pass.
 //!
 //! For prefill: how many prompts, how unevenly they come, and how long each computes, counted in
 //! steps of an eighth of an octave. For decode: the requests in flight and the tokens of their
@@ -55,7 +55,7 @@ impl Load {
     pub fn new(scenario: &Scenario) -> Self {
         Self {
             profile: scenario.profile.clone(),
-            tpot_seconds: scenario.objective.tpot.limit_milliseconds * 1e-3,
+            tpot_seconds: scenario.policy().objective.tpot.limit.as_secs_f64(),
             length: 0,
             requests: 0,
             last_at: None,

@@ -1,10 +1,11 @@
 //! The clairvoyant plan over the run, made better by plays of it.
 //!
-//! The closed forms know nothing of prompts that share a step, of prefix caches, or of queues that carry
-//! over. So the tables that the programme over the run is made of are corrected, window by window, by what
-//! the engine did when a plan was played, and the next plan is made of those. What was not played yet keeps
-//! its closed form, so that a plan that looks better is tried. At the end single stretches of a plan are
-//! lowered by one replica. Here is what needs no play; whoever plays holds the objective.
+//! The closed forms know nothing of prompts that share a step, of prefix caches, or of queues that
+//! carry over. So the tables that the programme over the run is made of are corrected, window by
+//! window, by what the engine did when a plan was played, and the next plan is made of those. What
+//! was not played yet keeps its closed form, so that a plan that looks better is tried. At the end
+//! single stretches of a plan are lowered by one replica. Here is what needs no play; whoever plays
+//! holds the objective.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +13,7 @@ use pd_core::{PerRole, Role};
 
 use super::misses::Misses;
 use super::spend::{self, Costs};
-use super::{Bound, ForeseenPlan, paid};
+use super::{Bound, ReplicaPlan, paid};
 use crate::time::{HOUR, Nanos};
 
 /// Tables of misses, as far as they are known by now.
@@ -47,7 +48,7 @@ pub struct Cut {
 pub type Refused = BTreeSet<(bool, usize, usize, u32)>;
 
 impl Cut {
-    /// What tells it from others.
+    /// Its distinguishing value.
     pub fn key(&self) -> (bool, usize, usize, u32) {
         let is_prefill = self.role == Role::Prefill;
         (is_prefill, self.from, self.until, self.replicas)
@@ -59,7 +60,7 @@ impl Cut {
 }
 
 impl Refinement {
-    /// What the closed forms know; a role has never fewer replicas than its `least`.
+    /// The plan of the closed forms; a role has never fewer replicas than its `least`.
     pub fn new(bound: &Bound, least: PerRole<u32>) -> Self {
         Self {
             tables: bound.tables.clone(),
@@ -73,7 +74,7 @@ impl Refinement {
     }
 
     /// The cheapest plan by what is known, with `aim` times the misses that the objective allows.
-    pub fn plan(&self, aim: f64) -> ForeseenPlan {
+    pub fn plan(&self, aim: f64) -> ReplicaPlan {
         self.priced(spend::cheapest(
             &self.tables,
             self.costs,
@@ -82,21 +83,21 @@ impl Refinement {
     }
 
     /// A plan of these replicas by window.
-    pub fn priced(&self, serving: PerRole<Vec<u32>>) -> ForeseenPlan {
-        ForeseenPlan::priced(serving, self.costs, self.length)
+    pub fn priced(&self, serving: PerRole<Vec<u32>>) -> ReplicaPlan {
+        ReplicaPlan::priced(serving, self.costs, self.length)
     }
 
     /// The same replicas all along.
-    pub fn constant(&self, replicas: PerRole<u32>) -> ForeseenPlan {
-        let windows = |role| vec![*replicas.get(role); self.tables.get(role).len()];
+    pub fn constant(&self, replicas: PerRole<u32>) -> ReplicaPlan {
+        let windows = |role| vec![replicas[role]; self.tables[role].len()];
         self.priced(PerRole::from_fn(windows))
     }
 
-    /// Notes what a play of `plan` came to: requests that missed the TTFT limit (`prefill`) and those
-    /// that missed only the TPOT limit (`decode`), by the window that they arrived in.
-    pub fn learn(&mut self, plan: &ForeseenPlan, missed: &PerRole<Vec<u32>>) {
+    /// Notes what a play of `plan` came to: requests that missed the TTFT limit (`prefill`) and
+    /// those that missed only the TPOT limit (`decode`), by the window that they arrived in.
+    pub fn learn(&mut self, plan: &ReplicaPlan, missed: &PerRole<Vec<u32>>) {
         let of =
-            |role: Role, place: usize| f64::from(missed.get(role).get(place).copied().unwrap_or(0));
+            |role: Role, place: usize| f64::from(missed[role].get(place).copied().unwrap_or(0));
         for (place, table) in self.tables.prefill.iter_mut().enumerate() {
             let hopeless = self.hopeless.get(place).copied().unwrap_or(0.0);
             let late = (of(Role::Prefill, place) - hopeless).max(0.0);
@@ -116,16 +117,16 @@ impl Refinement {
     }
 
     /// Cuts that save something, the best first: those with the fewest misses for what they save.
-    pub fn cuts(&self, plan: &ForeseenPlan) -> Vec<Cut> {
+    pub fn cuts(&self, plan: &ReplicaPlan) -> Vec<Cut> {
         let mut cuts = Vec::new();
         for role in Role::ALL {
-            let replicas = plan.serving.get(role);
+            let replicas = &plan.serving[role];
             let mut from = 0;
             while from < replicas.len() {
                 let of_run = |n: &u32| *n == replicas[from];
                 let run = replicas[from..].iter().take_while(|n| of_run(n)).count();
                 let until = from + run;
-                if replicas[from] > *self.least.get(role) {
+                if replicas[from] > self.least[role] {
                     let quarter = run.div_ceil(4);
                     for (from, until) in [
                         (from, until),
@@ -147,15 +148,15 @@ impl Refinement {
         cuts
     }
 
-    fn cut(&self, plan: &ForeseenPlan, role: Role, from: usize, until: usize) -> Option<Cut> {
-        let mut replicas = plan.serving.get(role).clone();
+    fn cut(&self, plan: &ReplicaPlan, role: Role, from: usize, until: usize) -> Option<Cut> {
+        let mut replicas = plan.serving[role].clone();
         let before = *replicas.get(from)?;
         replicas.get_mut(from..until)?.fill(before - 1);
-        let lead = *self.costs.lead.get(role);
+        let lead = self.costs.lead[role];
         let paid = |replicas: &[u32]| paid(replicas, self.length, lead);
-        let gpus = f64::from(*self.costs.gpus.get(role));
-        let saved = (paid(plan.serving.get(role)) - paid(&replicas)) * gpus / HOUR as f64;
-        let windows = self.tables.get(role).get(from..until)?;
+        let gpus = f64::from(self.costs.gpus[role]);
+        let saved = (paid(&plan.serving[role]) - paid(&replicas)) * gpus / HOUR as f64;
+        let windows = self.tables[role].get(from..until)?;
         let with = |table: &Misses, n| table.with(n).unwrap_or(table.requests);
         let missing = |table: &Misses| with(table, before - 1) - with(table, before);
         (saved > 0.0).then(|| Cut {
@@ -183,7 +184,7 @@ impl Refinement {
     }
 
     /// The plan after `cuts` that do not touch each other.
-    pub fn lowered(&self, plan: &ForeseenPlan, cuts: &[Cut]) -> ForeseenPlan {
+    pub fn lowered(&self, plan: &ReplicaPlan, cuts: &[Cut]) -> ReplicaPlan {
         let mut serving = plan.serving.clone();
         for cut in cuts {
             let windows = serving.get_mut(cut.role).get_mut(cut.from..cut.until);

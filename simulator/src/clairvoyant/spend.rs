@@ -17,7 +17,7 @@ const BISECTIONS: u32 = 48;
 /// Least and most GPU-nanoseconds that a missed request may be worth.
 const PRICES: (f64, f64) = (1.0, 1e18);
 
-/// What replicas cost.
+/// The cost of replicas.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Costs {
     /// Length of a window.
@@ -37,17 +37,12 @@ pub(super) fn cheapest(
 ) -> PerRole<Vec<u32>> {
     let at_price = |price: f64| {
         let plan = PerRole::from_fn(|role| {
-            let gpus = f64::from(*costs.gpus.get(role)).max(1.0);
-            programme(
-                tables.get(role),
-                costs.window,
-                *costs.lead.get(role),
-                price / gpus,
-            )
+            let gpus = f64::from(costs.gpus[role]).max(1.0);
+            programme(&tables[role], costs.window, costs.lead[role], price / gpus)
         });
         let missed: f64 = Role::ALL
             .into_iter()
-            .flat_map(|role| tables.get(role).iter().zip(plan.get(role)))
+            .flat_map(|role| tables[role].iter().zip(&plan[role]))
             .map(|(window, replicas)| window.with(*replicas).unwrap_or(window.requests))
             .sum();
         (plan, missed)

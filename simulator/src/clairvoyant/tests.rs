@@ -102,12 +102,12 @@ proptest! {
         };
         let plan = spend::cheapest(&misses, costs, may_miss);
         let of = |role| {
-            let (tables, plan): (&Vec<Misses>, &Vec<u32>) = (misses.get(role), plan.get(role));
+            let (tables, plan): (&Vec<Misses>, &Vec<u32>) = (&misses[role], &plan[role]);
             tables.iter().zip(plan).map(|(table, n)| table.with(*n).unwrap()).sum::<f64>()
         };
         let fewest: f64 = Role::ALL
             .into_iter()
-            .flat_map(|role| misses.get(role))
+            .flat_map(|role| &misses[role])
             .filter_map(|table| table.with(table.most()))
             .sum();
         let missed = of(Role::Prefill) + of(Role::Decode);

@@ -6,11 +6,11 @@ use std::time::Duration;
 use clap::ValueEnum;
 
 use crate::batch::cores;
-use crate::simulate::options::{Output, PolicyName, hours, lead, rate_scale, time_scale, timeout};
+use crate::simulate::options::{Output, PlayOptions, PolicyName, lead, timeout};
 
-/// What the user asked for.
+/// Options as the user gave them.
 #[derive(Clone, Debug, clap::Args)]
-pub struct Options {
+pub struct CompareOptions {
     /// Request traces of any known format, separated by commas; without, the embedded day
     #[arg(
         long,
@@ -40,21 +40,9 @@ pub struct Options {
     /// Times from asking for a replica to its serving, separated by commas
     #[arg(long, value_name = "TIMES", value_delimiter = ',', default_value = "0s,60s,120s,300s", value_parser = lead)]
     pub leads: Vec<Duration>,
-    /// Seed of generated requests and of the shifts of copies; the same seed gives the same result
-    #[arg(long, default_value_t = 7, allow_negative_numbers = true)]
-    pub seed: u64,
-    /// Play only the first hours
-    #[arg(long, value_name = "H", value_parser = hours, allow_negative_numbers = true)]
-    pub hours: Option<f64>,
-    /// Lay so many copies of each trace over each other, each starting elsewhere within ten minutes
-    #[arg(long, value_name = "K", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
-    pub copies: u32,
-    /// So many times the requests: whole copies laid over each other, and a part of one more drawn by the seed
-    #[arg(long, value_name = "X", default_value_t = 1.0, value_parser = rate_scale, allow_negative_numbers = true)]
-    pub rate_scale: f64,
-    /// Play so many times as fast: requests come closer together, and the run is shorter
-    #[arg(long, value_name = "X", default_value_t = 1.0, value_parser = time_scale, allow_negative_numbers = true)]
-    pub time_scale: f64,
+    /// Which part of the traffic is played, and how.
+    #[command(flatten)]
+    pub play: PlayOptions,
     /// Runs at once; without, one per core
     #[arg(long, value_name = "N", hide_default_value = true, default_value_t = cores())]
     pub jobs: usize,

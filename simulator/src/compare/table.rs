@@ -1,7 +1,7 @@
 //! Results as text and as CSV.
 //!
-//! The text has one block per trace and lead time. Policies that attain the objective come first, the
-//! cheapest on top; those that do not follow by attainment, since a cheap miss is no bargain.
+//! The text has one block per trace and lead time. Policies that attain the objective come first,
+//! the cheapest on top; those that do not follow by attainment, since a cheap miss is no bargain.
 
 use std::cmp::Ordering;
 use std::fmt::Write as _;
@@ -11,7 +11,7 @@ use serde_json::Value;
 use thiserror::Error;
 
 use super::Row;
-use crate::simulate::outcome::Outcome;
+use crate::simulate::outcome::RunOutcome;
 
 /// Columns of the CSV: the keys of the JSON, in its order.
 const COLUMNS: &str = "trace policy seed leadSeconds prefillLeadSeconds decodeLeadSeconds \
@@ -27,7 +27,7 @@ const COLUMNS: &str = "trace policy seed leadSeconds prefillLeadSeconds decodeLe
     tunedAttainmentPercent";
 
 /// Whether a run attained its objective.
-pub(crate) fn attains(outcome: &Outcome) -> bool {
+pub(crate) fn attains(outcome: &RunOutcome) -> bool {
     let goal = f64::from(outcome.attainment_goal_percent);
     outcome
         .attainment_percent

@@ -3,7 +3,7 @@
 use super::*;
 use crate::testing::{on_the_ramp, parsed};
 
-fn options(further: &[&str]) -> Options {
+fn options(further: &[&str]) -> CompareOptions {
     on_the_ramp("4", further)
 }
 
@@ -30,9 +30,9 @@ fn the_same_bytes_whatever_runs_at_once() {
     assert!(!one.contains("wallSeconds"));
 }
 
-/// Results that no change of a decision can move; of the core, only the queueing formulas are in them,
-/// by the clairvoyant plan. A change of the engine model, of the ledger or of a peer's rule can, and
-/// then these are to be looked at and written anew.
+/// Results that no change of a decision can move; of the core, only the queueing formulas are in
+/// them, by the clairvoyant plan. A change of the engine model, of the ledger or of a peer's rule
+/// can, and then these are to be looked at and written again.
 #[test]
 fn peers_on_the_ramp_come_to_what_they_came_to() {
     let few = ["--policies", FEW, "--leads", "120s", "--output", "csv"];
@@ -171,7 +171,7 @@ fn what_cannot_be_compared_is_told_with_its_place() {
         ("--leads", "60"),
         ("--output", "xml"),
     ] {
-        let refused = parsed::<Options>(&[option, value]).unwrap_err();
+        let refused = parsed::<CompareOptions>(&[option, value]).unwrap_err();
         assert!(refused.to_string().contains(option), "{refused}");
     }
 }

@@ -7,8 +7,8 @@ use pd_core::policy::Objective;
 use pd_core::{PerRole, Role};
 
 use super::record::{Point, Replicas, Summary};
-use crate::autoscaler::Verdict;
-use crate::engine::{Arrival, Ending, Outcome};
+use crate::autoscaler::PolicyVerdict;
+use crate::engine::{Arrival, Ending, RequestOutcome};
 use crate::time::{HOUR, Nanos, seconds};
 use crate::world::Listener;
 
@@ -28,7 +28,7 @@ struct Span {
 #[derive(Debug)]
 pub(super) struct Ledger {
     objective: Objective,
-    gpus_per_replica: u32,
+    gpus_per_replica: PerRole<u32>,
     now: Nanos,
     span_from: Nanos,
     span: Span,
@@ -49,7 +49,7 @@ pub(super) struct Ledger {
 impl Ledger {
     pub(super) fn new(
         objective: Objective,
-        gpus_per_replica: u32,
+        gpus_per_replica: PerRole<u32>,
         replicas: PerRole<Replicas>,
     ) -> Self {
         Self {
@@ -79,11 +79,12 @@ impl Ledger {
 
     /// GPUs held now.
     pub(super) fn gpus(&self) -> u32 {
-        let workers = self
-            .replicas
-            .iter()
-            .map(|(_, replicas)| replicas.provisioned());
-        workers.sum::<u32>() * self.gpus_per_replica
+        self.gpus_of(self.replicas.map(|replicas| replicas.provisioned()))
+    }
+
+    fn gpus_of(&self, replicas: PerRole<u32>) -> u32 {
+        let gpus = |role: Role| replicas[role] * self.gpus_per_replica[role];
+        Role::ALL.into_iter().map(gpus).sum()
     }
 
     fn gpu_hours(&self) -> f64 {
@@ -91,8 +92,7 @@ impl Ledger {
     }
 
     fn static_gpu_hours(&self) -> f64 {
-        let replicas = self.replicas_max.prefill + self.replicas_max.decode;
-        f64::from(replicas * self.gpus_per_replica) * self.now as f64 / HOUR as f64
+        f64::from(self.gpus_of(self.replicas_max)) * self.now as f64 / HOUR as f64
     }
 
     pub(super) fn attained_so_far(&self) -> Option<f64> {
@@ -164,7 +164,7 @@ impl Listener for Ledger {
         self.span.output_tokens += u64::from(arrival.output_tokens);
     }
 
-    fn ended(&mut self, outcome: &Outcome) {
+    fn ended(&mut self, outcome: &RequestOutcome) {
         if outcome.restarts > 0 {
             self.restarted += 1;
         }
@@ -190,9 +190,9 @@ impl Listener for Ledger {
         self.gpu_nanos += f64::from(self.gpus()) * now.saturating_sub(self.now) as f64;
         self.now = now;
         for role in Role::ALL {
-            let desired = replicas.get(role).desired;
-            if desired != self.replicas.get(role).desired {
-                *self.scale_events.get_mut(role) += 1;
+            let desired = replicas[role].desired;
+            if desired != self.replicas[role].desired {
+                self.scale_events[role] += 1;
             }
             let (most, least) = (
                 self.replicas_max.get_mut(role),
@@ -204,7 +204,7 @@ impl Listener for Ledger {
         self.replicas = replicas;
     }
 
-    fn decided(&mut self, verdict: &Verdict) {
+    fn decided(&mut self, verdict: &PolicyVerdict) {
         self.decisions += 1;
         self.audit_findings += verdict.findings.len() as u64;
     }

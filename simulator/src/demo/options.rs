@@ -3,14 +3,14 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::simulate::options::time_scale;
+use crate::simulate::play_options::time_scale;
 
 /// Longest time a run may take: the day as it is.
 const DURATION_MAX: Duration = Duration::from_hours(24);
 
-/// What the user asked for.
+/// Options as the user gave them.
 #[derive(Clone, Debug, clap::Args)]
-pub struct Options {
+pub struct DemoOptions {
     /// Wall-clock time for the whole day, such as 60s or 5m; 0 plays as fast as the machine can
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration)]
     pub duration: Duration,
@@ -26,11 +26,12 @@ pub struct Options {
     /// Seed of the requests; the same seed gives the same day
     #[arg(long, default_value_t = 7, allow_negative_numbers = true)]
     pub seed: u64,
-    /// Multiple of the traffic's rates, 0.1 to 40; without, 16 for the embedded day, whose published rate would be
-    /// 25, and 1 for a trace
+    /// Multiple of the traffic's rates, 0.1 to 40; without, 16 for the embedded day, whose
+    /// published rate would be 25, and 1 for a trace
     #[arg(long, value_name = "X", value_parser = rate_scale, allow_negative_numbers = true)]
     pub rate_scale: Option<f64>,
-    /// Request trace to play instead of the embedded day, of any format that `pd-sim simulate` reads
+    /// Request trace to play instead of the embedded day, of any format that `pd-sim simulate`
+    /// reads
     #[arg(long, value_name = "FILE")]
     pub trace: Option<PathBuf>,
     /// Play the trace so many times as fast: requests come closer together, and the run is shorter
@@ -69,10 +70,10 @@ mod tests {
     #[derive(Debug, Parser)]
     struct Cli {
         #[command(flatten)]
-        options: Options,
+        options: DemoOptions,
     }
 
-    fn parse(arguments: &[&str]) -> Result<Options, String> {
+    fn parse(arguments: &[&str]) -> Result<DemoOptions, String> {
         let all = ["demo"].iter().chain(arguments);
         Cli::try_parse_from(all)
             .map(|cli| cli.options)

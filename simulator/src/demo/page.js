@@ -107,7 +107,8 @@ const definitions = [
   },
 ];
 function staticGpus(point) {
-  return (point.replicasMax.prefill + point.replicasMax.decode) * about.gpusPerReplica;
+  const gpus = about.gpusPerReplica;
+  return point.replicasMax.prefill * gpus.prefill + point.replicasMax.decode * gpus.decode;
 }
 
 const charts = new Charts(byId("charts"), [byId("axis-top"), byId("axis-bottom")], definitions, about.daySeconds);

@@ -1,4 +1,4 @@
-//! What a run leaves behind: the numbers of the charts, the decisions, and the summary.
+//! The record of a run: the numbers of the charts, the decisions, and the summary.
 //!
 //! Plain data that serialises to what the page reads, live and in the report alike. Latencies and
 //! attainment are what the users of the service saw, taken from the requests themselves; the
@@ -57,9 +57,9 @@ pub struct Entry {
     pub to: PerRole<u32>,
     /// Why, in one word.
     pub reason: &'static str,
-    /// What that word means.
+    /// The meaning of that word.
     pub meaning: &'static str,
-    /// What decided, with its numbers.
+    /// The deciding step, with its numbers.
     pub message: String,
     /// The whole report.
     pub paragraph: String,
@@ -97,7 +97,7 @@ pub struct Summary {
     pub completed: u64,
     /// Requests no worker could ever hold.
     pub refused: u64,
-    /// Requests that neither completed nor were refused, or that had to begin anew.
+    /// Requests that neither completed nor were refused, or that had to start over.
     pub dropped: u64,
     /// Share of requests within both limits, 0 to 1.
     pub attained: Option<f64>,

@@ -1,33 +1,28 @@
 //! The day that the demo plays: the service, what its owner wants of it, and what is sent to it.
 //!
 //! Everything that shapes the result is stated here and shown on the page. The load is the embedded
-//! `ServeGen` day, which the table holds at 4 % of its published rate, or a trace. Prompts and answers
-//! are as published. A trace is read through beforehand, so that nothing is played of a broken one.
+//! `ServeGen` day, which the table holds at 4 % of its published rate, or a trace. Prompts and
+//! answers are as published. A trace is read through beforehand, so that nothing is played of a
+//! broken one.
 
 use std::path::Path;
-use std::time::Duration;
 
 use pd_core::PerRole;
-use pd_core::Ratio;
-use pd_core::policy::{
-    AttainmentTarget, Bounds, Enforcement, LatencyTarget, Objective, Policy, RatioPolicy,
-};
-use pd_core::ratio::RatioBand;
 use serde::Serialize;
 
 use crate::clairvoyant;
 use crate::compare::stem;
-use crate::engine::Profile;
+use crate::scenario::{Scenario as ServiceScenario, ScenarioError as ServiceError};
 use crate::simulate::Source;
-use crate::time::{DAY, MINUTE, Nanos, SECOND};
+use crate::time::{DAY, MINUTE, Nanos, SECOND, milliseconds};
 use crate::trace::TraceError;
 use crate::traffic::{Curve, CurveError, DayError, servegen_day};
 
 /// Multiple of the embedded table's rates: 16 of the 25 that would be the published rate.
 pub const RATE_SCALE_DEFAULT: f64 = 16.0;
 
-/// GPUs of one replica of either role.
-pub const GPUS_PER_REPLICA: u32 = 4;
+/// The service that is played.
+const SERVICE: &str = include_str!("../../scenarios/demo-70b-h200-tp4.yaml");
 
 /// Time between two decisions.
 pub const INTERVAL: Nanos = 15 * SECOND;
@@ -38,11 +33,9 @@ const REPLICAS_MAX: u32 = 64;
 /// Everything that shapes a run.
 #[derive(Clone, Debug)]
 pub struct Scenario {
-    /// What the owner wants.
-    pub policy: Policy,
-    /// How fast a worker is.
-    pub profile: Profile,
-    /// What is sent.
+    /// The service and what its owner wants.
+    pub service: ServiceScenario,
+    /// The traffic that is sent.
     pub load: Load,
     /// Replicas at midnight.
     pub replicas_at_start: PerRole<u32>,
@@ -54,7 +47,7 @@ pub struct Scenario {
     pub rate_scale: f64,
 }
 
-/// What is sent to the service.
+/// The traffic that is sent to the service.
 #[derive(Clone, Debug)]
 pub enum Load {
     /// Requests drawn from a curve.
@@ -71,6 +64,9 @@ pub enum Load {
 /// A scenario that cannot be played.
 #[derive(Debug, thiserror::Error)]
 pub enum ScenarioError {
+    /// The embedded service is broken.
+    #[error(transparent)]
+    Service(#[from] ServiceError),
     /// The embedded table is broken.
     #[error(transparent)]
     Day(#[from] DayError),
@@ -86,8 +82,7 @@ impl Scenario {
     /// The default day with its rates multiplied by `rate_scale`.
     pub fn day(seed: u64, rate_scale: f64) -> Result<Self, ScenarioError> {
         Ok(Self {
-            policy: policy(),
-            profile: Profile::default(),
+            service: service()?,
             load: Load::Day(servegen_day()?.scaled(rate_scale)?),
             replicas_at_start: PerRole {
                 prefill: at_start(0.25, rate_scale),
@@ -107,7 +102,7 @@ impl Scenario {
         seed: u64,
     ) -> Result<Self, ScenarioError> {
         let source = Source::of_trace(path.to_owned(), rate_scale, time_scale, seed);
-        let service = service();
+        let service = service()?;
         let mut load = clairvoyant::load::Load::new(&service);
         for arrival in source.open()? {
             load.add(&arrival?);
@@ -117,8 +112,7 @@ impl Scenario {
         let bound = clairvoyant::bound(&service, &load);
         let replicas = bound.at_start(10 * MINUTE);
         Ok(Self {
-            policy: policy(),
-            profile: Profile::default(),
+            service,
             load: Load::Trace {
                 name: stem(path),
                 source,
@@ -130,9 +124,10 @@ impl Scenario {
         })
     }
 
-    /// What the page says about this scenario.
+    /// The page's text about this scenario.
     pub fn about(&self) -> About {
-        let objective = &self.policy.objective;
+        let policy = self.service.policy();
+        let objective = &policy.objective;
         About {
             model: "Llama-70B FP8 on 4 x H200 per replica",
             traffic: match &self.load {
@@ -143,13 +138,13 @@ impl Scenario {
             seed: self.seed,
             day_seconds: crate::time::seconds(self.length),
             interval_seconds: INTERVAL / SECOND,
-            startup_seconds: self.profile.prefill_startup_seconds,
-            gpus_per_replica: GPUS_PER_REPLICA,
-            ttft_limit_ms: milliseconds(objective.ttft),
-            tpot_limit_ms: milliseconds(objective.tpot),
+            startup_seconds: self.service.profile.prefill_startup_seconds,
+            gpus_per_replica: self.service.spec.gpus_per_replica(),
+            ttft_limit_ms: milliseconds(objective.ttft.limit),
+            tpot_limit_ms: milliseconds(objective.tpot.limit),
             percentile: objective.ttft.percentile,
             attainment_goal: f64::from(objective.attainment.percent) / 100.0,
-            ratio_band: self.policy.ratio.map(|ratio| Band {
+            ratio_band: policy.ratio.map(|ratio| Band {
                 lowest: ratio.band.lowest.to_string(),
                 highest: ratio.band.highest.to_string(),
                 least: ratio.band.bounds().0,
@@ -177,8 +172,8 @@ pub struct About {
     pub interval_seconds: u64,
     /// Time from adding a worker to its being ready, seconds.
     pub startup_seconds: f64,
-    /// GPUs of one replica of either role.
-    pub gpus_per_replica: u32,
+    /// GPUs of one replica of each role.
+    pub gpus_per_replica: PerRole<u32>,
     /// TTFT limit, milliseconds.
     pub ttft_limit_ms: f64,
     /// TPOT limit, milliseconds.
@@ -205,10 +200,6 @@ pub struct Band {
     pub most: f64,
 }
 
-fn milliseconds(target: LatencyTarget) -> f64 {
-    target.limit.as_secs_f64() * 1e3
-}
-
 /// Replicas to start the day with: somewhat more than midnight takes.
 fn at_start(replicas_per_scale: f64, rate_scale: f64) -> u32 {
     let wanted = (replicas_per_scale * rate_scale).ceil();
@@ -217,48 +208,8 @@ fn at_start(replicas_per_scale: f64, rate_scale: f64) -> u32 {
         .unwrap_or(REPLICAS_MAX)
 }
 
-/// The same service as [`crate::scenario`] knows it, for the replicas that a trace begins with.
-fn service() -> crate::scenario::Scenario {
-    let mut service = crate::scenario::Scenario::default();
-    service.objective.tpot.limit_milliseconds = 20.0;
-    service.objective.attainment.percent = 95;
-    service
-}
-
-/// 500 ms to the first token and 20 ms per token at p95, between 1 and 64 replicas of each role.
-fn policy() -> Policy {
-    let bounds = Bounds {
-        min_replicas: 1,
-        max_replicas: REPLICAS_MAX,
-    };
-    let limit = |millis| LatencyTarget {
-        limit: Duration::from_millis(millis),
-        percentile: 95,
-    };
-    Policy {
-        bounds: PerRole {
-            prefill: bounds,
-            decode: bounds,
-        },
-        objective: Objective {
-            ttft: limit(500),
-            tpot: limit(20),
-            attainment: AttainmentTarget {
-                percent: 95,
-                window: Duration::from_hours(1),
-            },
-        },
-        ratio: Ratio::new(1, 4)
-            .zip(Ratio::new(4, 1))
-            .map(|(lowest, highest)| RatioPolicy {
-                band: RatioBand {
-                    lowest,
-                    highest,
-                    tolerance_percent: 0,
-                },
-                enforcement: Enforcement::Soft,
-            }),
-        // The product's defaults, as any scenario has them that says nothing else.
-        ..crate::scenario::Scenario::default().policy()
-    }
+/// The service, as any scenario file describes one.
+fn service() -> Result<ServiceScenario, ServiceError> {
+    let name = Path::new("demo-70b-h200-tp4.yaml");
+    ServiceScenario::parse(SERVICE, name)
 }

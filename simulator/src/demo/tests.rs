@@ -108,7 +108,7 @@ async fn a_port_that_is_taken_is_refused_by_name() {
     let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = taken.local_addr().unwrap().port();
     let report = std::env::temp_dir().join(format!("pd-demo-port-{port}.html"));
-    let refused = run(Options {
+    let refused = run(DemoOptions {
         duration: Duration::ZERO,
         report: report.clone(),
         port,

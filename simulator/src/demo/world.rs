@@ -1,14 +1,14 @@
 //! The demo's day in the closed loop of [`crate::world`]: the generator's requests, the product's
 //! decisions, and the numbers of the charts.
 //!
-//! Warm-up is midnight's load at a constant rate, or the first minutes of the trace. Everything that happens in a step is the loop's;
-//! here is only what the page wants to know about it.
+//! Warm-up is midnight's load at a constant rate, or the first minutes of the trace. Everything
+//! that happens in a step is the loop's; here is only what the page wants to know about it.
 
 use pd_core::PerRole;
 
 use super::ledger::Ledger;
 use super::record::{Entry, Point, Replicas, Summary};
-use super::scenario::{GPUS_PER_REPLICA, INTERVAL, Load, Scenario};
+use super::scenario::{INTERVAL, Load, Scenario};
 use crate::autoscaler::PdAutoscaler;
 use crate::engine::Arrival;
 use crate::time::Nanos;
@@ -18,7 +18,7 @@ use crate::world::{self, Setup};
 /// Points of the charts, one every three minutes of a day.
 const POINTS: Nanos = 480;
 
-/// What one step brought.
+/// The events of one step.
 #[derive(Debug)]
 pub struct StepOutcome {
     /// The decision.
@@ -56,9 +56,10 @@ impl Iterator for Requests {
 impl World {
     /// The scenario at its start, with its first workers ready.
     pub fn new(scenario: &Scenario) -> Self {
+        let gpus_per_replica = scenario.service.spec.gpus_per_replica();
         let ledger = Ledger::new(
-            scenario.policy.objective,
-            GPUS_PER_REPLICA,
+            scenario.service.policy().objective,
+            gpus_per_replica,
             scenario.replicas_at_start.map(|count| Replicas {
                 desired: count,
                 ready: count,
@@ -66,13 +67,13 @@ impl World {
             }),
         );
         let setup = Setup {
-            gpus_per_replica: PerRole::from_fn(|_| GPUS_PER_REPLICA),
+            gpus_per_replica,
             replicas_at_start: scenario.replicas_at_start,
             interval: INTERVAL,
             scrape_interval: INTERVAL,
             ..Setup::new(
-                scenario.policy.clone(),
-                scenario.profile.clone(),
+                scenario.service.policy().clone(),
+                scenario.service.profile.clone(),
                 scenario.length,
             )
         };

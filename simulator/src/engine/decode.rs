@@ -5,13 +5,14 @@
 //! would overflow. Looking at the metrics counts the steps since the last look and moves nothing
 //! else.
 //!
-//! Everything else is as in vLLM's scheduler. Requests are admitted in order of arrival, need a place
-//! in the batch and blocks for the whole context, and leave a share of the KV cache free. When a step
-//! finds too few blocks the youngest requests go back to the front of the queue, and nobody is
-//! admitted at that step. They are computed again here, in parts that share steps with the batch and
-//! make these longer. So are prompts that a router leaves to this worker.
+//! Everything else is as in vLLM's scheduler. Requests are admitted in order of arrival, need a
+//! place in the batch and blocks for the whole context, and leave a share of the KV cache free.
+//! When a step finds too few blocks the youngest requests go back to the front of the queue, and
+//! nobody is admitted at that step. They are computed again here, in parts that share steps with
+//! the batch and make these longer. So are prompts that a router leaves to this worker.
 
 mod record;
+mod room;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -20,7 +21,6 @@ use self::record::{first_token, record};
 use super::blocks::BatchBlocks;
 use super::clock::TokenClock;
 use super::metrics::WorkerMetrics;
-use super::prefill::Step;
 use super::profile::Profile;
 use super::request::{Requests, Slot};
 use super::router::Workload;
@@ -55,7 +55,7 @@ pub(super) struct DecodeWorker {
     transferring: Vec<Slot>,
     /// Admitted, KV cache to be computed here: again, or instead of a prefill worker.
     recomputing: VecDeque<Slot>,
-    /// What the current step computes of it: requests and tokens of each.
+    /// The part of it that the current step computes: requests and tokens of each.
     recomputed: Vec<(Slot, u32)>,
     waiting: VecDeque<Slot>,
     /// Steps since the anchor that the metrics already show.
@@ -85,8 +85,8 @@ impl DecodeWorker {
         self.running.is_empty() && self.admitted() == 0 && self.waiting.is_empty()
     }
 
-    /// What the router compares: the batch's share of a step's time once everything here has
-    /// joined.
+    /// The value that the router compares: the batch's share of a step's time once everything here
+    /// has joined.
     #[inline]
     pub(super) fn load_milliseconds(&self, profile: &Profile) -> f64 {
         profile.decode_load_milliseconds(
@@ -218,8 +218,8 @@ impl DecodeWorker {
         taken
     }
 
-    /// Gives up a request whose KV cache was lost before it could be fetched, which may make room for
-    /// others; returns whether it was here.
+    /// Gives up a request whose KV cache was lost before it could be fetched, which may make room
+    /// for others; returns whether it was here.
     pub(super) fn give_up(
         &mut self,
         now: Nanos,
@@ -373,120 +373,6 @@ impl DecodeWorker {
                 .push(Reverse((taken + u64::from(request.output_tokens), slot)));
             self.fresh.push(slot);
         }
-    }
-
-    /// Puts the youngest requests back to the front of the queue until the batch has its blocks for
-    /// the next step; returns whether there were any.
-    fn preempt(&mut self, now: Nanos, requests: &mut Requests, profile: &Profile) -> bool {
-        let capacity = profile.kv_capacity_blocks();
-        let mut any = false;
-        while self.blocks.used() + self.reserved_blocks > capacity {
-            let order = |slot: &Slot| requests[*slot].joined_order;
-            let in_batch = self.running.iter().map(|Reverse((_, slot))| slot);
-            let youngest = in_batch.chain(&self.recomputing).copied().max_by_key(order);
-            let Some(slot) = youngest else {
-                break;
-            };
-            if self.running.len() == 1 && self.admitted() == 0 {
-                // Nothing but the last request could make room, and it fits by itself.
-                break;
-            }
-            any = true;
-            self.put_back(slot, now, requests, profile);
-        }
-        any
-    }
-
-    fn put_back(&mut self, slot: Slot, now: Nanos, requests: &mut Requests, profile: &Profile) {
-        let taken = self.clock.taken();
-        let request = &mut requests[slot];
-        if let Some(place) = self.recomputing.iter().position(|other| *other == slot) {
-            self.recomputing.remove(place);
-            self.reserved_tokens -= request.context_tokens();
-            self.reserved_blocks -= profile.kv_blocks(request.context_tokens());
-        } else {
-            let mut end = taken;
-            self.running.retain(|Reverse((other_end, other))| {
-                if *other == slot {
-                    end = *other_end;
-                }
-                *other != slot
-            });
-            self.fresh.retain(|other| *other != slot);
-            let remaining = u32::try_from(end - taken).unwrap_or(request.output_tokens);
-            request.generated = request.output_tokens.saturating_sub(remaining);
-            request.last_token_at = now;
-            self.context_tokens -= request.context_tokens();
-            self.blocks.leave(request.context_tokens(), taken);
-        }
-        request.recomputes = true;
-        request.prefilled = 0;
-        self.waiting_tokens += request.context_tokens();
-        self.waiting.push_front(slot);
-        self.metrics.preemptions += 1;
-    }
-
-    /// Admits from the front of the queue, when the batch has `blocks`.
-    fn admit(
-        &mut self,
-        blocks: u64,
-        requests: &mut Requests,
-        profile: &Profile,
-        admissions: &mut Vec<Admission>,
-    ) {
-        let mut batch = self.running.len() + self.admitted();
-        let mut used = blocks + self.reserved_blocks;
-        let most = profile
-            .kv_capacity_blocks()
-            .saturating_sub(profile.kv_kept_free_blocks());
-        while let Some(slot) = self.waiting.front().copied() {
-            let request = &mut requests[slot];
-            let context = request.context_tokens();
-            let wanted = profile.kv_blocks(context);
-            let fits = batch < profile.max_batch as usize && used + wanted <= most;
-            if !fits && batch > 0 {
-                break;
-            }
-            self.waiting.pop_front();
-            self.waiting_tokens -= context;
-            self.reserved_tokens += context;
-            self.reserved_blocks += wanted;
-            used += wanted;
-            batch += 1;
-            if request.recomputes {
-                self.joins += 1;
-                request.joined_order = self.joins;
-                self.recomputing.push_back(slot);
-            } else {
-                self.transferring.push(slot);
-                let delay = profile.kv_transfer_time(request.input_tokens - request.held_tokens);
-                admissions.push(Admission { slot, delay });
-            }
-        }
-    }
-
-    /// Puts lost KV into the next step, beside one token of each request in the batch.
-    fn recompute(&mut self, now: Nanos, requests: &mut Requests, profile: &Profile) -> Step {
-        let mut step = Step::default();
-        if self.recomputing.is_empty() {
-            return step;
-        }
-        let batch = u32::try_from(self.running.len()).unwrap_or(u32::MAX);
-        let room = profile.prefill_step_tokens.saturating_sub(batch).max(1);
-        for slot in &self.recomputing {
-            let request = &mut requests[*slot];
-            let context = u32::try_from(request.context_tokens()).unwrap_or(u32::MAX);
-            let left = context.saturating_sub(request.prefilled).max(1);
-            let tokens = step.add(left, request.prefilled, room);
-            if tokens == 0 {
-                break;
-            }
-            if request.computed_here && request.prefilled == request.held_tokens {
-                request.scheduled_at = now;
-            }
-            self.recomputed.push((*slot, tokens));
-        }
-        step
     }
 }
 

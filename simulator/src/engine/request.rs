@@ -9,54 +9,8 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::prefix_cache::PrefixCache;
+use super::prompt_blocks::PromptBlocks;
 use crate::time::{Nanos, seconds};
-
-/// The blocks that a prompt is made of, as far as it is known which prompts begin alike.
-///
-/// A hash stands for its block and everything before it, as in vLLM and in Mooncake's traces: two
-/// prompts whose n-th hashes are equal have their first n blocks in common.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PromptBlocks {
-    block_tokens: u32,
-    hashes: Vec<u64>,
-}
-
-impl PromptBlocks {
-    /// Blocks of `block_tokens` tokens each, 0 counting as 1, from the first on. The last may reach
-    /// beyond the prompt, as a trace counts blocks that are not full.
-    pub fn new(block_tokens: u32, hashes: Vec<u64>) -> Self {
-        Self {
-            block_tokens: block_tokens.max(1),
-            hashes,
-        }
-    }
-
-    /// Tokens of one block, at least 1.
-    pub fn block_tokens(&self) -> u32 {
-        self.block_tokens
-    }
-
-    /// The hashes, in the order of the prompt.
-    pub fn hashes(&self) -> &[u64] {
-        &self.hashes
-    }
-
-    /// The hashes of the blocks that a prompt of so many tokens fills.
-    pub(super) fn full_blocks(&self, input_tokens: u32) -> &[u64] {
-        let full = (input_tokens / self.block_tokens) as usize;
-        &self.hashes[..full.min(self.hashes.len())]
-    }
-
-    /// The same blocks as those of other prompts: prompts that went through the same change begin
-    /// alike as before, and unlike all others.
-    #[must_use]
-    pub fn salted(&self, salt: u64) -> Self {
-        Self {
-            block_tokens: self.block_tokens,
-            hashes: self.hashes.iter().map(|hash| hash ^ salt).collect(),
-        }
-    }
-}
 
 /// A request as it reaches the service.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -67,7 +21,7 @@ pub struct Arrival {
     pub input_tokens: u32,
     /// Tokens of the answer; 0 counts as 1.
     pub output_tokens: u32,
-    /// What the prompt is made of, where the traffic tells.
+    /// The blocks of the prompt, where the traffic has them.
     pub prompt: Option<Arc<PromptBlocks>>,
 }
 
@@ -81,9 +35,9 @@ pub enum Ending {
     Refused,
 }
 
-/// What became of one request, as its user saw it.
+/// The fate of one request, as its user saw it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Outcome {
+pub struct RequestOutcome {
     /// Number of the request in order of arrival, from 0.
     pub id: u64,
     /// How it ended.
@@ -98,11 +52,11 @@ pub struct Outcome {
     pub input_tokens: u32,
     /// Tokens of the answer.
     pub output_tokens: u32,
-    /// How often the request began anew because its worker crashed.
+    /// How often the request started over because its worker crashed.
     pub restarts: u32,
 }
 
-impl Outcome {
+impl RequestOutcome {
     /// Time to first token, in seconds: from arrival at the service to the first token of the
     /// decode worker.
     pub fn ttft_seconds(&self) -> f64 {
@@ -139,8 +93,8 @@ pub(super) struct Request {
     /// Output tokens already produced by a decode worker; above 0 in a queue only after a
     /// preemption.
     pub(super) generated: u32,
-    /// Tokens of the prompt that the prefill worker's prefix cache holds; fewer than the prompt has,
-    /// and as they are when the request reaches the worker.
+    /// Tokens of the prompt that the prefill worker's prefix cache holds; fewer than the prompt
+    /// has, and as they are when the request reaches the worker.
     pub(super) cached_tokens: u32,
     pub(super) prompt: Option<Arc<PromptBlocks>>,
     /// Tokens of the prompt that its decode worker holds already, so that they need not travel.
@@ -151,7 +105,8 @@ pub(super) struct Request {
     pub(super) domain: u32,
     /// Tokens whose KV the present worker holds, while it computes the prompt.
     pub(super) prefilled: u32,
-    /// Whether the decode worker computes the KV: it was lost to a preemption, or never was elsewhere.
+    /// Whether the decode worker computes the KV: it was lost to a preemption, or never was
+    /// elsewhere.
     pub(super) recomputes: bool,
     /// The prefill worker that computed the KV and holds it until it has been fetched.
     pub(super) kv_held_by: Option<Holder>,
@@ -180,7 +135,7 @@ impl Request {
         self.prompt.as_ref().map_or(0, hit)
     }
 
-    /// Begins anew, from its prompt.
+    /// Begins again, from its prompt.
     pub(super) fn restart(&mut self) {
         self.restarts += 1;
         self.generated = 0;

@@ -13,7 +13,7 @@
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use thiserror::Error;
 
 use self::dispatch::Dispatcher;
@@ -23,24 +23,18 @@ use super::link::Wake;
 use super::metrics::WorkerMetrics;
 use super::prefill::PrefillWorker;
 use super::profile::Profile;
-use super::request::{Arrival, Ending, Holder, Outcome, Request, Requests, Slot};
+use super::request::{Arrival, Ending, Request, RequestOutcome, Requests, Slot};
+use super::role::Role;
 use crate::time::Nanos;
 
+mod calendar;
 mod dispatch;
 mod member;
 mod membership;
+mod steps;
 
+use self::calendar::{Event, PlannedEvent};
 pub use self::dispatch::Dispatch;
-
-/// What a worker does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Role {
-    /// Computes prompts.
-    Prefill,
-    /// Generates tokens.
-    Decode,
-}
 
 /// Where a worker is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -59,7 +53,7 @@ pub enum WorkerState {
 pub enum Removal {
     /// It finishes what it works on; what only waits goes elsewhere.
     Drain,
-    /// It is gone at once; its requests begin anew.
+    /// It is gone at once; its requests start over.
     Crash,
 }
 
@@ -79,51 +73,14 @@ pub enum ServiceError {
 pub struct WorkerView<'a> {
     /// Its name.
     pub name: &'a str,
-    /// What it does.
+    /// Its role.
     pub role: Role,
     /// Where it is in its life.
     pub state: WorkerState,
     /// When it is or was ready.
     pub ready_at: Nanos,
-    /// What it has counted, as of the last [`Service::observe`].
+    /// Its counters, as of the last [`Service::observe`].
     pub metrics: &'a WorkerMetrics,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Event {
-    Ready { role: Role, place: u32, number: u32 },
-    PrefillEnds { place: u32, number: u32 },
-    TransferEnds { link: u32 },
-    KvArrives { place: u32, number: u32, slot: Slot },
-    BatchChanges { place: u32, number: u32 },
-}
-
-/// An event with its time; the order of planning settles equal times.
-#[derive(Clone, Copy, Debug)]
-struct Planned {
-    at: Nanos,
-    order: u64,
-    event: Event,
-}
-
-impl PartialEq for Planned {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other).is_eq()
-    }
-}
-
-impl Eq for Planned {}
-
-impl PartialOrd for Planned {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Planned {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.at, self.order).cmp(&(other.at, other.order))
-    }
 }
 
 /// A prefill/decode service in virtual time.
@@ -131,7 +88,7 @@ impl Ord for Planned {
 pub struct Service {
     profile: Profile,
     now: Nanos,
-    calendar: BinaryHeap<Reverse<Planned>>,
+    calendar: BinaryHeap<Reverse<PlannedEvent>>,
     planned: u64,
     requests: Requests,
     arrivals: u64,
@@ -141,7 +98,7 @@ pub struct Service {
     waiting_for_prefill: VecDeque<Slot>,
     waiting_for_decode: VecDeque<Slot>,
     dispatcher: Dispatcher,
-    outcomes: Vec<Outcome>,
+    outcomes: Vec<RequestOutcome>,
     // Kept between calls so that a run allocates nothing per request.
     completed: Vec<Slot>,
     finished: Vec<Slot>,
@@ -211,7 +168,7 @@ impl Service {
         self.route(slot);
     }
 
-    /// Lets everything happen that is due by `now`.
+    /// Processes every event that is due by `now`.
     pub fn advance(&mut self, now: Nanos) {
         while let Some(Reverse(next)) = self.calendar.peek().copied() {
             if next.at > now {
@@ -219,7 +176,7 @@ impl Service {
             }
             self.calendar.pop();
             self.now = self.now.max(next.at);
-            self.happen(next);
+            self.process_event(next);
         }
         self.now = self.now.max(now);
     }
@@ -238,14 +195,14 @@ impl Service {
         }
     }
 
-    /// When something happens next, if nothing arrives before. It may be a little early, never
+    /// When the next event is due, if nothing arrives before. It may be a little early, never
     /// late.
     pub fn next_event_at(&self) -> Option<Nanos> {
         self.calendar.peek().map(|Reverse(next)| next.at)
     }
 
     /// The requests that ended since the last call, in order of ending.
-    pub fn drain_outcomes(&mut self) -> std::vec::Drain<'_, Outcome> {
+    pub fn drain_outcomes(&mut self) -> std::vec::Drain<'_, RequestOutcome> {
         self.outcomes.drain(..)
     }
 
@@ -278,7 +235,7 @@ impl Service {
         }
     }
 
-    /// How often requests began anew because their worker crashed.
+    /// How often requests started over because their worker crashed.
     pub fn restarts(&self) -> u64 {
         self.restarts
     }
@@ -290,14 +247,14 @@ impl Service {
 
     fn plan(&mut self, at: Nanos, event: Event) {
         self.planned += 1;
-        self.calendar.push(Reverse(Planned {
+        self.calendar.push(Reverse(PlannedEvent {
             at,
             order: self.planned,
             event,
         }));
     }
 
-    fn happen(&mut self, planned: Planned) {
+    fn process_event(&mut self, planned: PlannedEvent) {
         match planned.event {
             Event::Ready {
                 role,
@@ -340,99 +297,10 @@ impl Service {
             }
         }
     }
-
-    fn end_prefill(&mut self, place: u32, number: u32) {
-        let Some(worker) = self.prefill.get_mut(place, number) else {
-            return;
-        };
-        let domain = worker.domain;
-        let mut completed = std::mem::take(&mut self.completed);
-        worker
-            .core
-            .end_step(self.now, &mut self.requests, &mut completed);
-        self.go_on_prefill(place);
-        for slot in completed.drain(..) {
-            let request = &mut self.requests[slot];
-            request.kv_held_by = Some(Holder { place, number });
-            request.domain = domain;
-            self.route_to_decode(slot);
-        }
-        self.completed = completed;
-    }
-
-    /// Lets a prefill worker begin a step, or leave if it drains and has nothing left.
-    fn go_on_prefill(&mut self, place: u32) {
-        let Some(worker) = self.prefill.at_mut(place) else {
-            return;
-        };
-        let number = worker.number;
-        if worker
-            .core
-            .start_step(self.now, &mut self.requests, &self.profile)
-        {
-            if let Some(at) = worker.core.next_event() {
-                self.plan(at, Event::PrefillEnds { place, number });
-            }
-        } else if worker.state == WorkerState::Draining && worker.core.is_idle() {
-            self.prefill.remove(place);
-        }
-    }
-
-    /// Frees the KV cache that a prefill worker holds for a request, which may let it go on.
-    fn release_kv(&mut self, slot: Slot) {
-        let Some(Holder { place, number }) = self.requests[slot].kv_held_by.take() else {
-            return;
-        };
-        if let Some(worker) = self.prefill.get_mut(place, number) {
-            worker.core.release(slot, &self.requests, &self.profile);
-            if worker.core.next_event().is_none() {
-                self.go_on_prefill(place);
-            }
-        }
-    }
-
-    fn change_batch(&mut self, place: u32) {
-        let Some(worker) = self.decode.at_mut(place) else {
-            return;
-        };
-        worker.core.change_batch(
-            self.now,
-            &mut self.requests,
-            &self.profile,
-            &mut self.finished,
-            &mut self.admissions,
-        );
-        let leaves = worker.state == WorkerState::Draining && worker.core.is_idle();
-        for slot in self.finished.drain(..) {
-            self.outcomes
-                .push(outcome(&self.requests[slot], self.now, Ending::Completed));
-            self.requests.remove(slot);
-        }
-        if leaves {
-            self.decode.remove(place);
-        } else {
-            self.plan_kv_arrivals(place);
-            self.plan_batch_change(place);
-        }
-    }
-
-    fn plan_batch_change(&mut self, place: u32) {
-        let Some(worker) = self.decode.at_mut(place) else {
-            return;
-        };
-        let next = worker.core.next_event(self.now, &self.profile);
-        let known = std::mem::replace(&mut worker.waits_for, next);
-        let number = worker.number;
-        if let Some(at) = next
-            && known != next
-        {
-            self.plan(at, Event::BatchChanges { place, number });
-        }
-    }
 }
 
-fn outcome(request: &Request, now: Nanos, ending: Ending) -> Outcome {
-    Outcome {
+fn outcome(request: &Request, now: Nanos, ending: Ending) -> RequestOutcome {
+    RequestOutcome {
         id: request.id,
         ending,
         arrived_at: request.arrived_at,

@@ -1,7 +1,7 @@
 //! One replica from being asked for to being gone, as the API server would show it.
 //!
 //! A pod outlives the engines that run in it: an engine that crashed comes back in the same pod
-//! under another name, so that its counters begin anew as they do after a restart. Whatever was
+//! under another name, so that its counters start over as they do after a restart. Whatever was
 //! planned for a pod before its last change is void, which its epoch tells.
 
 use std::cmp::Reverse;
@@ -130,7 +130,7 @@ fn doubled(times: u32) -> Nanos {
     BACK_OFF_FIRST.saturating_mul(factor).min(BACK_OFF_MAX)
 }
 
-/// What happens to a pod by itself.
+/// The events of a pod by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Event {
     /// Its container ends before it is ready.
@@ -152,7 +152,7 @@ pub(super) enum Event {
 /// A plan: when, the order of planning, the pod's number and epoch, and what.
 type Plan = (Nanos, u64, u64, u32, Event);
 
-/// What is planned, by time.
+/// Planned events, by time.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Plans {
     planned: BinaryHeap<Reverse<Plan>>,

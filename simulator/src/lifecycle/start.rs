@@ -1,9 +1,9 @@
 //! How long a replica takes from being asked for to serving, part by part.
 //!
 //! Each part is a log-normal time with a mean and a coefficient of variation, or a constant. The
-//! parts are scaled so that their means add up to the role's lead time: a longer `--lead` makes each
-//! of them longer. Every part draws from a stream of its own, so that another spread of one leaves
-//! the draws of the others where they were.
+//! parts are scaled so that their means add up to the role's lead time: a longer `--lead` makes
+//! each of them longer. Every part draws from a stream of its own, so that another spread of one
+//! leaves the draws of the others where they were.
 
 use pd_core::{PerRole, Role};
 use rand::{RngExt as _, SeedableRng};
@@ -155,7 +155,7 @@ pub(super) fn struck(share: f64, among: usize) -> usize {
 
 /// The parts of `role`, if it has any.
 pub(super) fn parts_of(parts: &PartsByRole, role: Role) -> Option<&Parts> {
-    parts.get(role).as_ref()
+    parts[role].as_ref()
 }
 
 #[cfg(test)]

@@ -33,10 +33,10 @@ impl Life {
         let now = now_seconds * SECOND;
         while let Some(at) = self.fleet.next_event_at().filter(|at| *at <= now) {
             self.service.advance(at);
-            self.fleet.happen(&mut self.service);
+            self.fleet.process_events(&mut self.service);
         }
         self.service.observe(now);
-        self.fleet.settle(&mut self.service);
+        self.fleet.reconcile(&mut self.service);
     }
 
     fn scale(&mut self, prefill: u32, decode: u32) {
@@ -111,7 +111,7 @@ fn replicas_wait_for_gpus_and_get_those_that_others_give_back() {
     assert_eq!(life.counts(Role::Decode), [1, 0, 2, 0]);
     life.scale(1, 3);
     assert_eq!(life.counts(Role::Decode), [1, 1, 1, 0]);
-    // What waits is the first to go.
+    // Waiting pods are the first to go.
     life.scale(1, 2);
     assert_eq!(life.counts(Role::Decode), [1, 1, 0, 0]);
     assert_eq!(life.fleet.stuck(Role::Decode), None);

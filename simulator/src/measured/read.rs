@@ -1,7 +1,7 @@
 //! Range queries, in pieces that any server answers, and what is made of their series.
 //!
-//! Prometheus refuses more than eleven thousand points, and a week of histograms is best not asked for
-//! at once, so a range is read a few hundred steps at a time.
+//! Prometheus refuses more than eleven thousand points, and a week of histograms is best not asked
+//! for at once, so a range is read a few hundred steps at a time.
 
 use std::time::Duration;
 
@@ -9,12 +9,12 @@ use pd_core::histogram::Histogram;
 use pd_core::signal::HistogramReading;
 use pd_core::signal::name::SignalName;
 use pd_core::{Reading, Role};
-use pd_runtime::prometheus::{Range, Series, Servers};
 use pd_signals::Sample;
 use pd_signals::decode::Past;
 use pd_signals::engine::Engine;
 use pd_signals::queries::Scope;
 
+use super::prometheus::{Range, Series, Server};
 use super::{Interval, Measured, MeasuredError};
 use crate::batch::progress;
 
@@ -78,13 +78,8 @@ pub(crate) fn told(unix: i64) -> String {
 }
 
 /// Reads a range.
-pub async fn read(asked: &Asked) -> Result<Measured, MeasuredError> {
-    let servers = Servers::new(
-        asked.timeout,
-        env!("CARGO_PKG_NAME"),
-        env!("CARGO_PKG_VERSION"),
-    )
-    .map_err(|error| MeasuredError::Client(error.to_string()))?;
+pub fn read(asked: &Asked) -> Result<Measured, MeasuredError> {
+    let server = Server::new(&asked.server, asked.timeout);
     let steps = asked.steps();
     let queries = [asked.scope.load_query(), asked.scope.histogram_query()];
     let mut intervals = Vec::with_capacity(steps);
@@ -106,7 +101,7 @@ pub async fn read(asked: &Asked) -> Result<Measured, MeasuredError> {
         };
         let mut samples = vec![Vec::new(); last - first];
         for query in &queries {
-            let series = servers.query_range(&asked.server, query, range).await?;
+            let series = server.query_range(query, range)?;
             place(&mut samples, &series, range);
             bar.inc(1);
         }
@@ -127,7 +122,7 @@ fn place(samples: &mut [Vec<Sample>], series: &[Series], range: Range) {
         .unwrap_or(i64::MAX)
         .max(1);
     for series in series {
-        for (unix, value) in series.points.iter().filter(|(_, value)| value.is_finite()) {
+        for (unix, value) in series.points().filter(|(_, value)| value.is_finite()) {
             #[expect(
                 clippy::cast_possible_truncation,
                 reason = "a float-to-integer cast saturates, and such a step is not there"
@@ -137,7 +132,7 @@ fn place(samples: &mut [Vec<Sample>], series: &[Series], range: Range) {
             if let Some(of_step) = step.and_then(|step| samples.get_mut(step)) {
                 of_step.push(Sample {
                     labels: series.labels.clone(),
-                    value: *value,
+                    value,
                 });
             }
         }

@@ -1,5 +1,7 @@
 //! Scenarios as files: the shipped ones, the defaults, and what is refused.
 
+use std::time::Duration;
+
 use rstest::rstest;
 
 use super::*;
@@ -31,7 +33,7 @@ fn shipped_scenarios_are_valid() {
             || scenario.routing != Routing::default()
             || !scenario.faults.is_empty();
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
-        // What a scenario is named after must be in it.
+        // The subject of a scenario's name must be in it.
         assert_eq!(told, !name.ends_with("-tp4.yaml"), "{name}");
         names.push(name);
     }
@@ -41,20 +43,22 @@ fn shipped_scenarios_are_valid() {
 #[test]
 fn a_run_starts_within_its_bounds_unless_it_says_where() {
     let given = PerRole::from_fn(|_| 9);
-    let at_start = |text| read(text).unwrap().setup(1, given).replicas_at_start;
-    let bounded = at_start("replicas: {prefill: {max: 4}, decode: {min: 20}}");
-    assert_eq!((bounded.prefill, bounded.decode), (4, 20));
-    let told = at_start("replicas: {prefill: {max: 4, start: 2}, decode: {}}");
-    assert_eq!((told.prefill, told.decode), (2, 9));
+    let at_start = |text: &str| read(text).unwrap().setup(1, given).replicas_at_start;
+    let bounded = at_start(&spec("prefill", "maxReplicas: 4"));
+    assert_eq!((bounded.prefill, bounded.decode), (4, 9));
+    let raised = at_start(&spec("decode", "maxReplicas: 64, minReplicas: 20"));
+    assert_eq!((raised.prefill, raised.decode), (9, 20));
+    let stated = spec("prefill", "maxReplicas: 4") + "replicasAtStart: {prefill: 2}\n";
+    let stated = at_start(&stated);
+    assert_eq!((stated.prefill, stated.decode), (2, 9));
 }
 
 #[test]
 fn what_is_left_out_has_its_default() {
-    let scenario =
-        read("description: nothing else\nreplicas: {prefill: {max: 9}, decode: {}}\n").unwrap();
+    let scenario = read("description: nothing else\n").unwrap();
     let policy = scenario.policy();
-    assert_eq!(policy.bounds.prefill.max_replicas, 9);
-    assert_eq!(policy.bounds.decode.max_replicas, 64);
+    assert_eq!(policy.bounds.prefill.max_replicas, 64);
+    assert_eq!(policy.objective.ttft.percentile, 99);
     assert_eq!(policy.objective.ttft.limit, Duration::from_millis(500));
     assert_eq!(
         policy.behavior.scale_down.stabilization_window,
@@ -91,25 +95,9 @@ fn what_is_left_out_has_its_default() {
     "rateWindowSeconds: .nan",
     "scenario field `rateWindowSeconds` is `NaN`: give 1 to 604800 seconds"
 )]
-#[case::percentile(
-    "objective: {ttft: {limitMilliseconds: 5, percentile: 100}}",
-    "scenario field `objective.ttft.percentile` is `100`: give 50 to 99"
-)]
-#[case::bounds(
-    "replicas: {prefill: {min: 5, max: 4}, decode: {}}",
-    "scenario field `replicas.prefill.max` is `4`: give `min` or more, and 10000 at most"
-)]
-#[case::gpus(
-    "gpusPerReplica: {prefill: 0, decode: 4}",
-    "scenario field `gpusPerReplica.prefill` is `0`: give 1 to 1000"
-)]
-#[case::ratio(
-    "ratio: {lowest: '4:1', highest: '1:4'}",
-    "scenario field `ratio.highest` is `1:4`: give a ratio that is not below `lowest`"
-)]
-#[case::period(
-    "behavior: {scaleUp: {policies: [{type: Percent, value: 100, periodSeconds: 0}]}}",
-    "scenario field `behavior.scaleUp.policies.periodSeconds` is `0`: give 1 to 1800 seconds"
+#[case::start(
+    "replicasAtStart: {prefill: 0}",
+    "scenario field `replicasAtStart.prefill` is `0`: give 1 to 10000"
 )]
 #[case::parts(
     "lifecycle: {start: {prefill: {weightLoad: {seconds: 90}}, decode: null}}",
@@ -131,6 +119,79 @@ fn what_is_left_out_has_its_default() {
 fn bad_scenarios_are_refused_by_field(#[case] text: &str, #[case] message: &str) {
     let refused = read(text).unwrap_err();
     assert!(refused.contains(message), "{refused}");
+}
+
+/// A good spec whose `role` has one more entry beside its workload.
+fn spec(role: &str, entry: &str) -> String {
+    let of = |name: &str| {
+        let more = if name == role {
+            entry
+        } else {
+            "maxReplicas: 64"
+        };
+        format!(
+            "  {name}: {{target: {{apiVersion: apps/v1, kind: Deployment, name: {name}}}, {more}}}\n"
+        )
+    };
+    let limits = "  objective: {ttft: {target: 500ms}, tpot: {target: 25ms}}\n";
+    format!("spec:\n{}{}{limits}", of("prefill"), of("decode"))
+}
+
+/// The product checks a spec; here is that nothing of it is lost on the way.
+#[rstest]
+#[case::bounds(
+    "maxReplicas: 4, minReplicas: 5",
+    "",
+    "spec.prefill.minReplicas `5` is above maxReplicas `4`"
+)]
+#[case::gpus(
+    "maxReplicas: 4, gpusPerReplica: 0",
+    "",
+    "spec.prefill.gpusPerReplica `0` must be a whole number from 1 to 1024"
+)]
+#[case::ratio(
+    "maxReplicas: 4",
+    "ratio: {policy: Range, range: {lowest: '4:1', highest: '1:4'}}",
+    "swap them"
+)]
+#[case::misspelt(
+    "maxReplicas: 4, replicas: 3",
+    "",
+    "scenario field `spec.prefill.replicas` does not exist"
+)]
+#[case::misspelt_in_an_option(
+    "maxReplicas: 4",
+    "budget: {gpu: 3, gpus: 3}",
+    "scenario field `spec.budget.gpu` does not exist"
+)]
+#[case::mode(
+    "maxReplicas: 4",
+    "mode: Recommend",
+    "spec.mode `set` has no effect in a scenario"
+)]
+#[case::zero(
+    "maxReplicas: 4",
+    "scaleToZero: {wakeSignal: up}",
+    "spec.scaleToZero `set` has no effect in a scenario"
+)]
+#[case::profile(
+    "maxReplicas: 4",
+    "capacity: {decode: {profileRef: {kind: ConfigMap, name: p}}}",
+    "spec.capacity.decode.profileRef `set` has no effect in a scenario"
+)]
+fn a_spec_is_checked_as_on_a_cluster(
+    #[case] prefill: &str,
+    #[case] more: &str,
+    #[case] message: &str,
+) {
+    let refused = read(&format!("{}  {more}\n", spec("prefill", prefill))).unwrap_err();
+    assert!(refused.contains(message), "{refused}");
+}
+
+#[test]
+fn the_default_spec_is_a_good_one() {
+    let default = CheckedSpec::default();
+    assert_eq!(default.with(|_| {}), Ok(default.clone()));
 }
 
 /// Every number of routers, prefix caches and links that no service can have.

@@ -1,13 +1,18 @@
-//! The requests of a source in memory, so that they are read and drawn once for any number of plays.
+//! The requests of a source in memory, so that they are read and drawn once for any number of
+//! plays.
 //!
-//! A request without blocks of its prompt takes sixteen bytes. Sources that tell blocks, or have more
-//! requests than [`REQUESTS_MAX`], are read anew each time: memory stays bounded by 32 MiB a run.
+//! A request without blocks of its prompt takes sixteen bytes. Sources that tell blocks, or have
+//! more requests than [`REQUESTS_MAX`], are read again each time: memory stays bounded by 32 MiB a
+//! run.
 
 use std::sync::Arc;
 
-use super::source::Requests;
 use crate::engine::Arrival;
 use crate::time::Nanos;
+use crate::trace::TraceError;
+
+/// Requests in order of arrival, which may turn out to be unreadable.
+pub(crate) type Requests = Box<dyn Iterator<Item = Result<Arrival, TraceError>> + Send>;
 
 /// Most requests that are kept: a few weeks of a service.
 const REQUESTS_MAX: usize = 1 << 21;

@@ -8,16 +8,16 @@ use pd_core::{PerRole, Role};
 
 use super::Run;
 use super::options::PolicyName;
-use super::outcome::Outcome;
+use super::outcome::RunOutcome;
 use super::quantiles::Quantiles;
 use super::timeline::Timeline;
-use super::tune::Tuned;
-use crate::autoscaler::Verdict;
+use super::tuned::Tuned;
+use crate::autoscaler::PolicyVerdict;
 use crate::clairvoyant::WINDOW;
 use crate::engine::{self, Arrival, Ending};
 use crate::lifecycle::{Loss, LossCause};
 use crate::scenario::Scenario;
-use crate::time::{HOUR, MINUTE, Nanos, from_seconds, seconds};
+use crate::time::{HOUR, MINUTE, Nanos, from_duration, from_seconds, seconds};
 use crate::world::{Listener, Replicas, Setup};
 
 /// A change back within this time of a role's last change is a reversal.
@@ -28,7 +28,7 @@ const HOUR_REQUESTS_MIN: u64 = 100;
 
 /// A role's last change.
 #[derive(Clone, Copy, Debug)]
-struct Change {
+struct ReplicaChange {
     at: Nanos,
     up: bool,
 }
@@ -65,7 +65,7 @@ pub(super) struct Ledger {
     hours: Vec<Hour>,
     timeline: Timeline,
     missed_by_window: PerRole<Vec<u32>>,
-    changes: PerRole<Option<Change>>,
+    changes: PerRole<Option<ReplicaChange>>,
     scale_events: u64,
     reversals: u64,
     replicas_max: PerRole<u32>,
@@ -77,7 +77,7 @@ impl Ledger {
     pub(super) fn new(scenario: &Scenario, setup: &Setup) -> Self {
         let objective: &Objective = &setup.policy.objective;
         Self {
-            ttft_limit: from_seconds(scenario.objective.ttft.limit_milliseconds * 1e-3),
+            ttft_limit: from_duration(scenario.policy().objective.ttft.limit),
             tpot_limit_seconds: objective.tpot.limit.as_secs_f64(),
             policy: setup.policy.clone(),
             gpus_per_replica: setup.gpus_per_replica,
@@ -131,8 +131,8 @@ impl Ledger {
         self.attained
     }
 
-    /// Completed requests by [`WINDOW`] of arrival that missed the TTFT limit (`prefill`), and those that
-    /// missed the TPOT limit only (`decode`).
+    /// Completed requests by [`WINDOW`] of arrival that missed the TTFT limit (`prefill`), and
+    /// those that missed the TPOT limit only (`decode`).
     pub(super) fn missed_by_window(&self) -> &PerRole<Vec<u32>> {
         &self.missed_by_window
     }
@@ -158,7 +158,7 @@ impl Ledger {
 
     /// GPUs held now by a role.
     fn gpus(&self, role: Role) -> u32 {
-        self.replicas.get(role).provisioned() * *self.gpus_per_replica.get(role)
+        self.replicas[role].provisioned() * self.gpus_per_replica[role]
     }
 
     fn note_change(&mut self, role: Role, now: Nanos, before: u32, after: u32) {
@@ -168,7 +168,7 @@ impl Ledger {
         if last.is_some_and(|last| last.up != up && now - last.at <= REVERSAL_MAX) {
             self.reversals += 1;
         }
-        *last = Some(Change { at: now, up });
+        *last = Some(ReplicaChange { at: now, up });
     }
 
     fn worst_hour(&self) -> Option<f64> {
@@ -183,8 +183,8 @@ impl Ledger {
 
     fn gpu_hours_by_role(&self) -> PerRole<f64> {
         PerRole::from_fn(|role| {
-            let gpus = f64::from(*self.gpus_per_replica.get(role));
-            self.replica_nanos.get(role) * gpus / HOUR as f64
+            let gpus = f64::from(self.gpus_per_replica[role]);
+            self.replica_nanos[role] * gpus / HOUR as f64
         })
     }
 
@@ -199,29 +199,27 @@ impl Ledger {
         &self.timeline
     }
 
-    /// What the run came to.
-    pub(super) fn outcome(&self, run: &Run, policy: PolicyName, tuned: Option<Tuned>) -> Outcome {
+    /// The result of the run.
+    pub(super) fn outcome(
+        &self,
+        run: &Run,
+        policy: PolicyName,
+        tuned: Option<Tuned>,
+    ) -> RunOutcome {
         let gpu_hours = self.gpu_hours_by_role();
-        let all = self.gpu_hours();
         let (everywhere, overall) = (&run.bound.everywhere, &run.bound.overall);
-        let over = |bound: f64| (bound > 0.0).then(|| all / bound);
-        let profile = &run.scenario.profile;
-        let objective = run.scenario.objective;
-        let (aggressiveness, aimed_at) = match tuned {
-            Some(Tuned::Aggressiveness(found)) => (Some(found), None),
-            Some(Tuned::AttainmentPercent(percent)) => (None, Some(percent)),
-            None => (None, None),
-        };
-        Outcome {
+        let over = |bound: f64| (bound > 0.0).then(|| self.gpu_hours() / bound);
+        let lead_seconds = run.scenario.lead_seconds();
+        let objective = &run.scenario.policy().objective;
+        let aggressiveness = tuned.and_then(Tuned::aggressiveness);
+        RunOutcome {
             policy,
             seed: run.seed,
-            lead_seconds: profile
-                .prefill_startup_seconds
-                .max(profile.decode_startup_seconds),
-            prefill_lead_seconds: profile.prefill_startup_seconds,
-            decode_lead_seconds: profile.decode_startup_seconds,
-            ttft_limit_seconds: objective.ttft.limit_milliseconds * 1e-3,
-            tpot_limit_seconds: objective.tpot.limit_milliseconds * 1e-3,
+            lead_seconds: lead_seconds.prefill.max(lead_seconds.decode),
+            prefill_lead_seconds: lead_seconds.prefill,
+            decode_lead_seconds: lead_seconds.decode,
+            ttft_limit_seconds: objective.ttft.limit.as_secs_f64(),
+            tpot_limit_seconds: objective.tpot.limit.as_secs_f64(),
             attainment_goal_percent: objective.attainment.percent,
             simulated_seconds: seconds(self.now),
             requests: self.requests,
@@ -238,7 +236,7 @@ impl Ledger {
             tpot_p50_seconds: self.tpot.seconds(50),
             tpot_p95_seconds: self.tpot.seconds(95),
             tpot_p99_seconds: self.tpot.seconds(99),
-            gpu_hours: all,
+            gpu_hours: self.gpu_hours(),
             prefill_gpu_hours: gpu_hours.prefill,
             decode_gpu_hours: gpu_hours.decode,
             clairvoyant_gpu_hours: everywhere.all_gpu_hours(),
@@ -262,7 +260,7 @@ impl Ledger {
             audit_findings: self.audit_findings,
             tuned_prefill_aggressiveness: aggressiveness.map(|found| found.prefill),
             tuned_decode_aggressiveness: aggressiveness.map(|found| found.decode),
-            tuned_attainment_percent: aimed_at,
+            tuned_attainment_percent: tuned.and_then(Tuned::attainment_percent),
             speed: None,
         }
     }
@@ -277,7 +275,7 @@ impl Listener for Ledger {
         }
     }
 
-    fn ended(&mut self, outcome: &engine::Outcome) {
+    fn ended(&mut self, outcome: &engine::RequestOutcome) {
         self.restarted += u64::from(outcome.restarts > 0);
         if outcome.ending == Ending::Refused {
             self.refused += 1;
@@ -313,8 +311,8 @@ impl Listener for Ledger {
         self.timeline.held(self.now, now, self.replicas);
         let held = now.saturating_sub(self.now) as f64;
         for role in Role::ALL {
-            let provisioned = self.replicas.get(role).provisioned();
-            *self.replica_nanos.get_mut(role) += f64::from(provisioned) * held;
+            let provisioned = self.replicas[role].provisioned();
+            self.replica_nanos[role] += f64::from(provisioned) * held;
         }
         let gpus = self.gpus(Role::Prefill) + self.gpus(Role::Decode);
         if let Some(budget) = self.policy.budget_gpus {
@@ -327,7 +325,7 @@ impl Listener for Ledger {
             }
         }
         for role in Role::ALL {
-            let (before, after) = (self.replicas.get(role).desired, replicas.get(role).desired);
+            let (before, after) = (self.replicas[role].desired, replicas[role].desired);
             if before != after {
                 self.note_change(role, now, before, after);
             }
@@ -338,7 +336,7 @@ impl Listener for Ledger {
         self.replicas = replicas;
     }
 
-    fn decided(&mut self, verdict: &Verdict) {
+    fn decided(&mut self, verdict: &PolicyVerdict) {
         self.decisions += 1;
         self.audit_findings += verdict.findings.len() as u64;
     }

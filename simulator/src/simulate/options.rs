@@ -5,17 +5,18 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 
+pub use super::play_options::PlayOptions;
 pub use super::policy_name::PolicyName;
 pub use super::traffic_options::TrafficOptions;
 
 /// Longest lead time: a day.
 const LEAD_MAX: Duration = Duration::from_hours(24);
 
-/// What the user asked for.
+/// Options as the user gave them.
 #[derive(Clone, Debug, clap::Args)]
-pub struct Options {
-    /// Request trace, plain or gzip: CSV with `timestamp_s,input_tokens,output_tokens`, or a trace of Azure,
-    /// `BurstGPT` or Mooncake as published; without, the embedded day
+pub struct SimulateOptions {
+    /// Request trace, plain or gzip: CSV with `timestamp_s,input_tokens,output_tokens`, or a trace
+    /// of Azure, `BurstGPT` or Mooncake as published; without, the embedded day
     #[arg(long, value_name = "FILE")]
     pub trace: Option<PathBuf>,
     /// Traffic that is drawn instead
@@ -39,21 +40,9 @@ pub struct Options {
     /// Write every snapshot and decision to this file, one JSON per line, for `pd-sim replay`
     #[arg(long, value_name = "FILE")]
     pub record: Option<PathBuf>,
-    /// Seed of generated requests and of the shifts of copies; the same seed gives the same result
-    #[arg(long, default_value_t = 7, allow_negative_numbers = true)]
-    pub seed: u64,
-    /// Play only the first hours
-    #[arg(long, value_name = "H", value_parser = hours, allow_negative_numbers = true)]
-    pub hours: Option<f64>,
-    /// Lay so many copies of the trace over each other, each starting elsewhere within ten minutes
-    #[arg(long, value_name = "K", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
-    pub copies: u32,
-    /// So many times the requests: whole copies laid over each other, and a part of one more drawn by the seed
-    #[arg(long, value_name = "X", default_value_t = 1.0, value_parser = rate_scale, allow_negative_numbers = true)]
-    pub rate_scale: f64,
-    /// Play so many times as fast: requests come closer together, and the run is shorter
-    #[arg(long, value_name = "X", default_value_t = 1.0, value_parser = time_scale, allow_negative_numbers = true)]
-    pub time_scale: f64,
+    /// Which part of the traffic is played, and how.
+    #[command(flatten)]
+    pub play: PlayOptions,
     /// How to print the result
     #[arg(long, value_name = "FORM", default_value = "text")]
     pub output: Output,
@@ -88,27 +77,4 @@ pub(crate) fn timeout(text: &str) -> Result<Duration, String> {
         .ok()
         .filter(|timeout| (Duration::from_millis(1)..=Duration::from_hours(1)).contains(timeout))
         .ok_or_else(|| "give a time with its unit, such as 10s, from 1ms to 1h".to_owned())
-}
-
-pub(crate) fn hours(text: &str) -> Result<f64, String> {
-    text.parse()
-        .ok()
-        .filter(|hours| (0.01..=100_000.0).contains(hours))
-        .ok_or_else(|| "give a number of hours from 0.01 to 100000".to_owned())
-}
-
-/// How many times as fast traffic is played.
-pub(crate) fn time_scale(text: &str) -> Result<f64, String> {
-    text.parse()
-        .ok()
-        .filter(|scale| (0.001..=1_000.0).contains(scale))
-        .ok_or_else(|| "give a number from 0.001 to 1000".to_owned())
-}
-
-/// How many times as many requests are played.
-pub(crate) fn rate_scale(text: &str) -> Result<f64, String> {
-    text.parse()
-        .ok()
-        .filter(|scale| (0.001..=1_000.0).contains(scale))
-        .ok_or_else(|| "give a number from 0.001 to 1000".to_owned())
 }

@@ -1,15 +1,15 @@
-//! The simulated oracle: the cheapest plan that is known to attain the objective over the run, found by
-//! playing.
+//! The simulated oracle: the cheapest plan that is known to attain the objective over the run,
+//! found by playing.
 //!
-//! It knows every request beforehand and the engine as it is, shared steps, prefix caches and queues that
-//! carry over included. It begins with the closed forms' plans and with the fewest fixed replicas that
-//! attain, learns from plays ([`crate::clairvoyant::refine`]), and lowers the best plan stretch by stretch
-//! until no stretch is left that it may lower or its plays are used up. It is a plan that is carried out and
-//! attains, so the optimum is no dearer; that none is cheaper is not proved, but for small cases by trying
-//! all plans.
+//! It knows every request beforehand and the engine as it is, shared steps, prefix caches and
+//! queues that carry over included. It begins with the closed forms' plans and with the fewest
+//! fixed replicas that attain, learns from plays ([`crate::clairvoyant::refine`]), and lowers the
+//! best plan stretch by stretch until no stretch is left that it may lower or its plays are used
+//! up. It is a plan that is carried out and attains, so the optimum is no dearer; that none is
+//! cheaper is not proved, but for small cases by trying all plans.
 
 use super::{Run, SimulateError, static_hindsight};
-use crate::clairvoyant::ForeseenPlan;
+use crate::clairvoyant::ReplicaPlan;
 use crate::clairvoyant::refine::{Refinement, Refused};
 
 /// Plays that the tables learn from.
@@ -18,12 +18,13 @@ const LEARNING_PLAYS: usize = 16;
 /// Plays in which stretches are lowered.
 const CUT_PLAYS: usize = 64;
 
-/// How far what the tables aim at goes down after a play that missed, and up after one that did not.
+/// How far what the tables aim at goes down after a play that missed, and up after one that did
+/// not.
 const AIM: (f64, f64) = (0.94, 1.04);
 
 /// A plan and what it came to.
 struct Played {
-    plan: ForeseenPlan,
+    plan: ReplicaPlan,
     missed: u64,
     gpu_hours: f64,
 }
@@ -36,11 +37,15 @@ struct Search<'a> {
     best: Option<Played>,
 }
 
-/// The cheapest plan found that attains the objective of `run`; where none does, the one with the fewest
-/// misses.
-pub(super) fn search(run: &Run) -> Result<ForeseenPlan, SimulateError> {
-    let percent = u64::from(run.scenario.objective.attainment.percent);
-    let least = run.scenario.replicas.map(|replicas| replicas.min);
+/// The cheapest plan found that attains the objective of `run`; where none does, the one with the
+/// fewest misses.
+pub(super) fn search(run: &Run) -> Result<ReplicaPlan, SimulateError> {
+    let percent = u64::from(run.scenario.policy().objective.attainment.percent);
+    let least = run
+        .scenario
+        .policy()
+        .bounds
+        .map(|bounds| bounds.min_replicas);
     let mut search = Search {
         run,
         refinement: Refinement::new(&run.bound, least),
@@ -63,9 +68,9 @@ pub(super) fn search(run: &Run) -> Result<ForeseenPlan, SimulateError> {
 
 impl Search<'_> {
     /// Plays `plan`, learns from it unless it was broken off, and tells whether it attained.
-    fn play(&mut self, plan: ForeseenPlan, misses_max: u64) -> Result<bool, SimulateError> {
-        let (foreseen, setup) = self.run.foreseen(&plan);
-        let ledger = self.run.ledger(setup, foreseen, misses_max)?;
+    fn play(&mut self, plan: ReplicaPlan, misses_max: u64) -> Result<bool, SimulateError> {
+        let (planned, setup) = self.run.planned(&plan);
+        let ledger = self.run.ledger(setup, planned, misses_max)?;
         let missed = self.run.requests.saturating_sub(ledger.attained());
         let attained = missed <= self.may_miss;
         if misses_max == u64::MAX || attained {
@@ -172,17 +177,20 @@ mod tests {
     fn run(file: &NamedTempFile, lead_seconds: u64) -> Run {
         let mut scenario = Scenario::default();
         scenario.set_lead(std::time::Duration::from_secs(lead_seconds));
-        scenario.replicas.prefill.max = MOST;
-        scenario.replicas.decode.max = 1;
-        scenario.objective.attainment.percent = 95;
+        let small = scenario.spec.with(|spec| {
+            spec.prefill.max_replicas = i32::try_from(MOST).unwrap();
+            spec.decode.max_replicas = 1;
+            spec.objective.attainment.percent = 95;
+        });
+        scenario.spec = small.unwrap();
         let source = Source::of_trace(file.path().to_owned(), 1.0, 1.0, 7);
         Run::over(scenario, source, 7).unwrap()
     }
 
     /// GPU-hours of a plan as played, if it attains.
-    fn worth(run: &Run, plan: &ForeseenPlan, may_miss: u64) -> Option<f64> {
-        let (foreseen, setup) = run.foreseen(plan);
-        let ledger = run.ledger(setup, foreseen, may_miss).unwrap();
+    fn worth(run: &Run, plan: &ReplicaPlan, may_miss: u64) -> Option<f64> {
+        let (planned, setup) = run.planned(plan);
+        let ledger = run.ledger(setup, planned, may_miss).unwrap();
         (run.requests - ledger.attained() <= may_miss).then(|| ledger.gpu_hours())
     }
 

@@ -1,4 +1,4 @@
-//! What a run came to, as JSON with stable keys and as text.
+//! The result of a run, as JSON with stable keys and as text.
 //!
 //! Every key says its unit; new ones may be added, none changes its meaning. All but `wallSeconds`
 //! and `simulatedRequestsPerSecond` follow from trace, scenario, policy and seed alone.
@@ -12,7 +12,7 @@ use super::options::PolicyName;
 /// The numbers of one run.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Outcome {
+pub struct RunOutcome {
     /// The policy that was played.
     pub policy: PolicyName,
     /// Seed of generated requests and of the shifts of copies.
@@ -96,10 +96,10 @@ pub struct Outcome {
     pub scale_events: u64,
     /// Changes against the direction of the same role's change before, within 30 minutes of it.
     pub reversals: u64,
-    /// Times that a request had to begin anew because its worker was removed and killed before it
+    /// Times that a request had to start over because its worker was removed and killed before it
     /// had finished.
     pub dropped_by_scale_down: u64,
-    /// Requests that had to begin anew for whatever reason, faults included.
+    /// Requests that had to start over for whatever reason, faults included.
     pub restarted: u64,
     /// GPUs held beyond the budget, over time; 0 without a budget.
     pub budget_overshoot_gpu_seconds: f64,
@@ -113,7 +113,7 @@ pub struct Outcome {
     pub tuned_decode_aggressiveness: Option<f64>,
     /// The attainment that the tuned product was found to be best given, percent.
     pub tuned_attainment_percent: Option<u8>,
-    /// What depends on the machine; left out where results are compared.
+    /// Values that depend on the machine; left out where results are compared.
     #[serde(flatten)]
     pub speed: Option<Speed>,
 }
@@ -128,7 +128,7 @@ pub struct Speed {
     pub simulated_requests_per_second: f64,
 }
 
-impl Outcome {
+impl RunOutcome {
     /// One JSON object, its keys in the order above.
     pub fn to_json(&self) -> serde_json::Result<String> {
         serde_json::to_string_pretty(self)
@@ -144,7 +144,7 @@ impl Outcome {
         text
     }
 
-    /// What was played and what users saw of it.
+    /// The requests that were played, and the latencies that users saw.
     fn head(&self) -> [(&'static str, String); 5] {
         let policy = format!("{}, lead {} s", self.policy, self.lead_seconds);
         let requests = format!(
@@ -188,7 +188,7 @@ impl Outcome {
         ]
     }
 
-    /// What it cost.
+    /// The cost.
     fn costs(&self) -> [(&'static str, String); 5] {
         let over = |ratio: Option<f64>| ratio.map_or("-".to_owned(), |over| format!("{over:.3}"));
         let gpu_hours = format!(

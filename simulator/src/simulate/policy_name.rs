@@ -1,7 +1,7 @@
 //! Policies by the names that users write, and which of them are played as one.
 //!
-//! The peers' names are their own module's; here they meet the product and the yardsticks. `command` is
-//! no name to write: it is what a result calls a policy that runs as a process.
+//! The peers' names are their own module's; here they meet the product and the baselines. `command`
+//! is no name to write: it is what a result calls a policy that runs as a process.
 
 use std::fmt;
 
@@ -34,7 +34,7 @@ pub enum PolicyName {
     Command,
 }
 
-/// The product and the yardsticks.
+/// The product and the baselines.
 const OWN: [PolicyName; 7] = [
     PolicyName::Pdautoscaler,
     PolicyName::PdautoscalerTuned,

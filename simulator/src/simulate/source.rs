@@ -1,6 +1,6 @@
-//! Where requests come from: a trace, drawn traffic, what Prometheus measured, or the embedded day. It can be opened again
-//! and again and gives the same requests each time. Played faster, all times shrink alike, those between bursts and
-//! those within.
+//! Where requests come from: a trace, drawn traffic, what Prometheus measured, or the embedded day.
+//! It can be opened again and again and gives the same requests each time. Played faster, all times
+//! shrink alike, those between bursts and those within.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,17 +9,14 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::SimulateError;
-use super::kept::Kept;
-use super::options::Options;
+use super::kept::{Kept, Requests};
+use super::options::SimulateOptions;
 use crate::engine::Arrival;
 use crate::measured::Measured;
 use crate::scenario::Scenario;
 use crate::time::{DAY, Nanos, from_seconds, seconds};
 use crate::trace::{Overlay, TraceError};
 use crate::traffic::{Drawn, DrawnError, servegen_day};
-
-/// Requests in order of arrival, which may turn out to be unreadable.
-pub(crate) type Requests = Box<dyn Iterator<Item = Result<Arrival, TraceError>> + Send>;
 
 /// Most copies that are laid over each other.
 const COPIES_MAX: u32 = 1_000;
@@ -52,7 +49,8 @@ enum Kind {
 }
 
 impl Kind {
-    /// As many copies as `rate_scale` takes, and a share of their requests where that is no whole number.
+    /// As many copies as `rate_scale` takes, and a share of their requests where that is no whole
+    /// number.
     fn of_trace(path: PathBuf, rate_scale: f64) -> Self {
         let copies = (1..COPIES_MAX).find(|copies| f64::from(*copies) >= rate_scale);
         let copies = copies.unwrap_or(COPIES_MAX);
@@ -64,11 +62,11 @@ impl Kind {
 impl Source {
     /// The source that the options name, or else the scenario, cut off at `until`.
     pub fn of(
-        options: &Options,
+        options: &SimulateOptions,
         scenario: &Scenario,
         until: Option<Nanos>,
     ) -> Result<Self, SimulateError> {
-        let wanted = f64::from(options.copies) * options.rate_scale;
+        let wanted = f64::from(options.play.copies) * options.play.rate_scale;
         let kind = if let Some(path) = options.trace.clone() {
             Kind::of_trace(path, wanted)
         } else {
@@ -81,8 +79,8 @@ impl Source {
         };
         Ok(Self {
             kind,
-            seed: options.seed,
-            time_scale: options.time_scale,
+            seed: options.play.seed,
+            time_scale: options.play.time_scale,
             until,
             kept: None,
         })
@@ -99,7 +97,7 @@ impl Source {
         }
     }
 
-    /// Requests drawn anew from a measured past.
+    /// Requests drawn again from a measured past.
     pub fn of_measured(measured: Arc<Measured>, seed: u64) -> Self {
         Self {
             kind: Kind::Measured(measured),

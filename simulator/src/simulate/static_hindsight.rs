@@ -1,9 +1,10 @@
 //! The fewest fixed replicas that attain the objective, found by playing.
 //!
 //! First prefill, with more decode than can be needed, by the share of requests within the TTFT
-//! limit; then decode beside that, by both limits. Each is a bisection, as more replicas never attain
-//! less but for a few requests. A play that has missed too much is broken off. If decode's waiting
-//! takes what was left of the TTFT limit, prefill grows until there is a decode that suffices.
+//! limit; then decode beside that, by both limits. Each is a bisection, as more replicas never
+//! attain less but for a few requests. A play that has missed too much is broken off. If decode's
+//! waiting takes what was left of the TTFT limit, prefill grows until there is a decode that
+//! suffices.
 
 use pd_core::{PerRole, Role};
 
@@ -15,9 +16,13 @@ const ROUNDS_MAX: u32 = 8;
 
 /// Replicas that attain the objective of `run`.
 pub(super) fn search(run: &Run) -> Result<PerRole<u32>, SimulateError> {
-    let most = run.scenario.replicas.map(|replicas| replicas.max);
-    let percent = run.scenario.objective.attainment.percent;
-    let least = |role: Role| run.scenario.replicas.get(role).min;
+    let most = run
+        .scenario
+        .policy()
+        .bounds
+        .map(|bounds| bounds.max_replicas);
+    let percent = run.scenario.policy().objective.attainment.percent;
+    let least = |role: Role| run.scenario.policy().bounds[role].min_replicas;
     let prefill_attains = |prefill| attains(run, PerRole { prefill, ..most }, true);
     let mut prefill = fewest(least(Role::Prefill), most.prefill, prefill_attains)?;
     for _ in 0..ROUNDS_MAX {
@@ -67,7 +72,7 @@ fn fewest(
 
 /// Whether fixed `replicas` attain the objective, or only its TTFT part.
 fn attains(run: &Run, replicas: PerRole<u32>, ttft_only: bool) -> Result<bool, SimulateError> {
-    let percent = u64::from(run.scenario.objective.attainment.percent);
+    let percent = u64::from(run.scenario.policy().objective.attainment.percent);
     let may_miss = run.requests * (100 - percent) / 100;
     let autoscaler = Box::new(Fixed::new(replicas));
     let misses_max = if ttft_only { u64::MAX } else { may_miss };

@@ -7,10 +7,11 @@ use clap::ValueEnum;
 use serde_json::Value;
 
 use super::*;
+use crate::autoscaler::Fixed;
 use crate::testing::{on_the_ramp, parsed};
 
 /// The options of a run of the shipped trace, with further ones.
-fn options(further: &[&str]) -> Options {
+fn options(further: &[&str]) -> SimulateOptions {
     let with: Vec<&str> = ["--output", "json"]
         .iter()
         .chain(further)
@@ -20,7 +21,7 @@ fn options(further: &[&str]) -> Options {
 }
 
 /// The JSON of a run, less what depends on the machine.
-fn played(options: &Options) -> Value {
+fn played(options: &SimulateOptions) -> Value {
     let mut result: Value = serde_json::from_str(&run(options).unwrap()).unwrap();
     let object = result.as_object_mut().unwrap();
     object.remove("wallSeconds").unwrap();
@@ -138,7 +139,7 @@ fn a_broken_trace_is_refused_before_anything_is_played() {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     file.write_all(b"timestamp_s,input_tokens,output_tokens\n1,2,3\n0,2,3\n")
         .unwrap();
-    let options = Options {
+    let options = SimulateOptions {
         trace: Some(file.path().to_owned()),
         ..options(&[])
     };
@@ -151,10 +152,21 @@ fn a_broken_trace_is_refused_before_anything_is_played() {
 
 #[test]
 fn an_objective_that_nothing_attains_is_told() {
+    let tight = "
+spec:
+  prefill:
+    target: {apiVersion: apps/v1, kind: Deployment, name: prefill}
+    maxReplicas: 64
+  decode:
+    target: {apiVersion: apps/v1, kind: Deployment, name: decode}
+    maxReplicas: 64
+  objective:
+    ttft: {target: 20ms, percentile: 99}
+    tpot: {target: 25ms, percentile: 99}
+";
     let mut file = tempfile::NamedTempFile::new().unwrap();
-    file.write_all(b"objective: {ttft: {limitMilliseconds: 20}}\n")
-        .unwrap();
-    let options = Options {
+    file.write_all(tight.as_bytes()).unwrap();
+    let options = SimulateOptions {
         scenario: Some(file.path().to_owned()),
         ..options(&["--policy", "static-hindsight"])
     };
@@ -177,7 +189,7 @@ fn bad_options_are_refused_by_name() {
         ("--output", "xml", "json"),
         ("--seed", "-1", "-1"),
     ] {
-        let refused = parsed::<Options>(&[option, value]).unwrap_err();
+        let refused = parsed::<SimulateOptions>(&[option, value]).unwrap_err();
         let message = refused.to_string();
         assert!(
             message.contains(option) && message.contains(remedy),
@@ -188,7 +200,7 @@ fn bad_options_are_refused_by_name() {
 
 #[test]
 fn the_embedded_day_plays_without_a_trace() {
-    let options = Options {
+    let options = SimulateOptions {
         trace: None,
         ..options(&["--hours", "0.5"])
     };
@@ -224,7 +236,7 @@ fn drawn_traffic_plays_by_flags_and_follows_its_seed() {
 #[test]
 fn the_shipped_faults_strike_and_the_service_recovers() {
     let scenario = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios/faults.yaml");
-    let options = Options {
+    let options = SimulateOptions {
         scenario: Some(scenario),
         trace: None,
         ..options(&["--hours", "3"])
@@ -245,7 +257,7 @@ fn a_shared_trace_keeps_its_objective() {
         eprintln!("skipped: the shared traces are not here");
         return;
     }
-    let options = Options {
+    let options = SimulateOptions {
         trace: Some(trace),
         ..options(&["--lead", "120s"])
     };

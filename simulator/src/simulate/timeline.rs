@@ -1,8 +1,8 @@
 //! A run in a few hundred pieces of equal length, for plots.
 //!
 //! Each has the mean of the replicas that were asked for and of those that held GPUs, the requests
-//! that came, and how many of them attained the objective. The pieces are as many for a minute as for
-//! a week, so that memory does not grow with the run.
+//! that came, and how many of them attained the objective. The pieces are as many for a minute as
+//! for a week, so that memory does not grow with the run.
 
 use pd_core::{PerRole, Role};
 
@@ -64,8 +64,8 @@ impl Timeline {
             let end = ((from / self.piece + 1) * self.piece).min(until);
             if let Some(piece) = self.at(from) {
                 for role in Role::ALL {
-                    let provisioned = f64::from(replicas.get(role).provisioned());
-                    *piece.provisioned_nanos.get_mut(role) += provisioned * (end - from) as f64;
+                    let provisioned = f64::from(replicas[role].provisioned());
+                    piece.provisioned_nanos[role] += provisioned * (end - from) as f64;
                 }
             }
             from = end;
@@ -88,7 +88,7 @@ impl Timeline {
     /// Mean replicas of a role that held GPUs, by piece.
     pub fn replicas(&self, role: Role) -> Vec<f64> {
         let mean = |(place, piece): (usize, &Piece)| {
-            piece.provisioned_nanos.get(role) / self.span(place) as f64
+            piece.provisioned_nanos[role] / self.span(place) as f64
         };
         self.pieces.iter().enumerate().map(mean).collect()
     }

@@ -1,7 +1,7 @@
 //! The options for traffic that is drawn and not read from a trace.
 //!
-//! Each changes one number of the scenario's `traffic`, or of the default where it has none. Whoever
-//! needs more than these writes it into the scenario.
+//! Each changes one number of the scenario's `traffic`, or of the default where it has none.
+//! Whoever needs more than these writes it into the scenario.
 
 use std::path::PathBuf;
 
@@ -11,44 +11,26 @@ use crate::traffic::{Shape, TrafficSpec};
 
 /// Traffic by flags.
 #[derive(Clone, Debug, Default, clap::Args)]
+#[group(id = "drawn-traffic", multiple = true, conflicts_with = "trace")]
 pub struct TrafficOptions {
     /// Draw requests of this shape instead of reading a trace
-    #[arg(long, value_name = "SHAPE", conflicts_with = "trace")]
+    #[arg(long, value_name = "SHAPE")]
     pub traffic: Option<ShapeName>,
-    /// Draw requests at the rates of a table, CSV or CSV.gz with `minute,requests_per_minute` or the like
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["trace", "traffic"])]
+    /// Draw requests at the rates of a table, CSV or CSV.gz with `minute,requests_per_minute` or
+    /// the like
+    #[arg(long, value_name = "FILE", conflicts_with = "traffic")]
     pub rates: Option<PathBuf>,
     /// Requests per second of drawn traffic, its mean; of a table, a multiple of its rates
-    #[arg(
-        long,
-        value_name = "N",
-        conflicts_with = "trace",
-        allow_negative_numbers = true
-    )]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub rate: Option<f64>,
     /// Mean prompt of drawn traffic, tokens
-    #[arg(
-        long,
-        value_name = "N",
-        conflicts_with = "trace",
-        allow_negative_numbers = true
-    )]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub input_tokens: Option<f64>,
     /// Mean answer of drawn traffic, tokens
-    #[arg(
-        long,
-        value_name = "N",
-        conflicts_with = "trace",
-        allow_negative_numbers = true
-    )]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub output_tokens: Option<f64>,
     /// Coefficient of variation of the gaps of drawn traffic: 1 is Poisson, more comes in clumps
-    #[arg(
-        long,
-        value_name = "CV",
-        conflicts_with = "trace",
-        allow_negative_numbers = true
-    )]
+    #[arg(long, value_name = "CV", allow_negative_numbers = true)]
     pub gap_cv: Option<f64>,
 }
 

@@ -1,15 +1,16 @@
 //! The aggressiveness with which a peer attains the objective at the least cost, found by playing.
 //!
-//! With hindsight on the very trace: first whole octaves about the default for both roles at once, the
-//! default among them. Then prefill's alone, decode held at its most, until the TTFT part of the objective
-//! is attained, and decode's beside it, for both limits. Where a rule ties the roles together, and where
-//! decode alone does not suffice, one factor for both. Each of these is a bisection on a logarithmic
-//! scale. A rule need not be monotone, so of all settings played the cheapest that attains is taken. When
-//! none does, the cheapest of those that miss at most a tenth more than the best, and the result says so
-//! by its attainment. A play that is beyond both is broken off: it cannot be chosen any more.
+//! With hindsight on the very trace: first whole octaves about the default for both roles at once,
+//! the default among them. Then prefill's alone, decode held at its most, until the TTFT part of
+//! the objective is attained, and decode's beside it, for both limits. Where a rule ties the roles
+//! together, and where decode alone does not suffice, one factor for both. Each of these is a
+//! bisection on a logarithmic scale. A rule need not be monotone, so of all settings played the
+//! cheapest that attains is taken. When none does, the cheapest of those that miss at most a tenth
+//! more than the best, and the result says so by its attainment. A play that is beyond both is
+//! broken off: it cannot be chosen any more.
 //!
-//! Of the product what its owner can set is searched: the attainment in whole percent, which is one for both
-//! roles. It is judged by the scenario's all the same.
+//! Of the product what its owner can set is searched: the attainment in whole percent, which is one
+//! for both roles. It is judged by the scenario's all the same.
 
 use pd_core::{PerRole, Role};
 
@@ -35,15 +36,6 @@ const NEAREST: f64 = 1.1;
 
 /// Percentage points below the attainment that is judged by that the product is given at least.
 const ATTAINMENT_LESS_MAX: u8 = 12;
-
-/// What a search found.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Tuned {
-    /// A peer's aggressiveness; 1 is its default.
-    Aggressiveness(PerRole<f64>),
-    /// The attainment that the product is given, percent.
-    AttainmentPercent(u8),
-}
 
 /// One play.
 #[derive(Clone, Copy, Debug)]
@@ -75,13 +67,13 @@ struct Search<'a> {
 
 /// Requests of `run` that may miss.
 fn may_miss(run: &Run) -> f64 {
-    let percent = f64::from(run.scenario.objective.attainment.percent);
+    let percent = f64::from(run.scenario.policy().objective.attainment.percent);
     run.requests as f64 * (100.0 - percent) / 100.0
 }
 
 /// The attainment that the product is best given on `run`, percent.
 pub(super) fn search_own(run: &Run) -> Result<u8, SimulateError> {
-    let goal = run.scenario.objective.attainment.percent;
+    let goal = run.scenario.policy().objective.attainment.percent;
     let may_miss = may_miss(run);
     let mut trials: Vec<Trial<u8>> = Vec::new();
     for percent in goal.saturating_sub(ATTAINMENT_LESS_MAX).max(1)..=goal {
@@ -180,7 +172,7 @@ impl Search<'_> {
     ) -> Result<Ledger, SimulateError> {
         let (mut autoscaler, mut setup) = self.run.peer(self.peer, Variant::Tuned, aggressiveness);
         if pinned {
-            let most = self.run.scenario.replicas.decode.max;
+            let most = self.run.scenario.policy().bounds.decode.max_replicas;
             autoscaler = Box::new(Pinned::new(autoscaler, Role::Decode, most));
             setup.replicas_at_start.decode = most;
         }

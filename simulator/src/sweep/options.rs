@@ -8,13 +8,13 @@ use crate::simulate;
 /// Most values of one parameter.
 const VALUES_MAX: u64 = 1_000;
 
-/// What the user asked for.
+/// Options as the user gave them.
 #[derive(Clone, Debug, clap::Args)]
 #[group(id = "sweep")]
-pub struct Options {
-    /// A parameter and its values, once or twice: `lead=0s,60s,120s`, `seed=1..5` (both ends), `rate`, `copies`,
-    /// `time-scale`, `ttft`, `tpot`, `attainment`, `tolerance`, `budget`, `interval`, or a field of the scenario
-    /// such as `profile.prefixHitRatio=0,0.5`
+pub struct SweepOptions {
+    /// A parameter and its values, once or twice: `lead=0s,60s,120s`, `seed=1..5` (both ends),
+    /// `rate`, `copies`, `time-scale`, `ttft`, `tpot`, `attainment`, `tolerance`, `budget`,
+    /// `interval`, or a field of the scenario such as `profile.prefixHitRatio=0,0.5`
     #[arg(long, value_name = "NAME=VALUES", required = true, value_parser = vary)]
     pub vary: Vec<Vary>,
     /// Runs at once; without, one per core
@@ -23,9 +23,9 @@ pub struct Options {
     /// File for a self-contained HTML report with plots
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
-    /// What every point has in common.
+    /// The options that all points share.
     #[command(flatten)]
-    pub simulate: simulate::options::Options,
+    pub simulate: simulate::options::SimulateOptions,
 }
 
 /// A parameter and its values.

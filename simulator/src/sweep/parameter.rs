@@ -1,40 +1,45 @@
-//! What can be varied: short names for what is varied often, and paths of the scenario for the rest.
+//! Parameters that can be varied: short names for what is varied often, and paths of the scenario
+//! for the rest.
 //!
-//! A scenario is changed as JSON and read back, so that every check of a scenario file holds for every
-//! point of the grid, and a field that a later version adds can be varied without a word here.
+//! A scenario is changed as JSON and read back, so that every check of a scenario file holds for
+//! every point of the grid, and a field that a later version adds can be varied without a word
+//! here.
 
-use serde_json::{Number, Value};
+use pd_api::v1alpha1::DurationText;
+use serde_json::{Number, Value, json};
 
-use crate::simulate::options::{Options, lead, rate_scale, time_scale};
+use crate::simulate::options::{SimulateOptions, lead};
+use crate::simulate::play_options::{rate_scale, time_scale};
 
 /// Short names of fields of the scenario, what their values are, and the path.
 const SHORT: [(&str, Kind, &str); 6] = [
+    ("ttft", Kind::Duration, "/spec/objective/ttft/target"),
+    ("tpot", Kind::Duration, "/spec/objective/tpot/target"),
     (
-        "ttft",
-        Kind::Milliseconds,
-        "/objective/ttft/limitMilliseconds",
+        "attainment",
+        Kind::Plain,
+        "/spec/objective/attainment/percent",
     ),
-    (
-        "tpot",
-        Kind::Milliseconds,
-        "/objective/tpot/limitMilliseconds",
-    ),
-    ("attainment", Kind::Plain, "/objective/attainment/percent"),
-    ("tolerance", Kind::Plain, "/ratio/tolerancePercent"),
-    ("budget", Kind::Plain, "/budgetGpus"),
+    ("tolerance", Kind::Plain, "/spec/ratio/tolerancePercent"),
+    ("budget", Kind::Gpus, "/spec/budget"),
     ("interval", Kind::Seconds, "/intervalSeconds"),
 ];
+
+/// Where the spec of the PDAutoscaler begins.
+const SPEC: &str = "/spec/";
 
 /// Options of `pd-sim simulate` by their short names.
 const OPTIONS: [&str; 5] = ["lead", "seed", "rate", "copies", "time-scale"];
 
-/// What a value is and becomes.
+/// The kind of a value, and the field that it sets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// A time with its unit, in milliseconds.
-    Milliseconds,
-    /// The same in seconds.
+    /// A time with its unit, as the spec of a PDAutoscaler writes it.
+    Duration,
+    /// A time with its unit, in seconds.
     Seconds,
+    /// A budget of so many GPUs, or `none`.
+    Gpus,
     /// As it is.
     Plain,
 }
@@ -64,13 +69,13 @@ impl Parameter {
     pub(super) fn set(
         &self,
         value: &str,
-        options: &mut Options,
+        options: &mut SimulateOptions,
         scenario: &mut Value,
     ) -> Result<(), String> {
         match self {
             Self::Option(name) => set_option(name, value, options),
             Self::Field(kind, path) => {
-                let field = scenario.pointer_mut(path).ok_or_else(|| unknown(path))?;
+                let field = field(scenario, path).ok_or_else(unknown)?;
                 *field = read(*kind, value)?;
                 Ok(())
             }
@@ -78,10 +83,18 @@ impl Parameter {
     }
 }
 
-fn unknown(path: &str) -> String {
-    if path == "/ratio/tolerancePercent" {
-        return "the scenario has no ratio: give one with `--scenario`".to_owned();
+/// The place of a field. A field of the spec that is not set gets one: whether it exists is known
+/// when the scenario is read back.
+fn field<'a>(scenario: &'a mut Value, path: &str) -> Option<&'a mut Value> {
+    if path.starts_with(SPEC) {
+        let (parent, name) = path.rsplit_once('/')?;
+        let parent = scenario.pointer_mut(parent)?.as_object_mut()?;
+        return Some(parent.entry(name).or_insert(Value::Null));
     }
+    scenario.pointer_mut(path)
+}
+
+fn unknown() -> String {
     let short = SHORT.iter().map(|(name, ..)| *name);
     let names: Vec<&str> = OPTIONS.into_iter().chain(short).collect();
     format!(
@@ -90,25 +103,26 @@ fn unknown(path: &str) -> String {
     )
 }
 
-fn set_option(name: &str, value: &str, options: &mut Options) -> Result<(), String> {
+fn set_option(name: &str, value: &str, options: &mut SimulateOptions) -> Result<(), String> {
     let whole = || format!("give a whole number, not `{value}`");
     match name {
         "lead" => options.lead = Some(lead(value)?),
-        "seed" => options.seed = value.parse().map_err(|_| whole())?,
-        "rate" => options.rate_scale = rate_scale(value)?,
-        "time-scale" => options.time_scale = time_scale(value)?,
+        "seed" => options.play.seed = value.parse().map_err(|_| whole())?,
+        "rate" => options.play.rate_scale = rate_scale(value)?,
+        "time-scale" => options.play.time_scale = time_scale(value)?,
         _ => {
             let copies = value.parse().ok();
             let copies = copies.filter(|copies| (1..=1_000).contains(copies));
-            options.copies = copies.ok_or("give a whole number from 1 to 1000")?;
+            options.play.copies = copies.ok_or("give a whole number from 1 to 1000")?;
         }
     }
     Ok(())
 }
 
 fn read(kind: Kind, value: &str) -> Result<Value, String> {
-    if kind == Kind::Plain {
+    if matches!(kind, Kind::Plain | Kind::Gpus) {
         return Ok(match serde_json::from_str(value) {
+            Ok(plain) if kind == Kind::Gpus => json!({ "gpus": plain }),
             Ok(plain) => plain,
             Err(_) if value == "none" => Value::Null,
             Err(_) => Value::String(value.to_owned()),
@@ -116,11 +130,10 @@ fn read(kind: Kind, value: &str) -> Result<Value, String> {
     }
     let time = humantime::parse_duration(value)
         .map_err(|_| "give a time with its unit, such as 500ms or 15s".to_owned())?;
-    let number = match kind {
-        Kind::Milliseconds => time.as_secs_f64() * 1e3,
-        _ => time.as_secs_f64(),
-    };
-    let number = Number::from_f64(number).ok_or("give a shorter time")?;
+    if kind == Kind::Duration {
+        return Ok(Value::String(DurationText::from(time).0));
+    }
+    let number = Number::from_f64(time.as_secs_f64()).ok_or("give a shorter time")?;
     Ok(Value::Number(number))
 }
 

@@ -1,11 +1,12 @@
-//! Sweeps as a whole on the embedded ramp: their order, their bytes, and what is refused before a run.
+//! Sweeps as a whole on the embedded ramp: their order, their bytes, and what is refused before a
+//! run.
 
 use rstest::rstest;
 
 use super::*;
 use crate::testing::on_the_ramp;
 
-fn options(further: &[&str]) -> Options {
+fn options(further: &[&str]) -> SweepOptions {
     on_the_ramp("4", further)
 }
 
@@ -101,9 +102,10 @@ fn half_the_rate_is_about_half_the_requests() {
 #[rstest]
 #[case(&["lead=soon"], "`--vary lead=soon`: give a time with its unit, such as 120s or 5m, at most 24h")]
 #[case(&["magic=1"], "`--vary magic=1`: there is no such parameter: give lead, seed, rate,")]
-#[case(&["tolerance=10"], "`--vary tolerance=10`: the scenario has no ratio: give one with `--scenario`")]
+#[case(&["tolerance=10"], "`--vary tolerance=10`: spec.ratio.tolerancePercent `10` has no meaning with policy `Auto`")]
 #[case(&["ttft=5"], "`--vary ttft=5`: give a time with its unit, such as 500ms or 15s")]
-#[case(&["attainment=120"], "`--vary attainment=120`: scenario field `objective.attainment.percent` is `120`")]
+#[case(&["attainment=120"], "`--vary attainment=120`: spec.objective.attainment.percent `120` must be a whole number from 1 to 100")]
+#[case(&["spec.prefill.replicas=3"], "`--vary spec.prefill.replicas=3`: scenario field `spec.prefill.replicas` does not exist")]
 #[case(&["profile.prefixHitRatio=x"], "`--vary profile.prefixHitRatio=x`: invalid type: string \"x\", expected f64")]
 #[case(&["seed=1", "seed=2"], "both `--vary` name the same parameter: give its values in one")]
 #[case(&["seed=1", "lead=1s", "rate=1"], "give one or two `--vary`")]
@@ -120,14 +122,14 @@ fn what_cannot_be_varied_is_told_before_anything_is_played(
 fn any_field_of_the_scenario_can_be_varied() {
     let grid = [
         "--vary",
-        "budgetGpus=none,16",
+        "budget=none,16",
         "--vary",
         "profile.prefixHitRatio=0,0.5",
     ];
     let points = points(&options(&grid)).unwrap();
     let of = |point: &Point| {
         (
-            point.scenario.budget_gpus,
+            point.scenario.policy().budget_gpus,
             point.scenario.profile.prefix_hit_ratio,
         )
     };

@@ -1,7 +1,7 @@
-//! What was observed of the requests of a trace: two more columns of our own format.
+//! Observations of a trace's requests: two more columns of our own format.
 //!
-//! `ttft_s` and `tpot_s` are seconds; `tpot_s` is empty for an answer of one token. The same file is a
-//! trace as well, and the order of its rows is checked there.
+//! `ttft_s` and `tpot_s` are seconds; `tpot_s` is empty for an answer of one token. The same file
+//! is a trace as well, and the order of its rows is checked there.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ const COLUMNS: &[&str] = &["timestamp_s", "ttft_s", "tpot_s"];
 
 /// One observed request.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Observation {
+pub struct ObservationLine {
     /// When it arrived.
     pub at: Nanos,
     /// Time to first token, seconds, above 0.
@@ -53,7 +53,7 @@ impl Observations {
         })
     }
 
-    fn read(&mut self) -> Result<Option<Observation>, TraceFault> {
+    fn read(&mut self) -> Result<Option<ObservationLine>, TraceFault> {
         if !self.rows.advance()? {
             return Ok(None);
         }
@@ -69,7 +69,7 @@ impl Observations {
                 .ok_or_else(|| self.rows.refused(column, "write seconds above 0"))
         };
         let one_token = self.rows.field(2).is_empty();
-        Ok(Some(Observation {
+        Ok(Some(ObservationLine {
             at: from_seconds(number(0)?),
             ttft_seconds: number(1)?,
             tpot_seconds: if one_token { None } else { Some(number(2)?) },
@@ -78,7 +78,7 @@ impl Observations {
 }
 
 impl Iterator for Observations {
-    type Item = Result<Observation, TraceError>;
+    type Item = Result<ObservationLine, TraceError>;
 
     /// The next request. After an error there is nothing more.
     fn next(&mut self) -> Option<Self::Item> {

@@ -58,7 +58,7 @@ impl Arrivals {
     }
 
     /// Changes the curve from `now` on. A Poisson process has no memory, so the gap to the next
-    /// arrival is drawn anew.
+    /// arrival is drawn again.
     pub fn change_curve(&mut self, now: Nanos, curve: Curve) {
         self.now = now;
         self.curve = curve;

@@ -1,8 +1,9 @@
 //! Traffic that is drawn and not read: a curve, how evenly requests come along it, and how long.
 //!
 //! Shapes are what services see and traces seldom show alone: a day's rise and fall, bursts, a mix
-//! of lengths that shifts, an outage upstream. Everything follows from the few numbers given here and
-//! a seed, and nothing is kept of what was drawn, so that a year takes no more memory than a minute.
+//! of lengths that shifts, an outage upstream. Everything follows from the few numbers given here
+//! and a seed, and nothing is kept of what was drawn, so that a year takes no more memory than a
+//! minute.
 
 use std::path::PathBuf;
 
@@ -24,7 +25,7 @@ const SUDDEN: Nanos = SECOND;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct TrafficSpec {
-    /// What its rate does over time.
+    /// The course of its rate over time.
     pub shape: Shape,
     /// The load that the shape changes.
     pub load: Load,
@@ -35,7 +36,7 @@ pub struct TrafficSpec {
     pub hours: Option<f64>,
 }
 
-/// What the rate does over time.
+/// The course of a rate over time.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(
     tag = "kind",
@@ -138,7 +139,7 @@ pub enum DrawnError {
         field: &'static str,
         /// Its value.
         value: f64,
-        /// What to give instead.
+        /// The remedy.
         remedy: &'static str,
     },
     /// The load cannot be drawn from.
@@ -205,7 +206,7 @@ impl Drawn {
 }
 
 impl TrafficSpec {
-    /// What is to be drawn.
+    /// The shape to be drawn.
     pub fn drawn(&self) -> Result<Drawn, DrawnError> {
         ensure("gapCv", self.gap_cv, 0.05, 20.0, "give 0.05 to 20")?;
         if let Some(hours) = self.hours {
@@ -254,24 +255,7 @@ impl TrafficSpec {
                 factor,
                 burst_seconds,
                 every_seconds,
-            } => {
-                ensure("shape.factor", factor, 0.0, 100.0, "give 0 to 100")?;
-                let remedy = "give 10 to 604800 seconds";
-                ensure("shape.everySeconds", every_seconds, 10.0, 604_800.0, remedy)?;
-                let (most, remedy) = (
-                    every_seconds / 2.0,
-                    "give 4 seconds to half of `everySeconds`",
-                );
-                ensure("shape.burstSeconds", burst_seconds, 4.0, most, remedy)?;
-                let (burst, every) = (from_seconds(burst_seconds), from_seconds(every_seconds));
-                let mut points = vec![(0, load)];
-                let mut at = every / 2;
-                while at < length {
-                    points.extend(sudden(at, at + burst, load, times(factor)));
-                    at += every;
-                }
-                points
-            }
+            } => self.bursts(length, factor, burst_seconds, every_seconds)?,
             Shape::MixShift {
                 input_factor,
                 output_factor,
@@ -301,6 +285,37 @@ impl TrafficSpec {
                 points
             }
         })
+    }
+
+    /// Bursts of `factor` times the load, the first half a distance after the start.
+    fn bursts(
+        &self,
+        length: Nanos,
+        factor: f64,
+        burst_seconds: f64,
+        every_seconds: f64,
+    ) -> Result<Vec<(Nanos, Load)>, DrawnError> {
+        let load = self.load;
+        let peak = Load {
+            requests_per_second: load.requests_per_second * factor,
+            ..load
+        };
+        ensure("shape.factor", factor, 0.0, 100.0, "give 0 to 100")?;
+        let remedy = "give 10 to 604800 seconds";
+        ensure("shape.everySeconds", every_seconds, 10.0, 604_800.0, remedy)?;
+        let (most, remedy) = (
+            every_seconds / 2.0,
+            "give 4 seconds to half of `everySeconds`",
+        );
+        ensure("shape.burstSeconds", burst_seconds, 4.0, most, remedy)?;
+        let (burst, every) = (from_seconds(burst_seconds), from_seconds(every_seconds));
+        let mut points = vec![(0, load)];
+        let mut at = every / 2;
+        while at < length {
+            points.extend(sudden(at, at + burst, load, peak));
+            at += every;
+        }
+        Ok(points)
     }
 }
 

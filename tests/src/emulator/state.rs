@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use pd_sim::{
-    engine::{Ending, Outcome, Role, WorkerState},
+    engine::{Ending, RequestOutcome, Role, WorkerState},
     time::{MINUTE, Nanos, seconds},
     traffic::Load,
 };
@@ -139,7 +139,7 @@ impl Namespace {
     fn state(&mut self, now: Nanos) -> NamespaceState {
         self.service.observe(now);
         let since = now.saturating_sub(RECENT);
-        let recent: Vec<&Outcome> = self
+        let recent: Vec<&RequestOutcome> = self
             .recent
             .iter()
             .rev()

@@ -1,10 +1,11 @@
 //! The load loop: one replica more or less, from what every engine has queued now.
 //!
-//! With the target `sla` a role grows by one when the estimated latency of *all* engines is over the
-//! target, and shrinks by one when every engine would stay below 80 % of it with the load of N - 1
-//! (for decode the KV cache must hold it too). With the shipped targets it is thresholds: `throughput`
-//! grows at queued prompt tokens of a context length or decode KV tokens of the whole cache at *any*
-//! engine, and shrinks below 0.1 and 0.6 at all; `latency` has 0.1 and 0, 0.4 and 0.1.
+//! With the target `sla` a role grows by one when the estimated latency of *all* engines is over
+//! the target, and shrinks by one when every engine would stay below 80 % of it with the load of
+//! one engine fewer (for decode the KV cache must hold it too). With the shipped targets it is
+//! thresholds: `throughput` grows at queued prompt tokens of a context length or decode KV tokens of
+//! the whole cache at *any* engine, and shrinks below 0.1 and 0.6 at all; `latency` has 0.1 and 0,
+//! 0.4 and 0.1.
 //!
 //! Estimates come from the true profile where the planner fits a regression on line. Queued prompts
 //! count as mean prompts, as the engine model does not tell the tokens of its queue.
@@ -12,7 +13,7 @@
 use pd_core::{PerRole, Role};
 
 use super::super::engine_rates::{MeanTokens, decode_step_seconds, prefill_seconds};
-use super::super::{Gateway, Sight, WorkerSight};
+use super::super::{Gateway, Observation, WorkerObservation};
 use super::Sla;
 use crate::engine::Profile;
 
@@ -22,7 +23,7 @@ const DOWN_SENSITIVITY: f64 = 0.8;
 /// Longest context of the model, tokens: Llama's.
 const CONTEXT_TOKENS: f64 = 131_072.0;
 
-/// What the loop holds on to.
+/// The state of the loop.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Target {
     /// The shipped default: thresholds on queues.
@@ -39,7 +40,7 @@ pub struct Load {
     aggressiveness: PerRole<f64>,
 }
 
-/// What the engines of a role suggest.
+/// The suggestion of a role's engines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Move {
     Up,
@@ -85,13 +86,13 @@ impl Load {
         }
     }
 
-    pub(super) fn replicas(&mut self, sight: &Sight) -> PerRole<u32> {
-        let Some(tokens) = means(sight.gateway) else {
-            return PerRole::from_fn(|role| sight.current(role));
+    pub(super) fn replicas(&mut self, observation: &Observation) -> PerRole<u32> {
+        let Some(tokens) = means(observation.gateway) else {
+            return PerRole::from_fn(|role| observation.current(role));
         };
         PerRole::from_fn(|role| {
-            let current = sight.current(role);
-            match self.suggested(role, sight, tokens) {
+            let current = observation.current(role);
+            match self.suggested(role, observation, tokens) {
                 Move::Up => current.saturating_add(1),
                 Move::Down => current.saturating_sub(1).max(1),
                 Move::Stay => current,
@@ -99,12 +100,12 @@ impl Load {
         })
     }
 
-    fn suggested(&self, role: Role, sight: &Sight, tokens: MeanTokens) -> Move {
-        let engines: Vec<&WorkerSight> = sight.ready_workers(role).collect();
-        let by = self.aggressiveness.get(role);
+    fn suggested(&self, role: Role, observation: &Observation, tokens: MeanTokens) -> Move {
+        let engines: Vec<&WorkerObservation> = observation.ready_workers(role).collect();
+        let by = &self.aggressiveness[role];
         match self.target {
             Target::Throughput => {
-                let share = |engine: &&WorkerSight| self.load_share(role, engine, tokens);
+                let share = |engine: &&WorkerObservation| self.load_share(role, engine, tokens);
                 let loads: Vec<f64> = engines.iter().map(share).collect();
                 let (up, down) = match role {
                     Role::Prefill => (1.0, 0.1),
@@ -124,7 +125,8 @@ impl Load {
                     f64::INFINITY
                 };
                 let at = |factor: f64| -> Vec<f64> {
-                    let of = |engine: &&WorkerSight| self.latency(role, engine, tokens, factor);
+                    let of =
+                        |engine: &&WorkerObservation| self.latency(role, engine, tokens, factor);
                     engines.iter().map(of).collect()
                 };
                 by_sla(&at(1.0), &at(grown), target / by)
@@ -133,7 +135,7 @@ impl Load {
     }
 
     /// Queued or held tokens over what the thresholds are shares of.
-    fn load_share(&self, role: Role, engine: &WorkerSight, tokens: MeanTokens) -> f64 {
+    fn load_share(&self, role: Role, engine: &WorkerObservation, tokens: MeanTokens) -> f64 {
         let capacity = self.profile.kv_capacity_tokens as f64;
         match role {
             Role::Prefill => engine.waiting * tokens.input / CONTEXT_TOKENS,
@@ -142,7 +144,13 @@ impl Load {
     }
 
     /// Estimated latency of an engine under `factor` times its load, seconds.
-    fn latency(&self, role: Role, engine: &WorkerSight, tokens: MeanTokens, factor: f64) -> f64 {
+    fn latency(
+        &self,
+        role: Role,
+        engine: &WorkerObservation,
+        tokens: MeanTokens,
+        factor: f64,
+    ) -> f64 {
         match role {
             Role::Prefill => {
                 let prompts = engine.in_flight() * factor + 1.0;

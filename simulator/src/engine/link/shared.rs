@@ -124,7 +124,7 @@ mod tests {
         let mut link = SharedLink::new(gigabytes_per_second);
         let mut ends = vec![0; begins.len()];
         let mut wake = None;
-        let mut settle = |link: &mut SharedLink, until: Nanos, wake: &mut Option<Nanos>| {
+        let mut advance = |link: &mut SharedLink, until: Nanos, wake: &mut Option<Nanos>| {
             while let Some(at) = wake.filter(|at| *at <= until) {
                 assert!(link.is_due(at));
                 while let Some(ended) = link.end(at) {
@@ -134,11 +134,11 @@ mod tests {
             }
         };
         for (slot, &(at, bytes)) in (0..).zip(begins) {
-            settle(&mut link, at, &mut wake);
+            advance(&mut link, at, &mut wake);
             link.begin(at, transfer(slot, bytes));
             wake = link.wake().or(wake);
         }
-        settle(&mut link, Nanos::MAX, &mut wake);
+        advance(&mut link, Nanos::MAX, &mut wake);
         assert!(link.transfers.is_empty());
         ends
     }

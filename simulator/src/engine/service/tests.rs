@@ -1,4 +1,4 @@
-//! What the engine model promises, checked through its public face.
+//! The promises of the engine model, checked through its public face.
 
 mod dispatch;
 mod golden;
@@ -36,7 +36,7 @@ fn service(profile: Profile, prefill: usize, decode: usize) -> Service {
     service
 }
 
-fn run(service: &mut Service, arrivals: impl Iterator<Item = Arrival>) -> Vec<Outcome> {
+fn run(service: &mut Service, arrivals: impl Iterator<Item = Arrival>) -> Vec<RequestOutcome> {
     let mut outcomes = Vec::new();
     for arrival in arrivals {
         service.offer(arrival);
@@ -46,7 +46,7 @@ fn run(service: &mut Service, arrivals: impl Iterator<Item = Arrival>) -> Vec<Ou
     outcomes
 }
 
-fn finish(service: &mut Service) -> Vec<Outcome> {
+fn finish(service: &mut Service) -> Vec<RequestOutcome> {
     while let Some(at) = service.next_event_at() {
         service.advance(at);
     }
@@ -63,12 +63,12 @@ fn mean(values: impl Iterator<Item = f64>) -> f64 {
     sum / count
 }
 
-fn mean_ttft(outcomes: &[Outcome]) -> f64 {
-    mean(outcomes.iter().map(Outcome::ttft_seconds))
+fn mean_ttft(outcomes: &[RequestOutcome]) -> f64 {
+    mean(outcomes.iter().map(RequestOutcome::ttft_seconds))
 }
 
-fn mean_tpot(outcomes: &[Outcome]) -> f64 {
-    mean(outcomes.iter().filter_map(Outcome::tpot_seconds))
+fn mean_tpot(outcomes: &[RequestOutcome]) -> f64 {
+    mean(outcomes.iter().filter_map(RequestOutcome::tpot_seconds))
 }
 
 #[test]

@@ -1,8 +1,8 @@
-//! What is billed: GPUs are held from a pod's getting its place to its being gone, and by nobody else.
+//! The bill: GPUs are held from a pod's getting its place to its being gone, and by nobody else.
 //!
-//! Through scaling, crashes, failed starts, failed and reclaimed nodes, the GPUs that the replicas of the
-//! API server's picture hold are those that nodes have given away, at every moment; and summed over time
-//! they are the lifetimes of the pods.
+//! Through scaling, crashes, failed starts, failed and reclaimed nodes, the GPUs that the replicas
+//! of the API server's picture hold are those that nodes have given away, at every moment; and
+//! summed over time they are the lifetimes of the pods.
 
 use std::collections::BTreeMap;
 
@@ -62,7 +62,7 @@ impl Bill {
     fn add(&mut self, life: &Life, second: u64) {
         let held = |role: Role| {
             let replicas = life.fleet.replicas(role, life.service.now());
-            replicas.provisioned() * life.fleet.gpus_per_replica.get(role)
+            replicas.provisioned() * life.fleet.gpus_per_replica[role]
         };
         let held = held(Role::Prefill) + held(Role::Decode);
         assert_eq!(held, life.fleet.cluster.used(), "at {second} s");
@@ -72,7 +72,7 @@ impl Bill {
         self.gpu_seconds += u64::from(held);
         for pod in life.fleet.pods.iter().filter(|pod| !pod.place.is_empty()) {
             let of_pod = pod.place.iter().map(|(_, gpus)| gpus).sum::<u32>();
-            assert_eq!(of_pod, *life.fleet.gpus_per_replica.get(pod.role));
+            assert_eq!(of_pod, life.fleet.gpus_per_replica[pod.role]);
             let (first, last) = self.lifetimes.entry(pod.number).or_insert((second, second));
             assert!(
                 second - *last <= 1,

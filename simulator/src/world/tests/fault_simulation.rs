@@ -1,7 +1,8 @@
 //! Many short random worlds under random faults, from seeds: what must be so whatever happens.
 //!
-//! A failure names its seed; `PD_SIM_SEEDS=17..18 cargo test -p pd-sim fault_simulation` plays that one
-//! again, and a wide range is a soak. The loop is deterministic, so a seed that failed fails again.
+//! A failure names its seed; `PD_SIM_SEEDS=17..18 cargo test -p pd-sim fault_simulation` plays that
+//! one again, and a wide range is a soak. The loop is deterministic, so a seed that failed fails
+//! again.
 
 use pd_core::{PerRole, Role};
 
@@ -18,8 +19,8 @@ const SEEDS: std::ops::Range<u64> = 0..48;
 /// From the end of the last fault until the objective must be met again.
 const RECOVERY_MINUTES: u64 = 20;
 
-/// Least share of requests within the objective after that, percent. The service promises 99 %, over
-/// an hour; these are some minutes of it.
+/// Least share of requests within the objective after that, percent. The service promises 99 %,
+/// over an hour; these are some minutes of it.
 const RECOVERED_PERCENT: f64 = 97.0;
 
 fn seeds() -> std::ops::Range<u64> {
@@ -30,7 +31,7 @@ fn seeds() -> std::ops::Range<u64> {
     first.parse().unwrap()..end.parse().unwrap()
 }
 
-/// What is wrong with one step, beside what the audit finds.
+/// The faults of one step, beside the audit's findings.
 fn wrong_with<A: Iterator<Item = crate::engine::Arrival>>(
     world: &World<A, Watcher>,
     before: PerRole<u32>,
@@ -40,21 +41,21 @@ fn wrong_with<A: Iterator<Item = crate::engine::Arrival>>(
     let setup = &world.setup;
     let asked = step.verdict.replicas;
     for role in Role::ALL {
-        let (was, asked) = (*before.get(role), *asked.get(role));
-        let bounds = setup.policy.bounds.get(role);
+        let (was, asked) = (before[role], asked[role]);
+        let bounds = &setup.policy.bounds[role];
         if asked < bounds.min_replicas || asked > bounds.max_replicas {
             wrong.push(format!("{role} {asked} is out of bounds"));
         }
-        // What was asked for and never came may be taken back.
-        let serving = world.listener.replicas.get(role).ready;
+        // Requested replicas that never came may be cancelled.
+        let serving = world.listener.replicas[role].ready;
         if world.conditions().prometheus_down && asked < was.min(serving) {
             wrong.push(format!("{role} {was} -> {asked} while Prometheus is down"));
         }
     }
     if let Some(budget) = setup.policy.budget_gpus {
         let held = Role::ALL.map(|role| {
-            let provisioned = world.listener.replicas.get(role).provisioned();
-            (provisioned - world.fleet().reclaimed(role)) * setup.gpus_per_replica.get(role)
+            let provisioned = world.listener.replicas[role].provisioned();
+            (provisioned - world.fleet().reclaimed(role)) * setup.gpus_per_replica[role]
         });
         if held.iter().sum::<u32>() > budget {
             wrong.push(format!("{held:?} GPUs held of {budget}"));
@@ -63,7 +64,7 @@ fn wrong_with<A: Iterator<Item = crate::engine::Arrival>>(
     wrong
 }
 
-/// What a run came to.
+/// The result of a run.
 #[derive(Debug, Default, PartialEq)]
 struct Played {
     /// Everything that went wrong.
@@ -96,7 +97,7 @@ fn play(seed: u64) -> Played {
             u64::from(Role::ALL.into_iter().any(|role| what(&world, role)))
         };
         played.blind += u64::from(world.conditions().prometheus_down);
-        played.pending += any(|world, role| world.listener.replicas.get(role).pending > 0);
+        played.pending += any(|world, role| world.listener.replicas[role].pending > 0);
         played.stuck += any(|world, role| world.fleet().stuck(role).is_some());
     }
     world.finish();

@@ -1,7 +1,7 @@
 //! A short random world from a seed: a service, its limits, its load, and what goes wrong in it.
 //!
-//! Faults strike in the first half and have ended, and the load is steady, in the last part, so that
-//! recovery can be seen there. Limits are drawn tight, but leave room for the load.
+//! Faults strike in the first half and have ended, and the load is steady, in the last part, so
+//! that recovery can be seen there. Limits are drawn tight, but leave room for the load.
 
 use pd_core::policy::{Bounds, Enforcement, RatioPolicy};
 use pd_core::ratio::RatioBand;
@@ -38,7 +38,7 @@ pub(super) fn case(seed: u64) -> Case {
     let profile = profile(&mut rng);
     let steady = load(&mut rng);
     let needed = needed(&profile, &steady);
-    let mut policy = Scenario::default().policy();
+    let mut policy = Scenario::default().policy().clone();
     policy.bounds = needed.map(|needed| {
         let min_replicas = rng.random_range(1..=needed);
         Bounds {
@@ -57,8 +57,8 @@ pub(super) fn case(seed: u64) -> Case {
     let setup = Setup {
         gpus_per_replica: PerRole::from_fn(|_| GPUS),
         replicas_at_start: PerRole::from_fn(|role| {
-            let bounds = policy.bounds.get(role);
-            (*needed.get(role)).clamp(bounds.min_replicas, bounds.max_replicas)
+            let bounds = &policy.bounds[role];
+            (needed[role]).clamp(bounds.min_replicas, bounds.max_replicas)
         }),
         lifecycle,
         faults,

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use pd_core::{PerRole, Role};
 
-use crate::autoscaler::Verdict;
-use crate::engine::{Arrival, Ending, Outcome};
+use crate::autoscaler::PolicyVerdict;
+use crate::engine::{Arrival, Ending, RequestOutcome};
 use crate::lifecycle::{Loss, LossCause};
 use crate::time::{MINUTE, Nanos};
 use crate::world::{Listener, Replicas, Setup};
@@ -85,7 +85,7 @@ impl Listener for Watcher {
         self.minute(arrival.at).requests += 1;
     }
 
-    fn ended(&mut self, outcome: &Outcome) {
+    fn ended(&mut self, outcome: &RequestOutcome) {
         *self.ended.entry(outcome.id).or_default() += 1;
         self.restarts += u64::from(outcome.restarts);
         let ttft = outcome.ttft_seconds();
@@ -102,11 +102,11 @@ impl Listener for Watcher {
         self.replicas = replicas;
         for role in Role::ALL {
             let lowest = self.lowest.get_mut(role);
-            *lowest = (*lowest).min(replicas.get(role).desired);
+            *lowest = (*lowest).min(replicas[role].desired);
         }
     }
 
-    fn decided(&mut self, verdict: &Verdict) {
+    fn decided(&mut self, verdict: &PolicyVerdict) {
         let found = verdict
             .findings
             .iter()

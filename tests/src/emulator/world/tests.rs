@@ -1,7 +1,7 @@
 //! The world in virtual time: no cluster, no clock.
 
-use pd_sim::time::SECOND;
-use serde_json::json;
+use pd_sim::{exposition::Dialect, time::SECOND};
+use serde_json::{Value, json};
 
 use super::*;
 use crate::meter::Page;

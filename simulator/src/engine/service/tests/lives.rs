@@ -36,7 +36,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![20 => offer, 1 => add, 1 => remove]
 }
 
-fn live(steps: &[Step], kv_capacity_tokens: u64) -> Vec<Outcome> {
+fn live(steps: &[Step], kv_capacity_tokens: u64) -> Vec<RequestOutcome> {
     let profile = Profile {
         kv_capacity_tokens,
         max_batch: 24,

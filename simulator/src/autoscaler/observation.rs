@@ -1,20 +1,21 @@
-//! What a policy may look at: workers, the gateway, and for the product the signals made of them.
+//! The world as a policy may see it: workers, the gateway, and for the product the signals made of
+//! them.
 //!
-//! The peers read metrics of single pods or of the gateway, each in its own way, so they get these as
-//! they are at the moment of the decision. Prometheus would add up to a scrape interval of age; where
-//! a peer reads through it, leaving that out is in the peer's favour. Counters are cumulative from
-//! the start of the service, and whoever needs a rate remembers the last value. Workers that are
-//! still starting answer no scrape and are not here; how many there are stands in the snapshot.
+//! The peers read metrics of single pods or of the gateway, each in its own way, so they get these
+//! as they are at the moment of the decision. Prometheus would add up to a scrape interval of age;
+//! where a peer reads through it, leaving that out is in the peer's favour. Counters are cumulative
+//! from the start of the service, and whoever needs a rate remembers the last value. Workers that
+//! are still starting answer no scrape and are not here; how many there are stands in the snapshot.
 
 use pd_core::{PerRole, Role, Snapshot};
 
-use crate::engine::{Arrival, Outcome, Service, WorkerState};
+use crate::engine::{Arrival, RequestOutcome, Service, WorkerState};
 use crate::observe::core_role;
 use crate::time::seconds;
 
 /// One worker that answers.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct WorkerSight {
+pub struct WorkerObservation {
     /// Its name, never used twice.
     pub name: String,
     /// Whether it takes requests; otherwise it drains.
@@ -29,14 +30,14 @@ pub struct WorkerSight {
     pub generated_tokens: f64,
 }
 
-impl WorkerSight {
+impl WorkerObservation {
     /// Requests at the worker: its concurrency.
     pub fn in_flight(&self) -> f64 {
         self.running + self.waiting
     }
 }
 
-/// What the gateway in front of the service has counted since the service began.
+/// The counters of the gateway in front of the service, since the service began.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Gateway {
     /// Requests that came.
@@ -63,7 +64,7 @@ impl Gateway {
     }
 
     /// Counts an answer.
-    pub fn ended(&mut self, outcome: &Outcome) {
+    pub fn ended(&mut self, outcome: &RequestOutcome) {
         self.finished += 1.0;
         self.finished_input_tokens += f64::from(outcome.input_tokens);
         self.finished_output_tokens += f64::from(outcome.output_tokens);
@@ -73,7 +74,7 @@ impl Gateway {
         }
     }
 
-    /// What was counted after `before`.
+    /// The counts since `before`.
     #[must_use]
     pub fn since(&self, before: &Self) -> Self {
         Self {
@@ -116,45 +117,52 @@ pub enum Reads {
 
 /// Everything a policy may look at when it decides.
 #[derive(Clone, Debug)]
-pub struct Sight {
-    /// The argument of the product. Its signals are empty unless the policy reads [`Reads::Signals`].
+pub struct Observation {
+    /// The argument of the product. Its signals are empty unless the policy reads
+    /// [`Reads::Signals`].
     pub snapshot: Snapshot,
     /// Workers that answer; none unless the policy reads [`Reads::Workers`].
-    pub workers: PerRole<Vec<WorkerSight>>,
-    /// What the gateway has counted.
+    pub workers: PerRole<Vec<WorkerObservation>>,
+    /// The gateway's counters.
     pub gateway: Gateway,
 }
 
-impl Sight {
+impl Observation {
     /// Replicas asked for.
     pub fn current(&self, role: Role) -> u32 {
-        self.snapshot.roles.get(role).current
+        self.snapshot.roles[role].current
     }
 
     /// Replicas that serve.
     pub fn ready(&self, role: Role) -> u32 {
-        self.snapshot.roles.get(role).ready
+        self.snapshot.roles[role].ready
+    }
+
+    /// Replicas that the workload's status counts: those that serve, and those that will.
+    pub fn existing(&self, role: Role) -> u32 {
+        let state = &self.snapshot.roles[role];
+        state.ready + state.starting
     }
 
     /// Workers of a role that take requests.
-    pub fn ready_workers(&self, role: Role) -> impl Iterator<Item = &WorkerSight> {
-        self.workers.get(role).iter().filter(|worker| worker.ready)
+    pub fn ready_workers(&self, role: Role) -> impl Iterator<Item = &WorkerObservation> {
+        self.workers[role].iter().filter(|worker| worker.ready)
     }
 
     /// A gauge summed over the ready workers, or nothing when none answers.
-    pub fn sum(&self, role: Role, gauge: impl Fn(&WorkerSight) -> f64) -> Option<f64> {
+    pub fn sum(&self, role: Role, gauge: impl Fn(&WorkerObservation) -> f64) -> Option<f64> {
         let all = self.ready_workers(role).map(gauge);
         all.fold(None, |sum, value| Some(sum.unwrap_or(0.0) + value))
     }
 
     /// A gauge averaged over the ready workers, or nothing when none answers.
-    pub fn mean(&self, role: Role, gauge: impl Fn(&WorkerSight) -> f64) -> Option<f64> {
+    pub fn mean(&self, role: Role, gauge: impl Fn(&WorkerObservation) -> f64) -> Option<f64> {
         let sum = self.sum(role, gauge)?;
         Some(sum / self.ready_workers(role).count().max(1) as f64)
     }
 
-    /// What users of gauges scale a role on, mean over its workers: prompts that wait, share of the KV
-    /// cache in use.
+    /// The gauges that users scale a role on, mean over its workers: prompts that wait, share of
+    /// the KV cache in use.
     pub fn usage(&self, role: Role) -> Option<f64> {
         match role {
             Role::Prefill => self.mean(role, |worker| worker.waiting),
@@ -164,7 +172,7 @@ impl Sight {
 
     /// Replicas within the bounds of the role.
     pub fn bounded(&self, role: Role, replicas: u32) -> u32 {
-        let bounds = self.snapshot.policy.bounds.get(role);
+        let bounds = &self.snapshot.policy.bounds[role];
         replicas.clamp(
             bounds.min_replicas,
             bounds.max_replicas.max(bounds.min_replicas),
@@ -173,21 +181,23 @@ impl Sight {
 }
 
 /// The workers of a service that answer, as of its last [`Service::observe`].
-pub fn workers_of(service: &Service) -> PerRole<Vec<WorkerSight>> {
-    let mut workers = PerRole::<Vec<WorkerSight>>::default();
+pub fn workers_of(service: &Service) -> PerRole<Vec<WorkerObservation>> {
+    let mut workers = PerRole::<Vec<WorkerObservation>>::default();
     for worker in service.workers() {
         if worker.state == WorkerState::Starting {
             continue;
         }
         let metrics = worker.metrics;
-        workers.get_mut(core_role(worker.role)).push(WorkerSight {
-            name: worker.name.to_owned(),
-            ready: worker.state == WorkerState::Ready,
-            running: metrics.requests_running as f64,
-            waiting: metrics.requests_waiting() as f64,
-            kv_usage: metrics.kv_cache_usage,
-            generated_tokens: metrics.generation_tokens as f64,
-        });
+        workers
+            .get_mut(core_role(worker.role))
+            .push(WorkerObservation {
+                name: worker.name.to_owned(),
+                ready: worker.state == WorkerState::Ready,
+                running: metrics.requests_running as f64,
+                waiting: metrics.requests_waiting() as f64,
+                kv_usage: metrics.kv_cache_usage,
+                generated_tokens: metrics.generation_tokens as f64,
+            });
     }
     workers
 }
@@ -199,7 +209,7 @@ pub fn per_second(count: f64, span: crate::time::Nanos) -> f64 {
 
 #[cfg(test)]
 pub(crate) mod testing {
-    //! A sight to change in tests: one ready worker per given element.
+    //! A observation to change in tests: one ready worker per given element.
 
     use pd_core::snapshot::Paused;
     use pd_core::{RoleState, Signals};
@@ -208,16 +218,16 @@ pub(crate) mod testing {
     use crate::scenario::Scenario;
 
     /// A service of the default scenario with these workers, all of them ready and asked for.
-    pub(crate) fn sight(workers: PerRole<Vec<WorkerSight>>) -> Sight {
+    pub(crate) fn observation(workers: PerRole<Vec<WorkerObservation>>) -> Observation {
         let state = |count: usize| RoleState {
             current: u32::try_from(count).unwrap(),
             ready: u32::try_from(count).unwrap(),
             gpus_per_replica: 4,
             ..RoleState::default()
         };
-        Sight {
+        Observation {
             snapshot: Snapshot {
-                policy: Scenario::default().policy(),
+                policy: Scenario::default().policy().clone(),
                 roles: PerRole {
                     prefill: state(workers.prefill.len()),
                     decode: state(workers.decode.len()),
@@ -237,9 +247,9 @@ pub(crate) mod testing {
         running: f64,
         waiting: f64,
         kv_usage: f64,
-    ) -> Vec<WorkerSight> {
+    ) -> Vec<WorkerObservation> {
         (0..count)
-            .map(|number| WorkerSight {
+            .map(|number| WorkerObservation {
                 name: format!("w-{number}"),
                 ready: true,
                 running,

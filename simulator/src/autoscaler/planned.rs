@@ -1,24 +1,24 @@
-//! The clairvoyant plan, carried out: replicas asked for so early that they serve when needed.
+//! The clairvoyant plan, carried out: replicas requested so early that they serve when needed.
 //!
-//! It shows what the clairvoyant bound is worth in the world it bounds: how many requests attain the
-//! objective when exactly those replicas serve. The plan is made beforehand from the whole trace, by
-//! [`crate::clairvoyant`]; nothing is read from the service.
+//! It shows what the clairvoyant bound is worth in the world it bounds: how many requests attain
+//! the objective when exactly those replicas serve. The plan is made beforehand from the whole
+//! trace, by [`crate::clairvoyant`]; nothing is read from the service.
 
 use pd_core::PerRole;
 
-use super::{Autoscaler, Reads, Sight, Verdict};
+use super::{Autoscaler, Observation, PolicyVerdict, Reads};
 use crate::time::Nanos;
 
 /// A plan known before the run.
 #[derive(Clone, Debug)]
-pub struct Foreseen {
+pub struct Planned {
     window: Nanos,
     lead: PerRole<Nanos>,
     interval: Nanos,
     serving: PerRole<Vec<u32>>,
 }
 
-impl Foreseen {
+impl Planned {
     /// `serving` has the replicas to serve in each `window` of the run. A replica takes its role's
     /// `lead` to start, and decisions are `interval` apart.
     pub fn new(
@@ -46,9 +46,9 @@ impl Foreseen {
     }
 }
 
-impl Autoscaler for Foreseen {
-    fn decide(&mut self, _: &Sight, now: Nanos) -> Verdict {
-        Verdict::of(PerRole {
+impl Autoscaler for Planned {
+    fn decide(&mut self, _: &Observation, now: Nanos) -> PolicyVerdict {
+        PolicyVerdict::of(PerRole {
             prefill: self.most(
                 &self.serving.prefill,
                 now,

@@ -1,18 +1,18 @@
-//! Any policy, with each change of replicas told to whoever wants to know.
+//! Any policy, with a log of each change of replicas.
 //!
-//! A run owns its policy, so what is told is kept in a list that both share. Decisions that change
-//! nothing are not told: there are thousands of them in a day.
+//! A run owns its policy, so the log is a list that the run's owner shares. Decisions that change
+//! nothing are not logged: there are thousands of them in a day.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use pd_core::PerRole;
 
-use super::{Autoscaler, Reads, Sight, Verdict};
+use super::{Autoscaler, Observation, PolicyVerdict, Reads};
 use crate::time::Nanos;
 
 /// A change of replicas.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Told {
+pub struct LoggedChange {
     /// When, time of the run.
     pub at: Nanos,
     /// Replicas before.
@@ -25,44 +25,44 @@ pub struct Told {
     pub message: String,
 }
 
-/// What is told, shared with the policy that tells it.
+/// The log, shared with the policy that writes it.
 #[derive(Clone, Debug, Default)]
-pub struct Changes(Arc<Mutex<Vec<Told>>>);
+pub struct Changes(Arc<Mutex<Vec<LoggedChange>>>);
 
 impl Changes {
-    /// All that was told so far; the list is empty afterwards.
-    pub fn take(&self) -> Vec<Told> {
+    /// All that was logged so far; the list is empty afterwards.
+    pub fn take(&self) -> Vec<LoggedChange> {
         std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
-/// A policy that tells.
+/// A policy whose changes are logged.
 #[derive(Debug)]
-pub struct Telling {
+pub struct Logged {
     inner: Box<dyn Autoscaler>,
     changes: Changes,
 }
 
-impl Telling {
-    /// Lets `inner` tell, and where.
+impl Logged {
+    /// Logs the changes of `inner`.
     pub fn new(inner: Box<dyn Autoscaler>) -> (Self, Changes) {
         let changes = Changes::default();
-        let telling = Self {
+        let logged = Self {
             inner,
             changes: changes.clone(),
         };
-        (telling, changes)
+        (logged, changes)
     }
 }
 
-impl Autoscaler for Telling {
-    fn decide(&mut self, sight: &Sight, now: Nanos) -> Verdict {
-        let verdict = self.inner.decide(sight, now);
-        let from = sight.snapshot.roles.map(|role| role.current);
+impl Autoscaler for Logged {
+    fn decide(&mut self, observation: &Observation, now: Nanos) -> PolicyVerdict {
+        let verdict = self.inner.decide(observation, now);
+        let from = observation.snapshot.roles.map(|role| role.current);
         if verdict.replicas != from {
             let report = verdict.report.as_ref();
             let step = report.and_then(|report| report.step(report.reason));
-            let told = Told {
+            let change = LoggedChange {
                 at: now,
                 from,
                 to: verdict.replicas,
@@ -73,7 +73,7 @@ impl Autoscaler for Telling {
                 .0
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
-                .push(told);
+                .push(change);
         }
         verdict
     }

@@ -1,0 +1,83 @@
+//! Schemas of types that are written as one value, which no derive can bound.
+
+use std::borrow::Cow;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+
+use super::duration::{DURATION_LENGTH_MAX, DurationText};
+use super::metrics::{SELECTOR_VALUE_LENGTH_MAX, SELECTORS_MAX, Selectors};
+use super::quantity::{self, QuantityText};
+use super::reserved::Reserved;
+
+impl JsonSchema for DurationText {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Duration".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "maxLength": DURATION_LENGTH_MAX })
+    }
+}
+
+impl JsonSchema for QuantityText {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Quantity".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "x-kubernetes-preserve-unknown-fields": true,
+            "maxLength": quantity::LENGTH_MAX,
+            "pattern": quantity::REGEX,
+            "minimum": 0,
+        })
+    }
+}
+
+impl JsonSchema for Selectors {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Selectors".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "object",
+            "maxProperties": SELECTORS_MAX,
+            "additionalProperties": {
+                "type": "string",
+                "minLength": 1,
+                "maxLength": SELECTOR_VALUE_LENGTH_MAX,
+            },
+        })
+    }
+}
+
+impl JsonSchema for Reserved {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Reserved".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "object",
+            "x-kubernetes-preserve-unknown-fields": true,
+            "maxProperties": 32,
+        })
+    }
+}
