@@ -1,8 +1,9 @@
-//! Reviews to pd-webhook: whatever the bytes, an answer is a well-formed review, its patch can be applied, and the object that
-//! comes of it needs no other.
+//! Reviews to pd-webhook: whatever the bytes, an answer is a well-formed review, its patch can be
+//! applied, and the object that comes of it needs no other.
 //!
-//! The first byte chooses the gate and whether pods get tolerations from a role. What follows is a body as it is, or, so
-//! that the fuzzer need not find the envelope by itself, the object of one, or annotation and tolerations of a pod.
+//! The first byte chooses the gate and whether pods get tolerations from a role. What follows is a
+//! body as it is, or, so that the fuzzer need not find the envelope by itself, the object of one,
+//! or annotation and tolerations of a pod.
 
 #![no_main]
 

@@ -1,8 +1,9 @@
-//! Calls to pd-scheduler-plugin: whatever the bytes, an answer is what kube-scheduler reads, no node is lost or made up, and
-//! scores are in range.
+//! Calls to pd-scheduler-plugin: whatever the bytes, an answer is what kube-scheduler reads, no
+//! node is lost or made up, and scores are in range.
 //!
-//! The first byte chooses between a body as it is and, so that the fuzzer need not find the envelope by itself, annotation and
-//! tolerations of a pod, a line each, which is asked about nodes that are there.
+//! The first byte chooses between a body as it is and, so that the fuzzer need not find the
+//! envelope by itself, annotation and tolerations of a pod, a line each, which is asked about nodes
+//! that are there.
 
 #![no_main]
 

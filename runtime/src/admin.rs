@@ -1,9 +1,10 @@
-//! The admin server: `/livez`, `/readyz` and `/metrics` over plain HTTP, for the kubelet and Prometheus.
+//! The admin server: `/livez`, `/readyz` and `/metrics` over plain HTTP, for the kubelet and
+//! Prometheus.
 //!
 //! Owns the three answers. `/livez` says only that the process still answers: tying it to a
-//! dependency would make the kubelet restart a healthy process because something else is down. `/readyz` shows
-//! the [`Readiness`] checks, with status 503 while any of them waits. It refuses to change anything: all routes
-//! are reads, so the port needs no authentication.
+//! dependency would make the kubelet restart a healthy process because something else is down.
+//! `/readyz` shows the [`Readiness`] checks, with status 503 while any of them waits. It refuses to
+//! change anything: all routes are reads, so the port needs no authentication.
 //!
 //! The server is a service of the [`Shutdown`]: it answers until the work has drained.
 

@@ -1,11 +1,13 @@
 //! A server's own authority and serving certificate, as a state machine without I/O.
 //!
-//! [`Chain`] is all there is to keep: authorities, oldest first, and one serving certificate. [`Chain::next`] says what it
-//! must become at a time. Nothing is ever trusted and untrusted at once: a new authority is in the bundle for the overlap
-//! before it signs anything, and an old one stays until its end, so that every certificate any replica may still serve is
-//! trusted by every client that reads the bundle late. Renewal is at two thirds of a validity.
+//! [`Chain`] is all there is to keep: authorities, oldest first, and one serving certificate.
+//! [`Chain::next`] says what it must become at a time. Nothing is ever trusted and untrusted at
+//! once: a new authority is in the bundle for the overlap before it signs anything, and an old one
+//! stays until its end, so that every certificate any replica may still serve is trusted by every
+//! client that reads the bundle late. Renewal is at two thirds of a validity.
 //!
-//! Times are seconds since 1970. A chain that cannot be used (another name, broken PEM) is made anew as a whole.
+//! Times are seconds since 1970. A chain that cannot be used (another name, broken PEM) is made
+//! again as a whole.
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
@@ -28,7 +30,7 @@ pub enum CertificateError {
     Validity(i64),
 }
 
-/// What certificates are for, and how long they last.
+/// The purpose of certificates, and how long they last.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Terms {
     /// Whose authority it is: the program's name.
@@ -73,7 +75,7 @@ impl Credential {
 pub struct Chain {
     /// Oldest first; the last one is the newest.
     pub authorities: Vec<Credential>,
-    /// What is served.
+    /// The certificate that is served.
     pub serving: Credential,
     /// Common name of the authority that signed it.
     pub signed_by: String,
@@ -94,7 +96,8 @@ impl Chain {
         })
     }
 
-    /// What the chain must become at `now`; nothing if it may stay. `known` is what was kept, if it could be read.
+    /// The state that the chain must take at `now`; nothing if it may stay. `known` is what was
+    /// kept, if it could be read.
     pub fn next(
         known: Option<&Self>,
         terms: &Terms,
@@ -268,14 +271,15 @@ mod tests {
                     .iter()
                     .any(|authority| authority.subject == signer)
             };
-            // A reader of the old bundle meets the new certificate, and a replica with the old one a new bundle.
+            // A reader of the old bundle meets the new certificate, and a replica with the old one
+            // a new bundle.
             assert!(trusts(before, &after.signed_by), "day {day}");
             assert!(trusts(after, &before.signed_by), "day {day}");
         }
     }
 
     #[test]
-    fn what_cannot_be_used_is_made_anew() {
+    fn what_cannot_be_used_is_made_again() {
         let chain = Chain::new(&terms(), 0).unwrap();
         let mut renamed = terms();
         renamed.names = vec!["other.system.svc".to_owned()];

@@ -1,7 +1,7 @@
 //! Whether the API server compares numbers in tolerations, found out by the dry run of a pod.
 //!
-//! Owns the pod, the question and the reading of the answer, and changes nothing in the cluster. Who
-//! asks, how often, and what follows is the caller's.
+//! Owns the pod, the question and the reading of the answer, and changes nothing in the cluster.
+//! Who asks, how often, and what follows is the caller's.
 
 use std::time::Duration;
 

@@ -1,12 +1,13 @@
 //! The Kubernetes client: where the cluster is, who asks, and how long an answer may take.
 //!
-//! Owns the construction of the one [`Client`] of a process and the TLS provider under it. It refuses to hide
-//! faults: the client's own retries are off, because up to five minutes of silent retrying would keep a
-//! reconcile from reporting that the API server is in trouble. Callers requeue, with their own backoff.
+//! Owns the construction of the one [`Client`] of a process and the TLS provider under it. It
+//! refuses to hide faults: the client's own retries are off, because up to five minutes of silent
+//! retrying would keep a reconcile from reporting that the API server is in trouble. Callers
+//! requeue, with their own backoff.
 //!
-//! The read limit bounds the silence on one connection, and lies above the age at which watchers renew their
-//! watches, so that only a dead connection meets it. A caller that needs an answer sooner sets a timeout around
-//! the call.
+//! The read limit bounds the silence on one connection, and lies above the age at which watchers
+//! renew their watches, so that only a dead connection meets it. A caller that needs an answer
+//! sooner sets a timeout around the call.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -38,7 +39,7 @@ pub enum KubernetesError {
     Kubeconfig {
         /// The file asked for.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The fault.
         source: KubeconfigError,
     },
     /// No configuration was found anywhere.
@@ -54,7 +55,8 @@ pub enum KubernetesError {
 
 /// Makes ring the TLS provider of the process. Calling it again does nothing.
 ///
-/// Any part that opens TLS connections without a Kubernetes client, such as a Prometheus client, calls it first.
+/// Any part that opens TLS connections without a Kubernetes client, such as a Prometheus client,
+/// calls it first.
 pub fn install_crypto_provider() {
     // The only error is that a provider is installed already, which is what is wanted.
     let _ = rustls::crypto::ring::default_provider().install_default();
@@ -84,7 +86,8 @@ pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
 }
 
 impl KubeArgs {
-    /// A client that names itself `<binary>/<version>` to the API server. It connects at its first request.
+    /// A client that names itself `<binary>/<version>` to the API server. It connects at its first
+    /// request.
     pub async fn client(&self, binary: &str, version: &str) -> Result<Client, KubernetesError> {
         install_crypto_provider();
         let config = self.config(&format!("{binary}/{version}")).await?;
@@ -92,7 +95,8 @@ impl KubeArgs {
         Client::try_from(config).map_err(KubernetesError::Client)
     }
 
-    /// A client with the same credentials and authorities for another server, such as a component's own address.
+    /// A client with the same credentials and authorities for another server, such as a component's
+    /// own address.
     pub async fn client_at(
         &self,
         server: Uri,

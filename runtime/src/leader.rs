@@ -55,7 +55,8 @@ pub struct LeaderArgs {
     #[arg(long, value_name = "NAMESPACE", env = "POD_NAMESPACE")]
     pub leader_election_namespace: Option<String>,
 
-    /// Name of this candidate, unique among the replicas. By default the host name and a random suffix.
+    /// Name of this candidate, unique among the replicas. By default the host name and a random
+    /// suffix.
     #[arg(long, value_name = "NAME", env = "POD_NAME")]
     pub leader_election_identity: Option<String>,
 }
@@ -124,8 +125,8 @@ impl LeaderElection {
         Ok(Self { candidate })
     }
 
-    /// Stands for election until `shutdown` has drained. The receiver is notified when leadership changes, and
-    /// not when a term is merely renewed.
+    /// Stands for election until `shutdown` has drained. The receiver is notified when leadership
+    /// changes, and not when a term is merely renewed.
     pub fn run(self, shutdown: &Shutdown) -> watch::Receiver<Leadership> {
         if let Some(candidate) = self.candidate {
             let leadership = candidate.subscribe();

@@ -1,9 +1,9 @@
 //! The metrics every binary has: which build runs, and what the process costs.
 //!
-//! Owns the registry's first entries and no others; each part of a binary registers its own. The process
-//! metrics carry the conventional names of Prometheus clients, so that existing dashboards and alerts fit. They
-//! are read from `/proc` at each scrape and are absent where `/proc` is absent: a missing series is honest, a
-//! zero is not.
+//! Owns the registry's first entries and no others; each part of a binary registers its own. The
+//! process metrics carry the conventional names of Prometheus clients, so that existing dashboards
+//! and alerts fit. They are read from `/proc` at each scrape and are absent where `/proc` is
+//! absent: a missing series is honest, a zero is not.
 
 use std::{
     fmt, fs,
@@ -17,12 +17,14 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-/// Clock ticks per second in `/proc`: Linux fixes the value towards user space on all its current architectures.
+/// Clock ticks per second in `/proc`: Linux fixes the value towards user space on all its current
+/// architectures.
 const TICKS_PER_SECOND: f64 = 100.0;
 
 /// A registry with `pd_build_info` and the process metrics, for the binary `binary` at `version`.
 ///
-/// Register further metrics before it is shared. The time of the call counts as the start of the process.
+/// Register further metrics before it is shared. The time of the call counts as the start of the
+/// process.
 pub fn registry(binary: &'static str, version: &'static str) -> Registry {
     let mut registry = Registry::default();
     registry.register(
@@ -81,8 +83,9 @@ impl Collector for Process {
 
 /// User plus system time from the text of `/proc/self/stat`.
 ///
-/// The second field is the program's name in parentheses and may hold spaces and parentheses itself, so fields
-/// are counted from the last closing one: state is first, utime twelfth, stime thirteenth.
+/// The second field is the program's name in parentheses and may hold spaces and parentheses
+/// itself, so fields are counted from the last closing one: state is first, utime twelfth, stime
+/// thirteenth.
 fn cpu_seconds(stat: &str) -> Option<f64> {
     let (_, fields) = stat.rsplit_once(')')?;
     let mut times = fields.split_ascii_whitespace().skip(11);

@@ -1,9 +1,9 @@
 //! The start of a process, in the one order that works, and its exit code.
 //!
-//! [`Process::prepare`] sets up logs first, so that every later step is logged; then signals, so that
-//! one during start-up is honoured; then the Kubernetes client. Readiness checks are registered
-//! next, and only then [`Process::serve_admin`] answers the kubelet: a check that came later would
-//! let the process look ready for a moment.
+//! [`Process::prepare`] sets up logs first, so that every later step is logged; then signals, so
+//! that one during start-up is honoured; then the Kubernetes client. Readiness checks are
+//! registered next, and only then [`Process::serve_admin`] answers the kubelet: a check that came
+//! later would let the process look ready for a moment.
 
 use std::{fmt::Display, io, process::ExitCode, sync::Arc};
 

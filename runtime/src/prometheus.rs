@@ -84,7 +84,7 @@ pub enum QueryError {
     Unreachable {
         /// The server's address.
         server: String,
-        /// What happened.
+        /// The cause.
         cause: String,
     },
     /// The server refuses the query.
@@ -94,7 +94,7 @@ pub enum QueryError {
         server: String,
         /// The query.
         query: String,
-        /// What it says.
+        /// The server's reason.
         cause: String,
     },
     /// The server answers with something that is no list of values.
@@ -102,13 +102,13 @@ pub enum QueryError {
     NotAVector {
         /// The query.
         query: String,
-        /// What it gave.
+        /// The kind of answer.
         got: &'static str,
     },
     /// No server is configured.
     #[error("no prometheus server is known: {remedy}")]
     NoServer {
-        /// What the user may do.
+        /// The remedy.
         remedy: &'static str,
     },
 }
@@ -143,7 +143,8 @@ impl std::fmt::Debug for Servers {
 }
 
 impl Servers {
-    /// Servers whose answers are waited for at most `timeout`, and which are told that `binary` at `version` asks.
+    /// Servers whose answers are waited for at most `timeout`, and which see that `binary` at
+    /// `version` asks.
     pub fn new(timeout: Duration, binary: &str, version: &str) -> Result<Self, reqwest::Error> {
         install_crypto_provider();
         let http = reqwest::Client::builder()

@@ -1,9 +1,10 @@
-//! Readiness: a list of named conditions, each reported by the part that knows, all needed for the process to
-//! be ready.
+//! Readiness: a list of named conditions, each reported by the part that knows, all needed for the
+//! process to be ready.
 //!
-//! Owns the list and nothing else: it probes nothing, so asking for readiness costs a lock and never blocks on a
-//! slow dependency. A part registers its check when it starts and the check waits until the part says otherwise;
-//! a check that nobody reports on keeps the process unready, which is the safe mistake.
+//! Owns the list and nothing else: it probes nothing, so asking for readiness costs a lock and
+//! never blocks on a slow dependency. A part registers its check when it starts and the check waits
+//! until the part says otherwise; a check that nobody reports on keeps the process unready, which
+//! is the safe mistake.
 //!
 //! A process that is shutting down is unready from the first moment, whatever its checks say.
 
@@ -24,7 +25,7 @@ pub struct Readiness {
     stopping: CancellationToken,
 }
 
-/// What one check says.
+/// The state of one check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "state", rename_all = "lowercase")]
 pub enum Check {
@@ -32,12 +33,12 @@ pub enum Check {
     Ready,
     /// The part cannot work yet, or not any more.
     Waiting {
-        /// What it waits for, for a person to read.
+        /// The reason, for a person to read.
         reason: String,
     },
 }
 
-/// What all checks say, and the verdict that follows.
+/// The states of all checks, and the verdict that follows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Report {
     /// Whether every check is ready and the process is not shutting down.
@@ -75,7 +76,7 @@ impl Readiness {
         }
     }
 
-    /// What all checks say now.
+    /// The states of all checks now.
     pub fn report(&self) -> Report {
         let mut checks = self.lock().clone();
         if self.stopping.is_cancelled() {

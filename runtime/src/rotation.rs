@@ -1,8 +1,9 @@
 //! Keeps a serving certificate current: the own one through a Secret, another's from files.
 //!
-//! Every replica does the same at every interval: read the Secret, ask [`Chain::next`] what it must become, write that if
-//! nobody else was faster, make the authorities known through [`Publish`], and only then serve the certificate. There is no
-//! leader: the Secret's resource version decides who renews. A replica that cannot reach the API server serves what it has.
+//! Every replica does the same at every interval: read the Secret, ask [`Chain::next`] what it must
+//! become, write that if nobody else was faster, make the authorities known through [`Publish`],
+//! and only then serve the certificate. There is no leader: the Secret's resource version decides
+//! who renews. A replica that cannot reach the API server serves what it has.
 
 use std::{
     collections::BTreeMap,
@@ -36,8 +37,8 @@ const STEP_LIMIT: Duration = Duration::from_secs(15);
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Certificates")]
 pub struct CertificateArgs {
-    /// Certificate chain, PEM, made by somebody else such as cert-manager; read again when it changes. Without it the
-    /// program makes its own.
+    /// Certificate chain, PEM, made by somebody else such as cert-manager; read again when it
+    /// changes. Without it the program makes its own.
     #[arg(long, value_name = "FILE", requires = "tls_key_file")]
     pub tls_certificate_file: Option<PathBuf>,
 
@@ -59,7 +60,8 @@ pub struct CertificateArgs {
     #[arg(long, value_name = "NAME")]
     pub service: Option<String>,
 
-    /// Secret that keeps the own authority and certificate; by default the service's name and `-certificates`.
+    /// Secret that keeps the own authority and certificate; by default the service's name and
+    /// `-certificates`.
     #[arg(long, value_name = "NAME")]
     pub certificate_secret: Option<String>,
 
@@ -67,7 +69,8 @@ pub struct CertificateArgs {
     #[arg(long, value_parser = humantime::parse_duration, value_name = "DURATION", default_value = "90days")]
     pub certificate_validity: Duration,
 
-    /// How long an authority is valid; it is renewed when two thirds are over, and trusted until its end.
+    /// How long an authority is valid; it is renewed when two thirds are over, and trusted until
+    /// its end.
     #[arg(long, value_parser = humantime::parse_duration, value_name = "DURATION", default_value = "3650days")]
     pub authority_validity: Duration,
 
@@ -86,9 +89,9 @@ pub enum RotationError {
     /// The API server refused or was not reached.
     #[error("{what}: {source}")]
     Api {
-        /// What was wanted.
+        /// The request.
         what: &'static str,
-        /// What came.
+        /// The answer.
         source: kube::Error,
     },
     /// Nobody would learn of the authority.
@@ -113,13 +116,14 @@ pub enum RotationError {
     Slow,
 }
 
-/// Who has to be told of the own authorities before a certificate of theirs is served.
+/// Who has to know the own authorities before a certificate of theirs is served.
 pub trait Publish: Send + Sync {
-    /// Makes the bundle, PEM, known; cheap where it is known already, for it is called at every look.
+    /// Makes the bundle, PEM, known; cheap where it is known already, for it is called at every
+    /// look.
     fn publish(&self, bundle: &str) -> impl Future<Output = Result<(), RotationError>> + Send;
 }
 
-/// Clients that are told by people, from the Secret.
+/// Clients that people configure, from the Secret.
 impl Publish for () {
     async fn publish(&self, _: &str) -> Result<(), RotationError> {
         Ok(())
@@ -139,7 +143,7 @@ pub struct Rotation<P> {
     pub certificates: Certificates,
     /// When the own certificate ends, seconds since 1970.
     pub ends: CertificateEnds,
-    /// Who is told.
+    /// Who has to know.
     pub publish: P,
 }
 

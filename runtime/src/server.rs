@@ -1,7 +1,8 @@
 //! A server that others call: axum behind plain HTTP or TLS, until the work has drained.
 //!
-//! It owns the listener and nothing of what is answered. As a service of the [`Shutdown`] it answers for as long as any
-//! work goes on, so that a caller who has not heard of the shutdown yet is not left alone.
+//! It owns the listener and nothing of what is answered. As a service of the [`Shutdown`] it
+//! answers for as long as any work goes on, so that a caller who has not heard of the shutdown yet
+//! is not left alone.
 
 use std::{io, net::SocketAddr};
 
@@ -16,7 +17,7 @@ use crate::{
 /// Where to listen, and how to call that.
 #[derive(Debug, Clone, Copy)]
 pub struct Endpoint {
-    /// What the server is called in logs and errors.
+    /// The name of the server in logs and errors.
     pub name: &'static str,
     /// Its address; port 0 takes a free port, which is logged.
     pub address: SocketAddr,
@@ -33,9 +34,9 @@ pub enum ServerError {
         endpoint.name, endpoint.address, endpoint.flag
     )]
     Listen {
-        /// What was asked for.
+        /// The endpoint asked for.
         endpoint: Endpoint,
-        /// What the system answered.
+        /// The answer of the system.
         source: io::Error,
     },
     /// TLS cannot be set up.
@@ -43,8 +44,8 @@ pub enum ServerError {
     Tls(#[from] TlsError),
 }
 
-/// Serves `router` until the shutdown has drained, over TLS if there are certificates, and returns the address it listens
-/// on.
+/// Serves `router` until the shutdown has drained, over TLS if there are certificates, and returns
+/// the address it listens on.
 pub async fn serve(
     endpoint: &Endpoint,
     router: Router,

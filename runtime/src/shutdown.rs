@@ -1,13 +1,16 @@
-//! Ordered shutdown: first the work stops, then the plumbing that the work relied on, then the process.
+//! Ordered shutdown: first the work stops, then the plumbing that the work relied on, then the
+//! process.
 //!
-//! Owns the signals, the tasks of the process and the time they get to end. *Work* (reconcilers, watchers)
-//! hears of the shutdown through [`Shutdown::stopping`]. *Services* (leader election, the admin server) stay up
-//! until all work has ended, which [`Shutdown::drained`] announces: a lease is released only once nobody can
-//! write under it any more, and metrics can be scraped while the work drains.
+//! Owns the signals, the tasks of the process and the time they get to end. *Work* (reconcilers,
+//! watchers) hears of the shutdown through [`Shutdown::stopping`]. *Services* (leader election, the
+//! admin server) stay up until all work has ended, which [`Shutdown::drained`] announces: a lease
+//! is released only once nobody can write under it any more, and metrics can be scraped while the
+//! work drains.
 //!
-//! When the work does not end in time, `drained` is never announced and [`Shutdown::wait`] returns; the lease
-//! then runs out by itself, which is slower than a release and always safe. A second signal does the same at
-//! once. A panic in a task starts the shutdown too: half an operator is worse than a restart.
+//! When the work does not end in time, `drained` is never announced and [`Shutdown::wait`] returns;
+//! the lease then runs out by itself, which is slower than a release and always safe. A second
+//! signal does the same at once. A panic in a task starts the shutdown too: half an operator is
+//! worse than a restart.
 
 use std::{
     future::Future,
@@ -95,7 +98,8 @@ impl Shutdown {
         }
     }
 
-    /// A shutdown that SIGTERM or SIGINT triggers and that a second one forces. Needs a tokio runtime.
+    /// A shutdown that SIGTERM or SIGINT triggers and that a second one forces. Needs a tokio
+    /// runtime.
     ///
     /// Fails when the signal handlers cannot be installed.
     pub fn on_signals(args: &ShutdownArgs) -> io::Result<Self> {

@@ -1,18 +1,20 @@
-//! Logging: one subscriber for the process, on standard error, in JSON unless a person asks for text.
+//! Logging: one subscriber for the process, on standard error, in JSON unless a person asks for
+//! text.
 //!
-//! Owns the format and the filter of log lines, and the flags that choose them. It refuses to decide what is
-//! worth logging, and it writes to no file: the container runtime collects standard error, and standard output
-//! stays free for what a command prints on purpose.
+//! Owns the format and the filter of log lines, and the flags that choose them. It refuses to
+//! decide what is worth logging, and it writes to no file: the container runtime collects standard
+//! error, and standard output stays free for what a command prints on purpose.
 //!
-//! Every field of an event becomes a top-level JSON key, so that a query needs no knowledge of this program.
+//! Every field of an event becomes a top-level JSON key, so that a query needs no knowledge of this
+//! program.
 
 use std::io::{self, IsTerminal};
 
 use clap::{Args, ValueEnum};
 use tracing_subscriber::EnvFilter;
 
-/// The Kubernetes client logs each failed request as an error before it returns it; whoever receives it says
-/// more, once, and at the level it deserves.
+/// The Kubernetes client logs each failed request as an error before it returns it; whoever
+/// receives it says more, once, and at the level it deserves.
 const DEFAULT_FILTER: &str = "info,kube_client::client::builder=off";
 
 /// The shape of a log line.
@@ -47,7 +49,7 @@ pub enum TelemetryError {
     Filter {
         /// The filter as the user wrote it.
         filter: String,
-        /// What the parser rejected.
+        /// The part that the parser rejected.
         source: tracing_subscriber::filter::ParseError,
     },
     /// The process already has a subscriber.

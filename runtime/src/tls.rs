@@ -1,8 +1,9 @@
-//! TLS with whatever certificate is current: a listener for axum, and the place where the certificate is put.
+//! TLS with whatever certificate is current: a listener for axum, and the place where the
+//! certificate is put.
 //!
-//! Connections keep the certificate they began with; each new one gets the newest. Handshakes run beside each other and
-//! have a time limit, so that a peer that says nothing holds up nobody. Without a certificate every handshake fails, which
-//! readiness tells beforehand.
+//! Connections keep the certificate they began with; each new one gets the newest. Handshakes run
+//! beside each other and have a time limit, so that a peer that says nothing holds up nobody.
+//! Without a certificate every handshake fails, which readiness shows beforehand.
 
 use std::{
     io,

@@ -1,8 +1,9 @@
 //! How long the extender takes: `cargo bench -p pd-scheduler-plugin`.
 //!
-//! Times the pure calls, and the same calls over HTTP on loopback through one kept connection, at 8, 500, 5,000 and
-//! 15,000 names in a cluster of 15,000 nodes. Prints p50 and p99 with the bar of each and fails where the server side
-//! misses one. A number after `--` changes how often each call is made.
+//! Times the pure calls, and the same calls over HTTP on loopback through one kept connection, at
+//! 8, 500, 5,000 and 15,000 names in a cluster of 15,000 nodes. Prints p50 and p99 with the bar of
+//! each and fails where the server side misses one. A number after `--` changes how often each call
+//! is made.
 
 #![expect(clippy::unwrap_used, reason = "a failed step of a benchmark ends it")]
 

@@ -1,6 +1,7 @@
 //! The command line of pd-scheduler-plugin.
 //!
-//! `explain` takes files and no cluster, `serve` and `control` a cluster. What belongs to one pod is in the pod, not here.
+//! `explain` takes files and no cluster, `serve` and `control` a cluster. What belongs to one pod
+//! is in the pod, not here.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -23,12 +24,12 @@ use crate::{control::eviction::args::EvictionArgs, extender::Margin, preflight::
 #[derive(Debug, Clone, Parser)]
 #[command(name = crate::NAME, version)]
 pub struct Args {
-    /// What to do.
+    /// The subcommand.
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// What to do.
+/// The subcommand.
 #[derive(Debug, Clone, Subcommand)]
 pub enum Command {
     /// Say whether a pod fits nodes by taints and tolerations, and why. Needs no cluster.
@@ -37,8 +38,9 @@ pub enum Command {
     Serve(Box<ServeArgs>),
     /// Run the controllers of nodes and evictions.
     Control(Box<ControlArgs>),
-    /// Say which components of the cluster compare numbers, what breaks if some do not, and what to do about it. The exit
-    /// code is 0 if nothing breaks as far as can be seen, 1 if something does, 2 if the API server does not answer.
+    /// Say which components of the cluster compare numbers, what breaks if some do not, and what to
+    /// do about it. The exit code is 0 if nothing breaks as far as can be seen, 1 if something
+    /// does, 2 if the API server does not answer.
     Preflight(Box<PreflightArgs>),
 }
 
@@ -51,7 +53,7 @@ pub struct PreflightArgs {
     /// Prometheus.
     #[command(flatten)]
     pub prometheus: PrometheusArgs,
-    /// What it looks at.
+    /// The places to look at.
     #[command(flatten)]
     pub probe: ProbeArgs,
     /// Kubernetes.
@@ -63,8 +65,8 @@ pub struct PreflightArgs {
 #[derive(Debug, Clone, ClapArgs)]
 #[command(next_help_heading = "Preflight")]
 pub struct ProbeArgs {
-    /// Namespace for the dry run of a pod with a numeric toleration; one that pd-webhook leaves alone: its own, or
-    /// kube-system.
+    /// Namespace for the dry run of a pod with a numeric toleration; one that pd-webhook leaves
+    /// alone: its own, or kube-system.
     #[arg(
         long,
         env = "POD_NAMESPACE",
@@ -73,8 +75,9 @@ pub struct ProbeArgs {
     )]
     pub probe_namespace: String,
 
-    /// Address of a component's metrics, such as `kube-scheduler=https://10.0.0.1:10259/metrics`; may be repeated. It gets
-    /// the credentials that the API server gets, and its certificate must be the cluster's.
+    /// Address of a component's metrics, such as `kube-scheduler=https://10.0.0.1:10259/metrics`;
+    /// may be repeated. It gets the credentials that the API server gets, and its certificate must
+    /// be the cluster's.
     #[arg(long, value_name = "COMPONENT=URL", value_parser = metrics_url)]
     pub metrics_url: Vec<(Component, Uri)>,
 
@@ -115,7 +118,8 @@ pub struct ExplainArgs {
     #[arg(long, value_enum, default_value = "text")]
     pub output: Output,
 
-    /// Whether Gt and Lt compare: the feature gate `TaintTolerationComparisonOperators`, or this project in its place.
+    /// Whether Gt and Lt compare: the feature gate `TaintTolerationComparisonOperators`, or this
+    /// project in its place.
     #[arg(long, value_enum, default_value = "on")]
     pub gate: Gate,
 }
@@ -170,12 +174,13 @@ pub struct ExtenderArgs {
     #[arg(long, env = "PD_EXTENDER_ADDRESS", value_name = "ADDRESS", default_value_t = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 8888)))]
     pub extender_address: SocketAddr,
 
-    /// Which nodes score best: those with the most SLA margin, or those with the least, which keeps the best nodes free.
+    /// Which nodes score best: those with the most SLA margin, or those with the least, which keeps
+    /// the best nodes free.
     #[arg(long, env = "PD_PREFER_MARGIN", value_enum, default_value = "most")]
     pub prefer_margin: Margin,
 
-    /// Serve over TLS, with an own authority unless certificate files are given. The scheduler trusts what the Secret's
-    /// ca.crt says, as caData in the extender's tlsConfig.
+    /// Serve over TLS, with an own authority unless certificate files are given. The scheduler
+    /// trusts what the Secret's ca.crt says, as caData in the extender's tlsConfig.
     #[arg(long)]
     pub tls: bool,
 }
@@ -198,10 +203,11 @@ pub struct ControlArgs {
     /// Prometheus.
     #[command(flatten)]
     pub prometheus: PrometheusArgs,
-    /// What preflight looks at.
+    /// The places that preflight looks at.
     #[command(flatten)]
     pub probe: ProbeArgs,
-    /// Time between two looks at who compares numbers; their outcome is a condition of every PDAutoscaler.
+    /// Time between two looks at who compares numbers; their outcome is a condition of every
+    /// PDAutoscaler.
     #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = humantime::parse_duration, help_heading = "Preflight")]
     pub preflight_interval: Duration,
     /// Leader election.
@@ -212,11 +218,12 @@ pub struct ControlArgs {
     pub process: ProcessArgs,
 }
 
-/// What holds for every controller.
+/// Flags for every controller.
 #[derive(Debug, Clone, ClapArgs)]
 #[command(next_help_heading = "Controllers")]
 pub struct ControllersArgs {
-    /// Change nothing: every write is the API server's dry run, and the log says what would be done.
+    /// Change nothing: every write is the API server's dry run, and the log says what would be
+    /// done.
     #[arg(long)]
     pub dry_run: bool,
 }
@@ -241,8 +248,8 @@ pub struct MirrorArgs {
 #[derive(Debug, Clone, ClapArgs)]
 #[command(next_help_heading = "SLA publisher")]
 pub struct PublisherArgs {
-    /// YAML file that says which taints get their values from which queries; read again before each evaluation. Without
-    /// it nothing is published.
+    /// YAML file that says which taints get their values from which queries; read again before each
+    /// evaluation. Without it nothing is published.
     #[arg(long, value_name = "FILE", requires = "prometheus_url")]
     pub publisher_config: Option<PathBuf>,
 }

@@ -1,12 +1,15 @@
-//! `pd-scheduler-plugin control`: the controllers of nodes and evictions, and their orderly start and end.
+//! `pd-scheduler-plugin control`: the controllers of nodes and evictions, and their orderly start
+//! and end.
 //!
-//! Every replica fills the caches, so that a new leader acts at once; only the leader's controllers run. A term ends with
-//! the leadership or the process: controllers see [`Term::stop`], finish the request under way and return, and only then
-//! is the lease given back. Whatever they need of the past is in the cluster (labels, taints, annotations), so a process
-//! that was killed goes on where it was. Ready means that the caches are filled, whoever leads.
+//! Every replica fills the caches, so that a new leader acts at once; only the leader's controllers
+//! run. A term ends with the leadership or the process: controllers see [`Term::stop`], finish the
+//! request under way and return, and only then is the lease given back. Whatever they need of the
+//! past is in the cluster (labels, taints, annotations), so a process that was killed goes on where
+//! it was. Ready means that the caches are filled, whoever leads.
 //!
-//! A controller is a function of the [`Context`] and a [`Term`]. It asks [`Term::may_write`] before each write, treats
-//! `--dry-run` as the API server's own dry run ([`Context::patch_params`]), and never ends by itself.
+//! A controller is a function of the [`Context`] and a [`Term`]. It asks [`Term::may_write`] before
+//! each write, treats `--dry-run` as the API server's own dry run ([`Context::patch_params`]), and
+//! never ends by itself.
 
 use std::sync::Arc;
 
@@ -48,7 +51,7 @@ pub mod write;
 /// Name of the controllers' Lease.
 pub const LEASE: &str = "pd-scheduler-plugin";
 
-/// What controllers share.
+/// The state that controllers share.
 #[derive(Clone)]
 pub struct Context {
     /// The API server.
@@ -57,9 +60,9 @@ pub struct Context {
     pub nodes: Cache<WatchedNode>,
     /// Every pod.
     pub pods: Cache<WatchedPod>,
-    /// What they tell Prometheus.
+    /// Their metrics.
     pub metrics: Arc<Metrics>,
-    /// What they are told to do.
+    /// Their flags.
     pub args: Arc<ControlArgs>,
     events: Recorder,
 }

@@ -1,11 +1,14 @@
-//! `pd-scheduler-plugin explain`: whether a pod fits nodes by taints and tolerations, and why. Offline.
+//! `pd-scheduler-plugin explain`: whether a pod fits nodes by taints and tolerations, and why.
+//! Offline.
 //!
-//! [`explain`] is pure: a pod and nodes in, an [`Explanation`] out, which is printed as JSON or as text. The JSON keys
-//! are documented on the types here and stay. `fits` is what the scheduler's filter decides; whether the API server
-//! would take the objects at all is told beside it (`valid`, `errors`), for the two are different questions: an invalid
-//! toleration in an old object still takes part in matching.
+//! [`explain`] is pure: a pod and nodes in, an [`Explanation`] out, which is printed as JSON or as
+//! text. The JSON keys are documented on the types here and stay. `fits` is what the scheduler's
+//! filter decides; whether the API server would take the objects at all is reported beside it
+//! (`valid`, `errors`), for the two are different questions: an invalid toleration in an old object
+//! still takes part in matching.
 //!
-//! A pod that was rewritten for a cluster without the feature is judged by what its annotation says it asked for.
+//! A pod that was rewritten for a cluster without the feature is judged by what its annotation says
+//! it asked for.
 
 mod files;
 #[cfg(test)]
@@ -65,13 +68,14 @@ pub struct PodPart {
     pub name: String,
     /// Whether the API server takes its tolerations, with the gate as given.
     pub valid: bool,
-    /// What the API server says against them, in its words.
+    /// Their faults, in the words of the API server.
     pub errors: Vec<Words>,
-    /// What an API server says whose gate is off, which is every one that nobody has switched on.
+    /// Their faults for an API server whose gate is off, which is every one that nobody has
+    /// switched on.
     pub errors_without_gate: Vec<Words>,
     /// Why the annotation of a rewritten pod cannot be used, or null. Such a pod fits no node.
     pub annotation_error: Option<String>,
-    /// What the pod asks for, in list order, each as one line.
+    /// The tolerations of the pod, in list order, each as one line.
     pub tolerations: Vec<String>,
 }
 
@@ -94,15 +98,16 @@ pub struct NodePart {
     pub fits: bool,
     /// Whether the API server takes its taints.
     pub valid: bool,
-    /// What the API server says against them, in its words.
+    /// Their faults, in the words of the API server.
     pub errors: Vec<Words>,
     /// Its taints, in list order.
     pub taints: Vec<TaintPart>,
     /// Taints that the pod requires and the node lacks (an extension), each as a sentence.
     pub missing: Vec<String>,
-    /// How many `PreferNoSchedule` taints are not tolerated: the scheduler's raw score, fewer is better.
+    /// How many `PreferNoSchedule` taints are not tolerated: the scheduler's raw score, fewer is
+    /// better.
     pub untolerated_preferences: usize,
-    /// What happens to the pod if it runs there.
+    /// The end of a pod that runs there.
     pub eviction: EvictionPart,
 }
 
@@ -120,11 +125,11 @@ pub struct TaintPart {
     pub reason: String,
     /// How far the value may worsen before the toleration ends, if it is a numeric one; else null.
     pub margin: Option<u64>,
-    /// What each toleration with the taint's key and effect says.
+    /// The answer of each toleration with the taint's key and effect.
     pub answers: Vec<AnswerPart>,
 }
 
-/// What one toleration says to one taint.
+/// The answer of one toleration to one taint.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct AnswerPart {
     /// Its place in the list.
@@ -135,12 +140,13 @@ pub struct AnswerPart {
     pub reason: String,
 }
 
-/// What becomes of a running pod.
+/// When a running pod goes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct EvictionPart {
     /// `never`, `after` or `now`.
     pub when: When,
-    /// With `after`: the seconds from the moment the taints are seen. With `now`: 0. With `never`: null.
+    /// With `after`: the seconds from the moment the taints are seen. With `now`: 0. With `never`:
+    /// null.
     pub seconds: Option<u64>,
     /// Why, in a few words.
     pub reason: String,
@@ -293,7 +299,7 @@ fn explain_taint(taint: &Taint, asked: &[Authored<'_>], comparison: Comparison) 
     }
 }
 
-/// What `asked` says to `taint`; nothing if it is about another key or effect.
+/// The answer of `asked` to `taint`; nothing if it is about another key or effect.
 fn answer(
     index: usize,
     asked: &Authored<'_>,

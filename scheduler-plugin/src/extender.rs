@@ -1,13 +1,15 @@
 //! The extender as a pure function: a call's bytes and a view of the nodes give the answer's bytes.
 //!
-//! Filter refuses a node only for what the scheduler cannot see: a `NoSchedule` or `NoExecute` taint that the pod's
-//! spec tolerates with a rewritten `Exists` and the pod's own number does not, or a taint that the pod requires and the
-//! node lacks. Prioritize scores by SLA margin, and names no more nodes than it must. Pods without numeric tolerations
-//! pass at once: their names are handed back without being looked at, their scores are an empty list, which adds nothing.
+//! Filter refuses a node only for what the scheduler cannot see: a `NoSchedule` or `NoExecute`
+//! taint that the pod's spec tolerates with a rewritten `Exists` and the pod's own number does not,
+//! or a taint that the pod requires and the node lacks. Prioritize scores by SLA margin, and names
+//! no more nodes than it must. Pods without numeric tolerations pass at once: their names are
+//! handed back without being looked at, their scores are an empty list, which adds nothing.
 //!
-//! Nothing is remembered between calls, so that several schedulers and speculative calls cannot confuse it. Refusals
-//! are `FailedAndUnresolvableNodes`, for no preemption changes a taint; only a node that the cache does not know yet is
-//! in `FailedNodes`. Reasons do not name nodes or their values, so that the scheduler can count equal ones.
+//! Nothing is remembered between calls, so that several schedulers and speculative calls cannot
+//! confuse it. Refusals are `FailedAndUnresolvableNodes`, for no preemption changes a taint; only a
+//! node that the cache does not know yet is in `FailedNodes`. Reasons do not name nodes or their
+//! values, so that the scheduler can count equal ones.
 
 mod pod;
 mod score;
@@ -18,12 +20,12 @@ mod wire;
 use pd_tolerations::extension::ParsedTaint;
 
 use self::{
-    pod::{Ask, Wishes},
+    pod::{PodDemand, TolerationRules},
     wire::{Answer, Call, Candidates},
 };
 pub use score::{Margin, SCORE_MAX};
 
-/// What the extender knows of the cluster: the taints of a node by its name, nothing for an unknown node.
+/// The view of the cluster: the taints of a node by its name, nothing for an unknown node.
 pub trait NodeView {
     /// The node's taints.
     fn taints(&self, node: &str) -> Option<&[ParsedTaint]>;
@@ -45,7 +47,7 @@ pub enum CallError {
     NoNames,
 }
 
-/// What a pod turned out to be, for metrics.
+/// The kind of a pod, for metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// Nothing of ours: passed through.
@@ -61,17 +63,17 @@ pub enum Kind {
 pub struct Answered {
     /// JSON.
     pub body: Vec<u8>,
-    /// What the pod is.
+    /// The kind of the pod.
     pub kind: Kind,
 }
 
 /// Answers a filter call.
 pub fn filter(body: &[u8], nodes: &impl NodeView) -> Result<Answered, CallError> {
     let call = Call::read(body)?;
-    let wishes = match pod::ask(call.pod)? {
-        Ask::Unmanaged => return pass(&call),
-        Ask::Managed(wishes) => wishes,
-        Ask::Broken(reason) => return refuse_all(&call, &reason),
+    let rules = match pod::demand(call.pod)? {
+        PodDemand::Unmanaged => return pass(&call),
+        PodDemand::Managed(rules) => rules,
+        PodDemand::Broken(reason) => return refuse_all(&call, &reason),
     };
     let names = call.names()?;
     let mut answer = Answer::with_capacity(body.len());
@@ -79,7 +81,7 @@ pub fn filter(body: &[u8], nodes: &impl NodeView) -> Result<Answered, CallError>
     for name in &names {
         verdicts.push(match nodes.taints(name) {
             None => Some(Refusal::Unknown),
-            Some(taints) => wishes.refusal(taints).map(Refusal::Taint),
+            Some(taints) => rules.refusal(taints).map(Refusal::Taint),
         });
     }
     let judged = || names.iter().zip(&verdicts);
@@ -91,7 +93,7 @@ pub fn filter(body: &[u8], nodes: &impl NodeView) -> Result<Answered, CallError>
     let unknown = judged().filter(|(_, verdict)| matches!(verdict, Some(Refusal::Unknown)));
     answer.failed(unknown.map(|(name, _)| (&**name, UNKNOWN_NODE)));
     let tainted = judged().filter_map(|(name, verdict)| match verdict {
-        Some(Refusal::Taint(reason)) => Some((&**name, wishes.reason(*reason))),
+        Some(Refusal::Taint(reason)) => Some((&**name, rules.reason(*reason))),
         _ => None,
     });
     answer.failed_and_unresolvable(tainted);
@@ -114,27 +116,27 @@ pub fn prioritize(
             kind,
         })
     };
-    match pod::ask(call.pod)? {
-        Ask::Unmanaged => {
+    match pod::demand(call.pod)? {
+        PodDemand::Unmanaged => {
             call.check_names()?;
             nothing(Kind::Unmanaged)
         }
-        Ask::Broken(_) => nothing(Kind::Broken),
-        Ask::Managed(wishes) => {
+        PodDemand::Broken(_) => nothing(Kind::Broken),
+        PodDemand::Managed(rules) => {
             let names = call.names()?;
             let taints = names
                 .iter()
                 .map(|name| nodes.taints(name).unwrap_or_default());
-            let scores = score::scores(&wishes, taints, prefer);
+            let scores = score::scores(&rules, taints, prefer);
             Ok(Answered {
-                body: wire::priorities(&names, &scores.told()),
+                body: wire::priorities(&names, &scores.named()),
                 kind: Kind::Managed,
             })
         }
     }
 }
 
-/// An answer that makes the scheduler tell `message`: in the pod's event and the scheduler's log.
+/// An answer that makes the scheduler show `message`: in the pod's event and the scheduler's log.
 pub fn filter_error(message: &str) -> Vec<u8> {
     wire::error(message)
 }

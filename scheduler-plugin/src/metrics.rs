@@ -1,6 +1,7 @@
-//! What the extender tells Prometheus: calls by verb and outcome, their time, and the size of the node cache.
+//! Metrics of the extender: calls by verb and outcome, their time, and the size of the node cache.
 //!
-//! Names carry the prefix `pd_scheduler_plugin_` and base units; labels are words of this crate, never of a cluster.
+//! Names carry the prefix `pd_scheduler_plugin_` and base units; labels are words of this crate,
+//! never of a cluster.
 
 use std::time::Duration;
 

@@ -1,8 +1,9 @@
 //! The node cache: the taints of every node, by name, from a watch.
 //!
-//! Keeps nothing else of a node, so that 15,000 of them are a few megabytes. It is filled as a whole before it counts as
-//! synced, and a watch that starts over builds its successor beside it: readers see the old cluster or the new one,
-//! never a part. While the API server is away the last known taints are used; the scheduler is blind then as well.
+//! Keeps nothing else of a node, so that 15,000 of them are a few megabytes. It is filled as a
+//! whole before it counts as synced, and a watch that starts over builds its successor beside it:
+//! readers see the old cluster or the new one, never a part. While the API server is away the last
+//! known taints are used; the scheduler is blind then as well.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -25,7 +26,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::extender::NodeView;
 
-/// What is read of a node.
+/// The fields that are read of a node.
 #[derive(Debug, Clone, Serialize, Deserialize, Resource)]
 #[resource(inherit = Node)]
 pub struct TaintedNode {
@@ -41,8 +42,8 @@ struct TaintedSpec {
 
 /// The taints of nodes by name, at one moment.
 ///
-/// Nodes of a pool have the same taints, often the same values. Equal ones are kept once, so that a call about many nodes
-/// reads memory that the processor has at hand.
+/// Nodes of a pool have the same taints, often the same values. Equal ones are kept once, so that a
+/// call about many nodes reads memory that the processor has at hand.
 #[derive(Debug, Clone, Default)]
 pub struct Nodes {
     by_name: HashMap<String, Arc<[ParsedTaint]>>,
@@ -128,7 +129,8 @@ impl NodeCache {
         self.nodes.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Keeps the cache true until the future is dropped, and reports through `ready` when it is filled.
+    /// Keeps the cache true until the future is dropped, and reports through `ready` when it is
+    /// filled.
     pub async fn follow(self, client: Client, ready: ReadinessHandle) {
         ready.set_waiting("the nodes are not listed yet");
         let events = watcher(Api::<TaintedNode>::all(client), watcher::Config::default());

@@ -1,8 +1,9 @@
-//! `pd-scheduler-plugin preflight`: whether numeric tolerations work on this cluster, who stands in the way, and the remedy.
+//! `pd-scheduler-plugin preflight`: whether numeric tolerations work on this cluster, who stands in
+//! the way, and the remedy.
 //!
-//! [`probe`] asks, [`evidence`] reads answers, [`judge`] says what follows; the controllers repeat all three. Nothing is
-//! changed: probes are dry runs. The exit code is 0 if nothing breaks as far as can be seen, 1 if something does, and 2 if
-//! the API server does not answer at all.
+//! [`probe`] asks, [`evidence`] reads answers, [`judge`] says what follows; the controllers repeat
+//! all three. Nothing is changed: probes are dry runs. The exit code is 0 if nothing breaks as far
+//! as can be seen, 1 if something does, and 2 if the API server does not answer at all.
 
 use std::{io::Write, process::ExitCode};
 
@@ -95,7 +96,7 @@ pub async fn prober(
     })
 }
 
-/// What follows from what was seen.
+/// The judgement that follows from the evidence.
 pub fn judged(seen: &probe::AllSeen) -> Judgement {
     judge(|component| {
         let unseen = || evidence::Seen::unknown("not looked for");
@@ -145,7 +146,8 @@ fn text(judgement: &Judgement) -> String {
     text + &format!("\nStatus is {mark}: {outcome}\n")
 }
 
-/// `line` in lines of at most [`WIDTH`] columns where words allow it, further ones begin at column `indent`.
+/// `line` in lines of at most [`WIDTH`] columns where words allow it, further ones begin at column
+/// `indent`.
 fn wrapped(line: &str, indent: usize) -> String {
     let mut text = String::new();
     let mut column = 0;

@@ -1,9 +1,10 @@
 //! `pd-scheduler-plugin serve`: HTTP and a node cache around the pure extender.
 //!
-//! Only status 200 is an answer to the scheduler. Before the nodes are listed every call gets 503, for an extender that
-//! guesses is worse than one that is waited for. A body that is no call gets 400 and says what is wrong; a filter call
-//! that is well-formed and cannot be served (whole nodes instead of names) is answered with `Error`, which the scheduler
-//! shows in the pod's event. Answers have a Content-Length, so that the scheduler can keep its connections.
+//! Only status 200 is an answer to the scheduler. Before the nodes are listed every call gets 503,
+//! for an extender that guesses is worse than one that is waited for. A body that is no call gets
+//! 400 and says what is wrong; a filter call that is well-formed and cannot be served (whole nodes
+//! instead of names) is answered with `Error`, which the scheduler shows in the pod's event.
+//! Answers have a Content-Length, so that the scheduler can keep its connections.
 
 use std::{sync::Arc, time::Instant};
 

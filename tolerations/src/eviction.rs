@@ -1,14 +1,17 @@
-//! How long a running pod may stay on a node with `NoExecute` taints, as the taint-eviction controller decides it.
+//! How long a running pod may stay on a node with `NoExecute` taints, as the taint-eviction
+//! controller decides it.
 //!
-//! Each taint is answered by the **first** toleration in list order that tolerates it. One without an answer: delete
-//! now. Else the least `tolerationSeconds` of the answers counts; none of them bounded: stay. The span runs from the
-//! evaluation, never from the taint's own time.
+//! Each taint is answered by the **first** toleration in list order that tolerates it. One without
+//! an answer: delete now. Else the least `tolerationSeconds` of the answers counts; none of them
+//! bounded: stay. The span runs from the evaluation, never from the taint's own time.
 //!
-//! A pending deletion is kept as it is when a later evaluation is bounded too: neither a value that changed nor
-//! edited seconds move it (kubernetes #102993, #108982). It ends when every taint is gone or tolerated forever.
-//! Upstream keeps it in memory, so that a restart starts the span again: `None` as the pending deletion is a restart.
+//! A pending deletion is kept as it is when a later evaluation is bounded too: neither a value that
+//! changed nor edited seconds move it (kubernetes #102993, #108982). It ends when every taint is
+//! gone or tolerated forever. Upstream keeps it in memory, so that a restart starts the span again:
+//! `None` as the pending deletion is a restart.
 //!
-//! [`rules`] judges a rewritten pod on a node, [`queue`] keeps who goes when in a whole cluster, [`rate_limit`] how fast.
+//! [`rules`] judges a rewritten pod on a node, [`queue`] keeps who goes when in a whole cluster,
+//! [`rate_limit`] how fast.
 //!
 //! Source: kubernetes `pkg/controller/tainteviction/taint_eviction.go` and `timed_workers.go`.
 
@@ -59,7 +62,8 @@ pub enum Evaluation {
     Delete,
 }
 
-/// How long a pod with `tolerations` may stay on a node with `taints`. Taints with other effects do not count.
+/// How long a pod with `tolerations` may stay on a node with `taints`. Taints with other effects do
+/// not count.
 pub fn toleration_period(
     taints: &[Taint],
     tolerations: &[Toleration],
@@ -74,8 +78,8 @@ pub fn toleration_period(
     }))
 }
 
-/// How long a pod may stay whose `NoExecute` taints have these answers: nothing for an untolerated taint, else the
-/// `tolerationSeconds` of the first toleration that tolerates it.
+/// How long a pod may stay whose `NoExecute` taints have these answers: nothing for an untolerated
+/// taint, else the `tolerationSeconds` of the first toleration that tolerates it.
 pub fn period_of(answers: impl IntoIterator<Item = Option<Option<i64>>>) -> TolerationPeriod {
     let mut least: Option<i64> = None;
     for answer in answers {
@@ -89,8 +93,9 @@ pub fn period_of(answers: impl IntoIterator<Item = Option<Option<i64>>>) -> Tole
     least.map_or(TolerationPeriod::Forever, span)
 }
 
-/// Upstream multiplies in 64 bits, so that more than about 292 years wrap around; a wrapped negative span counts as
-/// no bound, and so does the largest number of seconds, which upstream uses for "none found".
+/// Upstream multiplies in 64 bits, so that more than about 292 years wrap around; a wrapped
+/// negative span counts as no bound, and so does the largest number of seconds, which upstream uses
+/// for "none found".
 fn span(seconds: i64) -> TolerationPeriod {
     if seconds <= 0 {
         return TolerationPeriod::Over;
@@ -110,7 +115,8 @@ pub fn evaluate(period: TolerationPeriod, pending: Option<Pending>, now: Timesta
     match (period, pending) {
         (TolerationPeriod::Forever, _) => Evaluation::Keep,
         (TolerationPeriod::Over, _) => Evaluation::Delete,
-        // Two evaluations at the very same moment are the only case in which upstream replaces the deletion.
+        // Two evaluations at the very same moment are the only case in which upstream replaces the
+        // deletion.
         (TolerationPeriod::For(_), Some(pending)) if pending.since < now => {
             Evaluation::Wait(pending)
         }

@@ -1,12 +1,15 @@
-//! What goes beyond Kubernetes, and nothing else: inclusive bounds, ranges, "the taint must be present", margins.
+//! Extensions beyond Kubernetes, and nothing else: inclusive bounds, ranges, "the taint must be
+//! present", margins.
 //!
 //! KEP-5471 compares strictly, ORs tolerations, and lets a pod onto nodes that lack the taint. An
-//! [`ExtendedToleration`] adds what users miss: `Ge` and `Le` include the bound, `Range` needs both ends (an AND,
-//! which no two tolerations can say), `mustBePresent` refuses nodes without the taint. None of this is known to the
-//! API server or the stock scheduler: it travels in an annotation, and is kept by this project's components.
+//! [`ExtendedToleration`] adds what users miss: `Ge` and `Le` include the bound, `Range` needs both
+//! ends (an AND, which no two tolerations can say), `mustBePresent` refuses nodes without the
+//! taint. None of this is known to the API server or the stock scheduler: it travels in an
+//! annotation, and is kept by this project's components.
 //!
-//! The one idea: every numeric comparison is an [`Interval`] of int64. A [`Rule`] is a toleration made ready for many
-//! nodes: it parses its own bound once, takes the taint's number as parsed, and allocates nothing.
+//! The one idea: every numeric comparison is an [`Interval`] of int64. A [`Rule`] is a toleration
+//! made ready for many nodes: it parses its own bound once, takes the taint's number as parsed, and
+//! allocates nothing.
 
 use serde::{Deserialize, Serialize};
 
@@ -67,7 +70,8 @@ pub struct ExtendedToleration {
     /// How long a `NoExecute` taint is tolerated, seconds; absent means forever.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub toleration_seconds: Option<i64>,
-    /// Extension: a node must have a taint with this key, and effect if given, whose value is tolerated.
+    /// Extension: a node must have a taint with this key, and effect if given, whose value is
+    /// tolerated.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub must_be_present: bool,
     /// Its place in `spec.tolerations` when it was rewritten; absent if written by hand.
@@ -90,7 +94,7 @@ pub enum BoundError {
         operator: &'static str,
         /// The bound.
         value: String,
-        /// What is wrong with it.
+        /// The fault.
         why: NotANumber,
     },
     /// A range without two ends.
@@ -169,8 +173,9 @@ impl Interval {
             && self.most.is_none_or(|most| number <= most)
     }
 
-    /// How far `number` is from the nearest number outside, at least 1; nothing if it is outside itself or the
-    /// interval has no ends. The SLA margin: how much the node's value may worsen before the pod must go.
+    /// How far `number` is from the nearest number outside, at least 1; nothing if it is outside
+    /// itself or the interval has no ends. The SLA margin: how much the node's value may worsen
+    /// before the pod must go.
     pub fn margin(self, number: i64) -> Option<u64> {
         if !self.contains(number) {
             return None;
@@ -351,8 +356,8 @@ impl Rule {
             }
     }
 
-    /// How far the taint's value may worsen before the rule ends, at least 1; nothing if it does not tolerate the taint
-    /// by number.
+    /// How far the taint's value may worsen before the rule ends, at least 1; nothing if it does
+    /// not tolerate the taint by number.
     pub fn margin(&self, parsed: &ParsedTaint) -> Option<u64> {
         match (&self.accepts, parsed.number) {
             (Accepts::Numbers(interval), Some(number)) if self.concerns(&parsed.taint) => {

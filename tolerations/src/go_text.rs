@@ -1,7 +1,9 @@
-//! Texts as Go writes them: quoted for people, and quoted as JSON. The API server's messages are made of both.
+//! Texts as Go writes them: quoted for people, and quoted as JSON. The API server's messages are
+//! made of both.
 //!
-//! Owns two functions and no rule about taints. They are exact for ASCII and for the letters and signs that Rust and
-//! Go both call printable; the two disagree only about code points that one of them learnt of in a newer Unicode.
+//! Owns two functions and no rule about taints. They are exact for ASCII and for the letters and
+//! signs that Rust and Go both call printable; the two disagree only about code points that one of
+//! them learnt of in a newer Unicode.
 //!
 //! Sources: Go's `strconv.Quote` and `encoding/json` with HTML escaping, its default.
 
@@ -61,7 +63,8 @@ fn escape(out: &mut String, arguments: std::fmt::Arguments<'_>) {
     let _ = out.write_fmt(arguments);
 }
 
-/// Combining marks are printable in Go, while Rust escapes them by themselves: `is_alphanumeric` knows the most common.
+/// Combining marks are printable in Go, while Rust escapes them by themselves: `is_alphanumeric`
+/// knows the most common.
 fn is_printable(c: char) -> bool {
     let mut escaped = c.escape_debug();
     let first = escaped.next();

@@ -1,13 +1,17 @@
-//! Taints and tolerations as Kubernetes 1.36 and 1.37 understand them, numeric comparison included (KEP-5471).
+//! Taints and tolerations as Kubernetes 1.36 and 1.37 understand them, numeric comparison included
+//! (KEP-5471).
 //!
-//! A small library for anybody who needs the scheduler's answer without a scheduler. It owns its types, and has no
-//! Kubernetes client, no async, no clock, no environment and no file: time is an argument. [`number`] is the grammar of numbers, [`matching`]
-//! one toleration against one taint, [`node`] all tolerations against a whole node, [`eviction`] how long a running
-//! pod may stay, [`validation`] what the API server says about a list, in its words. What goes beyond Kubernetes is
-//! in [`extension`] alone; [`rewrite`] and [`mirror`] are how clusters without the feature are served.
+//! A small library for anybody who needs the scheduler's answer without a scheduler. It owns its
+//! types, and has no Kubernetes client, no async, no clock, no environment and no file: time is an
+//! argument. [`number`] is the grammar of numbers, [`matching`] one toleration against one taint,
+//! [`node`] all tolerations against a whole node, [`eviction`] how long a running pod may stay,
+//! [`validation`] what the API server says about a list, in its words. What goes beyond Kubernetes
+//! is in [`extension`] alone; [`rewrite`] and [`mirror`] are how clusters without the feature are
+//! served.
 //!
-//! Directions are where people go wrong: `Gt` tolerates a taint whose value is **above** the toleration's, `Lt` one
-//! whose value is **below** it, both strictly. A toleration permits; it attracts nothing and repels nothing.
+//! Directions are where people go wrong: `Gt` tolerates a taint whose value is **above** the
+//! toleration's, `Lt` one whose value is **below** it, both strictly. A toleration permits; it
+//! attracts nothing and repels nothing.
 //!
 //! ```
 //! use pd_tolerations::{Comparison, Effect, Operator, Taint, Toleration, node};
@@ -28,6 +32,7 @@
 
 pub mod eviction;
 pub mod extension;
+pub mod format;
 pub mod go_text;
 pub mod matching;
 pub mod mirror;
@@ -48,8 +53,8 @@ pub use matching::{TaintVerdict, judge};
 pub use number::{NotANumber, canonical_int64};
 pub use validation::FieldError;
 
-/// Whether `Gt` and `Lt` compare: the feature gate `TaintTolerationComparisonOperators`, off by default on all
-/// releases up to 1.37.
+/// Whether `Gt` and `Lt` compare: the feature gate `TaintTolerationComparisonOperators`, off by
+/// default on all releases up to 1.37.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Comparison {
     /// The gate is off: `Gt` and `Lt` tolerate nothing.
@@ -59,7 +64,7 @@ pub enum Comparison {
     On,
 }
 
-/// What a taint does. Text that Kubernetes does not know is kept, for it matches by text.
+/// The effect of a taint. Text that Kubernetes does not know is kept, for it matches by text.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Effect {
     /// The empty text. In a toleration it means every effect; in a taint it is invalid.
@@ -107,10 +112,11 @@ pub struct Taint {
         skip_serializing_if = "String::is_empty"
     )]
     pub value: String,
-    /// What it does.
+    /// Its effect.
     #[serde(default, deserialize_with = "null_is_default")]
     pub effect: Effect,
-    /// When it was added, RFC 3339, as written by whoever added it. Plays no part in any rule of Kubernetes.
+    /// When it was added, RFC 3339, as written by whoever added it. Plays no part in any rule of
+    /// Kubernetes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time_added: Option<String>,
 }
@@ -133,7 +139,7 @@ pub struct Toleration {
         skip_serializing_if = "Operator::is_unset"
     )]
     pub operator: Operator,
-    /// What the taint's value is compared with.
+    /// The value that the taint's is compared with.
     #[serde(
         default,
         deserialize_with = "null_is_default",
@@ -147,7 +153,8 @@ pub struct Toleration {
         skip_serializing_if = "Effect::is_unset"
     )]
     pub effect: Effect,
-    /// How long a `NoExecute` taint is tolerated, seconds; absent means forever, zero and below not at all.
+    /// How long a `NoExecute` taint is tolerated, seconds; absent means forever, zero and below not
+    /// at all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub toleration_seconds: Option<i64>,
 }

@@ -1,16 +1,17 @@
 //! One toleration against one taint, with the reason.
 //!
-//! [`judge`] makes upstream's tests in upstream's order: effect, key, operator, then the toleration's value, then the
-//! taint's. The order shows only in the reason, never in the answer. A number that does not parse tolerates nothing;
-//! `tolerationSeconds` plays no part here.
+//! [`judge`] makes upstream's tests in upstream's order: effect, key, operator, then the
+//! toleration's value, then the taint's. The order shows only in the reason, never in the answer. A
+//! number that does not parse tolerates nothing; `tolerationSeconds` plays no part here.
 //!
-//! Source: `ToleratesTaint` in kubernetes/api `core/v1/toleration.go`, the same text in 1.35, 1.36 and 1.37.
+//! Source: `ToleratesTaint` in kubernetes/api `core/v1/toleration.go`, the same text in 1.35, 1.36
+//! and 1.37.
 
 use std::fmt;
 
 use super::{Comparison, NotANumber, Operator, Taint, Toleration, canonical_int64};
 
-/// What a toleration says to a taint.
+/// The answer of a toleration to a taint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TaintVerdict {
     /// It tolerates: the values are the same text.
@@ -104,7 +105,7 @@ impl fmt::Display for TaintVerdict {
     }
 }
 
-/// What `toleration` says to `taint`.
+/// The answer of `toleration` to `taint`.
 pub fn judge(toleration: &Toleration, taint: &Taint, comparison: Comparison) -> TaintVerdict {
     if !toleration.effect.is_unset() && toleration.effect != taint.effect {
         return TaintVerdict::OtherEffect;

@@ -1,15 +1,17 @@
 //! Numeric taints as node labels, and tolerations as required node affinity on them.
 //!
-//! A stock scheduler and cluster autoscalers see `Exists` where a number was meant. So each taint is mirrored to a node
-//! label ([`labels`]), and each list of tolerations becomes alternatives on these labels ([`constraints`]) that are
-//! multiplied into the affinity of a pod ([`lower`]): "the label is absent, or its number is tolerated". Labels under
-//! [`LABEL_DOMAIN`] belong to this module: what is found on them is replaced, so that lowering twice is lowering once, and
-//! lowering for nothing restores what the author wrote.
+//! A stock scheduler and cluster autoscalers see `Exists` where a number was meant. So each taint
+//! is mirrored to a node label ([`labels`]), and each list of tolerations becomes alternatives on
+//! these labels ([`constraints`]) that are multiplied into the affinity of a pod ([`lower`]): "the
+//! label is absent, or its number is tolerated". Labels under [`LABEL_DOMAIN`] belong to this
+//! module: what is found on them is replaced, so that lowering twice is lowering once, and lowering
+//! for nothing restores what the author wrote.
 //!
-//! A label says what its taint says, but for numbers with leading zeros: affinity's own `Gt` takes them, tolerations do
-//! not, so their label is [`NOT_A_NUMBER`]. Affinity's `Gt` takes no negative bound, and no taint is negative, so bounds
-//! end at zero. Preferences (`PreferNoSchedule`) stay with the scheduler's score. Affinity is not looked at again once a
-//! pod runs: eviction is somebody else's work.
+//! A label says what its taint says, but for numbers with leading zeros: affinity's own `Gt` takes
+//! them, tolerations do not, so their label is [`NOT_A_NUMBER`]. Affinity's `Gt` takes no negative
+//! bound, and no taint is negative, so bounds end at zero. Preferences (`PreferNoSchedule`) stay
+//! with the scheduler's score. Affinity is not looked at again once a pod runs: eviction is
+//! somebody else's work.
 
 use std::collections::BTreeMap;
 
@@ -25,7 +27,8 @@ pub const LABEL_DOMAIN: &str = "taint.pdautoscaler.io";
 /// Label of a taint whose value is a number to affinity and none to tolerations, such as `0950`.
 pub const NOT_A_NUMBER: &str = "NaN";
 
-/// Most terms of a lowered affinity: two for each key and effect that is compared, times the author's own.
+/// Most terms of a lowered affinity: two for each key and effect that is compared, times the
+/// author's own.
 pub const TERMS_MAX: usize = 128;
 
 /// The effects that keep pods from nodes.
@@ -40,7 +43,7 @@ pub struct Requirement {
     /// `In`, `NotIn`, `Exists`, `DoesNotExist`, `Gt` or `Lt`.
     #[serde(default)]
     pub operator: String,
-    /// What the operator compares with.
+    /// The values that the operator compares with.
     #[serde(
         default,
         deserialize_with = "null_is_default",
@@ -125,8 +128,9 @@ impl Term {
     }
 }
 
-/// The label of taints with `key` and `effect`, such as `node.kubernetes.io.no-execute.taint.pdautoscaler.io/sla`.
-/// Nothing for a key that has no room for it, or an effect that Kubernetes does not know.
+/// The label of taints with `key` and `effect`, such as
+/// `node.kubernetes.io.no-execute.taint.pdautoscaler.io/sla`. Nothing for a key that has no room
+/// for it, or an effect that Kubernetes does not know.
 pub fn label(key: &str, effect: &Effect) -> Option<String> {
     let effect = match effect {
         Effect::NoSchedule => "no-schedule",
@@ -157,8 +161,9 @@ pub fn is_mirrored(label: &str) -> bool {
     rest.is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
 }
 
-/// What to write over a node's `labels` so that they mirror its `taints`: values to set, and nothing for labels to remove.
-/// Empty if they do already; a label that does not belong to the mirror is never named.
+/// The changes of a node's `labels` that make them mirror its `taints`: values to set, and nothing
+/// for labels to remove. Empty if they do already; a label that does not belong to the mirror is
+/// never named.
 pub fn changes(
     labels: &BTreeMap<String, String>,
     taints: &[Taint],
@@ -184,8 +189,8 @@ pub fn labels(taints: &[Taint]) -> BTreeMap<String, String> {
     taints.iter().filter_map(label_of).collect()
 }
 
-/// What must hold of a node's labels for a pod with these rules: one of each of the alternatives. Keys and effects that
-/// are not compared by number are left to the scheduler.
+/// The conditions on a node's labels for a pod with these rules: one of each of the alternatives.
+/// Keys and effects that are not compared by number are left to the scheduler.
 pub fn constraints(rules: &[Rule]) -> Result<Vec<Alternatives>, MirrorError> {
     let mut found = Vec::new();
     let mut done: Vec<&str> = Vec::new();
@@ -283,8 +288,8 @@ fn accepted(label: &str, accepts: &Accepts) -> Alternatives {
     vec![above.into_iter().chain(below).collect()]
 }
 
-/// The terms of a required node affinity with `constraints` multiplied in, in place of those of an earlier call. Nothing
-/// in and out means no required affinity.
+/// The terms of a required node affinity with `constraints` multiplied in, in place of those of an
+/// earlier call. Nothing in and out means no required affinity.
 pub fn lower(
     terms: Option<&[Term]>,
     constraints: &[Alternatives],
@@ -337,7 +342,7 @@ fn multiplied(terms: &[Term], alternatives: &Alternatives) -> Vec<Term> {
     product
 }
 
-/// What is left without the requirements on mirrored labels.
+/// The terms without the requirements on mirrored labels.
 fn authored(terms: Option<&[Term]>) -> Option<Vec<Term>> {
     let terms = terms?;
     let mut left: Vec<Term> = Vec::with_capacity(terms.len());

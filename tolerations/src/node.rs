@@ -1,12 +1,15 @@
-//! All tolerations of a pod against all taints of a node: what the scheduler's `TaintToleration` plugin decides.
+//! All tolerations of a pod against all taints of a node: what the scheduler's `TaintToleration`
+//! plugin decides.
 //!
-//! The filter knows `NoSchedule` and `NoExecute`; one untolerated taint of either refuses the node, and preemption
-//! cannot help. The score counts untolerated `PreferNoSchedule` taints and is normalised over the nodes that are
-//! left. Tolerations are alternatives: one is enough, so two of them never make a range. Taints are judged one by
-//! one, for a node may carry the same key with three effects and three numbers.
+//! The filter knows `NoSchedule` and `NoExecute`; one untolerated taint of either refuses the node,
+//! and preemption cannot help. The score counts untolerated `PreferNoSchedule` taints and is
+//! normalised over the nodes that are left. Tolerations are alternatives: one is enough, so two of
+//! them never make a range. Taints are judged one by one, for a node may carry the same key with
+//! three effects and three numbers.
 //!
-//! Sources: kubernetes `pkg/scheduler/framework/plugins/tainttoleration`, `plugins/helper/normalize_score.go`,
-//! kubernetes/component-helpers `scheduling/corev1/helpers.go`.
+//! Sources: kubernetes `pkg/scheduler/framework/plugins/tainttoleration`,
+//! `plugins/helper/normalize_score.go`, kubernetes/component-helpers
+//! `scheduling/corev1/helpers.go`.
 
 use super::{Comparison, Effect, Taint, Toleration};
 
@@ -36,7 +39,8 @@ pub fn first_untolerated<'a>(
         .find(|taint| first_toleration(tolerations, taint, comparison).is_none())
 }
 
-/// How many `PreferNoSchedule` taints the pod does not tolerate. Only tolerations with that effect or none count.
+/// How many `PreferNoSchedule` taints the pod does not tolerate. Only tolerations with that effect
+/// or none count.
 pub fn untolerated_preferences(
     taints: &[Taint],
     tolerations: &[Toleration],
@@ -50,8 +54,8 @@ pub fn untolerated_preferences(
     u32::try_from(untolerated).unwrap_or(u32::MAX)
 }
 
-/// Scores from 0 to [`SCORE_MAX`] for nodes with these counts of [`untolerated_preferences`]: fewer is better, and
-/// the most of them is always 0.
+/// Scores from 0 to [`SCORE_MAX`] for nodes with these counts of [`untolerated_preferences`]: fewer
+/// is better, and the most of them is always 0.
 pub fn normalized(counts: &[u32]) -> Vec<u32> {
     let most = counts.iter().copied().max().unwrap_or(0);
     let score = |count: &u32| {

@@ -1,11 +1,14 @@
-//! The grammar of numbers in taints and tolerations: canonical decimal text that fits 64 bits, nothing else.
+//! The grammar of numbers in taints and tolerations: canonical decimal text that fits 64 bits,
+//! nothing else.
 //!
-//! Two checks in this order, as upstream makes them: the text must be the one way to write its integer (`0`, or an
-//! optional `-`, a digit from 1 to 9, and digits), and the integer must lie within int64. Rust's own parser would let
-//! `+5`, `007` and `-0` pass, and a float would confuse neighbours above 2^53, so neither may come first. A number out
-//! of range is not clamped: it is no number.
+//! Two checks in this order, as upstream makes them: the text must be the one way to write its
+//! integer (`0`, or an optional `-`, a digit from 1 to 9, and digits), and the integer must lie
+//! within int64. Rust's own parser would let `+5`, `007` and `-0` pass, and a float would confuse
+//! neighbours above 2^53, so neither may come first. A number out of range is not clamped: it is no
+//! number.
 //!
-//! Sources: kubernetes/apimachinery `pkg/api/validate/content/decimal_int.go`, kubernetes/api `core/v1/toleration.go`.
+//! Sources: kubernetes/apimachinery `pkg/api/validate/content/decimal_int.go`, kubernetes/api
+//! `core/v1/toleration.go`.
 
 /// Why a text is no number in the sense of numeric tolerations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -13,7 +16,8 @@ pub enum NotANumber {
     /// There is no text.
     #[error("empty")]
     Empty,
-    /// The text is not the canonical form of an integer: a sign too many, leading zeros, spaces, a fraction, letters.
+    /// The text is not the canonical form of an integer: a sign too many, leading zeros, spaces, a
+    /// fraction, letters.
     #[error("no whole number in canonical form")]
     NotCanonical,
     /// The integer does not fit 64 bits.

@@ -1,9 +1,10 @@
 //! Numeric tolerations on clusters that refuse them: to `Exists` and back, without loss.
 //!
-//! [`rewrite`] turns each `Gt` and `Lt` into `Exists` at the same place, with effect and seconds kept, and records the
-//! originals, which the pod carries in [`ANNOTATION`] as a JSON list. [`restore`] reads both and says what the pod
-//! asks for: whoever places or evicts it judges that, never the `Exists`. An annotation that the list does not bear
-//! out is an error, not a guess, for else a pod could claim `Exists` and no number.
+//! [`rewrite`] turns each `Gt` and `Lt` into `Exists` at the same place, with effect and seconds
+//! kept, and records the originals, which the pod carries in [`ANNOTATION`] as a JSON list.
+//! [`restore`] reads both and says what the pod asks for: whoever places or evicts it judges that,
+//! never the `Exists`. An annotation that the list does not bear out is an error, not a guess, for
+//! else a pod could claim `Exists` and no number.
 
 use super::{
     Comparison, ExtendedToleration, Operator, Rule, Toleration,
@@ -25,7 +26,7 @@ pub enum Authored<'a> {
     Rewritten {
         /// The entry of the spec, whose seconds count: a live pod may change them.
         spec: &'a Toleration,
-        /// What it stands for.
+        /// The original.
         original: &'a ExtendedToleration,
     },
 }
@@ -48,7 +49,7 @@ pub enum Disagreement {
     Bound {
         /// Its place in the annotation.
         entry: usize,
-        /// What is wrong with it.
+        /// The fault.
         source: BoundError,
     },
     /// Too many originals.
@@ -56,8 +57,9 @@ pub enum Disagreement {
     TooMany(usize),
 }
 
-/// The list with every `Gt` and `Lt` turned into `Exists`, and what they were. Nothing changes without one, so that a
-/// second call does nothing. An entry that the API server would refuse for another reason is left to it.
+/// The list with every `Gt` and `Lt` turned into `Exists`, and what they were. Nothing changes
+/// without one, so that a second call does nothing. An entry that the API server would refuse for
+/// another reason is left to it.
 pub fn rewrite(list: &[Toleration]) -> (Vec<Toleration>, Vec<ExtendedToleration>) {
     let mut rewritten = list.to_vec();
     let mut originals = Vec::new();
@@ -124,7 +126,8 @@ pub fn restore<'a>(
 }
 
 impl Authored<'_> {
-    /// The rule it is. Numbers compare whatever the cluster's gate says: making them compare is the point.
+    /// The rule it is. Numbers compare whatever the cluster's gate says: making them compare is the
+    /// point.
     pub fn rule(&self) -> Result<Rule, BoundError> {
         match self {
             Self::Plain(toleration) => Ok(Rule::plain(toleration, Comparison::On)),

@@ -1,5 +1,5 @@
-//! The rules of taints and tolerations: known vectors as tables, laws against an independent reading of the rules,
-//! the API server's words against a recording of Kubernetes' own code.
+//! The rules of taints and tolerations: known vectors as tables, laws against an independent
+//! reading of the rules, the API server's words against a recording of Kubernetes' own code.
 
 mod differential;
 mod evictions;

@@ -1,17 +1,20 @@
-//! What the API server says about taints and tolerations, in its words and with its field paths.
+//! The faults of taints and tolerations, in the words of the API server and with its field paths.
 //!
-//! The same checks in the same order as Kubernetes 1.36 and 1.37, for pods and for every pod template: each fault is a
-//! [`FieldError`] whose text is what `kubectl` would print. With the gate off `Gt` and `Lt` are refused, not dropped,
-//! by a message whose list of supported values contradicts itself; that is upstream's, and kept. An update whose old
-//! spec already compares is let through ([`comparison_for_update`]); a new pod from an old template is not.
+//! The same checks in the same order as Kubernetes 1.36 and 1.37, for pods and for every pod
+//! template: each fault is a [`FieldError`] whose text is what `kubectl` would print. With the gate
+//! off `Gt` and `Lt` are refused, not dropped, by a message whose list of supported values
+//! contradicts itself; that is upstream's, and kept. An update whose old spec already compares is
+//! let through ([`comparison_for_update`]); a new pod from an old template is not.
 //!
-//! Sources: kubernetes `pkg/apis/core/validation/validation.go`, `pkg/api/pod/util.go`; kubernetes/apimachinery
-//! `pkg/api/validate/content` and `pkg/util/validation/field`.
+//! Sources: kubernetes `pkg/apis/core/validation/validation.go`, `pkg/api/pod/util.go`;
+//! kubernetes/apimachinery `pkg/api/validate/content` and `pkg/util/validation/field`.
 
 use std::{collections::BTreeSet, fmt};
 
 use super::{
-    Comparison, Effect, NotANumber, Operator, Taint, Toleration, canonical_int64, go_text,
+    Comparison, Effect, NotANumber, Operator, Taint, Toleration, canonical_int64,
+    format::{is_dns_label, is_label_name},
+    go_text,
 };
 
 /// Longest label value and longest name part of a label key, bytes.
@@ -43,11 +46,11 @@ pub enum Fault {
 pub struct FieldError {
     /// Path of the field, such as `spec.tolerations[0].value`.
     pub field: String,
-    /// What kind of fault it is.
+    /// The kind of fault.
     pub fault: Fault,
     /// The value, already quoted; empty where the API server names none.
     pub value: String,
-    /// What would be right; may be empty.
+    /// The right form; may be empty.
     pub detail: String,
 }
 
@@ -70,7 +73,8 @@ impl fmt::Display for FieldError {
     }
 }
 
-/// What the API server's validation does, given its gate and the pod spec that an update replaces.
+/// Whether the API server's validation compares, given its gate and the pod spec that an update
+/// replaces.
 pub fn comparison_for_update(gate: Comparison, old: &[Toleration]) -> Comparison {
     if old
         .iter()
@@ -82,7 +86,8 @@ pub fn comparison_for_update(gate: Comparison, old: &[Toleration]) -> Comparison
     }
 }
 
-/// The faults of the list at `path`, such as `spec.tolerations` or `spec.template.spec.tolerations`.
+/// The faults of the list at `path`, such as `spec.tolerations` or
+/// `spec.template.spec.tolerations`.
 pub fn tolerations(list: &[Toleration], path: &str, comparison: Comparison) -> Vec<FieldError> {
     let mut faults = Faults::default();
     for (index, toleration) in list.iter().enumerate() {
@@ -92,7 +97,8 @@ pub fn tolerations(list: &[Toleration], path: &str, comparison: Comparison) -> V
     faults.found
 }
 
-/// The faults of an update of a pod's tolerations: a live pod may only gain some, or change their seconds.
+/// The faults of an update of a pod's tolerations: a live pod may only gain some, or change their
+/// seconds.
 pub fn pod_update(
     new: &[Toleration],
     old: &[Toleration],
@@ -211,7 +217,8 @@ fn check_value(toleration: &Toleration, comparison: Comparison, faults: &mut Fau
     }
 }
 
-/// The grammar and Go's parser are asked one after the other, so that `abc` has two faults and `0100` one.
+/// The grammar and Go's parser are asked one after the other, so that `abc` has two faults and
+/// `0100` one.
 fn check_number(text: &str, faults: &mut Faults) {
     let value = go_text::quoted(text);
     let grammar = match canonical_int64(text) {
@@ -228,7 +235,8 @@ fn check_number(text: &str, faults: &mut Faults) {
     }
 }
 
-/// What Go's `strconv.ParseInt` in base 10 holds against `text`: it takes signs and leading zeros.
+/// The fault that Go's `strconv.ParseInt` in base 10 finds in `text`: it takes signs and leading
+/// zeros.
 fn go_parse_fault(text: &str) -> Option<&'static str> {
     let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
     if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -237,7 +245,7 @@ fn go_parse_fault(text: &str) -> Option<&'static str> {
     text.parse::<i64>().is_err().then_some("value out of range")
 }
 
-/// What is wrong with a label key, in the API server's words.
+/// The faults of a label key, in the API server's words.
 pub fn label_key(key: &str) -> Vec<String> {
     let mut faults = Vec::new();
     let parts: Vec<&str> = key.split('/').collect();
@@ -263,7 +271,7 @@ pub fn label_key(key: &str) -> Vec<String> {
     } else if name.len() > LABEL_MAX {
         faults.push(format!("name part must be no more than {LABEL_MAX} bytes"));
     }
-    if !is_name(name) {
+    if !is_label_name(name) {
         faults.push(format!("name part {KEY_CHARACTERS}"));
     }
     faults
@@ -277,40 +285,22 @@ fn prefix_faults(prefix: &str) -> Vec<String> {
     if prefix.len() > PREFIX_MAX {
         faults.push(format!("must be no more than {PREFIX_MAX} bytes"));
     }
-    let is_label = |label: &str| {
-        is_framed(label, b"-", |byte| {
-            byte.is_ascii_lowercase() || byte.is_ascii_digit()
-        })
-    };
-    if !prefix.split('.').all(is_label) {
+    if !prefix.split('.').all(is_dns_label) {
         faults.push(PREFIX_CHARACTERS.to_owned());
     }
     faults
 }
 
-/// What is wrong with a label value, in the API server's words.
+/// The faults of a label value, in the API server's words.
 pub fn label_value(value: &str) -> Vec<String> {
     let mut faults = Vec::new();
     if value.len() > LABEL_MAX {
         faults.push(format!("must be no more than {LABEL_MAX} bytes"));
     }
-    if !value.is_empty() && !is_name(value) {
+    if !value.is_empty() && !is_label_name(value) {
         faults.push(VALUE_CHARACTERS.to_owned());
     }
     faults
-}
-
-/// Whether `text` consists of letters, digits, `-`, `_` and `.`, with a letter or digit at both ends.
-fn is_name(text: &str) -> bool {
-    is_framed(text, b"-_.", |byte| byte.is_ascii_alphanumeric())
-}
-
-/// Whether both ends of `text` are `end`, and everything between is `end` or one of `inner`.
-fn is_framed(text: &str, inner: &[u8], end: impl Fn(u8) -> bool) -> bool {
-    let bytes = text.as_bytes();
-    let ends = bytes.first().zip(bytes.last());
-    ends.is_some_and(|(first, last)| end(*first) && end(*last))
-        && bytes.iter().all(|byte| end(*byte) || inner.contains(byte))
 }
 
 /// The faults found so far, and the entry that is looked at.

@@ -1,9 +1,10 @@
 //! How long the webhook takes: `cargo bench -p pd-webhook`.
 //!
-//! Times the pure calls, then puts the whole server under 500 requests a second over TLS on loopback, through eight kept
-//! connections. The server's own time there is read from its metrics, to a bucket's edge; the client's, which shares the
-//! machine and waits for its turn, is shown beside it. Prints p50 and p99 with the bar of each and fails where the server
-//! side misses one. A number after `--` changes how many calls are made.
+//! Times the pure calls, then puts the whole server under 500 requests a second over TLS on
+//! loopback, through eight kept connections. The server's own time there is read from its metrics,
+//! to a bucket's edge; the client's, which shares the machine and waits for its turn, is shown
+//! beside it. Prints p50 and p99 with the bar of each and fails where the server side misses one. A
+//! number after `--` changes how many calls are made.
 
 #![expect(clippy::unwrap_used, reason = "a failed step of a benchmark ends it")]
 
@@ -181,7 +182,7 @@ fn served(claims: Claims) -> (SocketAddr, String, Arc<Metrics>) {
         .unwrap();
     let metrics = Arc::new(Metrics::default());
     let kept = metrics.clone();
-    let (tell, told) = std::sync::mpsc::channel();
+    let (sender, receiver) = std::sync::mpsc::channel();
     thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
@@ -189,13 +190,13 @@ fn served(claims: Claims) -> (SocketAddr, String, Arc<Metrics>) {
             .unwrap();
         runtime.block_on(async {
             let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-            tell.send(listener.local_addr().unwrap()).unwrap();
+            sender.send(listener.local_addr().unwrap()).unwrap();
             let listener = TlsListener::new(listener, &certificates).unwrap();
             let app = router(FeatureGate::fixed(Comparison::Off), claims, metrics);
             axum::serve(listener, app).await.unwrap();
         });
     });
-    (told.recv().unwrap(), chain.bundle(), kept)
+    (receiver.recv().unwrap(), chain.bundle(), kept)
 }
 
 /// The times of `calls` calls at the rate, through all connections.

@@ -1,11 +1,13 @@
 //! Admission as pure functions: the bytes of an `AdmissionReview` in, the bytes of its answer out.
 //!
-//! [`mutate`] handles pods and every built-in kind with a pod template; [`validate`] handles PDAutoscalers. Both are total:
-//! what is no review is a [`ReviewError`] with a status, what is a review is answered, and an object of a kind that
-//! nobody asked us about is allowed, for a configuration may send more than we need. Only the parts of an object that
-//! matter are read, so that an object without numeric tolerations costs a scan of its bytes.
+//! [`mutate`] handles pods and every built-in kind with a pod template; [`validate`] handles
+//! PDAutoscalers. Both are total: what is no review is a [`ReviewError`] with a status, what is a
+//! review is answered, and an object of a kind that nobody asked us about is allowed, for a
+//! configuration may send more than we need. Only the parts of an object that matter are read, so
+//! that an object without numeric tolerations costs a scan of its bytes.
 //!
-//! Answers are JSON patches of single fields. Nothing depends on `dryRun`, for nothing is written anywhere.
+//! Answers are JSON patches of single fields. Nothing depends on `dryRun`, for nothing is written
+//! anywhere.
 
 mod defaults;
 mod members;
@@ -25,14 +27,17 @@ use pd_tolerations::Comparison;
 use serde_json::value::RawValue;
 
 pub use self::defaults::{Defaults, Workload};
+use strum::IntoStaticStr;
+
 use self::{
     subject::Subject,
     template::{Holder, Kind},
     wire::{AdmissionVerdict, Request, Review},
 };
 
-/// What an object turned out to be, for metrics.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// The outcome of a review, for metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub enum ReviewOutcome {
     /// Nothing in it is ours, or nothing has to change.
     Passed,
@@ -44,12 +49,8 @@ pub enum ReviewOutcome {
 
 impl ReviewOutcome {
     /// Its word in metrics.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Passed => "passed",
-            Self::Patched => "patched",
-            Self::Refused => "refused",
-        }
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 }
 
@@ -58,7 +59,7 @@ impl ReviewOutcome {
 pub struct Answered {
     /// An `AdmissionReview` as JSON.
     pub body: Vec<u8>,
-    /// What came of it.
+    /// The outcome.
     pub outcome: ReviewOutcome,
 }
 
@@ -78,8 +79,8 @@ pub enum ReviewError {
     NoRequest,
 }
 
-/// Answers a review of a pod or of something with a pod template. `gate` is what the API server does by itself, `claimed` says
-/// what tolerations the pods of which workloads are to get.
+/// Answers a review of a pod or of something with a pod template. `gate` is what the API server
+/// does by itself, `claimed` says what tolerations the pods of which workloads are to get.
 pub fn mutate(
     body: &[u8],
     gate: Comparison,
@@ -151,17 +152,18 @@ fn same(one: &RawValue, other: &RawValue) -> bool {
         .is_some_and(|(one, other)| one == other)
 }
 
-/// What PDAutoscalers there are.
+/// The PDAutoscalers of the cluster.
 pub trait Claimed {
     /// A PDAutoscaler, other than `except`, that scales the workload, if there is one.
     fn claimant(&self, workload: &Workload, except: &str) -> Option<String>;
-    /// What the pods of a workload are to get, if some role of a PDAutoscaler says so.
+    /// The tolerations that the pods of a workload get, if some role of a PDAutoscaler says so.
     fn defaults(&self, workload: &Workload) -> Option<Arc<Defaults>>;
     /// Whether all PDAutoscalers are known.
     fn is_complete(&self) -> bool;
 }
 
-/// Answers a review of a PDAutoscaler: its own fields in the words of the CRD's rules, and what others scale.
+/// Answers a review of a PDAutoscaler: its own fields in the words of the CRD's rules, and what
+/// others scale.
 pub fn validate(body: &[u8], claimed: &impl Claimed) -> Result<Answered, ReviewError> {
     let request = Review::read(body)?;
     let is_ours = request.kind.group == "pdautoscaler.io" && request.kind.kind == "PDAutoscaler";
@@ -186,7 +188,7 @@ fn validated(request: &Request<'_>, object: &RawValue, claimed: &impl Claimed) -
     if old.as_ref().is_some_and(|old| same_spec(old, &new))
         || new.metadata.deletion_timestamp.is_some()
     {
-        // What is stored already may always be labelled, finalized and so on.
+        // An object that is stored already may always be labelled, finalized and so on.
         return AdmissionVerdict::allow();
     }
     if let Err(errors) = new.spec.policy() {

@@ -38,7 +38,8 @@ pub enum GateMode {
 #[derive(Debug, Clone, ClapArgs)]
 #[command(next_help_heading = "Webhook")]
 pub struct WebhookArgs {
-    /// Address that serves /mutate and /validate over TLS. Port 0 takes a free port, which is logged.
+    /// Address that serves /mutate and /validate over TLS. Port 0 takes a free port, which is
+    /// logged.
     #[arg(long, value_name = "ADDRESS", default_value_t = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 9443)))]
     pub webhook_address: SocketAddr,
 
@@ -54,7 +55,8 @@ pub struct WebhookArgs {
     #[arg(long, value_name = "NAME", default_value = "pd-webhook")]
     pub configuration: String,
 
-    /// How long calls are answered after the signal to stop, while the API server still learns of it.
+    /// How long calls are answered after the signal to stop, while the API server still learns of
+    /// it.
     #[arg(long, value_parser = humantime::parse_duration, value_name = "DURATION", default_value = "8s")]
     pub linger: Duration,
 }

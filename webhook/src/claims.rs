@@ -1,8 +1,10 @@
-//! Which PDAutoscalers there are, from a watch: who scales a workload, and what tolerations its pods are to get.
+//! Which PDAutoscalers there are, from a watch: who scales a workload, and what tolerations its
+//! pods are to get.
 //!
-//! [`WorkloadIndex`] is the plain state: objects by the workloads they name, so that one look-up answers however many there are. Of
-//! several objects that name one workload the oldest counts, as for the controller. [`Claims`] shares it; [`IndexWriter`] keeps
-//! it as the cluster is. Only newcomers are refused by it. Before the first list, and without the CRD, nothing is known,
+//! [`WorkloadIndex`] is the plain state: objects by the workloads they name, so that one look-up
+//! answers however many there are. Of several objects that name one workload the oldest counts, as
+//! for the controller. [`Claims`] shares it; [`IndexWriter`] keeps it as the cluster is. Only
+//! newcomers are refused by it. Before the first list, and without the CRD, nothing is known,
 //! nothing is refused and nothing is given.
 
 use std::{
@@ -29,7 +31,7 @@ type ObjectKey = (String, String);
 /// When it was created, and its name: the order in which PDAutoscalers count.
 type Rank = (String, String);
 
-/// What is known of the cluster's PDAutoscalers.
+/// The PDAutoscalers of the cluster by the workloads that they name.
 #[derive(Debug, Default)]
 pub struct WorkloadIndex {
     workloads: HashMap<Workload, BTreeMap<Rank, Arc<Defaults>>>,
@@ -106,7 +108,7 @@ pub struct Claims {
     giving: watch::Receiver<Option<BTreeSet<String>>>,
 }
 
-/// What fills [`Claims`].
+/// The writer of [`Claims`], which fills them from a watch.
 #[derive(Debug)]
 pub struct IndexWriter {
     index: Arc<RwLock<WorkloadIndex>>,
@@ -129,7 +131,8 @@ impl Claims {
         (claims, index_writer)
     }
 
-    /// The namespaces in which some role has tolerations to give, and each change of them; nothing before the first list.
+    /// The namespaces in which some role has tolerations to give, and each change of them; nothing
+    /// before the first list.
     pub fn giving(&self) -> watch::Receiver<Option<BTreeSet<String>>> {
         self.giving.clone()
     }
@@ -139,7 +142,7 @@ impl Claims {
     }
 }
 
-/// What is known and will not change.
+/// Claims that will not change.
 impl From<WorkloadIndex> for Claims {
     fn from(index: WorkloadIndex) -> Self {
         let (_, giving) = watch::channel(Some(index.giving.keys().cloned().collect()));

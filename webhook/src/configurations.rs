@@ -1,6 +1,7 @@
 //! The webhook configurations: where the API server learns which authority the webhook has.
 //!
-//! The bundle is written wherever it is not there yet, and nothing else of a configuration is ever changed.
+//! The bundle is written wherever it is not there yet, and nothing else of a configuration is ever
+//! changed.
 
 use k8s_openapi::{
     ByteString,

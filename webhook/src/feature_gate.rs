@@ -1,10 +1,10 @@
 //! Whether the API server takes `Gt` and `Lt` by itself, found out by probing it.
 //!
 //! A probe is the dry-run creation of a pod with such a toleration in the webhook's own namespace,
-//! which its configuration leaves out, so that the API server answers for itself. Its refusal of the
-//! operator means off, success means on, anything else (a quota, a policy, an outage) means nothing,
-//! and the answer so far stays. Before the first answer the gate counts as off: rewriting is right on
-//! every cluster. Probes go on for ever, for clusters are upgraded and rolled back.
+//! which its configuration leaves out, so that the API server answers for itself. Its refusal of
+//! the operator means off, success means on, anything else (a quota, a policy, an outage) means
+//! nothing, and the answer so far stays. Before the first answer the gate counts as off: rewriting
+//! is right on every cluster. Probes go on for ever, for clusters are upgraded and rolled back.
 //!
 //! Several API servers may differ while a change rolls out. A rewritten pod is right with all of
 //! them, a numeric one is not, so a single off counts at once, and on only after several in a row.
@@ -71,8 +71,8 @@ pub struct ProbeHistory {
 }
 
 impl ProbeHistory {
-    /// Takes the next answer, and gives the state of the gate that follows from all of them. A probe
-    /// without an answer changes nothing.
+    /// Takes the next answer, and gives the state of the gate that follows from all of them. A
+    /// probe without an answer changes nothing.
     pub fn take(&mut self, answer: Option<Comparison>) -> Option<Comparison> {
         match answer {
             Some(Comparison::Off) => {

@@ -1,6 +1,8 @@
-//! What the webhook tells Prometheus: reviews by outcome, their time, the gate, and the end of the certificate.
+//! Metrics of the webhook: reviews by outcome, their time, the gate, and the end of the
+//! certificate.
 //!
-//! Names carry the prefix `pd_webhook_` and base units; labels are words of this crate, never of a cluster.
+//! Names carry the prefix `pd_webhook_` and base units; labels are words of this crate, never of a
+//! cluster.
 
 use std::time::Duration;
 
@@ -71,7 +73,7 @@ impl Metrics {
         duration.observe(took.as_secs_f64());
     }
 
-    /// What the API server does by itself.
+    /// Whether the API server compares numbers by itself.
     pub fn gate(&self, comparison: Comparison) {
         self.gate.set(i64::from(comparison == Comparison::On));
     }

@@ -1,13 +1,15 @@
-//! Which pods are sent here because of the roles they play: those of workloads, in namespaces where some role has tolerations
-//! to give.
+//! Which pods are sent here because of the roles they play: those of workloads, in namespaces where
+//! some role has tolerations to give.
 //!
-//! Nobody can know from a pod alone whether a PDAutoscaler means it, and to be sent every pod of a cluster would put this
-//! process in everybody's way. So the webhook of the roles is not in the chart: it is added to the configuration when the
-//! first role states tolerations, is made for exactly the namespaces of such roles, and goes with the last of them. It
-//! is a copy of the one for pods, but that a failure of it is ignored, since not all pods of these namespaces are ours.
+//! Nobody can know from a pod alone whether a PDAutoscaler means it, and to be sent every pod of a
+//! cluster would put this process in everybody's way. So the webhook of the roles is not in the
+//! chart: it is added to the configuration when the first role states tolerations, is made for
+//! exactly the namespaces of such roles, and goes with the last of them. It is a copy of the one
+//! for pods, but that a failure of it is ignored, since not all pods of these namespaces are ours.
 //!
-//! Every replica does the same. Namespaces are added as soon as they are known, and taken out only after another look at
-//! them, so that a replica whose watch is behind takes nothing from the others.
+//! Every replica does the same. Namespaces are added as soon as they are known, and taken out only
+//! after another look at them, so that a replica whose watch is behind takes nothing from the
+//! others.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -58,8 +60,9 @@ enum ScopeError {
     Slow,
 }
 
-/// Keeps the webhook of the roles as the PDAutoscalers need it, until the future is dropped. `giving` has the namespaces with
-/// tolerations to give, once they are known; `configuration` is the name of the configuration.
+/// Keeps the webhook of the roles as the PDAutoscalers need it, until the future is dropped.
+/// `giving` has the namespaces with tolerations to give, once they are known; `configuration` is
+/// the name of the configuration.
 pub async fn keep(
     client: Client,
     configuration: String,
@@ -134,7 +137,8 @@ impl Scope {
         Ok(())
     }
 
-    /// Whether a role in the namespace has tolerations to give, by the API server's newest knowledge.
+    /// Whether a role in the namespace has tolerations to give, by the API server's newest
+    /// knowledge.
     async fn gives(&self, namespace: &str) -> Result<bool, ScopeError> {
         let objects = Api::<PDAutoscaler>::namespaced(self.client.clone(), namespace);
         let listed = objects.list(&ListParams::default()).await;
@@ -191,7 +195,7 @@ fn roles(pods: &MutatingWebhook, namespaces: &BTreeSet<String>) -> MutatingWebho
         expression,
     };
     let mut conditions = vec![condition("of-a-workload", OF_A_WORKLOAD.to_owned())];
-    // What has numbers of its own is sent to the other one, which gives the same.
+    // A pod with numbers of its own is sent to the other one, which gives the same.
     let numeric = pods.match_conditions.iter().flatten();
     conditions.extend(
         numeric

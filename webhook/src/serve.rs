@@ -1,8 +1,8 @@
 //! The server: HTTPS around the pure admission, and all the parts put together.
 //!
-//! A review gets 200 whatever the verdict, for the verdict is in the answer. What is no review gets 400 with what is wrong.
-//! After the signal to stop, readiness is gone at once and calls are answered for the linger time, until the API server has
-//! stopped sending them.
+//! A review gets 200 whatever the verdict, for the verdict is in the answer. What is no review gets
+//! 400 with what is wrong. After the signal to stop, readiness is gone at once and calls are
+//! answered for the linger time, until the API server has stopped sending them.
 
 use std::{sync::Arc, time::Instant};
 

@@ -40,12 +40,7 @@ fn target(target: &api::TargetReference, role: Role, errors: &mut Errors) {
 
 /// Whether `name` can be the name of a Kubernetes object.
 pub(super) fn is_object_name(name: &str) -> bool {
-    let is_inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'.';
-    let is_edge = |b: Option<u8>| b.is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
-    name.len() <= 253
-        && name.bytes().all(is_inner)
-        && is_edge(name.bytes().next())
-        && is_edge(name.bytes().last())
+    name.len() <= 253 && pd_tolerations::format::is_object_name(name)
 }
 
 fn metrics(metrics: &api::MetricsSpec, errors: &mut Errors) {

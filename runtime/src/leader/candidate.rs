@@ -1,8 +1,8 @@
 //! One candidate: the requests for its Lease and the pauses between them.
 //!
-//! Owns what is sent and when; what it follows from is [`super::state`]. A leader renews every retry
-//! period. If no renewal succeeds within the renew deadline, even because a request hangs, it steps
-//! down at that very moment.
+//! Owns what is sent and when; what it follows from is [`super::state`]. A leader renews every
+//! retry period. If no renewal succeeds within the renew deadline, even because a request hangs, it
+//! steps down at that very moment.
 
 use std::time::Duration;
 
@@ -37,7 +37,8 @@ pub(super) struct Candidate {
     /// The metadata of the lease as last seen: its resource version guards the next write.
     metadata: Option<ObjectMeta>,
     publisher: watch::Sender<Leadership>,
-    /// Whether the last attempt failed, so that an outage is a warning once and not every retry period.
+    /// Whether the last attempt failed, so that an outage is a warning once and not every retry
+    /// period.
     failing: bool,
 }
 
@@ -75,7 +76,8 @@ impl Candidate {
                 () = self.attempt_and_pause() => {}
             }
         }
-        // A term that was lost a moment ago may still have work under way, so nothing is released before the end.
+        // A term that was lost a moment ago may still have work under way, so nothing is released
+        // before the end.
         drained.cancelled().await;
         if self.election.has_stood() {
             self.release().await;
@@ -129,7 +131,8 @@ impl Candidate {
         self.publish();
     }
 
-    /// A leader writes on what it knows; when that is outdated, and for a follower always, it reads first.
+    /// A leader writes on what it knows; when that is outdated, and for a follower always, it reads
+    /// first.
     async fn round(&mut self) -> Result<(), kube::Error> {
         if self.election.leading().is_none() {
             self.read().await?;

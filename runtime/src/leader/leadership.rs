@@ -33,7 +33,8 @@ impl Leadership {
         }
     }
 
-    /// Whether `self` and `other` differ in more than the end of the term, which moves at every renewal.
+    /// Whether `self` and `other` differ in more than the end of the term, which moves at every
+    /// renewal.
     pub(super) fn differs(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Leading { since, .. }, Self::Leading { since: other, .. }) => since != other,

@@ -1,15 +1,15 @@
 //! The rules of Lease leader election, without clocks, randomness or I/O.
 //!
-//! Owns the decision: what the last seen lease and the time since it last changed allow this process to do. All
-//! ages are measured on this process's monotonic clock, from the moment a change was *seen* here; the times
-//! written in the lease are compared for equality only. So neither a wrong wall clock nor a jump of one can end
-//! or prolong a lease.
+//! Owns the decision: what the last seen lease and the time since it last changed allow this
+//! process to do. All ages are measured on this process's monotonic clock, from the moment a change
+//! was *seen* here; the times written in the lease are compared for equality only. So neither a
+//! wrong wall clock nor a jump of one can end or prolong a lease.
 //!
-//! Safety rests on three facts. A leader counts its term from before it asked for the renewal, and gives up
-//! after the renew deadline; a follower counts from after it saw the renewal, and waits the longer lease
-//! duration. Every write names the resource version it replaces, so of two candidates one is refused. A term is
-//! known by holder *and* acquire time, so that a namesake (the same container restarted, or a pod name used
-//! twice) is never taken for oneself.
+//! Safety rests on three facts. A leader counts its term from before it asked for the renewal, and
+//! gives up after the renew deadline; a follower counts from after it saw the renewal, and waits
+//! the longer lease duration. Every write names the resource version it replaces, so of two
+//! candidates one is refused. A term is known by holder *and* acquire time, so that a namesake (the
+//! same container restarted, or a pod name used twice) is never taken for oneself.
 
 use std::time::Duration;
 
@@ -19,7 +19,8 @@ use k8s_openapi::{api::coordination::v1::LeaseSpec, apimachinery::pkg::apis::met
 /// The duration a released lease carries: the API wants a positive one, and nobody waits for it.
 const RELEASED_SECONDS: i32 = 1;
 
-/// The longest lease duration: a leader that dies without releasing leaves the cluster without one for so long.
+/// The longest lease duration: a leader that dies without releasing leaves the cluster without one
+/// for so long.
 const LEASE_DURATION_MAX: Duration = Duration::from_hours(1);
 
 /// The three durations of an election.
@@ -111,7 +112,8 @@ impl Timing {
         self.retry_period
     }
 
-    /// The lease duration as the API carries it: whole seconds, rounded up so that nobody waits too briefly.
+    /// The lease duration as the API carries it: whole seconds, rounded up so that nobody waits too
+    /// briefly.
     fn lease_seconds(&self) -> i32 {
         let whole =
             self.lease_duration.as_secs() + u64::from(self.lease_duration.subsec_nanos() > 0);
@@ -119,7 +121,7 @@ impl Timing {
     }
 }
 
-/// What a candidate does next.
+/// The next step of a candidate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
     /// Write the lease to begin a term.
@@ -147,7 +149,8 @@ pub enum Reason {
     },
 }
 
-/// One candidate's view of the election. All `now` are monotonic times since a moment of the caller's choice.
+/// One candidate's view of the election. All `now` are monotonic times since a moment of the
+/// caller's choice.
 #[derive(Debug, Clone)]
 pub struct Election {
     identity: String,
@@ -221,7 +224,7 @@ impl Election {
         });
     }
 
-    /// What to do at `now`.
+    /// The step to take at `now`.
     pub fn decide(&self, now: Duration) -> Action {
         let Some(observed) = &self.observed else {
             return Action::Wait { until: now };
@@ -246,7 +249,8 @@ impl Election {
         let Some(holder) = holder(lease) else {
             return Action::Acquire;
         };
-        // At the first look, one's own name belongs to a former life of this container, which has ended.
+        // At the first look, one's own name belongs to a former life of this container, which has
+        // ended.
         let former_life = observed.first && holder == self.identity;
         let until = observed.changed_at + self.promised_duration(lease);
         if former_life || self.is_own_term(lease) || now >= until {
@@ -286,7 +290,8 @@ impl Election {
         lease
     }
 
-    /// Takes note that the API server accepted `lease`, which was sent at `sent_at` and answered at `now`.
+    /// Takes note that the API server accepted `lease`, which was sent at `sent_at` and answered at
+    /// `now`.
     pub fn accepted(&mut self, lease: &LeaseSpec, sent_at: Duration, now: Duration) {
         self.observe(Some(lease), now);
         let since = self.leading.map_or(now, |leading| leading.since);
@@ -306,8 +311,9 @@ impl Election {
         self.term.is_some()
     }
 
-    /// Ends the term in this candidate's view, and gives the lease to write so that another candidate can take
-    /// over at once; `None` when the last seen lease is not this candidate's to release.
+    /// Ends the term in this candidate's view, and gives the lease to write so that another
+    /// candidate can take over at once; `None` when the last seen lease is not this candidate's to
+    /// release.
     pub fn release(&mut self, wall: Timestamp) -> Option<LeaseSpec> {
         self.leading = None;
         let lease = self.observed.as_ref()?.lease.clone()?;
@@ -326,7 +332,8 @@ impl Election {
             && lease.acquire_time == self.term
     }
 
-    /// The duration the holder promised to renew within; it may run with other settings than this candidate.
+    /// The duration the holder promised to renew within; it may run with other settings than this
+    /// candidate.
     fn promised_duration(&self, lease: &LeaseSpec) -> Duration {
         let seconds = lease
             .lease_duration_seconds
@@ -342,7 +349,8 @@ fn holder(lease: &LeaseSpec) -> Option<&str> {
         .filter(|holder| !holder.is_empty())
 }
 
-/// The time as the API keeps it, in microseconds, so that what is read back equals what was written.
+/// The time as the API keeps it, in microseconds, so that what is read back equals what was
+/// written.
 fn micro(wall: Timestamp) -> MicroTime {
     MicroTime(Timestamp::from_microsecond(wall.as_microsecond()).unwrap_or(wall))
 }

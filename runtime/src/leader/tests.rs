@@ -1,5 +1,6 @@
-//! Candidates against an API server in memory that keeps one Lease as the real one does: with a resource
-//! version, conflicts, and refusals on demand. Time is tokio's paused clock, so nothing here really waits.
+//! Candidates against an API server in memory that keeps one Lease as the real one does: with a
+//! resource version, conflicts, and refusals on demand. Time is tokio's paused clock, so nothing
+//! here really waits.
 
 use std::{
     convert::Infallible,

@@ -1,7 +1,8 @@
 //! The names that are left to do, and when: pure, so that retries can be tested without a cluster.
 //!
-//! A [`Backlog`] holds names. One that fails comes back after a pause that doubles, one that is reported again while it
-//! waits does not come back sooner: a node that changes every second must not turn a refusal into a storm. Time is an argument.
+//! A [`Backlog`] holds names. One that fails comes back after a pause that doubles, one that is
+//! reported again while it waits does not come back sooner: a node that changes every second must
+//! not turn a refusal into a storm. Time is an argument.
 
 use std::{collections::BTreeMap, time::Duration};
 

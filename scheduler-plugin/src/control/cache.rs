@@ -1,9 +1,10 @@
 //! One watch of one kind of object, shared by all controllers: what there is, and what changed.
 //!
-//! [`Cache::store`] is the state, [`Cache::changes`] names what to look at again. A change is a hint, not a history: a slow
-//! reader is told to look at everything instead of being given what it missed, and an object that is gone is named and
-//! not found. While the API server is away the last known state stays, and [`Cache::failing_since`] says so: whoever acts
-//! on what is not seen any more asks it first, or reads the object again.
+//! [`Cache::store`] is the state, [`Cache::changes`] names what to look at again. A change is a
+//! hint, not a history: a slow reader gets the hint to look at everything instead of being given
+//! what it missed, and an object that is gone is named and not found. While the API server is away
+//! the last known state stays, and [`Cache::failing_since`] says so: whoever acts on what is not
+//! seen any more asks it first, or reads the object again.
 
 use std::{
     fmt::Debug,
@@ -27,10 +28,10 @@ use tokio::{
     time::Instant,
 };
 
-/// Changes that a reader may be behind before it is told to look at everything.
+/// Changes that a reader may be behind before its hint is to look at everything.
 const CHANGES_KEPT: usize = 4_096;
 
-/// What can be cached.
+/// A kind of object that can be cached.
 pub trait Cached:
     Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static
 {
@@ -44,7 +45,7 @@ pub trait Cached:
     }
 }
 
-/// What to look at again.
+/// A hint: look at this again.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum CacheChange {
     /// This object, which may be gone.
@@ -54,7 +55,7 @@ pub enum CacheChange {
         /// Its namespace, where the kind has them.
         namespace: Option<String>,
     },
-    /// Everything: the list was made anew, or changes were missed.
+    /// Everything: the list was made again, or changes were missed.
     All,
 }
 
@@ -67,7 +68,7 @@ pub struct Cache<K: Cached> {
     failing_since: Arc<Mutex<Option<Instant>>>,
 }
 
-/// What fills a [`Cache`].
+/// The writer of a [`Cache`], which fills it from a watch.
 #[derive(Debug)]
 pub struct CacheWriter<K: Cached> {
     writer: reflector::store::Writer<K>,
@@ -130,7 +131,8 @@ impl<K: Cached> Cache<K> {
         self.store.get(&key)
     }
 
-    /// Hints from now on. Subscribe before the first look at the store, so that nothing falls between.
+    /// Hints from now on. Subscribe before the first look at the store, so that nothing falls
+    /// between.
     pub fn changes(&self) -> Changes {
         Changes(self.changes.subscribe())
     }
@@ -153,12 +155,13 @@ impl<K: Cached> Cache<K> {
 }
 
 impl<K: Cached> CacheWriter<K> {
-    /// Follows the cluster until the future is dropped, and reports through `ready` when everything is listed.
+    /// Follows the cluster until the future is dropped, and reports through `ready` when everything
+    /// is listed.
     pub async fn follow(self, client: Client, ready: ReadinessHandle) {
         let kind = K::plural(&());
         ready.set_waiting(format!("the {kind} are not listed yet"));
-        // A watch that goes on after an error says nothing until something changes, and till then nobody knows that it
-        // works again. A list says so at once.
+        // A watch that goes on after an error says nothing until something changes, and till then
+        // nobody knows that it works again. A list says so at once.
         let watches = stream::unfold(None, move |watch| {
             let api = Api::<K>::all(client.clone());
             async move {
@@ -182,7 +185,8 @@ impl<K: Cached> CacheWriter<K> {
         let mut events = std::pin::pin!(events.reflect(self.writer));
         while let Some(event) = events.next().await {
             let change = match event {
-                // A list that begins shows nothing: each try begins one, whether it comes to anything or not.
+                // A list that begins shows nothing: each try begins one, whether it comes to
+                // anything or not.
                 Ok(Event::Init | Event::InitApply(_)) => continue,
                 Ok(Event::Apply(object) | Event::Delete(object)) => CacheChange::One {
                     name: object.name_any(),

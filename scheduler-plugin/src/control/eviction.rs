@@ -1,13 +1,16 @@
-//! The eviction controller: rewritten pods leave a node when their numbers say so, as they would on a cluster with the feature.
+//! The eviction controller: rewritten pods leave a node when their numbers say so, as they would on
+//! a cluster with the feature.
 //!
-//! All decisions are [`EvictionQueue`]'s; this feeds it from the caches and carries its requests out, with one timer for the next
-//! deadline and no polling. Whose pods: those with the annotation of [`rewrite`], whatever the feature gate says, for
-//! the cluster sees nothing but `Exists` in them; a number that is still in a pod's spec is the cluster's business.
+//! All decisions are [`EvictionQueue`]'s; this feeds it from the caches and carries its requests
+//! out, with one timer for the next deadline and no polling. Whose pods: those with the annotation
+//! of [`rewrite`], whatever the feature gate says, for the cluster sees nothing but `Exists` in
+//! them; a number that is still in a pod's spec is the cluster's business.
 //!
-//! It holds when it may not act: not leading, or blind because a watch fails for longer than allowed. Held requests are not
-//! lost, and not given before the cluster is seen again. Every request is checked against the API server once more before
-//! anything is done ([`attempt`]), so that a cache that lags spares a pod and never takes one. A term begins like a
-//! restart upstream: clocks start anew, unless deadlines are persisted ([`deadlines`]).
+//! It holds when it may not act: not leading, or blind because a watch fails for longer than
+//! allowed. Held requests are not lost, and not given before the cluster is seen again. Every
+//! request is checked against the API server once more before anything is done ([`attempt`]), so
+//! that a cache that lags spares a pod and never takes one. A term begins like a restart upstream:
+//! clocks start again, unless deadlines are persisted ([`deadlines`]).
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -22,7 +25,7 @@ use pd_tolerations::{
     eviction::{
         queue::EvictionQueue,
         request::{By, DeadlineChange, PlacedPod, PodId},
-        rules::TolerationRules,
+        rules::{RulesError, TolerationRules},
     },
     rewrite,
     time::Moment,
@@ -53,7 +56,8 @@ const SLEEP_MOST: Duration = Duration::from_hours(1);
 /// The kubelet's mark of a pod that it keeps from a file: deleting it ends nothing.
 const MIRROR_POD: &str = "kubernetes.io/config.mirror";
 
-/// The wall clock, read once and moved on by the process's own, so that no correction of it makes an eviction early.
+/// The wall clock, read once and moved on by the process's own, so that no correction of it makes
+/// an eviction early.
 #[derive(Debug, Clone, Copy)]
 struct Clock {
     wall: Timestamp,
@@ -75,6 +79,15 @@ impl Clock {
     fn wake(self, at: Timestamp) -> Instant {
         Instant::now() + at.elapsed_since(self.now()).min(SLEEP_MOST)
     }
+}
+
+/// Why the annotation of a pod cannot be used.
+#[derive(Debug, thiserror::Error)]
+enum AnnotationError {
+    #[error(transparent)]
+    Json(#[from] serde_json::Error),
+    #[error(transparent)]
+    Rules(#[from] RulesError),
 }
 
 #[derive(Debug)]
@@ -243,7 +256,7 @@ impl<'a> Evictor<'a> {
                     tracing::warn!(
                         namespace,
                         name,
-                        error,
+                        %error,
                         "pod is never evicted: annotation {} cannot be used",
                         rewrite::ANNOTATION
                     );
@@ -337,7 +350,7 @@ impl<'a> Evictor<'a> {
         }
     }
 
-    /// Makes a change known. What the cluster ends, the cluster tells.
+    /// Makes a change known. The cluster itself reports the pods that it ends.
     fn report(&self, change: DeadlineChange) {
         let note = match change {
             DeadlineChange::Waits {
@@ -363,22 +376,20 @@ impl<'a> Evictor<'a> {
     }
 }
 
-/// What a pod asks for; nothing if it is not rewritten, an error in words if that cannot be read.
-fn rules(pod: &WatchedPod) -> Result<Option<TolerationRules>, String> {
+/// The toleration rules of a pod; nothing if it is not rewritten.
+fn rules(pod: &WatchedPod) -> Result<Option<TolerationRules>, AnnotationError> {
     let Some(text) = pod.annotations().get(rewrite::ANNOTATION) else {
         return Ok(None);
     };
-    let originals: Vec<ExtendedToleration> =
-        serde_json::from_str(text).map_err(|error| error.to_string())?;
+    let originals: Vec<ExtendedToleration> = serde_json::from_str(text)?;
     if originals.is_empty() {
         return Ok(None);
     }
     let spec = pod.spec.tolerations.as_deref().unwrap_or_default();
-    let rules = TolerationRules::read(spec, &originals);
-    rules.map(Some).map_err(|error| error.to_string())
+    Ok(Some(TolerationRules::read(spec, &originals)?))
 }
 
-/// What the pace counts by; nodes without the label are one domain.
+/// The domain that the rate limit counts by; nodes without the label are one domain.
 fn domain<'a>(node: &'a WatchedNode, args: &EvictionArgs) -> &'a str {
     let value = node.labels().get(&args.eviction_domain_label);
     value.map_or("", String::as_str)

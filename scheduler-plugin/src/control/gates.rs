@@ -1,9 +1,11 @@
-//! The preflight, again and again, and its outcome where people look: a condition of every `PDAutoscaler`.
+//! The preflight, again and again, and its outcome where people look: a condition of every
+//! `PDAutoscaler`.
 //!
-//! The condition has a type and a field manager of its own, so that it and those of the controller do not touch each other:
-//! conditions are a list by type. It is written when it says something else, and its transition time is when its status
-//! changed. Metrics always tell; the log and an event on the own pod tell changes. Without the CRD there is nothing to
-//! write to, and nothing is missing.
+//! The condition has a type and a field manager of its own, so that it and those of the controller
+//! do not touch each other: conditions are a list by type. It is written when it says something
+//! else, and its transition time is when its status changed. Metrics always have it; the log and an
+//! event on the own pod report changes. Without the CRD there is nothing to write to, and nothing
+//! is missing.
 
 use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta, Time},

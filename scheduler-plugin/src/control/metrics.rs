@@ -1,7 +1,7 @@
-//! What the controllers tell Prometheus.
+//! Metrics of the controllers.
 //!
-//! Names carry the prefix `pd_scheduler_plugin_` and base units; labels are words of this crate or of the configuration,
-//! never names of nodes or pods.
+//! Names carry the prefix `pd_scheduler_plugin_` and base units; labels are words of this crate or
+//! of the configuration, never names of nodes or pods.
 
 use prometheus_client::{
     encoding::EncodeLabelSet,

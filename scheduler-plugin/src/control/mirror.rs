@@ -1,9 +1,10 @@
 //! The label mirror: every node carries the labels that say what its taints say.
 //!
-//! What to write is [`pd_tolerations::mirror::changes`], a function of the node as last seen, so a restart needs no
-//! memory and looking twice writes once. A write names our labels alone and the node's version: whoever changed the node
-//! in between wins, and the node is looked at again. Conflicts are no failures. Failures are told once per node, as an
-//! event, and tried again with growing pauses; other nodes do not wait for them.
+//! The labels to write are [`pd_tolerations::mirror::changes`], a function of the node as last
+//! seen, so a restart needs no memory and looking twice writes once. A write names our labels alone
+//! and the node's version: whoever changed the node in between wins, and the node is looked at
+//! again. Conflicts are no failures. Failures are reported once per node, as an event, and tried
+//! again with growing pauses; other nodes do not wait for them.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -37,7 +38,7 @@ const WRITES_AT_ONCE: usize = 8;
 /// Most events about failures in a minute: with the right to patch gone, every node fails.
 const EVENTS_PER_MINUTE: u32 = 6;
 
-/// What became of a write.
+/// The outcome of a write.
 #[derive(Debug)]
 enum Written {
     /// It was made.
@@ -60,7 +61,7 @@ struct Mirror<'a> {
     backlog: Backlog,
     writes: Bucket<std::time::Instant>,
     events: Bucket<std::time::Instant>,
-    /// What dry runs would have written.
+    /// The labels that dry runs would have written.
     dry: HashMap<String, Labels>,
 }
 
@@ -218,7 +219,7 @@ impl<'a> Mirror<'a> {
     }
 }
 
-/// What has to be written to a node's labels.
+/// The changes that a node's labels need.
 fn due(node: &WatchedNode) -> Labels {
     mirror::changes(node.labels(), node.taints())
 }

@@ -1,7 +1,8 @@
-//! What controllers read of nodes and pods, and nothing else of them: a cluster's worth has to fit a small process.
+//! The fields that controllers read of nodes and pods, and nothing else of them: a cluster's worth
+//! has to fit a small process.
 //!
-//! A field that a controller needs is added here and comes with the one watch. Everything may be absent, for objects that
-//! other versions wrote are still objects.
+//! A field that a controller needs is added here and comes with the one watch. Everything may be
+//! absent, for objects that other versions wrote are still objects.
 
 use k8s_openapi::{
     api::core::v1::{Node, ObjectReference, Pod, PodCondition},
@@ -13,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::cache::Cached;
 
-/// What is read of a node.
+/// The fields that are read of a node.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, Resource)]
 #[resource(inherit = Node)]
 pub struct WatchedNode {
@@ -69,13 +70,13 @@ impl WatchedNode {
 
 impl Cached for WatchedNode {}
 
-/// What is read of a pod.
+/// The fields that are read of a pod.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, Resource)]
 #[resource(inherit = Pod)]
 pub struct WatchedPod {
     /// Its name, UID, labels, annotations, owners and deletion.
     pub metadata: ObjectMeta,
-    /// What it asks for.
+    /// Its spec.
     #[serde(default)]
     pub spec: WatchedPodSpec,
     /// How it is.
@@ -83,7 +84,7 @@ pub struct WatchedPod {
     pub status: WatchedPodStatus,
 }
 
-/// What is read of a pod's spec.
+/// The fields that are read of a pod's spec.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct WatchedPodSpec {
@@ -93,7 +94,7 @@ pub struct WatchedPodSpec {
     pub tolerations: Option<Vec<Toleration>>,
 }
 
-/// What is read of a pod's status.
+/// The fields that are read of a pod's status.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct WatchedPodStatus {
     /// Pending, Running, Succeeded, Failed or Unknown.

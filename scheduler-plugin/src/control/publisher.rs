@@ -1,11 +1,13 @@
 //! The SLA publisher: taints whose values are measured.
 //!
-//! Each publisher owns one taint, by key and effect, and touches nothing else. Every interval its query is evaluated, each
-//! node is judged by [`decide`], and the most urgent changes are written, as many as the rate allows. A query that fails, is
-//! empty or names no node changes nothing. A change and its time are written at once, with the node's version as a
-//! precondition, so that neither a restart nor a race with another writer makes it twice.
+//! Each publisher owns one taint, by key and effect, and touches nothing else. Every interval its
+//! query is evaluated, each node is judged by [`decide`], and the most urgent changes are written,
+//! as many as the rate allows. A query that fails, is empty or names no node changes nothing. A
+//! change and its time are written at once, with the node's version as a precondition, so that
+//! neither a restart nor a race with another writer makes it twice.
 //!
-//! [`config`] is the file, [`answer`] the query's side, [`decide`] the rule, [`node`] what is written.
+//! [`config`] is the file, [`answer`] the query's side, [`decide`] the rule, [`node`] what is
+//! written.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -56,7 +58,7 @@ pub enum FileError {
     Unreadable {
         /// The file.
         path: String,
-        /// What the system answered.
+        /// The answer of the system.
         source: io::Error,
     },
     /// It says something wrong.
@@ -179,8 +181,8 @@ impl Publishers<'_> {
         allowance(nodes_per_minute, times, now)
     }
 
-    /// Makes the first `allowed` changes that can be made. Nodes that failed before come last, so that they keep nobody
-    /// waiting.
+    /// Makes the first `allowed` changes that can be made. Nodes that failed before come last, so
+    /// that they keep nobody waiting.
     async fn make(&mut self, term: &Term, wanted: Vec<Wanted<'_>>, allowed: usize) {
         let (failing, others): (Vec<_>, Vec<_>) = wanted
             .into_iter()

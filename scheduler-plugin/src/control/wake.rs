@@ -1,12 +1,14 @@
 //! Wakes pods that the scheduler gave up a moment too early.
 //!
-//! A changed taint reaches the scheduler and the extender each in its own time. A scheduler that is the faster one asks an
-//! extender that still has the old value, is refused, and looks at the pod again when something else happens in the
-//! cluster, or after five minutes. So each pod that waits and fits a node whose taints have changed is touched some time
-//! after the change, and again with growing pauses for as long as it waits; then the scheduler's own five minutes are over.
-//! A touch is an annotation, which makes the scheduler try that pod again and does nothing else.
+//! A changed taint reaches the scheduler and the extender each in its own time. A scheduler that is
+//! the faster one asks an extender that still has the old value, is refused, and looks at the pod
+//! again when something else happens in the cluster, or after five minutes. So each pod that waits
+//! and fits a node whose taints have changed is touched some time after the change, and again with
+//! growing pauses for as long as it waits; then the scheduler's own five minutes are over. A touch
+//! is an annotation, which makes the scheduler try that pod again and does nothing else.
 //!
-//! What waits and what fits follows from the caches alone, so a new leader needs no memory: to it, every node is new.
+//! The pods that wait and the nodes that they fit follow from the caches alone, so a new leader
+//! needs no memory: to it, every node is new.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -47,14 +49,14 @@ struct Wakes(BTreeMap<PodKey, Wake>);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Wake {
-    /// What has changed.
+    /// The node that has changed, and its version.
     cause: String,
     due: Instant,
     touches: usize,
 }
 
 impl Wakes {
-    /// Begins anew with a pod that fits something since `now`.
+    /// Begins again with a pod that fits something since `now`.
     fn fits(&mut self, pod: &PodKey, cause: String, now: Instant) {
         let wake = Wake {
             cause,
@@ -245,7 +247,7 @@ fn key_of(pod: &WatchedPod) -> PodKey {
     (pod.namespace().unwrap_or_default(), pod.name_any())
 }
 
-/// What a pod tolerates that has numeric tolerations and no node yet; nothing for any other.
+/// The rules of a pod that has numeric tolerations and no node yet; nothing for any other.
 fn rules_of_waiting(pod: &WatchedPod) -> Option<Vec<Rule>> {
     let is_over = matches!(pod.status.phase.as_deref(), Some("Succeeded" | "Failed"));
     if pod.spec.node_name.is_some() || pod.metadata.deletion_timestamp.is_some() || is_over {
@@ -298,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn another_change_begins_anew_and_the_longest_due_is_first() {
+    fn another_change_begins_again_and_the_longest_due_is_first() {
         let start = Instant::now();
         let mut wakes = Wakes::default();
         wakes.fits(&key("b"), "n 1".to_owned(), start);

@@ -6,13 +6,16 @@ use std::time::Duration;
 use pd_runtime::kubernetes::error_message;
 use tokio::time::timeout;
 
+use strum::IntoStaticStr;
+
 use super::Context;
 
 /// How long the API server may take for one write.
 const WRITE_LIMIT: Duration = Duration::from_secs(10);
 
-/// What became of a write that was answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The outcome of a write that was answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub enum WriteOutcome {
     /// It was made.
     Written,
@@ -26,13 +29,8 @@ pub enum WriteOutcome {
 
 impl WriteOutcome {
     /// Its word in metrics and logs.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Written => "written",
-            Self::DryRun => "dry_run",
-            Self::Conflict => "conflict",
-            Self::Gone => "gone",
-        }
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 }
 

@@ -1,8 +1,10 @@
-//! From files to a pod's tolerations and nodes' taints, or a message with file, field, value and remedy.
+//! From files to a pod's tolerations and nodes' taints, or a message with file, field, value and
+//! remedy.
 //!
-//! Reads YAML and JSON, several documents and lists. It takes only what placement by taints needs and checks that part
-//! strictly, for a typo that is skipped explains the wrong pod. The commonest mistake is a number without quotes, so
-//! that has a remedy of its own. It refuses to judge values: that is the API server's part, and comes later.
+//! Reads YAML and JSON, several documents and lists. It takes only what placement by taints needs
+//! and checks that part strictly, for a typo that is skipped explains the wrong pod. The commonest
+//! mistake is a number without quotes, so that has a remedy of its own. It refuses to judge values:
+//! that is the API server's part, and comes later.
 
 use std::{fs, io, path::Path};
 
@@ -36,7 +38,7 @@ pub enum FileError {
     Read {
         /// The file.
         file: String,
-        /// What the system said.
+        /// The answer of the system.
         source: io::Error,
     },
     /// It is neither YAML nor JSON.
@@ -44,9 +46,9 @@ pub enum FileError {
     Syntax {
         /// The file.
         file: String,
-        /// What it was read as.
+        /// The kind that was read.
         format: &'static str,
-        /// What is wrong, with line and column.
+        /// The fault, with line and column.
         message: String,
     },
     /// It holds something else than asked for.
@@ -54,12 +56,12 @@ pub enum FileError {
     Content {
         /// The file.
         file: String,
-        /// What is wrong and what to do.
+        /// The fault and the remedy.
         message: String,
     },
 }
 
-/// What matters of a pod.
+/// The parts of a pod that matter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pod {
     /// Its kind, or the workload's.
@@ -76,7 +78,7 @@ pub struct Pod {
     pub annotation: Option<String>,
 }
 
-/// What matters of a node.
+/// The parts of a node that matter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Node {
     /// Its name.

@@ -1,4 +1,5 @@
-//! Explanations of files: answers, the API server's words, and what is said about files that are wrong.
+//! Explanations of files: answers, the API server's words, and what is said about files that are
+//! wrong.
 
 use std::path::PathBuf;
 

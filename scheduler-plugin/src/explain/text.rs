@@ -1,6 +1,7 @@
 //! An explanation for people: verdict first, then why, then what the API server would say.
 //!
-//! Marks are `+` and `-`, so that it reads the same in a log, a terminal and a ticket. Nothing is said twice.
+//! Marks are `+` and `-`, so that it reads the same in a log, a terminal and a ticket. Nothing is
+//! said twice.
 
 use std::fmt::{Display, Formatter, Result};
 

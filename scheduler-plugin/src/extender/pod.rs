@@ -1,7 +1,8 @@
-//! What a pod asks for: nothing of ours, numeric tolerations made ready for many nodes, or something that cannot be.
+//! The demands of a pod: nothing of ours, numeric tolerations made ready for many nodes, or
+//! something that cannot be.
 //!
-//! Reads only what it needs of the pod: tolerations and one annotation. Rules and the texts of refusals are made once
-//! per call, so that judging a node compares and allocates nothing.
+//! Reads only what it needs of the pod: tolerations and one annotation. Rules and the texts of
+//! refusals are made once per call, so that judging a node compares and allocates nothing.
 
 use std::fmt;
 
@@ -18,20 +19,20 @@ use serde_json::value::RawValue;
 
 use super::{CallError, score::Preferences};
 
-/// What a pod asks for.
+/// The demands of a pod.
 #[derive(Debug)]
-pub(super) enum Ask {
+pub(super) enum PodDemand {
     /// Nothing that the scheduler does not know itself.
     Unmanaged,
     /// Numbers.
-    Managed(Wishes),
+    Managed(TolerationRules),
     /// Something that cannot be read, with the reason for the pod's event.
     Broken(String),
 }
 
 /// A pod's numeric tolerations, ready to judge nodes.
 #[derive(Debug)]
-pub(super) struct Wishes {
+pub(super) struct TolerationRules {
     /// All tolerations of the pod as meant, in list order.
     pub(super) rules: Vec<Rule>,
     /// Texts of refusals; a numeric rule's place in `rules` gives its text's place.
@@ -46,13 +47,13 @@ pub(super) struct ReasonIndex(usize);
 const TEXTS: usize = 3;
 
 /// Reads a pod.
-pub(super) fn ask(raw: &RawValue) -> Result<Ask, CallError> {
+pub(super) fn demand(raw: &RawValue) -> Result<PodDemand, CallError> {
     let pod: WirePod = serde_json::from_str(raw.get())
         .map_err(|error| CallError::Body(format!("Pod: {error}")))?;
     let tolerations = &pod.spec.tolerations;
     let annotation = pod.metadata.annotations.0;
     if annotation.is_none() && !tolerations.iter().any(|t| t.operator.is_numeric()) {
-        return Ok(Ask::Unmanaged);
+        return Ok(PodDemand::Unmanaged);
     }
     let originals: Vec<ExtendedToleration> = match annotation.as_deref().map(serde_json::from_str) {
         None => Vec::new(),
@@ -64,22 +65,22 @@ pub(super) fn ask(raw: &RawValue) -> Result<Ask, CallError> {
         Err(error) => return Ok(broken(&error)),
     };
     Ok(match rules {
-        Ok(rules) => Ask::Managed(Wishes::new(rules)),
+        Ok(rules) => PodDemand::Managed(TolerationRules::new(rules)),
         Err(error) => broken(&error),
     })
 }
 
-fn broken(error: &impl fmt::Display) -> Ask {
-    Ask::Broken(format!("annotation {ANNOTATION} cannot be used: {error}"))
+fn broken(error: &impl fmt::Display) -> PodDemand {
+    PodDemand::Broken(format!("annotation {ANNOTATION} cannot be used: {error}"))
 }
 
-impl Wishes {
+impl TolerationRules {
     fn new(rules: Vec<Rule>) -> Self {
         let reasons = rules
             .iter()
             .flat_map(|rule| {
                 let key = &rule.key;
-                // Alternatives are told together, for satisfying any of them would do.
+                // Alternatives are listed together, for satisfying any of them would do.
                 let same = rules
                     .iter()
                     .filter(|other| other.is_numeric && other.key == *key);

@@ -1,30 +1,33 @@
 //! Scores by SLA margin: how far a node's value is from the one at which the pod would have to go.
 //!
-//! Margins of one key are stretched over the nodes of the call, so that the scale of a key does not matter: the most
-//! gets the best score, the least the worst, and equal ones the best. With several keys the weakest counts. A node
-//! without a number that the pod tolerates promises nothing, and gets 0.
+//! Margins of one key are stretched over the nodes of the call, so that the scale of a key does not
+//! matter: the most gets the best score, the least the worst, and equal ones the best. With several
+//! keys the weakest counts. A node without a number that the pod tolerates promises nothing, and
+//! gets 0.
 //!
-//! Preferences come first, as in Kubernetes: fewer untolerated `PreferNoSchedule` taints are better, and margins only
-//! decide between nodes with as many. The scheduler counts those taints itself, but for hidden ones, which it takes for
-//! tolerated because of a rewritten `Exists`. Without hidden ones margins are kept smaller than the scheduler's own
-//! steps. With hidden ones nodes are put in bands, and what the scheduler gives for the taints it sees is given back
-//! to those it takes it from; that alone may exceed 10, which the scheduler does not mind. It is exact if the extender has the
-//! weight of the scheduler's `TaintToleration` plugin, 3. All arithmetic is in integers; margins of the whole of int64 neither
-//! overflow nor round.
+//! Preferences come first, as in Kubernetes: fewer untolerated `PreferNoSchedule` taints are
+//! better, and margins only decide between nodes with as many. The scheduler counts those taints
+//! itself, but for hidden ones, which it takes for tolerated because of a rewritten `Exists`.
+//! Without hidden ones margins are kept smaller than the scheduler's own steps. With hidden ones
+//! nodes are put in bands, and what the scheduler gives for the taints it sees is given back to
+//! those it takes it from; that alone may exceed 10, which the scheduler does not mind. It is exact
+//! if the extender has the weight of the scheduler's `TaintToleration` plugin, 3. All arithmetic is
+//! in integers; margins of the whole of int64 neither overflow nor round.
 //!
-//! Every node that an answer names costs the scheduler more than it costs us to score it, so an answer names few
-//! ([`Scores::told`]): it leaves out the nodes with the commonest score, or all but the best ones.
+//! Every node that an answer names costs the scheduler more than it costs us to score it, so an
+//! answer names few ([`Scores::named`]): it leaves out the nodes with the commonest score, or all
+//! but the best ones.
 
 use clap::ValueEnum;
 use pd_tolerations::extension::ParsedTaint;
 
-use super::Wishes;
+use super::TolerationRules;
 
 /// Best score of an extender, but for nodes with hidden and other preferences both.
 pub const SCORE_MAX: u8 = 10;
 
-/// Fewest nodes that are told apart from the rest when not all are: so many leave the scheduler's own scores a choice, and a
-/// cluster with no more candidates is told exactly.
+/// Rank at least this many nodes individually, so that the scheduler keeps a choice. A cluster with
+/// no more candidates is ranked exactly.
 const BEST: usize = 32;
 
 /// Sum of the bands, and of the gaps between them: with two levels scores are 0 to 4 and 6 to 10.
@@ -51,12 +54,12 @@ pub(super) struct Scores {
 
 /// The scores of `nodes`, in order.
 pub(super) fn scores<'a>(
-    wishes: &Wishes,
+    rules: &TolerationRules,
     nodes: impl Iterator<Item = &'a [ParsedTaint]>,
     prefer: Margin,
 ) -> Scores {
     let mut keys: Vec<&str> = Vec::new();
-    for rule in wishes.rules.iter().filter(|rule| rule.is_numeric) {
+    for rule in rules.rules.iter().filter(|rule| rule.is_numeric) {
         if !keys.contains(&rule.key.as_str()) {
             keys.push(&rule.key);
         }
@@ -64,8 +67,8 @@ pub(super) fn scores<'a>(
     let mut preferences = Vec::new();
     let mut margins = Vec::new();
     for taints in nodes {
-        preferences.push(wishes.preferences(taints));
-        margins.extend(keys.iter().map(|key| margin(wishes, taints, key)));
+        preferences.push(rules.preferences(taints));
+        margins.extend(keys.iter().map(|key| margin(rules, taints, key)));
     }
     let ranges: Vec<Option<(u64, u64)>> = (0..keys.len())
         .map(|key| range(margins.iter().skip(key).step_by(keys.len())))
@@ -89,13 +92,14 @@ pub(super) fn scores<'a>(
 }
 
 impl Scores {
-    /// What each node has more, or less, than those with zero, which need not be named.
+    /// The points of each node above or below those with zero, which need not be named.
     ///
-    /// Only differences count. Where preferences play a part, the least points are zero. Margins alone are told in the
-    /// shorter of two ways: all differences, with the commonest points as zero; or the points of the best nodes, whole levels
-    /// from the top down until there are [`BEST`] of them, and zero for all others. Equal points stay equal in both, and no
-    /// node gets ahead of a better one.
-    pub(super) fn told(&self) -> Vec<i16> {
+    /// Only differences count. Where preferences play a part, the least points are zero. Margins
+    /// alone are named in the shorter of two ways: all differences, with the commonest points as
+    /// zero; or the points of the best nodes, whole levels from the top down until there are
+    /// [`BEST`] of them, and zero for all others. Equal points stay equal in both, and no node gets
+    /// ahead of a better one.
+    pub(super) fn named(&self) -> Vec<i16> {
         let points = || self.points.iter().copied();
         let mut counts = [0; 1 + u8::MAX as usize];
         for points in points() {
@@ -111,16 +115,16 @@ impl Scores {
             .rev()
             .max_by_key(|(_, count)| *count)
             .unwrap_or_default();
-        let mut named = 0;
-        let reaches = |(_, count): &(u8, usize)| {
-            named += count;
-            named >= BEST
+        let mut reached = 0;
+        let is_enough = |(_, count): &(u8, usize)| {
+            reached += count;
+            reached >= BEST
         };
         let lowest = levels()
             .rev()
-            .find(reaches)
+            .find(is_enough)
             .map_or(least, |(level, _)| level);
-        if self.points.len() - most <= named {
+        if self.points.len() - most <= reached {
             return points().map(above(commonest)).collect();
         }
         let best = |points: u8| if points < lowest { least } else { points };
@@ -141,7 +145,8 @@ pub(super) struct Preferences {
 enum Scale {
     /// The scheduler orders them, in as many steps; margins stay below one.
     Scheduler { steps: usize },
-    /// We do: by the numbers of taints that there are, most first, with so many points from one to the next.
+    /// We do: by the numbers of taints that there are, most first, with so many points from one to
+    /// the next.
     Bands {
         levels: Vec<usize>,
         width: u8,
@@ -190,7 +195,8 @@ impl Scale {
         };
         let level = levels.iter().position(|level| *level == own.total());
         let level = u8::try_from(level.unwrap_or(0)).unwrap_or(u8::MAX);
-        // The scheduler takes this from the node; rounded, it is off by less than the gap between bands.
+        // The scheduler takes this from the node; rounded, it is off by less than the gap between
+        // bands.
         let taken = own.seen.saturating_mul(usize::from(SCORE_MAX) * 2) + most_seen;
         let taken = taken.checked_div(2 * most_seen).unwrap_or(0);
         let taken = u8::try_from(taken).unwrap_or(SCORE_MAX);
@@ -205,10 +211,10 @@ impl Preferences {
 }
 
 /// The node's margin at `key`: the best alternative of each taint, the worst taint.
-fn margin(wishes: &Wishes, taints: &[ParsedTaint], key: &str) -> Option<u64> {
+fn margin(rules: &TolerationRules, taints: &[ParsedTaint], key: &str) -> Option<u64> {
     let own = taints.iter().filter(|parsed| parsed.taint.key == key);
     let margins = own.filter_map(|parsed| {
-        let rules = wishes.rules.iter().filter(|rule| rule.is_numeric);
+        let rules = rules.rules.iter().filter(|rule| rule.is_numeric);
         rules.filter_map(|rule| rule.margin(parsed)).max()
     });
     margins.min()
@@ -244,12 +250,12 @@ mod tests {
 
     use super::*;
 
-    fn told(points: Vec<u8>, is_margin_alone: bool) -> Vec<i16> {
+    fn named(points: Vec<u8>, is_margin_alone: bool) -> Vec<i16> {
         Scores {
             points,
             is_margin_alone,
         }
-        .told()
+        .named()
     }
 
     /// Points by level: each with how many nodes have it.
@@ -267,13 +273,13 @@ mod tests {
     #[case::few_are_best(&[(0, 50), (5, 50), (8, 30), (9, 1), (10, 1)], &[(0, 0), (5, 0), (8, 8), (9, 9), (10, 10)])]
     #[case::one_is_better(&[(8, 10), (9, 400), (10, 1)], &[(8, -1), (9, 0), (10, 1)])]
     #[case::worse_than_nothing(&[(2, 50), (7, 50), (8, 50)], &[(2, 0), (7, 0), (8, 6)])]
-    fn few_nodes_are_told(#[case] points: &[(u8, usize)], #[case] want: &[(u8, i16)]) {
+    fn few_nodes_are_named(#[case] points: &[(u8, usize)], #[case] want: &[(u8, i16)]) {
         let points = levels(points);
-        let said = told(points.clone(), true);
+        let said = named(points.clone(), true);
         for (points, said) in points.iter().zip(&said) {
             assert!(
                 want.contains(&(*points, *said)),
-                "{points} is told as {said}"
+                "{points} is named as {said}"
             );
         }
     }
@@ -282,7 +288,7 @@ mod tests {
     fn preferences_are_told_of_every_node() {
         let points = levels(&[(1, 50), (4, 50), (5, 300), (12, 50)]);
         let want: Vec<i16> = points.iter().map(|points| i16::from(*points) - 1).collect();
-        assert_eq!(told(points, false), want);
+        assert_eq!(named(points, false), want);
     }
 
     proptest! {
@@ -290,7 +296,7 @@ mod tests {
         fn order_is_kept_and_the_best_are_told_exactly(
             points in prop::collection::vec(prop::sample::select(vec![0_u8, 1, 5, 9, 10, 10, 10]), 1..200),
         ) {
-            let said = told(points.clone(), true);
+            let said = named(points.clone(), true);
             let mut best = points.clone();
             best.sort_unstable_by(|one, other| other.cmp(one));
             let lowest = best.get(BEST - 1).copied().unwrap_or(0);

@@ -1,4 +1,5 @@
-//! The extender's answers, byte by byte where the scheduler depends on it, and against the plain rules elsewhere.
+//! The extender's answers, byte by byte where the scheduler depends on it, and against the plain
+//! rules elsewhere.
 
 use std::collections::BTreeMap;
 
@@ -278,7 +279,8 @@ fn extreme_margins_neither_overflow_nor_round() {
 }
 
 proptest! {
-    /// The stock scheduler sees `Exists`, then the extender filters: together they are upstream with its gate on.
+    /// The stock scheduler sees `Exists`, then the extender filters: together they are upstream
+    /// with its gate on.
     #[test]
     fn scheduler_and_extender_are_the_gate_together(
         tolerations in prop::collection::vec(toleration(), 0..4),
@@ -294,8 +296,8 @@ proptest! {
         prop_assert_eq!(by_scheduler && by_extender, want);
     }
 
-    /// What the stock scheduler gives for the taints it sees, with the extender's points at the same weight, orders nodes
-    /// as upstream with its gate on.
+    /// The scores of the stock scheduler for the taints it sees, with the extender's points at the
+    /// same weight, orders nodes as upstream with its gate on.
     #[test]
     fn scheduler_and_extender_order_preferences_as_the_gate(
         tolerations in prop::collection::vec(toleration(), 1..4),
@@ -352,7 +354,8 @@ fn text(from: &'static [&'static str]) -> impl Strategy<Value = &'static str> {
 }
 
 prop_compose! {
-    /// A toleration that the API server would take: what it refuses is not rewritten, and never reaches the scheduler.
+    /// A toleration that the API server would take: what it refuses is not rewritten, and never
+    /// reaches the scheduler.
     fn toleration()(
         key in text(&["sla", "cost"]),
         operator in text(&["Equal", "Exists", "Gt", "Gt", "Lt", "Lt"]),

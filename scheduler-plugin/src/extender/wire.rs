@@ -1,11 +1,12 @@
 //! The bytes between kube-scheduler and an extender.
 //!
-//! Go marshals without tags: field names are capitalised, and both `Nodes` and `NodeNames` are always there, one of
-//! them null. Its decoder ignores case, so lower-case names are read too, as the KEP writes them. The pod inside is
-//! ordinary Kubernetes JSON. Names are borrowed from the body, and the body of an unmanaged pod's answer is its
-//! request's own text.
+//! Go marshals without tags: field names are capitalised, and both `Nodes` and `NodeNames` are
+//! always there, one of them null. Its decoder ignores case, so lower-case names are read too, as
+//! the KEP writes them. The pod inside is ordinary Kubernetes JSON. Names are borrowed from the
+//! body, and the body of an unmanaged pod's answer is its request's own text.
 //!
-//! Source: kubernetes/kube-scheduler `extender/v1/types.go`, kubernetes `pkg/scheduler/extender.go`.
+//! Source: kubernetes/kube-scheduler `extender/v1/types.go`, kubernetes
+//! `pkg/scheduler/extender.go`.
 
 use std::{borrow::Cow, fmt};
 
@@ -264,14 +265,14 @@ pub(super) fn error(message: &str) -> Vec<u8> {
     out
 }
 
-/// The answer to a prioritize call. The scheduler takes a host that is not named for zero, and decodes each name that is, so
-/// those with zero are left out.
+/// The answer to a prioritize call. The scheduler takes a host that is not named for zero, and
+/// decodes each name that is, so those with zero are left out.
 pub(super) fn priorities(hosts: &[Cow<'_, str>], scores: &[i16]) -> Vec<u8> {
-    let told = || hosts.iter().zip(scores).filter(|(_, score)| **score != 0);
-    let size = told().map(|(host, _)| host.len() + r#"{"Host":"","Score":-10},"#.len());
+    let named = || hosts.iter().zip(scores).filter(|(_, score)| **score != 0);
+    let size = named().map(|(host, _)| host.len() + r#"{"Host":"","Score":-10},"#.len());
     let mut out = Vec::with_capacity(size.sum::<usize>() + 2);
     out.push(b'[');
-    for (index, (host, score)) in told().enumerate() {
+    for (index, (host, score)) in named().enumerate() {
         separate(&mut out, index);
         out.extend_from_slice(br#"{"Host":"#);
         write_text(&mut out, host);

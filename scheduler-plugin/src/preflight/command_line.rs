@@ -1,5 +1,7 @@
-//! The command lines of pods in `kube-system` say about the feature gate, where nothing better can be
-//! read.
+//! The command lines of pods in `kube-system` say about the feature gate, where nothing better can
+//! be read.
+
+use std::fmt::Display;
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
@@ -7,7 +9,6 @@ use kube::ResourceExt as _;
 use super::{
     evidence::{self, Seen},
     judge::Component,
-    probe::LookError,
 };
 
 /// One instance: its gate by its command line, and its version.
@@ -59,7 +60,7 @@ pub(super) fn default_of(version: &str) -> Seen {
 
 pub(super) fn seen(
     component: Component,
-    pods: &Result<Vec<Pod>, LookError>,
+    pods: Result<&[Pod], impl Display>,
     version: &str,
 ) -> Seen {
     if evidence::is_too_old(version) {

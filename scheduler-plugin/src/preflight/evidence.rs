@@ -1,7 +1,10 @@
-//! What metrics, command lines and versions say about the feature gate: texts in, answers out.
+//! The evidence of metrics, command lines and versions about the feature gate: texts in, answers
+//! out.
 //!
-//! The gate is alpha and off by default from 1.35 to 1.37, and unknown before. Later defaults are not known here, so a
-//! later version without further evidence says nothing.
+//! The gate is alpha and off by default from 1.35 to 1.37, and unknown before. Later defaults are
+//! not known here, so a later version without further evidence says nothing.
+
+use strum::IntoStaticStr;
 
 /// The feature gate.
 pub const GATE: &str = "TaintTolerationComparisonOperators";
@@ -13,8 +16,9 @@ pub const SINCE_MINOR: u32 = 35;
 const OFF_UP_TO_MINOR: u32 = 37;
 
 /// Whether a component compares numbers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, IntoStaticStr)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "snake_case")]
 pub enum Gate {
     /// It does, everywhere it was asked.
     On,
@@ -28,13 +32,8 @@ pub enum Gate {
 
 impl Gate {
     /// Its word in output, metrics and conditions.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::On => "on",
-            Self::Off => "off",
-            Self::Unknown => "unknown",
-            Self::Absent => "absent",
-        }
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 }
 
@@ -44,7 +43,7 @@ impl From<bool> for Gate {
     }
 }
 
-/// What is known about a component, and how.
+/// The state of a component, and how it is known.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seen {
     /// Whether it compares numbers.
@@ -68,8 +67,8 @@ impl Seen {
     }
 }
 
-/// What a component's metrics say: the gate, or nothing if they do not list gates. A component that lists others and not
-/// this one does not know it.
+/// The gate by a component's metrics; nothing if they do not list gates. A component that lists
+/// others and not this one does not know it.
 pub fn from_metrics(text: &str) -> Option<bool> {
     let mut lists_gates = false;
     for line in text.lines() {
@@ -88,7 +87,8 @@ pub fn from_metrics(text: &str) -> Option<bool> {
     lists_gates.then_some(false)
 }
 
-/// What a command line says, if anything: the last word counts, and `AllAlpha` where the gate is not named.
+/// The gate by a command line, if it names one: the last word counts, and `AllAlpha` where the gate
+/// is not named.
 pub fn from_command_line<'a>(arguments: impl Iterator<Item = &'a str>) -> Option<bool> {
     let (mut named, mut all_alpha) = (None, None);
     let mut follows = false;
@@ -130,12 +130,12 @@ pub fn minor(version: &str) -> Option<u32> {
     digits.parse().ok()
 }
 
-/// What a version says by itself: old ones do not know the gate.
+/// The answer of a version by itself: old ones do not know the gate.
 pub fn is_too_old(version: &str) -> bool {
     minor(version).is_some_and(|minor| minor < SINCE_MINOR)
 }
 
-/// What a command line means that names no gate.
+/// The gate of a command line that does not name it.
 pub fn default_of(version: &str) -> Option<bool> {
     (minor(version)? <= OFF_UP_TO_MINOR).then_some(false)
 }

@@ -1,16 +1,20 @@
-//! What follows from who compares numbers: a pure function of what was seen.
+//! The judgement that follows from who compares numbers: a pure function of what was seen.
 //!
-//! The API server decides. Takes it numbers, then everybody downstream must compare them too, and each that does not breaks
-//! something else. Refuses it them, then nothing with numbers gets further, and pd-webhook is what makes them work. What
-//! cannot be seen is a warning, never a failure and never fine.
+//! The API server decides. Takes it numbers, then everybody downstream must compare them too, and
+//! each that does not breaks something else. Refuses it them, then nothing with numbers gets
+//! further, and pd-webhook is what makes them work. What cannot be seen is a warning, never a
+//! failure and never fine.
 
 use serde::Serialize;
+
+use strum::IntoStaticStr;
 
 use super::evidence::{Gate, Seen};
 
 /// Who has to compare numbers, or to rewrite them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, IntoStaticStr)]
 #[serde(rename_all = "kebab-case")]
+#[strum(serialize_all = "kebab-case")]
 pub enum Component {
     /// Takes or refuses `Gt` and `Lt`.
     KubeApiserver,
@@ -38,18 +42,11 @@ impl Component {
     ];
 
     /// Its name, as its program is called.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::KubeApiserver => "kube-apiserver",
-            Self::KubeScheduler => "kube-scheduler",
-            Self::KubeControllerManager => "kube-controller-manager",
-            Self::Kubelet => "kubelet",
-            Self::ClusterAutoscaler => "cluster-autoscaler",
-            Self::PdWebhook => "pd-webhook",
-        }
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 
-    /// What breaks if it does not compare numbers and the API server takes them.
+    /// The damage if it does not compare numbers and the API server takes them.
     const fn breaks(self) -> &'static str {
         match self {
             Self::KubeApiserver => "objects with Gt or Lt are refused",
@@ -112,7 +109,7 @@ pub enum Severity {
     Failure,
 }
 
-/// What is said about one component.
+/// The judgement of one component.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Line {
     /// Which.
@@ -123,9 +120,9 @@ pub struct Line {
     pub how: String,
     /// How bad that is.
     pub severity: Severity,
-    /// What breaks, or may break.
+    /// The damage, certain or possible.
     pub breaks: Option<&'static str>,
-    /// What to do about it.
+    /// The remedy.
     pub remedy: Option<&'static str>,
 }
 

@@ -1,9 +1,9 @@
 //! Asking a cluster who compares numbers, without changing anything in it.
 //!
-//! The API server is asked by the dry run of a pod, and everybody by `kubernetes_feature_enabled` where it can be read: from
-//! the API server itself, from kubelets through it, from addresses that the user names, from a Prometheus that scrapes them.
-//! Else command lines of pods in `kube-system` and versions have to do. What is not allowed or not there is unknown, with
-//! the reason.
+//! The API server is asked by the dry run of a pod, and everybody by `kubernetes_feature_enabled`
+//! where it can be read: from the API server itself, from kubelets through it, from addresses that
+//! the user names, from a Prometheus that scrapes them. Else command lines of pods in `kube-system`
+//! and versions have to do. What is not allowed or not there is unknown, with the reason.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -38,7 +38,7 @@ const AUTOSCALER_STATUS: &str = "cluster-autoscaler-status";
 /// The names of the probes' pods begin so.
 const PROBE_NAME: &str = "pd-preflight-";
 
-/// What is asked, and how.
+/// The clients and limits of a look at the cluster.
 pub struct Prober {
     /// The API server.
     pub client: Client,
@@ -59,7 +59,7 @@ impl std::fmt::Debug for Prober {
 }
 
 impl Prober {
-    /// What can be seen of every component. Fails only if the API server does not answer at all.
+    /// The evidence about every component. Fails only if the API server does not answer at all.
     pub async fn look(&self) -> Result<AllSeen, kube::Error> {
         let version = self.client.apiserver_version().await?.git_version;
         let (pods, scraped) = tokio::join!(self.system_pods(), self.scraped());
@@ -73,7 +73,7 @@ impl Prober {
                 Component::KubeScheduler | Component::KubeControllerManager => {
                     match self.by_metrics(component, &scraped).await {
                         Some(seen) => seen,
-                        None => command_line::seen(component, &pods, &version),
+                        None => command_line::seen(component, pods.as_deref(), &version),
                     }
                 }
             };
@@ -134,7 +134,7 @@ impl Prober {
         }
     }
 
-    /// What addresses that the user named say, or Prometheus.
+    /// The evidence of addresses that the user named, or of Prometheus.
     async fn by_metrics(&self, component: Component, scraped: &Scraped) -> Option<Seen> {
         let mut all = Vec::new();
         let named = self.metrics.iter().filter(|(one, ..)| *one == component);
@@ -262,7 +262,7 @@ pub enum LookError {
 /// The evidence about each component.
 pub type AllSeen = BTreeMap<Component, Seen>;
 
-/// What Prometheus knows, by the job that it scrapes.
+/// The series of Prometheus, by the job that it scrapes.
 #[derive(Debug, Default)]
 struct Scraped(Vec<Sample>);
 

@@ -91,7 +91,7 @@ impl Moments {
                         moments.changes.entry(node).or_default().push(at);
                     }
                 }
-                Some("order given") => {
+                Some("request given") => {
                     if let (Some(pod), Some(at)) = (text("pod"), clock()) {
                         moments.decisions.insert(pod, at);
                     }
@@ -171,7 +171,7 @@ I1122 00:00:02.850000   12 taint_eviction.go:111] "Deleting pod" controller="tai
     assert_eq!(outcome("another"), None);
     let ours = Moments::of_ours(
         r#"{"timestamp":"2026-11-21T10:00:00.100000Z","level":"DEBUG","message":"NoExecute taints changed","node":"n-0"}
-{"timestamp":"2026-11-21T10:00:02.100900Z","level":"DEBUG","message":"order given","namespace":"default","pod":"p","because":"x"}"#,
+{"timestamp":"2026-11-21T10:00:02.100900Z","level":"DEBUG","message":"request given","namespace":"default","pod":"p","because":"x"}"#,
     );
     assert_eq!(
         ours.outcome("p", "n-0", [false, true]),

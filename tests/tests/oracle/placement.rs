@@ -1,9 +1,9 @@
 //! Feasible nodes: a pod that may go to one node alone is bound by both schedulers or refused by
 //! both.
 //!
-//! Authored twice of us: with the extender, and without it, when node affinity on the mirrored labels
-//! has to be enough. The latter is what cluster autoscalers see, which simulate the scheduler and
-//! know no extenders.
+//! Authored twice of us: with the extender, and without it, when node affinity on the mirrored
+//! labels has to be enough. The latter is what cluster autoscalers see, which simulate the
+//! scheduler and know no extenders.
 
 use std::collections::BTreeMap;
 

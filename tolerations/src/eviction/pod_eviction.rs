@@ -1,9 +1,10 @@
 //! One pod's place in the queue: stays, waits for a deadline, goes, is gone.
 //!
-//! Everything is judged by [`PodEviction::judge`] with the node's taints; the clocks it keeps are the pod's own and the one
-//! that the cluster's controller keeps for the stored list. A pod that goes can still be kept while nothing was done to
-//! it: a rise of the value cancels it as it cancels a deadline. Two things cannot be undone: a request under way, and the
-//! group that has lost its first pod.
+//! Everything is judged by [`PodEviction::judge`] with the node's taints; the clocks it keeps are
+//! the pod's own and the one that the cluster's controller keeps for the stored list. A pod that
+//! goes can still be kept while nothing was done to it: a rise of the value cancels it as it
+//! cancels a deadline. Two things cannot be undone: a request under way, and the group that has
+//! lost its first pod.
 
 use std::{mem, time::Duration};
 
@@ -33,7 +34,7 @@ enum State {
     /// The cluster deletes it at once; should it not, there is no deadline to remember.
     ClusterEnds,
     Goes(Going),
-    /// It was told to go.
+    /// It was asked to go.
     Gone,
 }
 
@@ -96,7 +97,8 @@ impl PodEviction {
         &self.pod
     }
 
-    /// Puts a newer version of the pod in, and returns the older one if anything that counts differs.
+    /// Puts a newer version of the pod in, and returns the older one if anything that counts
+    /// differs.
     pub(super) fn replace_pod(&mut self, pod: PlacedPod) -> Option<PlacedPod> {
         // The deadline of an earlier process counts once.
         let pod = PlacedPod {
@@ -110,7 +112,7 @@ impl PodEviction {
         matches!(self.state, State::Goes(_) | State::Waits { by: By::Us, .. })
     }
 
-    /// Whether it was told to go, or is being told.
+    /// Whether it was asked to go, or is being asked.
     pub(super) const fn is_on_its_way(&self) -> bool {
         match &self.state {
             State::Goes(going) => going.in_flight,

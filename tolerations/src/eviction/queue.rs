@@ -1,17 +1,17 @@
-//! The eviction queue: which rewritten pod of a whole cluster leaves its node when, as a state machine
-//! without clock or client.
+//! The eviction queue: which rewritten pod of a whole cluster leaves its node when, as a state
+//! machine without clock or client.
 //!
 //! Nodes and pods go in as they are seen, with the time. What comes out is what begins or ends to
 //! wait ([`DeadlineChange`]), when to look again ([`EvictionQueue::next`]), and who leaves now
-//! ([`EvictionQueue::requests`]). By default the times are those of the taint-eviction controller: a
-//! pod is judged when its node's `NoExecute` taints or its tolerations change and never otherwise, a
-//! deadline is kept while it is bounded, is gone with the node's taints, and starts again after a
-//! restart.
+//! ([`EvictionQueue::requests`]). By default the times are those of the taint-eviction controller:
+//! a pod is judged when its node's `NoExecute` taints or its tolerations change and never
+//! otherwise, a deadline is kept while it is bounded, is gone with the node's taints, and starts
+//! again after a restart.
 //!
 //! Where the cluster's own controller ends a pod's time as early by the stored list, it is left to
 //! it. A request is given once: until [`EvictionQueue::finish`] says what became of it, and never
-//! again after it was carried out. One that failed is judged again, and tried again later and later.
-//! Options are named, and off by default.
+//! again after it was carried out. One that failed is judged again, and tried again later and
+//! later. Options are named, and off by default.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -27,7 +27,8 @@ use super::{
 };
 use crate::{Effect, Taint, time::Moment};
 
-/// A pod that goes this long before its deadline went because of it: clocks differ, and the cluster's may be ahead.
+/// A pod that goes this long before its deadline went because of it: clocks differ, and the
+/// cluster's may be ahead.
 const CLOCKS_DIFFER: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Debug)]
@@ -94,7 +95,8 @@ impl EvictionQueue {
             .collect()
     }
 
-    /// A node that is gone. Deadlines stay, as upstream leaves them; its pods' own end comes from elsewhere.
+    /// A node that is gone. Deadlines stay, as upstream leaves them; its pods' own end comes from
+    /// elsewhere.
     pub fn node_gone(&mut self, name: &str) {
         self.nodes.remove(name);
     }
@@ -141,7 +143,8 @@ impl EvictionQueue {
         }
     }
 
-    /// Whether a node has other `NoExecute` taints than when it was last seen; one that is not known had none.
+    /// Whether a node has other `NoExecute` taints than when it was last seen; one that is not
+    /// known had none.
     pub fn has_changed(&self, node: &str, taints: &[Taint]) -> bool {
         let before: &[Taint] = self.nodes.get(node).map_or(&[], |node| &node.taints);
         !before.iter().eq(evicting(taints))
@@ -182,8 +185,8 @@ impl EvictionQueue {
         requests
     }
 
-    /// Records the outcome of a request. A pod that has not left is judged again, for much may have changed
-    /// meanwhile.
+    /// Records the outcome of a request. A pod that has not left is judged again, for much may have
+    /// changed meanwhile.
     pub fn finish(
         &mut self,
         uid: &str,

@@ -22,7 +22,8 @@ pub struct RateLimit {
 }
 
 impl RateLimit {
-    /// `count` tokens in each `span`, at most `burst` of them at once; a count of zero counts as one.
+    /// `count` tokens in each `span`, at most `burst` of them at once; a count of zero counts as
+    /// one.
     pub fn of(count: u32, span: Duration, burst: u32) -> Self {
         Self {
             interval: span / count.max(1),

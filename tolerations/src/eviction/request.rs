@@ -12,7 +12,8 @@ use super::{
 /// Options beyond upstream, all off by default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EvictionOptions {
-    /// A later evaluation with a shorter time brings a deadline forward, counted from where it began.
+    /// A later evaluation with a shorter time brings a deadline forward, counted from where it
+    /// began.
     pub shorten: bool,
     /// A later evaluation with a longer time puts a deadline off, counted from where it began.
     pub lengthen: bool,

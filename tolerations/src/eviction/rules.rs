@@ -1,10 +1,11 @@
-//! Toleration rules of a rewritten pod: how long it may stay on a node with `NoExecute` taints, and why.
+//! Toleration rules of a rewritten pod: how long it may stay on a node with `NoExecute` taints, and
+//! why.
 //!
 //! Two answers are given side by side. `period` is by the pod's own numbers, as a cluster with the
-//! feature would have it. `cluster` is by the stored list, in which `Exists` stands for the numbers:
-//! so long the cluster's own controller leaves the pod, which nobody can prevent. It tolerates more,
-//! so it ends earlier only where the rewrite put a shorter `tolerationSeconds` before a longer one of
-//! the same key. `mustBePresent` is about placing and evicts nobody.
+//! feature would have it. `cluster` is by the stored list, in which `Exists` stands for the
+//! numbers: so long the cluster's own controller leaves the pod, which nobody can prevent. It
+//! tolerates more, so it ends earlier only where the rewrite put a shorter `tolerationSeconds`
+//! before a longer one of the same key. `mustBePresent` is about placing and evicts nobody.
 
 use std::fmt;
 
@@ -154,8 +155,9 @@ impl TolerationRules {
         let period = period_of(answers);
         Judgement {
             period,
-            // A number that is still in the stored list is the cluster's own business: with the gate on it compares, with
-            // the gate off it has the pod deleted at once, and neither leaves anything to do here.
+            // A number that is still in the stored list is the cluster's own business: with the
+            // gate on it compares, with the gate off it has the pod deleted at once, and neither
+            // leaves anything to do here.
             cluster: toleration_period(taints, &self.spec, Comparison::On),
             because: because.filter(|_| period != TolerationPeriod::Forever),
         }

@@ -1,7 +1,8 @@
 //! The module against a second reading of the rules that shares no code with it.
 //!
-//! The other reading compares numbers as decimal texts, digit by digit, with no integer type at all, so that an
-//! overflow or a rounding on either side would show. Odd values are generated as often as good ones.
+//! The other reading compares numbers as decimal texts, digit by digit, with no integer type at
+//! all, so that an overflow or a rounding on either side would show. Odd values are generated as
+//! often as good ones.
 
 use std::cmp::Ordering;
 

@@ -1,9 +1,10 @@
 //! The queue against a simulation that looks at every second.
 //!
-//! The other reading knows no events, no deadlines in a queue and no intervals of numbers: each second it takes the taints
-//! and tolerations of that second, compares where they changed, and counts. It is run twice, once as a cluster with the
-//! feature (what has to come out), once on the rewritten list without it (what the cluster does anyway). Both together
-//! must take the pod at the second at which the first of the two does, and never otherwise.
+//! The other reading knows no events, no deadlines in a queue and no intervals of numbers: each
+//! second it takes the taints and tolerations of that second, compares where they changed, and
+//! counts. It is run twice, once as a cluster with the feature (what has to come out), once on the
+//! rewritten list without it (what the cluster does anyway). Both together must take the pod at the
+//! second at which the first of the two does, and never otherwise.
 
 use proptest::prelude::*;
 
@@ -18,7 +19,7 @@ use jiff::Timestamp;
 
 const END: i64 = 80;
 
-/// What is so from a second on.
+/// A change from a second on.
 #[derive(Clone, Debug)]
 enum Event {
     Taints(Vec<(&'static str, &'static str)>),

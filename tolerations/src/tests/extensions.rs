@@ -1,4 +1,5 @@
-//! What goes beyond Kubernetes: inclusive bounds, ranges, presence, margins, and the way to `Exists` and back.
+//! Extensions beyond Kubernetes: inclusive bounds, ranges, presence, margins, and the way to
+//! `Exists` and back.
 
 use rstest::rstest;
 

@@ -1,8 +1,9 @@
 //! Mirrored labels and the affinity on them: a table of shapes, and laws.
 //!
-//! The main law: whatever the tolerations and taints, a scheduler that reads labels and `Exists` places the pod exactly
-//! where the numbers would. The reading of affinity here is written from Kubernetes' rules for node selectors, where
-//! a bound must be a label value and numbers are read as Go reads them.
+//! The main law: whatever the tolerations and taints, a scheduler that reads labels and `Exists`
+//! places the pod exactly where the numbers would. The reading of affinity here is written from
+//! Kubernetes' rules for node selectors, where a bound must be a label value and numbers are read
+//! as Go reads them.
 
 use std::collections::BTreeMap;
 
@@ -297,7 +298,7 @@ fn arbitrary_labels() -> impl Strategy<Value = BTreeMap<String, String>> {
     prop::collection::btree_map(key, "[0-9a-c]{0,3}", 0..8)
 }
 
-/// What a JSON merge patch does.
+/// Applies a JSON merge patch.
 fn patched(
     labels: &BTreeMap<String, String>,
     changes: BTreeMap<String, Option<String>>,
@@ -323,12 +324,12 @@ fn changes_set_replace_and_remove() {
         .map(|(key, value)| (key.to_owned(), value.to_owned())),
     );
     let taints = taints(&["sla=950:NoSchedule", "cost=0100:PreferNoSchedule"]);
-    let told: Vec<String> = changes(&before, &taints)
+    let changed: Vec<String> = changes(&before, &taints)
         .into_iter()
         .map(|(key, value)| format!("{key} {value:?}"))
         .collect();
     assert_eq!(
-        told,
+        changed,
         [
             "no-execute.taint.pdautoscaler.io/sla None",
             "no-schedule.taint.pdautoscaler.io/sla Some(\"950\")",
@@ -343,9 +344,9 @@ proptest! {
         before in arbitrary_labels(),
         taints in arbitrary_taints(),
     ) {
-        let told = changes(&before, &taints);
-        prop_assert!(told.keys().all(|key| is_mirrored(key)));
-        let after = patched(&before, told);
+        let changed = changes(&before, &taints);
+        prop_assert!(changed.keys().all(|key| is_mirrored(key)));
+        let after = patched(&before, changed);
         prop_assert!(changes(&after, &taints).is_empty());
         let (ours, foreign): (BTreeMap<_, _>, BTreeMap<_, _>) =
             after.into_iter().partition(|(key, _)| is_mirrored(key));

@@ -1,7 +1,9 @@
-//! The queue by example: upstream's vectors with rewritten pods, what is left to the cluster, options, groups, faults.
+//! The queue by example: upstream's vectors with rewritten pods, what is left to the cluster,
+//! options, groups, faults.
 //!
-//! A story is a list of happenings at seconds. It is played to its end, with every request carried out unless the story says
-//! otherwise, and read as what happened when: who was deleted, what was cancelled.
+//! A story is a list of happenings at seconds. It is played to its end, with every request carried
+//! out unless the story says otherwise, and read as what happened when: who was deleted, what was
+//! cancelled.
 
 use std::time::Duration;
 
@@ -54,7 +56,7 @@ fn pod(name: &str, tolerations: &[Toleration]) -> PlacedPod {
     }
 }
 
-/// What happens at a second.
+/// An event at a second.
 enum Happens {
     Taints(i64, &'static [&'static str]),
     Tolerations(i64, Vec<Toleration>),
@@ -172,7 +174,8 @@ fn story(
     play.said
 }
 
-/// The vectors a to k of the taint-eviction controller, but where the number alone decides and the cluster sees none of it.
+/// The vectors a to k of the taint-eviction controller, but where the number alone decides and the
+/// cluster sees none of it.
 #[rstest]
 #[case::a_the_span_is_the_clusters_own(&[sla("Gt", "900", 60)], vec![Taints(0, AT_950)],
     &["0: left to the cluster until 60"])]
@@ -196,7 +199,7 @@ fn story(
     &[sla("Gt", "900", None), sla("Lt", "900", 30)],
     vec![Taints(0, AT_950), Taints(5, AT_800), Taints(15, AT_950)],
     &["5: wait until 35", "15: cancelled"])]
-#[case::e_and_anew_when_low_once_more(
+#[case::e_and_again_when_low_once_more(
     &[sla("Gt", "900", None), sla("Lt", "900", 30)],
     vec![Taints(5, AT_800), Taints(15, AT_950), Taints(20, AT_800)],
     &["5: wait until 35", "15: cancelled", "20: wait until 50", "50: p deleted"])]
@@ -214,13 +217,13 @@ fn story(
 #[case::j_what_the_cluster_does_not_tolerate_is_its_own(
     &[sla("Gt", "900", 30)], vec![Taints(0, &["sla=950:NoExecute", "cost=7:NoExecute"])],
     &["0: left to the cluster until 0"])]
-#[case::k_a_restart_starts_the_clock_anew(
+#[case::k_a_restart_starts_the_clock_again(
     &[sla("Gt", "960", None), sla("Gt", "900", 60)], vec![Taints(0, AT_950), Restart(30)],
     &["0: wait until 60", "30: wait until 90", "90: p deleted"])]
 #[case::taints_gone_cancel(
     &[sla("Gt", "960", None), sla("Gt", "900", 60)], vec![Taints(0, AT_950), Taints(59, &[])],
     &["0: wait until 60", "59: cancelled"])]
-#[case::taints_back_start_anew(
+#[case::taints_back_start_again(
     &[sla("Gt", "960", None), sla("Gt", "900", 60)],
     vec![Taints(0, AT_950), Taints(10, &[]), Taints(20, AT_950)],
     &["0: wait until 60", "10: cancelled", "20: wait until 80", "80: p deleted"])]

@@ -1,7 +1,8 @@
-//! What no story may break, whatever happens in it: many pods, groups, a pace, failures, restarts of nothing.
+//! Laws that no story may break, whatever happens in it: many pods, groups, a rate limit, failures,
+//! restarts of nothing.
 //!
-//! Happenings are random and so is what becomes of requests. Nobody is ordered early, twice, or while its numbers tolerate
-//! the node; time to look again always lies ahead.
+//! Happenings are random and so is what becomes of requests. Nobody is ordered early, twice, or
+//! while its numbers tolerate the node; time to look again always lies ahead.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -81,7 +82,7 @@ proptest! {
             shorten: moves, lengthen: moves, rate: limited.then_some(pace),
         });
         let (mut nodes, mut pods) = (BTreeMap::<String, Vec<Taint>>::new(), BTreeMap::new());
-        let (mut told, mut now) = (BTreeSet::new(), Timestamp::default());
+        let (mut requested, mut now) = (BTreeSet::new(), Timestamp::default());
         for (seconds, happens, outcome_drawn) in story {
             now += Duration::from_secs(seconds.unsigned_abs());
             match happens {
@@ -96,7 +97,7 @@ proptest! {
                 }
                 Happens::Gone(pod) => {
                     pods.remove(&pod.to_string());
-                    told.remove(&pod.to_string());
+                    requested.remove(&pod.to_string());
                     queue.pod_gone(&pod.to_string(), now);
                 }
                 Happens::Nothing => {}
@@ -104,7 +105,7 @@ proptest! {
             for request in queue.requests(now) {
                 let uid = &request.pod.uid;
                 prop_assert!(request.due <= now);
-                prop_assert!(told.insert(uid.clone()), "{uid} was told before");
+                prop_assert!(requested.insert(uid.clone()), "{uid} was requested before");
                 if !matches!(request.because, Because::Group { .. }) {
                     let pod: &PlacedPod = &pods[uid];
                     let judgement = pod.rules.as_ref().unwrap().judge(&nodes[&pod.node]);
@@ -119,7 +120,7 @@ proptest! {
                 };
                 queue.finish(uid, outcome, now);
                 if outcome != RequestOutcome::Leaves {
-                    told.remove(uid);
+                    requested.remove(uid);
                 }
             }
             // Only those that follow a pod that has just left may be due at once.

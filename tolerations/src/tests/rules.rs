@@ -1,4 +1,4 @@
-//! What a rewritten pod says about a node, in words, and what cannot be read at all.
+//! The judgement of a rewritten pod about a node, in words, and pods that cannot be read.
 
 use rstest::rstest;
 

@@ -1,7 +1,7 @@
 //! Whole-node and timing vectors, read from upstream's code, as tables.
 //!
-//! The whole-node ones are the scheduler's plugin: filter, count, normalised score. The timing ones play the
-//! taint-eviction controller: a script of taint values at seconds, and when the pod goes.
+//! The whole-node ones are the scheduler's plugin: filter, count, normalised score. The timing ones
+//! play the taint-eviction controller: a script of taint values at seconds, and when the pod goes.
 
 use rstest::rstest;
 
@@ -74,7 +74,7 @@ fn the_gate_decides_whether_numbers_compare(
     assert_eq!(refused.map(Taint::to_string).as_deref(), refused_by);
 }
 
-/// What happens on the node: at a second, its taints become these, or the controller restarts.
+/// An event on the node: at a second, its taints become these, or the controller restarts.
 enum Event {
     Taints(i64, &'static [&'static str]),
     Restart(i64),
@@ -138,11 +138,11 @@ const AT_800: &[&str] = &["sla=800:NoExecute"];
 #[case::j_one_untolerated_key_is_enough(
     &[bounded("Gt", "900", 30)],
     &[Taints(0, &["sla=950:NoExecute", "cost=7:NoExecute"])], Some(0))]
-#[case::k_a_restart_starts_the_clock_anew(
+#[case::k_a_restart_starts_the_clock_again(
     &[bounded("Gt", "900", 60)], &[Taints(0, AT_950), Restart(30)], Some(90))]
 #[case::taints_gone_cancel(
     &[bounded("Gt", "900", 60)], &[Taints(0, AT_950), Taints(59, &[])], None)]
-#[case::taints_back_start_anew(
+#[case::taints_back_start_again(
     &[bounded("Gt", "900", 60)], &[Taints(0, AT_950), Taints(10, &[]), Taints(20, AT_950)], Some(80))]
 #[case::other_effects_evict_nobody(&[], &[Taints(0, &["sla=950:NoSchedule"])], None)]
 fn pods_go_when_upstream_deletes_them(

@@ -1,8 +1,8 @@
 //! The API server's words: a table by shape, and a recording of Kubernetes 1.37.1's own functions.
 //!
 //! `tests/fixtures/upstream.jsonl` was written by `generate.go` beside it, which calls upstream's
-//! matcher and validation on generated lists with odd keys, operators, effects and values. The variable
-//! `PD_TOLERATION_VECTORS` names a larger recording.
+//! matcher and validation on generated lists with odd keys, operators, effects and values. The
+//! variable `PD_TOLERATION_VECTORS` names a larger recording.
 
 use rstest::rstest;
 use serde::Deserialize;
@@ -79,7 +79,7 @@ fn texts(errors: &[FieldError]) -> Vec<String> {
     errors.iter().map(FieldError::to_string).collect()
 }
 
-/// What upstream said about one pair of lists.
+/// The words of upstream about one pair of lists.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Recorded {

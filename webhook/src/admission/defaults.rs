@@ -1,22 +1,25 @@
 //! Tolerations that a pod gets because of the role it plays: whose pod it is, and what it lacks.
 //!
-//! A pod is of the workload that made it: of the `StatefulSet` that controls it, or of the Deployment whose `ReplicaSet`
-//! does, which the pod itself tells, for the name of the set is the Deployment's, a dash and the pod's `pod-template-hash`.
-//! So nothing has to be asked of the cluster. A key about which the pod says anything by itself is the pod's own affair.
+//! A pod is of the workload that made it: of the `StatefulSet` that controls it, or of the
+//! Deployment whose `ReplicaSet` does, which the pod itself shows, for the name of the set is the
+//! Deployment's, a dash and the pod's `pod-template-hash`. So nothing has to be asked of the
+//! cluster. A key about which the pod says anything by itself is the pod's own affair.
 //!
-//! Pods only, and only when they are created: a template that were changed would no longer be what its author wrote.
+//! Pods only, and only when they are created: a template that were changed would no longer be what
+//! its author wrote.
 
 use pd_core::Role;
 use pd_tolerations::{ExtendedToleration, Operator, Toleration};
 
 use super::template::Holder;
 
-/// The annotation of a pod that says which PDAutoscaler and role it has tolerations from, as `NAME/ROLE`.
+/// The annotation of a pod that says which PDAutoscaler and role it has tolerations from, as
+/// `NAME/ROLE`.
 pub(super) const SOURCE: &str = "pdautoscaler.io/tolerations-from";
-/// The label by which a Deployment tells its `ReplicaSets` apart.
+/// The label by which a Deployment distinguishes its `ReplicaSets`.
 const HASH: &str = "pod-template-hash";
 
-/// What makes pods.
+/// A workload, which makes pods.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Workload {
     /// Its namespace.
@@ -27,7 +30,7 @@ pub struct Workload {
     pub name: String,
 }
 
-/// What the pods of a workload get.
+/// The tolerations that the pods of a workload get.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Defaults {
     /// The PDAutoscaler that says so.
@@ -39,8 +42,8 @@ pub struct Defaults {
 }
 
 impl Defaults {
-    /// Those about whose keys neither tolerations nor annotation of a pod say anything. A toleration without a key is about
-    /// all of them.
+    /// Those about whose keys neither tolerations nor annotation of a pod say anything. A
+    /// toleration without a key is about all of them.
     pub(super) fn missing(
         &self,
         spec: &[Toleration],

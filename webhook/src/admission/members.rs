@@ -1,7 +1,7 @@
 //! Structures from JSON objects alone.
 //!
-//! Serde reads a structure from a list, too, member by member. A patch of a member of that list would lead nowhere, so
-//! what we read here is an object or an error that says so.
+//! Serde reads a structure from a list, too, member by member. A patch of a member of that list
+//! would lead nowhere, so what we read here is an object or an error that says so.
 
 use serde::{Deserialize, Deserializer, de::Visitor, forward_to_deserialize_any};
 

@@ -1,5 +1,5 @@
-//! The JSON Patch (RFC 6902) that admission answers with: operations of `json-patch`, at pointers of
-//! `jsonptr`, which escapes the parts of a path.
+//! The JSON Patch (RFC 6902) that admission answers with: operations of `json-patch`, at pointers
+//! of `jsonptr`, which escapes the parts of a path.
 
 use json_patch::{
     AddOperation, PatchOperation, RemoveOperation, ReplaceOperation,

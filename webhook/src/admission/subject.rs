@@ -1,5 +1,5 @@
-//! What is admitted, besides the object itself: its kind, what is stored, and what is known of the
-//! cluster.
+//! The subject of an admission, besides the object itself: its kind, the stored object, and the
+//! state of the cluster.
 
 use pd_tolerations::Comparison;
 
@@ -8,15 +8,15 @@ use super::{
     template::{Holder, Kind, PodTemplate},
 };
 
-/// What is admitted, besides the object itself.
+/// The subject of an admission, besides the object itself.
 pub(super) struct Subject<'a> {
     pub(super) kind: Kind,
     pub(super) is_update: bool,
-    /// What is stored, on an update.
+    /// The stored object, on an update.
     pub(super) old: Option<&'a Holder<'a>>,
-    /// What the API server does by itself.
+    /// Whether the API server compares numbers by itself.
     pub(super) gate: Comparison,
-    /// What the role that a new pod plays gives it.
+    /// The tolerations that a new pod gets from the role it plays.
     pub(super) defaults: Option<&'a Defaults>,
 }
 

@@ -1,6 +1,8 @@
-//! Where each kind has its pod template, and what is read of it: annotations, tolerations, required node affinity.
+//! Where each kind has its pod template, and what is read of it: annotations, tolerations, required
+//! node affinity.
 //!
-//! Everything else of an object is skipped without being understood. `null` counts as absent, as in Kubernetes.
+//! Everything else of an object is skipped without being understood. `null` counts as absent, as in
+//! Kubernetes.
 
 use std::collections::BTreeMap;
 
@@ -83,14 +85,15 @@ impl Kind {
 pub(super) struct Holder<'a> {
     /// The text of the template.
     pub(super) template: &'a RawValue,
-    /// What was read of it.
+    /// The parts that were read of it.
     pub(super) pod: PodTemplate,
     /// The controller of a pod or `ReplicaSet`.
     pub(super) controller: Option<Owner>,
 }
 
 impl<'a> Holder<'a> {
-    /// Reads an object; nothing if it has no template, or one without a spec, which has no place for what we write.
+    /// Reads an object; nothing if it has no template, or one without a spec, which has no place
+    /// for what we write.
     pub(super) fn read(
         object: &'a RawValue,
         kind: Kind,
@@ -149,7 +152,7 @@ struct Template {
     spec: Option<Spec>,
 }
 
-/// What was read of a pod or a template.
+/// The parts that were read of a pod or a template.
 pub(super) struct PodTemplate {
     pub(super) metadata: Option<Metadata>,
     pub(super) spec: Spec,

@@ -1,7 +1,8 @@
-//! Admission by example and by law: every kind, every place where a review can be wrong, and what must hold of all answers.
+//! Admission by example and by law: every kind, every place where a review can be wrong, and what
+//! must hold of all answers.
 //!
-//! Answers are applied as patches by an independent reading of RFC 6902, so that what is looked at is the object that the
-//! API server would store.
+//! Answers are applied as patches by an independent reading of RFC 6902, so that what is looked at
+//! is the object that the API server would store.
 
 mod defaults;
 mod live;
@@ -485,7 +486,7 @@ fn arbitrary_toleration() -> impl Strategy<Value = Toleration> {
     )
 }
 
-/// What a template asked for before it was rewritten.
+/// The tolerations of a template before it was rewritten.
 fn restored(template: &Value) -> (Vec<Toleration>, Option<Vec<pd_tolerations::mirror::Term>>) {
     let spec: Vec<Toleration> =
         serde_json::from_value(template["spec"]["tolerations"].clone()).unwrap();

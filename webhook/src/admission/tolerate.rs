@@ -1,18 +1,22 @@
-//! What becomes of tolerations, annotation and affinity: the rules of the rewrite, without any JSON.
+//! Tolerations, annotation and affinity after admission: the rules of the rewrite, without any
+//! JSON.
 //!
-//! An annotation entry with an index was written here: it stands for the toleration at that place. If the author has
-//! since written a number there again, or an update took the toleration away, the entry is dropped. An entry without index
-//! was written by a user: the pod gets its `Exists` when it is created, and so does the template of a `DaemonSet`, for its
-//! controller reads tolerations there; other templates stay as written, so that `GitOps` tools see no drift. Whatever else
+//! An annotation entry with an index was written here: it stands for the toleration at that place.
+//! If the author has since written a number there again, or an update took the toleration away, the
+//! entry is dropped. An entry without index was written by a user: the pod gets its `Exists` when
+//! it is created, and so does the template of a `DaemonSet`, for its controller reads tolerations
+//! there; other templates stay as written, so that `GitOps` tools see no drift. Whatever else
 //! disagrees is refused.
 //!
-//! Nobody's template is changed by an update that leaves it alone: that would roll out pods that nobody asked for. A
-//! `ReplicaSet` with a controller is never changed: its owner compares templates, and would make another one for ever.
+//! Nobody's template is changed by an update that leaves it alone: that would roll out pods that
+//! nobody asked for. A `ReplicaSet` with a controller is never changed: its owner compares
+//! templates, and would make another one for ever.
 
 use pd_tolerations::{
     Comparison, ExtendedToleration, Operator, Rule, Toleration,
-    mirror::{Term, constraints, lower},
-    rewrite::{ANNOTATION, Authored, ORIGINALS_MAX, restore, rewrite},
+    extension::BoundError,
+    mirror::{MirrorError, Term, constraints, lower},
+    rewrite::{ANNOTATION, Authored, Disagreement, ORIGINALS_MAX, restore, rewrite},
     validation,
 };
 
@@ -23,6 +27,34 @@ use super::{
     wire::{AdmissionChange, Refusal},
     write::{Decided, written},
 };
+
+/// Why the annotation cannot be used.
+#[derive(Debug, thiserror::Error)]
+enum AnnotationError {
+    #[error("it is no JSON list of tolerations: {0}")]
+    Json(#[from] serde_json::Error),
+    #[error("{0} entries are more than {ORIGINALS_MAX}: merge or remove some")]
+    TooManyEntries(usize),
+    #[error("{0} numeric tolerations are more than {ORIGINALS_MAX}: merge or remove some")]
+    TooMany(usize),
+    #[error("entry {entry}: {source}")]
+    Bound { entry: usize, source: BoundError },
+    #[error(
+        "entry {entry} `{original}` has no toleration with the same key and effect and operator Exists in spec.tolerations: add it, or remove the entry"
+    )]
+    NotInSpec { entry: usize, original: String },
+}
+
+/// Why numbers cannot be kept in node affinity.
+#[derive(Debug, thiserror::Error)]
+enum AffinityError {
+    #[error(transparent)]
+    Disagreement(#[from] Disagreement),
+    #[error(transparent)]
+    Bound(#[from] BoundError),
+    #[error(transparent)]
+    Mirror(#[from] MirrorError),
+}
 
 /// The change to make, or why the object is refused.
 pub(super) fn decide(
@@ -37,7 +69,7 @@ pub(super) fn decide(
         return owned(new, subject, owner);
     }
     match rewritten(new, subject) {
-        // What is stored already may always be labelled, finalized and so on.
+        // An object that is stored already may always be labelled, finalized and so on.
         Err(_) if unchanged => Ok(AdmissionChange::default()),
         decided => decided,
     }
@@ -56,8 +88,8 @@ fn rewritten(new: &Holder<'_>, subject: &Subject<'_>) -> Result<AdmissionChange,
     let is_numeric = |one: &Toleration| one.operator.is_numeric();
     let is_changed = subject.gate == Comparison::Off && changes_what_it_has(list, &given, subject);
     if is_changed || subject.gate == Comparison::Off && list.iter().any(is_numeric) {
-        // Left to it, the API server would blame the operator of every number, good or bad, and see nothing of a number that
-        // another one replaces.
+        // Left to it, the API server would blame the operator of every number, good or bad, and see
+        // nothing of a number that another one replaces.
         let field = subject.kind.tolerations_field();
         let mut faults = validation::tolerations(list, &field, Comparison::On);
         faults.extend(is_changed.then(|| validation::changed_toleration(&field)));
@@ -65,13 +97,13 @@ fn rewritten(new: &Holder<'_>, subject: &Subject<'_>) -> Result<AdmissionChange,
             return Err(Refusal::Faults(faults));
         }
     }
-    let decided = settle(list, given, subject).map_err(|error| unusable(&error))?;
+    let decided = combined(list, given, subject).map_err(|error| unusable(&error))?;
     let terms = affinity(new, subject, &decided)
         .map_err(|error| format!("numeric tolerations cannot be kept: {error}"))?;
     Ok(written(new, subject, &decided, terms))
 }
 
-fn unusable(error: &str) -> String {
+fn unusable(error: &AnnotationError) -> String {
     format!("annotation {ANNOTATION} cannot be used: {error}")
 }
 
@@ -84,7 +116,8 @@ fn is_untouched_pod(new: &Holder<'_>, subject: &Subject<'_>) -> bool {
     subject.is_pod() && subject.old_pod().is_some_and(stays)
 }
 
-/// Whether a live pod would lose a toleration that it has, or have another number in it: no API server allows that.
+/// Whether a live pod would lose a toleration that it has, or have another number in it: no API
+/// server allows that.
 fn changes_what_it_has(
     list: &[Toleration],
     given: &[ExtendedToleration],
@@ -93,7 +126,7 @@ fn changes_what_it_has(
     let Some(old) = subject.old_pod().filter(|_| subject.is_pod()) else {
         return false;
     };
-    // What cannot be read was not stored by us, and says nothing.
+    // An annotation that cannot be read was not stored by us, and says nothing.
     let Ok(entries) = entries(old) else {
         return false;
     };
@@ -102,10 +135,11 @@ fn changes_what_it_has(
     !meant(old.spec.tolerations(), &entries).iter().all(is_kept)
 }
 
-/// Key, operator, value, effect, and whether the taint must be there: all that no update of a live pod may change.
+/// Key, operator, value, effect, and whether the taint must be there: all that no update of a live
+/// pod may change.
 type Meaning<'a> = (&'a str, &'a str, &'a str, &'a str, bool);
 
-/// What tolerations mean, with the entries that stand for some of them.
+/// The meaning of tolerations, with the entries that stand for some of them.
 fn meant<'a>(list: &'a [Toleration], entries: &'a [ExtendedToleration]) -> Vec<Meaning<'a>> {
     let plain = list.iter().map(|one| {
         let (operator, effect) = (one.operator.as_str(), one.effect.as_str());
@@ -147,50 +181,62 @@ fn owned(
     ).into())
 }
 
-fn entries(pod: &PodTemplate) -> Result<Vec<ExtendedToleration>, String> {
+fn entries(pod: &PodTemplate) -> Result<Vec<ExtendedToleration>, AnnotationError> {
     let Some(text) = pod.annotation() else {
         return Ok(Vec::new());
     };
-    let entries: Vec<Members<ExtendedToleration>> = serde_json::from_str(text)
-        .map_err(|error| format!("it is no JSON list of tolerations: {error}"))?;
+    let entries: Vec<Members<ExtendedToleration>> = serde_json::from_str(text)?;
     if entries.len() > ORIGINALS_MAX {
-        return Err(format!(
-            "{} entries are more than {ORIGINALS_MAX}: merge or remove some",
-            entries.len()
-        ));
+        return Err(AnnotationError::TooManyEntries(entries.len()));
     }
     Ok(entries.into_iter().map(|Members(entry)| entry).collect())
 }
 
 /// Brings tolerations and annotation together.
-fn settle(
+fn combined(
     list: &[Toleration],
     given: Vec<ExtendedToleration>,
     subject: &Subject<'_>,
-) -> Result<Decided, String> {
-    let is_inherited = subject
-        .old_pod()
-        .is_some_and(|old| entries(old).is_ok_and(|old| !old.is_empty() && old == given));
-    let mut spec = list.to_vec();
-    let mut decided = Decided {
-        spec: Vec::new(),
-        entries: Vec::with_capacity(given.len()),
-        waiting: Vec::new(),
-        rewritten: 0,
-        dropped: 0,
-        expanded: 0,
-        given: 0,
-        given_annotated: 0,
-    };
+) -> Result<Decided, AnnotationError> {
     let missing: Vec<&ExtendedToleration> = subject
         .defaults
         .map(|defaults| defaults.missing(list, &given))
         .unwrap_or_default();
+    let mut decided = placed(list, given, subject)?;
+    let mut spec = std::mem::take(&mut decided.spec);
+    give(&missing, &mut spec, &mut decided, subject.gate);
+    if subject.gate == Comparison::Off {
+        rewrite_new(&mut spec, &mut decided, subject);
+    }
+    let total = decided.entries.len() + decided.waiting.len();
+    if total > ORIGINALS_MAX {
+        return Err(AnnotationError::TooMany(total));
+    }
+    decided.spec = spec;
+    Ok(decided)
+}
+
+/// Finds the toleration that each entry of the annotation stands for, or adds it, or drops the
+/// entry.
+fn placed(
+    list: &[Toleration],
+    given: Vec<ExtendedToleration>,
+    subject: &Subject<'_>,
+) -> Result<Decided, AnnotationError> {
+    let is_inherited = subject
+        .old_pod()
+        .is_some_and(|old| entries(old).is_ok_and(|old| !old.is_empty() && old == given));
+    let mut decided = Decided {
+        spec: list.to_vec(),
+        entries: Vec::with_capacity(given.len()),
+        ..Decided::default()
+    };
+    // An `Exists` stands for one entry: a second entry of the same key needs one of its own.
     let mut taken = vec![false; list.len()];
     for (entry, original) in given.into_iter().enumerate() {
-        original
-            .interval()
-            .map_err(|error| format!("entry {entry}: {error}"))?;
+        if let Err(source) = original.interval() {
+            return Err(AnnotationError::Bound { entry, source });
+        }
         if let Some(place) = place_of(&original, list, &taken) {
             if let Some(taken) = taken.get_mut(place) {
                 *taken = true;
@@ -199,34 +245,23 @@ fn settle(
         } else if original.index.is_none() {
             if subject.expands() {
                 decided.expanded += 1;
-                spec.push(exists(&original));
+                decided.spec.push(exists(&original));
                 decided.entries.push(original);
             } else {
                 decided.waiting.push(original);
             }
-        } else if is_inherited || is_written_anew(&original, list) {
+        } else if is_inherited || is_written_again(&original, list) {
             decided.dropped += 1;
         } else {
-            return Err(format!(
-                "entry {entry} `{original}` has no toleration with the same key and effect and operator Exists in spec.tolerations: add it, or remove the entry"
-            ));
+            let original = original.to_string();
+            return Err(AnnotationError::NotInSpec { entry, original });
         }
     }
-    give(&missing, &mut spec, &mut decided, subject.gate);
-    if subject.gate == Comparison::Off {
-        rewrite_new(&mut spec, &mut decided, subject);
-    }
-    let total = decided.entries.len() + decided.waiting.len();
-    if total > ORIGINALS_MAX {
-        return Err(format!(
-            "{total} numeric tolerations are more than {ORIGINALS_MAX}: merge or remove some"
-        ));
-    }
-    decided.spec = spec;
     Ok(decided)
 }
 
-/// Adds what a role gives: as numbers where the API server compares them, else as `Exists` with an entry.
+/// Adds what a role gives: as numbers where the API server compares them, else as `Exists` with an
+/// entry.
 fn give(
     missing: &[&ExtendedToleration],
     spec: &mut Vec<Toleration>,
@@ -253,7 +288,8 @@ fn give(
     }
 }
 
-/// Turns numbers into `Exists`, but for those that a live pod had already, which may not be changed.
+/// Turns numbers into `Exists`, but for those that a live pod had already, which may not be
+/// changed.
 fn rewrite_new(spec: &mut [Toleration], decided: &mut Decided, subject: &Subject<'_>) {
     let old = subject.old_pod().filter(|_| subject.is_pod());
     let kept = |one: &Toleration| {
@@ -284,7 +320,8 @@ fn rewrite_new(spec: &mut [Toleration], decided: &mut Decided, subject: &Subject
     }
 }
 
-/// The free `Exists` that an entry stands for: at its place, or the first. None if its number is in the list again.
+/// The free `Exists` that an entry stands for: at its place, or the first. None if its number is in
+/// the list again.
 fn place_of(original: &ExtendedToleration, list: &[Toleration], taken: &[bool]) -> Option<usize> {
     let fits = |place: &usize| {
         let free = taken.get(*place) == Some(&false);
@@ -311,8 +348,9 @@ fn place_of(original: &ExtendedToleration, list: &[Toleration], taken: &[bool]) 
     (0..list.len()).find(fits)
 }
 
-/// Whether the list has a number for the entry's key again, so that the entry is of an earlier version.
-fn is_written_anew(original: &ExtendedToleration, list: &[Toleration]) -> bool {
+/// Whether the list has a number for the entry's key again, so that the entry is of an earlier
+/// version.
+fn is_written_again(original: &ExtendedToleration, list: &[Toleration]) -> bool {
     list.iter()
         .any(|one| one.operator.is_numeric() && one.key == original.key)
 }
@@ -332,7 +370,7 @@ fn affinity(
     new: &Holder<'_>,
     subject: &Subject<'_>,
     decided: &Decided,
-) -> Result<Option<Vec<Term>>, String> {
+) -> Result<Option<Vec<Term>>, AffinityError> {
     let terms = new.pod.spec.terms();
     if subject.is_pod() && subject.is_update {
         return Ok(terms.map(<[Term]>::to_vec));
@@ -340,10 +378,9 @@ fn affinity(
     let constraints = if decided.entries.is_empty() {
         Vec::new()
     } else {
-        let asked = restore(&decided.spec, &decided.entries).map_err(|error| error.to_string())?;
-        let rules: Result<Vec<Rule>, _> = asked.iter().map(Authored::rule).collect();
-        let rules = rules.map_err(|error| error.to_string())?;
-        constraints(&rules).map_err(|error| error.to_string())?
+        let authored = restore(&decided.spec, &decided.entries)?;
+        let rules: Result<Vec<Rule>, _> = authored.iter().map(Authored::rule).collect();
+        constraints(&rules?)?
     };
-    lower(terms, &constraints).map_err(|error| error.to_string())
+    Ok(lower(terms, &constraints)?)
 }

@@ -1,8 +1,9 @@
 //! `AdmissionReview` as the API server writes and reads it, `admission.k8s.io/v1`.
 //!
-//! Objects stay raw text until somebody knows what to read of them. An answer repeats the uid, and carries a patch only if
-//! something changes, a status only if it refuses. Warnings are cut to what the API server shows.
-//! Faults that an API server with the feature would find are told as it tells them: field by field.
+//! Objects stay raw text until somebody knows what to read of them. An answer repeats the uid, and
+//! carries a patch only if something changes, a status only if it refuses. Warnings are cut to what
+//! the API server shows. Faults that an API server with the feature would find are worded as it
+//! words them: field by field.
 
 use std::borrow::Cow;
 
@@ -30,7 +31,7 @@ pub(super) struct Review<'a> {
     request: Option<Request<'a>>,
 }
 
-/// What is asked.
+/// The request.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Request<'a> {
@@ -79,7 +80,7 @@ impl Request<'_> {
     }
 }
 
-/// What is changed, and what the user should know.
+/// The patch, and the warnings for the user.
 #[derive(Debug, Default)]
 pub(super) struct AdmissionChange {
     pub(super) patch: Vec<PatchOperation>,
@@ -196,7 +197,8 @@ impl AdmissionVerdict {
             },
         };
         Answered {
-            // Texts and numbers alone: it cannot fail, and an empty body would be an error to the API server.
+            // Texts and numbers alone: it cannot fail, and an empty body would be an error to the
+            // API server.
             body: serde_json::to_vec(&answer).unwrap_or_default(),
             outcome,
         }
@@ -235,7 +237,7 @@ struct Status<'a> {
     details: Option<Details<'a>>,
 }
 
-/// What kubectl and other clients show field by field.
+/// The details that kubectl and other clients show field by field.
 #[derive(Serialize)]
 struct Details<'a> {
     name: &'a str,

@@ -1,4 +1,4 @@
-//! From what was decided to the operations that write it, and the warnings that tell it.
+//! From what was decided to the operations that write it, and the warnings about it.
 //!
 //! Only what differs is written, so that deciding the same twice writes nothing the second time.
 
@@ -17,6 +17,7 @@ use super::{
 };
 
 /// Tolerations and annotation as they are to be.
+#[derive(Default)]
 pub(super) struct Decided {
     pub(super) spec: Vec<Toleration>,
     /// Every entry of the annotation.
@@ -31,7 +32,8 @@ pub(super) struct Decided {
     pub(super) given_annotated: usize,
 }
 
-/// The change that makes an object what was decided, with these terms of its required node affinity.
+/// The change that makes an object what was decided, with these terms of its required node
+/// affinity.
 pub(super) fn written(
     new: &Holder<'_>,
     subject: &Subject<'_>,

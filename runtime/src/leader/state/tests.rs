@@ -1,5 +1,5 @@
-//! Tables for the election rules. Each scenario is a list of steps of one candidate named `me`, with times in
-//! milliseconds on its monotonic clock and lease times on unrelated wall clocks.
+//! Tables for the election rules. Each scenario is a list of steps of one candidate named `me`,
+//! with times in milliseconds on its monotonic clock and lease times on unrelated wall clocks.
 
 use rstest::rstest;
 
@@ -137,7 +137,8 @@ fn a_term_counts_from_before_the_renewal_was_sent() {
 fn a_follower_never_takes_over_before_the_leader_has_stepped_down() {
     let (me, own) = leader(ms(0));
     let mut you = Election::new("you".into(), timing());
-    // The two clocks agree here; only the follower's first sight of the renewal is as early as it can be.
+    // The two clocks agree here; only the follower's first sight of the renewal is as early as it
+    // can be.
     you.observe(Some(&own), ms(0));
     for now in (0..20_000).step_by(100).map(ms) {
         let steps_down = matches!(me.decide(now), Action::StepDown(_));

@@ -9,18 +9,21 @@ use pd_tolerations::eviction::{rate_limit::RateLimit, request::EvictionOptions};
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Evictions")]
 pub struct EvictionArgs {
-    /// Evict pods whose numeric tolerations were rewritten when they do not tolerate their node any more.
+    /// Evict pods whose numeric tolerations were rewritten when they do not tolerate their node any
+    /// more.
     #[arg(
         long, action = ArgAction::Set, value_name = "BOOL",
         default_value_t = true, default_missing_value = "true", num_args = 0..=1, require_equals = true
     )]
     pub evict: bool,
 
-    /// Keep deadlines in an annotation of the pod, so that a restart does not start them anew as it does upstream.
+    /// Keep deadlines in an annotation of the pod, so that a restart does not start them again as
+    /// it does upstream.
     #[arg(long)]
     pub eviction_persist: bool,
 
-    /// Whether a change of taints or tolerations moves a deadline that runs already. Upstream's does not.
+    /// Whether a change of taints or tolerations moves a deadline that runs already. Upstream's
+    /// does not.
     #[arg(long, value_enum, value_name = "HOW", default_value = "never")]
     pub eviction_move_deadlines: MoveDeadlines,
 
@@ -28,11 +31,13 @@ pub struct EvictionArgs {
     #[arg(long, value_enum, value_name = "HOW", default_value = "delete")]
     pub eviction_method: EvictionMethod,
 
-    /// Pods of a namespace with the same value of this label leave together. By default each leaves by itself.
+    /// Pods of a namespace with the same value of this label leave together. By default each leaves
+    /// by itself.
     #[arg(long, value_name = "LABEL")]
     pub eviction_group_label: Option<String>,
 
-    /// Most pods evicted in a minute from nodes with the same value of the domain label. By default there is no limit.
+    /// Most pods evicted in a minute from nodes with the same value of the domain label. By default
+    /// there is no limit.
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=60_000))]
     pub evictions_per_minute: Option<u32>,
 
@@ -76,7 +81,7 @@ pub enum EvictionMethod {
 }
 
 impl EvictionArgs {
-    /// What the queue does beyond upstream.
+    /// The options of the queue beyond upstream.
     pub fn options(&self) -> EvictionOptions {
         let moves = self.eviction_move_deadlines;
         EvictionOptions {

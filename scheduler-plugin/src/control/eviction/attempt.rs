@@ -1,13 +1,15 @@
 //! One attempt to carry an request out: look again, mark the pod, delete it.
 //!
-//! The pod and its node are read from the API server itself, not from a cache. The pod goes only if what is read bears the
-//! request out: the same UID, and taints that it still does not tolerate, or no longer than it was given. Everything else
-//! spares it, for the watch will soon say the same and then the queue knows.
+//! The pod and its node are read from the API server itself, not from a cache. The pod goes only if
+//! what is read bears the request out: the same UID, and taints that it still does not tolerate, or
+//! no longer than it was given. Everything else spares it, for the watch will soon say the same and
+//! then the queue knows.
 //!
-//! Marking and deleting are what the taint-eviction controller does: condition `DisruptionTarget` with its reason, then a
-//! plain delete; or the eviction API, where disruption budgets count, and the API server marks the pod itself. Both name
-//! the UID, so that another pod of the same name is not touched. They do not name the resource version: the kubelet
-//! reports every few seconds, and each report would spare the pod once more.
+//! Marking and deleting are what the taint-eviction controller does: condition `DisruptionTarget`
+//! with its reason, then a plain delete; or the eviction API, where disruption budgets count, and
+//! the API server marks the pod itself. Both name the UID, so that another pod of the same name is
+//! not touched. They do not name the resource version: the kubelet reports every few seconds, and
+//! each report would spare the pod once more.
 
 use std::time::Duration;
 
@@ -25,6 +27,8 @@ use pd_tolerations::eviction::{
 use serde_json::json;
 use tokio::time::timeout;
 
+use strum::IntoStaticStr;
+
 use super::{
     super::{
         Context, Term,
@@ -37,7 +41,7 @@ use super::{
 /// How long one attempt may take.
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// What became of an attempt.
+/// The result of an attempt.
 #[derive(Debug)]
 pub struct Done {
     /// The request.
@@ -49,7 +53,8 @@ pub struct Done {
 }
 
 /// How an attempt ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub enum EvictionOutcome {
     /// The pod was deleted.
     Deleted,
@@ -69,16 +74,8 @@ pub enum EvictionOutcome {
 
 impl EvictionOutcome {
     /// A word for labels of metrics.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Deleted => "deleted",
-            Self::Evicted => "evicted",
-            Self::DryRun => "dry_run",
-            Self::Gone => "gone",
-            Self::Refused => "refused",
-            Self::Spared => "spared",
-            Self::Failed => "failed",
-        }
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 
     /// Whether the pod leaves because of us.
@@ -86,7 +83,7 @@ impl EvictionOutcome {
         matches!(self, Self::Deleted | Self::Evicted | Self::DryRun)
     }
 
-    /// What the queue makes of it.
+    /// The outcome as the queue takes it.
     pub const fn request_outcome(self) -> RequestOutcome {
         match self {
             Self::Deleted | Self::Evicted | Self::DryRun | Self::Gone => RequestOutcome::Leaves,
@@ -220,7 +217,8 @@ fn delete_params(context: &Context, request: &EvictionRequest) -> DeleteParams {
     }
 }
 
-/// Upstream's condition, with our reason behind its words. The UID makes it a condition of this very pod.
+/// Upstream's condition, with our reason behind its words. The UID makes it a condition of this
+/// very pod.
 fn condition(request: &EvictionRequest) -> serde_json::Value {
     let message = format!(
         "Taint manager: deleting due to NoExecute taint ({})",

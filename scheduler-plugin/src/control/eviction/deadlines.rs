@@ -1,9 +1,11 @@
-//! Deadlines in an annotation of the pod, so that they outlive the process; and the news of those that are off.
+//! Deadlines in an annotation of the pod, so that they outlive the process; and the news of those
+//! that are off.
 //!
-//! The text is an interval of ISO 8601, from the evaluation to the deadline. It is read once, when a pod is first seen, and
-//! believed only if it can be this pod's: it begins after the pod was created and not in the future, or else a template
-//! could carry it. One task writes, in the request in which things happened. A text that cannot be written is in the log,
-//! and costs the pod's clock at the next restart, nothing else.
+//! The text is an interval of ISO 8601, from the evaluation to the deadline. It is read once, when
+//! a pod is first seen, and believed only if it can be this pod's: it begins after the pod was
+//! created and not in the future, or else a template could carry it. One task writes, in the
+//! request in which things happened. A text that cannot be written is in the log, and costs the
+//! pod's clock at the next restart, nothing else.
 
 use std::time::Duration;
 
@@ -27,7 +29,7 @@ const PAUSES: [Duration; 3] = [
     Duration::from_secs(1),
     Duration::from_secs(5),
 ];
-/// A pod's creation is told in whole seconds, and clocks differ.
+/// A pod's creation is written in whole seconds, and clocks differ.
 const CLOCKS_DIFFER: SignedDuration = SignedDuration::from_secs(2);
 
 /// News about a pod's deadline.

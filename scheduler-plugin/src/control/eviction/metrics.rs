@@ -1,4 +1,5 @@
-//! What the eviction controller tells Prometheus: requests by outcome, what waits, what is held, how late it was.
+//! Metrics of the eviction controller: requests by outcome, what waits, what is held, how late it
+//! was.
 
 use std::time::Duration;
 

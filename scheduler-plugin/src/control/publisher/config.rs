@@ -1,12 +1,12 @@
 //! The publishers' file: which taint comes from which query, and how carefully.
 //!
-//! A file is taken as a whole or not at all, and says what is wrong with the field's name. A key and effect have one
-//! publisher: two would undo each other's work. Keys that Kubernetes itself sets are refused, for their values mean
-//! something to it.
+//! A file is taken as a whole or not at all, and says what is wrong with the field's name. A key
+//! and effect have one publisher: two would undo each other's work. Keys that Kubernetes itself
+//! sets are refused, for their values mean something to it.
 
 use std::{collections::BTreeMap, time::Duration};
 
-use pd_tolerations::{Effect, FieldError, Taint, validation};
+use pd_tolerations::{Effect, FieldError, Taint, format::is_dns_label, validation};
 use serde::{Deserialize, Deserializer};
 
 /// Keys that Kubernetes sets on nodes itself, but for their prefix `node.kubernetes.io/`.
@@ -21,6 +21,9 @@ const KUBERNETES_OWNS: [&str; 9] = [
     "out-of-service",
     "exclude-from-external-load-balancers",
 ];
+
+/// Longest name of a publisher, bytes: the annotation that has it in its key allows 63.
+const NAME_MAX: usize = 50;
 
 /// The whole file.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -64,7 +67,7 @@ pub struct Publisher {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Rules {
-    /// What values are multiplied by: 10000 makes 0.9995 to 9995.
+    /// The factor for values: 10000 makes 0.9995 to 9995.
     #[serde(default = "default_scale")]
     pub scale: f64,
     /// How the product becomes an integer.
@@ -110,9 +113,9 @@ pub enum ConfigError {
     Field {
         /// Where.
         field: String,
-        /// What is there.
+        /// The value that is there.
         value: String,
-        /// What may be there.
+        /// The values that may be there.
         remedy: &'static str,
     },
     /// The API server would refuse the taint.
@@ -189,7 +192,7 @@ impl Publisher {
                 remedy,
             })
         };
-        if !is_name(&self.name) {
+        if !is_dns_label(&self.name) || self.name.len() > NAME_MAX {
             return bad(
                 "name",
                 &self.name,
@@ -251,18 +254,9 @@ impl Rules {
     }
 }
 
-/// Prefix of the annotations with the time of the last change, RFC 3339, after others of the same minute; the publisher's
-/// name follows.
+/// Prefix of the annotations with the time of the last change, RFC 3339, after others of the same
+/// minute; the publisher's name follows.
 pub const ANNOTATION_PREFIX: &str = "publisher.pdautoscaler.io/";
-
-fn is_name(name: &str) -> bool {
-    let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-    let bytes = name.as_bytes();
-    bytes.len() <= 50
-        && bytes.first().copied().is_some_and(inner)
-        && bytes.last().copied().is_some_and(inner)
-        && bytes.iter().all(|&byte| inner(byte) || byte == b'-')
-}
 
 fn default_interval() -> Duration {
     Duration::from_secs(30)

@@ -1,22 +1,27 @@
-//! Whether a node's taint gets another value: a pure function of the node, the reading and the time.
+//! Whether a node's taint gets another value: a pure function of the node, the reading and the
+//! time.
 //!
-//! Everything that it needs of the past is the time of the last change, which is kept on the node, so a restart decides the
-//! same. What is not known changes nothing. Where not every change may be made at once, the falls come first, the deepest
-//! of them before others: a node that is worse than it says breaks promises, one that is better only waits for work.
+//! Everything that it needs of the past is the time of the last change, which is kept on the node,
+//! so a restart decides the same. What is not known changes nothing. Where not every change may be
+//! made at once, the falls come first, the deepest of them before others: a node that is worse than
+//! it says breaks promises, one that is better only waits for work.
 
 use std::{cmp::Reverse, time::Duration};
 
 use k8s_openapi::jiff::Timestamp;
+
+use strum::IntoStaticStr;
 
 use super::config::{Rounding, Rules};
 
 /// The span that `maxNodesPerMinute` is about.
 pub const MINUTE: Duration = Duration::from_mins(1);
 
-/// How near a product has to be to an integer to be that integer: 0.57 times 100 is 57, whatever floats say.
+/// How near a product has to be to an integer to be that integer: 0.57 times 100 is 57, whatever
+/// floats say.
 const NEAR: f64 = 1e-9;
 
-/// What a node's taint says.
+/// The value of a node's taint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Current {
     /// It is not there.
@@ -27,7 +32,7 @@ pub enum Current {
     Number(i64),
 }
 
-/// What the query says about a node.
+/// The result of the query for a node.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Reading {
     /// Nothing.
@@ -41,14 +46,15 @@ pub enum Reading {
 /// A change to make.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TaintChange {
-    /// What the taint said.
+    /// The value so far.
     pub from: Current,
-    /// What it is to say.
+    /// The new value.
     pub to: i64,
 }
 
 /// Why nothing changes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub enum Held {
     /// The query says nothing about the node.
     NoData,
@@ -57,6 +63,7 @@ pub enum Held {
     /// The value is NaN or infinite.
     NotFinite,
     /// The taint is missing, and is not to be added.
+    #[strum(serialize = "missing_taint")]
     Missing,
     /// The difference is smaller than the dead band, or none.
     InDeadBand,
@@ -76,15 +83,8 @@ impl Held {
     ];
 
     /// Its word in metrics and logs.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::NoData => "no_data",
-            Self::SeveralValues => "several_values",
-            Self::NotFinite => "not_finite",
-            Self::Missing => "missing_taint",
-            Self::InDeadBand => "in_dead_band",
-            Self::TooSoon => "too_soon",
-        }
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 }
 
@@ -141,8 +141,8 @@ fn number(rules: &Rules, value: f64) -> Option<i64> {
     Some(number.max(rules.minimum).min(rules.maximum))
 }
 
-/// Whether `at` lies within `span` before `now`. A time far in the future was no change of ours, a little of it is clocks
-/// that differ.
+/// Whether `at` lies within `span` before `now`. A time far in the future was no change of ours, a
+/// little of it is clocks that differ.
 pub fn within(span: Duration, at: Timestamp, now: Timestamp) -> bool {
     let age_seconds = now.duration_since(at).as_secs_f64();
     age_seconds.abs() < span.as_secs_f64()

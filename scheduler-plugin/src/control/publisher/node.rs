@@ -1,8 +1,9 @@
 //! The publisher's side of a node: its taint as it is, the times of its changes, and the patch that
 //! makes another one.
 //!
-//! Only the value of a taint is replaced, at its place in the list: `timeAdded` says since when a key
-//! is on the node, which another value does not change. It is set when a `NoExecute` taint is added.
+//! Only the value of a taint is replaced, at its place in the list: `timeAdded` says since when a
+//! key is on the node, which another value does not change. It is set when a `NoExecute` taint is
+//! added.
 
 use json_patch::{AddOperation, Patch, PatchOperation, ReplaceOperation, jsonptr::PointerBuf};
 use k8s_openapi::jiff::Timestamp;

@@ -1,4 +1,5 @@
-//! What pods get from the roles they play: whose they are, what they lack, and nobody else's.
+//! Tolerations that pods get from the roles they play: whose they are, what they lack, and nobody
+//! else's.
 
 use pd_core::Role;
 use pd_tolerations::extension::NumericOperator;

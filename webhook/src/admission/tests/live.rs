@@ -1,4 +1,5 @@
-//! Live pods: an update may add tolerations and change the seconds of those that are there, as on a cluster with the feature.
+//! Live pods: an update may add tolerations and change the seconds of those that are there, as on a
+//! cluster with the feature.
 
 use rstest::rstest;
 use serde_json::{Value, json};

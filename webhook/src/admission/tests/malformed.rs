@@ -1,7 +1,8 @@
-//! What is malformed, and the words it is refused with: bodies, objects, annotations, numbers.
+//! Malformed input, and the words it is refused with: bodies, objects, annotations, numbers.
 //!
-//! A body that is no review gets an error, which the server makes a status 400; an object that cannot be judged is
-//! answered with 422 and a message that names the place. Nothing is let through because it could not be read.
+//! A body that is no review gets an error, which the server makes a status 400; an object that
+//! cannot be judged is answered with 422 and a message that names the place. Nothing is let through
+//! because it could not be read.
 
 use serde_json::{Value, json};
 

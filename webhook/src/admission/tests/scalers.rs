@@ -78,7 +78,8 @@ fn no_two_pdautoscalers_take_one_workload() {
         own.contains("spec.prefill.maxReplicas `0`") && own.contains("; "),
         "{own}"
     );
-    // What was stored before may be changed elsewhere, but not to a workload that is taken.
+    // An object that was stored before may be changed elsewhere, but not to a workload that is
+    // taken.
     let old = scaler("second", "p2", "d", 4);
     assert_eq!(
         judged(&scaler("second", "p2", "d", 5), Some(&old), &known)["allowed"],
