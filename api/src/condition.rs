@@ -1,7 +1,7 @@
 //! Status conditions: a fixed set of types, each kept as Kubernetes expects.
 //!
-//! `lastTransitionTime` is when the status last changed and nothing else, so that "for how long" can
-//! be read off and alerts do not reset when only a message changes. Time is an argument.
+//! `lastTransitionTime` is when the status last changed and nothing else, so that "for how long"
+//! can be read off and alerts do not reset when only a message changes. Time is an argument.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use pd_core::Reason;

@@ -10,8 +10,8 @@
 //! [`crd`](mod@crd) makes the `CustomResourceDefinition` that the chart ships.
 //!
 //! Everything about a cluster (the resource itself, its CRD, status and conditions) is behind the
-//! feature `kube`, which is on by default. Without it the crate holds the spec and what it means, for
-//! programs that read [`Manifest`]s, and builds neither `kube` nor `k8s-openapi`.
+//! feature `kube`, which is on by default. Without it the crate holds the spec and what it means,
+//! for programs that read [`Manifest`]s, and builds neither `kube` nor `k8s-openapi`.
 //!
 //! One rule holds for the whole API: a field that is accepted does something. What a later version
 //! will bring is in the schema, and refused with a message.

@@ -10,13 +10,13 @@ use crate::v1alpha1::PDAutoscalerSpec;
 /// The parts of an object that its owner writes.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub struct Manifest {
-    /// What the object is called.
+    /// The name of the object.
     pub metadata: ManifestMetadata,
-    /// What its owner wants.
+    /// The owner's spec.
     pub spec: PDAutoscalerSpec,
 }
 
-/// What an object is called.
+/// The name and namespace of an object.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 pub struct ManifestMetadata {
     /// The object's name.

@@ -225,8 +225,8 @@ pub struct PDAutoscalerSpec {
     /// A limit on the GPUs of both roles together. Default: none but maxReplicas.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub budget: Option<BudgetSpec>,
-    /// How fast replicas may change: what spec.behavior of a HorizontalPodAutoscaler holds, and lead.
-    /// Default: up at once, down after 300 seconds.
+    /// How fast replicas may change: what spec.behavior of a HorizontalPodAutoscaler holds, and
+    /// lead. Default: up at once, down after 300 seconds.
     #[serde(default)]
     pub behavior: BehaviorSpec,
     /// Replica bounds that hold at set times. At most 16.

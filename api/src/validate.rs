@@ -127,8 +127,8 @@ impl PDAutoscalerSpec {
         }
     }
 
-    /// The policy with the nearest good value in the place of each wrong one, and every field that is
-    /// wrong.
+    /// The policy with the nearest good value in the place of each wrong one, and every field that
+    /// is wrong.
     pub fn policy_and_errors(&self) -> (Policy, Vec<FieldError>) {
         let mut errors = Errors::default();
         refused::check(self, &mut errors);

@@ -1,7 +1,8 @@
-//! `spec.behavior` of a `HorizontalPodAutoscaler`, pasted: the CRD accepts it, and it means the same.
+//! `spec.behavior` of a `HorizontalPodAutoscaler`, pasted: the CRD accepts it, and it means the
+//! same.
 //!
-//! The law draws any `behavior` that the API server accepts in an autoscaling/v2 object: windows of 0
-//! to 3600 seconds, policies of at least 1 in periods of 1 to 1800 seconds, a tolerance that is a
+//! The law draws any `behavior` that the API server accepts in an autoscaling/v2 object: windows of
+//! 0 to 3600 seconds, policies of at least 1 in periods of 1 to 1800 seconds, a tolerance that is a
 //! quantity of at least zero, and every field left out at will.
 
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
@@ -39,7 +40,8 @@ fn meant(behavior: &Value) -> Behavior {
     object.spec.policy().unwrap().behavior
 }
 
-/// What autoscaling/v2 documents about `rules`, with our defaults where they leave something out.
+/// The meaning of `rules` by autoscaling/v2's documentation, with our defaults where they leave
+/// something out.
 fn documented(
     rules: Option<&HPAScalingRules>,
     ours: ScalingRules,

@@ -1,4 +1,5 @@
-//! The CRD that the chart ships: up to date, documented and bounded, without floating-point numbers.
+//! The CRD that the chart ships: up to date, documented and bounded, without floating-point
+//! numbers.
 
 use std::{fs, path::Path};
 

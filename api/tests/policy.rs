@@ -1,4 +1,4 @@
-//! What good specs mean: the policy that the core gets, defaults included.
+//! The meaning of good specs: the policy that the core gets, defaults included.
 
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
@@ -213,7 +213,7 @@ fn schedules_reach_the_core_with_their_zone() {
     assert_eq!(policy.schedules, want);
 }
 
-/// What only the Rust validation can know.
+/// Faults that only the Rust validation can find.
 #[rstest]
 #[case::unknown_zone(json!({ "timeZone": "Europe/Bonn" }), "spec.schedules[0].timeZone", "`Europe/Bonn` must be a time zone of the IANA database")]
 #[case::range_backwards(json!({ "cron": "0 18-8 * * *" }), "spec.schedules[0].cron", "ends before it starts; swap its ends")]

@@ -1,7 +1,7 @@
 //! The fourth step: replicas are written, unless something forbids it.
 //!
-//! A plan is held back when it fails the audit, when somebody else scales a target or that cannot be
-//! known, and in mode Recommend. Leadership is checked right before each write.
+//! A plan is held back when it fails the audit, when somebody else scales a target or that cannot
+//! be known, and in mode Recommend. Leadership is checked right before each write.
 
 pub mod scale;
 
@@ -15,8 +15,8 @@ use crate::{
     plan::Planned,
 };
 
-/// Applies the plan. Nothing is dropped on the way: a field that is added to an earlier step does not
-/// compile until it is used here.
+/// Applies the plan. Nothing is dropped on the way: a field that is added to an earlier step does
+/// not compile until it is used here.
 pub async fn apply(
     context: &Context,
     key: &ObjectRef<PDAutoscaler>,

@@ -32,8 +32,8 @@ pub struct DecisionArgs {
     #[arg(long, default_value = "15s", env = "PD_INTERVAL", value_parser = interval, value_name = "DURATION")]
     pub interval: Duration,
 
-    /// Most time between two writes of an otherwise unchanged status. Status keeps memory for the next
-    /// leader.
+    /// Most time between two writes of an otherwise unchanged status. Status keeps memory for the
+    /// next leader.
     #[arg(long, default_value = "60s", env = "PD_STATUS_INTERVAL", value_parser = positive_duration, value_name = "DURATION")]
     pub status_interval: Duration,
 
@@ -71,8 +71,8 @@ pub struct MetricsArgs {
     pub pod_label: String,
 }
 
-/// Decisions further apart than a minute would each look like a gap in the watch, after which a full
-/// stabilization window must pass before replicas are lowered: they never would be.
+/// Decisions further apart than a minute would each look like a gap in the watch, after which a
+/// full stabilization window must pass before replicas are lowered: they never would be.
 fn interval(text: &str) -> Result<Duration, String> {
     let span = positive_duration(text)?;
     if span <= Duration::from_mins(1) {

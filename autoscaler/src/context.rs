@@ -1,8 +1,8 @@
 //! Clients, flags, metrics, leadership and the clock that all reconciles share, and the memory of
 //! every object.
 //!
-//! Memory is kept here between reconciles and in status for the next leader; after a start it is read
-//! from status once.
+//! Memory is kept here between reconciles and in status for the next leader; after a start it is
+//! read from status once.
 
 use std::{
     collections::{BTreeMap, HashMap},

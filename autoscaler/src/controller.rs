@@ -1,8 +1,8 @@
 //! The loop over all PDAutoscalers, and one reconcile of one of them.
 //!
-//! The loop runs only while this process leads. A reconcile is five steps, a file for each; each value
-//! is the only input of the next step. Objects that cannot be decoded harm no other: they are watched
-//! behind a guard. A reconcile whose status cannot be written is tried again after a pause.
+//! The loop runs only while this process leads. A reconcile is five steps, a file for each; each
+//! value is the only input of the next step. Objects that cannot be decoded harm no other: they are
+//! watched behind a guard. A reconcile whose status cannot be written is tried again after a pause.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -35,7 +35,8 @@ use crate::{
     validate::validate,
 };
 
-/// Pause after a reconcile that could not write status, or could not learn who else scales a target.
+/// Pause after a reconcile that could not write status, or could not learn who else scales a
+/// target.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// How old the overview of all objects may be. Looking at all of them in every reconcile would make

@@ -1,7 +1,7 @@
 //! Failures that status cannot report, because it is status that could not be written.
 //!
-//! Every other failure is part of the outcome and has a condition, an event and a metric. These have
-//! the log, a metric by category, and another try.
+//! Every other failure is part of the outcome and has a condition, an event and a metric. These
+//! have the log, a metric by category, and another try.
 
 /// Why a reconcile failed.
 #[derive(Debug, thiserror::Error)]

@@ -6,15 +6,17 @@
 //! validate -> observe -> plan -> apply -> report
 //! ```
 //!
-//! [`validate`] takes the policy out of an object, by `pd-api`'s rules; it comes first, because names
-//! and queries of a spec go into requests. [`observe`] reads workloads, other autoscalers of them and
-//! metrics into a [`pd_core::Snapshot`]. [`plan`] is [`pd_core::plan`] and its audit. [`apply`] writes
-//! replicas, and [`report`] metrics, events and status. Each value is the only input of the next step:
-//! `ValidObject`, `Observed`, `Planned`, `Applied`. Only `observe`, `apply` and `report` touch the
-//! network. [`controller`] strings the steps together and decides when to look again.
+//! [`validate`] takes the policy out of an object, by `pd-api`'s rules; it comes first, because
+//! names and queries of a spec go into requests. [`observe`] reads workloads, other autoscalers of
+//! them and metrics into a [`pd_core::Snapshot`]. [`plan`] is [`pd_core::plan`] and its audit.
+//! [`apply`] writes replicas, and [`report`] metrics, events and status. Each value is the only
+//! input of the next step: `ValidObject`, `Observed`, `Planned`, `Applied`. Only `observe`, `apply`
+//! and `report` touch the network. [`controller`] strings the steps together and decides when to
+//! look again.
 //!
 //! A fault outside never lowers replicas: what cannot be read is `Unknown` in the snapshot, and the
-//! core does not lower on it. `tests/faults` holds that against an API server that fails on purpose.
+//! core does not lower on it. `tests/faults` holds that against an API server that fails on
+//! purpose.
 
 pub mod answer;
 pub mod apply;

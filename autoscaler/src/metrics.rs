@@ -1,8 +1,8 @@
 //! Metrics of the controller and of its objects.
 //!
 //! Names carry the prefix `pd_autoscaler_`, base units and no label of unbounded values but the
-//! object's own namespace and name. Gauges of an object go when the object goes. The inputs of sizing
-//! have a file of their own below this one.
+//! object's own namespace and name. Gauges of an object go when the object goes. The inputs of
+//! sizing have a file of their own below this one.
 
 mod sizing;
 
@@ -25,8 +25,8 @@ use prometheus_client::{
 use self::sizing::Sizing;
 use crate::prometheus::QueryError;
 
-/// Upper edges of the durations of reconciles and queries, seconds: from an answer out of a cache to a
-/// query that times out.
+/// Upper edges of the durations of reconciles and queries, seconds: from an answer out of a cache
+/// to a query that times out.
 const DURATION_SECONDS: [f64; 9] = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 15.0];
 
 /// Labels of an object.

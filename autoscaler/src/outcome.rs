@@ -1,7 +1,7 @@
 //! How a reconcile ended, as status, events and metrics report it.
 //!
-//! A reconcile stops before its decision, or gives an [`Applied`] plan. Only the apply step makes an
-//! [`Applied`], so that nothing is reported that was not at least tried.
+//! A reconcile stops before its decision, or gives an [`Applied`] plan. Only the apply step makes
+//! an [`Applied`], so that nothing is reported that was not at least tried.
 
 use pd_api::FieldError;
 use pd_core::{Decision, Finding, PerRole, Role, Snapshot};

@@ -1,9 +1,9 @@
 //! The fifth step: metrics, log, events and status say the same about one outcome.
 //!
-//! [`conditions`] turns an outcome into findings, [`status`] into the status object, [`events`] into
-//! events for changes, [`sentence`] a decision into a sentence for people. Status is written when
-//! something a person would act on changed, and otherwise only now and then to keep memory for the
-//! next leader.
+//! [`conditions`] turns an outcome into findings, [`status`] into the status object, [`events`]
+//! into events for changes, [`sentence`] a decision into a sentence for people. Status is written
+//! when something a person would act on changed, and otherwise only now and then to keep memory for
+//! the next leader.
 
 pub mod conditions;
 pub mod events;

@@ -98,8 +98,8 @@ async fn lead(context: Arc<Context>, args: Args, shutdown: Shutdown, crd_ready: 
     }
 }
 
-/// Completes when PDAutoscalers can be listed. Until then readiness, log and an event on the own pod
-/// say why they cannot: there is no object yet that could carry a condition.
+/// Completes when PDAutoscalers can be listed. Until then readiness, log and an event on the own
+/// pod say why they cannot: there is no object yet that could carry a condition.
 async fn await_crd(context: &Context, args: &Args, crd_ready: &ReadinessHandle) {
     let api: Api<PDAutoscaler> = match &args.decisions.watch_namespace {
         Some(namespace) => Api::namespaced(context.client.clone(), namespace),

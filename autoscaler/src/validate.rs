@@ -1,7 +1,7 @@
 //! The first step: from an object as watched to the policy to decide by. No I/O.
 //!
-//! It comes before anything is read, because names and queries of a spec go into requests to the API
-//! server and to Prometheus: a text that nobody has checked must not.
+//! It comes before anything is read, because names and queries of a spec go into requests to the
+//! API server and to Prometheus: a text that nobody has checked must not.
 
 use kube::{ResourceExt as _, core::error_boundary::InvalidObject};
 use pd_api::{

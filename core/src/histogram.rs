@@ -2,10 +2,9 @@
 //!
 //! Buckets bound what can be known. A quantile is interpolated inside its bucket, as the buckets
 //! beside it suggest, and says so when it falls beyond the last finite edge or into the first
-//! bucket; a share below a limit is exact at an edge and interpolated between two, with both edges
-//! told. The mean is exact, and moments are
-//! scaled to it. Observations of several workers are summed bucket by bucket before any of this:
-//! quantiles do not average.
+//! bucket; a share below a limit is exact at an edge and interpolated between two, with the shares
+//! at both edges beside it. The mean is exact, and moments are scaled to it. Observations of
+//! several workers are summed bucket by bucket before any of this: quantiles do not average.
 
 mod curve;
 

@@ -108,6 +108,7 @@ pub fn attainment(
             break;
         }
         let c = f64::from(servers);
+        // Erlang's B by its recursion: the factorials of its closed form overflow at 171 servers.
         erlang_b = load * erlang_b / (c + load * erlang_b);
         let keeps_up = OVERLOADED_SHARE * (c / load).min(1.0);
         let share = if load < c {
@@ -118,6 +119,7 @@ pub fn attainment(
         best = best.max(share);
         shares.push(best);
     }
+    // The loop ended where larger pools serve no more.
     shares.resize(servers_max as usize + 1, best);
     Attainment {
         shares,
@@ -140,6 +142,7 @@ pub fn mean_wait_seconds(work: &Work, servers: u32) -> Option<f64> {
     Some(wait_chance(c, load, erlang_b) * tail.waiting_seconds(c, load))
 }
 
+/// Erlang's C from his B: the chance that an arrival finds all servers busy.
 fn wait_chance(c: f64, load: f64, erlang_b: f64) -> f64 {
     erlang_b / (1.0 - load / c * (1.0 - erlang_b))
 }
@@ -155,6 +158,7 @@ struct Tail {
 impl Tail {
     fn new(work: &Work, limit_seconds: f64, wait_factor: f64, reachable_share: f64) -> Self {
         let reachable = work.service.iter().filter(|(s, _)| *s <= limit_seconds);
+        // Allen and Cunneen: G/G/c waits as M/M/c does, times the mean of both variations.
         let variability = f64::midpoint(work.arrival_scv, work.service_scv());
         Self {
             slack: reachable

@@ -165,6 +165,7 @@ impl Numbers<'_> {
             Recipe::GaugeSum(_) => self.by_pod.sum(value, role),
             Recipe::GaugeMean(_) => self.by_pod.mean(value, role),
             Recipe::GaugeGrowth(_) => self.by_pod.growth(value, role),
+            // Pods that have left were part of the peak, so it is a total.
             Recipe::GaugePeak(_) => self.state.total(value),
             Recipe::CounterRate(_) => {
                 let coverage = self.by_pod.coverage(role);
@@ -187,6 +188,7 @@ fn share(state: &Answer<'_>, signal: SignalName) -> Reading {
     let part = state.total(Tag::Signal(signal, Part::Share));
     let whole = state.total(Tag::Signal(signal, Part::Whole));
     match (part.known(), whole.known()) {
+        // Nothing was looked up, so nothing is known of the share.
         (Some(_), Some(0.0)) => Reading::Unknown(Gap::TooFewSamples),
         (Some(part), Some(whole)) => Reading::of(part / whole),
         (None, _) => part,

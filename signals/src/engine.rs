@@ -101,6 +101,10 @@ impl Recipe {
 pub struct Engine {
     /// As users write and read it.
     pub name: &'static str,
+    /// As its makers write it.
+    pub product: &'static str,
+    /// The versions whose names the catalogue has.
+    pub versions: &'static str,
     /// A gauge that every worker has from its start to its end: its samples say who is scraped.
     pub presence: Metric,
     /// Labels beside the pod's that separate the engines of a pod, and the series of one metric.

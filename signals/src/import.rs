@@ -153,6 +153,7 @@ impl Sheet {
         if text.len() > TEXT_BYTES_MAX {
             return Err(ImportError::TooLarge { bytes: text.len() });
         }
+        // Spreadsheets begin a text with a byte order mark.
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let mut reader = csv::ReaderBuilder::new()
             .trim(csv::Trim::All)

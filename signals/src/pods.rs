@@ -7,7 +7,7 @@
 /// 58 characters before its suffix, and a ReplicaSet's hash takes up to 11).
 const NAME_LENGTH_UNCUT: usize = 46;
 
-/// A kind of workload that is none of ours.
+/// A kind of workload that this version does not scale.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "kind `{kind}` of apiVersion `{api_version}` cannot be scaled by this version: use a Deployment or StatefulSet of apps/v1"
@@ -29,16 +29,26 @@ pub enum TargetKind {
 }
 
 impl TargetKind {
+    /// Every kind.
+    pub const ALL: [Self; 2] = [Self::Deployment, Self::StatefulSet];
+
+    /// The `apiVersion` and `kind` of its manifests.
+    pub const fn type_meta(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Deployment => ("apps/v1", "Deployment"),
+            Self::StatefulSet => ("apps/v1", "StatefulSet"),
+        }
+    }
+
     /// The kind of that name.
     pub fn of(api_version: &str, kind: &str) -> Result<Self, KindUnsupported> {
-        match (api_version, kind) {
-            ("apps/v1", "Deployment") => Ok(Self::Deployment),
-            ("apps/v1", "StatefulSet") => Ok(Self::StatefulSet),
-            (api_version, kind) => Err(KindUnsupported {
-                api_version: api_version.to_owned(),
-                kind: kind.to_owned(),
-            }),
-        }
+        let named = Self::ALL
+            .into_iter()
+            .find(|known| known.type_meta() == (api_version, kind));
+        named.ok_or_else(|| KindUnsupported {
+            api_version: api_version.to_owned(),
+            kind: kind.to_owned(),
+        })
     }
 }
 

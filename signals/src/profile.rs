@@ -226,6 +226,7 @@ impl Wanted<'_> {
             return Ok(key);
         }
         let beside = |key: &&String| ![KV, PARALLELISM].contains(&key.as_str());
+        // Two keys could both be meant; guessing would size a service by the wrong table.
         let mut keys = self.data.keys().filter(beside);
         match (keys.next(), keys.next()) {
             (Some(only), None) => Ok(only),

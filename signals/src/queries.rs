@@ -128,6 +128,7 @@ impl Scope {
                 vec![self.by_pod(tag(Part::Value), "sum", &growth)]
             }
             Recipe::GaugePeak(metrics) => {
+                // Each at its own time, so the sum may be more than there were at once.
                 let most = |metric: &Metric| pods.summed("max_over_time", *metric, window);
                 let most: Vec<String> = metrics.iter().map(most).collect();
                 vec![tagged(tag(Part::Value), &format!("({})", most.join(" + ")))]
@@ -299,6 +300,7 @@ impl Pods<'_> {
 
     /// The mean of a gauge.
     fn gauge(self, metric: Metric) -> String {
+        // A short window of rates says that scrapes come fast, so gauges may follow as fast.
         let window = self.scope.window.min(GAUGE_WINDOW_MAX);
         self.over("avg_over_time", metric, window)
     }
@@ -319,6 +321,7 @@ impl Pods<'_> {
     fn engines_by(self, metric: Metric, labels: [&str; 2]) -> String {
         let (scope, labels) = (self.scope, labels.join(", "));
         let (pod, series_labels) = (&scope.pod_label, scope.series_labels());
+        // A matcher of a label that a series lacks would leave out all of them.
         let model = scope.engine.model_label;
         let matchers = scope.matchers(self.pattern(), |label| label != model);
         let infos = series(metric, &matchers, |series| series);

@@ -61,6 +61,8 @@ impl Stated {
         let mut profile = of_coefficients(coefficients);
         let PerRole { prefill, decode } = parts;
         for (role, read) in [(Role::Prefill, prefill), (Role::Decode, decode)] {
+            // Stated even if the ConfigMap cannot be read: the error beside it says why the role is
+            // learnt.
             if let Some(read) = &read {
                 stated.origin[role] = Origin::ConfigMap(read.reference.name.to_owned());
             } else if role_is_stated(&profile, role) {

@@ -1,9 +1,9 @@
 //! `pd-sim backtest`: what a PDAutoscaler would have done with a service's past.
 //!
-//! The past is read from Prometheus with the controller's own queries, its load is drawn again, and the
-//! decision code plays it from the replicas that were there. How fast a replica is comes from a profile,
-//! or is learnt first by playing the past as it was; either way that play is held against what was
-//! measured, so that everybody can see how far the rest can be trusted.
+//! The past is read from Prometheus with the controller's own queries, its load is drawn again, and
+//! the decision code plays it from the replicas that were there. How fast a replica is comes from a
+//! profile, or is learnt first by playing the past as it was; either way that play is held against
+//! what was measured, so that everybody can see how far the rest can be trusted.
 
 pub mod options;
 

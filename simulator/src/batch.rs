@@ -1,8 +1,8 @@
 //! Many runs at once: on all cores, in a fixed order, with a bar on a terminal.
 //!
-//! Runs know nothing of each other, so the result does not depend on how many are played at once. The
-//! bar goes to standard error and only to a terminal, so that what is printed stays clean wherever it
-//! is sent.
+//! Runs know nothing of each other, so the result does not depend on how many are played at once.
+//! The bar goes to standard error and only to a terminal, so that what is printed stays clean
+//! wherever it is sent.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -36,8 +36,8 @@ pub(crate) fn cores() -> usize {
     thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// Does `work` for all `items`, so many at once, and gives the results in their order. After an error
-/// no further item is begun; the error of the earliest item is given.
+/// Does `work` for all `items`, so many at once, and gives the results in their order. After an
+/// error no further item is begun; the error of the earliest item is given.
 pub(crate) fn parallel<T: Sync, U: Send, E: Send>(
     jobs: usize,
     items: &[T],
@@ -45,8 +45,9 @@ pub(crate) fn parallel<T: Sync, U: Send, E: Send>(
 ) -> Result<Vec<U>, E> {
     let failed = AtomicBool::new(false);
     let play = || {
-        // Items are begun in their order, not in halves as `par_iter` would. So every item before one
-        // that failed has been begun, and the earliest error does not depend on the number of cores.
+        // Items are begun in their order, not in halves as `par_iter` would. So every item before
+        // one that failed has been begun, and the earliest error does not depend on the number of
+        // cores.
         let in_order = items.iter().enumerate().par_bridge();
         let begun = in_order.filter(|_| !failed.load(Ordering::Relaxed));
         let done = begun.map(|(place, item)| {

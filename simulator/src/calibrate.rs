@@ -1,10 +1,10 @@
 //! `pd-sim calibrate`: how far the simulator is from a real service, before and after a correction.
 //!
-//! The same load is played with the replicas that were there, and its TTFT and TPOT are held against
-//! those that were observed: the error of each window's mean, and of the quantiles of all requests. Two
-//! factors are fitted, one on all coefficients of prefill and one on all of decode: that much a service
-//! tells about itself while it serves, and more would fit noise. Means are what is fitted, because they
-//! are exact where quantiles are as wide as a bucket.
+//! The same load is played with the replicas that were there, and its TTFT and TPOT are held
+//! against those that were observed: the error of each window's mean, and of the quantiles of all
+//! requests. Two factors are fitted, one on all coefficients of prefill and one on all of decode:
+//! that much a service tells about itself while it serves, and more would fit noise. Means are what
+//! is fitted, because they are exact where quantiles are as wide as a bucket.
 
 pub mod options;
 
@@ -71,13 +71,13 @@ pub enum CalibrateError {
     Json(#[from] serde_json::Error),
 }
 
-/// What a calibration came to.
+/// The result of a calibration.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Calibration {
-    /// What the prefill coefficients were multiplied by.
+    /// The factor of the prefill coefficients.
     pub prefill_factor: f64,
-    /// What the decode coefficients were multiplied by.
+    /// The factor of the decode coefficients.
     pub decode_factor: f64,
     /// Errors of the profile as it was given.
     pub before: Fit,
@@ -182,7 +182,7 @@ pub fn fit(scenario: &mut Scenario, known: &Known) -> Result<Calibration, Calibr
     })
 }
 
-/// What the coefficients of each role are multiplied by.
+/// The factor of each role's coefficients.
 #[derive(Clone, Copy, Debug)]
 struct Factors {
     prefill: f64,
@@ -199,8 +199,8 @@ impl Default for Factors {
 }
 
 impl Factors {
-    /// Nearer to what was observed. TTFT and TPOT hold queues, shared steps and batches that grow faster than the
-    /// factor, so part of their error is taken at a time.
+    /// Nearer to what was observed. TTFT and TPOT hold queues, shared steps and batches that grow
+    /// faster than the factor, so part of their error is taken at a time.
     fn next(self, known: &Known, played: &Played) -> Self {
         let prefill = self.prefill * (known.ttft.mean / played.ttft.mean()).sqrt();
         let decode = self.decode * (known.tpot.mean / played.tpot.mean()).powf(0.7);

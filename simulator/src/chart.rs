@@ -1,7 +1,7 @@
 //! Plots as SVG text: axes, lines and dots, without a script.
 //!
-//! Numbers are written with two digits after the point, so that the same results give the same bytes.
-//! Colours are classes of the page's style sheet, which knows light and dark.
+//! Numbers are written with two digits after the point, so that the same results give the same
+//! bytes. Colours are classes of the page's style sheet, which knows light and dark.
 
 use std::fmt::Write as _;
 

@@ -8,14 +8,14 @@
 //! the run and lets requests miss where that saves most.
 //!
 //! Assumed: prefill by the tail formula of [`pd_core::queueing`] with the window's own prompts and
-//! the scatter of its own gaps, at a share of misses that is what the objective leaves after prompts
-//! that no pool could serve in time; queues do not carry over from window to window. Decode by
-//! [`load`]: answers run at the TPOT limit, spread evenly over replicas that are filled to the batch
-//! that holds it. In `everywhere` both roles may miss as much as the objective allows for both
-//! together. Replicas leave at once, without draining; ratio band, budget, the maximum, rate limits
-//! and stabilization do not hold; the first replicas are there for nothing. A formula is no proof:
-//! playing the plans (`--policy clairvoyant`, `--policy clairvoyant-overall`) shows what they attain, and
-//! `--policy simulated-oracle` corrects them by plays ([`refine`]).
+//! the scatter of its own gaps, at a share of misses that is what the objective leaves after
+//! prompts that no pool could serve in time; queues do not carry over from window to window. Decode
+//! by [`load`]: answers run at the TPOT limit, spread evenly over replicas that are filled to the
+//! batch that holds it. In `everywhere` both roles may miss as much as the objective allows for
+//! both together. Replicas leave at once, without draining; ratio band, budget, the maximum, rate
+//! limits and stabilization do not hold; the first replicas are there for nothing. A formula is no
+//! proof: playing the plans (`--policy clairvoyant`, `--policy clairvoyant-overall`) shows what
+//! they attain, and `--policy simulated-oracle` corrects them by plays ([`refine`]).
 
 pub mod load;
 pub mod refine;
@@ -54,7 +54,7 @@ pub struct ReplicaPlan {
     pub gpu_hours: PerRole<f64>,
 }
 
-/// What knowing the load is worth.
+/// The value of knowing the load.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Bound {
     /// Replicas that each window needs to hold the objective by itself.

@@ -1,8 +1,10 @@
-//! `pd-sim compare`: policies x traces x lead times, on all cores, as a table, JSON, CSV and a report.
+//! `pd-sim compare`: policies x traces x lead times, on all cores, as a table, JSON, CSV and a
+//! report.
 //!
-//! Every cell is one [`Run`] of one policy, and cells know nothing of each other, so the result does not
-//! depend on how many run at once: the same options give the same bytes. A trace and a lead time are
-//! read once for all policies. The first error ends everything, and nothing is written.
+//! Every cell is one [`Run`] of one policy, and cells know nothing of each other, so the result
+//! does not depend on how many run at once: the same options give the same bytes. A trace and a
+//! lead time are read once for all policies. The first error ends everything, and nothing is
+//! written.
 
 pub mod options;
 
@@ -67,7 +69,7 @@ pub enum CompareError {
 pub struct Row {
     /// Name of the trace: its file without folder and endings, or `day`.
     pub trace: String,
-    /// What the run came to.
+    /// The result of the run.
     #[serde(flatten)]
     pub outcome: RunOutcome,
 }

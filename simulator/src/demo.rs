@@ -1,9 +1,9 @@
 //! `pd-sim demo`: a day of a prefill/decode service under its autoscaler, in a minute.
 //!
 //! The decisions are the product's own: [`pd_core::plan()`], unchanged, audited at every step, fed
-//! with what a scrape of the emulated workers shows. Only the workers, their users and the clock are
-//! a model. [`World`] is that closed loop without a clock; the rest paces it, shows it
-//! on a local page and in the terminal, and writes the report.
+//! with what a scrape of the emulated workers shows. Only the workers, their users and the clock
+//! are a model. [`World`] is that closed loop without a clock; the rest paces it, shows it on a
+//! local page and in the terminal, and writes the report.
 //!
 //! It asks nothing of the machine but a loopback port and a file, and leaves nothing behind but the
 //! file.

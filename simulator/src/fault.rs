@@ -1,9 +1,10 @@
-//! What goes wrong in a world, and when.
+//! Faults of a world, and when they happen.
 //!
-//! A [`Fault`] strikes at a moment, lasts, and may come again; the [`Calendar`] tells which begins or
-//! ends next. Faults that last are folded into [`Conditions`], one value that says what is wrong at
-//! a moment, so that two of a kind that overlap are no special case: the worst counts, and slowdowns
-//! multiply. Nothing here touches a worker, and nothing is drawn: who is struck is the fleet's.
+//! A [`Fault`] strikes at a moment, lasts, and may come again; the [`Calendar`] tells which begins
+//! or ends next. Faults that last are folded into [`Conditions`], one value that says what is wrong
+//! at a moment, so that two of a kind that overlap are no special case: the worst counts, and
+//! slowdowns multiply. Nothing here touches a worker, and nothing is drawn: who is struck is the
+//! fleet's.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -12,7 +13,7 @@ use pd_core::{PerRole, Role};
 
 use crate::time::Nanos;
 
-/// What a fault does.
+/// The effect of a fault.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Effect {
     /// Containers of serving pods end; the kubelet starts them again.
@@ -41,7 +42,7 @@ pub enum Effect {
 /// One fault, which may strike again and again.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Fault {
-    /// What it does.
+    /// Its role.
     pub effect: Effect,
     /// When it first strikes, time of the run.
     pub at: Nanos,
@@ -62,7 +63,7 @@ impl Fault {
     }
 }
 
-/// What is wrong at one moment.
+/// The faults of one moment.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Conditions {
     /// Probability that a start fails.
@@ -195,7 +196,7 @@ impl Calendar {
         Some(Some(Strike { fault, ends_at }))
     }
 
-    /// What is wrong now.
+    /// The faults of this moment.
     pub fn conditions(&self) -> Conditions {
         self.faults
             .iter()

@@ -2,14 +2,16 @@
 //!
 //! [`engine`] is the model of the serving engines, [`traffic`] the requests that are sent to it,
 //! [`exposition`] the metrics text that such an engine would show to Prometheus, and [`observe`]
-//! what a controller would learn from it. [`lifecycle`] is what becomes of replicas that are asked for,
-//! and [`fault`] what goes wrong. [`world`] closes the loop with an [`autoscaler`]. These have no clock, threads or network, so that a day runs in seconds and the test suite's engine
-//! emulator runs the same model in real time.
+//! what a controller would learn from it. [`lifecycle`] is what becomes of replicas that are asked
+//! for, and [`fault`] what goes wrong. [`world`] closes the loop with an [`autoscaler`]. These have
+//! no clock, threads or network, so that a day runs in seconds and the test suite's engine emulator
+//! runs the same model in real time.
 //!
-//! Commands are made of them: [`demo`] shows a day on a local page, [`simulate`] plays a [`trace`] in
-//! a [`scenario`] and prints what it came to, beside the [`clairvoyant`] bound, [`compare`] does so for
-//! many policies, traces and lead times, [`sweep`] for one policy over a grid of parameters, and [`policy`] is the product as a process of the [`protocol`]
-//! that lets foreign policies decide here and ours elsewhere; [`replay`] decides on recordings again.
+//! Commands are made of them: [`demo`] shows a day on a local page, [`simulate`] plays a [`trace`]
+//! in a [`scenario`] and prints what it came to, beside the [`clairvoyant`] bound, [`compare`] does
+//! so for many policies, traces and lead times, [`sweep`] for one policy over a grid of parameters,
+//! and [`policy`] is the product as a process of the [`protocol`] that lets foreign policies decide
+//! here and ours elsewhere; [`replay`] decides on recordings again.
 
 pub mod autoscaler;
 pub mod backtest;

@@ -1,14 +1,14 @@
 //! Replicas between being asked for and being gone: what Kubernetes and the cloud do with pods.
 //!
-//! The [`Fleet`] keeps as many pods as are requested, as a `ReplicaSet` does, and adds their engines
-//! to the service once they can run. A pod waits for GPUs, pulls its image, loads, warms up and is
-//! seen ready at a probe; it drains when it is removed and is killed after its grace period; its
-//! container may crash, its node may fail or be taken away. The fleet says how this looks to a
-//! controller ([`Fleet::replicas`], [`Fleet::stuck`]) and to Prometheus ([`Fleet::ghosts`]), which is
-//! not how it is. It has no clock and decides nothing about numbers.
+//! The [`Fleet`] keeps as many pods as are requested, as a `ReplicaSet` does, and adds their
+//! engines to the service once they can run. A pod waits for GPUs, pulls its image, loads, warms up
+//! and is seen ready at a probe; it drains when it is removed and is killed after its grace period;
+//! its container may crash, its node may fail or be taken away. The fleet says how this looks to a
+//! controller ([`Fleet::replicas`], [`Fleet::stuck`]) and to Prometheus ([`Fleet::ghosts`]), which
+//! is not how it is. It has no clock and decides nothing about numbers.
 //!
-//! Without any setting a pod has room at once, serves exactly after its role's lead time, and drains
-//! for as long as it takes.
+//! Without any setting a pod has room at once, serves exactly after its role's lead time, and
+//! drains for as long as it takes.
 
 mod cluster;
 mod faults;
@@ -209,13 +209,13 @@ impl Fleet {
         }
     }
 
-    /// What is wrong from now on.
+    /// The faults from now on.
     pub fn set_conditions(&mut self, conditions: Conditions, service: &mut Service) {
         self.conditions = conditions;
         self.reconcile(service);
     }
 
-    /// What was lost since the last call.
+    /// The losses since the last call.
     pub fn take_losses(&mut self) -> Vec<Loss> {
         std::mem::take(&mut self.losses)
     }

@@ -24,9 +24,10 @@ enum Command {
     Simulate(simulate::options::SimulateOptions),
     /// Play policies x traces x lead times on all cores: table, JSON, CSV, HTML report
     Compare(compare::options::CompareOptions),
-    /// Play one policy over a grid of one or two parameters on all cores: table, JSON, CSV, HTML report
+    /// Play one policy over a grid of one or two parameters on all cores: table, JSON, CSV, HTML
+    /// report
     Sweep(sweep::options::SweepOptions),
-    /// What a PDAutoscaler would have done with the past that a Prometheus remembers
+    /// Replay the past that a Prometheus remembers with a PDAutoscaler
     Backtest(backtest::options::BacktestOptions),
     /// How far the simulator is from what was observed, and a profile that is nearer
     Calibrate(calibrate::options::CalibrateOptions),

@@ -1,9 +1,9 @@
 //! A service's past as Prometheus remembers it: load, replicas and latencies, step by step.
 //!
-//! The texts of the queries are the controller's own, so a service that the controller can read can be
-//! looked back at. Every step has what happened in it: rates and distributions over the step, and the
-//! workers that were scraped at its end. What is missing is missing; that there is enough to rebuild a
-//! load from is checked once, and what is not there is told by the metric's name.
+//! The texts of the queries are the controller's own, so a service that the controller can read can
+//! be looked back at. Every step has what happened in it: rates and distributions over the step,
+//! and the workers that were scraped at its end. What is missing is missing; that there is enough
+//! to rebuild a load from is checked once, and what is not there is told by the metric's name.
 
 mod prometheus;
 mod read;
@@ -62,7 +62,7 @@ pub enum MeasuredError {
     },
 }
 
-/// What happened in one step.
+/// The events of one step.
 #[derive(Clone, Debug, Default)]
 pub struct Interval {
     /// Workers that were scraped at the end of the step.

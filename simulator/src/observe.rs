@@ -8,8 +8,8 @@
 //! Increases follow Prometheus: the difference of the first and last sample of the window, carried
 //! to the window's ends as far as half a sample interval, and never to before the counter was zero.
 //! A worker that came within the window counts from its first sample on; one that left counts until
-//! its last. Gauges are read from ready workers only: those whose pods the API server shows as ready,
-//! scraped or not.
+//! its last. Gauges are read from ready workers only: those whose pods the API server shows as
+//! ready, scraped or not.
 
 mod attainment;
 mod counts;
@@ -147,7 +147,7 @@ impl Observer {
             .retain(|_, history| history.forget_until(oldest));
     }
 
-    /// What the samples show now.
+    /// The samples as they are now.
     pub fn signals(&self) -> Signals {
         use Role::{Decode, Prefill};
         if self.down {

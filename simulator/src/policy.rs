@@ -1,8 +1,9 @@
-//! `pd-sim policy`: the product as a process of the policy protocol, for use inside other simulators.
+//! `pd-sim policy`: the product as a process of the policy protocol, for use inside other
+//! simulators.
 //!
 //! Observations come from standard input and answers go to standard output, line by line. What the
-//! owner wants is taken from a `PDAutoscaler` file if one is given, as the controller would take it,
-//! and otherwise from each observation. Memory is kept between lines; time must not fall.
+//! owner wants is taken from a `PDAutoscaler` file if one is given, as the controller would take
+//! it, and otherwise from each observation. Memory is kept between lines; time must not fall.
 
 use std::io::{BufRead, Write};
 use std::path::{Path, PathBuf};

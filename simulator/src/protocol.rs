@@ -1,8 +1,8 @@
 //! The policy protocol: one observation per line out, one answer per line back, both JSON.
 //!
-//! It lets anybody's policy decide in this simulator, and ours in anybody's. The same lines with the
-//! decision added are a recording, which `pd-sim replay` reads. `docs/policy-protocol.md` tells users
-//! all of it. Unknown fields are ignored on both sides, so that either can grow.
+//! It lets anybody's policy decide in this simulator, and ours in anybody's. The same lines with
+//! the decision added are a recording, which `pd-sim replay` reads. `docs/policy-protocol.md` tells
+//! users all of it. Unknown fields are ignored on both sides, so that either can grow.
 
 use pd_core::{PerRole, Snapshot};
 use serde::{Deserialize, Serialize};
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 /// The version that is spoken; it rises when a field changes its meaning.
 pub const VERSION: u32 = 1;
 
-/// What is seen at one moment.
+/// The observation of one moment.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ObservationLine {
@@ -20,7 +20,7 @@ pub struct ObservationLine {
     pub time_milliseconds: i64,
     /// The service: what its owner wants, replicas, signals.
     pub snapshot: Snapshot,
-    /// What was decided, in recordings.
+    /// The decision, in recordings.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replicas: Option<PerRole<u32>>,
 }

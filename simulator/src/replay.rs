@@ -1,8 +1,10 @@
-//! `pd-sim replay`: recorded snapshots through today's decision code, and where it decides otherwise.
+//! `pd-sim replay`: recorded snapshots through today's decision code, and where it decides
+//! otherwise.
 //!
 //! A recording is the lines of the policy protocol with the decision added, as `pd-sim simulate
-//! --record` writes them. Every line is decided with the memory of the lines before, on the recorded
-//! replicas, so a decision that differs does not change what later lines were recorded with.
+//! --record` writes them. Every line is decided with the memory of the lines before, on the
+//! recorded replicas, so a decision that differs does not change what later lines were recorded
+//! with.
 
 use std::fmt::Write as _;
 use std::fs::File;
@@ -83,15 +85,15 @@ pub struct Difference {
     pub line: u64,
     /// Its time.
     pub time_milliseconds: i64,
-    /// What was decided then.
+    /// The decision of then.
     pub recorded: PerRole<u32>,
-    /// What is decided now.
+    /// The decision of now.
     pub replayed: PerRole<u32>,
     /// Why, by the last step of the report.
     pub reason: Option<String>,
 }
 
-/// What a replay came to.
+/// The result of a replay.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Replay {

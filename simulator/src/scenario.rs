@@ -2,9 +2,9 @@
 //!
 //! It says what one replica can do, how the controller is set up, how replicas live and what goes
 //! wrong; and what is sent, unless a trace is given. What the owner wants is the spec of a
-//! PDAutoscaler, the very type that a cluster stores. Whatever is left out has a default, so that an
-//! empty file is a scenario. A field that does not exist is refused, since a misspelt limit would
-//! silently be another experiment.
+//! PDAutoscaler, the very type that a cluster stores. Whatever is left out has a default, so that
+//! an empty file is a scenario. A field that does not exist is refused, since a misspelt limit
+//! would silently be another experiment.
 
 mod checked_spec;
 mod faults;
@@ -65,7 +65,7 @@ pub enum ScenarioError {
         field: String,
         /// Its value.
         value: String,
-        /// What to give instead.
+        /// The remedy.
         remedy: &'static str,
     },
 }
@@ -74,15 +74,15 @@ pub enum ScenarioError {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Scenario {
-    /// What a reader should know about it; not used.
+    /// A note for readers; not used.
     pub description: String,
     /// How fast the workers of both roles are, and how long they take to start: the lead time.
     pub profile: Profile,
     /// How requests find their workers.
     pub routing: Routing,
-    /// What workers remember of prompts; without, each finds the profile's `prefixHitRatio`.
+    /// The workers' memory of prompts; without, each finds the profile's `prefixHitRatio`.
     pub prefix_cache: Option<PrefixCaches>,
-    /// What KV caches travel over; without, each has the profile's bandwidth to itself.
+    /// The links that KV caches travel over; without, each has the profile's bandwidth to itself.
     pub links: Option<Links>,
     /// The spec of the service's PDAutoscaler: objective, bounds, ratio, budget, behavior.
     pub spec: CheckedSpec,
@@ -100,14 +100,14 @@ pub struct Scenario {
     /// How long the service has served before the autoscaler comes to it, seconds: the first
     /// minutes of the traffic, played once before the run.
     pub warm_up_seconds: f64,
-    /// What the policy is told about a replica, and how wrong that is; without, it is told nothing
+    /// The profile that the policy gets of a replica, and how wrong it is; without, it gets nothing
     /// and learns.
     pub profile_skew: Option<ProfileSkew>,
     /// How replicas start, serve and leave.
     pub lifecycle: LifecycleSpec,
-    /// What goes wrong, and when.
+    /// The faults, and when they happen.
     pub faults: Vec<FaultSpec>,
-    /// What is sent where no trace is given; without, the embedded day.
+    /// The traffic where no trace is given; without, the embedded day.
     pub traffic: Option<TrafficSpec>,
 }
 
@@ -161,8 +161,8 @@ impl Scenario {
         scenario.checked(unknown)
     }
 
-    /// The scenario, and a field of it that does not exist. The API server drops such a field of a spec;
-    /// here it would silently be another experiment.
+    /// The scenario, and a field of it that does not exist. The API server drops such a field of a
+    /// spec; here it would silently be another experiment.
     fn deserialize_all<'de, D: Deserializer<'de>>(
         from: D,
     ) -> Result<(Self, Option<String>), D::Error> {
@@ -247,7 +247,7 @@ impl Scenario {
         }
     }
 
-    /// What the owner wants.
+    /// The owner's policy.
     pub const fn policy(&self) -> &Policy {
         self.spec.policy()
     }

@@ -1,8 +1,8 @@
 //! `pd-sim simulate`: a trace, a scenario and a policy in the closed loop, and what it came to.
 //!
-//! The traffic is read first for the clairvoyant bound and to find any fault in it, so nothing is played
-//! of a trace that is broken; then it is played, from memory where it is small enough and else read once
-//! more. The result is one value, printed as text or as JSON.
+//! The traffic is read first for the clairvoyant bound and to find any fault in it, so nothing is
+//! played of a trace that is broken; then it is played, from memory where it is small enough and
+//! else read once more. The result is one value, printed as text or as JSON.
 
 pub mod options;
 pub mod outcome;
@@ -75,9 +75,9 @@ pub struct Run {
 /// Whose service is played, and when it was.
 #[derive(Clone, Debug)]
 pub struct Owner {
-    /// What the owner wants.
+    /// The owner's policy.
     pub policy: Policy,
-    /// What the owner states about replicas.
+    /// The owner's profile of replicas.
     pub stated: Option<pd_core::capacity::Profile>,
     /// When the run begins for the product, Unix time.
     pub began_millis: i64,
@@ -228,8 +228,8 @@ impl Run {
         Ok((outcome, ledger.timeline().clone(), changes.take()))
     }
 
-    /// Plays with the replicas of each `step` as they are given, which serve at once, and tells every
-    /// request that ended.
+    /// Plays with the replicas of each `step` as they are given, which serve at once, and tells
+    /// every request that ended.
     pub fn play_given(
         &self,
         serving: PerRole<Vec<u32>>,

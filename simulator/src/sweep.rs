@@ -1,9 +1,9 @@
 //! `pd-sim sweep`: one policy over a grid of one or two parameters, on all cores.
 //!
-//! A parameter is an option of `pd-sim simulate` or any field of the scenario by its path. Each point
-//! of the grid is one [`Run`], prepared and played by itself, so the clairvoyant bound beside a result
-//! is that of the very point. A seed among the parameters is a repetition: the plots show the mean over
-//! the seeds, and the text the mean and the range.
+//! A parameter is an option of `pd-sim simulate` or any field of the scenario by its path. Each
+//! point of the grid is one [`Run`], prepared and played by itself, so the clairvoyant bound beside
+//! a result is that of the very point. A seed among the parameters is a repetition: the plots show
+//! the mean over the seeds, and the text the mean and the range.
 
 pub mod options;
 
@@ -85,7 +85,7 @@ pub struct Row {
     pub first: String,
     /// Second parameter's value, as given; nothing where only one is varied.
     pub second: Option<String>,
-    /// What the run came to.
+    /// The result of the run.
     #[serde(flatten)]
     pub outcome: RunOutcome,
 }
@@ -98,7 +98,8 @@ pub struct Sweep {
     pub first_parameter: String,
     /// Name of the second parameter, if there is one.
     pub second_parameter: Option<String>,
-    /// One result per point: all of the second parameter for the first one's first value, and so on.
+    /// One result per point: all of the second parameter for the first one's first value, and so
+    /// on.
     pub runs: Vec<Row>,
 }
 

@@ -1,5 +1,5 @@
-//! What the tests of several commands begin with: their options, read as from a command line, on the shipped
-//! ramp.
+//! The common setup of several commands' tests: their options, read as from a command line, on the
+//! shipped ramp.
 
 use std::path::Path;
 

@@ -1,11 +1,11 @@
 //! Request traces as files, plain or gzip, read row by row.
 //!
-//! Four formats are known, and told by what stands in the first line: our own CSV, that of Azure and
-//! of `BurstGPT`, and Mooncake's JSON lines. Each has a file below this one that turns a row into an
-//! [`Arrival`]; what they have in common is here. A row that breaks its format is an error that tells
-//! its line, because a trace that is half understood gives numbers that nobody can trust, and so is
-//! one before the row above it: whoever sorts knows why it was not. Never more than a buffer of the
-//! file is in memory.
+//! Four formats are known, and told by what stands in the first line: our own CSV, that of Azure
+//! and of `BurstGPT`, and Mooncake's JSON lines. Each has a file below this one that turns a row
+//! into an [`Arrival`]; what they have in common is here. A row that breaks its format is an error
+//! that tells its line, because a trace that is half understood gives numbers that nobody can
+//! trust, and so is one before the row above it: whoever sorts knows why it was not. Never more
+//! than a buffer of the file is in memory.
 
 mod azure;
 mod burstgpt;
@@ -50,11 +50,11 @@ type Text = Box<dyn BufRead + Send>;
 pub struct TraceError {
     /// The file.
     pub path: PathBuf,
-    /// What is wrong with it.
+    /// The fault.
     pub fault: TraceFault,
 }
 
-/// What is wrong with a trace.
+/// A fault of a trace.
 #[derive(Debug, Error)]
 pub enum TraceFault {
     /// The file cannot be read.
@@ -118,9 +118,9 @@ pub enum TraceFault {
         line: u64,
         /// The column.
         column: &'static str,
-        /// What stands there.
+        /// The text that stands there.
         value: String,
-        /// What to write instead.
+        /// The remedy.
         remedy: &'static str,
     },
     /// The time is before that of the row before.

@@ -1,9 +1,9 @@
 //! The requests that users send: when they arrive and how long prompt and answer are.
 //!
-//! Owns the load curve and its shapes, tables of rates, the draws, and one embedded day. Requests come one at a
-//! time from an endless or bounded iterator, so that a week needs no more memory than a second.
-//! Arrivals, prompt lengths and answer lengths draw from separate streams of one seed: a change of
-//! the answer lengths leaves every arrival where it was.
+//! Owns the load curve and its shapes, tables of rates, the draws, and one embedded day. Requests
+//! come one at a time from an endless or bounded iterator, so that a week needs no more memory than
+//! a second. Arrivals, prompt lengths and answer lengths draw from separate streams of one seed: a
+//! change of the answer lengths leaves every arrival where it was.
 
 mod arrivals;
 mod curve;

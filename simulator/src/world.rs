@@ -2,8 +2,8 @@
 //!
 //! One step is one interval of the controller: requests are sent, workers are scraped, the
 //! [`Autoscaler`] decides on what the scrapes show, and its decision is carried out by the
-//! [`Fleet`], while faults strike at their times. There is no clock here, so that a day takes as long
-//! as it computes and the same requests and seed give the same day. What happens is told to a
+//! [`Fleet`], while faults strike at their times. There is no clock here, so that a day takes as
+//! long as it computes and the same requests and seed give the same day. What happens is told to a
 //! [`Listener`]; the world itself keeps no count of it.
 
 mod listener;
@@ -37,7 +37,7 @@ const SCRAPE_STREAM: u64 = 32;
 /// Makes the prompts of the warm-up others than those of the run.
 const WARM_UP_SALT: u64 = 0x5741_524D_5550_0000;
 
-/// What one step brought.
+/// The events of one step.
 #[derive(Clone, Debug)]
 pub struct Step {
     /// The decision.
@@ -270,7 +270,7 @@ impl<A: Iterator<Item = Arrival>, L: Listener> World<A, L> {
         }
     }
 
-    /// What the next scrape does not show as it is.
+    /// The faults of the next scrape.
     fn blur(&mut self) -> Blur {
         let mut blur = Blur {
             ghosts: self.fleet.ghosts().map(str::to_owned).collect(),
@@ -361,7 +361,7 @@ impl<A: Iterator<Item = Arrival>, L: Listener> World<A, L> {
         PerRole::from_fn(|role| self.fleet.replicas(role, self.service.now()))
     }
 
-    /// What is wrong now.
+    /// The faults of this moment.
     pub fn conditions(&self) -> &Conditions {
         &self.conditions
     }

@@ -1,7 +1,7 @@
 //! The keys of `--output json` are those that `docs/simulator.md` lists, and no others.
 //!
-//! Every result is made once, small, and its keys are held against the tables of its section, so that a
-//! key that comes, goes or is renamed must be written down.
+//! Every result is made once, small, and its keys are held against the tables of its section, so
+//! that a key that comes, goes or is renamed must be written down.
 
 #![expect(clippy::unwrap_used, reason = "a failed step of a test ends it")]
 

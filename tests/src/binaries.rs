@@ -12,7 +12,7 @@ use std::{
     sync::Mutex,
 };
 
-use crate::supervisor::{lock, tail};
+use crate::{supervisor::lock, text::tail};
 
 static BUILT: Mutex<Option<HashMap<String, PathBuf>>> = Mutex::new(None);
 

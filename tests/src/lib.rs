@@ -22,5 +22,6 @@ pub mod ports;
 pub mod prometheus;
 pub mod stage;
 pub mod supervisor;
+mod text;
 pub mod throughput;
 pub mod tools;

@@ -74,9 +74,8 @@ pub struct Page(Scrape);
 impl Page {
     /// Reads a page.
     pub fn parse(text: &str) -> anyhow::Result<Self> {
-        Ok(Self(Scrape::parse(
-            text.lines().map(|line| Ok(line.to_owned())),
-        )?))
+        let lines = text.lines().map(|line| Ok(plain_name(line)));
+        Ok(Self(Scrape::parse(lines)?))
     }
 
     /// The value of the first series of `name` that has all of `labels`; nothing if none has, or if
@@ -105,12 +104,19 @@ impl Page {
 
     fn sample(&self, name: &str, labels: &[(&str, &str)]) -> Option<&Sample> {
         self.0.samples.iter().find(|sample| {
-            sample.metric == name
+            sample.metric == plain_name(name)
                 && labels
                     .iter()
                     .all(|(label, value)| sample.labels.get(label) == Some(*value))
         })
     }
+}
+
+/// `line` with the name's colons as underscores: engines use colons, and the library reads none.
+fn plain_name(line: &str) -> String {
+    let end = line.find(['{', ' ']).unwrap_or(line.len());
+    let (name, rest) = line.split_at(end);
+    format!("{}{rest}", name.replace(':', "_"))
 }
 
 /// A histogram: upper edges, seconds, each with the count of what is not above it, and the sum,

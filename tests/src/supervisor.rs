@@ -133,7 +133,7 @@ impl Supervisor {
         }
         let directory = directory.keep();
         if keep {
-            crate::tools::say(&format!(
+            crate::text::say(&format!(
                 "PD_KEEP: files are kept in {}",
                 directory.display()
             ));
@@ -221,7 +221,7 @@ impl Drop for Inner {
         let mut child = lock(&self.child);
         while matches!(child.try_wait(), Ok(None)) {
             if Instant::now() > deadline {
-                crate::tools::say(
+                crate::text::say(
                     "the supervisor did not end in time; it still cleans up by itself",
                 );
                 return;
@@ -325,7 +325,7 @@ impl Process {
 
     /// The last lines the process has written.
     pub fn log_tail(&self) -> String {
-        tail(&self.log(), 30)
+        crate::text::tail(&self.log(), 30)
     }
 
     async fn wait_until(
@@ -439,12 +439,6 @@ fn program() -> Result<PathBuf, SupervisorError> {
 /// Whether the developer asked by `PD_KEEP` to leave what tests made.
 pub(crate) fn keeps_files() -> bool {
     std::env::var_os("PD_KEEP").is_some_and(|value| !value.is_empty() && value != "0")
-}
-
-/// The last `count` lines of `text`.
-pub(crate) fn tail(text: &str, count: usize) -> String {
-    let lines: Vec<&str> = text.lines().collect();
-    lines[lines.len().saturating_sub(count)..].join("\n")
 }
 
 /// A panic elsewhere leaves these maps whole, so a poisoned lock is as good as any.

@@ -37,7 +37,8 @@ use crate::{
 };
 
 const SLA: &str = "node.kubernetes.io/sla";
-/// The request of each pod; every node has more, so that all ways have the same nodes to choose from.
+/// The request of each pod; every node has more, so that all ways have the same nodes to choose
+/// from.
 const BOUND: &str = "900";
 const CONCURRENCY: usize = 32;
 /// How long a turn may take.

@@ -9,6 +9,7 @@
 //! 0.7, Prometheus 3.0, helm 3.16.
 
 mod build;
+mod go;
 mod module;
 mod version;
 
@@ -20,8 +21,6 @@ use std::{
 };
 
 pub use version::{KubernetesVersion, VersionError};
-
-pub(crate) use build::say;
 
 use module::{MODULES, Module, Program};
 

@@ -163,7 +163,7 @@ async fn decode_without_room_does_not_stop_prefill_and_a_profile_is_read_once_it
     });
     stage.autoscale(&object).await.unwrap();
     let _controller = stage.controller("one").await.unwrap();
-    profile_is_mended(&stage).await;
+    profile_is_fixed(&stage).await;
 
     // Far more tokens than one decode worker makes, and room for no other.
     stage.load(24.0, 800.0, 1_000.0).unwrap();
@@ -197,7 +197,7 @@ async fn decode_without_room_does_not_stop_prefill_and_a_profile_is_read_once_it
 }
 
 /// A profile that is missing, then has a broken line, then is right; the service runs meanwhile.
-async fn profile_is_mended(stage: &Stage) {
+async fn profile_is_fixed(stage: &Stage) {
     let resolved = async |status: &str, reason: &str| {
         stage
             .until_condition("llama", "CapacityResolved", status, &[reason])

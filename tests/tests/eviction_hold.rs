@@ -74,19 +74,21 @@ impl Story {
         meter::metrics(&self.control).await.ok()?.value(name, &[])
     }
 
-    async fn until_held(&self, held: f64) {
-        eventually(&format!("evictions_held {held}"), DEADLINE, async || {
-            let found = self.metric("pd_scheduler_plugin_evictions_held").await;
-            if found == Some(held) {
-                Ok(())
-            } else {
-                Err(format!("{found:?}\n{}", self.control.log_tail()))
-            }
+    /// Waits until the metric `name` has `value`.
+    async fn until(&self, name: &str, value: f64) {
+        eventually(&format!("{name} {value}"), DEADLINE, async || {
+            let found = self.metric(name).await;
+            (found == Some(value))
+                .then_some(())
+                .ok_or_else(|| format!("{found:?}\n{}", self.control.log_tail()))
         })
         .await
         .unwrap();
     }
 }
+
+/// 1 while evictions are due and may not be made.
+const HELD: &str = "pd_scheduler_plugin_evictions_held";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_is_evicted_while_nodes_and_pods_cannot_be_watched() {
@@ -123,19 +125,14 @@ async fn nobody_is_evicted_while_nodes_and_pods_cannot_be_watched() {
     let before = Instant::now();
     story.set("due", "900").await;
     story.set("rise", "900").await;
-    eventually("two deadlines", DEADLINE, async || {
-        let found = story.metric("pd_scheduler_plugin_evictions_pending").await;
-        (found == Some(2.0))
-            .then_some(())
-            .ok_or_else(|| format!("{found:?}\n{}", story.control.log_tail()))
-    })
-    .await
-    .unwrap();
+    story
+        .until("pd_scheduler_plugin_evictions_pending", 2.0)
+        .await;
 
     way.break_watches(true);
     story.set("unseen", "700").await;
     story.set("rise", "960").await;
-    story.until_held(1.0).await;
+    story.until(HELD, 1.0).await;
     assert!(before.elapsed() >= STAY, "held before anything was due");
     sleep_until(before + STAY + Duration::from_secs(4)).await;
     for pod in NODES {
@@ -153,7 +150,7 @@ async fn nobody_is_evicted_while_nodes_and_pods_cannot_be_watched() {
         .await
         .unwrap();
     }
-    story.until_held(0.0).await;
+    story.until(HELD, 0.0).await;
     throughout(
         "the pod whose value rose stays",
         Duration::from_secs(2),

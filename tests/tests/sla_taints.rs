@@ -44,7 +44,7 @@ const NODES: [(&str, &[&str]); 6] = [
 ];
 const PREFILL_SECONDS: u64 = 30;
 const DECODE_SECONDS: u64 = 60;
-const ANEW_SECONDS: u64 = 12;
+const AGAIN_SECONDS: u64 = 12;
 
 fn above(value: &str, seconds: Option<u64>) -> Value {
     let mut toleration =
@@ -381,7 +381,7 @@ async fn restarts(world: &mut World) {
             "again",
             "again",
             1,
-            &patient("950", ANEW_SECONDS),
+            &patient("950", AGAIN_SECONDS),
         ))
         .await;
     let pod = world.until_one_runs("again").await;
@@ -400,7 +400,7 @@ async fn restarts(world: &mut World) {
         before,
         after: Instant::now(),
     };
-    restarted.check(world, &pod, world.until_gone(&pod).await, ANEW_SECONDS);
+    restarted.check(world, &pod, world.until_gone(&pod).await, AGAIN_SECONDS);
 }
 
 async fn story(mut world: World) -> World {

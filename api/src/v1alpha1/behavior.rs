@@ -1,10 +1,10 @@
 //! How fast replicas may change, per direction, and what happens without metrics.
 //!
 //! `scaleUp` and `scaleDown` take every field of a HorizontalPodAutoscaler's `spec.behavior`
-//! (autoscaling/v2) with its values and its meaning, so that people paste what they have. Fields left
-//! out have defaults of our own: HorizontalPodAutoscaler's limit growth, these do not. `lead` and
-//! `scaleDown.drain` are our additions. The two directions have their own types because their defaults
-//! differ: up is immediate, down waits.
+//! (autoscaling/v2) with its values and its meaning, so that people paste what they have. Fields
+//! left out have defaults of our own: HorizontalPodAutoscaler's limit growth, these do not. `lead`
+//! and `scaleDown.drain` are our additions. The two directions have their own types because their
+//! defaults differ: up is immediate, down waits.
 
 use serde::{Deserialize, Serialize};
 
@@ -22,8 +22,8 @@ use crate::derives::{JsonSchema, KubeSchema};
 pub const STABILIZATION_WINDOW_SECONDS_MAX: i32 = 3_600;
 /// Longest period of a scaling policy, seconds, as in HorizontalPodAutoscaler.
 pub const PERIOD_SECONDS_MAX: i32 = 1_800;
-/// Most scaling policies of a direction. HorizontalPodAutoscaler has no limit; the schema of a custom
-/// resource needs one, and this is far above any in use.
+/// Most scaling policies of a direction. HorizontalPodAutoscaler has no limit; the schema of a
+/// custom resource needs one, and this is far above any in use.
 pub const POLICIES_MAX: usize = 100;
 /// Remedy when a scale-up request counts as stuck before it is expected to be served.
 pub(crate) const LEAD_REMEDY: &str = "raise stuckAfter or lower assumed";

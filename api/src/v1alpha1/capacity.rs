@@ -1,8 +1,8 @@
 //! Capacity of one replica, where it was measured or computed before the service runs.
 //!
 //! Without it the controller learns from the engines' metrics; with it the first decision is a good
-//! one, and what is measured later still corrects it. Numbers are whole, with their unit in the name:
-//! the API has no floating-point numbers.
+//! one, and what is measured later still corrects it. Numbers are whole, with their unit in the
+//! name: the API has no floating-point numbers.
 
 use serde::{Deserialize, Serialize};
 
@@ -31,7 +31,8 @@ pub(crate) const ONE_SOURCE_REMEDY: &str = "needs either profileRef or coefficie
 pub(crate) const FLAT_REMEDY: &str =
     "perRequestNanos or perContextTokenPicos must be above 0, or a replica would take any load";
 
-/// Capacity of one replica of each role. A role that is not named is learnt from the engines' metrics.
+/// Capacity of one replica of each role. A role that is not named is learnt from the engines'
+/// metrics.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = rule("has(self.prefill) || has(self.decode)", EMPTY_REMEDY))]
@@ -87,10 +88,10 @@ pub struct ProfileReference {
     #[schemars(length(min = 1, max = 253))]
     #[x_kube(validation = matching("name", NAME_REGEX, NAME_REMEDY))]
     pub name: String,
-    /// Key of the profile in the object: a table or a sweep as CSV, or coefficients as YAML. Default:
-    /// prefill.csv or decode.csv by role, else profile.yaml, else the only key. Beside tables, the key
-    /// tp says which tensor parallelism a replica has, by default its number of GPUs, and kv.csv how
-    /// many tokens its KV cache holds.
+    /// Key of the profile in the object: a table or a sweep as CSV, or coefficients as YAML.
+    /// Default: prefill.csv or decode.csv by role, else profile.yaml, else the only key. Beside
+    /// tables, the key tp says which tensor parallelism a replica has, by default its number of
+    /// GPUs, and kv.csv how many tokens its KV cache holds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     #[x_kube(validation = matching("key", KEY_REGEX, KEY_REMEDY))]
@@ -122,8 +123,8 @@ pub struct PrefillCoefficientsSpec {
     pub per_token_squared_picos: i32,
 }
 
-/// Time of a decode step of B requests that hold c tokens of context together: base + perRequest x B
-/// + perContextToken x c; and what a replica holds at most.
+/// Time of a decode step of B requests that hold c tokens of context together: base + perRequest x
+/// B + perContextToken x c; and what a replica holds at most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = rule("self.perRequestNanos > 0 || self.perContextTokenPicos > 0", FLAT_REMEDY))]

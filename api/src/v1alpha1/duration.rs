@@ -18,7 +18,8 @@ use serde::{Deserialize, Serialize};
 /// Most characters of a duration; keeps every sum far inside 290 years, which is all Go can hold.
 pub const DURATION_LENGTH_MAX: usize = 16;
 
-/// The texts that are durations, as RE2 for the API server. [`DurationText::parse`] accepts the same.
+/// The texts that are durations, as RE2 for the API server. [`DurationText::parse`] accepts the
+/// same.
 pub(crate) const DURATION_REGEX: &str =
     "^([0-9]{1,9}([.][0-9]{1,9})?(ns|us|µs|μs|ms|s)|[0-9]{1,6}([.][0-9]{1,9})?(m|h))+$";
 

@@ -1,8 +1,8 @@
 //! The P:D ratio: prefill replicas per decode replicas, such as `1:2`.
 //!
-//! Five policies, each with exactly its own fields: a field of another policy is refused rather than
-//! ignored. That is why tolerance and enforcement have no default in the schema: a default would be
-//! written into objects whose policy has no band.
+//! Five policies, each with exactly its own fields: a field of another policy is refused rather
+//! than ignored. That is why tolerance and enforcement have no default in the schema: a default
+//! would be written into objects whose policy has no band.
 
 use serde::{Deserialize, Serialize};
 
@@ -49,8 +49,8 @@ pub(crate) const NO_BAND_REMEDY: &str =
 )]
 pub struct RatioSpec {
     /// Auto: the ratio follows the traffic. Fixed: stay near target. Range: stay between lowest and
-    /// highest. Preset: stay near the ratio of a known kind of traffic. OperatingPoints: stay near the
-    /// ratio of the point that was found for traffic like the present. Default Auto.
+    /// highest. Preset: stay near the ratio of a known kind of traffic. OperatingPoints: stay near
+    /// the ratio of the point that was found for traffic like the present. Default Auto.
     #[serde(default)]
     pub policy: RatioPolicyKind,
     /// The ratio to stay near, prefill first, such as 1:2; each side 1 to 1000. For policy Fixed
@@ -72,8 +72,8 @@ pub struct RatioSpec {
     #[schemars(length(min = 1, max = OPERATING_POINTS_MAX))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub operating_points: Option<Vec<OperatingPointSpec>>,
-    /// How far the ratio may leave target, range, preset or point, percent, 0 to 99. Default 20. Not for
-    /// policy Auto.
+    /// How far the ratio may leave target, range, preset or point, percent, 0 to 99. Default 20.
+    /// Not for policy Auto.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 99))]
     pub tolerance_percent: Option<i32>,

@@ -2,8 +2,8 @@
 //!
 //! The API server names the field's path; each rule adds the field's name, the value it holds and
 //! what to write instead. Values are put in backticks, as in every message of the product. Whole
-//! numbers are put in with `format`: the API server takes `string(number)` for a text without bound,
-//! and refuses a CRD that adds it to another.
+//! numbers are put in with `format`: the API server takes `string(number)` for a text without
+//! bound, and refuses a CRD that adds it to another.
 
 use kube::core::{Message, Reason, Rule};
 

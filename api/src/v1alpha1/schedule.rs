@@ -44,10 +44,10 @@ pub(crate) const CROSSING_REMEDY: &str =
     NO_BOUNDS_REMEDY,
 ))]
 pub struct ScheduleSpec {
-    /// When the bounds begin to hold: minute (0-59), hour (0-23), day of month (1-31), month (1-12 or
-    /// JAN-DEC) and day of week (0-7 or SUN-SAT), with *, lists, ranges and steps, as in a CronJob.
-    /// Where clocks jump forward, a time that does not exist counts as the first moment after; where
-    /// they jump back, a time that exists twice counts once. At most 128 characters.
+    /// When the bounds begin to hold: minute (0-59), hour (0-23), day of month (1-31), month (1-12
+    /// or JAN-DEC) and day of week (0-7 or SUN-SAT), with *, lists, ranges and steps, as in a
+    /// CronJob. Where clocks jump forward, a time that does not exist counts as the first moment
+    /// after; where they jump back, a time that exists twice counts once. At most 128 characters.
     #[schemars(length(min = 9, max = CRON_LENGTH_MAX))]
     #[x_kube(validation = matching("cron", &cron_regex(), CRON_REMEDY))]
     pub cron: String,
@@ -78,8 +78,9 @@ impl ScheduleSpec {
     }
 }
 
-/// Bounds that take the place of the role's own. Of several schedules that hold at the same time, the
-/// largest minReplicas and the least maxReplicas count; where these cross, maxReplicas gives way.
+/// Bounds that take the place of the role's own. Of several schedules that hold at the same time,
+/// the largest minReplicas and the least maxReplicas count; where these cross, maxReplicas gives
+/// way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = rule_naming_value(

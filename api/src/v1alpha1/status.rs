@@ -193,8 +193,8 @@ pub struct AttainmentStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 6))]
     pub tpot_percent: Option<String>,
-    /// Percent of the requests that may miss the objective in its window and have not yet, 0 to 100;
-    /// 0 when it is used up. Absent when not known.
+    /// Percent of the requests that may miss the objective in its window and have not yet, 0 to
+    /// 100; 0 when it is used up. Absent when not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 100))]
     pub error_budget_left_percent: Option<i32>,

@@ -57,9 +57,9 @@ pub struct RoleSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = GPUS_PER_REPLICA_MAX))]
     pub gpus_per_replica: Option<i32>,
-    /// Numeric tolerations that the target's pods get when they are created, unless a pod states its
-    /// own for the same key. The admission webhook gives them, on every cluster; the target is not
-    /// changed, and running pods keep what they have. At most 8. Default: none.
+    /// Numeric tolerations that the target's pods get when they are created, unless a pod states
+    /// its own for the same key. The admission webhook gives them, on every cluster; the target is
+    /// not changed, and running pods keep what they have. At most 8. Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = toleration::MAX))]
     #[x_kube(merge_strategy = ListMerge::Atomic)]

@@ -14,8 +14,8 @@ use crate::derives::KubeSchema;
 pub(crate) const WAKE_SIGNAL_REMEDY: &str =
     "must be PromQL for the requests that wait at the gateway";
 
-/// When both roles go to zero together; never one alone. minReplicas then holds while the service is
-/// awake.
+/// When both roles go to zero together; never one alone. minReplicas then holds while the service
+/// is awake.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ScaleToZeroSpec {

@@ -1,4 +1,5 @@
-//! The ratio: a band of its own, operating points, or none; and no field that the policy would ignore.
+//! The ratio: a band of its own, operating points, or none; and no field that the policy would
+//! ignore.
 
 use std::collections::BTreeSet;
 

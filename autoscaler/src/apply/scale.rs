@@ -6,8 +6,8 @@
 //! each write.
 //!
 //! Both roles go to zero together and come back together, in two writes. When only one of them is
-//! made, the next reconcile finds one role alone at zero, and the core knows from its memory that it
-//! was going there: it finishes the way down while no request arrives, and turns both back up
+//! made, the next reconcile finds one role alone at zero, and the core knows from its memory that
+//! it was going there: it finishes the way down while no request arrives, and turns both back up
 //! otherwise. Without that memory, as after a crash in between, it turns both back up.
 
 use k8s_openapi::api::{
@@ -221,7 +221,8 @@ mod tests {
         );
         assert_eq!(write_order(current, plan(4, 3)), vec![Role::Decode]);
         assert_eq!(write_order(current, plan(4, 2)), vec![]);
-        // To zero and back both are written; what a failed write left is written by the next reconcile.
+        // To zero and back both are written; what a failed write left is written by the next
+        // reconcile.
         assert_eq!(
             write_order(current, plan(0, 0)),
             vec![Role::Prefill, Role::Decode]

@@ -1,7 +1,7 @@
 //! Inputs of sizing as gauges of an object: forecast, error budget, lead time, capacity, bounds.
 //!
-//! A number that is not known has no series, so that a graph shows a gap and not a zero. The operating
-//! point is a label of an info metric, of which an object has one series at most.
+//! A number that is not known has no series, so that a graph shows a gap and not a zero. The
+//! operating point is a label of an info metric, of which an object has one series at most.
 
 use std::{
     collections::HashMap,

@@ -1,8 +1,8 @@
 //! Whether a workload is replacing its pods, so that old and new ones exist side by side.
 //!
-//! Only a change of the pods themselves counts: replicas that are added or removed change no pod. Both
-//! kinds show it in their status, each in its own way; a status that is older than the spec shows
-//! nothing, so that counts as a change. Pure: objects in, yes or no out.
+//! Only a change of the pods themselves counts: replicas that are added or removed change no pod.
+//! Both kinds show it in their status, each in its own way; a status that is older than the spec
+//! shows nothing, so that counts as a change. Pure: objects in, yes or no out.
 
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 

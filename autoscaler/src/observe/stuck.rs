@@ -1,9 +1,9 @@
 //! Replicas that will not serve without help, and the cause.
 //!
 //! A pod shows it in its conditions and in what its containers wait for. Pods that cannot even be
-//! created show nothing: their controller does, in a condition of the workload. StatefulSets have no
-//! such condition; their missing replicas count as late in the core. Pure: objects in, a count and a
-//! cause out.
+//! created show nothing: their controller does, in a condition of the workload. StatefulSets have
+//! no such condition; their missing replicas count as late in the core. Pure: objects in, a count
+//! and a cause out.
 
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use pd_core::role_state::StuckCause;
@@ -27,8 +27,8 @@ pub struct CreateFailure {
     pub message: String,
 }
 
-/// Replicas of `pods` that will not serve without help, together with those of the `wanted` ones that
-/// `failure` keeps from being created; and the most common cause.
+/// Replicas of `pods` that will not serve without help, together with those of the `wanted` ones
+/// that `failure` keeps from being created; and the most common cause.
 pub fn stuck(
     pods: &[Pod],
     wanted: u32,

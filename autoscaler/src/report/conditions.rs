@@ -182,8 +182,8 @@ fn metrics_available(applied: &Applied) -> Finding {
     )
 }
 
-/// Whether a service that may go to zero is on its way back: what does not serve yet has no metrics,
-/// and that is no alarm.
+/// Whether a service that may go to zero is on its way back: what does not serve yet has no
+/// metrics, and that is no alarm.
 fn is_waking(applied: &Applied) -> bool {
     let none_serves = applied
         .snapshot

@@ -232,8 +232,8 @@ fn milliseconds(seconds: f64) -> i64 {
     whole
 }
 
-/// The status without the conditions of others. Their own writers keep them beside ours; server-side
-/// apply of one that we had once seen would take it from its writer.
+/// The status without the conditions of others. Their own writers keep them beside ours;
+/// server-side apply of one that we had once seen would take it from its writer.
 pub fn own(status: &PDAutoscalerStatus) -> PDAutoscalerStatus {
     let mut own = status.clone();
     own.conditions.retain(|one| {
@@ -243,7 +243,8 @@ pub fn own(status: &PDAutoscalerStatus) -> PDAutoscalerStatus {
     own
 }
 
-/// Whether anything changed that a person would act on. Numbers that move with every reconcile do not.
+/// Whether anything changed that a person would act on. Numbers that move with every reconcile do
+/// not.
 pub fn differs(before: Option<&PDAutoscalerStatus>, after: &PDAutoscalerStatus) -> bool {
     let Some(before) = before else { return true };
     let judged = |conditions: &[Condition]| -> Vec<(String, String, String)> {

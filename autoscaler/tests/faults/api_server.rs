@@ -1,8 +1,8 @@
 //! An API server in memory that fails on request.
 //!
-//! It holds PDAutoscalers, Deployments and their pods, answers what the controller asks of it as the
-//! real one would, tells watchers of changes, and remembers every request. A fault answers instead of
-//! it, for as long as it is set.
+//! It holds PDAutoscalers, Deployments and their pods, answers what the controller asks of it as
+//! the real one would, tells watchers of changes, and remembers every request. A fault answers
+//! instead of it, for as long as it is set.
 
 use std::{
     collections::BTreeMap,

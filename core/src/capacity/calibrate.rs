@@ -72,6 +72,7 @@ impl Fading {
             self.taken(observed, mean, limit)
         });
         let keep = keep(seconds, HALF_LIFE_SECONDS);
+        // Off the mean before this observation: the scatter is then the error of a prediction.
         let off = self.mean().map_or(0.0, |mean| taken - mean);
         self.squares = self.squares * keep + seconds * off * off;
         self.sum = self.sum * keep + seconds * taken;
@@ -116,6 +117,7 @@ impl Fading {
     /// The error of the mean as a prediction, one standard deviation: `unseen` before anything was
     /// seen, falling to the scatter as evidence gathers.
     pub fn error(&self, unseen: f64) -> f64 {
+        // A steady stream gathers a weight of half-life / ln 2; the prior has faded by then.
         let faded = 1.0 - self.weight * std::f64::consts::LN_2 / HALF_LIFE_SECONDS;
         let prior = UNSEEN_SECONDS * faded.clamp(0.0, 1.0);
         let weight = prior + self.weight;

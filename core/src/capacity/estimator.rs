@@ -90,6 +90,7 @@ impl Estimator {
     ) {
         self.belong_to(profile);
         let sane = batch > 0.0 && (0.0..=PREFILL_TOKENS_MAX).contains(&context_tokens);
+        // Predicted before the model learns from it: afterwards it would seem better than it was.
         let (_, model, _) = self.decode_model(profile);
         if let Some(predicted) = model
             .itl_seconds(batch.max(1.0), context_tokens)

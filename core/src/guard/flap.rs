@@ -116,7 +116,8 @@ pub fn damp(
     let percent = |ppm: u32| f64::from(ppm) / f64::from(PPM_PER_PERCENT);
     let widening = window.max(WINDOW_BASE).mul_f64(factor - 1.0);
     rules.stabilization_window = window.saturating_add(widening).min(WINDOW_MAX.max(window));
-    // A whole percentage, so that the message is short and the tolerance does not move in every tick.
+    // A whole percentage, so that the message is short and the tolerance does not move in every
+    // tick.
     let widened = (percent(tolerance) * factor).round().min(TOLERANCE_MAX);
     #[expect(
         clippy::cast_possible_truncation,

@@ -1,5 +1,5 @@
-//! The policy in force: the user's, with the bounds that schedules set, and the ratio of the operating
-//! point that suits the traffic.
+//! The policy in force: the user's, with the bounds that schedules set, and the ratio of the
+//! operating point that suits the traffic.
 //!
 //! Later stages get this and not the user's policy, so that none can take bounds that do not hold
 //! now.

@@ -144,8 +144,8 @@ impl Field {
     fn checked(&self, text: &str) -> Result<String, CronError> {
         let parts: Result<Vec<String>, _> = text.split(',').map(|part| self.part(part)).collect();
         let parts = parts?;
-        // As in CronJob, a step of 1 is no restriction and any other is one. croner takes no `*` in a
-        // list; beside one, the other parts add nothing.
+        // As in CronJob, a step of 1 is no restriction and any other is one. croner takes no `*`
+        // in a list; beside one, the other parts add nothing.
         let unrestricted = parts.iter().any(|part| part == "*" || part == "*/1");
         Ok(if unrestricted {
             "*".to_owned()

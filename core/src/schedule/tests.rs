@@ -147,6 +147,12 @@ fn no_lead() -> PerRole<Duration> {
     "2026-01-27T00:00:00Z",
     "2026-02-01T00:00Z"
 )]
+#[case::a_star_in_a_list_restricts_nothing(
+    "0 0 *,1 * 3",
+    "Etc/UTC",
+    "2026-01-28T00:00:00Z",
+    "2026-02-04T00:00Z"
+)]
 #[case::a_step_of_one_restricts_nothing(
     "0 0 */1 * 1",
     "Etc/UTC",

@@ -57,6 +57,7 @@ pub fn inputs(signals: &Signals, ready: PerRole<u32>) -> Vec<Input> {
             signal,
             reading,
             unit: signal.unit(),
+            // Events of a window happened half of it ago, on average.
             age_seconds: oldest.map(|age| age.as_secs_f64() + window.as_secs_f64() / 2.0),
             samples,
             workers: signal.role().zip(coverage).map(|(role, coverage)| Workers {

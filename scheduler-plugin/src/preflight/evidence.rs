@@ -4,10 +4,14 @@
 //! The gate is alpha and off by default from 1.35 to 1.37, and unknown before. Later defaults are
 //! not known here, so a later version without further evidence says nothing.
 
+use prometheus_parse::{Scrape, Value};
 use strum::IntoStaticStr;
 
 /// The feature gate.
 pub const GATE: &str = "TaintTolerationComparisonOperators";
+
+/// The metric that lists a component's feature gates.
+const GATE_METRIC: &str = "kubernetes_feature_enabled";
 
 /// First minor version of Kubernetes that knows the gate.
 pub const SINCE_MINOR: u32 = 35;
@@ -70,21 +74,16 @@ impl Seen {
 /// The gate by a component's metrics; nothing if they do not list gates. A component that lists
 /// others and not this one does not know it.
 pub fn from_metrics(text: &str) -> Option<bool> {
-    let mut lists_gates = false;
-    for line in text.lines() {
-        let Some(rest) = line.strip_prefix("kubernetes_feature_enabled{") else {
-            continue;
-        };
-        lists_gates = true;
-        let Some((labels, value)) = rest.rsplit_once('}') else {
-            continue;
-        };
-        if labels.contains(&format!("name=\"{GATE}\"")) {
-            let value = value.split_ascii_whitespace().next()?;
-            return value.parse::<f64>().ok().map(|value| value > 0.0);
-        }
-    }
-    lists_gates.then_some(false)
+    // A page has thousands of other lines, which need no parsing.
+    let lines = text.lines().filter(|line| line.starts_with(GATE_METRIC));
+    let page = Scrape::parse(lines.map(|line| Ok(line.to_owned()))).ok()?;
+    let mut gates = page.samples.iter().peekable();
+    gates.peek()?;
+    let gate = gates.find(|gate| gate.labels.get("name") == Some(GATE));
+    gate.map_or(Some(false), |gate| match gate.value {
+        Value::Untyped(value) | Value::Gauge(value) if value.is_finite() => Some(value > 0.0),
+        _ => None,
+    })
 }
 
 /// The gate by a command line, if it names one: the last word counts, and `AllAlpha` where the gate

@@ -63,6 +63,7 @@ impl<'a> ByPod<'a> {
         };
         let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
         let was_seen = |pod: &&String| seen.contains_key(pod.as_str());
+        // A failed query explains everything after it, and a wrong clock an age.
         let gap = |role: Role| match &freshness[role] {
             _ if state.failed() => Gap::QueryFailed,
             of_role if of_role.iter().any(|(_, f)| *f == Freshness::FromTheFuture) => {

@@ -1,4 +1,4 @@
-//! vLLM under all of its metric names, 0.8.5 to 0.33.0 (`vllm/v1/metrics/loggers.py`).
+//! vLLM under all of its metric names (`vllm/v1/metrics/loggers.py`).
 //!
 //! To add a signal, add its row here; to follow a renaming, put the new name before the old one.
 
@@ -9,6 +9,8 @@ use super::{Engine, Metric, Recipe};
 /// vLLM.
 pub static VLLM: Engine = Engine {
     name: "VLLM",
+    product: "vLLM",
+    versions: "0.8.5 to 0.33.0",
     presence: RUNNING,
     series_labels: &[
         "instance",

@@ -1,8 +1,8 @@
 //! `AIBrix`' `PodAutoscaler` with the APA strategy, one per role.
 //!
 //! Rule and defaults: vllm-project/aibrix `pkg/controller/podautoscaler/algorithm/apa.go` and
-//! `podautoscaler_controller.go`: every 10 s, the mean over pods and over a window of 180 s against a
-//! target; above 1.1 of it replicas times the ratio, at most doubled, below 0.9 of it the same
+//! `podautoscaler_controller.go`: every 10 s, the mean over pods and over a window of 180 s against
+//! a target; above 1.1 of it replicas times the ratio, at most doubled, below 0.9 of it the same
 //! downwards, at most halved. Downwards the *lowest* recommendation of the 300 s cool-down is taken
 //! (`stabilizeRecommendation`), against what the HPA does, so one low blip is replayed.
 //!

@@ -1,8 +1,9 @@
 //! A policy that runs as a process: one observation per line to it, one answer per line from it.
 //!
-//! The command is given to the shell. Reading and writing have threads of their own, so that a process
-//! that neither reads nor answers ends in a time-out and not in a hang. A failure is reported once, as
-//! the failure of a verdict; from then on nothing changes. The process is killed with the policy.
+//! The command is given to the shell. Reading and writing have threads of their own, so that a
+//! process that neither reads nor answers ends in a time-out and not in a hang. A failure is
+//! reported once, as the failure of a verdict; from then on nothing changes. The process is killed
+//! with the policy.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};

@@ -3,8 +3,8 @@
 //! Rule and defaults: ai-dynamo/dynamo `components/src/dynamo/planner` (`config/defaults.py`,
 //! `core/throughput_scaling.py`, `core/load_scaling.py`). The throughput loop runs every 180 s and,
 //! where both run, sets a lower bound; the load loop runs every 5 s and moves a role by one replica
-//! above it. While a role is still rolling out, neither role acts. The planner's own budget of 8 GPUs
-//! and its minimum of one endpoint are replaced by the scenario's bounds, as for everybody.
+//! above it. While a role is still rolling out, neither role acts. The planner's own budget of 8
+//! GPUs and its minimum of one endpoint are replaced by the scenario's bounds, as for everybody.
 //!
 //! The load loop alone is played with the shipped `optimization_target: throughput` as its default,
 //! and with `sla` when tuned. Both loops together use `sla`.

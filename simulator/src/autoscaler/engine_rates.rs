@@ -1,4 +1,4 @@
-//! What one replica can do, from the true profile of the engine.
+//! The capacity of one replica, from the true profile of the engine.
 //!
 //! Peers that size from a performance model get the one that the simulated engines follow, which is
 //! more than a real model knows. The formulas are the published ones of the peers: means of prompt

@@ -1,7 +1,7 @@
 //! Static provisioning: the same replicas all along.
 //!
-//! What is done where nothing scales: enough for the busiest moment, held for ever. The search for
-//! the fewest such replicas belongs to whoever plays the runs.
+//! Fixed replicas, where nothing scales: enough for the busiest moment, held for ever. The search
+//! for the fewest such replicas belongs to whoever plays the runs.
 
 use pd_core::PerRole;
 

@@ -1,10 +1,11 @@
 //! `HeteroScale` (ByteDance): decode tokens per second scale both pools at a fixed P:D ratio.
 //!
 //! Rule: Li et al., "Taming the Chaos", arXiv 2508.19559: proportional control on decode TPS per
-//! instance against a target, prefill following at a fixed ratio, and latency only as negative feedback.
-//! The paper gives no numbers for the controller; a third-party implementation uses a dead band of
-//! 10 % and adds 20 % when TBT exceeds 1.2 times its limit, and so does this one. Decisions are a minute
-//! apart, on the mean of that minute; downwards the highest of five minutes, as its cool-down.
+//! instance against a target, prefill following at a fixed ratio, and latency only as negative
+//! feedback. The paper gives no numbers for the controller; a third-party implementation uses a
+//! dead band of 10 % and adds 20 % when TBT exceeds 1.2 times its limit, and so does this one.
+//! Decisions are a minute apart, on the mean of that minute; downwards the highest of five minutes,
+//! as its cool-down.
 //!
 //! Target and ratio have to be profiled. They get hindsight: the TPS that one replica gives at the
 //! TPOT limit and the mean context of the very trace, used to 90 %, and the ratio of the mean
@@ -27,7 +28,7 @@ const TBT_GUARD: f64 = 1.2;
 const TBT_STEP: f64 = 1.2;
 const COOLDOWN: Nanos = 5 * MINUTE;
 
-/// What an operator profiles.
+/// The profile that an operator measures.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Profiled {
     /// Output tokens per second of one decode replica that are aimed at.

@@ -5,7 +5,7 @@
 //! stabilization upwards and the highest recommendation of five minutes downwards, upwards at most
 //! the greater of four pods and 100 % per 15 s, downwards 100 % per 15 s.
 //!
-//! What a metric means in replicas is in the files of the policies that go through it. Rate limits
+//! The files of the policies that use it turn their metrics into replicas. Rate limits
 //! count from the replicas at the last decision, which is one period ago.
 
 use std::collections::VecDeque;
@@ -52,8 +52,8 @@ pub fn ceil(replicas: f64) -> u32 {
 pub(super) struct HorizontalPair(PerRole<Horizontal>);
 
 impl HorizontalPair {
-    /// The verdict where the metric of each role calls for `wanted` replicas. Without a metric a role
-    /// keeps its replicas, and nothing is recommended that could hold it later.
+    /// The verdict where the metric of each role calls for `wanted` replicas. Without a metric a
+    /// role keeps its replicas, and nothing is recommended that could hold it later.
     pub(super) fn verdict(
         &mut self,
         observation: &Observation,

@@ -1,4 +1,5 @@
-//! `HorizontalPodAutoscaler` on requests in flight, as a metric of type `AverageValue`, one per role.
+//! `HorizontalPodAutoscaler` on requests in flight, as a metric of type `AverageValue`, one per
+//! role.
 //!
 //! Rule: kubernetes/kubernetes `replica_calculator.go`, `GetExternalPerPodMetricReplicas`: the sum
 //! over the target, rounded up; within 10 % of target times the replicas of the *status*, which

@@ -1,12 +1,13 @@
 //! KEDA's Prometheus scaler as the vLLM production-stack sets it up, one `ScaledObject` per role.
 //!
 //! Rule: kedacore/keda `pkg/scalers/prometheus_scaler.go` with `ignoreNullValues` left at its
-//! default true: an empty answer is the number 0. KEDA hands the number to an HPA as `AverageValue`,
-//! which decides every 15 s with the HPA's own behaviour. The trigger is the production-stack's:
-//! `vllm:num_requests_waiting`, threshold 5, summed over pods (one series; KEDA refuses several).
+//! default true: an empty answer is the number 0. KEDA hands the number to an HPA as
+//! `AverageValue`, which decides every 15 s with the HPA's own behaviour. The trigger is the
+//! production-stack's: `vllm:num_requests_waiting`, threshold 5, summed over pods (one series; KEDA
+//! refuses several).
 //!
-//! Nothing that decode suffers from shows in its queue before its batch is full, and while no worker
-//! answers the load counts as none. Tuning divides the threshold.
+//! Nothing that decode suffers from shows in its queue before its batch is full, and while no
+//! worker answers the load counts as none. Tuning divides the threshold.
 
 use pd_core::PerRole;
 

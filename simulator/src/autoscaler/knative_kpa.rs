@@ -1,11 +1,12 @@
 //! Knative's pod autoscaler (KPA) on concurrency, one per role.
 //!
 //! Rule and defaults: knative/serving `pkg/autoscaler/scaling/autoscaler.go` and
-//! `config/core/configmaps/autoscaler.yaml`: every 2 s, mean concurrency of a 60 s stable window and
-//! of a panic window of 10 % of it, over 70 % of a target of 100 requests per pod. Twice what the
-//! ready pods can take in the panic window is panic: the higher of both windows, and never down, until
-//! 60 s pass without. Up at most 1000 times, down at most to half of the ready pods, per tick; the
-//! controller starts in panic when there are two pods or more. Scale to zero is left out.
+//! `config/core/configmaps/autoscaler.yaml`: every 2 s, mean concurrency of a 60 s stable window
+//! and of a panic window of 10 % of it, over 70 % of a target of 100 requests per pod. Twice what
+//! the ready pods can take in the panic window is panic: the higher of both windows, and never
+//! down, until 60 s pass without. Up at most 1000 times, down at most to half of the ready pods,
+//! per tick; the controller starts in panic when there are two pods or more. Scale to zero is left
+//! out.
 //!
 //! Concurrency is requests running and waiting at the pods, as the queue proxies report. Tuning
 //! divides the target.

@@ -1,16 +1,16 @@
 //! Volcano Kthena's `AutoscalingPolicy` with a disaggregated target and a ratio constraint.
 //!
 //! Rule and defaults: volcano-sh/kthena `pkg/autoscaler/algorithm/recommendation.go` and
-//! `autoscaler/disaggregated_scaler.go`: every 15 s; the gauge summed over the pods counts as that of
-//! one instance, so the tolerance of 10 % compares sum over target with 1; upwards at most the greater
-//! of one instance and 100 % per 15 s; a recommendation of 200 % of the replicas or more is panic and
-//! may be 1000 % for 60 s; downwards the highest recommendation of five minutes. `EnforceRoleRatio`
-//! then repairs the ratio upwards: the role that has too few gets more, and only if its maximum is in
-//! the way does the other get fewer.
+//! `autoscaler/disaggregated_scaler.go`: every 15 s; the gauge summed over the pods counts as that
+//! of one instance, so the tolerance of 10 % compares sum over target with 1; upwards at most the
+//! greater of one instance and 100 % per 15 s; a recommendation of 200 % of the replicas or more is
+//! panic and may be 1000 % for 60 s; downwards the highest recommendation of five minutes.
+//! `EnforceRoleRatio` then repairs the ratio upwards: the role that has too few gets more, and only
+//! if its maximum is in the way does the other get fewer.
 //!
-//! The metric is `vllm:num_requests_waiting` with the target 10 of the project's examples. The range
-//! of the ratio is the scenario's, or half to twice the ratio of the mean demands of the very trace,
-//! which no user knows so well. Tuning divides the target.
+//! The metric is `vllm:num_requests_waiting` with the target 10 of the project's examples. The
+//! range of the ratio is the scenario's, or half to twice the ratio of the mean demands of the very
+//! trace, which no user knows so well. Tuning divides the target.
 
 use std::collections::VecDeque;
 

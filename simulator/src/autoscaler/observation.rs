@@ -1,10 +1,11 @@
-//! What a policy may look at: workers, the gateway, and for the product the signals made of them.
+//! The world as a policy may see it: workers, the gateway, and for the product the signals made of
+//! them.
 //!
-//! The peers read metrics of single pods or of the gateway, each in its own way, so they get these as
-//! they are at the moment of the decision. Prometheus would add up to a scrape interval of age; where
-//! a peer reads through it, leaving that out is in the peer's favour. Counters are cumulative from
-//! the start of the service, and whoever needs a rate remembers the last value. Workers that are
-//! still starting answer no scrape and are not here; how many there are stands in the snapshot.
+//! The peers read metrics of single pods or of the gateway, each in its own way, so they get these
+//! as they are at the moment of the decision. Prometheus would add up to a scrape interval of age;
+//! where a peer reads through it, leaving that out is in the peer's favour. Counters are cumulative
+//! from the start of the service, and whoever needs a rate remembers the last value. Workers that
+//! are still starting answer no scrape and are not here; how many there are stands in the snapshot.
 
 use pd_core::{PerRole, Role, Snapshot};
 
@@ -36,7 +37,7 @@ impl WorkerObservation {
     }
 }
 
-/// What the gateway in front of the service has counted since the service began.
+/// The counters of the gateway in front of the service, since the service began.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Gateway {
     /// Requests that came.
@@ -73,7 +74,7 @@ impl Gateway {
         }
     }
 
-    /// What was counted after `before`.
+    /// The counts since `before`.
     #[must_use]
     pub fn since(&self, before: &Self) -> Self {
         Self {
@@ -117,11 +118,12 @@ pub enum Reads {
 /// Everything a policy may look at when it decides.
 #[derive(Clone, Debug)]
 pub struct Observation {
-    /// The argument of the product. Its signals are empty unless the policy reads [`Reads::Signals`].
+    /// The argument of the product. Its signals are empty unless the policy reads
+    /// [`Reads::Signals`].
     pub snapshot: Snapshot,
     /// Workers that answer; none unless the policy reads [`Reads::Workers`].
     pub workers: PerRole<Vec<WorkerObservation>>,
-    /// What the gateway has counted.
+    /// The gateway's counters.
     pub gateway: Gateway,
 }
 
@@ -159,8 +161,8 @@ impl Observation {
         Some(sum / self.ready_workers(role).count().max(1) as f64)
     }
 
-    /// What users of gauges scale a role on, mean over its workers: prompts that wait, share of the KV
-    /// cache in use.
+    /// The gauges that users scale a role on, mean over its workers: prompts that wait, share of
+    /// the KV cache in use.
     pub fn usage(&self, role: Role) -> Option<f64> {
         match role {
             Role::Prefill => self.mean(role, |worker| worker.waiting),

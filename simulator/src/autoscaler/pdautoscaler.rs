@@ -1,10 +1,10 @@
 //! The product: [`pd_core::plan()`], unchanged, with its memory.
 //!
-//! Every plan is audited as the controller audits it before a write. A plan that breaks an invariant
-//! is not applied; the replicas stay as they are. Besides, decisions are held against the laws that take
-//! deciding again, which the controller does not do; a law that is broken is a finding too. In tests that
-//! is every decision; in a release every one that changes replicas and one in eight of the others, as
-//! deciding again would else cost more than deciding.
+//! Every plan is audited as the controller audits it before a write. A plan that breaks an
+//! invariant is not applied; the replicas stay as they are. Besides, decisions are held against the
+//! laws that take deciding again, which the controller does not do; a law that is broken is a
+//! finding too. In tests that is every decision; in a release every one that changes replicas and
+//! one in eight of the others, as deciding again would else cost more than deciding.
 
 use pd_core::{
     Memory, Timestamp,
@@ -36,7 +36,7 @@ impl PdAutoscaler {
         }
     }
 
-    /// What the last decision left behind.
+    /// The memory of the last decision.
     pub fn memory(&self) -> &Memory {
         &self.memory
     }

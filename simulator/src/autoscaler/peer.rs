@@ -1,9 +1,9 @@
 //! The peers by name: who decides how often, what is tuned, and how each is made.
 //!
 //! Two variants of each. `default` is what a user gets who follows the project's documentation;
-//! `tuned` has its aggressiveness searched on the very trace it is played on, which no user can do, so
-//! that it loses by its rule and not by its settings. An aggressiveness of 1 is the default; 2 aims at
-//! half the load per replica.
+//! `tuned` has its aggressiveness searched on the very trace it is played on, which no user can do,
+//! so that it loses by its rule and not by its settings. An aggressiveness of 1 is the default; 2
+//! aims at half the load per replica.
 
 use std::fmt;
 
@@ -69,7 +69,7 @@ pub enum Variant {
     Tuned,
 }
 
-/// What one search varies.
+/// The parameters that one search varies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tuning {
     /// Each role's aggressiveness, prefill first.
@@ -120,7 +120,7 @@ impl TraceMeans {
     }
 }
 
-/// What peers are made from.
+/// The inputs that peers are made from.
 #[derive(Clone, Debug)]
 pub struct Known<'a> {
     /// The service.
@@ -234,7 +234,7 @@ impl Peer {
         }
     }
 
-    /// What is searched when it is tuned.
+    /// The parameters that are searched when it is tuned.
     pub const fn tuning(self) -> Tuning {
         match self {
             Self::KthenaPdRatio | Self::HeteroscaleFixedRatio => Tuning::Together,

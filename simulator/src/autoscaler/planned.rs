@@ -1,8 +1,8 @@
 //! The clairvoyant plan, carried out: replicas requested so early that they serve when needed.
 //!
-//! It shows what the clairvoyant bound is worth in the world it bounds: how many requests attain the
-//! objective when exactly those replicas serve. The plan is made beforehand from the whole trace, by
-//! [`crate::clairvoyant`]; nothing is read from the service.
+//! It shows what the clairvoyant bound is worth in the world it bounds: how many requests attain
+//! the objective when exactly those replicas serve. The plan is made beforehand from the whole
+//! trace, by [`crate::clairvoyant`]; nothing is read from the service.
 
 use pd_core::PerRole;
 

@@ -1,7 +1,7 @@
 //! Any policy that reads signals, with everything it saw and decided written to a file.
 //!
-//! The lines are those of the policy protocol with the decision added. The first error of the file is
-//! the failure of a verdict: a recording with a hole would replay as something else.
+//! The lines are those of the policy protocol with the decision added. The first error of the file
+//! is the failure of a verdict: a recording with a hole would replay as something else.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -54,7 +54,7 @@ impl Autoscaler for Recorded {
     }
 
     fn reads(&self) -> Reads {
-        // What is not read is not recorded, so everything is read.
+        // Unread values are not recorded, so everything is read.
         Reads::Signals
     }
 }

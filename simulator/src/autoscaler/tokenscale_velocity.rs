@@ -1,11 +1,11 @@
 //! `TokenScale`: arriving tokens per second over the token velocity of one replica.
 //!
-//! Rule: Lai et al., "`TokenScale`", arXiv 2512.03416: prefillers are the arriving prompt tokens per
-//! second over the lesser of prefill and network velocity; decoders are the arriving prompt and
+//! Rule: Lai et al., "`TokenScale`", arXiv 2512.03416: prefillers are the arriving prompt tokens
+//! per second over the lesser of prefill and network velocity; decoders are the arriving prompt and
 //! answer tokens per second over the decode velocity, the rate at which a decoder at its TPOT limit
-//! releases the tokens of finished requests. The paper takes the answer's length from a predictor by
-//! class of request; here it is the mean of the answers of the last minute. Velocities come from the
-//! true profile at the mean lengths.
+//! releases the tokens of finished requests. The paper takes the answer's length from a predictor
+//! by class of request; here it is the mean of the answers of the last minute. Velocities come from
+//! the true profile at the mean lengths.
 //!
 //! Decisions are 5 s apart on the arrivals of the last 15 s; downwards the highest of a minute. The
 //! paper's convertible decoders, which compute prompts in a burst, are an engine's feature and not
@@ -76,7 +76,7 @@ impl TokenscaleVelocity {
         }
     }
 
-    /// What came within `window`, and the time it came in.
+    /// The arrivals within `window`, and the time they came in.
     fn within(&self, now: Nanos, window: Nanos) -> Option<(Gateway, Nanos)> {
         let (_, last) = self.seen.back()?;
         let (at, first) = self.seen.iter().find(|(at, _)| at + window >= now)?;

@@ -1,16 +1,17 @@
 //! llm-d's Workload Variant Autoscaler with its saturation analyser (V2), acting through an HPA.
 //!
-//! Rule and defaults: llm-d-workload-variant-autoscaler `internal/engines/analyzers/saturation_v2/
-//! analyzer.go` and `internal/config/saturation_scaling.go`: every 15 s, a replica takes min(k1, k2)
-//! tokens; k1 is 0.80 of its KV cache, k2 the compute bound `N (I + O/2)` with
-//! `N = min(B O/(I + O), S)` from the batched tokens B and places S of the engine. Demand is the
-//! tokens in use plus the queue times I (prefill) or I + O (decode). Required is demand/0.85 less the
-//! supply, pending replicas included; spare is the supply less demand/0.70. Any role that needs more
-//! keeps the other from going down (`cost_aware_optimizer.go`).
+//! Rule and defaults: llm-d-workload-variant-autoscaler
+//! `internal/engines/analyzers/saturation_v2/analyzer.go` and
+//! `internal/config/saturation_scaling.go`: every 15 s, a replica takes min(k1, k2) tokens; k1 is
+//! 0.80 of its KV cache, k2 the compute bound `N (I + O/2)` with `N = min(B O/(I + O), S)` from the
+//! batched tokens B and places S of the engine. Demand is the tokens in use plus
+//! the queue times I (prefill) or I + O (decode). Required is demand/0.85 less the supply, pending
+//! replicas included; spare is the supply less demand/0.70. Any role that needs more keeps the
+//! other from going down (`cost_aware_optimizer.go`).
 //!
-//! The result is a gauge that an HPA takes as `AverageValue` 1, so tolerance, stabilization and rate
-//! limits act once more. k2 as observed by the engine is left out: its derivation is used. Tuning
-//! divides both utilisation thresholds.
+//! The result is a gauge that an HPA takes as `AverageValue` 1, so tolerance, stabilization and
+//! rate limits act once more. k2 as observed by the engine is left out: its derivation is used.
+//! Tuning divides both utilisation thresholds.
 
 use std::collections::VecDeque;
 

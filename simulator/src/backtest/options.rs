@@ -22,8 +22,8 @@ pub struct BacktestOptions {
     /// Manifest of a `ConfigMap` that the object's `profileRef` names, as YAML; once for each
     #[arg(long = "config-map", value_name = "FILE")]
     pub config_maps: Vec<PathBuf>,
-    /// Scenario file whose `profile` says how fast replicas are, as `pd-sim calibrate` writes it; without, it is
-    /// learnt from what was measured
+    /// Scenario file whose `profile` says how fast replicas are, as `pd-sim calibrate` writes it;
+    /// without, it is learnt from what was measured
     #[arg(long, value_name = "FILE")]
     pub profile: Option<PathBuf>,
     /// Time from asking for a replica to its serving, both roles; without, the profile's, or 120s

@@ -1,8 +1,8 @@
-//! What was beside what would have been, as JSON with stable keys and as text.
+//! The past beside the past as it would have been, as JSON with stable keys and as text.
 //!
 //! The past is told as it was measured: latencies and shares from histograms, to the width of their
-//! buckets, and TTFT from both roles' as the controller does. The future of that past is a run like any
-//! other, with every change of replicas and its reason.
+//! buckets, and TTFT from both roles' as the controller does. The future of that past is a run like
+//! any other, with every change of replicas and its reason.
 
 use std::fmt::Write as _;
 
@@ -19,7 +19,7 @@ use crate::scenario::Scenario;
 use crate::simulate::outcome::RunOutcome;
 use crate::time::seconds;
 
-/// What Prometheus says of the past.
+/// The past as Prometheus has it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Past {
@@ -79,13 +79,13 @@ pub struct Backtest {
     pub to: String,
     /// Length of a step, seconds.
     pub step_seconds: f64,
-    /// What was.
+    /// The past as it was.
     pub measured: Past,
     /// The past played with the replicas that were there, held against what was measured.
     pub fit: Fit,
     /// How fast replicas were taken to be.
     pub profile: Profile,
-    /// What would have been.
+    /// The past as it would have been.
     pub simulated: RunOutcome,
     /// Every change of replicas.
     pub decisions: Vec<Decision>,
@@ -145,7 +145,7 @@ impl Backtest {
         text
     }
 
-    /// What users saw, then and now.
+    /// Latencies that users saw, then and now.
     fn users(&self) -> [(&'static str, String, String); 8] {
         let (was, would) = (&self.measured, &self.simulated);
         let row = |name, was: Option<f64>, would: Option<f64>, told: fn(Option<f64>) -> String| {
@@ -202,7 +202,7 @@ impl Backtest {
         ]
     }
 
-    /// What it cost, then and now.
+    /// The cost, then and now.
     fn costs(&self) -> [(&'static str, String, String); 6] {
         let (was, would) = (&self.measured, &self.simulated);
         let hours = |name, was: f64, would: f64| (name, format!("{was:.1}"), format!("{would:.1}"));

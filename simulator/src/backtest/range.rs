@@ -9,7 +9,8 @@ use crate::simulate::options::timeout;
 #[derive(Clone, Debug, clap::Args)]
 #[group(id = "range")]
 pub struct RangeOptions {
-    /// Begin: a date such as 2026-05-14T00:00:00Z, or so long ago; without, 7d for backtest and 1d for calibrate
+    /// Begin: a date such as 2026-05-14T00:00:00Z, or so long ago; without, 7d for backtest and 1d
+    /// for calibrate
     #[arg(long, value_name = "TIME", value_parser = moment)]
     pub from: Option<Moment>,
     /// End: the same

@@ -38,7 +38,7 @@ pub enum ServiceError {
     /// The scenario cannot be read.
     #[error(transparent)]
     Scenario(#[from] ScenarioError),
-    /// What is stated about replicas cannot be read.
+    /// The stated profile of replicas cannot be read.
     #[error(transparent)]
     Stated(#[from] StatedError),
     /// The range is too short.
@@ -56,13 +56,13 @@ pub enum ServiceError {
 /// A service and its past.
 #[derive(Debug)]
 pub struct Service {
-    /// What its owner wants.
+    /// The owner's spec.
     pub policy: Policy,
     /// GPUs of one replica of each role.
     pub gpus_per_replica: PerRole<u32>,
     /// The object.
     pub object: Manifest,
-    /// What Prometheus remembers.
+    /// The past in Prometheus.
     pub measured: Arc<Measured>,
 }
 
@@ -87,7 +87,7 @@ impl Service {
         })
     }
 
-    /// What the owner states about replicas; without, the decision code learns.
+    /// The owner's profile of replicas; without, the decision code learns.
     pub(super) fn stated(&self, manifests: &[PathBuf]) -> Result<Option<Profile>, ServiceError> {
         let (object, policy) = (&self.object, &self.policy);
         Ok(profile(object, policy, self.gpus_per_replica, manifests)?)
@@ -111,7 +111,7 @@ impl Service {
     }
 }
 
-/// What is asked of Prometheus.
+/// The queries to Prometheus.
 fn asked(
     options: &BacktestOptions,
     object: &Manifest,

@@ -1,7 +1,8 @@
-//! What the object states about its replicas: coefficients in its spec, or profiles in `ConfigMap`s whose
-//! manifests the user gives, read as the controller reads them.
+//! The object's profile of its replicas: coefficients in its spec, or profiles in `ConfigMap`s
+//! whose manifests the user gives, read as the controller reads them.
 //!
-//! A profile that the object names and nobody gives is refused: the controller would have decided by it.
+//! A profile that the object names and nobody gives is refused: the controller would have decided
+//! by it.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -14,7 +15,7 @@ use pd_signals::stated::{Reference, Stated};
 use serde::Deserialize;
 use thiserror::Error;
 
-/// What is stated about replicas and cannot be read.
+/// A stated profile that cannot be read.
 #[derive(Debug, Error)]
 pub enum StatedError {
     /// A manifest cannot be read.
@@ -49,7 +50,7 @@ struct Metadata {
     name: String,
 }
 
-/// What `object` states about replicas of so many GPUs, if anything.
+/// The profile that `object` states for replicas of so many GPUs, if any.
 pub(super) fn profile(
     object: &Manifest,
     policy: &Policy,

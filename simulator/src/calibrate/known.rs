@@ -1,6 +1,6 @@
 //! A load with what was observed of it, and the same load played.
 //!
-//! What is played is read through the same buckets as what was observed, so that a quantile that falls
+//! The play is read through the same buckets as the observations, so that a quantile that falls
 //! between two edges is wrong on both sides alike. Observations of single requests have no buckets.
 
 use std::path::Path;
@@ -136,7 +136,7 @@ pub(super) struct Played {
 }
 
 impl Known {
-    /// What Prometheus measured, with the workers that were there.
+    /// The measurements of Prometheus, with the workers that were there.
     pub fn of(measured: &Arc<Measured>, seed: u64, serving: PerRole<Vec<u32>>) -> Self {
         let prefill = measured.whole(|interval| interval.prefill_ttft.as_ref());
         let decode = measured.whole(|interval| interval.decode_ttft.as_ref());

@@ -16,8 +16,8 @@ const FROM: Moment = Moment::Ago(Duration::from_hours(24));
 #[derive(Clone, Debug, clap::Args)]
 #[group(id = "calibrate")]
 pub struct CalibrateOptions {
-    /// Observed requests: CSV with `timestamp_s,input_tokens,output_tokens,ttft_s,tpot_s`, plain or gzip; `tpot_s` is
-    /// empty for answers of one token
+    /// Observed requests: CSV with `timestamp_s,input_tokens,output_tokens,ttft_s,tpot_s`, plain or
+    /// gzip; `tpot_s` is empty for answers of one token
     #[arg(long, value_name = "FILE", conflicts_with_all = ["prometheus", "config"])]
     pub observed: Option<PathBuf>,
     /// Prefill replicas that served them; without, the scenario's `replicasAtStart.prefill`, or 1

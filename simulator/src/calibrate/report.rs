@@ -10,8 +10,8 @@ use super::Calibration;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Errors {
-    /// Mean over windows of the absolute error of each window's mean, percent; windows with fewer than
-    /// 20 requests do not count.
+    /// Mean over windows of the absolute error of each window's mean, percent; windows with fewer
+    /// than 20 requests do not count.
     pub mape_percent: Option<f64>,
     /// Error of the mean of all requests, percent.
     pub mean_error_percent: Option<f64>,

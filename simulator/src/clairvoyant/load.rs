@@ -1,4 +1,4 @@
-//! What a trace asks of both roles, window by window, gathered in one pass.
+//! The work of a trace for both roles, window by window, gathered in one pass.
 //!
 //! For prefill: how many prompts, how unevenly they come, and how long each computes, counted in
 //! steps of an eighth of an octave. For decode: the requests in flight and the tokens of their

@@ -1,8 +1,8 @@
 //! How many requests of a window miss the objective with so many replicas.
 //!
 //! One table per window and role, from the fewest replicas that are not overrun to those with which
-//! hardly any request misses. Both bounds are read from it: the one that holds the objective in every
-//! window, and the one that holds it over the run.
+//! hardly any request misses. Both bounds are read from it: the one that holds the objective in
+//! every window, and the one that holds it over the run.
 
 use std::cmp::Ordering;
 
@@ -93,8 +93,9 @@ impl Misses {
             .saturating_add(u32::try_from(place).unwrap_or(u32::MAX))
     }
 
-    /// What a play came to: with `replicas`, `missed` requests missed. More replicas miss no more, and
-    /// fewer no less. Where even the most that the table tells apart missed some, one more might not.
+    /// The result of a play: with `replicas`, `missed` requests missed. More replicas miss no more,
+    /// and fewer no less. Where even the most that the table tells apart missed some, one more
+    /// might not.
     pub(super) fn learn(&mut self, replicas: u32, missed: f64) {
         let Some(place) = replicas.checked_sub(self.least) else {
             return;

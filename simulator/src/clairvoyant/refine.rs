@@ -1,10 +1,11 @@
 //! The clairvoyant plan over the run, made better by plays of it.
 //!
-//! The closed forms know nothing of prompts that share a step, of prefix caches, or of queues that carry
-//! over. So the tables that the programme over the run is made of are corrected, window by window, by what
-//! the engine did when a plan was played, and the next plan is made of those. What was not played yet keeps
-//! its closed form, so that a plan that looks better is tried. At the end single stretches of a plan are
-//! lowered by one replica. Here is what needs no play; whoever plays holds the objective.
+//! The closed forms know nothing of prompts that share a step, of prefix caches, or of queues that
+//! carry over. So the tables that the programme over the run is made of are corrected, window by
+//! window, by what the engine did when a plan was played, and the next plan is made of those. What
+//! was not played yet keeps its closed form, so that a plan that looks better is tried. At the end
+//! single stretches of a plan are lowered by one replica. Here is what needs no play; whoever plays
+//! holds the objective.
 
 use std::collections::BTreeSet;
 
@@ -47,7 +48,7 @@ pub struct Cut {
 pub type Refused = BTreeSet<(bool, usize, usize, u32)>;
 
 impl Cut {
-    /// What tells it from others.
+    /// Its distinguishing value.
     pub fn key(&self) -> (bool, usize, usize, u32) {
         let is_prefill = self.role == Role::Prefill;
         (is_prefill, self.from, self.until, self.replicas)
@@ -59,7 +60,7 @@ impl Cut {
 }
 
 impl Refinement {
-    /// What the closed forms know; a role has never fewer replicas than its `least`.
+    /// The plan of the closed forms; a role has never fewer replicas than its `least`.
     pub fn new(bound: &Bound, least: PerRole<u32>) -> Self {
         Self {
             tables: bound.tables.clone(),
@@ -92,8 +93,8 @@ impl Refinement {
         self.priced(PerRole::from_fn(windows))
     }
 
-    /// Notes what a play of `plan` came to: requests that missed the TTFT limit (`prefill`) and those
-    /// that missed only the TPOT limit (`decode`), by the window that they arrived in.
+    /// Notes what a play of `plan` came to: requests that missed the TTFT limit (`prefill`) and
+    /// those that missed only the TPOT limit (`decode`), by the window that they arrived in.
     pub fn learn(&mut self, plan: &ReplicaPlan, missed: &PerRole<Vec<u32>>) {
         let of =
             |role: Role, place: usize| f64::from(missed[role].get(place).copied().unwrap_or(0));

@@ -17,7 +17,7 @@ const BISECTIONS: u32 = 48;
 /// Least and most GPU-nanoseconds that a missed request may be worth.
 const PRICES: (f64, f64) = (1.0, 1e18);
 
-/// What replicas cost.
+/// The cost of replicas.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Costs {
     /// Length of a window.

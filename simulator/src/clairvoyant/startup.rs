@@ -1,7 +1,7 @@
 //! The cheapest plan that has enough replicas in every window when a start costs its lead time.
 //!
-//! A replica is paid while it serves, while it waits, and for the lead before it serves; stopping is
-//! free. Replicas are alike, so the plan falls apart into levels: level k is whether at least k
+//! A replica is paid while it serves, while it waits, and for the lead before it serves; stopping
+//! is free. Replicas are alike, so the plan falls apart into levels: level k is whether at least k
 //! replicas are there, and must be wherever k are needed. Within a level each gap between two such
 //! windows is waited through or restarted after, whichever is cheaper. That is the optimum of the
 //! dynamic programme over all plans, which the tests compare it with, in time linear in the needs.

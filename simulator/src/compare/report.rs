@@ -1,8 +1,8 @@
 //! The report: one HTML page that needs nothing else, with the plots and the tables.
 //!
-//! For each trace: attainment and cost against the lead time; for each lead time the cost frontier, a
-//! table, and replicas and attainment over time of the policies that matter. Peers are drawn faint and
-//! ours and the bound strong, and every mark tells its name when pointed at.
+//! For each trace: attainment and cost against the lead time; for each lead time the cost frontier,
+//! a table, and replicas and attainment over time of the policies that matter. Peers are drawn
+//! faint and ours and the bound strong, and every mark tells its name when pointed at.
 
 use std::fmt::Write as _;
 

@@ -1,7 +1,7 @@
 //! Results as text and as CSV.
 //!
-//! The text has one block per trace and lead time. Policies that attain the objective come first, the
-//! cheapest on top; those that do not follow by attainment, since a cheap miss is no bargain.
+//! The text has one block per trace and lead time. Policies that attain the objective come first,
+//! the cheapest on top; those that do not follow by attainment, since a cheap miss is no bargain.
 
 use std::cmp::Ordering;
 use std::fmt::Write as _;

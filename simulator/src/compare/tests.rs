@@ -30,9 +30,9 @@ fn the_same_bytes_whatever_runs_at_once() {
     assert!(!one.contains("wallSeconds"));
 }
 
-/// Results that no change of a decision can move; of the core, only the queueing formulas are in them,
-/// by the clairvoyant plan. A change of the engine model, of the ledger or of a peer's rule can, and
-/// then these are to be looked at and written again.
+/// Results that no change of a decision can move; of the core, only the queueing formulas are in
+/// them, by the clairvoyant plan. A change of the engine model, of the ledger or of a peer's rule
+/// can, and then these are to be looked at and written again.
 #[test]
 fn peers_on_the_ramp_come_to_what_they_came_to() {
     let few = ["--policies", FEW, "--leads", "120s", "--output", "csv"];

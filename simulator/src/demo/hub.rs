@@ -18,7 +18,7 @@ pub(super) struct Seen {
     changes: usize,
 }
 
-/// What a page has not seen yet.
+/// The part that a page has not seen yet.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct News<'a> {
@@ -79,7 +79,7 @@ impl Hub {
         self.version.send_modify(|version| *version += 1);
     }
 
-    /// What `seen` does not have yet, as JSON, and whether the run has ended with it.
+    /// The part that `seen` does not have yet, as JSON, and whether the run has ended with it.
     pub(super) fn news(&self, seen: &mut Seen) -> serde_json::Result<(String, bool)> {
         let record = self.record();
         let news = News {

@@ -26,11 +26,12 @@ pub struct DemoOptions {
     /// Seed of the requests; the same seed gives the same day
     #[arg(long, default_value_t = 7, allow_negative_numbers = true)]
     pub seed: u64,
-    /// Multiple of the traffic's rates, 0.1 to 40; without, 16 for the embedded day, whose published rate would be
-    /// 25, and 1 for a trace
+    /// Multiple of the traffic's rates, 0.1 to 40; without, 16 for the embedded day, whose
+    /// published rate would be 25, and 1 for a trace
     #[arg(long, value_name = "X", value_parser = rate_scale, allow_negative_numbers = true)]
     pub rate_scale: Option<f64>,
-    /// Request trace to play instead of the embedded day, of any format that `pd-sim simulate` reads
+    /// Request trace to play instead of the embedded day, of any format that `pd-sim simulate`
+    /// reads
     #[arg(long, value_name = "FILE")]
     pub trace: Option<PathBuf>,
     /// Play the trace so many times as fast: requests come closer together, and the run is shorter

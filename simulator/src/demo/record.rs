@@ -1,4 +1,4 @@
-//! What a run leaves behind: the numbers of the charts, the decisions, and the summary.
+//! The record of a run: the numbers of the charts, the decisions, and the summary.
 //!
 //! Plain data that serialises to what the page reads, live and in the report alike. Latencies and
 //! attainment are what the users of the service saw, taken from the requests themselves; the
@@ -57,9 +57,9 @@ pub struct Entry {
     pub to: PerRole<u32>,
     /// Why, in one word.
     pub reason: &'static str,
-    /// What that word means.
+    /// The meaning of that word.
     pub meaning: &'static str,
-    /// What decided, with its numbers.
+    /// The deciding step, with its numbers.
     pub message: String,
     /// The whole report.
     pub paragraph: String,

@@ -1,8 +1,9 @@
 //! The day that the demo plays: the service, what its owner wants of it, and what is sent to it.
 //!
 //! Everything that shapes the result is stated here and shown on the page. The load is the embedded
-//! `ServeGen` day, which the table holds at 4 % of its published rate, or a trace. Prompts and answers
-//! are as published. A trace is read through beforehand, so that nothing is played of a broken one.
+//! `ServeGen` day, which the table holds at 4 % of its published rate, or a trace. Prompts and
+//! answers are as published. A trace is read through beforehand, so that nothing is played of a
+//! broken one.
 
 use std::path::Path;
 
@@ -34,7 +35,7 @@ const REPLICAS_MAX: u32 = 64;
 pub struct Scenario {
     /// The service and what its owner wants.
     pub service: ServiceScenario,
-    /// What is sent.
+    /// The traffic that is sent.
     pub load: Load,
     /// Replicas at midnight.
     pub replicas_at_start: PerRole<u32>,
@@ -46,7 +47,7 @@ pub struct Scenario {
     pub rate_scale: f64,
 }
 
-/// What is sent to the service.
+/// The traffic that is sent to the service.
 #[derive(Clone, Debug)]
 pub enum Load {
     /// Requests drawn from a curve.
@@ -123,7 +124,7 @@ impl Scenario {
         })
     }
 
-    /// What the page says about this scenario.
+    /// The page's text about this scenario.
     pub fn about(&self) -> About {
         let policy = self.service.policy();
         let objective = &policy.objective;

@@ -1,4 +1,4 @@
-//! What the terminal shows: where the page is, how far the day is, and what it came to.
+//! The terminal's output: where the page is, how far the day is, and what it came to.
 //!
 //! On a terminal a bar moves in place; anywhere else there is one plain line per hour of the day,
 //! so that a log stays readable.
@@ -58,7 +58,7 @@ pub(super) fn say(text: &str) {
     let _ = writeln!(io::stdout(), "{text}");
 }
 
-/// What is about to run, and where to watch it.
+/// Announces the run and where to watch it.
 pub(super) fn introduce(scenario: &Scenario, url: &str) {
     let about = scenario.about();
     let length = match scenario.length {
@@ -82,7 +82,7 @@ pub(super) fn introduce(scenario: &Scenario, url: &str) {
     say(&format!("Live page: {url}"));
 }
 
-/// What the run came to.
+/// The result of the run.
 pub(super) fn sum_up(summary: &Summary, report: &Path) {
     let (most, events) = (summary.replicas_max, summary.scale_events);
     let attained = summary.attained.map_or("-".to_owned(), percent);

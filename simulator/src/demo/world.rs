@@ -1,8 +1,8 @@
 //! The demo's day in the closed loop of [`crate::world`]: the generator's requests, the product's
 //! decisions, and the numbers of the charts.
 //!
-//! Warm-up is midnight's load at a constant rate, or the first minutes of the trace. Everything that happens in a step is the loop's;
-//! here is only what the page wants to know about it.
+//! Warm-up is midnight's load at a constant rate, or the first minutes of the trace. Everything
+//! that happens in a step is the loop's; here is only what the page wants to know about it.
 
 use pd_core::PerRole;
 
@@ -18,7 +18,7 @@ use crate::world::{self, Setup};
 /// Points of the charts, one every three minutes of a day.
 const POINTS: Nanos = 480;
 
-/// What one step brought.
+/// The events of one step.
 #[derive(Debug)]
 pub struct StepOutcome {
     /// The decision.

@@ -2,8 +2,8 @@
 //!
 //! A request takes as many blocks as its context fills or begins. In a batch every context grows by
 //! one token per step, so a request begins a block once in as many steps as a block has tokens, and
-//! always at the same phase of the token clock. Counting requests by phase therefore tells the blocks
-//! after n steps, and the steps that still fit, without looking at any request.
+//! always at the same phase of the token clock. Counting requests by phase therefore tells the
+//! blocks after n steps, and the steps that still fit, without looking at any request.
 
 /// Blocks that hold `tokens`; a block has at least one token.
 pub(super) fn blocks_for(tokens: u64, block_tokens: u32) -> u64 {
@@ -13,7 +13,8 @@ pub(super) fn blocks_for(tokens: u64, block_tokens: u32) -> u64 {
 /// Blocks of the requests that decode together.
 #[derive(Clone, Debug, Default)]
 pub(super) struct BatchBlocks {
-    /// Requests by the phase of the clock at which they begin a block; as long as a block has tokens.
+    /// Requests by the phase of the clock at which they begin a block; as long as a block has
+    /// tokens.
     by_phase: Vec<u32>,
     requests: u64,
     /// Blocks at the last step taken.
@@ -26,8 +27,8 @@ impl BatchBlocks {
         self.used
     }
 
-    /// Adds a request of `context_tokens` at the step `taken`. Blocks keep their size for as long as
-    /// there is any.
+    /// Adds a request of `context_tokens` at the step `taken`. Blocks keep their size for as long
+    /// as there is any.
     pub(super) fn join(&mut self, context_tokens: u64, taken: u64, block_tokens: u32) {
         if self.requests == 0 {
             self.by_phase.clear();
@@ -95,8 +96,8 @@ impl BatchBlocks {
         u32::try_from(self.by_phase.len()).unwrap_or(u32::MAX)
     }
 
-    /// The phase at which a request that has `context_tokens` at the step `taken` begins a block: its
-    /// first token beyond a whole number of blocks.
+    /// The phase at which a request that has `context_tokens` at the step `taken` begins a block:
+    /// its first token beyond a whole number of blocks.
     fn phase(&self, context_tokens: u64, taken: u64) -> usize {
         let size = self.by_phase.len().max(1) as u64;
         place((taken % size + 1 + size - context_tokens % size) % size)

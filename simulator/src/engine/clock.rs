@@ -1,11 +1,11 @@
 //! The token clock of a decode worker: when the n-th step from now ends, without taking the steps.
 //!
 //! Between two changes of a batch every step is longer than the one before by the same amount, as
-//! each request's context grows by one token. So the n-th step ends at
-//! `anchor + n*length + growth*n(n-1)/2`, and the number of steps by any moment is the root of that.
-//! All of it is counted in integers, in parts of a nanosecond so fine that rounding each step's
-//! length costs nothing, and the anchor keeps its parts: skipping steps gives exactly the times that
-//! taking them one by one would. Only what is told outside is rounded, up to the next nanosecond.
+//! each request's context grows by one token. So the n-th step ends at `anchor + n*length +
+//! growth*n(n-1)/2`, and the number of steps by any moment is the root of that. All of it is
+//! counted in integers, in parts of a nanosecond so fine that rounding each step's length costs
+//! nothing, and the anchor keeps its parts: skipping steps gives exactly the times that taking them
+//! one by one would. Only what is told outside is rounded, up to the next nanosecond.
 
 use crate::time::{Nanos, rounded};
 
@@ -58,7 +58,8 @@ impl TokenClock {
         self.taken += steps;
     }
 
-    /// Sets the length of the next step, and what each one after it takes longer than the one before.
+    /// Sets the length of the next step, and what each one after it takes longer than the one
+    /// before.
     pub(super) fn set_pace(&mut self, length: Parts, growth: Parts) {
         self.length = length.max(1);
         self.growth = growth;
@@ -110,7 +111,7 @@ impl TokenClock {
         self.anchor.saturating_add(self.span(steps))
     }
 
-    /// What so many steps take in all.
+    /// The time that so many steps take in all.
     #[inline]
     fn span(&self, steps: u64) -> u128 {
         let steps = steps.min(STEPS_MAX);

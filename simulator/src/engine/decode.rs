@@ -5,11 +5,11 @@
 //! would overflow. Looking at the metrics counts the steps since the last look and moves nothing
 //! else.
 //!
-//! Everything else is as in vLLM's scheduler. Requests are admitted in order of arrival, need a place
-//! in the batch and blocks for the whole context, and leave a share of the KV cache free. When a step
-//! finds too few blocks the youngest requests go back to the front of the queue, and nobody is
-//! admitted at that step. They are computed again here, in parts that share steps with the batch and
-//! make these longer. So are prompts that a router leaves to this worker.
+//! Everything else is as in vLLM's scheduler. Requests are admitted in order of arrival, need a
+//! place in the batch and blocks for the whole context, and leave a share of the KV cache free.
+//! When a step finds too few blocks the youngest requests go back to the front of the queue, and
+//! nobody is admitted at that step. They are computed again here, in parts that share steps with
+//! the batch and make these longer. So are prompts that a router leaves to this worker.
 
 mod record;
 mod room;
@@ -55,7 +55,7 @@ pub(super) struct DecodeWorker {
     transferring: Vec<Slot>,
     /// Admitted, KV cache to be computed here: again, or instead of a prefill worker.
     recomputing: VecDeque<Slot>,
-    /// What the current step computes of it: requests and tokens of each.
+    /// The part of it that the current step computes: requests and tokens of each.
     recomputed: Vec<(Slot, u32)>,
     waiting: VecDeque<Slot>,
     /// Steps since the anchor that the metrics already show.
@@ -85,8 +85,8 @@ impl DecodeWorker {
         self.running.is_empty() && self.admitted() == 0 && self.waiting.is_empty()
     }
 
-    /// What the router compares: the batch's share of a step's time once everything here has
-    /// joined.
+    /// The value that the router compares: the batch's share of a step's time once everything here
+    /// has joined.
     #[inline]
     pub(super) fn load_milliseconds(&self, profile: &Profile) -> f64 {
         profile.decode_load_milliseconds(
@@ -218,8 +218,8 @@ impl DecodeWorker {
         taken
     }
 
-    /// Gives up a request whose KV cache was lost before it could be fetched, which may make room for
-    /// others; returns whether it was here.
+    /// Gives up a request whose KV cache was lost before it could be fetched, which may make room
+    /// for others; returns whether it was here.
     pub(super) fn give_up(
         &mut self,
         now: Nanos,

@@ -12,8 +12,8 @@ const EDGES_MAX: usize = 22;
 
 /// Increasing upper edges, at most 22.
 ///
-/// Infinities fill the rest of the places, so that finding a value's bucket is as many comparisons as
-/// there are places, without a branch: the commonest operation of all, and so the one worth it.
+/// Infinities fill the rest of the places, so that finding a value's bucket is as many comparisons
+/// as there are places, without a branch: the commonest operation of all, and so the one worth it.
 #[derive(Debug, PartialEq)]
 pub struct Edges {
     padded: [f64; EDGES_MAX],

@@ -1,10 +1,10 @@
 //! The network that KV caches travel over from prefill to decode workers.
 //!
-//! Workers stand in domains, such as racks or zones: a new worker in the domain that has fewest of its
-//! role. A transfer within a domain goes over the network adapter of its decode worker, one to another
-//! domain over the one link that this pair of domains has in this direction; only that narrowest part
-//! of its way is modelled. What goes over the same adapter or link at the same time shares it evenly.
-//! Latency comes on top, after the last byte.
+//! Workers stand in domains, such as racks or zones: a new worker in the domain that has fewest of
+//! its role. A transfer within a domain goes over the network adapter of its decode worker, one to
+//! another domain over the one link that this pair of domains has in this direction; only that
+//! narrowest part of its way is modelled. What goes over the same adapter or link at the same time
+//! shares it evenly. Latency comes on top, after the last byte.
 //!
 //! Nothing here knows requests or events: the caller is told when to come back, and only the link
 //! that changed is looked at. Without a network in the scenario every transfer has the profile's
@@ -22,7 +22,8 @@ use crate::time::{Nanos, from_seconds};
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Links {
-    /// Bandwidth of the network adapter of one decode worker, gigabytes per second; 0.001 to 100,000.
+    /// Bandwidth of the network adapter of one decode worker, gigabytes per second; 0.001 to
+    /// 100,000.
     pub bandwidth_gigabytes_per_second: f64,
     /// From the last byte sent to decode beginning, seconds; 0 to 60.
     pub latency_seconds: f64,
@@ -30,7 +31,8 @@ pub struct Links {
     pub domains: u32,
     /// The link from each domain to each other.
     pub between_domains: BetweenDomains,
-    /// Whether a decode worker in the domain of the prefill worker is taken as long as there is one.
+    /// Whether a decode worker in the domain of the prefill worker is taken as long as there is
+    /// one.
     pub stay_in_domain: bool,
 }
 
@@ -65,7 +67,7 @@ impl Default for BetweenDomains {
     }
 }
 
-/// What has gone over the network since the start.
+/// The bytes that went over the network since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct KvTraffic {
     /// Transfers begun.
@@ -149,8 +151,8 @@ impl Network {
         shared.wake().map(|at| Wake { link, at })
     }
 
-    /// The adapter of a decode worker's place. Places are reused, and a worker that left has nothing
-    /// on its way, so its adapter is as good as new.
+    /// The adapter of a decode worker's place. Places are reused, and a worker that left has
+    /// nothing on its way, so its adapter is as good as new.
     fn adapter(&mut self, place: u32) -> u32 {
         let link = self.pairs + place;
         while self.shared.len() <= link as usize {

@@ -1,4 +1,4 @@
-//! What one worker has counted since it started: the numbers behind vLLM's `/metrics`.
+//! The counters of one worker since it started: the numbers behind vLLM's `/metrics`.
 //!
 //! Every field is named after the family it becomes. Counters and histograms are cumulative over
 //! the worker's life and never go down; gauges describe the moment of the last look. The two roles

@@ -36,7 +36,7 @@ pub(super) struct PrefillWorker {
     pub(super) metrics: WorkerMetrics,
 }
 
-/// What a worker that is gone leaves behind.
+/// The requests that a worker leaves behind when it goes.
 #[derive(Debug, Default)]
 pub(super) struct Leftovers {
     /// Prompts whose work is lost, complete or not, in order.
@@ -246,12 +246,12 @@ impl Step {
     }
 }
 
-/// What a prompt that no step has in work takes.
+/// The time of a prompt that no step has in work.
 fn share_time(request: &Request, profile: &Profile) -> Nanos {
     rest_time(request, 0, profile)
 }
 
-/// What is left of a prompt when a step has added `computed` tokens.
+/// The rest of a prompt when a step has added `computed` tokens.
 fn rest_time(request: &Request, computed: u32, profile: &Profile) -> Nanos {
     let done = request.prefilled.saturating_add(computed);
     profile.prefill_share_time(request.input_tokens.saturating_sub(done), done)

@@ -1,12 +1,12 @@
-//! What a worker remembers of the prompts it has held: blocks of tokens, the least recently used
+//! The prompts that a worker remembers: blocks of tokens, the least recently used
 //! forgotten first.
 //!
-//! As in vLLM, a block counts only if it is full and everything before it is there too, and the last
-//! token of a prompt is always computed. The blocks of one request are given back from its end, so
-//! that the end of a prompt is forgotten before its beginning, which more prompts share. A request's
-//! blocks are noted when it is sent to the worker: prompts are computed in that order, so by its turn
-//! everything before it has been. The cache knows nothing of requests in flight; that blocks in use
-//! cannot be forgotten is left out, as they are also the most recently used.
+//! As in vLLM, a block counts only if it is full and everything before it is there too, and the
+//! last token of a prompt is always computed. The blocks of one request are given back from its
+//! end, so that the end of a prompt is forgotten before its beginning, which more prompts share. A
+//! request's blocks are noted when it is sent to the worker: prompts are computed in that order, so
+//! by its turn everything before it has been. The cache knows nothing of requests in flight; that
+//! blocks in use cannot be forgotten is left out, as they are also the most recently used.
 //!
 //! Source of the rule: vLLM's automatic prefix caching, `vllm/v1/core/kv_cache_manager.py`.
 

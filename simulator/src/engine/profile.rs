@@ -1,7 +1,7 @@
 //! The coefficients that say how fast one prefill worker and one decode worker are.
 //!
-//! A prefill step that computes n tokens of each of some prompts, after p of them that are cached or
-//! computed before, takes `c0 + c1*sum(n) + c2*sum(n^2 + 2np)`; one decode step of a batch of B
+//! A prefill step that computes n tokens of each of some prompts, after p of them that are cached
+//! or computed before, takes `c0 + c1*sum(n) + c2*sum(n^2 + 2np)`; one decode step of a batch of B
 //! requests takes `a + b*B + g*(sum of their context)`. The default is Llama-70B FP8 on four H200
 //! with vLLM, as fitted to `AIConfigurator`'s tables, and vLLM's own limits of a step. The profile
 //! refuses values that would stop time or make it run backwards.
@@ -38,8 +38,8 @@ pub struct Profile {
     pub decode_milliseconds_per_megatoken: f64,
     /// KV tokens that one worker holds; at least 1024. What does not fill a block is not used.
     pub kv_capacity_tokens: u64,
-    /// Tokens of one block of KV cache, the least that is given to a request; 1 to 1024. It stays as
-    /// it was when the profile of a running service changes.
+    /// Tokens of one block of KV cache, the least that is given to a request; 1 to 1024. It stays
+    /// as it was when the profile of a running service changes.
     pub kv_block_tokens: u32,
     /// Share of the KV cache that a decode worker keeps free when it admits a request, so that the
     /// requests it has can grow; 0 to below 1.
@@ -223,15 +223,15 @@ impl Profile {
         )
     }
 
-    /// What computing tokens adds to a step, in milliseconds.
+    /// The time that computing tokens adds to a step, in milliseconds.
     #[inline]
     fn computing_milliseconds(&self, tokens: u64, attended: u64) -> f64 {
         self.prefill_milliseconds_per_kilotoken * tokens as f64 * 1e-3
             + self.prefill_milliseconds_per_megatoken_squared * attended as f64 * 1e-6
     }
 
-    /// What computing `tokens` after `done` others adds to prefill steps, with the part of the
-    /// constant that a full step's tokens have: how a router counts work that waits.
+    /// The time that computing `tokens` after `done` others adds to prefill steps, with the part of
+    /// the constant that a full step's tokens have: how a router counts work that waits.
     #[inline]
     pub(super) fn prefill_share_time(&self, tokens: u32, done: u32) -> Nanos {
         let share = f64::from(tokens) / f64::from(self.prefill_step_tokens.max(1));
@@ -253,13 +253,13 @@ impl Profile {
             .saturating_add(by_context)
     }
 
-    /// What each further step of the same batch takes longer than the one before.
+    /// The time by which each further step of the same batch is longer than the one before.
     #[inline]
     pub(super) fn decode_step_growth(&self, requests: usize) -> Parts {
         parts(self.decode_milliseconds_per_megatoken).saturating_mul(requests as u64)
     }
 
-    /// What computing `tokens` of prompts in a decode step adds to it.
+    /// The time that computing `tokens` of prompts adds to a decode step.
     pub(super) fn recompute(&self, tokens: u64, attended: u64) -> Parts {
         parts(self.computing_milliseconds(tokens, attended) * 1e6)
     }
@@ -270,7 +270,7 @@ impl Profile {
         nanos(self.decode_step(requests, context_tokens))
     }
 
-    /// What a batch adds to the constant part of a decode step, in milliseconds.
+    /// The time that a batch adds to the constant part of a decode step, in milliseconds.
     pub(super) fn decode_load_milliseconds(&self, requests: usize, context_tokens: u64) -> f64 {
         self.decode_milliseconds_per_request * requests as f64
             + self.decode_milliseconds_per_megatoken * context_tokens as f64 * 1e-6

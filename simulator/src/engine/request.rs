@@ -21,7 +21,7 @@ pub struct Arrival {
     pub input_tokens: u32,
     /// Tokens of the answer; 0 counts as 1.
     pub output_tokens: u32,
-    /// What the prompt is made of, where the traffic tells.
+    /// The blocks of the prompt, where the traffic has them.
     pub prompt: Option<Arc<PromptBlocks>>,
 }
 
@@ -35,7 +35,7 @@ pub enum Ending {
     Refused,
 }
 
-/// What became of one request, as its user saw it.
+/// The fate of one request, as its user saw it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RequestOutcome {
     /// Number of the request in order of arrival, from 0.
@@ -93,8 +93,8 @@ pub(super) struct Request {
     /// Output tokens already produced by a decode worker; above 0 in a queue only after a
     /// preemption.
     pub(super) generated: u32,
-    /// Tokens of the prompt that the prefill worker's prefix cache holds; fewer than the prompt has,
-    /// and as they are when the request reaches the worker.
+    /// Tokens of the prompt that the prefill worker's prefix cache holds; fewer than the prompt
+    /// has, and as they are when the request reaches the worker.
     pub(super) cached_tokens: u32,
     pub(super) prompt: Option<Arc<PromptBlocks>>,
     /// Tokens of the prompt that its decode worker holds already, so that they need not travel.
@@ -105,7 +105,8 @@ pub(super) struct Request {
     pub(super) domain: u32,
     /// Tokens whose KV the present worker holds, while it computes the prompt.
     pub(super) prefilled: u32,
-    /// Whether the decode worker computes the KV: it was lost to a preemption, or never was elsewhere.
+    /// Whether the decode worker computes the KV: it was lost to a preemption, or never was
+    /// elsewhere.
     pub(super) recomputes: bool,
     /// The prefill worker that computed the KV and holds it until it has been fetched.
     pub(super) kv_held_by: Option<Holder>,

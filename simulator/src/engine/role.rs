@@ -1,8 +1,8 @@
-//! What a worker does: the two roles as the engine knows them.
+//! The two roles of workers, as the engine knows them.
 
 use serde::{Deserialize, Serialize};
 
-/// What a worker does.
+/// The role of a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {

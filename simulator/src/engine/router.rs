@@ -1,10 +1,10 @@
 //! Routers: which of the ready workers gets the next request.
 //!
 //! A rule sees what a router outside of the engines can see: requests sent and not ended, requests
-//! that wait, KV usage, and how much of the prompt a worker holds. It refuses to look into the future;
-//! only [`Rule::LeastWork`], the default and the bound that real routers are measured by, knows how
-//! long the work of every worker will take. Rules that draw have random streams of their own, so that
-//! the router of one role leaves the draws of the other where they were.
+//! that wait, KV usage, and how much of the prompt a worker holds. It refuses to look into the
+//! future; only [`Rule::LeastWork`], the default and the bound that real routers are measured by,
+//! knows how long the work of every worker will take. Rules that draw have random streams of their
+//! own, so that the router of one role leaves the draws of the other where they were.
 
 mod cache_aware;
 mod epp_scoring;
@@ -27,8 +27,8 @@ use self::round_robin::RoundRobin;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Rule {
-    /// The prefill worker that would be done first, the decode worker whose step is least loaded. It
-    /// does not look at prefixes.
+    /// The prefill worker that would be done first, the decode worker whose step is least loaded.
+    /// It does not look at prefixes.
     #[default]
     LeastWork,
     /// One after the other.
@@ -67,7 +67,7 @@ impl Routing {
     }
 }
 
-/// What routers ask of a worker.
+/// The questions that routers have for a worker.
 pub(super) trait Workload {
     /// Requests that were sent to it and have not left it.
     fn requests(&self) -> u64;

@@ -73,13 +73,13 @@ pub enum ServiceError {
 pub struct WorkerView<'a> {
     /// Its name.
     pub name: &'a str,
-    /// What it does.
+    /// Its role.
     pub role: Role,
     /// Where it is in its life.
     pub state: WorkerState,
     /// When it is or was ready.
     pub ready_at: Nanos,
-    /// What it has counted, as of the last [`Service::observe`].
+    /// Its counters, as of the last [`Service::observe`].
     pub metrics: &'a WorkerMetrics,
 }
 

@@ -95,7 +95,8 @@ impl Fleet {
         self.pods.iter().position(|pod| pod.number == number)
     }
 
-    /// Everything on the node ends. The API server notices later, and replaces the pods later still.
+    /// Everything on the node ends. The API server notices later, and replaces the pods later
+    /// still.
     fn fail_pods_on(&mut self, node: usize, service: &mut Service) {
         let now = service.now();
         for number in self.pods_on(node) {

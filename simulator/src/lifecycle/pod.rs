@@ -130,7 +130,7 @@ fn doubled(times: u32) -> Nanos {
     BACK_OFF_FIRST.saturating_mul(factor).min(BACK_OFF_MAX)
 }
 
-/// What happens to a pod by itself.
+/// The events of a pod by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Event {
     /// Its container ends before it is ready.
@@ -152,7 +152,7 @@ pub(super) enum Event {
 /// A plan: when, the order of planning, the pod's number and epoch, and what.
 type Plan = (Nanos, u64, u64, u32, Event);
 
-/// What is planned, by time.
+/// Planned events, by time.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Plans {
     planned: BinaryHeap<Reverse<Plan>>,

@@ -53,8 +53,8 @@ impl Fleet {
         }
     }
 
-    /// The pods to delete: those without an engine, the youngest first; then those that do not serve
-    /// yet, the latest first; then those with least work.
+    /// The pods to delete: those without an engine, the youngest first; then those that do not
+    /// serve yet, the latest first; then those with least work.
     pub(super) fn first_to_leave(&self, role: Role, count: u32, service: &Service) -> Vec<u64> {
         if count == 0 {
             return Vec::new();

@@ -1,7 +1,8 @@
-//! What others know of the pods: the API server's picture, which is not how the engines are.
+//! The pods as others know them: the API server's picture, which is not how the engines are.
 //!
-//! A pod whose node is gone is ready until somebody notices, and one that was deleted may still take
-//! requests. Causes are told by the rule of the controller: the most common one speaks for all.
+//! A pod whose node is gone is ready until somebody notices, and one that was deleted may still
+//! take requests. Causes are told by the rule of the controller: the most common one speaks for
+//! all.
 
 use pd_core::Role;
 use pd_core::role_state::StuckCause;

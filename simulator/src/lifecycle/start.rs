@@ -1,9 +1,9 @@
 //! How long a replica takes from being asked for to serving, part by part.
 //!
 //! Each part is a log-normal time with a mean and a coefficient of variation, or a constant. The
-//! parts are scaled so that their means add up to the role's lead time: a longer `--lead` makes each
-//! of them longer. Every part draws from a stream of its own, so that another spread of one leaves
-//! the draws of the others where they were.
+//! parts are scaled so that their means add up to the role's lead time: a longer `--lead` makes
+//! each of them longer. Every part draws from a stream of its own, so that another spread of one
+//! leaves the draws of the others where they were.
 
 use pd_core::{PerRole, Role};
 use rand::{RngExt as _, SeedableRng};

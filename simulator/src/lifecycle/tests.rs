@@ -111,7 +111,7 @@ fn replicas_wait_for_gpus_and_get_those_that_others_give_back() {
     assert_eq!(life.counts(Role::Decode), [1, 0, 2, 0]);
     life.scale(1, 3);
     assert_eq!(life.counts(Role::Decode), [1, 1, 1, 0]);
-    // What waits is the first to go.
+    // Waiting pods are the first to go.
     life.scale(1, 2);
     assert_eq!(life.counts(Role::Decode), [1, 1, 0, 0]);
     assert_eq!(life.fleet.stuck(Role::Decode), None);

@@ -2,8 +2,8 @@
 //!
 //! A blocking client without a runtime, because one past is read once, query by query, and because
 //! whoever only watches the demo must not build an HTTP stack for it. A failure is either the
-//! server's (unreachable, slow, overloaded) or the query's (Prometheus refuses it), which users must
-//! be able to tell apart.
+//! server's (unreachable, slow, overloaded) or the query's (Prometheus refuses it), which users
+//! must be able to tell apart.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -25,7 +25,7 @@ pub enum QueryError {
     Unreachable {
         /// The server's address.
         server: String,
-        /// What happened.
+        /// The cause.
         cause: String,
     },
     /// The server refuses the query.
@@ -35,7 +35,7 @@ pub enum QueryError {
         server: String,
         /// The query.
         query: String,
-        /// What it says.
+        /// The server's message.
         cause: String,
     },
 }

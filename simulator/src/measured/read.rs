@@ -1,7 +1,7 @@
 //! Range queries, in pieces that any server answers, and what is made of their series.
 //!
-//! Prometheus refuses more than eleven thousand points, and a week of histograms is best not asked for
-//! at once, so a range is read a few hundred steps at a time.
+//! Prometheus refuses more than eleven thousand points, and a week of histograms is best not asked
+//! for at once, so a range is read a few hundred steps at a time.
 
 use std::time::Duration;
 

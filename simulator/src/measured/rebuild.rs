@@ -1,8 +1,9 @@
 //! Requests drawn from measured rates and length distributions.
 //!
-//! Arrivals are a Poisson process whose rate is that of each step; lengths are drawn from the step's
-//! histograms, evenly within a bucket and scaled so that their mean is the exact one. What a histogram
-//! does not tell is lost: bursts within a step, and prompts and answers that are long together.
+//! Arrivals are a Poisson process whose rate is that of each step; lengths are drawn from the
+//! step's histograms, evenly within a bucket and scaled so that their mean is the exact one. What a
+//! histogram does not tell is lost: bursts within a step, and prompts and answers that are long
+//! together.
 
 use std::sync::Arc;
 
@@ -20,7 +21,7 @@ use crate::time::{Nanos, from_seconds};
 pub struct Lengths {
     /// Upper edge and share at or below it, rising.
     steps: Vec<(f64, f64)>,
-    /// What a drawn length is multiplied by.
+    /// The factor of a drawn length.
     scale: f64,
 }
 

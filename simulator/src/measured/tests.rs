@@ -1,4 +1,4 @@
-//! What is drawn from measured rates and histograms is what they say.
+//! Load that is drawn from measured rates and histograms agrees with them.
 
 use super::*;
 

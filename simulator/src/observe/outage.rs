@@ -1,4 +1,4 @@
-//! What Prometheus does not see, and what it says when it is down.
+//! Outages: workers that Prometheus does not see, and a Prometheus that is down.
 //!
 //! A scrape that is lost leaves a gap in ranges and ends the series for instant queries, as a
 //! staleness marker does. A worker that is gone while its pod still counts as ready is one that is

@@ -1,8 +1,9 @@
-//! The PDAutoscaler of a scenario: its spec as a cluster would get it, and the policy that it means.
+//! The PDAutoscaler of a scenario: its spec as a cluster would get it, and the policy that it
+//! means.
 //!
-//! Types, defaults and checks are the product's own, so what works in a scenario works on a cluster.
-//! Besides, fields that a simulated service gives nothing to act on are refused: a run would answer
-//! another question than the one that was asked.
+//! Types, defaults and checks are the product's own, so what works in a scenario works on a
+//! cluster. Besides, fields that a simulated service gives nothing to act on are refused: a run
+//! would answer another question than the one that was asked.
 
 use pd_api::FieldError;
 use pd_api::v1alpha1::{
@@ -49,7 +50,7 @@ impl CheckedSpec {
         Self { written, policy }
     }
 
-    /// What the owner wants.
+    /// The owner's policy.
     pub const fn policy(&self) -> &Policy {
         &self.policy
     }

@@ -1,4 +1,4 @@
-//! What goes wrong, in the words of a scenario.
+//! Faults, in the words of a scenario.
 //!
 //! A fault is one flat entry of a list: a kind, when it strikes, and what that kind needs to know.
 //! A field that its kind has no use for is refused, since a fault that is not played would pass for
@@ -40,7 +40,7 @@ pub enum FaultKind {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct FaultSpec {
-    /// What happens.
+    /// The kind of fault.
     pub kind: FaultKind,
     /// When it strikes first, seconds of the run.
     pub at_seconds: f64,

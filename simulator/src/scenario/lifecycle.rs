@@ -1,8 +1,8 @@
 //! How replicas live, in the words of a scenario.
 //!
 //! Everything left out is as without a life cycle: room at once, one constant lead time, seen ready
-//! at once, and as long to finish as it takes. Parts of a start must add up to the profile's start-up
-//! times, so that a file says one lead time and not two; `--lead` scales them.
+//! at once, and as long to finish as it takes. Parts of a start must add up to the profile's
+//! start-up times, so that a file says one lead time and not two; `--lead` scales them.
 
 use pd_core::{PerRole, Role};
 use serde::{Deserialize, Serialize};

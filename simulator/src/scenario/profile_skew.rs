@@ -1,9 +1,9 @@
 //! A performance profile that the policy is told, and how wrong it is.
 //!
 //! The engines of a scenario are as its `profile` says; what is skewed is the policy's knowledge. A
-//! factor is the engine's time divided by the time that the policy is told: at 1.5 the engine is half
-//! as slow again as somebody measured, at 0.7 it is faster. So the clairvoyant bound, which knows the
-//! engine, is the same whatever the policy believes.
+//! factor is the engine's time divided by the time that the policy is told: at 1.5 the engine is
+//! half as slow again as somebody measured, at 0.7 it is faster. So the clairvoyant bound, which
+//! knows the engine, is the same whatever the policy believes.
 
 use pd_core::capacity::coefficients::{DecodeCoefficients, PrefillCoefficients};
 use pd_core::capacity::{DecodeModel, PrefillModel};

@@ -1,6 +1,6 @@
 //! Routers, prefix caches and links in the words of a scenario, refused by field.
 //!
-//! What can be said is defined with the engine, which runs it; here is only what makes no sense.
+//! The engine defines the settings, for it runs them; this file refuses those that make no sense.
 
 use super::{Scenario, ScenarioError, ensure};
 use crate::engine::{CacheAware, EppScoring, Links, PrefixCaches};

@@ -33,7 +33,7 @@ fn shipped_scenarios_are_valid() {
             || scenario.routing != Routing::default()
             || !scenario.faults.is_empty();
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
-        // What a scenario is named after must be in it.
+        // The subject of a scenario's name must be in it.
         assert_eq!(told, !name.ends_with("-tp4.yaml"), "{name}");
         names.push(name);
     }

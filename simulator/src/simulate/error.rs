@@ -1,4 +1,4 @@
-//! What keeps a simulation from being run.
+//! Errors that keep a simulation from being run.
 
 use std::path::PathBuf;
 

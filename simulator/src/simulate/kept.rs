@@ -1,7 +1,9 @@
-//! The requests of a source in memory, so that they are read and drawn once for any number of plays.
+//! The requests of a source in memory, so that they are read and drawn once for any number of
+//! plays.
 //!
-//! A request without blocks of its prompt takes sixteen bytes. Sources that tell blocks, or have more
-//! requests than [`REQUESTS_MAX`], are read again each time: memory stays bounded by 32 MiB a run.
+//! A request without blocks of its prompt takes sixteen bytes. Sources that tell blocks, or have
+//! more requests than [`REQUESTS_MAX`], are read again each time: memory stays bounded by 32 MiB a
+//! run.
 
 use std::sync::Arc;
 

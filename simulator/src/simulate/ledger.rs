@@ -131,8 +131,8 @@ impl Ledger {
         self.attained
     }
 
-    /// Completed requests by [`WINDOW`] of arrival that missed the TTFT limit (`prefill`), and those that
-    /// missed the TPOT limit only (`decode`).
+    /// Completed requests by [`WINDOW`] of arrival that missed the TTFT limit (`prefill`), and
+    /// those that missed the TPOT limit only (`decode`).
     pub(super) fn missed_by_window(&self) -> &PerRole<Vec<u32>> {
         &self.missed_by_window
     }
@@ -199,7 +199,7 @@ impl Ledger {
         &self.timeline
     }
 
-    /// What the run came to.
+    /// The result of the run.
     pub(super) fn outcome(
         &self,
         run: &Run,

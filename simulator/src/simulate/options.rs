@@ -15,8 +15,8 @@ const LEAD_MAX: Duration = Duration::from_hours(24);
 /// Options as the user gave them.
 #[derive(Clone, Debug, clap::Args)]
 pub struct SimulateOptions {
-    /// Request trace, plain or gzip: CSV with `timestamp_s,input_tokens,output_tokens`, or a trace of Azure,
-    /// `BurstGPT` or Mooncake as published; without, the embedded day
+    /// Request trace, plain or gzip: CSV with `timestamp_s,input_tokens,output_tokens`, or a trace
+    /// of Azure, `BurstGPT` or Mooncake as published; without, the embedded day
     #[arg(long, value_name = "FILE")]
     pub trace: Option<PathBuf>,
     /// Traffic that is drawn instead

@@ -1,12 +1,12 @@
-//! The simulated oracle: the cheapest plan that is known to attain the objective over the run, found by
-//! playing.
+//! The simulated oracle: the cheapest plan that is known to attain the objective over the run,
+//! found by playing.
 //!
-//! It knows every request beforehand and the engine as it is, shared steps, prefix caches and queues that
-//! carry over included. It begins with the closed forms' plans and with the fewest fixed replicas that
-//! attain, learns from plays ([`crate::clairvoyant::refine`]), and lowers the best plan stretch by stretch
-//! until no stretch is left that it may lower or its plays are used up. It is a plan that is carried out and
-//! attains, so the optimum is no dearer; that none is cheaper is not proved, but for small cases by trying
-//! all plans.
+//! It knows every request beforehand and the engine as it is, shared steps, prefix caches and
+//! queues that carry over included. It begins with the closed forms' plans and with the fewest
+//! fixed replicas that attain, learns from plays ([`crate::clairvoyant::refine`]), and lowers the
+//! best plan stretch by stretch until no stretch is left that it may lower or its plays are used
+//! up. It is a plan that is carried out and attains, so the optimum is no dearer; that none is
+//! cheaper is not proved, but for small cases by trying all plans.
 
 use super::{Run, SimulateError, static_hindsight};
 use crate::clairvoyant::ReplicaPlan;
@@ -18,7 +18,8 @@ const LEARNING_PLAYS: usize = 16;
 /// Plays in which stretches are lowered.
 const CUT_PLAYS: usize = 64;
 
-/// How far what the tables aim at goes down after a play that missed, and up after one that did not.
+/// How far what the tables aim at goes down after a play that missed, and up after one that did
+/// not.
 const AIM: (f64, f64) = (0.94, 1.04);
 
 /// A plan and what it came to.
@@ -36,8 +37,8 @@ struct Search<'a> {
     best: Option<Played>,
 }
 
-/// The cheapest plan found that attains the objective of `run`; where none does, the one with the fewest
-/// misses.
+/// The cheapest plan found that attains the objective of `run`; where none does, the one with the
+/// fewest misses.
 pub(super) fn search(run: &Run) -> Result<ReplicaPlan, SimulateError> {
     let percent = u64::from(run.scenario.policy().objective.attainment.percent);
     let least = run

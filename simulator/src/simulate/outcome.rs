@@ -1,4 +1,4 @@
-//! What a run came to, as JSON with stable keys and as text.
+//! The result of a run, as JSON with stable keys and as text.
 //!
 //! Every key says its unit; new ones may be added, none changes its meaning. All but `wallSeconds`
 //! and `simulatedRequestsPerSecond` follow from trace, scenario, policy and seed alone.
@@ -113,7 +113,7 @@ pub struct RunOutcome {
     pub tuned_decode_aggressiveness: Option<f64>,
     /// The attainment that the tuned product was found to be best given, percent.
     pub tuned_attainment_percent: Option<u8>,
-    /// What depends on the machine; left out where results are compared.
+    /// Values that depend on the machine; left out where results are compared.
     #[serde(flatten)]
     pub speed: Option<Speed>,
 }
@@ -144,7 +144,7 @@ impl RunOutcome {
         text
     }
 
-    /// What was played and what users saw of it.
+    /// The requests that were played, and the latencies that users saw.
     fn head(&self) -> [(&'static str, String); 5] {
         let policy = format!("{}, lead {} s", self.policy, self.lead_seconds);
         let requests = format!(
@@ -188,7 +188,7 @@ impl RunOutcome {
         ]
     }
 
-    /// What it cost.
+    /// The cost.
     fn costs(&self) -> [(&'static str, String); 5] {
         let over = |ratio: Option<f64>| ratio.map_or("-".to_owned(), |over| format!("{over:.3}"));
         let gpu_hours = format!(

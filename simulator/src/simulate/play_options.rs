@@ -12,7 +12,8 @@ pub struct PlayOptions {
     /// Lay so many copies of each trace over each other, each starting elsewhere within ten minutes
     #[arg(long, value_name = "K", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub copies: u32,
-    /// So many times the requests: whole copies laid over each other, and a part of one more drawn by the seed
+    /// So many times the requests: whole copies laid over each other, and a part of one more drawn
+    /// by the seed
     #[arg(long, value_name = "X", default_value_t = 1.0, value_parser = rate_scale, allow_negative_numbers = true)]
     pub rate_scale: f64,
     /// Play so many times as fast: requests come closer together, and the run is shorter

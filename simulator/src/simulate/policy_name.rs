@@ -1,7 +1,7 @@
 //! Policies by the names that users write, and which of them are played as one.
 //!
-//! The peers' names are their own module's; here they meet the product and the baselines. `command` is
-//! no name to write: it is what a result calls a policy that runs as a process.
+//! The peers' names are their own module's; here they meet the product and the baselines. `command`
+//! is no name to write: it is what a result calls a policy that runs as a process.
 
 use std::fmt;
 

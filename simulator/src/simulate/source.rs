@@ -1,6 +1,6 @@
-//! Where requests come from: a trace, drawn traffic, what Prometheus measured, or the embedded day. It can be opened again
-//! and again and gives the same requests each time. Played faster, all times shrink alike, those between bursts and
-//! those within.
+//! Where requests come from: a trace, drawn traffic, what Prometheus measured, or the embedded day.
+//! It can be opened again and again and gives the same requests each time. Played faster, all times
+//! shrink alike, those between bursts and those within.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -49,7 +49,8 @@ enum Kind {
 }
 
 impl Kind {
-    /// As many copies as `rate_scale` takes, and a share of their requests where that is no whole number.
+    /// As many copies as `rate_scale` takes, and a share of their requests where that is no whole
+    /// number.
     fn of_trace(path: PathBuf, rate_scale: f64) -> Self {
         let copies = (1..COPIES_MAX).find(|copies| f64::from(*copies) >= rate_scale);
         let copies = copies.unwrap_or(COPIES_MAX);

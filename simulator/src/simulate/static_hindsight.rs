@@ -1,9 +1,10 @@
 //! The fewest fixed replicas that attain the objective, found by playing.
 //!
 //! First prefill, with more decode than can be needed, by the share of requests within the TTFT
-//! limit; then decode beside that, by both limits. Each is a bisection, as more replicas never attain
-//! less but for a few requests. A play that has missed too much is broken off. If decode's waiting
-//! takes what was left of the TTFT limit, prefill grows until there is a decode that suffices.
+//! limit; then decode beside that, by both limits. Each is a bisection, as more replicas never
+//! attain less but for a few requests. A play that has missed too much is broken off. If decode's
+//! waiting takes what was left of the TTFT limit, prefill grows until there is a decode that
+//! suffices.
 
 use pd_core::{PerRole, Role};
 

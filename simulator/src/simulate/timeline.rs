@@ -1,8 +1,8 @@
 //! A run in a few hundred pieces of equal length, for plots.
 //!
 //! Each has the mean of the replicas that were asked for and of those that held GPUs, the requests
-//! that came, and how many of them attained the objective. The pieces are as many for a minute as for
-//! a week, so that memory does not grow with the run.
+//! that came, and how many of them attained the objective. The pieces are as many for a minute as
+//! for a week, so that memory does not grow with the run.
 
 use pd_core::{PerRole, Role};
 

@@ -1,7 +1,7 @@
 //! The options for traffic that is drawn and not read from a trace.
 //!
-//! Each changes one number of the scenario's `traffic`, or of the default where it has none. Whoever
-//! needs more than these writes it into the scenario.
+//! Each changes one number of the scenario's `traffic`, or of the default where it has none.
+//! Whoever needs more than these writes it into the scenario.
 
 use std::path::PathBuf;
 
@@ -16,7 +16,8 @@ pub struct TrafficOptions {
     /// Draw requests of this shape instead of reading a trace
     #[arg(long, value_name = "SHAPE")]
     pub traffic: Option<ShapeName>,
-    /// Draw requests at the rates of a table, CSV or CSV.gz with `minute,requests_per_minute` or the like
+    /// Draw requests at the rates of a table, CSV or CSV.gz with `minute,requests_per_minute` or
+    /// the like
     #[arg(long, value_name = "FILE", conflicts_with = "traffic")]
     pub rates: Option<PathBuf>,
     /// Requests per second of drawn traffic, its mean; of a table, a multiple of its rates

@@ -1,15 +1,16 @@
 //! The aggressiveness with which a peer attains the objective at the least cost, found by playing.
 //!
-//! With hindsight on the very trace: first whole octaves about the default for both roles at once, the
-//! default among them. Then prefill's alone, decode held at its most, until the TTFT part of the objective
-//! is attained, and decode's beside it, for both limits. Where a rule ties the roles together, and where
-//! decode alone does not suffice, one factor for both. Each of these is a bisection on a logarithmic
-//! scale. A rule need not be monotone, so of all settings played the cheapest that attains is taken. When
-//! none does, the cheapest of those that miss at most a tenth more than the best, and the result says so
-//! by its attainment. A play that is beyond both is broken off: it cannot be chosen any more.
+//! With hindsight on the very trace: first whole octaves about the default for both roles at once,
+//! the default among them. Then prefill's alone, decode held at its most, until the TTFT part of
+//! the objective is attained, and decode's beside it, for both limits. Where a rule ties the roles
+//! together, and where decode alone does not suffice, one factor for both. Each of these is a
+//! bisection on a logarithmic scale. A rule need not be monotone, so of all settings played the
+//! cheapest that attains is taken. When none does, the cheapest of those that miss at most a tenth
+//! more than the best, and the result says so by its attainment. A play that is beyond both is
+//! broken off: it cannot be chosen any more.
 //!
-//! Of the product what its owner can set is searched: the attainment in whole percent, which is one for both
-//! roles. It is judged by the scenario's all the same.
+//! Of the product what its owner can set is searched: the attainment in whole percent, which is one
+//! for both roles. It is judged by the scenario's all the same.
 
 use pd_core::{PerRole, Role};
 

@@ -2,7 +2,7 @@
 
 use pd_core::PerRole;
 
-/// What a search found.
+/// The result of a search.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Tuned {
     /// A peer's aggressiveness; 1 is its default.

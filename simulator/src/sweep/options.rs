@@ -12,9 +12,9 @@ const VALUES_MAX: u64 = 1_000;
 #[derive(Clone, Debug, clap::Args)]
 #[group(id = "sweep")]
 pub struct SweepOptions {
-    /// A parameter and its values, once or twice: `lead=0s,60s,120s`, `seed=1..5` (both ends), `rate`, `copies`,
-    /// `time-scale`, `ttft`, `tpot`, `attainment`, `tolerance`, `budget`, `interval`, or a field of the scenario
-    /// such as `profile.prefixHitRatio=0,0.5`
+    /// A parameter and its values, once or twice: `lead=0s,60s,120s`, `seed=1..5` (both ends),
+    /// `rate`, `copies`, `time-scale`, `ttft`, `tpot`, `attainment`, `tolerance`, `budget`,
+    /// `interval`, or a field of the scenario such as `profile.prefixHitRatio=0,0.5`
     #[arg(long, value_name = "NAME=VALUES", required = true, value_parser = vary)]
     pub vary: Vec<Vary>,
     /// Runs at once; without, one per core
@@ -23,7 +23,7 @@ pub struct SweepOptions {
     /// File for a self-contained HTML report with plots
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
-    /// What every point has in common.
+    /// The options that all points share.
     #[command(flatten)]
     pub simulate: simulate::options::SimulateOptions,
 }

@@ -1,7 +1,9 @@
-//! What can be varied: short names for what is varied often, and paths of the scenario for the rest.
+//! Parameters that can be varied: short names for what is varied often, and paths of the scenario
+//! for the rest.
 //!
-//! A scenario is changed as JSON and read back, so that every check of a scenario file holds for every
-//! point of the grid, and a field that a later version adds can be varied without a word here.
+//! A scenario is changed as JSON and read back, so that every check of a scenario file holds for
+//! every point of the grid, and a field that a later version adds can be varied without a word
+//! here.
 
 use pd_api::v1alpha1::DurationText;
 use serde_json::{Number, Value, json};
@@ -29,7 +31,7 @@ const SPEC: &str = "/spec/";
 /// Options of `pd-sim simulate` by their short names.
 const OPTIONS: [&str; 5] = ["lead", "seed", "rate", "copies", "time-scale"];
 
-/// What a value is and becomes.
+/// The kind of a value, and the field that it sets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     /// A time with its unit, as the spec of a PDAutoscaler writes it.
@@ -81,8 +83,8 @@ impl Parameter {
     }
 }
 
-/// The place of a field. A field of the spec that is not set gets one: whether it exists is known when
-/// the scenario is read back.
+/// The place of a field. A field of the spec that is not set gets one: whether it exists is known
+/// when the scenario is read back.
 fn field<'a>(scenario: &'a mut Value, path: &str) -> Option<&'a mut Value> {
     if path.starts_with(SPEC) {
         let (parent, name) = path.rsplit_once('/')?;

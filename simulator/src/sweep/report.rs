@@ -1,8 +1,8 @@
 //! A sweep as one HTML page that needs nothing else.
 //!
-//! The first parameter is the axis and each value of the second a line, but a seed is neither: every
-//! point is drawn as a dot and the line goes through the means. Values that are no numbers stand side
-//! by side in the order given.
+//! The first parameter is the axis and each value of the second a line, but a seed is neither:
+//! every point is drawn as a dot and the line goes through the means. Values that are no numbers
+//! stand side by side in the order given.
 
 use std::fmt::Write as _;
 

@@ -18,7 +18,7 @@ pub(super) struct Shown {
     pub(super) of: fn(&Row) -> Option<f64>,
 }
 
-/// What is shown of every point.
+/// The columns of every point.
 pub(super) const SHOWN: [Shown; 6] = [
     Shown {
         name: "attainment",

@@ -1,4 +1,5 @@
-//! Sweeps as a whole on the embedded ramp: their order, their bytes, and what is refused before a run.
+//! Sweeps as a whole on the embedded ramp: their order, their bytes, and what is refused before a
+//! run.
 
 use rstest::rstest;
 

@@ -1,8 +1,8 @@
 //! Rows of a CSV file by the names of its columns, for every format that is one.
 //!
-//! The header says where columns are, so their order is free and further ones are not read. A row is
-//! as long as the header or refused. Line numbers are those of an editor: they are counted only when
-//! there is a fault to tell, by reading the file once more as far as the fault.
+//! The header says where columns are, so their order is free and further ones are not read. A row
+//! is as long as the header or refused. Line numbers are those of an editor: they are counted only
+//! when there is a fault to tell, by reading the file once more as far as the fault.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
@@ -15,7 +15,7 @@ use super::{BUFFER_BYTES, Text, TraceFault, unpacked};
 /// Tokens of one prompt or answer at most; more is a mistake of units.
 pub(super) const TOKENS_MAX: u32 = 100_000_000;
 
-/// What to do about a field that is no number of tokens.
+/// The remedy for a field that is no number of tokens.
 pub(super) const TOKENS_REMEDY: &str = "write a whole number of tokens, 0 to 100000000";
 
 /// The rows of one file, by columns `names`.

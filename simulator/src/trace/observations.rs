@@ -1,7 +1,7 @@
-//! What was observed of the requests of a trace: two more columns of our own format.
+//! Observations of a trace's requests: two more columns of our own format.
 //!
-//! `ttft_s` and `tpot_s` are seconds; `tpot_s` is empty for an answer of one token. The same file is a
-//! trace as well, and the order of its rows is checked there.
+//! `ttft_s` and `tpot_s` are seconds; `tpot_s` is empty for an answer of one token. The same file
+//! is a trace as well, and the order of its rows is checked there.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};

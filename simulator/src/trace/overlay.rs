@@ -28,7 +28,7 @@ const SALT_STREAM: u64 = 44;
 struct Copy {
     trace: Trace,
     shift: Nanos,
-    /// What makes this copy's prompts its own.
+    /// The mark that makes this copy's prompts its own.
     salt: u64,
     /// Once the end was reached: what the times of the second reading are moved by.
     moved: Option<Nanos>,

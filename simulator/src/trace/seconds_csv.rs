@@ -1,8 +1,8 @@
 //! Our own format: CSV with `timestamp_s`, `input_tokens` and `output_tokens`.
 //!
 //! Times are seconds from the start of the trace. What comes first may come late, but not by more
-//! than a year: such a time is one of a calendar. A column `hash_ids_512`, where there is one, holds the
-//! ids of the prompt's blocks of 512 tokens, separated by spaces.
+//! than a year: such a time is one of a calendar. A column `hash_ids_512`, where there is one,
+//! holds the ids of the prompt's blocks of 512 tokens, separated by spaces.
 
 use std::sync::Arc;
 

@@ -37,7 +37,7 @@ pub enum CurveError {
         field: &'static str,
         /// Its value.
         value: f64,
-        /// What to give instead.
+        /// The remedy.
         remedy: &'static str,
     },
     /// There are no points.

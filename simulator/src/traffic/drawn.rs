@@ -1,8 +1,9 @@
 //! Traffic that is drawn and not read: a curve, how evenly requests come along it, and how long.
 //!
 //! Shapes are what services see and traces seldom show alone: a day's rise and fall, bursts, a mix
-//! of lengths that shifts, an outage upstream. Everything follows from the few numbers given here and
-//! a seed, and nothing is kept of what was drawn, so that a year takes no more memory than a minute.
+//! of lengths that shifts, an outage upstream. Everything follows from the few numbers given here
+//! and a seed, and nothing is kept of what was drawn, so that a year takes no more memory than a
+//! minute.
 
 use std::path::PathBuf;
 
@@ -24,7 +25,7 @@ const SUDDEN: Nanos = SECOND;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct TrafficSpec {
-    /// What its rate does over time.
+    /// The course of its rate over time.
     pub shape: Shape,
     /// The load that the shape changes.
     pub load: Load,
@@ -35,7 +36,7 @@ pub struct TrafficSpec {
     pub hours: Option<f64>,
 }
 
-/// What the rate does over time.
+/// The course of a rate over time.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(
     tag = "kind",
@@ -138,7 +139,7 @@ pub enum DrawnError {
         field: &'static str,
         /// Its value.
         value: f64,
-        /// What to give instead.
+        /// The remedy.
         remedy: &'static str,
     },
     /// The load cannot be drawn from.
@@ -205,7 +206,7 @@ impl Drawn {
 }
 
 impl TrafficSpec {
-    /// What is to be drawn.
+    /// The shape to be drawn.
     pub fn drawn(&self) -> Result<Drawn, DrawnError> {
         ensure("gapCv", self.gap_cv, 0.05, 20.0, "give 0.05 to 20")?;
         if let Some(hours) = self.hours {

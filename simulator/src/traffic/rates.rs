@@ -3,8 +3,8 @@
 //! A CSV file, plain or gzip, whose header names a column of time (`seconds`, `minute`, or
 //! `window_start_s` and `start_seconds` for windows, whose rows stand for their middle) and one of
 //! rates (`requests_per_second`, `req_per_s` or `requests_per_minute`). `mean_input_tokens` and
-//! `mean_output_tokens`, or the same with `_mean` at the end, are used where they are there; further
-//! columns are not read. A row that breaks this is an error that tells its line.
+//! `mean_output_tokens`, or the same with `_mean` at the end, are used where they are there;
+//! further columns are not read. A row that breaks this is an error that tells its line.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
@@ -47,7 +47,7 @@ pub struct RatesError {
     fault: RatesFault,
 }
 
-/// What is wrong with a table.
+/// A fault of a table.
 #[derive(Debug, Error)]
 enum RatesFault {
     #[error("cannot be read: {0}")]

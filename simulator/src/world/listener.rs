@@ -1,4 +1,4 @@
-//! What a world reports while it is played: every request, every decision, the replicas.
+//! Reports of a world while it is played: every request, every decision, the replicas.
 
 use pd_core::PerRole;
 use serde::Serialize;

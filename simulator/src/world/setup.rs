@@ -1,4 +1,4 @@
-//! What a world is made of, besides its requests and its autoscaler.
+//! The setup of a world, besides its requests and its autoscaler.
 
 use pd_core::PerRole;
 use pd_core::policy::Policy;
@@ -9,10 +9,10 @@ use crate::lifecycle::Lifecycle;
 use crate::observe::Windows;
 use crate::time::{MINUTE, Nanos, SECOND};
 
-/// What a world is made of, besides its requests and its autoscaler.
+/// The setup of a world, besides its requests and its autoscaler.
 #[derive(Clone, Debug)]
 pub struct Setup {
-    /// What the owner wants.
+    /// The owner's policy.
     pub policy: Policy,
     /// How fast a worker is, and how long it takes to start.
     pub profile: Profile,
@@ -33,11 +33,11 @@ pub struct Setup {
     pub warm_up: Nanos,
     /// Length of the run.
     pub length: Nanos,
-    /// What is stated to the policy about a replica; without, it learns.
+    /// The profile that the policy gets of a replica; without, it learns.
     pub stated_profile: Option<pd_core::capacity::Profile>,
     /// How replicas start, serve and leave.
     pub lifecycle: Lifecycle,
-    /// What goes wrong.
+    /// The faults.
     pub faults: Vec<Fault>,
     /// Seed of starts and of faults' victims.
     pub seed: u64,

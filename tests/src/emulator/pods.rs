@@ -1,7 +1,7 @@
 //! Follows the pods of the cluster and tells the world which of them serve.
 //!
-//! Owns the reading of a pod: its role by label, its model, and whether it is ready and staying.
-//! A pod that the list at the start of a watch no longer names is gone, so that a broken watch loses
+//! Owns the reading of a pod: its role by label, its model, and whether it is ready and staying. A
+//! pod that the list at the start of a watch no longer names is gone, so that a broken watch loses
 //! no departure.
 
 use std::collections::BTreeSet;

@@ -7,7 +7,7 @@
 
 use std::{
     fs::{self, File, TryLockError},
-    io::{self, Write},
+    io,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     time::{Duration, Instant},
@@ -15,19 +15,14 @@ use std::{
 
 use super::{
     ToolsError,
+    go::go_not_started,
     module::{Module, generate_kubernetes_module},
     version::KubernetesVersion,
 };
-use crate::supervisor::tail;
+use crate::text::{say, tail};
 
 /// How often a build that goes on says so.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(30);
-
-/// Writes one line to standard error, not captured by the test harness.
-pub(crate) fn say(message: &str) {
-    // Nobody is left to tell when standard error is closed.
-    let _ = writeln!(io::stderr().lock(), "pd-cluster: {message}");
-}
 
 /// The directory with the module's programs at `version`, built if it is not there. `reason` says
 /// why no installed program was taken.
@@ -157,31 +152,6 @@ fn compile(
         label: format!("{}-{version}", module.name),
         log: tail(&log, 20),
     })
-}
-
-/// Runs the Go command in a directory and gives its standard output.
-pub(super) fn go(directory: &Path, arguments: &[&str]) -> Result<String, ToolsError> {
-    let output = Command::new("go")
-        .args(arguments)
-        .current_dir(directory)
-        .env("GOWORK", "off")
-        .stdin(Stdio::null())
-        .output()
-        .map_err(go_not_started)?;
-    if output.status.success() {
-        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
-    }
-    Err(ToolsError::Build {
-        label: format!("go {}", arguments.join(" ")),
-        log: tail(&String::from_utf8_lossy(&output.stderr), 20),
-    })
-}
-
-fn go_not_started(error: io::Error) -> ToolsError {
-    match error.kind() {
-        io::ErrorKind::NotFound => ToolsError::GoMissing,
-        _ => ToolsError::io(Path::new("go"))(error),
-    }
 }
 
 /// `$XDG_CACHE_HOME/pdautoscaler/tools`, or the same under `~/.cache`.

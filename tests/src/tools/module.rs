@@ -15,7 +15,7 @@ use serde::Deserialize;
 
 use super::{
     ToolsError,
-    build::go,
+    go::go,
     version::{KubernetesVersion, required_version},
 };
 

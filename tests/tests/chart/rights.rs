@@ -1,5 +1,5 @@
-//! The rights that the chart gives to the controller and to people: exactly [`RIGHTS`], and no cluster role where
-//! a role will do.
+//! The rights that the chart gives to the controller and to people: exactly [`RIGHTS`], and no
+//! cluster role where a role will do.
 
 use std::collections::BTreeSet;
 

@@ -74,8 +74,8 @@ pub(crate) async fn controls(
         .unwrap();
 }
 
-/// The work that the controller should have done, or the part that is missing. Looked at while it runs: at its
-/// end it clears the lease.
+/// The work that the controller should have done, or the part that is missing. Looked at while it
+/// runs: at its end it clears the lease.
 async fn done(client: &Client, installed: &Installed, namespace: &str) -> Result<(), String> {
     let text = |error: kube::Error| error.to_string();
     for role in ["prefill", "decode"] {

@@ -1,9 +1,10 @@
-//! Holds the files of a crate to a direction: no two of them need each other, directly or through others.
+//! Holds the files of a crate to a direction: no two of them need each other, directly or through
+//! others.
 //!
-//! A file needs another when its code (tests aside) names something defined there. A `pub use` hands a
-//! name on and needs nothing: the name counts for the file that defines it. A file may use the types of
-//! the file that it is a part of, as Rust's privacy has it, so those needs do not count. Paths inside
-//! macro calls are not seen.
+//! A file needs another when its code (tests aside) names something defined there. A `pub use`
+//! hands a name on and needs nothing: the name counts for the file that defines it. A file may use
+//! the types of the file that it is a part of, as Rust's privacy has it, so those needs do not
+//! count. Paths inside macro calls are not seen.
 
 use std::collections::{BTreeMap, BTreeSet};
 

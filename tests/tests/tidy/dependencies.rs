@@ -43,8 +43,9 @@ const MAY_DEPEND_ON: [(&str, &[&str]); 11] = [
     ),
 ];
 
-/// Crates that a pure crate may use: nothing that reads a clock, a file, the network or the environment. `csv` and
-/// `serde-saphyr` parse texts that the caller read, such as performance tables.
+/// Crates that a pure crate may use: nothing that reads a clock, a file, the network or the
+/// environment. `csv` and `serde-saphyr` parse texts that the caller read, such as performance
+/// tables.
 const PURE_MAY_USE: [(&str, &[&str]); 3] = [
     (
         "pd-core",

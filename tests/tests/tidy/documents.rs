@@ -118,7 +118,8 @@ fn shell_blocks(text: &str) -> Vec<String> {
     blocks
 }
 
-/// Holds the code map to the tree: what it names is there, and each file at the top of a crate is named.
+/// Holds the code map to the tree: what it names is there, and each file at the top of a crate is
+/// named.
 pub(super) fn code_map(tree: &Tree, findings: &mut Findings) {
     let path = "docs/ARCHITECTURE.md";
     let map = tree.files.get(path).map_or("", String::as_str);

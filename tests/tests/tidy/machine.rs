@@ -1,8 +1,10 @@
-//! Keeps out what means nothing on another machine: its folders, and hosts that not everybody reaches.
+//! Keeps out what means nothing on another machine: its folders, and hosts that not everybody
+//! reaches.
 
 use super::Findings;
 
-/// Folders that are somebody's own, and hosts that not everybody reaches, in parts, for this file is read too.
+/// Folders that are somebody's own, and hosts that not everybody reaches, in parts, for this file
+/// is read too.
 const MACHINE_FOLDERS: [&str; 4] = ["work", "root", "home", "Users"];
 const REGISTRY_HOSTS: [(&str, &str); 10] = [
     ("ghcr", "io"),

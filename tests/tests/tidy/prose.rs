@@ -5,7 +5,8 @@ use super::Findings;
 /// Longest line of a comment, columns: as long as code may be.
 const COMMENT_COLUMNS_MAX: usize = 100;
 
-/// Words that this project once had for itself, in parts, for this file is read too, and the field's.
+/// Words that this project once had for itself, in parts, for this file is read too, and the
+/// field's.
 const WORDS: [(&str, &str); 10] = [
     (concat!("gu", "st"), "burst"),
     (concat!("an", "ew"), "again"),
@@ -14,12 +15,13 @@ const WORDS: [(&str, &str); 10] = [
     (concat!("fore", "seen"), "forecast"),
     (concat!("out", "look"), "forecast distribution"),
     (concat!("me", "nd"), "fix"),
-    (concat!("mend", "ed"), "fixed"),
+    (concat!("men", "ded"), "fixed"),
     (concat!("poly", "fill"), "add-ons"),
     (concat!("appoint", "ment"), "pod eviction"),
 ];
 
-/// Reports words that only this project would understand. Recorded results keep the words they have.
+/// Reports words that only this project would understand. Recorded results keep the words they
+/// have.
 pub(super) fn words(path: &str, text: &str, findings: &mut Findings) {
     let is_prose = ["rs", "md", "yaml", "tpl", "txt"]
         .iter()
@@ -38,7 +40,8 @@ pub(super) fn words(path: &str, text: &str, findings: &mut Findings) {
     }
 }
 
-/// Reports comments that are too wide, and sentences that hide their subject behind a question word.
+/// Reports comments that are too wide, and sentences that hide their subject behind a question
+/// word.
 pub(super) fn comments(path: &str, text: &str, findings: &mut Findings) {
     for (number, line) in text.lines().enumerate() {
         let trimmed = line.trim_start();

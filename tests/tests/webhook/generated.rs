@@ -265,8 +265,8 @@ pub(crate) async fn policies_write_what_the_webhook_writes(client: &Client) {
         let mut object = bases().choose(&mut random).unwrap().clone();
         chance(&mut object, &mut random);
         let by_policy = created(client, &object).await;
-        // Everything that the webhook leaves over is the API server's to judge: the policies find nothing more
-        // to do.
+        // Everything that the webhook leaves over is the API server's to judge: the policies find
+        // nothing more to do.
         let by_webhook = match rewritten(&object, &llama) {
             Ok(object) => created(client, &object)
                 .await

@@ -1,5 +1,5 @@
-//! Objects that the tests write and wait for: nodes with labelled taints, an object of every kind, and
-//! where its pods are.
+//! Objects that the tests write and wait for: nodes with labelled taints, an object of every kind,
+//! and where its pods are.
 
 use std::collections::BTreeMap;
 

@@ -1,10 +1,11 @@
 //! The load loop: one replica more or less, from what every engine has queued now.
 //!
-//! With the target `sla` a role grows by one when the estimated latency of *all* engines is over the
-//! target, and shrinks by one when every engine would stay below 80 % of it with the load of N - 1
-//! (for decode the KV cache must hold it too). With the shipped targets it is thresholds: `throughput`
-//! grows at queued prompt tokens of a context length or decode KV tokens of the whole cache at *any*
-//! engine, and shrinks below 0.1 and 0.6 at all; `latency` has 0.1 and 0, 0.4 and 0.1.
+//! With the target `sla` a role grows by one when the estimated latency of *all* engines is over
+//! the target, and shrinks by one when every engine would stay below 80 % of it with the load of
+//! one engine fewer (for decode the KV cache must hold it too). With the shipped targets it is
+//! thresholds: `throughput` grows at queued prompt tokens of a context length or decode KV tokens of
+//! the whole cache at *any* engine, and shrinks below 0.1 and 0.6 at all; `latency` has 0.1 and 0,
+//! 0.4 and 0.1.
 //!
 //! Estimates come from the true profile where the planner fits a regression on line. Queued prompts
 //! count as mean prompts, as the engine model does not tell the tokens of its queue.
@@ -22,7 +23,7 @@ const DOWN_SENSITIVITY: f64 = 0.8;
 /// Longest context of the model, tokens: Llama's.
 const CONTEXT_TOKENS: f64 = 131_072.0;
 
-/// What the loop holds on to.
+/// The state of the loop.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Target {
     /// The shipped default: thresholds on queues.
@@ -39,7 +40,7 @@ pub struct Load {
     aggressiveness: PerRole<f64>,
 }
 
-/// What the engines of a role suggest.
+/// The suggestion of a role's engines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Move {
     Up,

@@ -1,13 +1,13 @@
 //! The throughput loop: predicted load over what one engine can do.
 //!
-//! Replicas are `ceil(demand / engine_rps)` per role, where the engine's rate is the best at which the
-//! performance model keeps TTFT or ITL at the *mean* prompt and answer; there is no term for a queue.
-//! The model is the true one, less the prefix cache that it knows of.
+//! Replicas are `ceil(demand / engine_rps)` per role, where the engine's rate is the best at which
+//! the performance model keeps TTFT or ITL at the *mean* prompt and answer; there is no term for a
+//! queue. The model is the true one, less the prefix cache that it knows of.
 //!
-//! Load is requests, prompt and answer of the last 180 s at the frontend, each predicted one interval
-//! ahead. The planner's default predictor is an automatic ARIMA. Here it is ARIMA(1,1,0) by least
-//! squares over the same window of at most 50 intervals: the next change is a fraction of the last.
-//! Nothing is known of start-up times.
+//! Load is requests, prompt and answer of the last 180 s at the frontend, each predicted one
+//! interval ahead. The planner's default predictor is an automatic ARIMA. Here it is ARIMA(1,1,0)
+//! by least squares over the same window of at most 50 intervals: the next change is a fraction of
+//! the last. Nothing is known of start-up times.
 
 use std::collections::VecDeque;
 

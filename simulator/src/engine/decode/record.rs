@@ -1,4 +1,4 @@
-//! What a decode worker's metrics hold of one request: at its first token and at its end.
+//! The traces of one request in a decode worker's metrics: at its first token and at its end.
 //!
 //! vLLM observes all phases of a request when it ends, and its time to first token when that comes.
 

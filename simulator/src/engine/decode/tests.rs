@@ -16,7 +16,7 @@ struct Sent {
 /// First token and end of each request, and preemptions in all.
 type Lived = (Vec<(Nanos, Nanos)>, u64);
 
-/// What may happen at one moment, in this order.
+/// The events of one moment, in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Event {
     Change,

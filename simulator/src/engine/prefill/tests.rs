@@ -60,7 +60,8 @@ fn in_steps(sent: &[Sent], profile: &Profile) -> Lived {
     lived
 }
 
-/// Tokens of a prompt that a prefix cache has: none for two prompts of three, any share of the others.
+/// Tokens of a prompt that a prefix cache has: none for two prompts of three, any share of the
+/// others.
 fn cached_of(tokens: u32, permille: u64) -> u32 {
     let cached = u64::from(tokens) * (3 * permille).saturating_sub(2_000) / 1_000;
     u32::try_from(cached).unwrap().min(tokens - 1)

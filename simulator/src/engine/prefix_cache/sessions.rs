@@ -3,8 +3,8 @@
 //! A request either goes on with an earlier conversation, and then begins with all that this
 //! conversation has said, or opens one, which begins with one of a few system prompts. Lengths stay
 //! those of the traffic: a request that goes on with a conversation longer than its own prompt is a
-//! beginning of it. Every request draws the same count of numbers, so that a change of one parameter
-//! leaves the other choices where they were.
+//! beginning of it. Every request draws the same count of numbers, so that a change of one
+//! parameter leaves the other choices where they were.
 
 use std::sync::Arc;
 
@@ -72,7 +72,7 @@ impl Conversations {
         }
     }
 
-    /// What the prompt of the next request is made of.
+    /// The blocks of the next request's prompt.
     pub(in crate::engine) fn prompt(&mut self, input_tokens: u32) -> Arc<PromptBlocks> {
         let returns: f64 = self.rng.random();
         let pick: u64 = self.rng.random();

@@ -1,14 +1,14 @@
 //! The cache-aware rule of SMG, the SGLang model gateway.
 //!
-//! Load is out of balance if the most loaded worker has both `balanceAbsThreshold` requests more than
-//! the least loaded and `balanceRelThreshold` times as many; then the least loaded gets the request.
-//! Otherwise the worker that holds most of the prompt gets it, if that is more than `cacheThreshold`
-//! of it, and else the least loaded.
+//! Load is out of balance if the most loaded worker has both `balanceAbsThreshold` requests more
+//! than the least loaded and `balanceRelThreshold` times as many; then the least loaded gets the
+//! request. Otherwise the worker that holds most of the prompt gets it, if that is more than
+//! `cacheThreshold` of it, and else the least loaded.
 //!
 //! Source: `model_gateway/src/policies/cache_aware.rs` of lightseekorg/smg, with its defaults. Its
 //! approximate tree remembers what was sent where; here the router sees the workers' own caches, as
-//! SMG does where engines send KV events. Of workers that hold equally much the less loaded is taken,
-//! as there.
+//! SMG does where engines send KV events. Of workers that hold equally much the less loaded is
+//! taken, as there.
 
 use serde::{Deserialize, Serialize};
 

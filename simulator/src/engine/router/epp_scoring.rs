@@ -1,9 +1,9 @@
 //! The endpoint picker of llm-d: weighted scores of every worker, and the highest wins.
 //!
 //! Three scorers give 0 to 1 each. The prefix scorer gives the share of the prompt that the worker
-//! holds; the queue scorer places the count of waiting requests between the longest queue (0) and the
-//! shortest (1), and gives 1 to all if they are equal; the KV scorer gives the share of the KV cache
-//! that is free. The picker takes the highest sum and draws among equals.
+//! holds; the queue scorer places the count of waiting requests between the longest queue (0) and
+//! the shortest (1), and gives 1 to all if they are equal; the KV scorer gives the share of the KV
+//! cache that is free. The picker takes the highest sum and draws among equals.
 //!
 //! Source: llm-d/llm-d-router, `pkg/epp/framework/plugins/scheduling/scorer/{prefix,queuedepth,
 //! kvcacheutilization}` and `picker/maxscore`; weights 3, 2 and 2 of its default profile. There the

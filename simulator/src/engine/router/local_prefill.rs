@@ -1,11 +1,12 @@
 //! Selective disaggregation: prompts of which little is left to compute stay on the decode worker.
 //!
-//! The decode worker is chosen first. If it holds so much of the prompt that less than `belowTokens`
-//! are left, it computes them itself, in steps that it shares with its batch and that take longer for
-//! it; nothing travels. With `belowShare` the rest must also be a smaller share of the prompt.
+//! The decode worker is chosen first. If it holds so much of the prompt that less than
+//! `belowTokens` are left, it computes them itself, in steps that it shares with its batch and that
+//! take longer for it; nothing travels. With `belowShare` the rest must also be a smaller share of
+//! the prompt.
 //!
-//! Sources: llm-d's `prefix-based-pd-decider` (llm-d/llm-d-router, `nonCachedTokens`), which has the
-//! first condition; Dynamo's conditional disaggregation (ai-dynamo/dynamo,
+//! Sources: llm-d's `prefix-based-pd-decider` (llm-d/llm-d-router, `nonCachedTokens`), which has
+//! the first condition; Dynamo's conditional disaggregation (ai-dynamo/dynamo,
 //! `lib/kv-router/src/conditional_disagg.rs`), which has both, with 2048 tokens and 0.7.
 
 use serde::{Deserialize, Serialize};

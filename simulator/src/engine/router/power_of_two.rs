@@ -1,8 +1,8 @@
 //! Two different workers at random, and of these the one with fewer requests (Mitzenmacher, 2001).
 //!
 //! As in SMG (`model_gateway/src/policies/power_of_two.rs`) where it has no token counts from the
-//! engines: the load is the requests that the router has sent and that have not ended, and of equals
-//! the one that was drawn first is taken.
+//! engines: the load is the requests that the router has sent and that have not ended, and of
+//! equals the one that was drawn first is taken.
 
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;

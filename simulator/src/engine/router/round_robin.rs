@@ -1,8 +1,8 @@
 //! One worker after the other, whatever they are doing.
 //!
 //! The turn is counted over requests, not over workers, so that workers that come and go shift it:
-//! as in SMG (`model_gateway/src/policies/round_robin.rs`), whose counter is taken modulo the healthy
-//! workers.
+//! as in SMG (`model_gateway/src/policies/round_robin.rs`), whose counter is taken modulo the
+//! healthy workers.
 
 use super::Candidate;
 

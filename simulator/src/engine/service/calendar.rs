@@ -1,10 +1,10 @@
-//! What a service has planned, in order: by time, and at one time in the order of planning.
+//! The planned events of a service, in order: by time, and at one time in the order of planning.
 
 use super::Role;
 use crate::engine::request::Slot;
 use crate::time::Nanos;
 
-/// What the service has planned.
+/// The planned events of the service.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Event {
     Ready { role: Role, place: u32, number: u32 },

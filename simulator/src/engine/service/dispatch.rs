@@ -2,10 +2,11 @@
 //! cache travels.
 //!
 //! Owns what a scenario says about routers, prefix caches and links, and what these remember. By
-//! default there is nothing to remember: workers are chosen by least work, prompts have the profile's
-//! share in common, and each transfer has a bandwidth of its own. A prompt is noted at the worker it
-//! is sent to, and what that worker holds is then known to the end of its prefill. Events of a link
-//! that a later change made void are recognised by the link, which knows the one time it waits for.
+//! default there is nothing to remember: workers are chosen by least work, prompts have the
+//! profile's share in common, and each transfer has a bandwidth of its own. A prompt is noted at
+//! the worker it is sent to, and what that worker holds is then known to the end of its prefill.
+//! Events of a link that a later change made void are recognised by the link, which knows the one
+//! time it waits for.
 
 use std::sync::Arc;
 
@@ -25,9 +26,9 @@ use crate::time::Nanos;
 pub struct Dispatch {
     /// Rules of the routers.
     pub routing: Routing,
-    /// What workers remember of prompts; without, the profile's `prefixHitRatio` of each.
+    /// The workers' memory of prompts; without, the profile's `prefixHitRatio` of each.
     pub prefix_caches: Option<PrefixCaches>,
-    /// What KV caches travel over; without, each has the profile's bandwidth to itself.
+    /// The links that KV caches travel over; without, each has the profile's bandwidth to itself.
     pub links: Option<Links>,
     /// Seed of what routers and sessions draw.
     pub seed: u64,
@@ -74,7 +75,7 @@ impl Dispatcher {
             .map_or(1, |network| network.links().domains)
     }
 
-    /// What a request's prompt is made of, where workers remember prompts.
+    /// The blocks of a request's prompt, where workers remember prompts.
     pub(super) fn prompt(
         &mut self,
         told: Option<Arc<PromptBlocks>>,
@@ -97,7 +98,7 @@ impl Dispatcher {
 }
 
 impl Service {
-    /// What has gone over the links so far; nothing where the scenario has none.
+    /// The bytes that went over the links so far; nothing where the scenario has none.
     pub fn kv_traffic(&self) -> KvTraffic {
         let network = self.dispatcher.network.as_ref();
         network.map(Network::traffic).unwrap_or_default()

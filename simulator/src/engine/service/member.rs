@@ -23,7 +23,7 @@ pub(super) struct Member<W> {
     pub(super) waits_for: Option<Nanos>,
     /// Where it stands; see `Links`.
     pub(super) domain: u32,
-    /// What it holds of prompts; empty unless the scenario has prefix caches.
+    /// The prompts that it holds; empty unless the scenario has prefix caches.
     pub(super) cache: PrefixCache,
     pub(super) core: W,
 }

@@ -2,8 +2,8 @@
 //!
 //! Owns three promises: a request is never lost with its worker, a draining worker gets nothing
 //! new, and a request that starts over keeps its time of arrival, so that its user's TTFT tells the
-//! truth. A draining prefill worker stays until its last KV cache has been fetched; when one crashes,
-//! the requests whose KV cache it still held start over too.
+//! truth. A draining prefill worker stays until its last KV cache has been fetched; when one
+//! crashes, the requests whose KV cache it still held start over too.
 
 use super::calendar::Event;
 use super::member::Member;
@@ -135,7 +135,8 @@ impl Service {
         }
     }
 
-    /// Takes a request, whose KV cache is lost before it was fetched, from wherever it waits for it.
+    /// Takes a request, whose KV cache is lost before it was fetched, from wherever it waits for
+    /// it.
     fn forget_at_decode(&mut self, slot: Slot) {
         if self.requests[slot].kv_held_by.is_none() {
             return;

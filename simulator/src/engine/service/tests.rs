@@ -1,4 +1,4 @@
-//! What the engine model promises, checked through its public face.
+//! The promises of the engine model, checked through its public face.
 
 mod dispatch;
 mod golden;

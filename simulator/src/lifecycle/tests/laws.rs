@@ -1,8 +1,8 @@
-//! What is billed: GPUs are held from a pod's getting its place to its being gone, and by nobody else.
+//! The bill: GPUs are held from a pod's getting its place to its being gone, and by nobody else.
 //!
-//! Through scaling, crashes, failed starts, failed and reclaimed nodes, the GPUs that the replicas of the
-//! API server's picture hold are those that nodes have given away, at every moment; and summed over time
-//! they are the lifetimes of the pods.
+//! Through scaling, crashes, failed starts, failed and reclaimed nodes, the GPUs that the replicas
+//! of the API server's picture hold are those that nodes have given away, at every moment; and
+//! summed over time they are the lifetimes of the pods.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! What the shapes draw.
+//! Tests of the drawn shapes.
 
 use rstest::rstest;
 

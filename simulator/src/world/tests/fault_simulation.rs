@@ -1,7 +1,8 @@
 //! Many short random worlds under random faults, from seeds: what must be so whatever happens.
 //!
-//! A failure names its seed; `PD_SIM_SEEDS=17..18 cargo test -p pd-sim fault_simulation` plays that one
-//! again, and a wide range is a soak. The loop is deterministic, so a seed that failed fails again.
+//! A failure names its seed; `PD_SIM_SEEDS=17..18 cargo test -p pd-sim fault_simulation` plays that
+//! one again, and a wide range is a soak. The loop is deterministic, so a seed that failed fails
+//! again.
 
 use pd_core::{PerRole, Role};
 
@@ -18,8 +19,8 @@ const SEEDS: std::ops::Range<u64> = 0..48;
 /// From the end of the last fault until the objective must be met again.
 const RECOVERY_MINUTES: u64 = 20;
 
-/// Least share of requests within the objective after that, percent. The service promises 99 %, over
-/// an hour; these are some minutes of it.
+/// Least share of requests within the objective after that, percent. The service promises 99 %,
+/// over an hour; these are some minutes of it.
 const RECOVERED_PERCENT: f64 = 97.0;
 
 fn seeds() -> std::ops::Range<u64> {
@@ -30,7 +31,7 @@ fn seeds() -> std::ops::Range<u64> {
     first.parse().unwrap()..end.parse().unwrap()
 }
 
-/// What is wrong with one step, beside what the audit finds.
+/// The faults of one step, beside the audit's findings.
 fn wrong_with<A: Iterator<Item = crate::engine::Arrival>>(
     world: &World<A, Watcher>,
     before: PerRole<u32>,
@@ -45,7 +46,7 @@ fn wrong_with<A: Iterator<Item = crate::engine::Arrival>>(
         if asked < bounds.min_replicas || asked > bounds.max_replicas {
             wrong.push(format!("{role} {asked} is out of bounds"));
         }
-        // What was asked for and never came may be taken back.
+        // Requested replicas that never came may be cancelled.
         let serving = world.listener.replicas[role].ready;
         if world.conditions().prometheus_down && asked < was.min(serving) {
             wrong.push(format!("{role} {was} -> {asked} while Prometheus is down"));
@@ -63,7 +64,7 @@ fn wrong_with<A: Iterator<Item = crate::engine::Arrival>>(
     wrong
 }
 
-/// What a run came to.
+/// The result of a run.
 #[derive(Debug, Default, PartialEq)]
 struct Played {
     /// Everything that went wrong.

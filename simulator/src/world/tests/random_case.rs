@@ -1,7 +1,7 @@
 //! A short random world from a seed: a service, its limits, its load, and what goes wrong in it.
 //!
-//! Faults strike in the first half and have ended, and the load is steady, in the last part, so that
-//! recovery can be seen there. Limits are drawn tight, but leave room for the load.
+//! Faults strike in the first half and have ended, and the load is steady, in the last part, so
+//! that recovery can be seen there. Limits are drawn tight, but leave room for the load.
 
 use pd_core::policy::{Bounds, Enforcement, RatioPolicy};
 use pd_core::ratio::RatioBand;

@@ -1,8 +1,8 @@
 //! A profile that is wrong, from the start or from some moment on, costs next to nothing.
 //!
-//! The bar: ten minutes after, at most one point of attainment less than under a policy that was told
-//! the truth of the same engines. Engines that became slower cannot hold what faster ones could, so
-//! they are held against themselves, slow from the start and known to be.
+//! The bar: ten minutes after, at most one point of attainment less than under a policy that was
+//! told the truth of the same engines. Engines that became slower cannot hold what faster ones
+//! could, so they are held against themselves, slow from the start and known to be.
 
 use pd_core::PerRole;
 use rstest::rstest;

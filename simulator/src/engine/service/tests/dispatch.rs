@@ -372,7 +372,7 @@ fn local_prefill_spares_prefill_workers_and_slows_the_batch() {
 }
 
 #[test]
-fn what_a_crash_interrupts_is_computed_anew_on_another_decode_worker() {
+fn what_a_crash_interrupts_is_computed_again_on_another_decode_worker() {
     let mut service = dispatched(local(1_000), 1, 2);
     for at in 0..40 {
         service.offer(Arrival {

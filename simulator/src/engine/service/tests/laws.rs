@@ -1,7 +1,7 @@
-//! What is conserved: work, tokens and KV cache, whatever comes when and to how many workers.
+//! Conservation laws: work, tokens and KV cache, whatever comes when and to how many workers.
 //!
-//! Work has a closed form where a worker takes one request at a time; tokens and blocks add up always,
-//! through every preemption.
+//! Work has a closed form where a worker takes one request at a time; tokens and blocks add up
+//! always, through every preemption.
 
 use proptest::prelude::*;
 

@@ -1,7 +1,8 @@
 //! Real and made conversations under routers that see prefixes and those that do not.
 //!
-//! In Mooncake's paper, and in SGLang's of its router, sending a prompt where most of it is held computes
-//! less of it and shortens the time to first token; so it does here, at the same number of workers.
+//! In Mooncake's paper, and in SGLang's of its router, sending a prompt where most of it is held
+//! computes less of it and shortens the time to first token; so it does here, at the same number of
+//! workers.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -50,7 +51,8 @@ fn seen(rule: Rule, workers: usize, arrivals: &[Arrival]) -> Seen {
     }
 }
 
-/// Rules that see prefixes find at least `more` times the hits of turns, and first tokens come sooner.
+/// Rules that see prefixes find at least `more` times the hits of turns, and first tokens come
+/// sooner.
 fn seeing_beats_turns(workers: usize, arrivals: &[Arrival], more: f64) {
     let turns = seen(Rule::RoundRobin, workers, arrivals);
     for rule in [Rule::CacheAware, Rule::EppScoring] {
@@ -67,8 +69,8 @@ fn seeing_beats_turns(workers: usize, arrivals: &[Arrival], more: f64) {
     }
 }
 
-/// Conversations of twelve turns each, whose prompts grow by four blocks a turn and come one every 0.3 s.
-/// They are 61, so that turns among six workers send none to the same worker again at once.
+/// Conversations of twelve turns each, whose prompts grow by four blocks a turn and come one every
+/// 0.3 s. They are 61, so that turns among six workers send none to the same worker again at once.
 fn conversations() -> Vec<Arrival> {
     let turns = (0..12_u64).flat_map(|turn| (0..61_u64).map(move |user| (turn, user)));
     let arrival = |(index, (turn, user)): (u64, (u64, u64))| {
@@ -100,7 +102,8 @@ fn real_conversations_find_their_prefixes_where_the_router_looks_for_them() {
     let arrivals: Vec<Arrival> = Trace::open(&path).unwrap().map(Result::unwrap).collect();
     assert!(arrivals.iter().all(|arrival| arrival.prompt.is_some()));
     seeing_beats_turns(4, &arrivals, 1.3);
-    // One cache for all forgets before users come back, and nobody finds more than the trace repeats.
+    // One cache for all forgets before users come back, and nobody finds more than the trace
+    // repeats.
     let one = seen(Rule::LeastWork, 1, &arrivals).hit_share;
     assert!(one > 0.0 && one < 0.374, "{one}");
 }

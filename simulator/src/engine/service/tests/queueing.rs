@@ -1,12 +1,12 @@
 //! Prefill pools against queueing theory: with one prompt per step a worker is a server of the
 //! theory, and the router's choice of the worker that is free first is a common queue.
 //!
-//! Arrivals are stretched so that the load is exactly the one that is meant, which takes most of the chance
-//! out of both: the standard error of a mean wait is below 3 % where it is largest, one worker at 0.8, and the
-//! seed is fixed. Tails are compared by the load at which 95 % are in time, to within two points of
-//! utilisation; at that load a point of utilisation is worth 0.1 to 5 points of attainment, and the
-//! standard error of an attainment of 95 % among 60,000 is 0.09 points, three times that with waits that
-//! hang together.
+//! Arrivals are stretched so that the load is exactly the one that is meant, which takes most of
+//! the chance out of both: the standard error of a mean wait is below 3 % where it is largest, one
+//! worker at 0.8, and the seed is fixed. Tails are compared by the load at which 95 % are in time,
+//! to within two points of utilisation; at that load a point of utilisation is worth 0.1 to 5
+//! points of attainment, and the standard error of an attainment of 95 % among 60,000 is 0.09
+//! points, three times that with waits that hang together.
 
 use std::path::Path;
 
@@ -21,12 +21,12 @@ use crate::trace::Trace;
 /// Pools of the tables.
 const POOLS: [usize; 6] = [1, 2, 4, 8, 16, 32];
 
-/// Arrivals that a tail is read from, and where lengths vary so much (their coefficient of variation is 3)
-/// that the longest prompts of fewer would not be those of the traffic.
+/// Arrivals that a tail is read from, and where lengths vary so much (their coefficient of
+/// variation is 3) that the longest prompts of fewer would not be those of the traffic.
 const COUNT: usize = 60_000;
 const HEAVY_COUNT: usize = 400_000;
 
-/// What chance alone may do to a share of 95 %: the standard error of three times 0.09 points.
+/// The play of chance in a share of 95 %: the standard error of three times 0.09 points.
 const CHANCE: f64 = 0.003;
 
 /// Time to first token is time in the prefill pool: nothing else takes any.
@@ -206,7 +206,8 @@ fn tokens(length: f64) -> u32 {
     length.round().max(1.0) as u32
 }
 
-/// The share in time falls through 95 % within two points of utilisation of each pool's `known` load.
+/// The share in time falls through 95 % within two points of utilisation of each pool's `known`
+/// load.
 fn falls_through_at(
     known: [f64; 6],
     profile: &Profile,
