@@ -3,9 +3,9 @@
 //! With the target `sla` a role grows by one when the estimated latency of *all* engines is over
 //! the target, and shrinks by one when every engine would stay below 80 % of it with the load of
 //! one engine fewer (for decode the KV cache must hold it too). With the shipped targets it is
-//! thresholds: `throughput` grows at queued prompt tokens of a context length or decode KV tokens of
-//! the whole cache at *any* engine, and shrinks below 0.1 and 0.6 at all; `latency` has 0.1 and 0,
-//! 0.4 and 0.1.
+//! thresholds: `throughput` grows at queued prompt tokens of a context length or decode KV tokens
+//! of the whole cache at *any* engine, and shrinks below 0.1 and 0.6 at all; `latency` has 0.1 and
+//! 0, 0.4 and 0.1.
 //!
 //! Estimates come from the true profile where the planner fits a regression on line. Queued prompts
 //! count as mean prompts, as the engine model does not tell the tokens of its queue.

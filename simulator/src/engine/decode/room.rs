@@ -1,8 +1,8 @@
 //! Who has a place in the batch and room in the KV cache of a decode worker, and who loses it.
 //!
 //! Admission in order of arrival, preemption of the youngest, and the computing again of what a
-//! preempted request lost. When the batch changes is decided above. Every change comes through here,
-//! so the compiler may inline across files.
+//! preempted request lost. When the batch changes is decided above. Every change comes through
+//! here, so the compiler may inline across files.
 
 use std::cmp::Reverse;
 
