@@ -1,7 +1,8 @@
 //! Who has a place in the batch and room in the KV cache of a decode worker, and who loses it.
 //!
 //! Admission in order of arrival, preemption of the youngest, and the computing again of what a
-//! preempted request lost. When the batch changes is decided above.
+//! preempted request lost. When the batch changes is decided above. Every change comes through
+//! here, so the compiler may inline across files.
 
 use std::cmp::Reverse;
 
@@ -14,6 +15,7 @@ use crate::time::Nanos;
 impl DecodeWorker {
     /// Puts the youngest requests back to the front of the queue until the batch has its blocks for
     /// the next step; returns whether there were any.
+    #[inline]
     pub(super) fn preempt(
         &mut self,
         now: Nanos,
@@ -69,6 +71,7 @@ impl DecodeWorker {
     }
 
     /// Admits from the front of the queue, when the batch has `blocks`.
+    #[inline]
     pub(super) fn admit(
         &mut self,
         blocks: u64,
@@ -108,6 +111,7 @@ impl DecodeWorker {
     }
 
     /// Puts lost KV into the next step, beside one token of each request in the batch.
+    #[inline]
     pub(super) fn recompute(
         &mut self,
         now: Nanos,

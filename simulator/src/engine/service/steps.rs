@@ -1,10 +1,13 @@
 //! The steps of workers: ending and beginning a prefill step, and changing a decode batch.
+//!
+//! Most of a simulated day is spent here, so the compiler may inline across files.
 
 use super::calendar::Event;
 use super::{Service, WorkerState, outcome};
 use crate::engine::request::{Ending, Holder, Slot};
 
 impl Service {
+    #[inline]
     pub(super) fn end_prefill(&mut self, place: u32, number: u32) {
         let Some(worker) = self.prefill.get_mut(place, number) else {
             return;
@@ -25,6 +28,7 @@ impl Service {
     }
 
     /// Lets a prefill worker begin a step, or leave if it drains and has nothing left.
+    #[inline]
     pub(super) fn go_on_prefill(&mut self, place: u32) {
         let Some(worker) = self.prefill.at_mut(place) else {
             return;
@@ -43,6 +47,7 @@ impl Service {
     }
 
     /// Frees the KV cache that a prefill worker holds for a request, which may let it go on.
+    #[inline]
     pub(super) fn release_kv(&mut self, slot: Slot) {
         let Some(Holder { place, number }) = self.requests[slot].kv_held_by.take() else {
             return;
@@ -55,6 +60,7 @@ impl Service {
         }
     }
 
+    #[inline]
     pub(super) fn change_batch(&mut self, place: u32) {
         let Some(worker) = self.decode.at_mut(place) else {
             return;
@@ -80,6 +86,7 @@ impl Service {
         }
     }
 
+    #[inline]
     pub(super) fn plan_batch_change(&mut self, place: u32) {
         let Some(worker) = self.decode.at_mut(place) else {
             return;
