@@ -70,22 +70,6 @@ impl<T> PerRole<T> {
         }
     }
 
-    /// The value of `role`.
-    pub const fn get(&self, role: Role) -> &T {
-        match role {
-            Role::Prefill => &self.prefill,
-            Role::Decode => &self.decode,
-        }
-    }
-
-    /// The value of `role`, to change.
-    pub const fn get_mut(&mut self, role: Role) -> &mut T {
-        match role {
-            Role::Prefill => &mut self.prefill,
-            Role::Decode => &mut self.decode,
-        }
-    }
-
     /// Both values turned into others.
     pub fn map<U>(self, mut change: impl FnMut(T) -> U) -> PerRole<U> {
         PerRole {
@@ -104,12 +88,18 @@ impl<T> Index<Role> for PerRole<T> {
     type Output = T;
 
     fn index(&self, role: Role) -> &T {
-        self.get(role)
+        match role {
+            Role::Prefill => &self.prefill,
+            Role::Decode => &self.decode,
+        }
     }
 }
 
 impl<T> IndexMut<Role> for PerRole<T> {
     fn index_mut(&mut self, role: Role) -> &mut T {
-        self.get_mut(role)
+        match role {
+            Role::Prefill => &mut self.prefill,
+            Role::Decode => &mut self.decode,
+        }
     }
 }

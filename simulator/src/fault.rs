@@ -117,8 +117,8 @@ impl Conditions {
     fn strike(&mut self, role: Role, effect: Effect) {
         let worst = |so_far: &mut f64, share: f64| *so_far = so_far.max(share);
         match effect {
-            Effect::StartFailure(share) => worst(self.start_failure_share.get_mut(role), share),
-            Effect::ScrapeLoss(share) => worst(self.scrape_loss_share.get_mut(role), share),
+            Effect::StartFailure(share) => worst(&mut self.start_failure_share[role], share),
+            Effect::ScrapeLoss(share) => worst(&mut self.scrape_loss_share[role], share),
             Effect::Slowdown(factor) => self.slowdown[role] *= factor,
             Effect::ImagePullFailure => self.image_pull_fails[role] = true,
             _ => {}

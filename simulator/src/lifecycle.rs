@@ -221,7 +221,7 @@ impl Fleet {
     }
 
     fn make(&mut self, role: Role) -> Pod {
-        let made = self.made.get_mut(role);
+        let made = &mut self.made[role];
         *made += 1;
         self.numbers += 1;
         Pod::new(self.numbers, role, format!("{role}-{made}"))

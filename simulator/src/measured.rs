@@ -147,7 +147,7 @@ impl Measured {
         let changed = |pair: &[Interval]| {
             Role::ALL
                 .iter()
-                .filter(|role| pair[0].workers.get(**role) != pair[1].workers.get(**role))
+                .filter(|role| pair[0].workers[**role] != pair[1].workers[**role])
                 .count() as u64
         };
         self.intervals.windows(2).map(changed).sum()

@@ -280,7 +280,7 @@ impl<A: Iterator<Item = Arrival>, L: Listener> World<A, L> {
         let loss = self.conditions.scrape_loss_share;
         if Role::ALL.iter().any(|role| loss[*role] > 0.0) {
             for worker in self.service.workers() {
-                let share = *loss.get(core_role(worker.role));
+                let share = loss[core_role(worker.role)];
                 if self.scrapes.random::<f64>() < share {
                     blur.unanswered.push(worker.name.to_owned());
                 }

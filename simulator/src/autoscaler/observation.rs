@@ -188,16 +188,14 @@ pub fn workers_of(service: &Service) -> PerRole<Vec<WorkerObservation>> {
             continue;
         }
         let metrics = worker.metrics;
-        workers
-            .get_mut(core_role(worker.role))
-            .push(WorkerObservation {
-                name: worker.name.to_owned(),
-                ready: worker.state == WorkerState::Ready,
-                running: metrics.requests_running as f64,
-                waiting: metrics.requests_waiting() as f64,
-                kv_usage: metrics.kv_cache_usage,
-                generated_tokens: metrics.generation_tokens as f64,
-            });
+        workers[core_role(worker.role)].push(WorkerObservation {
+            name: worker.name.to_owned(),
+            ready: worker.state == WorkerState::Ready,
+            running: metrics.requests_running as f64,
+            waiting: metrics.requests_waiting() as f64,
+            kv_usage: metrics.kv_cache_usage,
+            generated_tokens: metrics.generation_tokens as f64,
+        });
     }
     workers
 }

@@ -107,7 +107,7 @@ impl WvaSaturation {
 
     /// The highest queue of the last minute.
     fn queue(&mut self, role: Role, now: Nanos, waiting: f64) -> f64 {
-        let queue = self.queues.get_mut(role);
+        let queue = &mut self.queues[role];
         queue.push_back((now, waiting));
         while queue
             .front()

@@ -187,7 +187,7 @@ impl Refinement {
     pub fn lowered(&self, plan: &ReplicaPlan, cuts: &[Cut]) -> ReplicaPlan {
         let mut serving = plan.serving.clone();
         for cut in cuts {
-            let windows = serving.get_mut(cut.role).get_mut(cut.from..cut.until);
+            let windows = serving[cut.role].get_mut(cut.from..cut.until);
             for replicas in windows.into_iter().flatten() {
                 *replicas -= 1;
             }

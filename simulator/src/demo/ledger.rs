@@ -194,10 +194,7 @@ impl Listener for Ledger {
             if desired != self.replicas[role].desired {
                 self.scale_events[role] += 1;
             }
-            let (most, least) = (
-                self.replicas_max.get_mut(role),
-                self.replicas_min.get_mut(role),
-            );
+            let (most, least) = (&mut self.replicas_max[role], &mut self.replicas_min[role]);
             *most = desired.max(*most);
             *least = desired.min(*least);
         }

@@ -139,7 +139,7 @@ impl Ledger {
 
     fn note_miss(&mut self, role: Role, at: Nanos) {
         let index = usize::try_from(at / WINDOW).unwrap_or(usize::MAX);
-        let windows = self.missed_by_window.get_mut(role);
+        let windows = &mut self.missed_by_window[role];
         if windows.len() <= index {
             windows.resize(index + 1, 0);
         }
@@ -164,7 +164,7 @@ impl Ledger {
     fn note_change(&mut self, role: Role, now: Nanos, before: u32, after: u32) {
         let up = after > before;
         self.scale_events += 1;
-        let last = self.changes.get_mut(role);
+        let last = &mut self.changes[role];
         if last.is_some_and(|last| last.up != up && now - last.at <= REVERSAL_MAX) {
             self.reversals += 1;
         }
@@ -329,7 +329,7 @@ impl Listener for Ledger {
             if before != after {
                 self.note_change(role, now, before, after);
             }
-            let most = self.replicas_max.get_mut(role);
+            let most = &mut self.replicas_max[role];
             *most = after.max(*most);
         }
         self.now = now;

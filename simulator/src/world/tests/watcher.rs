@@ -101,7 +101,7 @@ impl Listener for Watcher {
     fn hold(&mut self, _now: Nanos, replicas: PerRole<Replicas>) {
         self.replicas = replicas;
         for role in Role::ALL {
-            let lowest = self.lowest.get_mut(role);
+            let lowest = &mut self.lowest[role];
             *lowest = (*lowest).min(replicas[role].desired);
         }
     }
