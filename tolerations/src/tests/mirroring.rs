@@ -12,8 +12,8 @@ use rstest::rstest;
 
 use super::super::{
     mirror::{
-        Requirement, TERMS_MAX, Term, changes, constraints, is_mirrored, label, label_value,
-        labels, lower,
+        MirrorError, Requirement, TERMS_MAX, Term, changes, constraints, is_mirrored, label,
+        label_value, labels, lower,
     },
     rewrite::{Authored, restore, rewrite},
 };
@@ -49,10 +49,18 @@ fn selected(terms: &[Term], labels: &BTreeMap<String, String>) -> bool {
 }
 
 fn lowered(list: &[Toleration], terms: Option<&[Term]>) -> Option<Vec<Term>> {
+    try_lowered(list, terms).unwrap()
+}
+
+/// The same, or the refusal of an affinity with too many terms.
+fn try_lowered(
+    list: &[Toleration],
+    terms: Option<&[Term]>,
+) -> Result<Option<Vec<Term>>, MirrorError> {
     let (spec, originals) = rewrite(list);
     let asked = restore(&spec, &originals).unwrap();
     let rules: Vec<Rule> = asked.iter().map(|one| one.rule().unwrap()).collect();
-    lower(terms, &constraints(&rules).unwrap()).unwrap()
+    lower(terms, &constraints(&rules).unwrap())
 }
 
 fn texts(terms: &[Term]) -> Vec<String> {
@@ -374,6 +382,9 @@ proptest! {
         other in prop::collection::vec(arbitrary_toleration(), 0..3),
         terms in arbitrary_terms(),
     ) {
+        // Terms multiply by key and effect, and lists that give too many are refused.
+        let fits = |list: &[Toleration]| try_lowered(list, terms.as_deref()).is_ok();
+        prop_assume!(fits(&list) && fits(&other));
         let once = lowered(&list, terms.as_deref());
         prop_assert_eq!(&lowered(&list, once.as_deref()), &once);
         prop_assert_eq!(lower(once.as_deref(), &[]).unwrap(), terms.clone());
