@@ -2,7 +2,7 @@
 //!
 //! The texts of the queries are the controller's own, so a service that the controller can read can
 //! be looked back at. Every step has what happened in it: rates and distributions over the step,
-//! and the workers that were scraped at its end. What is missing is missing; that there is enough
+//! and the workers that were scraped at its end. Missing values stay missing; that there is enough
 //! to rebuild a load from is checked once, and what is not there is told by the metric's name.
 
 mod prometheus;
