@@ -69,6 +69,13 @@ impl Window {
         }
     }
 
+    /// Whether a sample of the last `span` is held: an empty window remembers nothing.
+    pub fn reaches(&self, now: Timestamp, span: Duration) -> bool {
+        self.0
+            .iter()
+            .any(|&(at, _)| at <= now && now.since(at) < span)
+    }
+
     /// Samples held.
     pub fn len(&self) -> usize {
         self.0.len()
