@@ -31,6 +31,22 @@ async fn wrong_values_are_refused_by_name() {
             "at '/prometheus/url': 'prometheus:9090'",
         ),
         (
+            json!({ "prometheus": { "auth": { "username": "me" } } }),
+            "prometheus.auth.secretName",
+        ),
+        (
+            json!({ "prometheus": { "auth": { "secretName": "s", "serviceAccountToken": { "enabled": true } } } }),
+            "choose one",
+        ),
+        (
+            json!({ "prometheus": { "tls": { "caSecretName": "s", "caConfigMapName": "c" } } }),
+            "choose one",
+        ),
+        (
+            json!({ "tenants": { "allowServerUrls": ["prometheus:9090"] } }),
+            "at '/tenants/allowServerUrls/0'",
+        ),
+        (
             json!({ "prometheus": { "podLabel": "a-b" } }),
             "at '/prometheus/podLabel'",
         ),
