@@ -165,6 +165,8 @@ pub enum Reason {
     PrometheusUnreachable,
     /// Prometheus refuses a query.
     QueryInvalid,
+    /// The operator of the controller does not allow the server or query that the object names.
+    SourceNotAllowed,
     /// Too few requests in the window to judge the objective.
     TooFewRequests,
     /// The objective holds over the attainment window.

@@ -13,6 +13,7 @@ use crate::{
     apply::scale::ScaleError,
     observe::target::TargetError,
     outcome::{Applied, ApplyOutcome, ReconcileOutcome, Stopped},
+    prometheus::QueryError,
 };
 
 fn finding(
@@ -152,12 +153,13 @@ fn metrics_available(applied: &Applied) -> Finding {
         finding(ConditionType::MetricsAvailable, state, reason, message)
     };
     if let Some(error) = &applied.metrics_error {
-        let reason = if error.is_query_at_fault() {
-            Reason::QueryInvalid
-        } else {
-            Reason::PrometheusUnreachable
+        let reason = match error {
+            QueryError::NotAllowed { .. } => Reason::SourceNotAllowed,
+            error if error.is_query_at_fault() => Reason::QueryInvalid,
+            _ => Reason::PrometheusUnreachable,
         };
-        return of(False, reason, format!("{error}; replicas are not lowered"));
+        let message = format!("{}; replicas are not lowered", error.for_tenant());
+        return of(False, reason, message);
     }
     let report = &applied.decision.report;
     let step = |reason| report.step(reason).map(with_role);
