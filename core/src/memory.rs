@@ -15,6 +15,7 @@ use crate::{
     lead::LeadTimes,
     operating_point::PointState,
     ratio::RatioState,
+    reach::UnreachableShare,
     readiness::SmoothedReadiness,
     replicas::{ReplicaChanges, Served},
     role::PerRole,
@@ -149,6 +150,9 @@ pub struct CapacityMemory {
     pub estimator: Estimator,
     /// Output tokens per second that a decode replica failed at.
     pub decode_ceiling: Ceiling,
+    /// Share of each role's requests that no number of replicas served in time, of late.
+    #[serde(default)]
+    pub unreachable: PerRole<UnreachableShare>,
 }
 
 impl StabilizationMemory {

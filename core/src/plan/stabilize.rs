@@ -204,8 +204,10 @@ impl Stabilizer<'_> {
         let current = self.current();
         let whole = current - replaced.min(current);
         let tolerated = need.map(|need| (need, guard::tolerate(need, whole, behavior)));
+        // A need beyond the maximum was reported, and is remembered as the maximum: it may rise.
+        let most = self.policy.bounds[self.role].max_replicas;
         let mut wanted = tolerated.map_or(current, |(_, (replicas, _))| {
-            replicas.saturating_add(replaced)
+            replicas.saturating_add(replaced).min(most)
         });
         if replaced > 0 && wanted > current {
             let message = format!("{replaced} of {current} replicas are broken and no capacity");
