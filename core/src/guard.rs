@@ -29,7 +29,7 @@ pub use release::await_releases;
 pub use stabilize::stabilize;
 pub use stuck::{BACKOFF, HANGS_AFTER, LATE_LEADS, LATE_MIN, StuckMemory, StuckState, cancel};
 pub use tolerate::tolerate;
-pub use window::{Extreme, StabilizationWindows, WINDOW_SAMPLES_MAX, Window};
+pub use window::{Extreme, Gap, StabilizationWindows, WINDOW_SAMPLES_MAX, Window};
 
 #[cfg(test)]
 mod tests;

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     capacity::{Ceiling, Estimator},
     forecast::Forecaster,
-    guard::{BrokenMemory, FlapMemory, StabilizationWindows, StuckMemory},
+    guard::{BrokenMemory, FlapMemory, Gap, StabilizationWindows, StuckMemory},
     lead::LeadTimes,
     operating_point::PointState,
     ratio::RatioState,
@@ -32,6 +32,16 @@ pub const MEMORY_VERSION: u32 = 4;
 /// Most bytes of JSON that the memory of one service takes.
 pub const MEMORY_BYTES_MAX: usize = 16 * 1_024;
 
+/// The moment of a decision, in the time of its memory.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Moment {
+    pub(crate) now: Timestamp,
+    /// Time since the decision before, if there was one.
+    pub(crate) since_last: Option<Duration>,
+    /// Whether that time was watched.
+    pub(crate) gap: Gap,
+}
+
 /// Memory of one service.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -44,6 +54,9 @@ pub struct Memory {
     /// milliseconds.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub ahead_millis: u64,
+    /// Whether the last decision was long after the one before it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub rare: bool,
     /// How replicas have changed.
     pub replicas: PerRole<ReplicaMemory>,
     /// Since when the role's metrics have not been complete.
@@ -68,6 +81,7 @@ impl Default for Memory {
             version: MEMORY_VERSION,
             decided_at: None,
             ahead_millis: 0,
+            rare: false,
             replicas: PerRole::default(),
             missing_since: PerRole::default(),
             zero: ZeroMemory::default(),
@@ -91,17 +105,22 @@ impl Memory {
         }
     }
 
-    /// The moment `clock` in the time of this memory, and how long after the last decision it is.
+    /// The moment `clock` in the time of this memory.
     ///
     /// A clock that is set back would make the recent past a future, of which nothing may be
     /// believed. The time of a memory therefore never goes back: it stands still for the one
     /// decision, and is ahead of the clock from then on, so that everything known keeps its age.
     /// It falls back to the clock when the clock is set ahead again, as far as that goes.
-    pub(crate) fn moment(&mut self, clock: Timestamp) -> (Timestamp, Option<Duration>) {
+    pub(crate) fn moment(&mut self, clock: Timestamp) -> Moment {
         let Some(decided_at) = self.decided_at else {
             self.ahead_millis = 0;
+            self.rare = false;
             self.decided_at = Some(clock);
-            return (clock, None);
+            return Moment {
+                now: clock,
+                since_last: None,
+                gap: Gap::Sudden,
+            };
         };
         let ahead = Duration::from_millis(self.ahead_millis);
         let clock_then = decided_at.minus(ahead);
@@ -119,7 +138,22 @@ impl Memory {
         self.ahead_millis = u64::try_from(ahead.as_millis()).unwrap_or(u64::MAX);
         let now = clock.plus(ahead).max(decided_at);
         self.decided_at = Some(now);
-        (now, Some(now.since(decided_at)))
+        let since_last = now.since(decided_at);
+        let rare = since_last > UNWATCHED_MAX;
+        let gap = match (rare, self.rare) {
+            (false, _) => Gap::None,
+            (true, true) => Gap::Usual,
+            (true, false) => Gap::Sudden,
+        };
+        // Deciding again at the same moment shows nothing about the time between decisions.
+        if !since_last.is_zero() {
+            self.rare = rare;
+        }
+        Moment {
+            now,
+            since_last: Some(since_last),
+            gap,
+        }
     }
 }
 

@@ -88,13 +88,14 @@ pub fn plan(snapshot: &Snapshot, memory: &Memory, now: Timestamp) -> Decision {
     let mut memory = memory.clone().usable();
     // Schedules go by the clock; all that is remembered has a time of its own.
     let clock = now;
-    let (now, since_last) = memory.moment(clock);
+    let moment = memory.moment(clock);
+    let now = moment.now;
     let profile = snapshot.profile.as_ref();
     let mut steps = Steps::default();
 
     let blocked =
         PerRole::from_fn(|role| memory.stabilization[role].blocked(&snapshot.roles[role]));
-    let seen = observe(snapshot, since_last, blocked, &mut memory.replicas, now);
+    let seen = observe(snapshot, moment, blocked, &mut memory.replicas);
     let policy = policy_in_force(&snapshot.policy, snapshot.paused, &seen.replicas, clock)
         .record(&mut steps);
     let demand = Demand::estimate(&seen.signals.signals, policy.objective);
@@ -121,7 +122,13 @@ pub fn plan(snapshot: &Snapshot, memory: &Memory, now: Timestamp) -> Decision {
         &capacity.replica,
     );
     let unreachable = &mut memory.capacity.unreachable;
-    let risk_target = risk_targets(policy.objective, &demand, &reach, unreachable, since_last);
+    let risk_target = risk_targets(
+        policy.objective,
+        &demand,
+        &reach,
+        unreachable,
+        moment.since_last,
+    );
     let forecast =
         forecast_work(&seen, &demand, risk_target, &mut memory.forecast, now).record(&mut steps);
     let needs = size(

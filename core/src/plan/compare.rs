@@ -33,14 +33,15 @@ pub(crate) fn needs_under(
 ) -> PerRole<Option<(u32, u32)>> {
     let mut memory = memory.clone().usable();
     let clock = now;
-    let (now, _) = memory.moment(clock);
+    let moment = memory.moment(clock);
+    let now = moment.now;
     let blocked = PerRole::default();
     let mut replicas = memory.replicas.clone();
     let base = Case::new(
         snapshot,
-        observe(snapshot, None, blocked, &mut memory.replicas, now),
+        observe(snapshot, moment, blocked, &mut memory.replicas),
     );
-    let more = Case::new(loaded, observe(loaded, None, blocked, &mut replicas, now));
+    let more = Case::new(loaded, observe(loaded, moment, blocked, &mut replicas));
     let same_gaps = Role::ALL.into_iter().all(|role| {
         base.seen.signals.evidence[role].missing == more.seen.signals.evidence[role].missing
     });

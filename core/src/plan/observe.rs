@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use crate::{
     evidence::JudgedSignals,
+    guard::Gap,
     lead::Watched,
-    memory::ReplicaMemory,
+    memory::{Moment, ReplicaMemory},
     replicas::ObservedReplicas,
     role::{PerRole, Role},
     role_state::RoleState,
     snapshot::Snapshot,
-    time::{Timestamp, UNWATCHED_MAX},
 };
 
 /// The facts that a decision rests on.
@@ -24,6 +24,8 @@ pub(super) struct Observation<'a> {
     pub(super) signals: JudgedSignals,
     /// Time since the decision before, if there was one.
     pub(super) since_last: Option<Duration>,
+    /// Whether that time was watched.
+    pub(super) gap: Gap,
 }
 
 impl Observation<'_> {
@@ -39,14 +41,13 @@ impl Observation<'_> {
     }
 }
 
-/// The facts in `snapshot`, taken `since_last` after the decision before. Replicas of a role that is
+/// The facts in `snapshot`, of one `moment`. Replicas of a role that is
 /// `blocked` wait for somebody, and show no lead time.
 pub(super) fn observe<'a>(
     snapshot: &Snapshot,
-    since_last: Option<Duration>,
+    moment: Moment,
     blocked: PerRole<bool>,
     memory: &'a mut PerRole<ReplicaMemory>,
-    now: Timestamp,
 ) -> Observation<'a> {
     let Snapshot {
         policy,
@@ -56,9 +57,10 @@ pub(super) fn observe<'a>(
         profile: _,
     } = snapshot;
     Observation {
-        replicas: observe_replicas(roles, policy.lead.assumed, since_last, blocked, memory, now),
+        replicas: observe_replicas(roles, policy.lead.assumed, moment, blocked, memory),
         signals: JudgedSignals::judge(signals, roles),
-        since_last,
+        since_last: moment.since_last,
+        gap: moment.gap,
     }
 }
 
@@ -66,11 +68,11 @@ pub(super) fn observe<'a>(
 fn observe_replicas<'a>(
     roles: &PerRole<RoleState>,
     lead_assumed: Duration,
-    since_last: Option<Duration>,
+    moment: Moment,
     blocked: PerRole<bool>,
     memory: &'a mut PerRole<ReplicaMemory>,
-    now: Timestamp,
 ) -> PerRole<ObservedReplicas<'a>> {
+    let now = moment.now;
     let mut changed_at = PerRole::from_fn(|_| now);
     for role in Role::ALL {
         let state = &roles[role];
@@ -89,7 +91,7 @@ fn observe_replicas<'a>(
             ready: state.ready,
             rolling: state.is_rolling_out(),
             blocked: blocked[role],
-            unwatched: since_last.is_some_and(|since_last| since_last > UNWATCHED_MAX),
+            unwatched: moment.gap == Gap::Sudden,
             requested_at: changed_at[role],
         };
         lead.observe(&watched, now);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{in_force::PolicyInForce, observe::Observation};
 use crate::{
     behavior::Behavior,
-    guard::{self, Extreme, StabilizationWindows, StuckMemory, StuckState},
+    guard::{self, StuckMemory, StuckState},
     memory::StabilizationMemory,
     need::Need,
     policy::OnMissingMetrics,
@@ -15,7 +15,7 @@ use crate::{
     report::Proposal,
     role::{PerRole, Role},
     step::{Stage, Staged, Step},
-    time::{Timestamp, UNWATCHED_MAX},
+    time::Timestamp,
 };
 
 /// Replicas that a lasting need calls for.
@@ -47,12 +47,7 @@ pub(super) fn watch_replicas(
     memory: &mut PerRole<StabilizationMemory>,
     now: Timestamp,
 ) {
-    let unwatched = seen
-        .since_last
-        .is_none_or(|since_last| since_last > UNWATCHED_MAX);
     let current = seen.current();
-    let up = policy.behavior.scale_up.stabilization_window;
-    let down = policy.behavior.scale_down.stabilization_window;
     for role in Role::ALL {
         let StabilizationMemory {
             windows,
@@ -61,13 +56,7 @@ pub(super) fn watch_replicas(
             broken: _,
         } = &mut memory[role];
         flaps.observe(current[role], seen.replicas[role].changed_at, now);
-        let StabilizationWindows { largest, least } = windows;
-        if unwatched || !largest.reaches(now, down) {
-            largest.extreme(current[role], now, down, Extreme::Largest);
-        }
-        if unwatched || !least.reaches(now, up) {
-            least.extreme(current[role], now, up, Extreme::Least);
-        }
+        windows.watch(current[role], policy.behavior, seen.gap, now);
     }
 }
 
@@ -173,11 +162,8 @@ impl Stabilizer<'_> {
         } else {
             need.exact.max(need.replicas.into()) / part
         };
-        let floor = if possible < f64::from(current) {
-            possible.ceil() as u32
-        } else {
-            current
-        };
+        let rounded = Need::of(possible, need.reason, String::new());
+        let floor = rounded.replicas.min(current);
         if floor > need.replicas {
             let message = if supplier_unknown {
                 format!("the metrics of prefill are not complete, so decode keeps {floor}")

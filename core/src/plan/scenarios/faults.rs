@@ -11,7 +11,7 @@ use crate::{
     replicas::ReplicaChanges,
     role::{PerRole, Role},
     role_state::StuckCause,
-    signal::Signals,
+    signal::{Coverage, Reading, Signals},
     testing::{
         Load,
         world::{TICK, World},
@@ -174,9 +174,9 @@ fn decode_stays_while_the_metrics_of_prefill_are_missing() {
     world.load.rate_rps = 1.0;
     world.run_seeing(40 * MINUTE, |snapshot| {
         let signals = &mut snapshot.signals;
-        signals.coverage.prefill = Default::default();
-        signals.prefill_completion_rate_rps = Default::default();
-        signals.waiting_requests.prefill = Default::default();
+        signals.coverage.prefill = Coverage::default();
+        signals.prefill_completion_rate_rps = Reading::default();
+        signals.waiting_requests.prefill = Reading::default();
     });
     assert!(
         fewest(&world, Role::Decode) >= before.decode,
@@ -201,7 +201,7 @@ fn prefill_stays_while_all_decode_workers_are_down() {
 
 /// Replicas of `role` that were taken away within a minute beyond a tenth, rounded up: the most.
 fn steepest_fall(world: &World, role: Role) -> u32 {
-    let minute = (MINUTE.as_secs() / TICK.as_secs()) as usize;
+    let minute = usize::try_from(MINUTE.as_secs() / TICK.as_secs()).unwrap();
     let falls = world.history.windows(minute + 1).map(|pairs| {
         let (from, to) = (pairs[0][role], pairs[minute][role]);
         from.saturating_sub(to).saturating_sub(from.div_ceil(10))
@@ -358,8 +358,7 @@ fn a_clock_that_steps_ahead_cancels_nothing_that_starts() {
     let after = &world.memory.replicas.decode.lead;
     assert!(
         after.p90(MINUTE) <= lead.max(7 * MINUTE),
-        "{samples} {:?}",
-        after
+        "{samples} {after:?}"
     );
 }
 

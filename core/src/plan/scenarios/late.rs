@@ -52,7 +52,7 @@ fn a_start_that_takes_longer_than_any_before_is_waited_for(
     #[case] start_up: Duration,
 ) {
     let (mut world, before) = growing(node_after, start_up);
-    world.run(node_after + start_up - MINUTE);
+    world.run((node_after + start_up).saturating_sub(MINUTE));
     assert!(
         !taken_back(&world, Role::Prefill) && !taken_back(&world, Role::Decode),
         "{:?}",
