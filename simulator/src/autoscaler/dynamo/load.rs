@@ -8,17 +8,17 @@
 //! - prefill (`_prefill_load_decision`): the estimate is the compute of the *queued* tokens and of
 //!   one prompt; the part that the queue adds must stay below 80 % of the target less the prompt's
 //!   own compute;
-//! - decode (`_decode_load_decision`): the estimate is a step over the scheduled and queued KV and
-//!   one answer more, in a batch of the mean size and one; it must stay below 80 % of the target,
-//!   and the KV below the whole cache.
+//! - decode (`_decode_load_decision`): the estimate is a step over the scheduled and queued answers
+//!   and one more; with those of one engine fewer it must stay below 80 % of the target, and their
+//!   KV below the whole cache.
 //!
 //! With the shipped targets it is thresholds (`_prefill_easy_decision`, `_decode_easy_decision`):
 //! `throughput` grows at queued prompt tokens of a context length or above decode KV tokens of the
 //! whole cache at *any* engine, and shrinks below 0.1 and 0.6 at all.
 //!
-//! Estimates come from the true profile where the planner fits a regression on line
-//! (`core/perf_model/{prefill,decode}.py`), and mean lengths from the gateway over the time that
-//! its 64 samples take at one a decision. Queued prompts count as mean prompts, as the engine model
+//! Estimates come from the true profile where the planner fits a model on line
+//! (`core/perf_model/rust_adapter.py` at 051ed926fbf6, whose synthetic requests these are), and
+//! mean lengths from the gateway over the time that its 64 samples take at one a decision. Queued prompts count as mean prompts, as the engine model
 //! does not tell the tokens of its queue.
 
 use std::collections::VecDeque;
@@ -192,23 +192,19 @@ impl Load {
         tokens: MeanTokens,
         target_seconds: f64,
     ) -> Move {
-        let batches: f64 = engines.iter().map(|engine| engine.running).sum();
-        let batch = batches / engines.len().max(1) as f64 + 1.0;
-        let step = |kv_tokens: f64| {
-            decode_step_seconds(&self.profile, batch, kv_tokens + tokens.context())
-        };
         let capacity = self.profile.kv_capacity_tokens as f64;
-        let kv_tokens: Vec<f64> = engines
-            .iter()
-            .map(|engine| self.kv_tokens(engine, tokens))
-            .collect();
+        let step = |engine: &&WorkerObservation, factor: f64| {
+            let requests = engine.in_flight() * factor + 1.0;
+            let kv_tokens = self.kv_tokens(engine, tokens) * factor + tokens.context();
+            decode_step_seconds(&self.profile, requests, kv_tokens)
+        };
         let fewer_would_do = consolidated(engines.len()).is_some_and(|grown| {
-            kv_tokens.iter().all(|kv| {
-                let kv = kv * grown;
-                kv < capacity && step(kv) < DOWN_SENSITIVITY * target_seconds
+            engines.iter().all(|engine| {
+                self.kv_tokens(engine, tokens) * grown < capacity
+                    && step(engine, grown) < DOWN_SENSITIVITY * target_seconds
             })
         });
-        let latencies: Vec<f64> = kv_tokens.iter().map(|kv| step(*kv)).collect();
+        let latencies: Vec<f64> = engines.iter().map(|engine| step(engine, 1.0)).collect();
         by_sla(&latencies, target_seconds, fewer_would_do)
     }
 
