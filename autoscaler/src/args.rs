@@ -6,6 +6,8 @@ use std::time::Duration;
 use clap::{Args as ClapArgs, Parser};
 use pd_runtime::{args::positive_duration, leader::LeaderArgs, process::ProcessArgs, prometheus};
 
+use crate::tenancy::TenancyArgs;
+
 /// Scales the prefill and decode workloads of LLM services together.
 #[derive(Debug, Clone, Parser)]
 #[command(name = crate::NAME, version)]
@@ -16,6 +18,9 @@ pub struct Args {
     /// Metrics and where they come from.
     #[command(flatten)]
     pub metrics: MetricsArgs,
+    /// What owners of PDAutoscalers may ask for.
+    #[command(flatten)]
+    pub tenancy: TenancyArgs,
     /// Leader election.
     #[command(flatten)]
     pub leader: LeaderArgs,

@@ -28,7 +28,8 @@ use crate::{
     args::{DecisionArgs, MetricsArgs},
     metrics::Metrics,
     observe::profile::Cache,
-    prometheus::Servers,
+    prometheus::{Endpoint, Servers},
+    tenancy::TenancyArgs,
 };
 
 /// Tells the time of day.
@@ -41,6 +42,8 @@ pub struct ObjectState {
     pub memory: Option<Memory>,
     /// Performance profiles as last read.
     pub profiles: Cache,
+    /// Why metrics were missing, as last logged.
+    pub logged: Option<String>,
     /// Generation and annotations that the last reconcile saw.
     pub seen: Option<(Option<i64>, BTreeMap<String, String>)>,
     /// When the last reconcile ended.
@@ -57,6 +60,10 @@ pub struct Context {
     pub decision_args: DecisionArgs,
     /// Where metrics come from.
     pub metrics_args: MetricsArgs,
+    /// What owners of objects may ask for.
+    pub tenancy: TenancyArgs,
+    /// The controller's own Prometheus server, if it has one.
+    pub own_server: Option<Endpoint>,
     /// Prometheus clients.
     pub servers: Servers,
     /// Own metrics.
@@ -84,7 +91,7 @@ impl Context {
         client: Client,
         decision_args: DecisionArgs,
         metrics_args: MetricsArgs,
-        servers: Servers,
+        tenancy: TenancyArgs,
         metrics: Arc<Metrics>,
         leadership: watch::Receiver<Leadership>,
     ) -> Self {
@@ -94,7 +101,11 @@ impl Context {
         };
         let events = Recorder::new(client.clone(), reporter);
         let objects = Mutex::default();
+        let server = &metrics_args.server;
+        let servers = Servers::new(server.prometheus_timeout, crate::NAME, crate::VERSION);
         Self {
+            tenancy,
+            own_server: server.endpoint(),
             client,
             decision_args,
             metrics_args,

@@ -26,10 +26,14 @@ use pd_signals::{
 };
 
 use tokio::time::Instant;
+use tracing::warn;
 
 use self::{contention::Claims, target::ObservedTarget};
 use crate::{
-    args::MetricsArgs, context::Context, outcome::Stopped, prometheus::QueryError,
+    args::MetricsArgs,
+    context::Context,
+    outcome::Stopped,
+    prometheus::{Endpoint, QueryError},
     validate::ValidObject,
 };
 
@@ -92,6 +96,7 @@ pub async fn observe<'a>(
     if let Some(error) = &metrics_error {
         context.metrics.query_failed(error);
     }
+    log_change(context, key, metrics_error.as_ref());
     let ready = PerRole::from_fn(|role| targets[role].ready_pods.as_slice());
     Ok(Observed {
         object,
@@ -155,28 +160,43 @@ const NO_SERVER: QueryError = QueryError::NoServer {
     remedy: "set `spec.metrics.source.serverUrl`, or start the controller with `--prometheus-url`",
 };
 
+/// The server that is asked about an object.
+fn endpoint(context: &Context, spec: &PDAutoscalerSpec) -> Result<Endpoint, QueryError> {
+    match &spec.metrics.source {
+        Some(source) => context.tenancy.server(&source.server_url),
+        None => context.own_server.clone().ok_or(NO_SERVER),
+    }
+}
+
 /// Sends every query of an object at once.
 async fn answers(context: &Context, spec: &PDAutoscalerSpec, scope: &Scope) -> Answers<QueryError> {
-    let own = spec
-        .metrics
-        .source
-        .as_ref()
-        .map(|source| source.server_url.as_str());
-    let server = own.or(context.metrics_args.server.prometheus_url.as_deref());
-    let query = |text: String| async move {
-        let server = server.ok_or(NO_SERVER)?;
+    let endpoint = endpoint(context, spec);
+    let query = |text: String| async {
+        let text = text;
+        let endpoint = endpoint.as_ref().map_err(Clone::clone)?;
         let started = Instant::now();
-        let answer = context.servers.query(server, &text).await;
+        let answer = context.servers.query(endpoint, &text).await;
         context.metrics.query_took(started.elapsed());
-        answer.map(|samples| samples.into_iter().map(plain).collect())
+        let (samples, _) = answer?.into_parts();
+        Ok(samples.into_iter().map(plain).collect())
     };
-    let stated = |text: Option<&String>| {
+    let stated = |field: &'static str, text: Option<&String>| {
         let text = text.cloned();
+        let (endpoint, query) = (&endpoint, &query);
         async move {
-            match text {
-                Some(text) => Some(query(text).await),
-                None => None,
-            }
+            let text = text?;
+            let namespace = (scope.namespace_label.as_str(), scope.namespace.as_str());
+            let allowed = endpoint
+                .as_ref()
+                .map_err(Clone::clone)
+                .and_then(|endpoint| {
+                    let owner = endpoint.owner;
+                    context.tenancy.query(field, &text, owner, namespace)
+                });
+            Some(match allowed {
+                Ok(text) => query(text).await,
+                Err(error) => Err(error),
+            })
         }
     };
     let overrides = spec.metrics.overrides.clone().unwrap_or_default();
@@ -186,10 +206,16 @@ async fn answers(context: &Context, spec: &PDAutoscalerSpec, scope: &Scope) -> A
         query(scope.histogram_query()),
         query(scope.wide_query()),
         query(scope.attainment_query()),
-        stated(overrides.ttft.as_ref()),
-        stated(overrides.tpot.as_ref()),
-        stated(overrides.arrival_rate.as_ref()),
-        stated(zero.map(|zero| &zero.wake_signal)),
+        stated("spec.metrics.overrides.ttft", overrides.ttft.as_ref()),
+        stated("spec.metrics.overrides.tpot", overrides.tpot.as_ref()),
+        stated(
+            "spec.metrics.overrides.arrivalRate",
+            overrides.arrival_rate.as_ref()
+        ),
+        stated(
+            "spec.scaleToZero.wakeSignal",
+            zero.map(|zero| &zero.wake_signal)
+        ),
     );
     Answers {
         state,
@@ -203,6 +229,18 @@ async fn answers(context: &Context, spec: &PDAutoscalerSpec, scope: &Scope) -> A
             wake,
         },
     }
+}
+
+/// Logs an error when it is another one than before: status has less of it than the operator needs.
+fn log_change(context: &Context, key: &ObjectRef<PDAutoscaler>, error: Option<&QueryError>) {
+    let error = error.map(ToString::to_string);
+    context.update(key, |state| {
+        if let Some(error) = error.as_ref().filter(|_| state.logged != error) {
+            let (namespace, name) = (key.namespace.as_deref(), &key.name);
+            warn!(error, namespace, name, "metrics are missing");
+        }
+        state.logged = error;
+    });
 }
 
 /// The sample without its client.

@@ -6,7 +6,6 @@
 
 use std::sync::Arc;
 
-use anyhow::Context as _;
 use kube::{
     Api,
     api::ListParams,
@@ -23,9 +22,7 @@ use pd_runtime::{
 use tokio::time::sleep;
 use tracing::{info, warn};
 
-use crate::{
-    Guarded, args::Args, context::Context, controller, metrics::Metrics, prometheus::Servers,
-};
+use crate::{Guarded, args::Args, context::Context, controller, metrics::Metrics};
 
 /// Pause between two looks for a CRD that is not there.
 const CRD_RETRY: std::time::Duration = std::time::Duration::from_secs(2);
@@ -45,17 +42,11 @@ pub async fn run(args: Args) -> anyhow::Result<Ending> {
         shutdown, client, ..
     } = process;
     let leadership = LeaderElection::new(client.clone(), &args.leader, crate::NAME)?.run(&shutdown);
-    let servers = Servers::new(
-        args.metrics.server.prometheus_timeout,
-        crate::NAME,
-        crate::VERSION,
-    )
-    .context("the HTTP client for Prometheus cannot be built")?;
     let context = Arc::new(Context::new(
         client.clone(),
         args.decisions.clone(),
         args.metrics.clone(),
-        servers,
+        args.tenancy.clone(),
         metrics,
         leadership,
     ));

@@ -23,7 +23,7 @@ const KV_USAGE_FULL: f64 = 0.85;
 const KV_USAGE_ROOMY: f64 = 0.5;
 
 /// Share of the TTFT limit from which one leg is the bottleneck.
-const LARGE_LEG: f64 = 0.5;
+pub const LARGE_LEG: f64 = 0.5;
 
 /// Preemptions per second that are no accident: one in half a minute.
 const PREEMPTING_RPS: f64 = 1.0 / 30.0;
@@ -118,7 +118,7 @@ fn of_ttft(signals: &Signals, workload: &Workload, limit: f64) -> Bottleneck {
 }
 
 /// Whether requests on decode workers wait for room there, rather than for their KV cache.
-fn waits_for_room(signals: &Signals) -> bool {
+pub fn waits_for_room(signals: &Signals) -> bool {
     let usage = signals.decode_kv_usage.known();
     if preempting(signals) || usage.is_some_and(|usage| usage >= KV_USAGE_FULL) {
         return true;

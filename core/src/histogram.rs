@@ -57,6 +57,30 @@ pub struct Share {
     pub high: f64,
 }
 
+/// The observations of one bucket.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Span {
+    /// Lower edge.
+    pub low: f64,
+    /// Upper edge.
+    pub high: f64,
+    /// Share of all observations, 0 to 1.
+    pub share: f64,
+}
+
+impl Span {
+    /// Share of all observations that lie in this bucket above `edge`, spread evenly.
+    pub fn share_above(&self, edge: f64) -> f64 {
+        let width = self.high - self.low;
+        let part = if width > 0.0 {
+            ((self.high - edge) / width).clamp(0.0, 1.0)
+        } else {
+            f64::from(u8::from(self.high > edge))
+        };
+        self.share * part
+    }
+}
+
 /// Raw moments of a distribution: the means of the value, its square and its cube.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Moments {
@@ -230,28 +254,44 @@ impl Histogram {
     /// `(representative value, share of observations)` of every bucket that holds any: the middle
     /// of the bucket, all scaled so that their mean is the exact mean.
     pub fn points(&self) -> Vec<(f64, f64)> {
+        let middle = |span: Span| (f64::midpoint(span.low, span.high), span.share);
+        self.spans().into_iter().map(middle).collect()
+    }
+
+    /// Every bucket that holds any observation, all scaled so that with observations spread evenly
+    /// over their buckets the mean is the exact mean. Those beyond the last edge are at it.
+    pub fn spans(&self) -> Vec<Span> {
         let Some(mean) = self.mean() else {
             return Vec::new();
         };
-        let mut points = Vec::with_capacity(self.buckets.len() + 1);
-        let (mut lower_edge, mut below) = (0.0, 0.0);
-        for &(edge, at_or_below) in &self.buckets {
+        let mut spans = Vec::with_capacity(self.buckets.len() + 1);
+        let (mut low, mut below) = (0.0, 0.0);
+        for &(high, at_or_below) in &self.buckets {
             if at_or_below > below {
-                let middle = f64::midpoint(lower_edge, edge);
-                points.push((middle, (at_or_below - below) / self.count));
+                let share = (at_or_below - below) / self.count;
+                spans.push(Span { low, high, share });
             }
-            (lower_edge, below) = (edge, at_or_below);
+            (low, below) = (high, at_or_below);
         }
         if self.count > below {
-            points.push((lower_edge, (self.count - below) / self.count));
+            let share = (self.count - below) / self.count;
+            spans.push(Span {
+                low,
+                high: low,
+                share,
+            });
         }
-        let rough: f64 = points.iter().map(|(value, share)| value * share).sum();
+        let rough: f64 = spans
+            .iter()
+            .map(|span| f64::midpoint(span.low, span.high) * span.share)
+            .sum();
         if rough > 0.0 {
-            for (value, _) in &mut points {
-                *value *= mean / rough;
+            for span in &mut spans {
+                span.low *= mean / rough;
+                span.high *= mean / rough;
             }
         }
-        points
+        spans
     }
 }
 

@@ -41,6 +41,7 @@ pub mod plan;
 pub mod policy;
 pub mod queueing;
 pub mod ratio;
+pub mod reach;
 pub mod readiness;
 pub mod reason;
 pub mod replicas;

@@ -13,6 +13,7 @@ use crate::{
     lead::LeadTimes,
     operating_point::PointState,
     ratio::RatioState,
+    reach::UnreachableShare,
     readiness::SmoothedReadiness,
     replicas::ReplicaChanges,
     role::PerRole,
@@ -103,6 +104,9 @@ pub struct CapacityMemory {
     pub estimator: Estimator,
     /// Output tokens per second that a decode replica failed at.
     pub decode_ceiling: Ceiling,
+    /// Share of each role's requests that no number of replicas served in time, of late.
+    #[serde(default)]
+    pub unreachable: PerRole<UnreachableShare>,
 }
 
 /// Memory of the rules that let only lasting needs of one role through.

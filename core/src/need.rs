@@ -16,16 +16,21 @@ use crate::{
     error_budget::RiskTarget,
     forecast::ForecastDistribution,
     objective::Objective,
+    reach::Reach,
     reason::Reason,
     replicas::ObservedReplicas,
     role::{PerRole, Role},
     signal::Signals,
 };
 
+/// Replicas that a need is taken for at most: ten times what the API accepts as `maxReplicas`, so
+/// that any need beyond a maximum shows, and fits into an integer.
+const REPLICAS_MAX: f64 = 100_000.0;
+
 /// Replicas a role needs.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Need {
-    /// Whole replicas, at least 1.
+    /// Whole replicas, at least 1: whatever the most allowed are, so that a maximum that binds shows.
     pub replicas: u32,
     /// Before rounding up.
     pub exact: f64,
@@ -38,17 +43,15 @@ pub struct Need {
 }
 
 impl Need {
-    /// A need of `exact` replicas, rounded up to at least 1 and at most `replicas_max`.
-    pub fn of(exact: f64, replicas_max: u32, reason: Reason, message: String) -> Self {
-        let bounded = if exact.is_finite() {
-            exact.max(0.0)
+    /// A need of `exact` replicas, rounded up to at least 1.
+    pub fn of(exact: f64, reason: Reason, message: String) -> Self {
+        let bounded = if exact.is_nan() {
+            0.0
         } else {
-            f64::from(replicas_max)
+            exact.clamp(0.0, REPLICAS_MAX)
         };
         // The sliver keeps 3.0000000001, an artefact of division, from costing a replica.
-        let whole = (bounded - 1e-9)
-            .ceil()
-            .clamp(1.0, f64::from(replicas_max.max(1)));
+        let whole = (bounded - 1e-9).ceil().max(1.0);
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
@@ -94,6 +97,8 @@ pub struct Sizing<'a> {
     pub demand: &'a Demand,
     /// Performance of one replica.
     pub capacity: &'a Capacity<'a>,
+    /// How far the limits can be met at all.
+    pub reach: &'a PerRole<Option<Reach>>,
     /// Output tokens per second that a decode replica failed at lately.
     pub decode_ceiling_tps: Option<f64>,
     /// The risk of a miss to take.
@@ -106,9 +111,9 @@ pub struct Sizing<'a> {
 /// Replicas each role needs, or nothing where that is not known.
 pub fn needs(sizing: &Sizing<'_>) -> PerRole<Option<Need>> {
     if sizing.demand.idle {
-        return sizing.bounds.map(|bounds| {
+        return sizing.bounds.map(|_| {
             let message = "no request arrives, waits or runs".to_owned();
-            Some(Need::of(0.0, bounds.max_replicas, Reason::Idle, message))
+            Some(Need::of(0.0, Reason::Idle, message))
         });
     }
     PerRole {

@@ -46,4 +46,9 @@ impl Objective {
             Role::Decode => self.tpot,
         }
     }
+
+    /// Share of requests, 0 to 1, that may miss within the attainment window.
+    pub fn miss_share_allowed(&self) -> f64 {
+        1.0 - f64::from(self.attainment.percent) / 100.0
+    }
 }

@@ -40,8 +40,8 @@ use self::{
     stabilize::{stabilize, watch_replicas},
 };
 use crate::{
-    demand::Demand, memory::Memory, report::Report, role::PerRole, snapshot::Snapshot, step::Steps,
-    time::Timestamp,
+    demand::Demand, memory::Memory, reach::reach, report::Report, role::PerRole,
+    snapshot::Snapshot, step::Steps, time::Timestamp,
 };
 
 /// Replicas both roles should have.
@@ -99,10 +99,27 @@ pub fn plan(snapshot: &Snapshot, memory: &Memory, now: Timestamp) -> Decision {
     let gaps =
         metrics_missing(&seen.signals.evidence, &mut memory.missing_since, now).record(&mut steps);
     let capacity = learn(&policy, &seen, &demand, profile, &mut memory.capacity, now);
-    let risk_target = risk_targets(policy.objective, &demand, &capacity.replica);
+    let signals = &seen.signals.signals;
+    let reach = reach(
+        policy.objective,
+        signals,
+        &demand.workload,
+        &capacity.replica,
+    );
+    let unreachable = &mut memory.capacity.unreachable;
+    let risk_target = risk_targets(policy.objective, &demand, &reach, unreachable, since_last);
     let forecast =
         forecast_work(&seen, &demand, risk_target, &mut memory.forecast, now).record(&mut steps);
-    let needs = size(&policy, &seen, &demand, &capacity, risk_target, &forecast).record(&mut steps);
+    let needs = size(
+        &policy,
+        &seen,
+        &demand,
+        &capacity,
+        &reach,
+        risk_target,
+        &forecast,
+    )
+    .record(&mut steps);
     let wanted =
         stabilize(&policy, &seen, &needs, gaps, &mut memory.stabilization, now).record(&mut steps);
     let ratio =

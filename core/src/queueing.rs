@@ -45,19 +45,41 @@ impl Work {
     }
 }
 
+/// How long requests may take.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Limit {
+    /// Seconds of wait and service together.
+    pub seconds: f64,
+    /// Seconds that every request may wait, however long its service is. Without them a request
+    /// whose service takes all of the limit could never be served well, and one that takes more
+    /// would stop to count: longer work would need fewer servers. Nothing leaves requests out whose
+    /// service alone exceeds the limit, for those who count only what servers can change.
+    pub wait_min_seconds: Option<f64>,
+}
+
+impl Limit {
+    /// Seconds that a request may wait, whose service takes `service_seconds`.
+    fn wait_seconds(&self, service_seconds: f64) -> f64 {
+        let left = self.seconds - service_seconds;
+        match self.wait_min_seconds {
+            Some(least) => left.max(least),
+            None if left >= 0.0 => left,
+            None => f64::INFINITY,
+        }
+    }
+}
+
 /// How well pools of every size serve some work.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Attainment {
-    /// Share (0 to 1, not falling) of the reachable requests within the limit; index = servers.
+    /// Share (0 to 1, not falling) of the requests that wait no longer than they may; index =
+    /// servers.
     pub shares: Vec<f64>,
-    /// Share of all requests, 0 to 1, whose service alone exceeds the limit: no pool serves them in
-    /// time, so they are left out of [`Self::shares`].
-    pub unreachable_share: f64,
 }
 
 impl Attainment {
-    /// The smallest pool in which at most `miss_share` of the reachable requests exceed the limit;
-    /// nothing if none does.
+    /// The smallest pool in which at most `miss_share` of the requests wait too long; nothing if
+    /// none does.
     pub fn servers_for(&self, miss_share: f64) -> Option<u32> {
         let servers = self
             .shares
@@ -67,7 +89,7 @@ impl Attainment {
         u32::try_from(servers + 1).ok()
     }
 
-    /// Share of the reachable requests within the limit with so many servers, 0 to 1.
+    /// Share of the requests that wait no longer than they may with so many servers, 0 to 1.
     pub fn share(&self, servers: u32) -> f64 {
         let last = self.shares.len().saturating_sub(1);
         let index = usize::try_from(servers).map_or(last, |servers| servers.min(last));
@@ -81,25 +103,14 @@ const OVERLOADED_SHARE: f64 = 0.5;
 /// From this share on larger pools are not computed: they serve everything.
 const ALL_SERVED: f64 = 1.0 - 1e-7;
 
-/// The share of requests that wait and compute no longer than `limit_seconds`, for every pool of
-/// up to `servers_max` servers.
+/// The share of requests that wait no longer than `limit` allows, for every pool of up to
+/// `servers_max` servers. More requests, or longer ones, never raise it.
 ///
 /// `wait_factor` (1 or more) multiplies the mean wait: 1 is a router that knows the work at every
 /// server, more is one that does not.
-pub fn attainment(
-    work: &Work,
-    limit_seconds: f64,
-    wait_factor: f64,
-    servers_max: u32,
-) -> Attainment {
+pub fn attainment(work: &Work, limit: Limit, wait_factor: f64, servers_max: u32) -> Attainment {
     let load = work.offered_load();
-    let unreachable_share: f64 = work
-        .service
-        .iter()
-        .filter(|(seconds, _)| *seconds > limit_seconds)
-        .map(|(_, share)| share)
-        .sum();
-    let tail = Tail::new(work, limit_seconds, wait_factor, 1.0 - unreachable_share);
+    let tail = Tail::new(work, limit, wait_factor);
     let mut shares = Vec::with_capacity(servers_max as usize + 1);
     shares.push(if load > 0.0 { 0.0 } else { 1.0 });
     let (mut erlang_b, mut best) = (1.0_f64, 0.0_f64);
@@ -121,10 +132,7 @@ pub fn attainment(
     }
     // The loop ended where larger pools serve no more.
     shares.resize(servers_max as usize + 1, best);
-    Attainment {
-        shares,
-        unreachable_share,
-    }
+    Attainment { shares }
 }
 
 /// The mean wait of all requests in a pool of `servers`, seconds; nothing when it cannot keep up or
@@ -138,7 +146,11 @@ pub fn mean_wait_seconds(work: &Work, servers: u32) -> Option<f64> {
     for servers in 1..=servers {
         erlang_b = load * erlang_b / (f64::from(servers) + load * erlang_b);
     }
-    let tail = Tail::new(work, f64::INFINITY, 1.0, 1.0);
+    let limit = Limit {
+        seconds: f64::INFINITY,
+        wait_min_seconds: None,
+    };
+    let tail = Tail::new(work, limit, 1.0);
     Some(wait_chance(c, load, erlang_b) * tail.waiting_seconds(c, load))
 }
 
@@ -149,26 +161,27 @@ fn wait_chance(c: f64, load: f64, erlang_b: f64) -> f64 {
 
 /// The terms of the tail formula that the pool's size does not change.
 struct Tail {
-    /// `(seconds left to wait, share of the reachable requests)`.
+    /// `(seconds left to wait, share of the requests)`.
     slack: Vec<(f64, f64)>,
     /// Mean wait times servers times idle share, per chance to wait, seconds.
     wait_seconds: f64,
 }
 
 impl Tail {
-    fn new(work: &Work, limit_seconds: f64, wait_factor: f64, reachable_share: f64) -> Self {
-        let reachable = work.service.iter().filter(|(s, _)| *s <= limit_seconds);
+    fn new(work: &Work, limit: Limit, wait_factor: f64) -> Self {
         // Allen and Cunneen: G/G/c waits as M/M/c does, times the mean of both variations.
         let variability = f64::midpoint(work.arrival_scv, work.service_scv());
         Self {
-            slack: reachable
-                .map(|(seconds, share)| (limit_seconds - seconds, share / reachable_share))
+            slack: work
+                .service
+                .iter()
+                .map(|&(seconds, share)| (limit.wait_seconds(seconds), share))
                 .collect(),
             wait_seconds: work.mean_service_seconds() * variability * wait_factor.max(1.0),
         }
     }
 
-    /// Share of the reachable requests that miss the limit with `c` servers, `c` above the load.
+    /// Share of the requests that wait too long with `c` servers, `c` above the load.
     fn miss_share(&self, c: f64, load: f64, erlang_b: f64) -> f64 {
         let waiting_seconds = self.waiting_seconds(c, load);
         if waiting_seconds <= 0.0 {

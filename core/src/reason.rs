@@ -53,6 +53,8 @@ pub enum Reason {
     DecodeKvCache,
     /// Measured TPOT misses the objective.
     DecodeLatency,
+    /// No number of replicas serves enough requests within the limit.
+    ObjectiveUnreachable,
     /// Nothing is learnt yet about a replica, and it is saturated.
     Saturated,
     /// Metrics are missing, so replicas are not lowered.
@@ -86,7 +88,7 @@ pub enum Reason {
     /// The replicas are at their minimum.
     AtMinReplicas,
     /// The objective needs more than the maximum replicas.
-    AtMaxReplicas,
+    AtMaximum,
     /// The scale-up policies allow no larger step now.
     RateLimitedUp,
     /// The scale-down policies allow no larger step now.
@@ -163,6 +165,8 @@ pub enum Reason {
     PrometheusUnreachable,
     /// Prometheus refuses a query.
     QueryInvalid,
+    /// The operator of the controller does not allow the server or query that the object names.
+    SourceNotAllowed,
     /// Too few requests in the window to judge the objective.
     TooFewRequests,
     /// The objective holds over the attainment window.

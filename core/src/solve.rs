@@ -97,7 +97,7 @@ impl Problem<'_> {
         let replicas = need.clamp(self.least(role), self.most(role));
         if replicas < need {
             let message = format!("{need} replicas are needed, and maxReplicas is {replicas}");
-            steps.push(step(Some(role), Reason::AtMaxReplicas, message));
+            steps.push(step(Some(role), Reason::AtMaximum, message));
         } else if replicas > need && replicas == self.bounds[role].min_replicas {
             let message = format!("{need} replicas are enough, and minReplicas is {replicas}");
             steps.push(step(Some(role), Reason::AtMinReplicas, message));

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     capacity::Capacity,
-    histogram::{Histogram, Moments, Share},
+    histogram::{Histogram, Moments, Share, Span},
     objective::Objective,
     role::PerRole,
     signal::{
@@ -49,6 +49,10 @@ pub struct Workload {
     pub prefill_seconds_mean: Option<f64>,
     /// `(prompt tokens, share of requests)`; empty when not known.
     pub prompt_lengths: Vec<(f64, f64)>,
+    /// The same as buckets, each spread evenly; empty when not known.
+    pub prompt_spans: Vec<Span>,
+    /// Prompts in the step of a prompt, itself included, mean over prompts; 1 or more.
+    pub prompts_in_step: f64,
     /// Moments of prompt tokens per request.
     pub prompt_tokens: Option<Moments>,
     /// Share of prompt tokens found in prefix caches, 0 to 1.
@@ -158,12 +162,15 @@ impl Workload {
         let outputs = estimate::better(&recent.output_tokens, &wide.output_tokens).ok();
         let prompt_tokens = prompts.and_then(|(histogram, _)| histogram.moments());
         let output_tokens = outputs.and_then(|(histogram, _)| histogram.moments());
+        let prompts_in_step = sharing::prompts_in_step(signals);
         let mut workload = Self {
             arrival_rate_rps: arrival_rate(signals),
             arrival_scv: arrival_scv(signals),
             prefill_seconds_mean: mean(&recent.prefill_time, &wide.prefill_time)
-                .map(|seconds| seconds / sharing::prompts_in_step(signals)),
+                .map(|seconds| seconds / prompts_in_step),
             prompt_lengths: prompts.map_or_else(Vec::new, |(histogram, _)| histogram.points()),
+            prompt_spans: prompts.map_or_else(Vec::new, |(histogram, _)| histogram.spans()),
+            prompts_in_step,
             prompt_tokens,
             prefix_hit_share: signals.prefix_hit_share.known(),
             prefill_share: prefill_share(signals),

@@ -1,37 +1,44 @@
 //! The Prometheus servers that are asked, and what can go wrong there.
 //!
-//! The client library stays inside this file. An answer is a list of samples with labels; a failure
-//! is either the server's (unreachable, slow, overloaded) or the query's (Prometheus refuses it),
-//! which must not be confused: users can fix only one of them.
+//! The client library stays inside this module. An answer is a list of samples with labels; a
+//! failure is either the server's (unreachable, slow, overloaded) or the query's (Prometheus refuses
+//! it), which must not be confused: users can fix only one of them. Servers that tenants name are
+//! not trusted: not with memory, not with the way to other addresses, and not with words that end
+//! in somebody's status.
+
+mod address;
+mod answer;
+mod args;
+mod client;
+mod endpoint;
+mod error;
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::Mutex,
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
-use clap::Args;
-use prometheus_http_query::{
-    Client, Error as ClientError, error::PrometheusErrorType, response::Data,
+use prometheus_http_query::Client;
+use reqwest::{Response, header::HeaderMap};
+use tokio::{
+    sync::OwnedSemaphorePermit,
+    time::{Instant, timeout},
 };
 
-use crate::{
-    args::positive_duration,
-    kubernetes::{install_crypto_provider, with_causes},
+use self::{
+    answer::{Body, Pool, Unusable},
+    client::{Connector, Settings},
 };
+pub use self::{
+    args::{PrometheusArgs, Server, server},
+    endpoint::{Endpoint, Hidden, Login, Material, Owner, TlsMaterial},
+    error::QueryError,
+};
+use crate::kubernetes::install_crypto_provider;
 
-/// The flags that say which Prometheus server is asked.
-#[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "Prometheus")]
-pub struct PrometheusArgs {
-    /// Prometheus server to ask.
-    #[arg(long, env = "PD_PROMETHEUS_URL", value_name = "URL")]
-    pub prometheus_url: Option<String>,
-
-    /// Time after which a query counts as failed.
-    #[arg(long, default_value = "10s", env = "PD_PROMETHEUS_TIMEOUT", value_parser = positive_duration, value_name = "DURATION")]
-    pub prometheus_timeout: Duration,
-}
+/// How long the client of a server that nobody asks is kept.
+const UNUSED_KEPT: Duration = Duration::from_mins(10);
 
 /// A value with its labels.
 #[derive(Clone, Debug, PartialEq)]
@@ -76,187 +83,139 @@ pub struct Range {
     pub step: Duration,
 }
 
-/// Why there is no answer.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum QueryError {
-    /// The server cannot be reached, or does not answer in time or properly.
-    #[error("prometheus at `{server}` does not answer: {cause}")]
-    Unreachable {
-        /// The server's address.
-        server: String,
-        /// The cause.
-        cause: String,
-    },
-    /// The server refuses the query.
-    #[error("prometheus at `{server}` refuses the query `{query}`: {cause}")]
-    Refused {
-        /// The server's address.
-        server: String,
-        /// The query.
-        query: String,
-        /// The server's reason.
-        cause: String,
-    },
-    /// The server answers with something that is no list of values.
-    #[error("the query `{query}` gives {got}, which is not what it was asked for")]
-    NotAVector {
-        /// The query.
-        query: String,
-        /// The kind of answer.
-        got: &'static str,
-    },
-    /// No server is configured.
-    #[error("no prometheus server is known: {remedy}")]
-    NoServer {
-        /// The remedy.
-        remedy: &'static str,
-    },
+/// Values as a server gave them, with the memory they take.
+#[derive(Debug)]
+pub struct Answer<T> {
+    /// The values.
+    pub values: Vec<T>,
+    /// The server's reasons why they may not be whole, such as a store that did not answer.
+    pub warnings: Vec<String>,
+    memory: Option<OwnedSemaphorePermit>,
 }
 
-impl QueryError {
-    /// Label of the error metric.
-    pub const fn category(&self) -> &'static str {
-        match self {
-            Self::Unreachable { .. } => "unreachable",
-            Self::Refused { .. } => "refused",
-            Self::NotAVector { .. } => "not_a_vector",
-            Self::NoServer { .. } => "no_server",
-        }
-    }
-
-    /// Whether the query itself must be fixed, rather than the server.
-    pub const fn is_query_at_fault(&self) -> bool {
-        matches!(self, Self::Refused { .. } | Self::NotAVector { .. })
+impl<T> Answer<T> {
+    /// The values and warnings. The memory counts as free from now on.
+    pub fn into_parts(self) -> (Vec<T>, Vec<String>) {
+        drop(self.memory);
+        (self.values, self.warnings)
     }
 }
 
-/// Clients by server address, made when first asked for.
+/// Clients by server, made when first asked for and dropped when nobody asks any more.
+#[derive(Debug)]
 pub struct Servers {
-    http: reqwest::Client,
-    clients: Mutex<HashMap<String, Client>>,
+    settings: Settings,
+    clients: Mutex<HashMap<Endpoint, Used>>,
+    operators: Pool,
+    tenants: Pool,
 }
 
-impl std::fmt::Debug for Servers {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Servers").finish_non_exhaustive()
-    }
+/// A client and its last use.
+#[derive(Debug)]
+struct Used {
+    connector: Arc<tokio::sync::Mutex<Connector>>,
+    at: Instant,
 }
 
 impl Servers {
     /// Servers whose answers are waited for at most `timeout`, and which see that `binary` at
     /// `version` asks.
-    pub fn new(timeout: Duration, binary: &str, version: &str) -> Result<Self, reqwest::Error> {
+    pub fn new(timeout: Duration, binary: &str, version: &str) -> Self {
         install_crypto_provider();
-        let http = reqwest::Client::builder()
-            .timeout(timeout)
-            .connect_timeout(timeout)
-            .user_agent(format!("{binary}/{version}"))
-            .build()?;
-        Ok(Self {
-            http,
+        Self {
+            settings: Settings {
+                timeout,
+                user_agent: format!("{binary}/{version}"),
+            },
             clients: Mutex::default(),
-        })
+            operators: Pool::default(),
+            tenants: Pool::default(),
+        }
     }
 
     /// The values of `query` now.
-    pub async fn query(&self, server: &str, query: &str) -> Result<Vec<Sample>, QueryError> {
-        let client = self.client(server)?;
-        let answer = client.query(query).post().await;
-        let (data, _) = answer
-            .map_err(|error| query_error(server, query, &error))?
-            .into_inner();
-        match data {
-            Data::Vector(vector) => Ok(vector.into_iter().map(sample).collect()),
-            Data::Scalar(scalar) => Ok(vec![Sample {
-                labels: BTreeMap::new(),
-                value: scalar.value(),
-            }]),
-            Data::Matrix(_) => Err(QueryError::NotAVector {
-                query: query.to_owned(),
-                got: "a range",
-            }),
-        }
+    pub async fn query(
+        &self,
+        endpoint: &Endpoint,
+        query: &str,
+    ) -> Result<Answer<Sample>, QueryError> {
+        let body = self.body(endpoint, |client, headers| {
+            let mut asked = client.query(query);
+            for (name, value) in headers {
+                asked = asked.header(name, value);
+            }
+            asked.post_raw()
+        });
+        let answer = body.await.and_then(Body::instant);
+        answer.map_err(|cause| QueryError::new(endpoint, query, cause))
     }
 
     /// The values of `query` at the points of `range`.
     pub async fn query_range(
         &self,
-        server: &str,
+        endpoint: &Endpoint,
         query: &str,
         range: Range,
-    ) -> Result<Vec<Series>, QueryError> {
-        let client = self.client(server)?;
+    ) -> Result<Answer<Series>, QueryError> {
         let (first, last) = (range.first_unix, range.last_unix);
-        let asked = client.query_range(query, first, last, range.step.as_secs_f64());
-        let answer = asked.post().await;
-        let (data, _) = answer
-            .map_err(|error| query_error(server, query, &error))?
-            .into_inner();
-        let got = match data {
-            Data::Matrix(matrix) => return Ok(matrix.into_iter().map(series).collect()),
-            Data::Vector(_) => "instant values",
-            Data::Scalar(_) => "a number",
-        };
-        Err(QueryError::NotAVector {
-            query: query.to_owned(),
-            got,
-        })
-    }
-
-    fn client(&self, server: &str) -> Result<Client, QueryError> {
-        let mut clients = self
-            .clients
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        if let Some(client) = clients.get(server) {
-            return Ok(client.clone());
-        }
-        let client = Client::from(self.http.clone(), server)
-            .map_err(|error| unreachable(server, &error.to_string()))?;
-        clients.insert(server.to_owned(), client.clone());
-        Ok(client)
-    }
-}
-
-fn sample(vector: prometheus_http_query::response::InstantVector) -> Sample {
-    let (labels, sample) = vector.into_inner();
-    Sample {
-        labels: labels.into_iter().collect(),
-        value: sample.value(),
-    }
-}
-
-fn series(range: prometheus_http_query::response::RangeVector) -> Series {
-    let (labels, samples) = range.into_inner();
-    let point =
-        |sample: prometheus_http_query::response::Sample| (sample.timestamp(), sample.value());
-    Series {
-        labels: labels.into_iter().collect(),
-        points: samples.into_iter().map(point).collect(),
-    }
-}
-
-fn unreachable(server: &str, cause: &str) -> QueryError {
-    QueryError::Unreachable {
-        server: server.to_owned(),
-        cause: cause.to_owned(),
-    }
-}
-
-fn query_error(server: &str, query: &str, error: &ClientError) -> QueryError {
-    match error {
-        ClientError::Prometheus(refusal)
-            if matches!(
-                refusal.error_type(),
-                PrometheusErrorType::BadData | PrometheusErrorType::Execution
-            ) =>
-        {
-            QueryError::Refused {
-                server: server.to_owned(),
-                query: query.to_owned(),
-                cause: refusal.message().to_owned(),
+        let body = self.body(endpoint, |client, headers| {
+            let mut asked = client.query_range(query, first, last, range.step.as_secs_f64());
+            for (name, value) in headers {
+                asked = asked.header(name, value);
             }
+            asked.post_raw()
+        });
+        let answer = body.await.and_then(Body::range);
+        answer.map_err(|cause| QueryError::new(endpoint, query, cause))
+    }
+
+    /// The body of the answer to what `send` sends.
+    async fn body<F>(
+        &self,
+        endpoint: &Endpoint,
+        send: impl FnOnce(&Client, &HeaderMap) -> F,
+    ) -> Result<Body, Unusable>
+    where
+        F: Future<Output = Result<Response, prometheus_http_query::Error>>,
+    {
+        let pool = match endpoint.owner {
+            Owner::Operator => &self.operators,
+            Owner::Tenant { .. } => &self.tenants,
+        };
+        let limit = self.settings.timeout;
+        // Around everything: waiting for memory must end too.
+        timeout(limit, async {
+            let connector = self.connector(endpoint);
+            let connection = connector
+                .lock()
+                .await
+                .connect(endpoint, &self.settings)
+                .await?;
+            let answer = send(&connection.client, &connection.headers).await;
+            pool.read(answer.map_err(Unusable::Unsent)?).await
+        })
+        .await
+        .unwrap_or(Err(Unusable::Late(limit)))
+    }
+
+    fn connector(&self, endpoint: &Endpoint) -> Arc<tokio::sync::Mutex<Connector>> {
+        let now = Instant::now();
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(used) = clients.get_mut(endpoint) {
+            used.at = now;
+            return Arc::clone(&used.connector);
         }
-        other => unreachable(server, &with_causes(other)),
+        // A new server is rare, so that looking at all of them then costs nothing.
+        clients.retain(|_, used| now.duration_since(used.at) < UNUSED_KEPT);
+        let connector = Arc::default();
+        let used = Used {
+            connector: Arc::clone(&connector),
+            at: now,
+        };
+        clients.insert(endpoint.clone(), used);
+        connector
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -79,14 +79,9 @@ pub async fn prober(
             .await?;
         metrics.push((*component, client, path));
     }
-    let prometheus = match &prometheus.prometheus_url {
-        Some(url) => {
-            let limit = prometheus.prometheus_timeout;
-            let servers = Servers::new(limit, crate::NAME, crate::VERSION)?;
-            Some((servers, url.clone()))
-        }
-        None => None,
-    };
+    let limit = prometheus.prometheus_timeout;
+    let servers = || Servers::new(limit, crate::NAME, crate::VERSION);
+    let prometheus = prometheus.endpoint().map(|endpoint| (servers(), endpoint));
     Ok(Prober {
         client,
         namespace: probe.probe_namespace.clone(),

@@ -34,6 +34,8 @@ pub struct PrometheusOptions {
     pub scrape_configs: Vec<Value>,
     /// Rule files.
     pub rule_files: Vec<PathBuf>,
+    /// TLS and logins (`--web.config.file`). Whoever gives it waits until its own client is let in.
+    pub web_config: Option<Value>,
 }
 
 impl Default for PrometheusOptions {
@@ -45,6 +47,7 @@ impl Default for PrometheusOptions {
             targets: Vec::new(),
             scrape_configs: Vec::new(),
             rule_files: Vec::new(),
+            web_config: None,
         }
     }
 }
@@ -56,6 +59,7 @@ pub struct Prometheus {
     supervisor: Supervisor,
     tools: Tools,
     port: ReservedPort,
+    web_config: Option<PathBuf>,
 }
 
 impl Prometheus {
@@ -69,12 +73,21 @@ impl Prometheus {
             supervisor.directory().join("prometheus.yaml"),
             configuration,
         )?;
+        let web_config = match &options.web_config {
+            Some(config) => {
+                let path = supervisor.directory().join("web.yaml");
+                std::fs::write(&path, config.to_string())?;
+                Some(path)
+            }
+            None => None,
+        };
         let port = ReservedPort::reserve()?;
         let prometheus = Self {
             process: Mutex::default(),
             supervisor,
             tools,
             port,
+            web_config,
         };
         prometheus.restart().await?;
         Ok(prometheus)
@@ -82,7 +95,8 @@ impl Prometheus {
 
     /// Its address, without a slash at the end.
     pub fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port.number())
+        let scheme = self.web_config.as_ref().map_or("http", |_| "https");
+        format!("{scheme}://127.0.0.1:{}", self.port.number())
     }
 
     /// Kills it with SIGKILL; returns when it is gone.
@@ -99,6 +113,9 @@ impl Prometheus {
         self.kill().await?;
         let process = self.supervisor.spawn(self.spec()).await?;
         *lock(&self.process) = Some(process.clone());
+        if self.web_config.is_some() {
+            return Ok(());
+        }
         let url = format!("{}/-/ready", self.url());
         wait_ready(&process, &url, None, Duration::from_mins(1)).await
     }
@@ -177,19 +194,22 @@ impl Prometheus {
 
     fn spec(&self) -> ProcessSpec {
         let directory = self.supervisor.directory();
+        let web_config = self.web_config.iter();
+        let web_config = web_config.map(|path| format!("--web.config.file={}", path.display()));
+        let arguments = [
+            format!(
+                "--config.file={}",
+                directory.join("prometheus.yaml").display()
+            ),
+            format!("--storage.tsdb.path={}", directory.join("data").display()),
+            "--storage.tsdb.retention.time=1d".to_owned(),
+            format!("--web.listen-address=127.0.0.1:{}", self.port.number()),
+            "--log.level=warn".to_owned(),
+        ];
         ProcessSpec {
             name: "prometheus".to_owned(),
             program: self.tools.prometheus.clone(),
-            arguments: vec![
-                format!(
-                    "--config.file={}",
-                    directory.join("prometheus.yaml").display()
-                ),
-                format!("--storage.tsdb.path={}", directory.join("data").display()),
-                "--storage.tsdb.retention.time=1d".to_owned(),
-                format!("--web.listen-address=127.0.0.1:{}", self.port.number()),
-                "--log.level=warn".to_owned(),
-            ],
+            arguments: arguments.into_iter().chain(web_config).collect(),
             ..ProcessSpec::default()
         }
     }

@@ -20,7 +20,7 @@ use std::{
 
 use axum::{Router, extract::State, http::StatusCode, routing::get};
 use pd_core::{PerRole, Reading, Signals};
-use pd_runtime::prometheus::{QueryError, Servers};
+use pd_runtime::prometheus::{Endpoint, Owner, QueryError, Servers};
 use pd_signals::{
     Sample,
     decode::{Answers, Overrides, signals},
@@ -142,12 +142,12 @@ async fn scraped_by_a_pair(address: SocketAddr) -> Prometheus {
 async fn read(prometheus: &Prometheus, scope: &Scope) -> Signals {
     // Sets up the process for TLS clients.
     prometheus.query("up").await.unwrap();
-    let servers = Servers::new(Duration::from_secs(10), "pd-tests", "0").unwrap();
-    let url = prometheus.url();
+    let servers = Servers::new(Duration::from_secs(10), "pd-tests", "0");
+    let endpoint = Endpoint::open(&prometheus.url(), Owner::Operator);
     let ask = |text: String| {
-        let (servers, url) = (&servers, &url);
+        let (servers, endpoint) = (&servers, &endpoint);
         async move {
-            let samples = servers.query(url, &text).await?;
+            let (samples, _) = servers.query(endpoint, &text).await?.into_parts();
             let plain = samples.into_iter().map(|sample| Sample {
                 labels: sample.labels,
                 value: sample.value,

@@ -13,6 +13,7 @@ use crate::{
     apply::scale::ScaleError,
     observe::target::TargetError,
     outcome::{Applied, ApplyOutcome, ReconcileOutcome, Stopped},
+    prometheus::QueryError,
 };
 
 fn finding(
@@ -152,12 +153,13 @@ fn metrics_available(applied: &Applied) -> Finding {
         finding(ConditionType::MetricsAvailable, state, reason, message)
     };
     if let Some(error) = &applied.metrics_error {
-        let reason = if error.is_query_at_fault() {
-            Reason::QueryInvalid
-        } else {
-            Reason::PrometheusUnreachable
+        let reason = match error {
+            QueryError::NotAllowed { .. } => Reason::SourceNotAllowed,
+            error if error.is_query_at_fault() => Reason::QueryInvalid,
+            _ => Reason::PrometheusUnreachable,
         };
-        return of(False, reason, format!("{error}; replicas are not lowered"));
+        let message = format!("{}; replicas are not lowered", error.for_tenant());
+        return of(False, reason, message);
     }
     let report = &applied.decision.report;
     let step = |reason| report.step(reason).map(with_role);
@@ -231,9 +233,14 @@ fn objective_met(applied: &Applied) -> Finding {
     let of = |state, reason, message: String| {
         finding(ConditionType::ObjectiveMet, state, reason, message)
     };
-    let observed = &applied.decision.report.observed;
+    let report = &applied.decision.report;
+    let observed = &report.observed;
     let target = applied.snapshot.policy.objective.attainment;
+    let unreachable = report.step(Reason::ObjectiveUnreachable).map(with_role);
     let (Some(ttft), Some(tpot)) = (observed.ttft_attainment, observed.tpot_attainment) else {
+        if let Some(message) = unreachable {
+            return of(False, Reason::ObjectiveUnreachable, message);
+        }
         let message = "too few requests in the attainment window to judge".to_owned();
         return of(Unknown, Reason::TooFewRequests, message);
     };
@@ -244,6 +251,9 @@ fn objective_met(applied: &Applied) -> Finding {
         .map_or_else(String::new, |left| {
             format!(", and {:.0} % of the error budget is left", left * 100.0)
         });
+    if let (false, Some(unreachable)) = (met, &unreachable) {
+        return of(False, Reason::ObjectiveUnreachable, unreachable.clone());
+    }
     let message = format!(
         "{:.2} % of requests kept the TTFT limit and {:.2} % the TPOT limit over {} s; {} % is the objective{left}",
         ttft * 100.0,
@@ -268,7 +278,7 @@ fn scaling_limited(report: &Report) -> Finding {
         Reason::ScaleUpCancelled,
         Reason::ScaleUpBackedOff,
         Reason::ScheduleConflict,
-        Reason::AtMaxReplicas,
+        Reason::AtMaximum,
         Reason::RatioUnreachable,
         Reason::BoundsStepDown,
         Reason::RateLimitedUp,

@@ -9,9 +9,7 @@ use std::{sync::Arc, time::Duration};
 
 use k8s_openapi::jiff;
 use kube::Api;
-use pd_autoscaler::{
-    args::Args, context::Context, controller, metrics::Metrics, prometheus::Servers,
-};
+use pd_autoscaler::{args::Args, context::Context, controller, metrics::Metrics};
 use pd_runtime::leader::Leadership;
 use prometheus_client::{encoding::text::encode, registry::Registry};
 use serde_json::{Value, json};
@@ -181,12 +179,11 @@ impl Start {
     pub(crate) fn controller(self) {
         let args = <Args as clap::Parser>::try_parse_from(["pd-autoscaler"]).unwrap();
         let client = self.server.client();
-        let servers = Servers::new(Duration::from_secs(10), "test", "0").unwrap();
         let mut context = Context::new(
             client.clone(),
             args.decisions,
             args.metrics,
-            servers,
+            args.tenancy,
             self.metrics,
             self.leadership,
         );

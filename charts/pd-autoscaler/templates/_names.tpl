@@ -61,6 +61,15 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- if and .Values.webhook.enabled .Values.webhook.certManager.enabled (not .Values.webhook.certManager.issuerRef) }}
 {{- fail "webhook.certManager.enabled is true and webhook.certManager.issuerRef is empty: name the issuer" }}
 {{- end }}
+{{- if and .Values.prometheus.auth.username (not .Values.prometheus.auth.secretName) }}
+{{- fail "prometheus.auth.username is given and prometheus.auth.secretName is empty: name the Secret with the password" }}
+{{- end }}
+{{- if and .Values.prometheus.auth.secretName .Values.prometheus.auth.serviceAccountToken.enabled }}
+{{- fail "prometheus.auth.secretName is given and prometheus.auth.serviceAccountToken.enabled is true, so that there are two logins: choose one" }}
+{{- end }}
+{{- if and .Values.prometheus.tls.caSecretName .Values.prometheus.tls.caConfigMapName }}
+{{- fail "prometheus.tls.caSecretName and prometheus.tls.caConfigMapName are both given: choose one" }}
+{{- end }}
 {{- if and .Values.control.enabled .Values.control.publisher.config (not (default .Values.prometheus.url .Values.control.prometheusUrl)) }}
 {{- fail "control.publisher.config is given and there is no Prometheus to ask: set control.prometheusUrl or prometheus.url" }}
 {{- end }}

@@ -3,7 +3,8 @@
 //! A model that promises too much lowers a role, fails, raises it, and promises the same again:
 //! nothing is learnt from a failure that is over before a window has settled. So the failure
 //! itself is remembered: for hours, a replica is given less than what broke it. Then it is
-//! forgotten, because the requests that made a replica slow may be gone.
+//! forgotten, because the requests that made a replica slow may be gone. It is forgotten at once
+//! when a replica does as much within the limit: what was done beats what was not.
 
 use std::time::Duration;
 
@@ -41,6 +42,14 @@ impl Ceiling {
         }
     }
 
+    /// Takes in that `work` was done within the limit on `replicas`.
+    pub fn done(&mut self, work: f64, replicas: u32) {
+        let work_per_replica = work / f64::from(replicas);
+        self.0 = self
+            .0
+            .filter(|failed| failed.work_per_replica > work_per_replica);
+    }
+
     /// Most work to give to one replica; nothing when none failed lately.
     pub fn work_per_replica(&self, now: Timestamp) -> Option<f64> {
         let failed = self.0?;
@@ -65,6 +74,16 @@ mod tests {
         assert!(ceiling.work_per_replica(at(0)) < Some(150.0));
         assert!(ceiling.work_per_replica(at(5)) < Some(150.0));
         assert_eq!(ceiling.work_per_replica(at(6)), None);
+    }
+
+    #[test]
+    fn a_replica_that_does_as_much_within_the_limit_lifts_it() {
+        let mut ceiling = Ceiling::default();
+        ceiling.failed(300.0, 2, at(0));
+        ceiling.done(290.0, 2);
+        assert!(ceiling.work_per_replica(at(0)).is_some());
+        ceiling.done(300.0, 2);
+        assert_eq!(ceiling.work_per_replica(at(0)), None);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    calibrate::{Factor, Residual, Routing},
+    calibrate::{Factor, Fading, RATIO_SCATTER_MIN, Residual, Routing},
     coefficients::{DecodeCoefficients, PrefillCoefficients},
     learn::{DecodeLearner, PrefillLearner, split},
     limits::{BATCH_LIMIT, PREFILL_TOKENS_MAX, size},
@@ -23,6 +23,9 @@ const ERROR_UNSEEN: f64 = 0.3;
 
 /// Relative error of a model whose shape is only assumed.
 const ERROR_ASSUMED: f64 = 0.5;
+
+/// Least scatter of the time that KV transfer takes, seconds.
+const TRANSFER_SCATTER_SECONDS_MIN: f64 = 0.005;
 
 /// Largest relative error answered: beyond it a prediction is no prediction.
 const ERROR_MAX: f64 = 1.0;
@@ -40,6 +43,8 @@ pub struct Estimator {
     decode_factor: Factor,
     ttft_residual: Residual,
     routing: Routing,
+    /// Seconds from a request's arrival at decode to its first token there, with room for it.
+    transfer: Fading,
 }
 
 /// Where an answer comes from, the best first.
@@ -121,6 +126,13 @@ impl Estimator {
             .observe(measured_seconds, predicted_seconds, elapsed);
     }
 
+    /// Takes in the mean time from a request's arrival at decode to its first token there, seconds,
+    /// of a time when decode had room.
+    pub fn observe_transfer(&mut self, seconds: f64, elapsed: Duration) {
+        let scatter = TRANSFER_SCATTER_SECONDS_MIN.max(seconds * RATIO_SCATTER_MIN);
+        self.transfer.observe(seconds, scatter, elapsed);
+    }
+
     /// One replica's capacity, as far as it is known.
     pub fn capacity<'a>(&self, profile: Option<&'a Profile>) -> Capacity<'a> {
         let same = self.profile == profile.map(Profile::fingerprint);
@@ -137,6 +149,7 @@ impl Estimator {
             decode_factor: decode_factor.value(),
             ttft_residual_seconds: self.ttft_residual.seconds(),
             routing_factor: self.routing.value(),
+            transfer_seconds: self.transfer.mean().map(|seconds| seconds.max(0.0)),
             prefill_error: prefill_factor.error(prefill_unseen).min(ERROR_MAX),
             decode_error: decode_factor.error(decode_unseen).min(ERROR_MAX),
             prefill_source,
@@ -258,6 +271,9 @@ pub struct Capacity<'a> {
     pub ttft_residual_seconds: f64,
     /// Multiple, from 1 to 10, of the wait that the formula gives.
     pub routing_factor: f64,
+    /// Seconds from a request's arrival at decode to its first token there while decode has room;
+    /// nothing when that was not seen yet.
+    pub transfer_seconds: Option<f64>,
     /// Relative error of prefill times, one standard deviation, from 0 to 1.
     pub prefill_error: f64,
     /// Relative error of times per token, one standard deviation, from 0 to 1.

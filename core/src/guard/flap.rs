@@ -179,7 +179,7 @@ mod tests {
             } else {
                 behavior.clone()
             };
-            let need = Need::of(need(second), 100, Reason::DecodeWork, String::new());
+            let need = Need::of(need(second), Reason::DecodeWork, String::new());
             let (wanted, _) = tolerate(&need, current, &damped);
             let (next, _) = stabilize(Role::Decode, wanted, current, &damped, &mut windows, now);
             if next != current {

@@ -141,7 +141,7 @@ fn a_need_close_to_the_replicas_changes_nothing(
     #[case] current: u32,
     #[case] want: u32,
 ) {
-    let need = Need::of(exact, 100, Reason::DecodeWork, String::new());
+    let need = Need::of(exact, Reason::DecodeWork, String::new());
     assert_eq!(
         tolerate(&need, current, &testing::policy().behavior).0,
         want

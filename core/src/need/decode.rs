@@ -12,7 +12,8 @@ use statrs::distribution::{ContinuousCDF, Normal};
 use super::{Need, Sizing};
 use crate::{bottleneck::Bottleneck, capacity::Source, reason::Reason, role::Role};
 
-/// Share of the TPOT limit that is aimed at: the rest is for the scatter between workers.
+/// Share of the time per token above the floor of one request alone that is aimed at: the rest is
+/// for the scatter between workers, which comes from their batches. The floor is the same for all.
 const TPOT_AIM: f64 = 0.9;
 
 /// Error of a model whose shape is only assumed, beyond the batches that were seen: comparing it
@@ -49,11 +50,11 @@ pub(super) fn need(sizing: &Sizing<'_>) -> Option<Need> {
 /// The batch one replica may run: the one that the model gives for the aimed-at TPOT, and of the
 /// part beyond the running batch only as much as the model has proved right.
 fn batch_per_replica(sizing: &Sizing<'_>) -> Option<f64> {
-    let limit = sizing.objective.tpot.limit.as_secs_f64();
-    let batch = sizing
-        .capacity
-        .batch_within(limit * TPOT_AIM, sizing.demand.workload.context_tokens())?;
-    let running = running_batch(sizing).unwrap_or(0.0);
+    let context = sizing.demand.workload.context_tokens();
+    let floor = sizing.capacity.itl_seconds(1.0, context)?;
+    let aim = floor + (limit_seconds(sizing) - floor).max(0.0) * TPOT_AIM;
+    let batch = sizing.capacity.batch_within(aim, context)?;
+    let running = sizing.signals.decode_batch().unwrap_or(0.0);
     let error = match sizing.capacity.decode_source {
         Source::Assumed => sizing.capacity.decode_error.max(ASSUMED_ERROR),
         _ => sizing.capacity.decode_error,
@@ -62,10 +63,13 @@ fn batch_per_replica(sizing: &Sizing<'_>) -> Option<f64> {
     Some((running + beyond).clamp(1.0, batch.max(1.0)))
 }
 
-fn running_batch(sizing: &Sizing<'_>) -> Option<f64> {
-    let running = sizing.signals.running_requests.decode.known()?;
-    let workers = sizing.signals.coverage.decode.scraped;
-    (workers > 0).then(|| running / f64::from(workers))
+/// The time per token that is kept: the limit, or what can be met where that cannot.
+fn limit_seconds(sizing: &Sizing<'_>) -> f64 {
+    let limit = sizing.objective.tpot.limit.as_secs_f64();
+    sizing
+        .reach
+        .decode
+        .map_or(limit, |reach| reach.held_seconds)
 }
 
 /// Requests in flight, and how they fit.
@@ -179,10 +183,10 @@ fn by_work(sizing: &Sizing<'_>) -> Option<Need> {
         in_flight.slots(risk_target.z),
         risk_target.quantile() * 100.0,
         in_flight.batch,
-        sizing.objective.tpot.limit.as_secs_f64() * 1e3,
+        limit_seconds(sizing) * 1e3,
     );
     let replicas_max = sizing.replicas_max(Role::Decode);
-    let mut need = Need::of(exact, replicas_max, reason, message);
+    let mut need = Need::of(exact, reason, message);
     need.attained = in_flight.attained(replicas_max);
     Some(need)
 }
@@ -213,7 +217,7 @@ fn rate_tps(sizing: &Sizing<'_>) -> Option<f64> {
 fn by_kv_cache(sizing: &Sizing<'_>) -> Option<Need> {
     let usage = sizing.signals.decode_kv_usage.known()?;
     // A mean over all workers that were scraped, those of a surge too.
-    let workers = sizing.signals.coverage.decode.scraped;
+    let workers = sizing.signals.coverage.decode.spoken_for();
     let message = format!(
         "KV caches of {workers} workers are {:.0} % full, {:.0} % is the most",
         usage * 100.0,
@@ -221,7 +225,6 @@ fn by_kv_cache(sizing: &Sizing<'_>) -> Option<Need> {
     );
     Some(Need::of(
         usage * f64::from(workers) / KV_USAGE_MAX,
-        sizing.replicas_max(Role::Decode),
         Reason::DecodeKvCache,
         message,
     ))
@@ -242,7 +245,6 @@ fn by_queue(sizing: &Sizing<'_>) -> Option<Need> {
     );
     Some(Need::of(
         (running + waiting) / batch,
-        sizing.replicas_max(Role::Decode),
         Reason::DecodeQueue,
         message,
     ))
@@ -256,16 +258,11 @@ fn by_ceiling(sizing: &Sizing<'_>) -> Option<Need> {
         "{rate_tps:.0} output tokens/s; a replica gets at most {most:.0}, because with more TPOT was over \
          its limit lately"
     );
-    Some(Need::of(
-        rate_tps / most,
-        sizing.replicas_max(Role::Decode),
-        Reason::DecodeLatency,
-        message,
-    ))
+    Some(Need::of(rate_tps / most, Reason::DecodeLatency, message))
 }
 
 fn by_latency(sizing: &Sizing<'_>, modelled: Option<u32>) -> Option<Need> {
-    let limit_seconds = sizing.objective.tpot.limit.as_secs_f64();
+    let limit_seconds = limit_seconds(sizing);
     let stated = sizing.signals.tpot_seconds_override.known();
     let measured = stated.or(sizing.demand.workload.itl_seconds_mean)?;
     if measured <= limit_seconds {
@@ -279,7 +276,6 @@ fn by_latency(sizing: &Sizing<'_>, modelled: Option<u32>) -> Option<Need> {
     );
     Some(Need::of(
         f64::from(replicas),
-        sizing.replicas_max(Role::Decode),
         Reason::DecodeLatency,
         message,
     ))

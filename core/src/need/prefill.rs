@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use super::{Need, Sizing};
 use crate::{
-    queueing::{Attainment, Work, attainment},
+    queueing::{Attainment, Limit, Work, attainment},
+    reach::NEAR,
     reason::Reason,
     role::Role,
 };
@@ -66,8 +67,8 @@ fn by_work(sizing: &Sizing<'_>) -> Option<Need> {
     } else {
         (reason, servers)
     };
-    let message = demand.message(sizing, served.load, &served.attained, exact);
-    let mut need = Need::of(exact, replicas_max, reason, message);
+    let message = demand.message(sizing, served.load, exact);
+    let mut need = Need::of(exact, reason, message);
     // Tolerance is judged by how busy the pool would be, not by the whole number it was rounded to.
     need.exact = (need.exact - 1.0 + (served.load / need.exact.max(1.0))).max(served.load);
     need.attained = served.attained.shares;
@@ -101,12 +102,12 @@ struct Served {
 }
 
 impl Served {
-    /// The fewest servers with which at most `miss_share` is late; the most allowed where none
-    /// suffice.
+    /// The fewest servers with which at most `miss_share` is late; one more than the most allowed,
+    /// or as many as are busy, where none suffice.
     fn enough(&self, miss_share: f64) -> f64 {
-        let most = self.attained.shares.len().saturating_sub(1) as f64;
+        let beyond = self.attained.shares.len() as f64;
         let servers = self.attained.servers_for(miss_share);
-        servers.map_or_else(|| self.load.max(most), f64::from)
+        servers.map_or_else(|| self.load.max(beyond), f64::from)
     }
 }
 
@@ -118,12 +119,13 @@ impl PromptDemand {
             service.push((workload.prefill_seconds_mean?, 1.0));
         }
         let mean_seconds = service.iter().map(|(seconds, share)| seconds * share).sum();
-        let limit = workload.prefill_limit_seconds(sizing.objective);
+        let limit = sizing.objective.ttft.limit.as_secs_f64() - capacity.ttft_residual_seconds;
+        let reach = sizing.reach.prefill;
         Some(Self {
             rate_rps: workload.arrival_rate_rps?,
             service,
             mean_seconds,
-            limit_seconds: limit - capacity.ttft_residual_seconds,
+            limit_seconds: reach.map_or(limit, |reach| reach.held_seconds),
             waiting: sizing
                 .signals
                 .waiting_requests
@@ -141,22 +143,24 @@ impl PromptDemand {
             service: self.service.clone(),
         };
         let wait_factor = sizing.capacity.routing_factor;
+        let limit = Limit {
+            seconds: self.limit_seconds,
+            wait_min_seconds: Some(sizing.objective.ttft.limit.as_secs_f64() * NEAR),
+        };
         let mut mean = Served {
             load: 0.0,
             attained: Attainment {
                 shares: vec![0.0; replicas_max as usize + 1],
-                unreachable_share: 0.0,
             },
         };
         for &(load, probability) in scenarios {
             if self.mean_seconds > 0.0 {
                 work.arrival_rate_rps = load / self.mean_seconds;
             }
-            let attained = attainment(&work, self.limit_seconds, wait_factor, replicas_max);
+            let attained = attainment(&work, limit, wait_factor, replicas_max);
             for (share, of_load) in mean.attained.shares.iter_mut().zip(attained.shares) {
                 *share += probability * of_load;
             }
-            mean.attained.unreachable_share = attained.unreachable_share;
             mean.load += probability * load;
         }
         mean
@@ -174,13 +178,7 @@ impl PromptDemand {
         self.waiting + beyond * remaining(sizing).as_secs_f64()
     }
 
-    fn message(
-        &self,
-        sizing: &Sizing<'_>,
-        ahead: f64,
-        attained: &Attainment,
-        exact: f64,
-    ) -> String {
+    fn message(&self, sizing: &Sizing<'_>, ahead: f64, exact: f64) -> String {
         let arriving = format!(
             "{:.2} requests/s of {:.0} ms each keep {:.2} workers busy, {ahead:.2} on average by the time \
              new ones serve, {:.0} wait",
@@ -197,13 +195,13 @@ impl PromptDemand {
                  {limit:.0} ms, which more prefill replicas do not fix"
             );
         }
-        let unreachable = if attained.unreachable_share > UNREACHABLE_REPORTED {
-            format!(
+        let late = sizing.reach.prefill.map(|reach| reach.unreachable_share);
+        let unreachable = match late.filter(|share| *share > UNREACHABLE_REPORTED) {
+            Some(share) => format!(
                 "; {:.1} % of prompts compute longer than that on any number",
-                attained.unreachable_share * 100.0
-            )
-        } else {
-            String::new()
+                share * 100.0
+            ),
+            None => String::new(),
         };
         format!(
             "{arriving}; {exact:.0} prefill replicas keep {:.1} % of requests under {:.0} ms{unreachable}",
@@ -236,7 +234,6 @@ fn by_latency(sizing: &Sizing<'_>, modelled: u32) -> Option<Need> {
     );
     Some(Need::of(
         f64::from(replicas),
-        sizing.replicas_max(Role::Prefill),
         Reason::PrefillLatency,
         message,
     ))
@@ -256,6 +253,5 @@ fn saturated(sizing: &Sizing<'_>) -> Option<Need> {
     let message = format!(
         "{waiting:.0} prompts wait for {workers} workers, and nothing is learnt yet about their speed"
     );
-    let replicas_max = sizing.replicas_max(Role::Prefill);
-    Some(Need::of(replicas, replicas_max, Reason::Saturated, message))
+    Some(Need::of(replicas, Reason::Saturated, message))
 }

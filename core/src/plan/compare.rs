@@ -16,6 +16,7 @@ use crate::{
     forecast::ForecastDistribution,
     memory::{CapacityMemory, Memory},
     need::Need,
+    reach::reach,
     role::{PerRole, Role},
     snapshot::Snapshot,
     time::Timestamp,
@@ -85,6 +86,22 @@ impl<'a> Case<'a> {
         let policy = policy_in_force(policy, *paused, &seen.replicas, now).value;
         let capacity = LearntCapacity::remembered(memory, profile.as_ref(), now);
         let risk_target = risk_targets(policy.objective, demand.workload.attained);
-        size(&policy, seen, demand, &capacity, risk_target, forecast).value
+        let signals = &seen.signals.signals;
+        let reach = reach(
+            policy.objective,
+            signals,
+            &demand.workload,
+            &capacity.replica,
+        );
+        size(
+            &policy,
+            seen,
+            demand,
+            &capacity,
+            &reach,
+            risk_target,
+            forecast,
+        )
+        .value
     }
 }

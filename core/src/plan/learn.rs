@@ -2,17 +2,20 @@
 //!
 //! Of decode only while its workers stay the same for a window: one that came or went is in the
 //! rates for part of it. Of waiting only in a pool that has cooled down, because the formula it is
-//! compared with describes a steady state.
+//! compared with describes a steady state. Nothing is learnt of a role whose evidence has gaps: its
+//! sums and its means are then of different workers.
 
 use std::time::Duration;
 
 use super::{in_force::PolicyInForce, observe::Observation};
 use crate::{
+    bottleneck::waits_for_room,
     capacity::{Capacity, Ceiling, Estimator, Profile},
     demand::Demand,
     memory::CapacityMemory,
     objective::Objective,
     queueing::{Work, mean_wait_seconds},
+    reach::reach,
     replicas::ObservedReplicas,
     signal::Signals,
     time::Timestamp,
@@ -38,6 +41,14 @@ const WAIT_SAMPLES_MIN: f64 = 50.0;
 
 /// Shortest mean wait by the formula that is compared with the measured one, seconds.
 const WAIT_SECONDS_MIN: f64 = 0.002;
+
+/// Fewest requests that must have ended for their steps to show that a replica has too much work,
+/// or has not: a few slow tokens of a quiet minute show nothing.
+const FAILURE_SAMPLES_MIN: f64 = 20.0;
+
+/// Requests in a step from which its time says something about work: one request alone is as fast
+/// as the replica can be, whatever the load.
+const BUSY_BATCH: f64 = 2.0;
 
 /// The span that a first decision stands for.
 const FIRST_ELAPSED: Duration = Duration::from_secs(1);
@@ -77,6 +88,7 @@ pub(super) fn learn<'a>(
     let CapacityMemory {
         estimator,
         decode_ceiling,
+        unreachable: _,
     } = memory;
     let lesson = Lesson {
         seen,
@@ -84,13 +96,19 @@ pub(super) fn learn<'a>(
         profile,
         elapsed: seen.since_last.unwrap_or(FIRST_ELAPSED),
     };
-    lesson.of_prefill(estimator);
-    lesson.of_decode(estimator);
-    // A first decision has one sample of a wait, and no steady state.
-    if seen.since_last.is_some() {
-        lesson.of_waiting(estimator);
+    let evidence = &seen.signals.evidence;
+    if evidence.prefill.complete() {
+        lesson.of_prefill(estimator);
+        // A first decision has one sample of a wait, and no steady state.
+        if seen.since_last.is_some() {
+            lesson.of_waiting(estimator);
+        }
     }
-    lesson.of_failure(policy.objective, decode_ceiling, now);
+    if evidence.decode.complete() {
+        lesson.of_decode(estimator);
+        lesson.of_transfer(estimator);
+        lesson.of_failure(policy.objective, estimator, decode_ceiling, now);
+    }
     LearntCapacity::remembered(memory, profile, now)
 }
 
@@ -139,6 +157,17 @@ impl Lesson<'_> {
         }
     }
 
+    /// How long KV transfer takes. With requests that wait for room on decode it is not seen: they
+    /// wait at the same place, and decode pays for that.
+    fn of_transfer(&self, estimator: &mut Estimator) {
+        let signals = &self.seen.signals.signals;
+        if let (false, Some(seconds)) =
+            (waits_for_room(signals), self.workload.transfer_seconds_mean)
+        {
+            estimator.observe_transfer(seconds, self.elapsed);
+        }
+    }
+
     /// How much longer than by the formula prompts wait, and the part of TTFT besides compute and
     /// wait.
     fn of_waiting(&self, estimator: &mut Estimator) -> Option<()> {
@@ -171,22 +200,36 @@ impl Lesson<'_> {
 
     /// Decode steps over the limit, all replicas serving, show that a replica has too much work: at
     /// once after replicas were lowered, because the window still shows better times, else once
-    /// they have cooled down.
-    fn of_failure(&self, objective: &Objective, ceiling: &mut Ceiling, now: Timestamp) {
+    /// they have cooled down. Steps within the limit show that it has not.
+    fn of_failure(
+        &self,
+        objective: &Objective,
+        estimator: &Estimator,
+        ceiling: &mut Ceiling,
+        now: Timestamp,
+    ) -> Option<()> {
         let replicas = &self.seen.replicas.decode;
-        let state = &replicas.state;
-        let limit = objective.tpot.limit.as_secs_f64();
-        let itl = self.workload.itl_seconds_mean;
-        let slow = itl.is_some_and(|itl| itl > limit);
+        let (state, signals) = (&replicas.state, &self.seen.signals.signals);
         let whole = state.starting == 0 && state.ready == state.current && state.ready > 0;
-        let rate_tps = self.seen.signals.signals.output_token_rate_tps.known();
-        if let (true, true, Some(rate_tps)) = (
-            slow && whole,
-            replicas.lowered_last() || cooled_down(replicas),
-            rate_tps,
-        ) {
+        let itl = self.workload.itl_seconds_mean?;
+        let rate_tps = signals.output_token_rate_tps.known()?;
+        let busy = rate_tps * itl / f64::from(state.ready) >= BUSY_BATCH;
+        signals.recent.tpot.with_samples(FAILURE_SAMPLES_MIN).ok()?;
+        if !whole || !busy {
+            return None;
+        }
+        let capacity = estimator.capacity(self.profile);
+        let limit = reach(objective, signals, self.workload, &capacity)
+            .decode
+            .map_or(objective.tpot.limit.as_secs_f64(), |reach| {
+                reach.held_seconds
+            });
+        if itl <= limit && cooled_down(replicas) {
+            ceiling.done(rate_tps, state.ready);
+        } else if itl > limit && (replicas.lowered_last() || cooled_down(replicas)) {
             ceiling.failed(rate_tps, state.ready, now);
         }
+        Some(())
     }
 }
 
@@ -194,7 +237,7 @@ impl Lesson<'_> {
 /// from: by Little's law, so that both describe the same steps.
 fn decode_batch(signals: &Signals, itl_seconds: Option<f64>) -> Option<f64> {
     let rate_tps = signals.output_token_rate_tps.known()?;
-    let workers = signals.coverage.decode.scraped;
+    let workers = signals.coverage.decode.spoken_for();
     let itl = itl_seconds?;
     (workers > 0).then(|| rate_tps * itl / f64::from(workers))
 }

@@ -1,29 +1,43 @@
 //! The risk of a miss to take, less the misses that no pool could have avoided.
+//!
+//! Attainment is of the whole attainment window, so the share that no number of replicas serves in
+//! time is taken over the same span: a minute of long prompts excuses no miss of the hour before.
+
+use std::time::Duration;
 
 use crate::{
-    capacity::Capacity,
     demand::Demand,
     error_budget::{self, RiskTarget},
     objective::Objective,
-    role::PerRole,
+    reach::{Reach, UnreachableShare},
+    role::{PerRole, Role},
 };
 
-/// Risk targets once it is known which prompts compute longer than their limit. More replicas for
-/// those would be paid for in vain, so they count as served in time.
+/// Share of the requests out of reach from which the others are too few to judge a budget by.
+const MOST_OUT_OF_REACH: f64 = 0.5;
+
+/// Risk targets once it is known which requests no number of replicas serves in time. More replicas
+/// for those would be paid for in vain, so they count as served in time.
 pub(super) fn risk_targets(
     objective: &Objective,
     demand: &Demand,
-    capacity: &Capacity<'_>,
+    reach: &PerRole<Option<Reach>>,
+    memory: &mut PerRole<UnreachableShare>,
+    since_last: Option<Duration>,
 ) -> PerRole<RiskTarget> {
-    let workload = &demand.workload;
-    let limit = workload.prefill_limit_seconds(objective) - capacity.ttft_residual_seconds;
-    let service = workload.service_times(capacity);
-    let late = service.iter().filter(|(seconds, _)| *seconds > limit);
-    let in_vain: f64 = late.map(|(_, share)| share).sum();
-    let mut attained = workload.attained;
-    if let Some(share) = &mut attained.prefill {
-        share.value = (share.value + in_vain).min(1.0);
-        share.high = (share.high + in_vain).min(1.0);
+    let mut attained = demand.workload.attained;
+    for role in Role::ALL {
+        if let Some(reach) = reach[role] {
+            let window = objective.attainment.window;
+            memory[role].observe(reach.unreachable_share, since_last, window);
+        }
+        let in_vain = memory[role].share();
+        if in_vain > MOST_OUT_OF_REACH {
+            attained[role] = None;
+        } else if let Some(share) = &mut attained[role] {
+            share.value = (share.value + in_vain).min(1.0);
+            share.high = (share.high + in_vain).min(1.0);
+        }
     }
     error_budget::risk_targets(objective, attained)
 }

@@ -6,6 +6,8 @@
 //! Prometheus replicas (F22) in `tests/tests/signals.rs`, two controllers (F14) and a contended
 //! target (F15) in `tests/tests/end_to_end.rs`.
 
+mod ceiling;
+mod limits;
 mod metrics;
 mod replicas;
 mod time;

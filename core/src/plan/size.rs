@@ -7,8 +7,10 @@ use crate::{
     error_budget::RiskTarget,
     forecast::ForecastDistribution,
     need::{Need, Sizing, needs},
+    objective::Objective,
+    reach::Reach,
     reason::Reason,
-    role::PerRole,
+    role::{PerRole, Role},
     step::{Stage, Staged, Step},
 };
 
@@ -18,6 +20,7 @@ pub(super) fn size(
     seen: &Observation<'_>,
     demand: &Demand,
     capacity: &LearntCapacity<'_>,
+    reach: &PerRole<Option<Reach>>,
     risk_target: PerRole<RiskTarget>,
     forecast: &PerRole<Option<ForecastDistribution>>,
 ) -> Staged<PerRole<Option<Need>>> {
@@ -28,6 +31,7 @@ pub(super) fn size(
         signals: &seen.signals.signals,
         demand,
         capacity: &capacity.replica,
+        reach,
         decode_ceiling_tps: capacity.decode_ceiling_tps,
         risk_target,
         forecast,
@@ -40,7 +44,45 @@ pub(super) fn size(
         Some(Step::of_role(Stage::Need, role, need.reason, message))
     });
     steps.extend(of_roles);
+    steps.extend(unreachable(policy.objective, reach));
+    for role in Role::ALL {
+        steps.extend(at_maximum(
+            role,
+            needs[role].as_ref(),
+            policy.bounds[role].max_replicas,
+        ));
+    }
     Staged::new(needs, steps)
+}
+
+/// A need beyond the maximum, whoever lowers it later and why.
+fn at_maximum(role: Role, need: Option<&Need>, most: u32) -> Option<Step> {
+    let needed = need?.replicas;
+    let message = format!("{needed} replicas are needed, and maxReplicas is {most}");
+    (needed > most).then(|| Step::of_role(Stage::Need, role, Reason::AtMaximum, message))
+}
+
+/// The limits that no number of replicas keeps, and those that could be kept.
+fn unreachable<'a>(
+    objective: &'a Objective,
+    reach: &'a PerRole<Option<Reach>>,
+) -> impl Iterator<Item = Step> + 'a {
+    reach.iter().filter_map(|(role, reach)| {
+        let reach = reach.filter(|reach| reach.is_short(objective))?;
+        let (latency, limit, cause) = match role {
+            Role::Prefill => ("TTFT", objective.ttft.limit, "compute longer"),
+            Role::Decode => ("TPOT", objective.tpot.limit, "are slower even alone on a replica"),
+        };
+        let message = format!(
+            "no number of replicas keeps the {latency} limit of {:.0} ms for {:.1} % of requests, which \
+             {cause}; a limit of {:.1} ms could be met",
+            limit.as_secs_f64() * 1e3,
+            reach.unreachable_share * 100.0,
+            reach.attainable_seconds * 1e3,
+        );
+        let reason = Reason::ObjectiveUnreachable;
+        Some(Step::of_role(Stage::Need, role, reason, message))
+    })
 }
 
 /// The work that arrives, and the performance that a replica is taken to have.

@@ -132,7 +132,9 @@ impl Stabilizer<'_> {
     ) -> u32 {
         let current = self.current();
         let tolerated = need.map(|need| (need, guard::tolerate(need, current, behavior)));
-        let mut wanted = tolerated.map_or(current, |(_, (replicas, _))| replicas);
+        // A need beyond the maximum was reported, and is remembered as the maximum: it may rise.
+        let most = self.policy.bounds[self.role].max_replicas;
+        let mut wanted = tolerated.map_or(current, |(_, (replicas, _))| replicas.min(most));
         if !self.seen.signals.evidence[self.role].complete() {
             let fallback = self.fallback(missing_for.unwrap_or_default());
             wanted = wanted.max(current).max(fallback);

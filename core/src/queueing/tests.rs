@@ -21,8 +21,16 @@ fn exponential_like(rate: f64) -> Work {
     }
 }
 
+/// A limit without a wait that is always allowed.
+fn within(seconds: f64) -> Limit {
+    Limit {
+        seconds,
+        wait_min_seconds: None,
+    }
+}
+
 fn servers_for(work: &Work, limit_seconds: f64, servers_max: u32) -> Option<u32> {
-    attainment(work, limit_seconds, 1.0, servers_max).servers_for(0.05)
+    attainment(work, within(limit_seconds), 1.0, servers_max).servers_for(0.05)
 }
 
 // Erlang C by hand: C(1, 0.5) = 0.5; C(2, 1) = 1/3; C(3, 2) = 4/9. At a limit of exactly the
@@ -38,7 +46,7 @@ fn erlang_c_matches_its_closed_form(#[case] servers: u32, #[case] load: f64, #[c
         service: vec![(1.0, 1.0)],
     };
     // Below a half the share of an overloaded pool would be the floor.
-    let got = 1.0 - attainment(&work, 1.0, 1.0, 8).share(servers);
+    let got = 1.0 - attainment(&work, within(1.0), 1.0, 8).share(servers);
     assert!((got - want.min(0.5)).abs() < 1e-12, "{got} != {want}");
 }
 
@@ -53,7 +61,7 @@ fn larger_pools_may_run_hotter() {
 #[test]
 fn a_router_that_does_not_know_the_work_takes_more_servers() {
     let work = exponential_like(20.0);
-    let blind = attainment(&work, 4.0, 5.0, 1_000).servers_for(0.05);
+    let blind = attainment(&work, within(4.0), 5.0, 1_000).servers_for(0.05);
     assert!(blind > servers_for(&work, 4.0, 1_000), "{blind:?}");
 }
 
@@ -67,15 +75,18 @@ fn bursts_take_more_servers() {
 }
 
 #[test]
-fn prompts_longer_than_the_limit_are_counted_apart() {
+fn prompts_longer_than_the_limit_wait_no_longer_than_is_always_allowed() {
     let work = Work {
         arrival_rate_rps: 1.0,
         arrival_scv: 1.0,
         service: vec![(0.1, 0.9), (9.0, 0.1)],
     };
-    let attained = attainment(&work, 0.5, 1.0, 100);
-    assert!(attained.servers_for(0.05).is_some());
-    assert!((attained.unreachable_share - 0.1).abs() < 1e-12);
+    let limit = Limit {
+        seconds: 0.5,
+        wait_min_seconds: Some(0.05),
+    };
+    let servers = attainment(&work, limit, 1.0, 100).servers_for(0.05);
+    assert!(servers.is_some_and(|servers| servers < 8), "{servers:?}");
 }
 
 #[test]
@@ -96,12 +107,39 @@ proptest! {
     }
 
     #[test]
+    fn longer_service_never_needs_fewer_servers(
+        rate in 0.1f64..40.0, limit in -0.5f64..3.0, allowed in 0.01f64..0.3,
+        service in prop::collection::vec((0.01f64..3.0, 0.01f64..1.0), 1..6),
+        longer in 1.0f64..3.0, to_longer in 0.0f64..1.0,
+    ) {
+        let shares: f64 = service.iter().map(|(_, share)| share).sum();
+        let of = |factor: f64, moved: f64| {
+            let last = service.len() - 1;
+            let mut points: Vec<(f64, f64)> = service
+                .iter()
+                .map(|(seconds, share)| (seconds * factor, share / shares))
+                .collect();
+            points.sort_by(|a, b| a.0.total_cmp(&b.0));
+            // A part of the shortest becomes as long as the longest.
+            let part = points[0].1 * moved;
+            points[0].1 -= part;
+            points[last].1 += part;
+            let work = Work { arrival_rate_rps: rate, arrival_scv: 1.0, service: points };
+            let limit = Limit { seconds: limit, wait_min_seconds: Some(0.05) };
+            attainment(&work, limit, 1.0, 400).servers_for(allowed).unwrap_or(401)
+        };
+        let as_it_is = of(1.0, 0.0);
+        prop_assert!(of(longer, 0.0) >= as_it_is, "longer");
+        prop_assert!(of(1.0, to_longer) >= as_it_is, "another mix");
+    }
+
+    #[test]
     fn shares_never_fall_with_servers_and_stay_shares(
         rate in 0.0f64..80.0, scv in 0.0f64..20.0, factor in 0.0f64..9.0,
         long in 0.1f64..9.0, limit in -1.0f64..9.0,
     ) {
         let work = Work { arrival_rate_rps: rate, arrival_scv: scv, service: vec![(0.1, 0.7), (long, 0.3)] };
-        let attained = attainment(&work, limit, factor, 64);
+        let attained = attainment(&work, within(limit), factor, 64);
         prop_assert_eq!(attained.shares.len(), 65);
         prop_assert!(attained.shares.iter().all(|share| (0.0..=1.0).contains(share)));
         prop_assert!(attained.shares.is_sorted());
@@ -156,7 +194,7 @@ fn utilisation_promised(service: &[(f64, f64)], servers: u32, limit_seconds: f64
     for _ in 0..20 {
         let middle = f64::midpoint(good, bad);
         let work = at_utilisation(service, servers, middle);
-        let share = attainment(&work, limit_seconds, 1.0, servers).share(servers);
+        let share = attainment(&work, within(limit_seconds), 1.0, servers).share(servers);
         if share >= 0.95 {
             good = middle;
         } else {

@@ -40,10 +40,20 @@ impl Coverage {
         self.scraped > 0 && u64::from(self.scraped) * 2 >= u64::from(self.seen)
     }
 
+    /// Workers that a sum speaks for once it was carried to the missing ones too. A mean per worker
+    /// divides by them, and by no other number.
+    pub fn spoken_for(self) -> u32 {
+        if self.quorum() {
+            self.seen.max(self.scraped)
+        } else {
+            self.scraped
+        }
+    }
+
     /// The factor, at least 1, that carries sums over the scraped workers to the missing ones too.
     pub fn scale(self) -> f64 {
         if self.quorum() {
-            f64::from(self.seen.max(self.scraped)) / f64::from(self.scraped)
+            f64::from(self.spoken_for()) / f64::from(self.scraped)
         } else {
             1.0
         }
@@ -105,6 +115,13 @@ impl Signals {
             }
         });
         judged
+    }
+
+    /// Requests that run on a decode worker, mean; of judged signals.
+    pub fn decode_batch(&self) -> Option<f64> {
+        let running = self.running_requests.decode.known()?;
+        let workers = self.coverage.decode.spoken_for();
+        (workers > 0).then(|| running / f64::from(workers))
     }
 
     /// Whether the request counter stands still, as all workers that are being scraped show.

@@ -131,6 +131,7 @@ fn nothing_known_estimates_nothing() {
     let workload = estimated(|signals| *signals = Signals::default());
     let nothing = Workload {
         arrival_scv: 1.0,
+        prompts_in_step: 1.0,
         ..Workload::default()
     };
     assert_eq!(workload, nothing);

@@ -22,7 +22,7 @@ use kube::{
     api::Patch,
     runtime::events::{Event, EventType},
 };
-use pd_runtime::prometheus::{QueryError, Sample, Servers};
+use pd_runtime::prometheus::{Endpoint, QueryError, Sample, Servers};
 use tokio::time::sleep;
 
 use self::{
@@ -70,7 +70,7 @@ pub enum FileError {
 struct Publishers<'a> {
     context: &'a Context,
     servers: Servers,
-    server: &'a str,
+    server: Endpoint,
     config: Option<Config>,
     /// The last report about the file and about each query, so that it is made once.
     reported: BTreeMap<String, String>,
@@ -84,16 +84,10 @@ struct Publishers<'a> {
 pub async fn run(context: &Context, term: &Term) {
     let args = &context.args.prometheus;
     let file = &context.args.publisher.publisher_config;
-    let (Some(file), Some(server)) = (file, &args.prometheus_url) else {
+    let (Some(file), Some(server)) = (file, args.endpoint()) else {
         return;
     };
-    let servers = match Servers::new(args.prometheus_timeout, crate::NAME, crate::VERSION) {
-        Ok(servers) => servers,
-        Err(error) => {
-            tracing::error!(%error, "the HTTP client for Prometheus cannot be built, nothing is published");
-            return;
-        }
-    };
+    let servers = Servers::new(args.prometheus_timeout, crate::NAME, crate::VERSION);
     let mut publishers = Publishers {
         context,
         servers,
@@ -149,8 +143,9 @@ impl Publishers<'_> {
         for publisher in &config.publishers {
             let answer = tokio::select! {
                 () = term.stop.cancelled() => return,
-                answer = self.servers.query(self.server, &publisher.query) => answer,
+                answer = self.servers.query(&self.server, &publisher.query) => answer,
             };
+            let answer = answer.map(|answer| answer.into_parts().0);
             if let Some(readings) = self.judge(publisher, answer).await {
                 wanted.extend(self.decide(publisher, &readings));
             }

@@ -14,7 +14,7 @@ use kube::{Api, Client, ResourceExt as _, api::ListParams};
 use pd_runtime::{
     feature_gate::{ProbeAnswer, probe},
     kubernetes::error_message,
-    prometheus::{Sample, Servers},
+    prometheus::{Endpoint, Sample, Servers},
 };
 use tokio::time::timeout;
 
@@ -47,7 +47,7 @@ pub struct Prober {
     /// Metrics of components: a client for the address, and the path there.
     pub metrics: Vec<(Component, Client, String)>,
     /// A Prometheus that scrapes them.
-    pub prometheus: Option<(Servers, String)>,
+    pub prometheus: Option<(Servers, Endpoint)>,
     /// Most kubelets to ask.
     pub kubelets_max: usize,
 }
@@ -230,7 +230,7 @@ impl Prober {
         };
         let query = format!("kubernetes_feature_enabled{{name=\"{GATE}\"}}");
         match servers.query(server, &query).await {
-            Ok(samples) => Scraped(samples),
+            Ok(answer) => Scraped(answer.into_parts().0),
             Err(error) => {
                 tracing::warn!(%error, "prometheus says nothing about gates");
                 Scraped::default()

@@ -6,7 +6,7 @@
 
 use std::cmp::Ordering;
 
-use pd_core::queueing::{Work, attainment};
+use pd_core::queueing::{Limit, Work, attainment};
 
 /// Below this share of misses more replicas are not told apart.
 const MISS_SHARE_LEAST: f64 = 1e-6;
@@ -40,7 +40,11 @@ impl Misses {
     pub(super) fn of_queue(work: &Work, limit_seconds: f64, requests: f64, least: u32) -> Self {
         let load = ceil(work.offered_load());
         let servers_max = load.saturating_mul(2).saturating_add(SERVERS_BEYOND_LOAD);
-        let shares = attainment(work, limit_seconds, 1.0, servers_max.max(least));
+        let limit = Limit {
+            seconds: limit_seconds,
+            wait_min_seconds: None,
+        };
+        let shares = attainment(work, limit, 1.0, servers_max.max(least));
         // A pool that is just busy all the time is overrun.
         let first = least.max(floor(work.offered_load()).saturating_add(1));
         let mut missed = Vec::new();

@@ -36,7 +36,11 @@ pub(crate) fn everything() -> Value {
         "prometheus": {
             "url": "http://prometheus:9090", "timeout": "4s", "metricsWindow": "3m",
             "metricsAgeMax": "45s", "namespaceLabel": "ns", "podLabel": "pod_name",
+            "auth": { "secretName": "login", "username": "me" },
+            "tls": { "caConfigMapName": "authorities", "clientSecretName": "client" },
+            "headers": { "X-Scope-OrgID": "a" },
         },
+        "tenants": { "allowServerUrls": ["http://p.*.svc:9090", "http://q"], "objectQueries": "Refused" },
         "leaderElection": { "leaseDuration": "30s", "renewDeadline": "20s", "retryPeriod": "5s" },
         "admin": { "host": "[::]", "port": 9000 },
         "log": { "format": "text", "filter": "info,kube=warn" },

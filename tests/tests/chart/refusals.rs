@@ -56,11 +56,39 @@ async fn wrong_values_are_refused_by_name() {
             "or use podMonitor",
         ),
     ];
+    refused(&cases).await;
+}
+
+#[tokio::test]
+async fn ways_into_prometheus_that_do_not_fit_are_refused() {
+    let cases = [
+        (
+            json!({ "prometheus": { "auth": { "username": "me" } } }),
+            "prometheus.auth.secretName",
+        ),
+        (
+            json!({ "prometheus": { "auth": { "secretName": "s", "serviceAccountToken": { "enabled": true } } } }),
+            "choose one",
+        ),
+        (
+            json!({ "prometheus": { "tls": { "caSecretName": "s", "caConfigMapName": "c" } } }),
+            "choose one",
+        ),
+        (
+            json!({ "tenants": { "allowServerUrls": ["prometheus:9090"] } }),
+            "at '/tenants/allowServerUrls/0'",
+        ),
+    ];
+    refused(&cases).await;
+}
+
+/// Renders each values, which must be refused with the text beside them.
+async fn refused(cases: &[(Value, &str)]) {
     let mut wrong = String::new();
     for (values, want) in cases {
-        match render(&values).await {
+        match render(values).await {
             Ok(_) => writeln!(wrong, "{values} is accepted").unwrap(),
-            Err(error) if error.to_string().contains(want) => {}
+            Err(error) if error.to_string().contains(*want) => {}
             Err(error) => writeln!(wrong, "{values}: want `{want}`, got {error}").unwrap(),
         }
     }

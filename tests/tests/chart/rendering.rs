@@ -1,7 +1,11 @@
 //! The chart as rendered: every flag, safe pods, ports and selectors that meet, the CRD as
 //! generated.
 
-use std::{collections::BTreeMap, fs, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    time::Duration,
+};
 
 use clap::CommandFactory as _;
 use pd_autoscaler::args::Args;
@@ -35,15 +39,17 @@ async fn the_defaults_are_two_controllers_that_may_act_everywhere() {
 #[tokio::test]
 async fn every_flag_has_a_value_and_every_argument_is_a_flag() {
     let objects = rendered(everything()).await;
-    let args = args(&objects);
+    let token = rendered(json!({ "prometheus": { "auth": { "secretName": "login" } } })).await;
+    let [args, other] = [args(&objects), args(&token)];
     parsed(&args);
+    parsed(&other);
     let env = container(&objects)["env"].as_array().unwrap();
     let command = Args::command();
     let unreachable: Vec<&str> = command
         .get_arguments()
         .filter(|flag| {
             let name = format!("--{}=", flag.get_long().unwrap_or_default());
-            let in_args = args.iter().any(|arg| arg.starts_with(&name));
+            let in_args = args.iter().chain(&other).any(|arg| arg.starts_with(&name));
             let variable = flag.get_env().and_then(|variable| variable.to_str());
             !in_args && !env.iter().any(|entry| entry["name"].as_str() == variable)
         })
@@ -66,10 +72,19 @@ async fn values_reach_the_controller_unchanged() {
         "--watch-namespace=inference",
         "--prometheus-url=http://prometheus:9090",
         "--prometheus-timeout=4s",
+        "--prometheus-username=me",
+        "--prometheus-password-file=/etc/pd-prometheus/password",
+        "--prometheus-ca-file=/etc/pd-prometheus/ca.crt",
+        "--prometheus-cert-file=/etc/pd-prometheus/tls.crt",
+        "--prometheus-key-file=/etc/pd-prometheus/tls.key",
+        "--prometheus-header=X-Scope-OrgID=a",
         "--metrics-window=3m",
         "--metrics-age-max=45s",
         "--namespace-label=ns",
         "--pod-label=pod_name",
+        "--allow-server-urls=http://p.*.svc:9090",
+        "--allow-server-urls=http://q",
+        "--object-queries=Refused",
         "--leader-elect=true",
         "--leader-election-namespace=system",
         "--leader-election-lease-duration=30s",
@@ -82,6 +97,36 @@ async fn values_reach_the_controller_unchanged() {
         "--kubeconfig=/etc/pd-autoscaler/kubeconfig",
     ];
     assert_eq!(args, want);
+}
+
+/// The files that the flags of Prometheus name are the files that are mounted.
+#[tokio::test]
+async fn secrets_of_prometheus_are_mounted_where_the_flags_look() {
+    let own_account =
+        json!({ "prometheus": { "auth": { "serviceAccountToken": { "enabled": true } } } });
+    let token = json!({ "prometheus": { "auth": { "secretName": "login" }, "tls": { "caSecretName": "ca" } } });
+    for values in [everything(), own_account, token] {
+        let objects = rendered(values).await;
+        let named: BTreeSet<String> = args(&objects)
+            .iter()
+            .filter_map(|arg| arg.split_once("=/etc/pd-prometheus/"))
+            .map(|(_, file)| file.to_owned())
+            .collect();
+        let volumes = &one(&objects, "Deployment")["spec"]["template"]["spec"]["volumes"];
+        let mut volume = volumes.as_array().unwrap().iter();
+        let volume = volume
+            .rfind(|volume| volume["name"] == "prometheus")
+            .unwrap();
+        let mounted = volume["projected"]["sources"].as_array().unwrap().iter();
+        let paths = mounted.flat_map(|source| {
+            let items = ["secret", "configMap"].map(|kind| &source[kind]["items"]);
+            let items = items.into_iter().filter_map(Value::as_array).flatten();
+            let items = items.chain([&source["serviceAccountToken"]]);
+            items.filter_map(|item| item["path"].as_str().map(str::to_owned))
+        });
+        assert_eq!(named, paths.collect::<BTreeSet<String>>());
+        assert!(!named.is_empty());
+    }
 }
 
 #[tokio::test]

@@ -224,7 +224,7 @@ fn tolerance_ignores_what_hpa_ignores(
         scale_up: testing::rules(0, up),
         scale_down: testing::rules(0, down),
     };
-    let need = Need::of(exact, 1_000, Reason::DecodeWork, String::new());
+    let need = Need::of(exact, Reason::DecodeWork, String::new());
     assert_eq!(tolerate(&need, current, &behavior).0, want);
 }
 
@@ -234,7 +234,7 @@ fn unlike_hpa_half_of_the_down_tolerance_stays_as_slack() {
         scale_up: testing::rules(0, 0),
         scale_down: testing::rules(0, 10),
     };
-    let need = Need::of(8.0, 1_000, Reason::DecodeWork, String::new());
+    let need = Need::of(8.0, Reason::DecodeWork, String::new());
     // HPA would give 8, which the next request more raises to 9 again.
     assert_eq!(tolerate(&need, 10, &behavior).0, 9);
 }
