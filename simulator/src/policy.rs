@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use pd_api::Manifest;
 use pd_core::policy::Policy;
-use pd_core::{Memory, Timestamp, audit::audit, plan};
+use pd_core::{Facts, Memory, Timestamp, audit_after, plan};
 use thiserror::Error;
 
 use crate::protocol::{Answer, ObservationLine};
@@ -98,8 +98,10 @@ impl Decider {
         if let Some(policy) = &self.policy {
             snapshot.policy = policy.clone();
         }
-        let decision = plan(&snapshot, &self.memory, Timestamp::from_millis(at));
-        if let Some(finding) = audit(&snapshot, &decision).first() {
+        let now = Timestamp::from_millis(at);
+        let decision = plan(&snapshot, &self.memory, now);
+        let facts = Facts::of(&self.memory, &snapshot, now);
+        if let Some(finding) = audit_after(&facts, &snapshot, &decision).first() {
             return Err(format!("the plan breaks an invariant: {finding:?}"));
         }
         self.memory = decision.memory;

@@ -3,6 +3,8 @@
 //! Every case is a real decision whose plan is then changed, with the report changed along, so that
 //! the finding is about the invariant and not about the report.
 
+mod mutations;
+
 use std::time::Duration;
 
 use super::*;
