@@ -27,7 +27,7 @@ use crate::{
     Guarded,
     args::{DecisionArgs, MetricsArgs},
     metrics::Metrics,
-    observe::profile::Cache,
+    observe::{profile::Cache, series::Series},
     prometheus::{Endpoint, Servers},
     tenancy::TenancyArgs,
 };
@@ -42,6 +42,8 @@ pub struct ObjectState {
     pub memory: Option<Memory>,
     /// Performance profiles as last read.
     pub profiles: Cache,
+    /// How its series are spelt, and how often they come.
+    pub series: Series,
     /// Why metrics were missing, as last logged.
     pub logged: Option<String>,
     /// Generation and annotations that the last reconcile saw.

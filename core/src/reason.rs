@@ -153,6 +153,8 @@ pub enum Reason {
     TargetKindUnsupported,
     /// A target could not be read.
     TargetUnreadable,
+    /// A budget counts GPUs, and those of a target's replicas are not known.
+    GpusUnknown,
     /// Another autoscaler scales a target.
     TargetContended,
     /// It could not be read whether another autoscaler scales a target.
