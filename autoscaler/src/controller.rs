@@ -160,7 +160,8 @@ fn await_time(context: &Context, object: &Guarded, due: Instant) {
 fn jitter(key: &ObjectRef<PDAutoscaler>, failures: u32) -> f64 {
     let mut hasher = DefaultHasher::new();
     (&key.namespace, &key.name, failures).hash(&mut hasher);
-    f64::from(hasher.finish() as u8) / f64::from(u8::MAX) / 4.0
+    let [byte, ..] = hasher.finish().to_le_bytes();
+    f64::from(byte) / f64::from(u8::MAX) / 4.0
 }
 
 /// One trip through all steps for one object.

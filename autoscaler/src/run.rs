@@ -22,7 +22,9 @@ use pd_runtime::{
 use tokio::time::sleep;
 use tracing::{info, warn};
 
-use crate::{Guarded, args::Args, context::Context, controller, metrics::Metrics};
+use crate::{
+    Guarded, answer::within_limit, args::Args, context::Context, controller, metrics::Metrics,
+};
 
 /// Pause between two looks for a CRD that is not there.
 const CRD_RETRY: std::time::Duration = std::time::Duration::from_secs(2);

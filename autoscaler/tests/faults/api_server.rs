@@ -129,7 +129,7 @@ impl ApiServer {
         self.state().autoscalers[name].clone()
     }
 
-    /// A HorizontalPodAutoscaler scales a Deployment too.
+    /// Kubernetes's own autoscaler scales a Deployment too.
     pub(crate) fn add_horizontal(&self, deployment: &str) {
         self.state().horizontal.push(json!({
             "apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler",

@@ -9,17 +9,17 @@ async fn recommendations_work_beside_another_autoscaler() {
     let (stage, start) = Stage::new();
     stage.server.add_horizontal("llama-prefill");
     stage.server.edit("llama", |object| {
-        object["spec"]["mode"] = json!("Recommend")
+        object["spec"]["mode"] = json!("Recommend");
     });
     start.controller();
     stage.wait(2).await;
-    let (state, reason, _) = stage.server.condition("llama", "Ready");
+    let (holds, reason, _) = stage.server.condition("llama", "Ready");
     assert_eq!(
-        (state.as_str(), reason.as_str()),
+        (holds.as_str(), reason.as_str()),
         ("False", "PrometheusUnreachable")
     );
-    let (state, reason, message) = stage.server.condition("llama", "TargetContended");
-    assert_eq!((state.as_str(), reason.as_str()), ("False", "NotContended"));
+    let (holds, reason, message) = stage.server.condition("llama", "TargetContended");
+    assert_eq!((holds.as_str(), reason.as_str()), ("False", "NotContended"));
     assert!(message.contains("`hpa` scales"), "{message}");
     let desired = &stage.server.autoscaler("llama")["status"]["prefill"]["desiredReplicas"];
     assert_eq!(*desired, 2);
@@ -74,9 +74,9 @@ async fn an_object_that_is_turned_off_shows_nothing_of_the_past() {
     });
     stage.wait(20).await;
     for kind in ["TargetResolved", "MetricsAvailable", "ScalingLimited"] {
-        let (state, reason, _) = stage.server.condition("llama", kind);
+        let (holds, reason, _) = stage.server.condition("llama", kind);
         assert_eq!(
-            (state.as_str(), reason.as_str()),
+            (holds.as_str(), reason.as_str()),
             ("Unknown", "ModeOff"),
             "{kind}"
         );
