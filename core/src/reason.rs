@@ -153,6 +153,10 @@ pub enum Reason {
     TargetKindUnsupported,
     /// A target could not be read.
     TargetUnreadable,
+    /// Reading everything took too long.
+    ObserveTooSlow,
+    /// The controller failed while it decided, which is a bug.
+    Panicked,
     /// Another autoscaler scales a target.
     TargetContended,
     /// It could not be read whether another autoscaler scales a target.
