@@ -7,6 +7,8 @@
 //! target (F15) in `tests/tests/end_to_end.rs`.
 
 mod ceiling;
+mod faults;
+mod late;
 mod limits;
 mod metrics;
 mod replicas;
