@@ -176,10 +176,19 @@ pub fn read_object(path: &Path) -> Result<(Manifest, Policy), PolicyError> {
         path: path_buf(),
         source,
     })?;
-    let object: Manifest = serde_saphyr::from_str(&text).map_err(|error| PolicyError::Yaml {
+    let yaml = |error: serde_saphyr::Error| PolicyError::Yaml {
         path: path_buf(),
         reason: error.to_string(),
-    })?;
+    };
+    let object: Manifest = serde_saphyr::from_str(&text).map_err(yaml)?;
+    let plain: serde_json::Value = serde_saphyr::from_str(&text).map_err(yaml)?;
+    let unknown = unknown_fields(plain);
+    if !unknown.is_empty() {
+        return Err(PolicyError::Invalid {
+            path: path_buf(),
+            reasons: format!("{} is not known", unknown.join(" is not known; ")),
+        });
+    }
     let policy = object.spec.policy().map_err(|errors| {
         let reasons: Vec<String> = errors.iter().map(ToString::to_string).collect();
         PolicyError::Invalid {
@@ -188,6 +197,17 @@ pub fn read_object(path: &Path) -> Result<(Manifest, Policy), PolicyError> {
         }
     })?;
     Ok((object, policy))
+}
+
+/// Fields of the spec that nobody reads: an API server would drop them in silence.
+fn unknown_fields(object: serde_json::Value) -> Vec<String> {
+    let mut unknown = Vec::new();
+    // Whatever else is wrong was said before.
+    let _ = serde_ignored::deserialize::<_, _, Manifest>(object, |path| {
+        unknown.push(format!("`{}`", path.to_string().replace(".?", "")));
+    });
+    unknown.retain(|path| path.starts_with("`spec."));
+    unknown
 }
 
 /// Answers every line of `input` until it ends.
@@ -287,9 +307,8 @@ mod tests {
         let text = std::fs::read_to_string(examples.join("pdautoscaler-minimal.yaml")).unwrap();
         let coefficients = "spec:
   capacity:
-    coefficients:
-      prefill: { baseMilliseconds: 8, millisecondsPerKilotoken: 4190 }
-      decode: { baseMilliseconds: 8.64, millisecondsPerRequest: 0.047 }
+    decode:
+      coefficients: { baseMicros: 8640, perRequestNanos: 47000 }
 ";
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), text.replacen("spec:\n", coefficients, 1)).unwrap();
@@ -307,11 +326,18 @@ mod tests {
         };
         assert_eq!(of(&mut decider), None);
         // Coefficients that each observation says count the same.
-        let mut silent = Decider::new(Given::default()).explaining(true);
+        let mut silent = Decider::new(Given {
+            profile: None,
+            ..given
+        })
+        .explaining(true);
         let report = of(&mut silent).unwrap();
         let mut stated = decider.explaining(true);
         assert_eq!(of(&mut stated).unwrap()["capacity"], report["capacity"]);
-        assert_ne!(report["capacity"]["prefill"]["source"], "learnt");
+        assert_ne!(
+            report["capacity"]["decode"]["source"],
+            report["capacity"]["prefill"]["source"]
+        );
     }
 
     #[test]
@@ -337,6 +363,13 @@ mod tests {
         std::fs::write(file.path(), broken).unwrap();
         let message = read_policy(file.path()).unwrap_err().to_string();
         assert!(message.contains("maxReplicas"), "{message}");
+        let misspelt = text.replacen("  prefill:\n", "  capacities: {}\n  prefill:\n", 1);
+        std::fs::write(file.path(), misspelt).unwrap();
+        let message = read_policy(file.path()).unwrap_err().to_string();
+        assert!(
+            message.contains("`spec.capacities` is not known"),
+            "{message}"
+        );
         let missing = read_policy(Path::new("no-such.yaml"))
             .unwrap_err()
             .to_string();
