@@ -17,9 +17,9 @@ pub const REGENERATE: &str = "cargo run -p pd-api --bin crdgen";
 /// A resource of this API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Resource {
-    /// PDAutoscaler.
+    /// `PDAutoscaler`.
     Autoscaler,
-    /// PDAutoscalerCheckpoint.
+    /// `PDAutoscalerCheckpoint`.
     Checkpoint,
 }
 

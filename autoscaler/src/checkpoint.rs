@@ -1,4 +1,4 @@
-//! Memory between processes: a PDAutoscalerCheckpoint beside each PDAutoscaler.
+//! Memory between processes: a checkpoint beside each object.
 //!
 //! It is read once, at the first decision of a process, and written at most once a minute. A memory
 //! of another object of the same name, or about other workloads, is none. A memory that cannot be

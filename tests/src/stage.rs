@@ -81,7 +81,7 @@ pub struct Stage {
 }
 
 /// Flags that make a controller quick enough for a test.
-const QUICK: [(&str, &str); 8] = [
+const QUICK: [(&str, &str); 9] = [
     ("--interval", "1s"),
     ("--status-interval", "2s"),
     ("--checkpoint-interval", "2s"),

@@ -137,7 +137,7 @@ impl ApiServer {
     }
 
     /// Puts a checkpoint there, whoever wrote it.
-    pub(crate) fn put_checkpoint(&self, name: &str, spec: Value) {
+    pub(crate) fn put_checkpoint(&self, name: &str, spec: &Value) {
         let checkpoint = json!({
             "apiVersion": "pdautoscaler.io/v1alpha1", "kind": "PDAutoscalerCheckpoint",
             "metadata": { "name": name, "namespace": NAMESPACE }, "spec": spec,

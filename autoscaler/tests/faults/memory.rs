@@ -87,7 +87,7 @@ async fn a_checkpoint_that_is_no_memory_costs_the_memory_and_nothing_else() {
     let (stage, start) = Stage::new();
     stage.server.put_checkpoint(
         "llama",
-        json!({ "uid": "llama", "subject": "s", "memory": "!" }),
+        &json!({ "uid": "llama", "subject": "s", "memory": "!" }),
     );
     start.controller();
     stage.wait(2).await;

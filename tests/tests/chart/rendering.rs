@@ -3,14 +3,12 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs,
     time::Duration,
 };
 
 use clap::CommandFactory as _;
 use pd_api::Resource;
 use pd_autoscaler::args::Args;
-use pd_tests::chart;
 use serde_json::{Value, json};
 
 use super::{args, container, everything, of_kind, one, parsed, rendered};
