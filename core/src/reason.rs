@@ -157,6 +157,8 @@ pub enum Reason {
     TargetKindUnsupported,
     /// A target could not be read.
     TargetUnreadable,
+    /// It cannot be read what the process before remembered.
+    MemoryUnreadable,
     /// Reading everything took too long.
     ObserveTooSlow,
     /// The controller failed while it decided, which is a bug.
