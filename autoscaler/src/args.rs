@@ -37,10 +37,13 @@ pub struct DecisionArgs {
     #[arg(long, default_value = "15s", env = "PD_INTERVAL", value_parser = interval, value_name = "DURATION")]
     pub interval: Duration,
 
-    /// Most time between two writes of an otherwise unchanged status. Status keeps memory for the
-    /// next leader.
+    /// Most time between two writes of a status in which only measured numbers change.
     #[arg(long, default_value = "60s", env = "PD_STATUS_INTERVAL", value_parser = positive_duration, value_name = "DURATION")]
     pub status_interval: Duration,
+
+    /// Least time between two writes of an object's memory, which the next leader goes on with.
+    #[arg(long, default_value = "60s", env = "PD_CHECKPOINT_INTERVAL", value_parser = positive_duration, value_name = "DURATION")]
+    pub checkpoint_interval: Duration,
 
     /// Namespace whose PDAutoscalers are handled; all namespaces when not given.
     #[arg(long, env = "PD_WATCH_NAMESPACE", value_name = "NAMESPACE")]

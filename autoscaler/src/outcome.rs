@@ -30,6 +30,8 @@ pub enum Stopped {
         /// Why.
         error: TargetError,
     },
+    /// It cannot be read what the process before remembered.
+    MemoryUnreadable(kube::Error),
     /// Not everything could be read in time.
     TooSlow(Duration),
     /// A bug ended the reconcile. Holds its words.
@@ -42,7 +44,10 @@ impl Stopped {
     pub const fn is_lasting(&self) -> bool {
         match self {
             Self::Off | Self::Undecodable(_) | Self::Invalid(_) => true,
-            Self::Untargeted { .. } | Self::TooSlow(_) | Self::Panicked(_) => false,
+            Self::Untargeted { .. }
+            | Self::MemoryUnreadable(_)
+            | Self::TooSlow(_)
+            | Self::Panicked(_) => false,
         }
     }
 }

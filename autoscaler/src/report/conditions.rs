@@ -38,6 +38,7 @@ pub fn findings(outcome: &ReconcileOutcome) -> Vec<Finding> {
             Stopped::Off
             | Stopped::Undecodable(_)
             | Stopped::Invalid(_)
+            | Stopped::MemoryUnreadable(_)
             | Stopped::TooSlow(_)
             | Stopped::Panicked(_),
         ) => {}
@@ -72,6 +73,13 @@ pub fn ready(outcome: &ReconcileOutcome) -> Finding {
         Err(Stopped::Untargeted { role, error }) => {
             of(False, target_reason(error), format!("{role}: {error}"))
         }
+        Err(Stopped::MemoryUnreadable(error)) => of(
+            False,
+            Reason::MemoryUnreadable,
+            format!(
+                "the PDAutoscalerCheckpoint cannot be read, nothing is decided until then: {error}"
+            ),
+        ),
         Err(Stopped::TooSlow(limit)) => of(
             False,
             Reason::ObserveTooSlow,
