@@ -1,8 +1,7 @@
 //! Clients, flags, metrics, leadership and the clock that all reconciles share, and the memory of
 //! every object.
 //!
-//! Memory is kept here between reconciles and in status for the next leader; after a start it is
-//! read from status once.
+//! Memory is kept here between reconciles, and in checkpoints for the next leader.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -17,18 +16,18 @@ use kube::{
         reflector::ObjectRef,
     },
 };
-use pd_api::v1alpha1::PDAutoscaler;
+use pd_api::v1alpha1::{PDAutoscaler, PDAutoscalerStatus};
 use pd_core::{Memory, Timestamp};
 use pd_runtime::leader::Leadership;
 use tokio::{sync::watch, time::Instant};
-use tracing::warn;
 
 use crate::{
-    Guarded,
     args::{DecisionArgs, MetricsArgs},
+    checkpoint::CheckpointState,
     metrics::Metrics,
-    observe::profile::Cache,
+    observe::{profile::Cache, series::Series},
     prometheus::{Endpoint, Servers},
+    share::Shares,
     tenancy::TenancyArgs,
 };
 
@@ -38,18 +37,29 @@ pub type Clock = fn() -> jiff::Timestamp;
 /// State of an object between reconciles.
 #[derive(Clone, Debug, Default)]
 pub struct ObjectState {
-    /// Memory of the decision core; nothing before the first decision of this process.
-    pub memory: Option<Memory>,
+    /// Memory of the decision core and what it is about, an object's UID and the subject; nothing
+    /// before the first decision of this process.
+    pub memory: Option<((String, String), Memory)>,
+    /// The object that keeps memory for the next process.
+    pub checkpoint: CheckpointState,
     /// Performance profiles as last read.
     pub profiles: Cache,
+    /// How its series are spelt, and how often they come.
+    pub series: Series,
     /// Why metrics were missing, as last logged.
     pub logged: Option<String>,
     /// Generation and annotations that the last reconcile saw.
     pub seen: Option<(Option<i64>, BTreeMap<String, String>)>,
-    /// When the last reconcile ended.
+    /// When the next reconcile is due, unless the object changes.
+    pub due: Option<Instant>,
+    /// When the last reconcile began.
     pub reconciled_at: Option<Instant>,
     /// When status was last written.
     pub written_at: Option<Instant>,
+    /// Status as last written, for an object that cannot be decoded and shows none.
+    pub written: Option<PDAutoscalerStatus>,
+    /// Reconciles in a row that failed.
+    pub failures: u32,
 }
 
 /// Shared by all reconciles.
@@ -72,6 +82,8 @@ pub struct Context {
     pub leadership: watch::Receiver<Leadership>,
     /// Writes events.
     pub events: Recorder,
+    /// Each namespace's share of the reconciles that run at once.
+    pub shares: Shares,
     /// The time of day, for decisions and status.
     pub clock: Clock,
     objects: Mutex<HashMap<ObjectRef<PDAutoscaler>, ObjectState>>,
@@ -103,7 +115,13 @@ impl Context {
         let objects = Mutex::default();
         let server = &metrics_args.server;
         let servers = Servers::new(server.prometheus_timeout, crate::NAME, crate::VERSION);
+        // Who watches one namespace has none to be fair to.
+        let most = match decision_args.watch_namespace {
+            Some(_) => decision_args.concurrency,
+            None => decision_args.namespace_concurrency,
+        };
         Self {
+            shares: Shares::new(most),
             tenancy,
             own_server: server.endpoint(),
             client,
@@ -144,27 +162,6 @@ impl Context {
         change(objects.entry(key.clone()).or_default());
     }
 
-    /// Memory of this process, else of the process before, else none.
-    pub fn memory(&self, key: &ObjectRef<PDAutoscaler>, object: &Guarded) -> Memory {
-        let stored = || {
-            let status = object.0.as_ref().ok()?.status.as_ref()?;
-            match serde_json::from_str(status.memory.as_deref()?) {
-                Ok(memory) => Some(memory),
-                Err(error) => {
-                    warn!(%error, namespace = key.namespace, name = key.name, "stored memory cannot be read, starting without");
-                    None
-                }
-            }
-        };
-        let kept = self.read(key, |state| state.memory.clone());
-        kept.or_else(stored).unwrap_or_default()
-    }
-
-    /// Keeps `memory` for the next decision about `key`.
-    pub fn remember(&self, key: &ObjectRef<PDAutoscaler>, memory: &Memory) {
-        self.update(key, |state| state.memory = Some(memory.clone()));
-    }
-
     /// Forgets `key`, which is gone, and its metrics.
     pub fn forget(&self, key: &ObjectRef<PDAutoscaler>) {
         let mut objects = self.objects.lock().unwrap_or_else(PoisonError::into_inner);
@@ -172,7 +169,7 @@ impl Context {
         self.metrics.forget(key);
     }
 
-    /// Forgets everything: another process leads now, and status will have its memory.
+    /// Forgets everything: another process leads now, and goes on from the checkpoints.
     pub fn forget_all(&self) {
         let mut objects = self.objects.lock().unwrap_or_else(PoisonError::into_inner);
         for key in std::mem::take(&mut *objects).keys() {

@@ -23,6 +23,7 @@
 pub mod answer;
 pub mod apply;
 pub mod args;
+pub mod checkpoint;
 pub mod context;
 pub mod controller;
 pub mod error;
@@ -32,6 +33,7 @@ pub mod outcome;
 pub mod plan;
 pub mod report;
 pub mod run;
+pub mod share;
 pub mod tenancy;
 pub mod validate;
 

@@ -34,7 +34,14 @@ fn finding(
 pub fn findings(outcome: &ReconcileOutcome) -> Vec<Finding> {
     let mut findings = vec![ready(outcome)];
     match outcome {
-        Err(Stopped::Off | Stopped::Undecodable(_) | Stopped::Invalid(_)) => {}
+        Err(
+            Stopped::Off
+            | Stopped::Undecodable(_)
+            | Stopped::Invalid(_)
+            | Stopped::MemoryUnreadable(_)
+            | Stopped::TooSlow(_)
+            | Stopped::Panicked(_),
+        ) => {}
         Err(Stopped::Untargeted { role, error }) => {
             let message = format!("{role}: {error}");
             findings.push(finding(
@@ -66,6 +73,25 @@ pub fn ready(outcome: &ReconcileOutcome) -> Finding {
         Err(Stopped::Untargeted { role, error }) => {
             of(False, target_reason(error), format!("{role}: {error}"))
         }
+        Err(Stopped::MemoryUnreadable(error)) => of(
+            False,
+            Reason::MemoryUnreadable,
+            format!(
+                "the PDAutoscalerCheckpoint cannot be read, nothing is decided until then: {error}"
+            ),
+        ),
+        Err(Stopped::TooSlow(limit)) => of(
+            False,
+            Reason::ObserveTooSlow,
+            format!(
+                "targets and metrics could not all be read within {limit:?}, nothing is decided"
+            ),
+        ),
+        Err(Stopped::Panicked(words)) => of(
+            False,
+            Reason::Panicked,
+            format!("nothing is decided, this is a bug: {words}"),
+        ),
         Ok(applied) => ready_when_decided(applied),
     }
 }
@@ -87,12 +113,12 @@ fn ready_when_decided(applied: &Applied) -> Finding {
             );
             of(False, Reason::AuditFailed, message)
         }
-        ApplyOutcome::Applied(_) | ApplyOutcome::Recommended => {
+        ApplyOutcome::Applied(_) | ApplyOutcome::Recommended(_) => {
             let metrics = metrics_available(applied);
             if metrics.state == False {
                 return of(False, metrics.reason, metrics.message);
             }
-            let recommended = matches!(applied.outcome, ApplyOutcome::Recommended);
+            let recommended = matches!(applied.outcome, ApplyOutcome::Recommended(_));
             let (reason, text) = if recommended {
                 (
                     Reason::Recommended,
@@ -125,6 +151,7 @@ fn target_reason(error: &TargetError) -> Reason {
         TargetError::KindUnsupported(_) => Reason::TargetKindUnsupported,
         TargetError::NotFound { .. } => Reason::TargetNotFound,
         TargetError::Unreadable { .. } | TargetError::Selector { .. } => Reason::TargetUnreadable,
+        TargetError::GpusUnknown { .. } => Reason::GpusUnknown,
     }
 }
 
@@ -155,6 +182,7 @@ fn metrics_available(applied: &Applied) -> Finding {
     if let Some(error) = &applied.metrics_error {
         let reason = match error {
             QueryError::NotAllowed { .. } => Reason::SourceNotAllowed,
+            QueryError::Partial { .. } => Reason::MetricsPartial,
             error if error.is_query_at_fault() => Reason::QueryInvalid,
             _ => Reason::PrometheusUnreachable,
         };
@@ -177,10 +205,12 @@ fn metrics_available(applied: &Applied) -> Finding {
     if let Some(message) = step(Reason::MetricsPartial) {
         return of(True, Reason::MetricsPartial, message);
     }
+    let note = applied.scraped_twice.as_ref();
+    let note = note.map_or(String::new(), |text| format!("; {text}"));
     of(
         True,
         Reason::AllMetricsAvailable,
-        "every signal a decision needs is known".to_owned(),
+        format!("every signal a decision needs is known{note}"),
     )
 }
 
@@ -379,6 +409,12 @@ fn contended(applied: &Applied) -> Finding {
             Unknown,
             Reason::ContentionUnknown,
             contention_unknown(error),
+        ),
+        ApplyOutcome::Recommended(Some(text)) => finding(
+            ConditionType::TargetContended,
+            False,
+            Reason::NotContended,
+            format!("in mode Recommend nothing is written; {text}"),
         ),
         _ => finding(
             ConditionType::TargetContended,

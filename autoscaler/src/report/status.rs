@@ -3,7 +3,7 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff;
 use pd_api::{
-    condition::{self, ConditionType},
+    condition::{self, ConditionState, ConditionType, Finding},
     v1alpha1::{
         AttainmentStatus, GpuStatus, LastDecision, LatencyStatus, LeadTimeStatus,
         PDAutoscalerStatus, RatioStatus, RoleStatus, SchedulesStatus, StepStatus,
@@ -11,15 +11,9 @@ use pd_api::{
     },
 };
 use pd_core::{
-    PerRole, Role, Timestamp,
-    capacity::Source,
-    memory::{MEMORY_BYTES_MAX, Memory},
-    policy::Policy,
-    report::LeadTime,
-    schedule,
+    PerRole, Role, Timestamp, capacity::Source, policy::Policy, report::LeadTime, schedule,
 };
 use pd_signals::stated::Origin;
-use tracing::warn;
 
 use super::{conditions::findings, sentence};
 use crate::outcome::{Applied, ApplyOutcome, ReconcileOutcome};
@@ -33,13 +27,54 @@ pub fn status(
 ) -> PDAutoscalerStatus {
     let mut status = before.cloned().unwrap_or_default();
     status.observed_generation = Some(generation);
-    for finding in findings(outcome) {
-        condition::set(&mut status.conditions, &finding, generation, now);
+    let findings = findings(outcome);
+    for finding in &findings {
+        condition::set(&mut status.conditions, finding, generation, now);
     }
-    if let Ok(applied) = outcome {
-        describe(&mut status, applied, now);
+    match outcome {
+        Ok(applied) => describe(&mut status, applied, now),
+        Err(stopped) => {
+            for finding in undecided(&status.conditions, &findings) {
+                condition::set(&mut status.conditions, &finding, generation, now);
+            }
+            if stopped.is_lasting() {
+                clear(&mut status);
+            }
+        }
     }
     status
+}
+
+/// Findings for conditions of an earlier decision that this outcome says nothing about: nobody
+/// knows whether they still hold.
+fn undecided(conditions: &[Condition], findings: &[Finding]) -> Vec<Finding> {
+    let (Some(ready), all) = (findings.first(), ConditionType::ALL) else {
+        return Vec::new();
+    };
+    let is_said = |kind| findings.iter().any(|finding| finding.condition == kind);
+    let stale = all
+        .into_iter()
+        .filter(|&kind| !is_said(kind) && condition::get(conditions, kind).is_some());
+    let unknown = |condition| Finding {
+        condition,
+        state: ConditionState::Unknown,
+        reason: ready.reason,
+        message: "nothing is decided".to_owned(),
+    };
+    stale.map(unknown).collect()
+}
+
+/// Removes the numbers of the last decision, which would read as if they were of now. The last
+/// decision with its time and the engine stay.
+fn clear(status: &mut PDAutoscalerStatus) {
+    status.prefill = None;
+    status.decode = None;
+    status.ratio = None;
+    status.gpus = None;
+    status.latency = None;
+    status.attainment = None;
+    status.bottleneck = None;
+    status.schedules = None;
 }
 
 fn describe(status: &mut PDAutoscalerStatus, applied: &Applied, now: &Time) {
@@ -85,7 +120,6 @@ fn describe(status: &mut PDAutoscalerStatus, applied: &Applied, now: &Time) {
         status.last_decision = Some(last_decision(applied, now));
     }
     status.schedules = schedules(&applied.snapshot.policy.schedules, now);
-    status.memory = memory_text(&applied.decision.memory);
 }
 
 fn role_status(applied: &Applied, role: Role) -> RoleStatus {
@@ -138,20 +172,6 @@ fn schedules(schedules: &[schedule::Schedule], now: &Time) -> Option<SchedulesSt
     })
 }
 
-/// Memory as text for the next leader; nothing when it is larger than the core promises. Losing it
-/// costs a window, and a status that cannot be written costs everything.
-fn memory_text(memory: &Memory) -> Option<String> {
-    let text = serde_json::to_string(memory).ok()?;
-    if text.len() > MEMORY_BYTES_MAX {
-        warn!(
-            bytes = text.len(),
-            "memory is larger than it may be and is not kept"
-        );
-        return None;
-    }
-    Some(text)
-}
-
 fn ratio_status(applied: &Applied, requested: PerRole<u32>, desired: PerRole<u32>) -> RatioStatus {
     let text = |replicas: PerRole<u32>| Some(format!("{}:{}", replicas.prefill, replicas.decode));
     let ratio = &applied.decision.report.ratio;
@@ -187,7 +207,7 @@ fn gpu_status(applied: &Applied, requested: PerRole<u32>, desired: PerRole<u32>)
 
 fn last_decision(applied: &Applied, now: &Time) -> LastDecision {
     let report = &applied.decision.report;
-    let prefix = if matches!(applied.outcome, ApplyOutcome::Recommended) {
+    let prefix = if matches!(applied.outcome, ApplyOutcome::Recommended(_)) {
         "recommended: "
     } else {
         ""

@@ -8,9 +8,12 @@
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 mod api_server;
+mod beside;
+mod bug;
 mod conflict;
 mod decoding;
 mod leadership;
+mod memory;
 mod refusal;
 mod silence;
 mod stage;

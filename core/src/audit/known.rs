@@ -12,6 +12,7 @@ pub(super) fn known(snapshot: &Snapshot, role: Role) -> bool {
     let Snapshot { roles, signals, .. } = snapshot;
     let ready = roles[role].ready;
     ready > 0
+        && !signals.answer_partial
         && signals.coverage[role].scraped >= ready
         && needed(signals, role).into_iter().all(is_number)
         && signals
@@ -59,7 +60,10 @@ fn about(name: SignalName) -> Role {
 fn plausible(name: SignalName, reading: Reading) -> bool {
     let (least, most) = name.plausible();
     match reading {
-        Reading::Value(value) if value.is_finite() => (least..=most).contains(&value),
+        // Below zero is no reading at all, and a gap only where it is needed.
+        Reading::Value(value) if value.is_finite() && value >= 0.0 => {
+            (least..=most).contains(&value)
+        }
         _ => true,
     }
 }
