@@ -81,7 +81,8 @@ pub fn plan(snapshot: &Snapshot, memory: &Memory, now: Timestamp) -> Decision {
     let profile = snapshot.profile.as_ref();
     let mut steps = Steps::default();
 
-    let seen = observe(snapshot, since_last, &mut memory.replicas, now);
+    let standing = &mut memory.standing_since;
+    let seen = observe(snapshot, since_last, &mut memory.replicas, standing, now);
     let policy =
         policy_in_force(&snapshot.policy, snapshot.paused, &seen.replicas, now).record(&mut steps);
     let demand = Demand::estimate(&seen.signals.signals, policy.objective);
@@ -96,8 +97,7 @@ pub fn plan(snapshot: &Snapshot, memory: &Memory, now: Timestamp) -> Decision {
         return Decision::new(report(&policy, &seen, &demand, conclusion, steps), memory);
     }
 
-    let gaps =
-        metrics_missing(&seen.signals.evidence, &mut memory.missing_since, now).record(&mut steps);
+    let gaps = metrics_missing(&seen.signals, &mut memory.missing_since, now).record(&mut steps);
     let capacity = learn(&policy, &seen, &demand, profile, &mut memory.capacity, now);
     let signals = &seen.signals.signals;
     let reach = reach(

@@ -123,7 +123,7 @@ impl Scope {
             Recipe::GaugeMean(metric) => {
                 vec![self.by_pod(tag(Part::Value), "avg", &pods.gauge(metric))]
             }
-            Recipe::GaugeGrowth(metric) => {
+            Recipe::GaugeGrowth(metric) | Recipe::GaugeShrinkage(metric) => {
                 let growth = pods.over("deriv", metric, window);
                 vec![self.by_pod(tag(Part::Value), "sum", &growth)]
             }

@@ -33,8 +33,13 @@ pub(crate) fn needs_under(
 ) -> PerRole<Option<(u32, u32)>> {
     let mut memory = memory.clone().usable();
     let mut replicas = memory.replicas.clone();
-    let base = Case::new(snapshot, observe(snapshot, None, &mut memory.replicas, now));
-    let more = Case::new(loaded, observe(loaded, None, &mut replicas, now));
+    let [mut standing, mut standing_more] = [memory.standing_since; 2];
+    let (mine, others) = (&mut memory.replicas, &mut replicas);
+    let base = Case::new(snapshot, observe(snapshot, None, mine, &mut standing, now));
+    let more = Case::new(
+        loaded,
+        observe(loaded, None, others, &mut standing_more, now),
+    );
     let same_gaps = Role::ALL.into_iter().all(|role| {
         base.seen.signals.evidence[role].missing == more.seen.signals.evidence[role].missing
     });

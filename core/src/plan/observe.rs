@@ -10,6 +10,7 @@ use crate::{
     replicas::ObservedReplicas,
     role::{PerRole, Role},
     role_state::RoleState,
+    signal::standstill::standing_since,
     snapshot::Snapshot,
     time::Timestamp,
 };
@@ -37,6 +38,7 @@ pub(super) fn observe<'a>(
     snapshot: &Snapshot,
     since_last: Option<Duration>,
     memory: &'a mut PerRole<ReplicaMemory>,
+    standing: &mut Option<Timestamp>,
     now: Timestamp,
 ) -> Observation<'a> {
     let Snapshot {
@@ -48,7 +50,8 @@ pub(super) fn observe<'a>(
     } = snapshot;
     Observation {
         replicas: observe_replicas(roles, policy.lead.assumed, memory, now),
-        signals: JudgedSignals::judge(signals, roles),
+        signals: JudgedSignals::judge(signals, roles)
+            .without_standing_gauges(standing_since(signals, standing, now)),
         since_last,
     }
 }
