@@ -1,7 +1,7 @@
 //! The fourth step: replicas are written, unless something forbids it.
 //!
-//! A plan is held back when it fails the audit, when somebody else scales a target or that cannot
-//! be known, and in mode Recommend. Leadership is checked right before each write.
+//! A plan is held back when it fails the audit, in mode Recommend, and when somebody else scales a
+//! target or that cannot be known. Leadership is checked right before each write.
 
 pub mod scale;
 
@@ -39,10 +39,14 @@ pub async fn apply(
     let outcome = match contender {
         // A plan that breaks an invariant is a bug, which matters more than anything else here.
         _ if !findings.is_empty() => ApplyOutcome::AuditFailed(findings),
+        // Nothing is written, so that whoever else scales a target is no hindrance: beside an
+        // autoscaler that is to be replaced is where this mode is used.
+        contender if object.spec.mode == Mode::Recommend => {
+            ApplyOutcome::Recommended(contender.ok().flatten())
+        }
         // Two autoscalers make replicas jump, so that not knowing is as good as a reason to wait.
         Err(error) => ApplyOutcome::ContentionUnknown(error),
         Ok(Some(contender)) => ApplyOutcome::Contended(contender),
-        Ok(None) if object.spec.mode == Mode::Recommend => ApplyOutcome::Recommended,
         Ok(None) => {
             let current = snapshot.roles.map(|state| state.current);
             let (written, result) =

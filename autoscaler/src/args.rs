@@ -47,8 +47,13 @@ pub struct DecisionArgs {
     pub watch_namespace: Option<String>,
 
     /// PDAutoscalers that are reconciled at the same time.
-    #[arg(long, default_value_t = 16, env = "PD_CONCURRENCY", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, default_value_t = 32, env = "PD_CONCURRENCY", value_parser = clap::value_parser!(u16).range(1..))]
     pub concurrency: u16,
+
+    /// PDAutoscalers of one namespace that are reconciled at the same time, so that slow servers of
+    /// one leave the others their turn.
+    #[arg(long, default_value_t = 8, env = "PD_NAMESPACE_CONCURRENCY", value_parser = clap::value_parser!(u16).range(1..))]
+    pub namespace_concurrency: u16,
 }
 
 /// The default Prometheus server, and how its series are labelled.

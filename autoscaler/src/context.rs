@@ -17,7 +17,7 @@ use kube::{
         reflector::ObjectRef,
     },
 };
-use pd_api::v1alpha1::PDAutoscaler;
+use pd_api::v1alpha1::{PDAutoscaler, PDAutoscalerStatus};
 use pd_core::{Memory, Timestamp};
 use pd_runtime::leader::Leadership;
 use tokio::{sync::watch, time::Instant};
@@ -29,6 +29,7 @@ use crate::{
     metrics::Metrics,
     observe::profile::Cache,
     prometheus::{Endpoint, Servers},
+    share::Shares,
     tenancy::TenancyArgs,
 };
 
@@ -46,10 +47,16 @@ pub struct ObjectState {
     pub logged: Option<String>,
     /// Generation and annotations that the last reconcile saw.
     pub seen: Option<(Option<i64>, BTreeMap<String, String>)>,
-    /// When the last reconcile ended.
+    /// When the next reconcile is due, unless the object changes.
+    pub due: Option<Instant>,
+    /// When the last reconcile began.
     pub reconciled_at: Option<Instant>,
     /// When status was last written.
     pub written_at: Option<Instant>,
+    /// Status as last written, for an object that cannot be decoded and shows none.
+    pub written: Option<PDAutoscalerStatus>,
+    /// Reconciles in a row that failed.
+    pub failures: u32,
 }
 
 /// Shared by all reconciles.
@@ -72,6 +79,8 @@ pub struct Context {
     pub leadership: watch::Receiver<Leadership>,
     /// Writes events.
     pub events: Recorder,
+    /// Each namespace's share of the reconciles that run at once.
+    pub shares: Shares,
     /// The time of day, for decisions and status.
     pub clock: Clock,
     objects: Mutex<HashMap<ObjectRef<PDAutoscaler>, ObjectState>>,
@@ -103,7 +112,13 @@ impl Context {
         let objects = Mutex::default();
         let server = &metrics_args.server;
         let servers = Servers::new(server.prometheus_timeout, crate::NAME, crate::VERSION);
+        // Who watches one namespace has none to be fair to.
+        let most = match decision_args.watch_namespace {
+            Some(_) => decision_args.concurrency,
+            None => decision_args.namespace_concurrency,
+        };
         Self {
+            shares: Shares::new(most),
             tenancy,
             own_server: server.endpoint(),
             client,

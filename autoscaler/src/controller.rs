@@ -5,11 +5,14 @@
 //! watched behind a guard. A reconcile whose status cannot be written is tried again after a pause.
 
 use std::{
+    any::Any,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    panic::AssertUnwindSafe,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
-use futures::StreamExt as _;
+use futures::{FutureExt as _, StreamExt as _};
 use kube::{
     Api, Resource as _, ResourceExt as _,
     runtime::{
@@ -20,7 +23,7 @@ use kube::{
     },
 };
 use pd_api::v1alpha1::PDAutoscaler;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tracing::{debug, warn};
 
 use crate::{
@@ -29,15 +32,28 @@ use crate::{
     context::Context,
     error::ReconcileError,
     observe::{contention::Claims, observe},
-    outcome::{ApplyOutcome, ReconcileOutcome},
+    outcome::{ApplyOutcome, ReconcileOutcome, Stopped},
     plan::plan,
     report::{conditions::ready, report},
     validate::validate,
 };
 
-/// Pause after a reconcile that could not write status, or could not learn who else scales a
+/// First pause after a reconcile that could not write status, or could not learn who else scales a
 /// target.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
+
+/// Longest pause after many such reconciles in a row.
+const RETRY_AFTER_MAX: Duration = Duration::from_mins(1);
+
+/// Pause of an object whose namespace has its share of reconciles.
+const TURN_AFTER: Duration = Duration::from_secs(1);
+
+/// Pause in which changes of one object are gathered into one reconcile.
+const DEBOUNCE: Duration = Duration::from_millis(300);
+
+/// Longest time to read everything about one object: an answer of the API server and one of
+/// Prometheus, each at its limit, and some time for the others.
+const OBSERVE_WITHIN: Duration = Duration::from_secs(45);
 
 /// How old the overview of all objects may be. Looking at all of them in every reconcile would make
 /// the work grow with the square of their number.
@@ -66,7 +82,9 @@ pub async fn run(
 ) {
     let controller = Controller::new(api, watcher::Config::default());
     let store = controller.store();
-    let config = controller::Config::default().concurrency(context.decision_args.concurrency);
+    let config = controller::Config::default()
+        .concurrency(context.decision_args.concurrency)
+        .debounce(DEBOUNCE);
     let overview = Mutex::default();
     let shared = Arc::new(Shared {
         context,
@@ -99,46 +117,132 @@ pub async fn run(
     clippy::needless_pass_by_value,
     reason = "the signature is the controller runtime's"
 )]
-fn failed(_: Arc<Guarded>, error: &ReconcileError, shared: Arc<Shared>) -> Action {
+fn failed(object: Arc<Guarded>, error: &ReconcileError, shared: Arc<Shared>) -> Action {
     warn!(%error, "reconcile failed, trying again");
     shared.context.metrics.api_failed(error.category());
-    Action::requeue(RETRY_AFTER)
+    Action::requeue(retry_after(&shared.context, &object))
+}
+
+fn key(object: &Guarded) -> ObjectRef<PDAutoscaler> {
+    ObjectRef::new(&object.name_any()).within(&object.namespace().unwrap_or_default())
+}
+
+/// The pause before the next try: twice as long after each failure in a row, and not the same for
+/// objects that failed together.
+fn retry_after(context: &Context, object: &Guarded) -> Duration {
+    let key = key(object);
+    let failures = context
+        .read(&key, |state| Some(state.failures))
+        .unwrap_or(0);
+    let pause = RETRY_AFTER.saturating_mul(1_u32.checked_shl(failures).unwrap_or(u32::MAX));
+    let pause = pause
+        .min(RETRY_AFTER_MAX)
+        .mul_f64(1.0 + jitter(&key, failures));
+    await_time(
+        context,
+        object,
+        Instant::now() + pause.saturating_sub(DEBOUNCE),
+    );
+    context.update(&key, |state| state.failures = failures.saturating_add(1));
+    pause
+}
+
+/// Leaves `object` as it is now alone until `due`.
+fn await_time(context: &Context, object: &Guarded, due: Instant) {
+    let seen = (object.meta().generation, object.annotations().clone());
+    context.update(&key(object), |state| {
+        state.seen = Some(seen);
+        state.due = Some(due);
+    });
+}
+
+/// A share from 0 to a quarter that differs between objects and tries.
+fn jitter(key: &ObjectRef<PDAutoscaler>, failures: u32) -> f64 {
+    let mut hasher = DefaultHasher::new();
+    (&key.namespace, &key.name, failures).hash(&mut hasher);
+    let [byte, ..] = hasher.finish().to_le_bytes();
+    f64::from(byte) / f64::from(u8::MAX) / 4.0
 }
 
 /// One trip through all steps for one object.
 async fn reconcile(object: Arc<Guarded>, shared: Arc<Shared>) -> Result<Action, ReconcileError> {
     let context = &*shared.context;
-    let key = ObjectRef::new(&object.name_any()).within(&object.namespace().unwrap_or_default());
+    let key = key(&object);
     if !context.is_leader() {
         return Ok(Action::await_change());
     }
     if let Some(wait) = not_due(context, &key, &object) {
         return Ok(Action::requeue(wait));
     }
+    let namespace = key.namespace.as_deref().unwrap_or_default();
+    let Some(_running) = context.shares.enter(namespace) else {
+        return Ok(Action::requeue(TURN_AFTER));
+    };
     let started = Instant::now();
+    if let Some(late) = lateness(context, &key) {
+        context.metrics.was_late(late);
+    }
 
     // Boxed, for the many requests of the steps make the future large.
-    let outcome: ReconcileOutcome = Box::pin(async {
-        let valid = validate(&object)?;
-        let observed = observe(context, &key, valid, &shared.claims()).await?;
-        let planned = plan(observed, &context.memory(&key, &object), context.now());
-        context.remember(&key, &planned.decision.memory);
-        Ok(apply(context, &key, planned).await)
-    })
-    .await;
-    report(context, &key, &object, &outcome).await?;
+    let steps = Box::pin(steps(&shared, &key, &object));
+    // A bug that one object meets must not end the others.
+    let outcome = AssertUnwindSafe(steps).catch_unwind().await;
+    let outcome = outcome.unwrap_or_else(|panic| {
+        context.metrics.panicked();
+        Err(Stopped::Panicked(words(&*panic)))
+    });
+    let reported = AssertUnwindSafe(Box::pin(report(context, &key, &object, &outcome)));
+    reported.catch_unwind().await.unwrap_or_else(|panic| {
+        context.metrics.panicked();
+        Err(ReconcileError::Panicked(words(&*panic)))
+    })?;
 
     let reason = ready(&outcome).reason;
     context.metrics.reconciled(reason, started.elapsed());
     if outcome.is_ok_and(|applied| matches!(applied.outcome, ApplyOutcome::ContentionUnknown(_))) {
-        return Ok(Action::requeue(RETRY_AFTER));
+        return Ok(Action::requeue(retry_after(context, &object)));
     }
-    let seen = Some((object.meta().generation, object.annotations().clone()));
+    let interval = context.decision_args.interval;
+    // A timer that fires a moment early must not cost a whole interval.
+    await_time(context, &object, started + interval.mul_f64(0.9));
     context.update(&key, |state| {
-        state.seen = seen;
-        state.reconciled_at = Some(Instant::now());
+        state.reconciled_at = Some(started);
+        state.failures = 0;
     });
-    Ok(Action::requeue(context.decision_args.interval))
+    // From start to start, so that a slow reconcile does not make the next one late.
+    let spent = started.elapsed() + DEBOUNCE;
+    Ok(Action::requeue(interval.saturating_sub(spent)))
+}
+
+/// Everything between an object and its report.
+async fn steps(
+    shared: &Shared,
+    key: &ObjectRef<PDAutoscaler>,
+    object: &Guarded,
+) -> ReconcileOutcome {
+    let context = &*shared.context;
+    let valid = validate(object)?;
+    let claims = shared.claims();
+    let observed = timeout(OBSERVE_WITHIN, observe(context, key, valid, &claims));
+    let observed = observed
+        .await
+        .unwrap_or(Err(Stopped::TooSlow(OBSERVE_WITHIN)))?;
+    let planned = plan(observed, &context.memory(key, object), context.now());
+    context.remember(key, &planned.decision.memory);
+    Ok(apply(context, key, planned).await)
+}
+
+/// The words of a panic.
+fn words(panic: &(dyn Any + Send)) -> String {
+    let fixed = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    let words = fixed.or_else(|| panic.downcast_ref::<String>().cloned());
+    words.unwrap_or_else(|| "it left no words".to_owned())
+}
+
+/// How long after its time this reconcile begins; nothing before the second.
+fn lateness(context: &Context, key: &ObjectRef<PDAutoscaler>) -> Option<Duration> {
+    let since = context.read(key, |state| state.reconciled_at)?.elapsed();
+    Some(since.saturating_sub(context.decision_args.interval))
 }
 
 impl Shared {
@@ -156,17 +260,13 @@ impl Shared {
     }
 }
 
-/// How long to wait when the last reconcile saw this very spec and is not an interval ago: our own
+/// How long to wait when the last reconcile saw this very spec and the next is not due yet: our own
 /// status writes wake us too.
 fn not_due(context: &Context, key: &ObjectRef<PDAutoscaler>, object: &Guarded) -> Option<Duration> {
-    let interval = context.decision_args.interval;
     context.read(key, |state| {
         let (generation, annotations) = state.seen.as_ref()?;
         let same = *generation == object.meta().generation && annotations == object.annotations();
-        // A timer that fires a moment early must not cost a whole interval.
-        let wait = interval
-            .mul_f64(0.9)
-            .checked_sub(state.reconciled_at?.elapsed())?;
-        same.then_some(wait + interval.mul_f64(0.1))
+        let wait = state.due?.checked_duration_since(Instant::now())?;
+        (same && !wait.is_zero()).then_some(wait)
     })
 }

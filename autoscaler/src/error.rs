@@ -16,6 +16,9 @@ pub enum ReconcileError {
         /// The API server's answer.
         source: kube::Error,
     },
+    /// A bug ended the report. Holds its words.
+    #[error("the report failed, this is a bug: {0}")]
+    Panicked(String),
 }
 
 impl ReconcileError {
@@ -23,6 +26,7 @@ impl ReconcileError {
     pub const fn category(&self) -> &'static str {
         match self {
             Self::Status { .. } => "status",
+            Self::Panicked(_) => "panic",
         }
     }
 }

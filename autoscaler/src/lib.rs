@@ -32,6 +32,7 @@ pub mod outcome;
 pub mod plan;
 pub mod report;
 pub mod run;
+pub mod share;
 pub mod tenancy;
 pub mod validate;
 

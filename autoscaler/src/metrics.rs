@@ -6,7 +6,11 @@
 
 mod sizing;
 
-use std::{sync::atomic::AtomicU64, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Mutex, MutexGuard, PoisonError, atomic::AtomicU64},
+    time::Duration,
+};
 
 use kube::runtime::reflector::ObjectRef;
 use pd_api::v1alpha1::PDAutoscaler;
@@ -28,6 +32,10 @@ use crate::prometheus::QueryError;
 /// Upper edges of the durations of reconciles and queries, seconds: from an answer out of a cache
 /// to a query that times out.
 const DURATION_SECONDS: [f64; 9] = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 15.0];
+
+/// Upper edges of the lateness of reconciles, seconds: from none to gaps that no longer count as a
+/// watch without a break.
+const LATENESS_SECONDS: [f64; 9] = [0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 45.0, 75.0, 300.0];
 
 /// Labels of an object.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -79,6 +87,10 @@ pub struct Metrics {
     reconcile_duration: Histogram,
     reconciles: Family<ReasonLabels, Counter>,
     scalings: Family<DecisionLabels, Counter>,
+    /// Which of them each object has, to remove them with it.
+    scaling_labels: Mutex<HashMap<ObjectLabels, HashSet<DecisionLabels>>>,
+    lateness: Histogram,
+    panics: Counter,
     current_replicas: Family<RoleLabels, Gauge>,
     desired_replicas: Family<RoleLabels, Gauge>,
     ready_replicas: Family<RoleLabels, Gauge>,
@@ -110,6 +122,9 @@ impl Default for Metrics {
             reconcile_duration: Histogram::new(DURATION_SECONDS),
             reconciles: family(),
             scalings: family(),
+            scaling_labels: Mutex::default(),
+            lateness: Histogram::new(LATENESS_SECONDS),
+            panics: Counter::default(),
             current_replicas: family(),
             desired_replicas: family(),
             ready_replicas: family(),
@@ -176,6 +191,14 @@ impl Metrics {
     }
 
     fn register_controller(&self, registry: &mut Registry) {
+        let lateness = "How long after its time a reconcile began";
+        registry.register(
+            "reconcile_lateness_seconds",
+            lateness,
+            self.lateness.clone(),
+        );
+        let panics = "Reconciles that a bug ended";
+        registry.register("reconcile_panics", panics, self.panics.clone());
         let duration = "Time of one reconcile of one PDAutoscaler";
         registry.register(
             "reconcile_duration_seconds",
@@ -276,6 +299,23 @@ impl Metrics {
             reason: reason.as_str(),
         };
         self.scalings.get_or_create(&labels).inc();
+        let mut known = self.scaling_labels();
+        known.entry(object(key)).or_default().insert(labels);
+    }
+
+    fn scaling_labels(&self) -> MutexGuard<'_, HashMap<ObjectLabels, HashSet<DecisionLabels>>> {
+        let labels = self.scaling_labels.lock();
+        labels.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A reconcile began `late` after its time.
+    pub fn was_late(&self, late: Duration) {
+        self.lateness.observe(late.as_secs_f64());
+    }
+
+    /// A reconcile panicked.
+    pub fn panicked(&self) {
+        self.panics.inc();
     }
 
     /// A decision was made for `key`.
@@ -329,6 +369,16 @@ impl Metrics {
 
     /// `key` is gone.
     pub fn forget(&self, key: &ObjectRef<PDAutoscaler>) {
+        self.undecided(key);
+        self.ready.remove(&object(key));
+        let scalings = self.scaling_labels().remove(&object(key));
+        for labels in scalings.into_iter().flatten() {
+            self.scalings.remove(&labels);
+        }
+    }
+
+    /// Nothing was decided for `key`: its gauges would show the past.
+    pub fn undecided(&self, key: &ObjectRef<PDAutoscaler>) {
         for role in Role::ALL {
             let labels = role_labels(key, role);
             for family in [
@@ -345,7 +395,6 @@ impl Metrics {
             self.attainment.remove(&objective_labels(key, objective));
         }
         self.sizing.forget(key);
-        self.ready.remove(&object(key));
         self.arrival_rate.remove(&object(key));
     }
 }

@@ -3,6 +3,8 @@
 //! A reconcile stops before its decision, or gives an [`Applied`] plan. Only the apply step makes
 //! an [`Applied`], so that nothing is reported that was not at least tried.
 
+use std::time::Duration;
+
 use pd_api::FieldError;
 use pd_core::{Decision, Finding, PerRole, Role, Snapshot};
 use pd_signals::stated::Stated;
@@ -28,6 +30,21 @@ pub enum Stopped {
         /// Why.
         error: TargetError,
     },
+    /// Not everything could be read in time.
+    TooSlow(Duration),
+    /// A bug ended the reconcile. Holds its words.
+    Panicked(String),
+}
+
+impl Stopped {
+    /// Whether it stays so until somebody changes the object: whatever the status says of an
+    /// earlier decision is of the past.
+    pub const fn is_lasting(&self) -> bool {
+        match self {
+            Self::Off | Self::Undecodable(_) | Self::Invalid(_) => true,
+            Self::Untargeted { .. } | Self::TooSlow(_) | Self::Panicked(_) => false,
+        }
+    }
 }
 
 /// A decision after its apply step.
@@ -56,8 +73,8 @@ pub enum ApplyOutcome {
     Applied(Vec<Role>),
     /// Some of it was written, and then a write failed.
     Failed(Vec<Role>, ScaleError),
-    /// The mode is Recommend.
-    Recommended,
+    /// The mode is Recommend. Somebody else may scale a target meanwhile, and is named.
+    Recommended(Option<String>),
     /// Somebody else scales a target.
     Contended(String),
     /// It is not known whether somebody else scales a target.
@@ -76,7 +93,7 @@ impl Applied {
     pub fn written(&self) -> &[Role] {
         match &self.outcome {
             ApplyOutcome::Applied(roles) | ApplyOutcome::Failed(roles, _) => roles,
-            ApplyOutcome::Recommended
+            ApplyOutcome::Recommended(_)
             | ApplyOutcome::Contended(_)
             | ApplyOutcome::ContentionUnknown(_)
             | ApplyOutcome::AuditFailed(_) => &[],

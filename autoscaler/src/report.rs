@@ -13,7 +13,7 @@ pub mod status;
 use k8s_openapi::{api::core::v1::ObjectReference, apimachinery::pkg::apis::meta::v1::Time};
 use kube::{
     Api, Resource as _,
-    api::{Patch, PatchParams},
+    api::{ApiResource, DynamicObject, Patch, PatchParams},
     runtime::{events::Event, reflector::ObjectRef},
 };
 use pd_api::{
@@ -40,11 +40,8 @@ pub async fn report(
     object: &Guarded,
     outcome: &ReconcileOutcome,
 ) -> Result<(), ReconcileError> {
-    let before = object
-        .0
-        .as_ref()
-        .ok()
-        .and_then(|object| object.status.as_ref());
+    let before = status_before(context, key, object).await;
+    let before = before.as_ref();
     let generation = object.meta().generation.unwrap_or(0);
     let after = status::status(before, outcome, generation, &Time((context.clock)()));
     measure(context, key, outcome, &after);
@@ -58,7 +55,7 @@ pub async fn report(
     // Leadership may have gone to another process since the decision: status is that one's now.
     let leads = context.is_leader();
     let written = if leads && (stale || status::differs(before, &after)) {
-        write_status(context, key, &after).await
+        write_status(context, key, object, &after).await
     } else {
         Ok(())
     };
@@ -69,6 +66,26 @@ pub async fn report(
     }
     publish(context, key, &object.object_ref(&()), &events).await;
     written
+}
+
+/// The status as it was. An object that cannot be decoded shows none: then it is the one last
+/// written, or read by itself, for the memory in it must not be lost.
+async fn status_before(
+    context: &Context,
+    key: &ObjectRef<PDAutoscaler>,
+    object: &Guarded,
+) -> Option<PDAutoscalerStatus> {
+    if let Ok(object) = &object.0 {
+        return object.status.clone();
+    }
+    if let Some(written) = context.read(key, |state| state.written.clone()) {
+        return Some(written);
+    }
+    let namespace = key.namespace.as_deref().unwrap_or_default();
+    let kind = ApiResource::erase::<PDAutoscaler>(&());
+    let api: Api<DynamicObject> = Api::namespaced_with(context.client.clone(), namespace, &kind);
+    let found = within_limit(api.get(&key.name)).await.ok()?;
+    serde_json::from_value(found.data.get("status")?.clone()).ok()
 }
 
 async fn publish(
@@ -101,7 +118,10 @@ fn measure(
     let ready = condition::get(&after.conditions, ConditionType::Ready)
         .is_some_and(|ready| ready.status == ConditionState::True.as_str());
     context.metrics.readiness(key, ready);
-    let Ok(applied) = outcome else { return };
+    let Ok(applied) = outcome else {
+        context.metrics.undecided(key);
+        return;
+    };
     let report = &applied.decision.report;
     context
         .metrics
@@ -122,7 +142,7 @@ fn measure(
         ApplyOutcome::AuditFailed(findings) => context.metrics.audit_found(findings.len()),
         ApplyOutcome::Applied(_)
         | ApplyOutcome::Failed(..)
-        | ApplyOutcome::Recommended
+        | ApplyOutcome::Recommended(_)
         | ApplyOutcome::Contended(_) => {}
     }
     if tracing::enabled!(tracing::Level::DEBUG) {
@@ -136,10 +156,13 @@ fn measure(
     }
 }
 
-/// Server-side apply of our whole status, so that parts that are gone go.
+/// Server-side apply of our whole status, so that parts that are gone go. The version makes it fail
+/// when somebody else wrote meanwhile: a process that led before must not put older memory over that
+/// of the one that leads now.
 async fn write_status(
     context: &Context,
     key: &ObjectRef<PDAutoscaler>,
+    object: &Guarded,
     status: &PDAutoscalerStatus,
 ) -> Result<(), ReconcileError> {
     let namespace = key.namespace.as_deref().unwrap_or_default();
@@ -148,12 +171,16 @@ async fn write_status(
     let patch = Patch::Apply(json!({
         "apiVersion": PDAutoscaler::api_version(&()),
         "kind": PDAutoscaler::kind(&()),
+        "metadata": { "resourceVersion": object.meta().resource_version },
         "status": status::own(status),
     }));
     let params = PatchParams::apply(crate::NAME).force();
     match within_limit(api.patch_status(&key.name, &params, &patch)).await {
         Ok(_) => {
-            context.update(key, |state| state.written_at = Some(Instant::now()));
+            context.update(key, |state| {
+                state.written_at = Some(Instant::now());
+                state.written = object.0.is_err().then(|| status.clone());
+            });
             Ok(())
         }
         // Deleted meanwhile: there is no status left to write.

@@ -22,10 +22,15 @@ use pd_runtime::{
 use tokio::time::sleep;
 use tracing::{info, warn};
 
-use crate::{Guarded, args::Args, context::Context, controller, metrics::Metrics};
+use crate::{
+    Guarded, answer::within_limit, args::Args, context::Context, controller, metrics::Metrics,
+};
 
 /// Pause between two looks for a CRD that is not there.
 const CRD_RETRY: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// Pause between two looks whether it is still there.
+const CRD_CHECK: std::time::Duration = std::time::Duration::from_secs(15);
 
 const CRD_MISSING: &str = "the CustomResourceDefinition pdautoscalers.pdautoscaler.io is not installed: install the chart with crds.enabled";
 
@@ -82,8 +87,14 @@ async fn lead(context: Arc<Context>, args: Args, shutdown: Shutdown, crd_ready: 
         };
         context.metrics.leads(true);
         let stop = term.stop.clone().cancelled_owned();
-        term.run(controller::run(Arc::clone(&context), api(), stop))
-            .await;
+        let controller = controller::run(Arc::clone(&context), api(), stop);
+        term.run(async {
+            tokio::select! {
+                () = controller => {}
+                () = keep_looking(&context, &args, &crd_ready) => {}
+            }
+        })
+        .await;
         context.metrics.leads(false);
         context.forget_all();
     }
@@ -92,20 +103,8 @@ async fn lead(context: Arc<Context>, args: Args, shutdown: Shutdown, crd_ready: 
 /// Completes when PDAutoscalers can be listed. Until then readiness, log and an event on the own
 /// pod say why they cannot: there is no object yet that could carry a condition.
 async fn await_crd(context: &Context, args: &Args, crd_ready: &ReadinessHandle) {
-    let api: Api<PDAutoscaler> = match &args.decisions.watch_namespace {
-        Some(namespace) => Api::namespaced(context.client.clone(), namespace),
-        None => Api::all(context.client.clone()),
-    };
     let mut reported = String::new();
-    loop {
-        let waiting = match api.list_metadata(&ListParams::default().limit(1)).await {
-            Ok(_) => {
-                crd_ready.set_ready();
-                return;
-            }
-            Err(kube::Error::Api(answer)) if answer.code == 404 => CRD_MISSING.to_owned(),
-            Err(error) => format!("PDAutoscalers cannot be listed: {error}"),
-        };
+    while let Err(waiting) = look(context, args).await {
         if waiting != reported {
             warn!("{waiting}; waiting for it");
             if waiting == CRD_MISSING {
@@ -116,6 +115,36 @@ async fn await_crd(context: &Context, args: &Args, crd_ready: &ReadinessHandle) 
         reported = waiting;
         context.metrics.api_failed("crd");
         sleep(CRD_RETRY).await;
+    }
+    crd_ready.set_ready();
+}
+
+/// Looks, for as long as this process leads, whether PDAutoscalers can still be listed: a CRD or
+/// right that is taken away leaves a watch that is silent and timers that go on.
+async fn keep_looking(context: &Context, args: &Args, crd_ready: &ReadinessHandle) {
+    loop {
+        sleep(CRD_CHECK).await;
+        match look(context, args).await {
+            Ok(()) => crd_ready.set_ready(),
+            Err(lost) => {
+                warn!("{lost}; waiting for it");
+                crd_ready.set_waiting(lost);
+                context.metrics.api_failed("crd");
+            }
+        }
+    }
+}
+
+/// Whether PDAutoscalers can be listed, or why not.
+async fn look(context: &Context, args: &Args) -> Result<(), String> {
+    let api: Api<PDAutoscaler> = match &args.decisions.watch_namespace {
+        Some(namespace) => Api::namespaced(context.client.clone(), namespace),
+        None => Api::all(context.client.clone()),
+    };
+    match within_limit(api.list_metadata(&ListParams::default().limit(1))).await {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(answer)) if answer.code == 404 => Err(CRD_MISSING.to_owned()),
+        Err(error) => Err(format!("PDAutoscalers cannot be listed: {error}")),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Slowing and stopping changes, one file per rule: tolerance, stabilization windows, rate
 //! policies, bounds that moved, pauses, releases before growth, the hard band on the way, scale-up
-//! requests that are stuck, and replicas that go back and forth.
+//! requests that are stuck, replicas that are broken, and replicas that go back and forth.
 //!
 //! A guard takes the replicas that the stage before wants and gives those that may be requested
 //! now, with a step that says why when the two differ. Windows, policies and their selection mean
@@ -9,6 +9,7 @@
 
 mod band;
 mod bounds;
+mod broken;
 mod flap;
 mod pause;
 mod rate;
@@ -18,16 +19,17 @@ mod stuck;
 mod tolerate;
 mod window;
 
-pub use band::keep_hard_band;
+pub use band::{BeforeBand, keep_hard_band};
 pub use bounds::{BoundedRole, IMPLICIT_PERCENT, IMPLICIT_PERIOD};
+pub use broken::BrokenMemory;
 pub use flap::{FACTOR_MAX, FlapMemory, REVERSAL_COUNTS, REVERSAL_WITHIN, damp};
 pub use pause::pause;
 pub use rate::limit_rate;
 pub use release::await_releases;
 pub use stabilize::stabilize;
-pub use stuck::{BACKOFF_MAX, BACKOFF_MIN, LATE_LEADS, LATE_MIN, StuckMemory, StuckState, cancel};
+pub use stuck::{BACKOFF, HANGS_AFTER, LATE_LEADS, LATE_MIN, StuckMemory, StuckState, cancel};
 pub use tolerate::tolerate;
-pub use window::{Extreme, StabilizationWindows, WINDOW_SAMPLES_MAX, Window};
+pub use window::{Extreme, Gap, StabilizationWindows, WINDOW_SAMPLES_MAX, Window};
 
 #[cfg(test)]
 mod tests;

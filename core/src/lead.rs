@@ -1,6 +1,10 @@
 //! Lead times: how long a role's replicas take from being requested to serving, learnt from the
 //! replicas requested and the replicas ready alone.
 //!
+//! A request that is cancelled before it is served shows that the lead time is longer than it was
+//! waited for: a *censored* sample. Quantiles are those of the Kaplan-Meier estimate, which takes
+//! both kinds; where it does not reach a quantile, the longest time known is its lower bound.
+//!
 //! A rise of the first opens a scale-up request, rises of the second close the open requests first
 //! in, first out. Arrivals that were not requested must not teach anything: a pod that is lost and
 //! replaced, a rollout with its surge, or replicas already pending when the watch began make the
@@ -23,6 +27,9 @@ pub const LEAD_PRIOR: Duration = Duration::from_mins(2);
 /// Samples kept, newest last.
 pub const SAMPLES_MAX: usize = 32;
 
+/// Cancelled requests kept, newest last.
+pub const ABORTED_MAX: usize = 8;
+
 /// Open requests kept; more are merged with their neighbours.
 pub const REQUESTS_MAX: usize = 8;
 
@@ -41,6 +48,9 @@ const SAMPLE_SECONDS_MAX: u64 = 86_400;
 #[serde(rename_all = "camelCase")]
 pub struct LeadTimes {
     samples_seconds: Vec<u32>,
+    /// How long requests were waited for that were cancelled then.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    aborted_seconds: Vec<u32>,
     requests: Vec<ScaleUpRequest>,
     seen: Option<Seen>,
     arrived_at: Option<Timestamp>,
@@ -80,6 +90,23 @@ enum RequestKind {
     Lost,
 }
 
+impl ScaleUpRequest {
+    fn waited_seconds(&self, now: Timestamp) -> u32 {
+        let seconds = now.since(self.at).as_secs().min(SAMPLE_SECONDS_MAX);
+        u32::try_from(seconds).unwrap_or(u32::MAX)
+    }
+}
+
+impl RequestKind {
+    /// The kind of a request whose arrival says nothing.
+    const fn untimed(self) -> Self {
+        match self {
+            Self::Timed | Self::Untimed => Self::Untimed,
+            Self::Lost => Self::Lost,
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Seen {
@@ -88,12 +115,38 @@ struct Seen {
     serving: u32,
 }
 
+/// A role's replicas at one moment, as far as lead times are about them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Watched {
+    /// Replicas requested.
+    pub current: u32,
+    /// Replicas ready.
+    pub ready: u32,
+    /// The target is known to be rolling out; more ready replicas than are requested show it too.
+    pub rolling: bool,
+    /// Pending replicas wait for somebody to put something right, such as a quota or an image.
+    pub blocked: bool,
+    /// Nobody watched since the time before: a controller was down, or the clock was set ahead.
+    pub unwatched: bool,
+    /// When the last change of the replicas requested was made, at the latest now.
+    pub requested_at: Timestamp,
+}
+
 impl LeadTimes {
-    /// Takes in the replicas requested and the replicas ready.
-    ///
-    /// `rolling` states that the target is known to be rolling out; more ready replicas than are
-    /// requested show it too. Calling again with the same values changes nothing.
-    pub fn observe(&mut self, current: u32, ready: u32, rolling: bool, now: Timestamp) {
+    /// Takes in the replicas. Calling again with the same values changes nothing.
+    pub fn observe(&mut self, watched: &Watched, now: Timestamp) {
+        let Watched {
+            current,
+            ready,
+            rolling,
+            blocked,
+            unwatched,
+            requested_at,
+        } = *watched;
+        self.forget_the_future(now);
+        if unwatched || blocked {
+            self.wait_again(now);
+        }
         let serving = ready.min(current);
         let seen = self.seen.replace(Seen { current, serving });
         let pending = current - serving;
@@ -102,7 +155,7 @@ impl LeadTimes {
             return;
         };
         let kept = before.serving.min(current);
-        if rolling || ready > current || serving < kept {
+        if rolling || blocked || ready > current || serving < kept {
             self.stop_timing();
         }
         if serving < kept {
@@ -118,18 +171,18 @@ impl LeadTimes {
         } else {
             RequestKind::Timed
         };
-        self.request(rise, kind, now);
+        self.request(rise, kind, requested_at.min(now));
         self.reconcile(pending, now);
     }
 
     /// Half of the replicas arrived within this time; `prior` while there are no samples.
     pub fn p50(&self, prior: Duration) -> Duration {
-        self.quantile(50).unwrap_or(prior)
+        self.quantile(0.5, prior)
     }
 
     /// Nine of ten replicas arrived within this time; `prior` while there are no samples.
     pub fn p90(&self, prior: Duration) -> Duration {
-        self.quantile(90).unwrap_or(prior)
+        self.quantile(0.9, prior)
     }
 
     /// Both quantiles and their samples.
@@ -161,12 +214,47 @@ impl LeadTimes {
         Some(now.since(since))
     }
 
-    fn quantile(&self, percent: usize) -> Option<Duration> {
-        let mut sorted = self.samples_seconds.clone();
-        sorted.sort_unstable();
-        let rank = (sorted.len() * percent).div_ceil(100);
-        let seconds = sorted.get(rank.checked_sub(1)?)?;
-        Some(Duration::from_secs((*seconds).into()))
+    /// The least time by which `share` of the replicas have arrived, by Kaplan and Meier.
+    fn quantile(&self, share: f64, prior: Duration) -> Duration {
+        let arrived = self.samples_seconds.iter().map(|seconds| (*seconds, false));
+        let aborted = self.aborted_seconds.iter().map(|seconds| (*seconds, true));
+        let mut all: Vec<(u32, bool)> = arrived.chain(aborted).collect();
+        all.sort_unstable();
+        let (mut outstanding, mut waiting, mut longest) = (1.0, all.len() as f64, 0);
+        for (seconds, aborted) in all {
+            longest = seconds;
+            if !aborted {
+                outstanding *= 1.0 - 1.0 / waiting;
+                // The sliver keeps an exact rank from being missed by rounding.
+                if outstanding <= 1.0 - share + 1e-9 {
+                    break;
+                }
+            }
+            waiting -= 1.0;
+        }
+        let longest = Duration::from_secs(longest.into());
+        if self.samples_seconds.is_empty() {
+            longest.max(prior)
+        } else {
+            longest
+        }
+    }
+
+    /// Stamps that lie ahead are no memory.
+    fn forget_the_future(&mut self, now: Timestamp) {
+        for request in &mut self.requests {
+            if request.at > now {
+                (request.at, request.kind) = (now, request.kind.untimed());
+            }
+        }
+        self.arrived_at = self.arrived_at.filter(|at| *at <= now);
+    }
+
+    /// How long the open requests were waited for is not known, or says nothing about the next.
+    fn wait_again(&mut self, now: Timestamp) {
+        for request in &mut self.requests {
+            (request.at, request.kind) = (now, request.kind.untimed());
+        }
     }
 
     fn request(&mut self, replicas: u32, kind: RequestKind, now: Timestamp) {
@@ -214,8 +302,7 @@ impl LeadTimes {
             replicas -= here;
             request.replicas -= here;
             if request.kind == RequestKind::Timed {
-                let seconds = now.since(request.at).as_secs().min(SAMPLE_SECONDS_MAX);
-                let seconds = u32::try_from(seconds).unwrap_or(u32::MAX);
+                let seconds = request.waited_seconds(now);
                 let count = here.min(left);
                 left -= count;
                 for _ in 0..count {
@@ -230,9 +317,8 @@ impl LeadTimes {
     }
 
     fn stop_timing(&mut self) {
-        let timed = |request: &&mut ScaleUpRequest| request.kind == RequestKind::Timed;
-        for request in self.requests.iter_mut().filter(timed) {
-            request.kind = RequestKind::Untimed;
+        for request in &mut self.requests {
+            request.kind = request.kind.untimed();
         }
     }
 
@@ -260,10 +346,15 @@ impl LeadTimes {
             let gone = last.replicas.min(excess);
             excess -= gone;
             last.replicas -= gone;
+            if last.kind == RequestKind::Timed {
+                self.aborted_seconds.push(last.waited_seconds(now));
+            }
             if last.replicas == 0 {
                 self.requests.pop();
             }
         }
+        let excess = self.aborted_seconds.len().saturating_sub(ABORTED_MAX);
+        self.aborted_seconds.drain(..excess);
         self.request(
             pending.saturating_sub(self.pending()),
             RequestKind::Untimed,

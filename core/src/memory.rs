@@ -4,30 +4,43 @@
 //! A restart or a new leader is just another call with the memory it finds. Each stage of a
 //! decision has a part of its own here, and sees no other. Everything is bounded.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{
     capacity::{Ceiling, Estimator},
     forecast::Forecaster,
-    guard::{FlapMemory, StabilizationWindows, StuckMemory},
+    guard::{BrokenMemory, FlapMemory, Gap, StabilizationWindows, StuckMemory},
     lead::LeadTimes,
     operating_point::PointState,
     ratio::RatioState,
     reach::UnreachableShare,
     readiness::SmoothedReadiness,
-    replicas::ReplicaChanges,
+    replicas::{ReplicaChanges, Served},
     role::PerRole,
-    time::Timestamp,
+    role_state::{RoleState, StuckCause},
+    time::{Timestamp, UNWATCHED_MAX},
     zero::ZeroMemory,
 };
 
 /// Version of the format.
 ///
 /// Memory of any other version is forgotten, which only costs one window.
-pub const MEMORY_VERSION: u32 = 3;
+pub const MEMORY_VERSION: u32 = 4;
 
 /// Most bytes of JSON that the memory of one service takes.
 pub const MEMORY_BYTES_MAX: usize = 16 * 1_024;
+
+/// The moment of a decision, in the time of its memory.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Moment {
+    pub(crate) now: Timestamp,
+    /// Time since the decision before, if there was one.
+    pub(crate) since_last: Option<Duration>,
+    /// Whether that time was watched.
+    pub(crate) gap: Gap,
+}
 
 /// Memory of one service.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -35,8 +48,15 @@ pub const MEMORY_BYTES_MAX: usize = 16 * 1_024;
 pub struct Memory {
     /// Format version.
     pub version: u32,
-    /// When the last decision was made.
+    /// When the last decision was made, in the time of this memory.
     pub decided_at: Option<Timestamp>,
+    /// How far the time of this memory is ahead of the clock, because the clock was set back,
+    /// milliseconds.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub ahead_millis: u64,
+    /// Whether the last decision was long after the one before it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub rare: bool,
     /// How replicas have changed.
     pub replicas: PerRole<ReplicaMemory>,
     /// Since when the role's metrics have not been complete.
@@ -63,6 +83,8 @@ impl Default for Memory {
         Self {
             version: MEMORY_VERSION,
             decided_at: None,
+            ahead_millis: 0,
+            rare: false,
             replicas: PerRole::default(),
             missing_since: PerRole::default(),
             standing_since: None,
@@ -86,6 +108,62 @@ impl Memory {
             Self::default()
         }
     }
+
+    /// The moment `clock` in the time of this memory.
+    ///
+    /// A clock that is set back would make the recent past a future, of which nothing may be
+    /// believed. The time of a memory therefore never goes back: it stands still for the one
+    /// decision, and is ahead of the clock from then on, so that everything known keeps its age.
+    /// It falls back to the clock when the clock is set ahead again, as far as that goes.
+    pub(crate) fn moment(&mut self, clock: Timestamp) -> Moment {
+        let Some(decided_at) = self.decided_at else {
+            self.ahead_millis = 0;
+            self.rare = false;
+            self.decided_at = Some(clock);
+            return Moment {
+                now: clock,
+                since_last: None,
+                gap: Gap::Sudden,
+            };
+        };
+        let ahead = Duration::from_millis(self.ahead_millis);
+        let clock_then = decided_at.minus(ahead);
+        let ahead = if clock < clock_then {
+            ahead.saturating_add(clock_then.since(clock))
+        } else {
+            let elapsed = clock.since(clock_then);
+            let set_ahead = if elapsed > UNWATCHED_MAX {
+                elapsed
+            } else {
+                Duration::ZERO
+            };
+            ahead.saturating_sub(set_ahead)
+        };
+        self.ahead_millis = u64::try_from(ahead.as_millis()).unwrap_or(u64::MAX);
+        let now = clock.plus(ahead).max(decided_at);
+        self.decided_at = Some(now);
+        let since_last = now.since(decided_at);
+        let rare = since_last > UNWATCHED_MAX;
+        let gap = match (rare, self.rare) {
+            (false, _) => Gap::None,
+            (true, true) => Gap::Usual,
+            (true, false) => Gap::Sudden,
+        };
+        // Deciding again at the same moment shows nothing about the time between decisions.
+        if !since_last.is_zero() {
+            self.rare = rare;
+        }
+        Moment {
+            now,
+            since_last: Some(since_last),
+            gap,
+        }
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+const fn is_zero(millis: &u64) -> bool {
+    *millis == 0
 }
 
 /// How the replicas of one role have changed.
@@ -96,6 +174,8 @@ pub struct ReplicaMemory {
     pub changes: ReplicaChanges,
     /// Ready replicas, smoothed.
     pub readiness: SmoothedReadiness,
+    /// Replicas that have served.
+    pub served: Served,
     /// How long replicas take to serve.
     pub lead: LeadTimes,
 }
@@ -113,6 +193,16 @@ pub struct CapacityMemory {
     pub unreachable: PerRole<UnreachableShare>,
 }
 
+impl StabilizationMemory {
+    /// Whether replicas that do not come wait for somebody to put something right.
+    pub(crate) fn blocked(&self, state: &RoleState) -> bool {
+        state.stuck.is_some_and(|(_, cause)| match cause {
+            StuckCause::Unschedulable => self.stuck.backs_off(),
+            _ => true,
+        })
+    }
+}
+
 /// Memory of the rules that let only lasting needs of one role through.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -123,4 +213,6 @@ pub struct StabilizationMemory {
     pub flaps: FlapMemory,
     /// Scale-up requests that are stuck.
     pub stuck: StuckMemory,
+    /// Replicas that are broken.
+    pub broken: BrokenMemory,
 }

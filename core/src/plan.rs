@@ -40,8 +40,14 @@ use self::{
     stabilize::{stabilize, watch_replicas},
 };
 use crate::{
-    demand::Demand, memory::Memory, reach::reach, report::Report, role::PerRole,
-    snapshot::Snapshot, step::Steps, time::Timestamp,
+    demand::Demand,
+    memory::Memory,
+    reach::reach,
+    report::Report,
+    role::{PerRole, Role},
+    snapshot::Snapshot,
+    step::Steps,
+    time::Timestamp,
 };
 
 /// Replicas both roles should have.
@@ -64,8 +70,11 @@ pub struct Decision {
 }
 
 impl Decision {
-    fn new(report: Report, memory: Memory) -> Self {
+    fn new(report: Report, mut memory: Memory, now: Timestamp) -> Self {
         let replicas = report.to;
+        for role in Role::ALL {
+            memory.replicas[role].changes.request(replicas[role], now);
+        }
         Self {
             plan: Plan { replicas },
             report,
@@ -77,14 +86,19 @@ impl Decision {
 /// Decides.
 pub fn plan(snapshot: &Snapshot, memory: &Memory, now: Timestamp) -> Decision {
     let mut memory = memory.clone().usable();
-    let since_last = memory.decided_at.replace(now).map(|at| now.since(at));
+    // Schedules go by the clock; all that is remembered has a time of its own.
+    let clock = now;
+    let moment = memory.moment(clock);
+    let now = moment.now;
     let profile = snapshot.profile.as_ref();
     let mut steps = Steps::default();
 
+    let blocked =
+        PerRole::from_fn(|role| memory.stabilization[role].blocked(&snapshot.roles[role]));
     let standing = &mut memory.standing_since;
-    let seen = observe(snapshot, since_last, &mut memory.replicas, standing, now);
-    let policy =
-        policy_in_force(&snapshot.policy, snapshot.paused, &seen.replicas, now).record(&mut steps);
+    let seen = observe(snapshot, moment, blocked, &mut memory.replicas, standing);
+    let policy = policy_in_force(&snapshot.policy, snapshot.paused, &seen.replicas, clock)
+        .record(&mut steps);
     let demand = Demand::estimate(&seen.signals.signals, policy.objective);
     watch_replicas(&policy, &seen, &mut memory.stabilization, now);
 
@@ -94,7 +108,8 @@ pub fn plan(snapshot: &Snapshot, memory: &Memory, now: Timestamp) -> Decision {
         let capacity = LearntCapacity::remembered(&memory.capacity, profile, now);
         let traffic = memory.ratio.target();
         let conclusion = Conclusion::asleep(&policy, &seen, &demand, &capacity, traffic);
-        return Decision::new(report(&policy, &seen, &demand, conclusion, steps), memory);
+        let report = report(&policy, &seen, &demand, conclusion, steps);
+        return Decision::new(report, memory, now);
     }
 
     let gaps = metrics_missing(&seen.signals, &mut memory.missing_since, now).record(&mut steps);
@@ -107,7 +122,13 @@ pub fn plan(snapshot: &Snapshot, memory: &Memory, now: Timestamp) -> Decision {
         &capacity.replica,
     );
     let unreachable = &mut memory.capacity.unreachable;
-    let risk_target = risk_targets(policy.objective, &demand, &reach, unreachable, since_last);
+    let risk_target = risk_targets(
+        policy.objective,
+        &demand,
+        &reach,
+        unreachable,
+        moment.since_last,
+    );
     let forecast =
         forecast_work(&seen, &demand, risk_target, &mut memory.forecast, now).record(&mut steps);
     let needs = size(
@@ -125,7 +146,7 @@ pub fn plan(snapshot: &Snapshot, memory: &Memory, now: Timestamp) -> Decision {
     let ratio =
         ratio_in_force(policy.ratio, &demand, &mut memory.operating_point, now).record(&mut steps);
     let solution = solve(&policy, &seen, &needs, &wanted, ratio).record(&mut steps);
-    let to = hold(&policy, &seen, &solution, wanted.ceilings, now).record(&mut steps);
+    let to = hold(&policy, &seen, &solution, &wanted, now).record(&mut steps);
 
     let conclusion = Conclusion {
         capacity: capacity.replica,
@@ -136,7 +157,8 @@ pub fn plan(snapshot: &Snapshot, memory: &Memory, now: Timestamp) -> Decision {
         needs,
         to,
     };
-    Decision::new(report(&policy, &seen, &demand, conclusion, steps), memory)
+    let report = report(&policy, &seen, &demand, conclusion, steps);
+    Decision::new(report, memory, now)
 }
 
 #[cfg(test)]

@@ -53,6 +53,8 @@ impl SmoothedReadiness {
             });
             return f64::from(ready);
         };
+        // A stamp that lies ahead would keep the count from being believed until it is passed.
+        level.since = level.since.map(|since| since.min(now));
         // Between two observations the earlier count held.
         let elapsed = now.since(level.seen_at).as_secs_f64();
         let kept = (-elapsed / MEAN_SECONDS).exp();

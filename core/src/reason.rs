@@ -97,12 +97,16 @@ pub enum Reason {
     RateLimitedUp,
     /// The scale-down policies allow no larger step now.
     RateLimitedDown,
-    /// The replicas are above their maximum and go down to it in steps.
+    /// The replicas are above their maximum or beyond the budget, and go down to it in steps.
     BoundsStepDown,
     /// Replicas that were requested did not come, and the scale-up request is cancelled.
     ScaleUpCancelled,
     /// Replicas that were requested do not come, and no more are requested until later.
     ScaleUpBackedOff,
+    /// Broken replicas are no capacity, and others are requested in their place.
+    BrokenReplaced,
+    /// The load may be held up by replicas that are missing, so replicas are not lowered for it.
+    LoadHeldUp,
     /// The replicas went back and forth, so that lowering them waits longer for a while.
     FlapDamped,
     /// A schedule sets the replica bounds now.
@@ -157,6 +161,10 @@ pub enum Reason {
     TargetKindUnsupported,
     /// A target could not be read.
     TargetUnreadable,
+    /// Reading everything took too long.
+    ObserveTooSlow,
+    /// The controller failed while it decided, which is a bug.
+    Panicked,
     /// Another autoscaler scales a target.
     TargetContended,
     /// It could not be read whether another autoscaler scales a target.

@@ -53,6 +53,15 @@ impl StuckCause {
     pub fn as_str(self) -> &'static str {
         self.into()
     }
+
+    /// Whether a pod that is requested now would not come either. A pod that is broken says nothing
+    /// about the next one.
+    pub const fn foretells(self) -> bool {
+        match self {
+            Self::Unschedulable | Self::QuotaExceeded | Self::Late => true,
+            Self::ImagePull | Self::CrashLoop | Self::CreateFailed => false,
+        }
+    }
 }
 
 impl RoleState {

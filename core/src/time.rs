@@ -36,6 +36,13 @@ impl Timestamp {
         Duration::from_millis(millis.unsigned_abs())
     }
 
+    /// This moment moved back by `span`.
+    #[must_use]
+    pub fn minus(self, span: Duration) -> Self {
+        let millis = i64::try_from(span.as_millis()).unwrap_or(i64::MAX);
+        Self(self.0.saturating_sub(millis))
+    }
+
     /// This moment moved forward by `span`.
     #[must_use]
     pub fn plus(self, span: Duration) -> Self {

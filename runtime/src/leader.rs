@@ -55,6 +55,11 @@ pub struct LeaderArgs {
     #[arg(long, value_name = "NAMESPACE", env = "POD_NAMESPACE")]
     pub leader_election_namespace: Option<String>,
 
+    /// Name of the Lease. By default the program's name; two installations in one namespace need
+    /// two.
+    #[arg(long, value_name = "NAME", env = "PD_LEADER_ELECTION_LEASE")]
+    pub leader_election_lease: Option<String>,
+
     /// Name of this candidate, unique among the replicas. By default the host name and a random
     /// suffix.
     #[arg(long, value_name = "NAME", env = "POD_NAME")]
@@ -96,7 +101,7 @@ pub struct LeaderElection {
 }
 
 impl LeaderElection {
-    /// Prepares to stand for the Lease `lease_name`.
+    /// Prepares to stand for the Lease of `args`, else for `lease_name`.
     pub fn new(client: Client, args: &LeaderArgs, lease_name: &str) -> Result<Self, LeaderError> {
         let timing = Timing::new(
             args.leader_election_lease_duration,
@@ -118,6 +123,7 @@ impl LeaderElection {
             Some(namespace) => Api::namespaced(client, namespace),
             None => Api::default_namespaced(client),
         };
+        let lease_name = args.leader_election_lease.as_deref().unwrap_or(lease_name);
         let election = Election::new(identity, timing);
         let candidate = args
             .leader_elect

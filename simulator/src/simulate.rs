@@ -23,6 +23,7 @@ mod tune;
 mod tuned;
 
 use std::path::PathBuf;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use indicatif::ProgressBar;
@@ -63,6 +64,8 @@ pub struct Run {
     length: Nanos,
     /// Replicas at the start, where the scenario names none.
     start: PerRole<u32>,
+    /// The fewest fixed replicas that attain the objective, once somebody asked.
+    fewest_fixed: OnceLock<PerRole<u32>>,
     seed: u64,
     command: Option<Command>,
     record: Option<PathBuf>,
@@ -188,6 +191,7 @@ impl Run {
             means,
             length,
             start,
+            fewest_fixed: OnceLock::new(),
             seed,
             command: None,
             record: None,

@@ -66,8 +66,10 @@ pub struct LeadSpec {
     #[serde(default = "two_minutes")]
     #[x_kube(validation = duration_within("assumed", &LEAD_ASSUMED))]
     pub assumed: DurationText,
-    /// Requested replicas that do not serve after this time count as stuck, and the other role goes
-    /// on without them; a duration from 1m to 24h, longer than assumed. Default 10m.
+    /// Requested replicas for which there is no node, or of which nothing starts, count as stuck
+    /// after this time, and the other role goes on without them; longer where a measured lead time
+    /// or earlier requests show that it is too short. A pod that starts without trouble is waited
+    /// for. A duration from 1m to 24h, longer than assumed. Default 10m.
     #[serde(default = "ten_minutes")]
     #[x_kube(validation = duration_within("stuckAfter", &STUCK_AFTER))]
     pub stuck_after: DurationText,

@@ -17,7 +17,9 @@ pub(crate) const BUDGET_EMPTY_REMEDY: &str = "budget needs gpus, such as 64; or 
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = rule("has(self.gpus) || has(self.ref)", BUDGET_EMPTY_REMEDY))]
 pub struct BudgetSpec {
-    /// Most GPUs that both roles may hold or be asked to hold at any instant, 1 to 1000000.
+    /// Most GPUs that both roles may hold or be asked to hold at any instant, 1 to 1000000. Where
+    /// more are held, replicas that are needed go by the scale-down policies, else a tenth of them
+    /// a minute.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = BUDGET_GPUS_MAX))]
     pub gpus: Option<i32>,

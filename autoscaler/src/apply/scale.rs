@@ -15,7 +15,7 @@ use k8s_openapi::api::{
     autoscaling::v1::Scale,
 };
 use kube::{
-    Api, Client,
+    Api,
     api::{ApiResource, DynamicObject, Patch, PatchParams},
     runtime::reflector::ObjectRef,
 };
@@ -94,7 +94,7 @@ pub async fn write(
             Err(error) => return (written, Err(TargetError::from(error).into())),
         };
         let write = Write {
-            client: &context.client,
+            context,
             namespace: key.namespace.as_deref().unwrap_or_default(),
             role,
             target,
@@ -102,9 +102,6 @@ pub async fn write(
             expected: current[role],
             replicas: plan.replicas[role],
         };
-        if !context.is_leader() {
-            return (written, Err(ScaleError::NotLeading));
-        }
         match write.run().await {
             Ok(()) => written.push(role),
             Err(error) => return (written, Err(error)),
@@ -124,7 +121,7 @@ fn write_order(current: PerRole<u32>, plan: Plan) -> Vec<Role> {
 }
 
 struct Write<'a> {
-    client: &'a Client,
+    context: &'a Context,
     namespace: &'a str,
     role: Role,
     target: &'a TargetReference,
@@ -148,6 +145,10 @@ impl Write<'_> {
                     found,
                     expected,
                 });
+            }
+            // Right before the write: the read may have taken longer than a term lasts.
+            if !self.context.is_leader() {
+                return Err(ScaleError::NotLeading);
             }
             match within_limit(self.put(scale.metadata.resource_version)).await {
                 Ok(()) => return Ok(()),
@@ -194,7 +195,7 @@ impl Write<'_> {
             TargetKind::Deployment => ApiResource::erase::<Deployment>(&()),
             TargetKind::StatefulSet => ApiResource::erase::<StatefulSet>(&()),
         };
-        Api::namespaced_with(self.client.clone(), self.namespace, &resource)
+        Api::namespaced_with(self.context.client.clone(), self.namespace, &resource)
     }
 }
 

@@ -7,7 +7,7 @@ use k8s_openapi::{
     api::autoscaling::v2::HorizontalPodAutoscaler, apimachinery::pkg::apis::meta::v1::Time,
 };
 use kube::{Api, Client, ResourceExt as _, api::ListParams};
-use pd_api::v1alpha1::PDAutoscaler;
+use pd_api::v1alpha1::{Mode, PDAutoscaler};
 use pd_core::Role;
 
 use crate::answer::within_limit;
@@ -38,10 +38,10 @@ fn claimant(object: &PDAutoscaler) -> Claimant {
 }
 
 impl Claims {
-    /// The claims of `objects`.
+    /// The claims of `objects`. Those that write nothing claim nothing.
     pub fn of<'a>(objects: impl Iterator<Item = &'a PDAutoscaler>) -> Self {
         let mut oldest: HashMap<Claim, Claimant> = HashMap::new();
-        for object in objects {
+        for object in objects.filter(|object| object.spec.mode == Mode::Auto) {
             let claimant = claimant(object);
             for claim in claims(object) {
                 let known = oldest.entry(claim).or_insert_with(|| claimant.clone());
@@ -130,6 +130,17 @@ mod tests {
         assert_eq!(claims.older_claimant(&apart), None);
         let text = claims.older_claimant(&younger).unwrap();
         assert!(text.contains("`b`") && text.contains("`shared`"), "{text}");
+    }
+
+    #[test]
+    fn an_object_that_writes_nothing_claims_nothing() {
+        let younger = object("a", "2026-01-02T00:00:00Z", "shared");
+        for mode in [Mode::Recommend, Mode::Off] {
+            let mut older = object("b", "2026-01-01T00:00:00Z", "shared");
+            older.spec.mode = mode;
+            let claims = Claims::of([&younger, &older].into_iter());
+            assert_eq!(claims.older_claimant(&younger), None, "{mode:?}");
+        }
     }
 
     #[test]

@@ -10,8 +10,8 @@ use pd_core::role_state::StuckCause;
 
 use super::pod_phase::{PodPhase, pod_phase};
 
-/// Causes, those first that a person would fix first; of several equally common ones the first is
-/// reported.
+/// Causes, those first that foretell that new pods fail as well, and of those the ones that a person
+/// would fix first; of several equally common ones the first is reported.
 const CAUSES: [StuckCause; 5] = [
     StuckCause::QuotaExceeded,
     StuckCause::Unschedulable,
@@ -28,7 +28,8 @@ pub struct CreateFailure {
 }
 
 /// Replicas of `pods` that will not serve without help, together with those of the `wanted` ones
-/// that `failure` keeps from being created; and the most common cause.
+/// that `failure` keeps from being created; and the most common cause. Where new pods would not come
+/// either, only the replicas that show it: to the core these are another matter than broken ones.
 pub fn stuck(
     pods: &[Pod],
     wanted: u32,
@@ -53,10 +54,15 @@ pub fn stuck(
         let existing = u32::try_from(existing).unwrap_or(u32::MAX);
         count(failure.cause(), wanted.saturating_sub(existing));
     }
-    let total = counts.iter().copied().fold(0, u32::saturating_add);
-    let most = counts.iter().copied().max()?;
-    let at = counts.iter().position(|count| *count == most)?;
-    (total > 0).then_some((total, CAUSES[at]))
+    let of = |foretells: bool| {
+        let counts = CAUSES.into_iter().zip(counts);
+        counts.filter(move |(cause, count)| *count > 0 && cause.foretells() == foretells)
+    };
+    let foretells = of(true).next().is_some();
+    let total = of(foretells).fold(0_u32, |total, (_, count)| total.saturating_add(count));
+    let most = of(foretells).map(|(_, count)| count).max()?;
+    let (cause, _) = of(foretells).find(|(_, count)| *count == most)?;
+    Some((total, cause))
 }
 
 impl CreateFailure {
@@ -185,19 +191,28 @@ mod tests {
     }
 
     #[test]
-    fn all_stuck_replicas_count_and_the_most_common_cause_is_reported() {
+    fn all_broken_replicas_count_and_those_first_that_foretell_that_new_ones_fail() {
         let mixed = pods(&[
             waits("CrashLoopBackOff"),
-            scheduled("False", "Unschedulable"),
+            waits("ImagePullBackOff"),
             waits("CrashLoopBackOff"),
             waits("ContainerCreating"),
         ]);
         assert_eq!(stuck(&mixed, 4, None), Some((3, StuckCause::CrashLoop)));
+        let nodeless = pods(&[
+            waits("CrashLoopBackOff"),
+            scheduled("False", "Unschedulable"),
+            waits("CrashLoopBackOff"),
+        ]);
+        assert_eq!(
+            stuck(&nodeless, 3, None),
+            Some((1, StuckCause::Unschedulable))
+        );
         let tied = pods(&[
             waits("CrashLoopBackOff"),
             scheduled("False", "Unschedulable"),
         ]);
-        assert_eq!(stuck(&tied, 2, None), Some((2, StuckCause::Unschedulable)));
+        assert_eq!(stuck(&tied, 2, None), Some((1, StuckCause::Unschedulable)));
     }
 
     #[test]

@@ -34,7 +34,13 @@ fn finding(
 pub fn findings(outcome: &ReconcileOutcome) -> Vec<Finding> {
     let mut findings = vec![ready(outcome)];
     match outcome {
-        Err(Stopped::Off | Stopped::Undecodable(_) | Stopped::Invalid(_)) => {}
+        Err(
+            Stopped::Off
+            | Stopped::Undecodable(_)
+            | Stopped::Invalid(_)
+            | Stopped::TooSlow(_)
+            | Stopped::Panicked(_),
+        ) => {}
         Err(Stopped::Untargeted { role, error }) => {
             let message = format!("{role}: {error}");
             findings.push(finding(
@@ -66,6 +72,18 @@ pub fn ready(outcome: &ReconcileOutcome) -> Finding {
         Err(Stopped::Untargeted { role, error }) => {
             of(False, target_reason(error), format!("{role}: {error}"))
         }
+        Err(Stopped::TooSlow(limit)) => of(
+            False,
+            Reason::ObserveTooSlow,
+            format!(
+                "targets and metrics could not all be read within {limit:?}, nothing is decided"
+            ),
+        ),
+        Err(Stopped::Panicked(words)) => of(
+            False,
+            Reason::Panicked,
+            format!("nothing is decided, this is a bug: {words}"),
+        ),
         Ok(applied) => ready_when_decided(applied),
     }
 }
@@ -87,12 +105,12 @@ fn ready_when_decided(applied: &Applied) -> Finding {
             );
             of(False, Reason::AuditFailed, message)
         }
-        ApplyOutcome::Applied(_) | ApplyOutcome::Recommended => {
+        ApplyOutcome::Applied(_) | ApplyOutcome::Recommended(_) => {
             let metrics = metrics_available(applied);
             if metrics.state == False {
                 return of(False, metrics.reason, metrics.message);
             }
-            let recommended = matches!(applied.outcome, ApplyOutcome::Recommended);
+            let recommended = matches!(applied.outcome, ApplyOutcome::Recommended(_));
             let (reason, text) = if recommended {
                 (
                     Reason::Recommended,
@@ -379,6 +397,12 @@ fn contended(applied: &Applied) -> Finding {
             Unknown,
             Reason::ContentionUnknown,
             contention_unknown(error),
+        ),
+        ApplyOutcome::Recommended(Some(text)) => finding(
+            ConditionType::TargetContended,
+            False,
+            Reason::NotContended,
+            format!("in mode Recommend nothing is written; {text}"),
         ),
         _ => finding(
             ConditionType::TargetContended,

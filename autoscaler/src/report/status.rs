@@ -3,7 +3,7 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff;
 use pd_api::{
-    condition::{self, ConditionType},
+    condition::{self, ConditionState, ConditionType, Finding},
     v1alpha1::{
         AttainmentStatus, GpuStatus, LastDecision, LatencyStatus, LeadTimeStatus,
         PDAutoscalerStatus, RatioStatus, RoleStatus, SchedulesStatus, StepStatus,
@@ -33,13 +33,54 @@ pub fn status(
 ) -> PDAutoscalerStatus {
     let mut status = before.cloned().unwrap_or_default();
     status.observed_generation = Some(generation);
-    for finding in findings(outcome) {
-        condition::set(&mut status.conditions, &finding, generation, now);
+    let findings = findings(outcome);
+    for finding in &findings {
+        condition::set(&mut status.conditions, finding, generation, now);
     }
-    if let Ok(applied) = outcome {
-        describe(&mut status, applied, now);
+    match outcome {
+        Ok(applied) => describe(&mut status, applied, now),
+        Err(stopped) => {
+            for finding in undecided(&status.conditions, &findings) {
+                condition::set(&mut status.conditions, &finding, generation, now);
+            }
+            if stopped.is_lasting() {
+                clear(&mut status);
+            }
+        }
     }
     status
+}
+
+/// Findings for conditions of an earlier decision that this outcome says nothing about: nobody
+/// knows whether they still hold.
+fn undecided(conditions: &[Condition], findings: &[Finding]) -> Vec<Finding> {
+    let (Some(ready), all) = (findings.first(), ConditionType::ALL) else {
+        return Vec::new();
+    };
+    let is_said = |kind| findings.iter().any(|finding| finding.condition == kind);
+    let stale = all
+        .into_iter()
+        .filter(|&kind| !is_said(kind) && condition::get(conditions, kind).is_some());
+    let unknown = |condition| Finding {
+        condition,
+        state: ConditionState::Unknown,
+        reason: ready.reason,
+        message: "nothing is decided".to_owned(),
+    };
+    stale.map(unknown).collect()
+}
+
+/// Removes the numbers of the last decision, which would read as if they were of now. Memory, the
+/// last decision with its time, and the engine stay.
+fn clear(status: &mut PDAutoscalerStatus) {
+    status.prefill = None;
+    status.decode = None;
+    status.ratio = None;
+    status.gpus = None;
+    status.latency = None;
+    status.attainment = None;
+    status.bottleneck = None;
+    status.schedules = None;
 }
 
 fn describe(status: &mut PDAutoscalerStatus, applied: &Applied, now: &Time) {
@@ -187,7 +228,7 @@ fn gpu_status(applied: &Applied, requested: PerRole<u32>, desired: PerRole<u32>)
 
 fn last_decision(applied: &Applied, now: &Time) -> LastDecision {
     let report = &applied.decision.report;
-    let prefix = if matches!(applied.outcome, ApplyOutcome::Recommended) {
+    let prefix = if matches!(applied.outcome, ApplyOutcome::Recommended(_)) {
         "recommended: "
     } else {
         ""

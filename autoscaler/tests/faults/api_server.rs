@@ -51,6 +51,7 @@ type Place = (Method, String);
 struct State {
     autoscalers: BTreeMap<String, Value>,
     deployments: BTreeMap<String, Value>,
+    horizontal: Vec<Value>,
     faults: Vec<(Place, Fault, Option<u32>)>,
     watchers: Vec<mpsc::UnboundedSender<Value>>,
     scale_writes: Vec<(String, i64, i64)>,
@@ -101,6 +102,41 @@ impl ApiServer {
             "spec": { "replicas": replicas, "selector": { "matchLabels": { "app": name } }, "template": {} },
         });
         self.state().deployments.insert(name.to_owned(), deployment);
+    }
+
+    /// Replaces a PDAutoscaler by what `change` makes of it, as its user would; watchers see it.
+    pub(crate) fn edit(&self, name: &str, change: impl FnOnce(&mut Value)) {
+        let mut state = self.state();
+        if let Some(object) = state.autoscalers.get_mut(name) {
+            change(object);
+        }
+        state.publish(name);
+    }
+
+    /// Another process writes an object, and no watcher has seen it yet.
+    pub(crate) fn write_unseen(&self, name: &str, change: impl FnOnce(&mut Value)) {
+        let mut state = self.state();
+        state.version += 1;
+        let version = (100 + state.version).to_string();
+        if let Some(object) = state.autoscalers.get_mut(name) {
+            change(object);
+            object["metadata"]["resourceVersion"] = version.into();
+        }
+    }
+
+    /// A PDAutoscaler as it is.
+    pub(crate) fn autoscaler(&self, name: &str) -> Value {
+        self.state().autoscalers[name].clone()
+    }
+
+    /// Kubernetes's own autoscaler scales a Deployment too.
+    pub(crate) fn add_horizontal(&self, deployment: &str) {
+        self.state().horizontal.push(json!({
+            "apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler",
+            "metadata": { "name": "hpa", "namespace": NAMESPACE },
+            "spec": { "maxReplicas": 3, "scaleTargetRef": {
+                "apiVersion": "apps/v1", "kind": "Deployment", "name": deployment } },
+        }));
     }
 
     /// Somebody else scales a Deployment.
@@ -227,8 +263,13 @@ impl ApiServer {
                 let items: Vec<Value> = state.autoscalers.values().cloned().collect();
                 list("pdautoscaler.io/v1alpha1", "PDAutoscalerList", &items)
             }
+            (&Method::GET, [name, "pdautoscalers", ..]) => match state.autoscalers.get(*name) {
+                Some(found) => respond(200, found.to_string()),
+                None => status(404, None),
+            },
             (&Method::GET, ["horizontalpodautoscalers", ..]) => {
-                list("autoscaling/v2", "HorizontalPodAutoscalerList", &[])
+                let items = &state.horizontal;
+                list("autoscaling/v2", "HorizontalPodAutoscalerList", items)
             }
             (&Method::GET, ["pods", ..]) => list("v1", "PodList", &state.pods(place)),
             (&Method::GET, ["scale", name, "deployments", ..]) => state.scale(name),
@@ -301,16 +342,28 @@ impl State {
     }
 
     fn write_status(&mut self, name: &str, patch: &Value) -> Response<Body> {
-        self.version += 1;
         let Some(object) = self.autoscalers.get_mut(name) else {
             return status(404, None);
         };
+        let version = &patch["metadata"]["resourceVersion"];
+        if *version != object["metadata"]["resourceVersion"] {
+            return status(409, None);
+        }
         object["status"] = patch["status"].clone();
+        self.publish(name);
+        respond(200, self.autoscalers[name].to_string())
+    }
+
+    /// Gives an object its next version and shows it to watchers.
+    fn publish(&mut self, name: &str) {
+        self.version += 1;
+        let Some(object) = self.autoscalers.get_mut(name) else {
+            return;
+        };
         object["metadata"]["resourceVersion"] = (100 + self.version).to_string().into();
         let change = json!({ "type": "MODIFIED", "object": object });
         self.watchers
             .retain(|watcher| watcher.unbounded_send(change.clone()).is_ok());
-        respond(200, object.to_string())
     }
 }
 

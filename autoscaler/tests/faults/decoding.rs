@@ -37,3 +37,22 @@ async fn an_object_that_does_not_decode_harms_no_other() {
     stage.assert_nothing_is_scaled_down();
     stage.assert_the_other_is_served();
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_object_that_no_longer_decodes_keeps_its_memory_and_is_reported_once() {
+    let stage = Stage::after(2, |_| {}).await;
+    let memory = stage.server.autoscaler("llama")["status"]["memory"].clone();
+    assert!(memory.is_string());
+    stage.server.edit("llama", |object| {
+        object["spec"]["mode"] = json!(7);
+        object["metadata"]["generation"] = json!(2);
+    });
+    stage.wait(5).await;
+    assert_eq!(stage.server.condition("llama", "Ready").1, "SpecInvalid");
+    let writes = stage.server.requests("pdautoscalers/llama/status");
+    let events = stage.server.events("llama").len();
+    stage.wait(45).await;
+    assert_eq!(stage.server.requests("pdautoscalers/llama/status"), writes);
+    assert_eq!(stage.server.events("llama").len(), events);
+    assert_eq!(stage.server.autoscaler("llama")["status"]["memory"], memory);
+}

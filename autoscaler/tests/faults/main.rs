@@ -8,6 +8,8 @@
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 mod api_server;
+mod beside;
+mod bug;
 mod conflict;
 mod decoding;
 mod leadership;

@@ -67,7 +67,7 @@ async fn nothing_is_written_while_other_autoscalers_cannot_be_read(#[case] fault
     assert!(stage.metric("pd_autoscaler_api_errors_total{category=\"contention\"}") >= 1);
     assert_eq!(stage.server.scale_writes(), []);
     // It is tried again soon, for it is not the object's fault.
-    stage.assert_it_recovers_within(6).await;
+    stage.assert_it_recovers_within(8).await;
 }
 
 #[rstest]

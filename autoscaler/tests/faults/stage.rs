@@ -5,7 +5,7 @@
 //! replicas where four are the maximum: the controller wants to add one and to remove some, without
 //! any metrics. `other` is the bystander whom no fault of `llama` may harm.
 
-use std::{sync::Arc, time::Duration};
+use std::{cell::Cell, sync::Arc, time::Duration};
 
 use k8s_openapi::jiff;
 use kube::Api;
@@ -30,6 +30,13 @@ pub(crate) struct Stage {
 thread_local! {
     /// The moment at which this test's clock stands at [`EPOCH_SECONDS`].
     static START: Instant = Instant::now();
+    /// Whether the next look at the clock panics.
+    static BROKEN: Cell<bool> = const { Cell::new(false) };
+}
+
+/// From now on the clock panics, or no longer.
+pub(crate) fn break_clock(broken: bool) {
+    BROKEN.set(broken);
 }
 
 /// Time of day at the start of a test, seconds since 1970.
@@ -37,6 +44,7 @@ const EPOCH_SECONDS: i64 = 1_700_000_000;
 
 /// The time of day, as far as the paused clock of the runtime has come.
 fn clock() -> jiff::Timestamp {
+    assert!(!BROKEN.get(), "the clock is broken");
     let elapsed = START.with(Instant::elapsed);
     let start = jiff::Timestamp::from_second(EPOCH_SECONDS).unwrap();
     start.saturating_add(elapsed).unwrap()

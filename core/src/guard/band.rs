@@ -1,8 +1,8 @@
 //! The hard ratio band on the way: guards that cut a change short must not leave the band.
 //!
 //! The solve gives a pair inside the band; rates and releases may move one role of it less than the
-//! other. Of the pairs on the way this picks the furthest one that the band holds. Bounds come
-//! before the band: a role outside its bounds goes on its way to them, even through pairs outside
+//! other. Of the pairs on the way this picks the furthest one that the band holds. Bounds and budget
+//! come before the band: a role outside of them goes on its way to them, even through pairs outside
 //! the band.
 
 use crate::{
@@ -13,6 +13,15 @@ use crate::{
     step::{Stage, Step},
 };
 
+/// The limits that come before a band.
+#[derive(Clone, Copy, Debug)]
+pub struct BeforeBand {
+    /// Replica bounds in force.
+    pub bounds: PerRole<Bounds>,
+    /// The replicas of both roles hold more GPUs than the budget allows.
+    pub over_budget: bool,
+}
+
 /// Most prefill counts that are tried: no object may have more replicas.
 const PAIRS_TRIED_MAX: u32 = 10_000;
 
@@ -22,7 +31,7 @@ pub fn keep_hard_band(
     wanted: PerRole<u32>,
     current: PerRole<u32>,
     ratio: Option<RatioPolicy>,
-    bounds: PerRole<Bounds>,
+    limits: BeforeBand,
 ) -> (PerRole<u32>, Option<Step>) {
     let hard = ratio.filter(|ratio| ratio.enforcement == Enforcement::Hard);
     let Some(band) = hard.map(|ratio| ratio.band) else {
@@ -64,7 +73,9 @@ pub fn keep_hard_band(
         .unwrap_or(current);
     let stuck_outside = Role::ALL.into_iter().any(|role| {
         let (now, wanted, kept) = (current[role], wanted[role], kept[role]);
-        bounds[role].clamp(now) != now && wanted != now && kept == now
+        let outside = limits.bounds[role].clamp(now) != now;
+        let moves_to_budget = limits.over_budget && wanted < now;
+        (outside || moves_to_budget) && wanted != now && kept == now
     });
     if stuck_outside {
         return (wanted, None);

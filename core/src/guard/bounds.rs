@@ -1,12 +1,15 @@
-//! Bounds that moved past the replicas: up to a new minimum at once, down to a new maximum in
-//! steps.
+//! Limits that moved past the replicas: up to a new minimum at once, down to a new maximum or a new
+//! budget in steps.
 //!
 //! A maximum below the current replicas comes from an edit, a schedule that ended, or an object
-//! made over a larger workload. HPA cuts to it in one step and without its policies, which takes
-//! capacity away from live requests. Here the cut goes through the scale-down policies, and where
-//! there are none, or they are disabled, through [`IMPLICIT_PERCENT`] a minute: the maximum is the
-//! user's own setting, so it is reached, but not at once. A minimum is a promise of capacity and
-//! waits for nothing.
+//! made over a larger workload; a budget below what is held comes from an edit, a share of a common
+//! budget that shrank, or replicas that hold more GPUs than before. HPA cuts to a maximum in one
+//! step and without its policies, which takes capacity away from live requests. Here one rule holds
+//! for both: the cut goes through the scale-down policies, and where there are none, or they are
+//! disabled, through [`IMPLICIT_PERCENT`] a minute. The limit is the user's own setting, so it is
+//! reached, but not at once: workers that leave have that minute to finish what they run, and
+//! those that stay to take over what arrives. Replicas that are not needed go without waiting for
+//! it. A minimum is a promise of capacity and waits for nothing.
 
 use std::time::Duration;
 
@@ -37,6 +40,10 @@ pub struct BoundedRole<'a> {
     pub current: u32,
     /// The bounds in force.
     pub bounds: Bounds,
+    /// Replicas that lasting need calls for.
+    pub needed: u32,
+    /// The replicas of both roles hold more GPUs than the budget allows.
+    pub over_budget: bool,
     /// Rules for fewer replicas.
     pub scale_down: &'a ScalingRules,
     /// Changes of its replicas.
@@ -53,25 +60,41 @@ impl BoundedRole<'_> {
             role,
             current,
             bounds,
+            needed,
+            over_budget,
             scale_down,
             changes,
         } = *self;
         if wanted == current {
             return (current, None);
         }
-        if current <= bounds.clamp(current) {
+        let over_maximum = current > bounds.clamp(current);
+        // Fewer than lasting need calls for: the budget takes them, or a hard band.
+        let short = wanted < current && (over_budget || wanted < needed);
+        if !over_maximum && !short {
             return (bounds.clamp(limited), None);
         }
         if !scale_down.policies.is_empty() && scale_down.select != SelectPolicy::Disabled {
             return (limited.min(current).max(bounds.min_replicas), None);
         }
-        let allowed = least_allowed(current, &implicit(scale_down), changes, now).min(current);
+        let mut allowed = least_allowed(current, &implicit(scale_down), changes, now).min(current);
+        if scale_down.select == SelectPolicy::Disabled && !over_maximum && !over_budget {
+            return (current, None);
+        }
+        if scale_down.select != SelectPolicy::Disabled && !over_maximum {
+            // Need alone lowers as far as that.
+            allowed = allowed.min(needed);
+        }
         let replicas = bounds.clamp(wanted).max(allowed);
         let step = (replicas > bounds.clamp(wanted)).then(|| {
+            let limit = if over_maximum {
+                format!("above the maximum of {}", bounds.max_replicas)
+            } else {
+                "more than the budget and the ratio band leave".to_owned()
+            };
             let message = format!(
-                "{current} replicas are above the maximum of {}; without scale-down policies \
-                 {IMPLICIT_PERCENT} % go a minute, {replicas} stay now",
-                bounds.max_replicas
+                "{current} replicas are {limit}; without scale-down policies {IMPLICIT_PERCENT} % go \
+                 a minute, {replicas} stay now"
             );
             Step::of_role(Stage::Guard, role, Reason::BoundsStepDown, message)
         });
@@ -117,6 +140,8 @@ mod tests {
                 min_replicas,
                 max_replicas,
             },
+            needed: current,
+            over_budget: false,
             scale_down: NO_POLICIES,
             changes: &[],
         }

@@ -61,8 +61,9 @@ struct Moved {
 }
 
 impl FlapMemory {
-    /// Takes in the target's replicas.
-    pub fn observe(&mut self, replicas: u32, now: Timestamp) {
+    /// Takes in the target's replicas, which changed at `changed_at` if they changed.
+    pub fn observe(&mut self, replicas: u32, changed_at: Timestamp, now: Timestamp) {
+        self.moved = self.moved.filter(|moved| moved.at <= now);
         self.reversals
             .retain(|&at| at <= now && now.since(at) < REVERSAL_COUNTS);
         let Some(before) = self.replicas.replace(replicas) else {
@@ -74,10 +75,10 @@ impl FlapMemory {
         let up = replicas > before;
         let reversed = self
             .moved
-            .is_some_and(|moved| moved.up != up && now.since(moved.at) <= REVERSAL_WITHIN);
-        self.moved = Some(Moved { at: now, up });
+            .is_some_and(|moved| moved.up != up && changed_at.since(moved.at) <= REVERSAL_WITHIN);
+        self.moved = Some(Moved { at: changed_at, up });
         if reversed {
-            self.reversals.push(now);
+            self.reversals.push(changed_at);
             let excess = self.reversals.len().saturating_sub(REVERSALS_MAX);
             self.reversals.drain(..excess);
         }
@@ -173,7 +174,7 @@ mod tests {
         for tick in 0..hours * TICKS_AN_HOUR {
             let second = tick * TICK;
             let now = at(second);
-            flaps.observe(current, now);
+            flaps.observe(current, now, now);
             let damped = if damping {
                 damp(Role::Decode, &behavior, &flaps, now).0
             } else {
@@ -214,7 +215,7 @@ mod tests {
     fn reversals_raise_the_factor(#[case] path: &[u32], #[case] want: f64) {
         let mut memory = FlapMemory::default();
         for &replicas in path {
-            memory.observe(replicas, at(0));
+            memory.observe(replicas, at(0), at(0));
         }
         assert!((memory.factor(at(0)) - want).abs() < 1e-9);
     }
@@ -223,7 +224,7 @@ mod tests {
     fn a_daily_rise_and_fall_is_no_reversal() {
         let mut memory = FlapMemory::default();
         for (hour, replicas) in [(0, 4), (6, 8), (12, 16), (18, 8), (24, 4), (30, 8)] {
-            memory.observe(replicas, at(hour * 3_600));
+            memory.observe(replicas, at(hour * 3_600), at(hour * 3_600));
         }
         assert_eq!(memory.reversals(), 0);
     }
@@ -232,7 +233,7 @@ mod tests {
     fn the_factor_decays_when_it_is_calm() {
         let mut memory = FlapMemory::default();
         for replicas in [1, 2, 1, 2, 1, 2, 1, 2] {
-            memory.observe(replicas, at(0));
+            memory.observe(replicas, at(0), at(0));
         }
         let factors: Vec<f64> = [0, 1_200, 2_400, 3_600]
             .map(|second| memory.factor(at(second)))
@@ -257,7 +258,7 @@ mod tests {
     ) {
         let mut memory = FlapMemory::default();
         for replicas in [4, 8, 4, 8, 4] {
-            memory.observe(replicas, at(0));
+            memory.observe(replicas, at(0), at(0));
         }
         let behavior = Behavior {
             scale_up: testing::rules(0, 0),
@@ -339,7 +340,7 @@ mod tests {
             let mut now = 0;
             for (replicas, step) in path {
                 now += step;
-                memory.observe(replicas, at(now));
+                memory.observe(replicas, at(now), at(now));
                 let factor = memory.factor(at(now));
                 prop_assert!((1.0..=FACTOR_MAX).contains(&factor));
             }

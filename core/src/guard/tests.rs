@@ -202,7 +202,11 @@ fn a_role_over_its_maximum_comes_down_even_through_pairs_outside_a_hard_band() {
     let pair = |prefill, decode| PerRole { prefill, decode };
     let keep = |snapshot: &crate::Snapshot, wanted| {
         let (current, policy) = (snapshot.roles.map(|state| state.current), &snapshot.policy);
-        keep_hard_band(wanted, current, policy.ratio, policy.bounds).0
+        let limits = BeforeBand {
+            bounds: policy.bounds,
+            over_budget: false,
+        };
+        keep_hard_band(wanted, current, policy.ratio, limits).0
     };
     assert_eq!(
         keep(&snapshot, pair(9, 19)),

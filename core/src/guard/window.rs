@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::time::Timestamp;
+use crate::{behavior::Behavior, time::Timestamp};
 
-/// Samples a window keeps at most.
-pub const WINDOW_SAMPLES_MAX: usize = 64;
+/// Samples a window keeps at most: one in every default interval of the longest window, an hour, and
+/// some more.
+pub const WINDOW_SAMPLES_MAX: usize = 256;
 
 /// The two windows of one role.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,6 +21,33 @@ pub struct StabilizationWindows {
     pub largest: Window,
     /// Needs whose least counts before replicas are raised.
     pub least: Window,
+}
+
+impl StabilizationWindows {
+    /// Takes in the replicas that there are as a need, where the time before is not known: at first
+    /// sight, as HPA does, and after a gap. So a full window passes before they are changed.
+    pub fn watch(&mut self, current: u32, behavior: &Behavior, gap: Gap, now: Timestamp) {
+        let Self { largest, least } = self;
+        if gap != Gap::None || !largest.remembers(now) {
+            let span = behavior.scale_down.stabilization_window;
+            largest.extreme(current, now, span, Extreme::Largest);
+        }
+        if gap == Gap::Sudden || !least.remembers(now) {
+            let span = behavior.scale_up.stabilization_window;
+            least.extreme(current, now, span, Extreme::Least);
+        }
+    }
+}
+
+/// The time since the decision before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gap {
+    /// It was watched.
+    None,
+    /// It is long, as that before it was: decisions are rare here.
+    Usual,
+    /// It is long, and that before it was not.
+    Sudden,
 }
 
 /// The extreme that a window gives.
@@ -35,8 +63,33 @@ pub enum Extreme {
 ///
 /// Holds a monotone queue: a sample that a later one beats can never be the extreme again.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
+#[serde(from = "Vec<StoredSample>", into = "Vec<StoredSample>")]
 pub struct Window(Vec<(Timestamp, u32)>);
+
+/// Milliseconds after the sample before, and the value: a full window has to fit into the memory.
+type StoredSample = (i64, u32);
+
+impl From<Window> for Vec<StoredSample> {
+    fn from(known: Window) -> Self {
+        let mut before = 0;
+        let stored = known.0.into_iter().map(|(at, value)| {
+            let at = at.as_millis();
+            (at.wrapping_sub(std::mem::replace(&mut before, at)), value)
+        });
+        stored.collect()
+    }
+}
+
+impl From<Vec<StoredSample>> for Window {
+    fn from(stored: Vec<StoredSample>) -> Self {
+        let mut at = 0_i64;
+        let known = stored.into_iter().map(|(after, value)| {
+            at = at.wrapping_add(after);
+            (Timestamp::from_millis(at), value)
+        });
+        Self(known.collect())
+    }
+}
 
 impl Window {
     /// Takes in `sample` and gives the extreme of the last `span`, this sample included.
@@ -67,6 +120,11 @@ impl Window {
         if let Some(first) = self.0.first_mut() {
             first.1 = value;
         }
+    }
+
+    /// Whether a sample is held. Those that lie ahead are none.
+    fn remembers(&self, now: Timestamp) -> bool {
+        self.0.iter().any(|&(at, _)| at <= now)
     }
 
     /// Samples held.
@@ -112,7 +170,7 @@ mod tests {
         }
 
         #[test]
-        fn a_full_window_errs_towards_holding(len in 65u32..300) {
+        fn a_full_window_errs_towards_holding(len in 257u32..600) {
             // Falling samples all stay possible as the largest.
             let mut window = Window::default();
             for step in 0..len {

@@ -10,11 +10,24 @@ fn at(seconds: u64) -> Timestamp {
     Timestamp::from_millis(1_700_000_000_000).plus(Duration::from_secs(seconds))
 }
 
+/// `lead` sees replicas that somebody watches.
+fn observe(lead: &mut LeadTimes, current: u32, ready: u32, rolling: bool, now: Timestamp) {
+    let watched = Watched {
+        current,
+        ready,
+        rolling,
+        blocked: false,
+        unwatched: false,
+        requested_at: now,
+    };
+    lead.observe(&watched, now);
+}
+
 /// Plays (seconds, requested, ready).
 fn played(series: &[(u64, u32, u32)]) -> LeadTimes {
     let mut lead = LeadTimes::default();
     for &(seconds, current, ready) in series {
-        lead.observe(current, ready, false, at(seconds));
+        observe(&mut lead, current, ready, false, at(seconds));
     }
     lead
 }
@@ -50,9 +63,9 @@ fn samples_come_from_asks_alone(#[case] series: &[(u64, u32, u32)], #[case] want
 #[test]
 fn a_known_rollout_teaches_nothing() {
     let mut lead = LeadTimes::default();
-    lead.observe(4, 4, false, at(0));
-    lead.observe(5, 4, true, at(10));
-    lead.observe(5, 5, true, at(30));
+    observe(&mut lead, 4, 4, false, at(0));
+    observe(&mut lead, 5, 4, true, at(10));
+    observe(&mut lead, 5, 5, true, at(30));
     assert_eq!(lead.samples(), 0);
 }
 
@@ -65,8 +78,8 @@ fn the_prior_counts_until_there_are_samples() {
     // Ten requests of one replica with lead times of 10 to 100 s.
     for step in 1..=10u64 {
         let (count, start) = (u32::try_from(step).unwrap(), step * 1_000);
-        lead.observe(count, count - 1, false, at(start));
-        lead.observe(count, count, false, at(start + step * 10));
+        observe(&mut lead, count, count - 1, false, at(start));
+        observe(&mut lead, count, count, false, at(start + step * 10));
     }
     assert_eq!(lead.p50(LEAD_PRIOR), Duration::from_secs(50));
     assert_eq!(lead.p90(LEAD_PRIOR), Duration::from_secs(90));
@@ -75,8 +88,8 @@ fn the_prior_counts_until_there_are_samples() {
 #[test]
 fn one_large_arrival_does_not_push_out_all_others() {
     let mut lead = played(&[(0, 1, 1), (10, 2, 1), (50, 2, 2)]);
-    lead.observe(1_000, 2, false, at(100));
-    lead.observe(1_000, 1_000, false, at(700));
+    observe(&mut lead, 1_000, 2, false, at(100));
+    observe(&mut lead, 1_000, 1_000, false, at(700));
     assert_eq!(lead.samples_seconds, vec![40, 600, 600, 600, 600]);
 }
 
@@ -84,11 +97,11 @@ fn one_large_arrival_does_not_push_out_all_others() {
 fn the_oldest_pending_replica_is_waited_for_until_another_arrives() {
     // 4 more are requested in two steps.
     let mut lead = played(&[(0, 4, 4), (10, 5, 4), (110, 5, 5)]);
-    lead.observe(7, 5, false, at(200));
-    lead.observe(9, 5, false, at(260));
+    observe(&mut lead, 7, 5, false, at(200));
+    observe(&mut lead, 9, 5, false, at(260));
     assert_eq!(lead.pending(), 4);
     assert_eq!(lead.waiting(at(320)), Some(Duration::from_mins(2)));
-    lead.observe(9, 6, false, at(330));
+    observe(&mut lead, 9, 6, false, at(330));
     assert_eq!(lead.waiting(at(340)), Some(Duration::from_secs(10)));
 }
 
@@ -97,7 +110,7 @@ fn a_pod_whose_readiness_flaps_does_not_count_as_an_arrival() {
     let mut lead = played(&[(0, 4, 4), (10, 5, 4)]);
     for second in (20..620).step_by(20) {
         let ready = if (second / 20) % 2 == 0 { 4 } else { 3 };
-        lead.observe(5, ready, false, at(second));
+        observe(&mut lead, 5, ready, false, at(second));
     }
     assert_eq!(lead.waiting(at(620)), Some(Duration::from_secs(610)));
     assert_eq!(lead.samples(), 0);
@@ -117,11 +130,11 @@ proptest! {
         let mut now = 0;
         for (step, current, ready, rolling) in series {
             now += step;
-            lead.observe(current, ready, rolling, at(now));
+            observe(&mut lead, current, ready, rolling, at(now));
             prop_assert_eq!(lead.pending(), current.saturating_sub(ready));
             prop_assert!(lead.p50(LEAD_PRIOR) <= lead.p90(LEAD_PRIOR));
             let mut again = lead.clone();
-            again.observe(current, ready, rolling, at(now));
+            observe(&mut again, current, ready, rolling, at(now));
             prop_assert_eq!(&again.samples_seconds, &lead.samples_seconds);
             prop_assert_eq!(again.pending(), lead.pending());
         }
@@ -133,9 +146,9 @@ proptest! {
     #[test]
     fn huge_numbers_do_not_overflow(a in 0u32..u32::MAX, b in 0u32..u32::MAX, c in 0u32..u32::MAX) {
         let mut lead = LeadTimes::default();
-        lead.observe(a, b, false, Timestamp::from_millis(i64::MIN));
-        lead.observe(u32::MAX, c, false, Timestamp::from_millis(i64::MAX));
-        lead.observe(b, a, false, Timestamp::from_millis(0));
+        observe(&mut lead, a, b, false, Timestamp::from_millis(i64::MIN));
+        observe(&mut lead, u32::MAX, c, false, Timestamp::from_millis(i64::MAX));
+        observe(&mut lead, b, a, false, Timestamp::from_millis(0));
         lead.waiting(Timestamp::from_millis(i64::MAX));
     }
 
@@ -143,7 +156,7 @@ proptest! {
     fn a_steady_lead_time_is_learnt_exactly(requests in prop::collection::vec((1u32..6, 0u64..300), 1..30), lead_seconds in 1u64..600) {
         // Each request is served after exactly the lead time, however requests overlap.
         let mut lead = LeadTimes::default();
-        lead.observe(0, 0, false, at(0));
+        observe(&mut lead, 0, 0, false, at(0));
         let (mut events, mut start) = (Vec::new(), 0);
         for (count, gap) in requests {
             start += gap + 1;
@@ -154,7 +167,7 @@ proptest! {
         let (mut current, mut ready) = (0, 0);
         for (second, requested, arrived) in events {
             (current, ready) = (current + requested, ready + arrived);
-            lead.observe(current, ready, false, at(second));
+            observe(&mut lead, current, ready, false, at(second));
         }
         let off = lead.p90(Duration::ZERO).as_secs().abs_diff(lead_seconds);
         // More than eight requests at once are merged and look older than they are.

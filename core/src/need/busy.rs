@@ -15,7 +15,7 @@ pub(super) fn keep(sizing: &Sizing<'_>, role: Role, need: Need) -> Need {
         return need;
     }
     let kept = match role {
-        Role::Prefill => prefill(sizing, current),
+        Role::Prefill => Some(prefill(sizing, current)),
         Role::Decode => decode(sizing, current),
     };
     match kept {
@@ -30,7 +30,7 @@ pub(super) fn keep(sizing: &Sizing<'_>, role: Role, need: Need) -> Need {
     }
 }
 
-fn prefill(sizing: &Sizing<'_>, current: u32) -> Option<(u32, String)> {
+fn prefill(sizing: &Sizing<'_>, current: u32) -> (u32, String) {
     let (signals, workload) = (sizing.signals, &sizing.demand.workload);
     let waiting = signals.waiting_requests.prefill.known().unwrap_or(0.0);
     let running = signals.running_requests.prefill.known().unwrap_or(0.0);
@@ -39,11 +39,11 @@ fn prefill(sizing: &Sizing<'_>, current: u32) -> Option<(u32, String)> {
     let busy = running / workload.prompts_in_step.max(1.0);
     let message = format!("{running:.0} prompts are computed and {waiting:.0} wait");
     if stands(sizing, waiting, serving) {
-        return Some((current, message));
+        return (current, message);
     }
     // A sliver less, because a gauge is a mean of few samples.
     let workers = Need::of(busy - NEAR * serving, Reason::StillBusy, String::new()).replicas;
-    Some((workers.min(current), message))
+    (workers.min(current), message)
 }
 
 /// Whether prompts wait for longer than they may.

@@ -55,7 +55,9 @@ fn by_work(sizing: &Sizing<'_>) -> Option<Need> {
     let raised_to = served.enough(allowed).min(most_by_few(sizing, &served));
     let current = f64::from(sizing.replicas.prefill.state.current);
     let kept = served.enough(allowed * RELEASE_SHARE).min(current);
-    let servers = raised_to.max(kept);
+    // A pool below the work that arrives now is a queue that grows, whatever is expected later.
+    let busy_now = demand.rate_rps * demand.mean_seconds;
+    let servers = raised_to.max(kept).max((busy_now - 1e-9).ceil());
     let enough_now = demand.served(sizing, &now, replicas_max).enough(allowed);
     let reason = if servers > enough_now {
         Reason::PrefillForecast
@@ -73,7 +75,8 @@ fn by_work(sizing: &Sizing<'_>) -> Option<Need> {
     let message = demand.message(sizing, served.load, exact);
     let mut need = Need::of(exact, reason, message);
     // Tolerance is judged by how busy the pool would be, not by the whole number it was rounded to.
-    need.exact = (need.exact - 1.0 + (served.load / need.exact.max(1.0))).max(served.load);
+    let load = served.load.max(busy_now);
+    need.exact = (need.exact - 1.0 + (load / need.exact.max(1.0))).max(load);
     need.attained = served.attained.shares;
     Some(need)
 }

@@ -32,13 +32,20 @@ pub(crate) fn needs_under(
     now: Timestamp,
 ) -> PerRole<Option<(u32, u32)>> {
     let mut memory = memory.clone().usable();
+    let clock = now;
+    let moment = memory.moment(clock);
+    let now = moment.now;
+    let blocked = PerRole::default();
     let mut replicas = memory.replicas.clone();
     let [mut standing, mut standing_more] = [memory.standing_since; 2];
     let (mine, others) = (&mut memory.replicas, &mut replicas);
-    let base = Case::new(snapshot, observe(snapshot, None, mine, &mut standing, now));
+    let base = Case::new(
+        snapshot,
+        observe(snapshot, moment, blocked, mine, &mut standing),
+    );
     let more = Case::new(
         loaded,
-        observe(loaded, None, others, &mut standing_more, now),
+        observe(loaded, moment, blocked, others, &mut standing_more),
     );
     let same_gaps = Role::ALL.into_iter().all(|role| {
         base.seen.signals.evidence[role].missing == more.seen.signals.evidence[role].missing
@@ -50,8 +57,8 @@ pub(crate) fn needs_under(
     let risk_target = risk_targets(objective, base.demand.workload.attained);
     let (seen, demand) = (&base.seen, &base.demand);
     let forecast = forecast_work(seen, demand, risk_target, &mut memory.forecast, now).value;
-    let needs = base.needs(&memory.capacity, &forecast, now);
-    let needs_more = more.needs(&memory.capacity, &forecast, now);
+    let needs = base.needs(&memory.capacity, &forecast, clock, now);
+    let needs_more = more.needs(&memory.capacity, &forecast, clock, now);
     PerRole::from_fn(|role: Role| {
         let need = |needs: &PerRole<Option<Need>>| needs[role].as_ref().map(|need| need.replicas);
         need(&needs).zip(need(&needs_more))
@@ -78,6 +85,7 @@ impl<'a> Case<'a> {
         &self,
         memory: &CapacityMemory,
         forecast: &PerRole<Option<ForecastDistribution>>,
+        clock: Timestamp,
         now: Timestamp,
     ) -> PerRole<Option<Need>> {
         let Snapshot {
@@ -88,7 +96,7 @@ impl<'a> Case<'a> {
             profile,
         } = self.snapshot;
         let (seen, demand) = (&self.seen, &self.demand);
-        let policy = policy_in_force(policy, *paused, &seen.replicas, now).value;
+        let policy = policy_in_force(policy, *paused, &seen.replicas, clock).value;
         let capacity = LearntCapacity::remembered(memory, profile.as_ref(), now);
         let risk_target = risk_targets(policy.objective, demand.workload.attained);
         let signals = &seen.signals.signals;

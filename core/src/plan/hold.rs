@@ -1,9 +1,11 @@
 //! The guarded plan: the part of the joint solution that may be done now, after rate policies,
 //! bounds that moved, pauses and releases that must come first.
 
-use super::{in_force::PolicyInForce, joint::JointSolution, observe::Observation};
+use super::{
+    in_force::PolicyInForce, joint::JointSolution, observe::Observation, stabilize::Stabilized,
+};
 use crate::{
-    guard::{self, BoundedRole},
+    guard::{self, BeforeBand, BoundedRole},
     report::Proposal,
     role::{PerRole, Role},
     step::{Stage, Staged, Step},
@@ -16,21 +18,24 @@ pub(super) fn hold(
     policy: &PolicyInForce<'_>,
     seen: &Observation<'_>,
     solution: &JointSolution,
-    ceilings: PerRole<Option<u32>>,
+    wanted: &Stabilized,
     now: Timestamp,
 ) -> Staged<PerRole<u32>> {
     let mut steps = Vec::new();
     let current = seen.current();
+    let over_budget = policy.over_budget(seen);
     let limited = PerRole::from_fn(|role: Role| {
         let bounded = BoundedRole {
             role,
             current: current[role],
             bounds: policy.bounds[role],
+            needed: wanted.replicas[role],
+            over_budget,
             scale_down: &policy.behavior.scale_down,
             changes: seen.replicas[role].changes,
         };
-        let wanted = solution.replicas[role];
-        of_role(&bounded, policy, wanted, ceilings[role], &mut steps, now)
+        let (to, ceiling) = (solution.replicas[role], wanted.ceilings[role]);
+        of_role(&bounded, policy, to, ceiling, &mut steps, now)
     });
     // Both roles at once: one grows only into GPUs that are free, and only as far as the band
     // holds.
@@ -38,7 +43,11 @@ pub(super) fn hold(
     let (granted, waits) = guard::await_releases(limited, &roles, policy.budget_gpus);
     steps.extend(waits);
     let ratio = solution.ratio.policy;
-    let (kept, step) = guard::keep_hard_band(granted, current, ratio, policy.bounds);
+    let limits = BeforeBand {
+        bounds: policy.bounds,
+        over_budget,
+    };
+    let (kept, step) = guard::keep_hard_band(granted, current, ratio, limits);
     steps.extend(step);
     Staged::new(kept, steps)
 }
@@ -63,6 +72,8 @@ fn of_role(
         role,
         current,
         bounds,
+        needed: _,
+        over_budget: _,
         scale_down: _,
         changes,
     } = *bounded;

@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use super::observe::Observation;
 use crate::{
     behavior::Behavior,
     bounds::Bounds,
@@ -38,6 +39,15 @@ pub(super) struct PolicyInForce<'a> {
     pub(super) paused: Paused,
     /// After so long a scale-up request counts as stuck.
     pub(super) stuck_after: Duration,
+}
+
+impl PolicyInForce<'_> {
+    /// Whether the replicas requested now hold more GPUs than the budget allows.
+    pub(super) fn over_budget(&self, seen: &Observation<'_>) -> bool {
+        let gpus = Policy::gpus(seen.current(), seen.gpus_per_replica());
+        self.budget_gpus
+            .is_some_and(|budget| gpus > u64::from(budget))
+    }
 }
 
 /// The ratio as the user states it: a band, or operating points to take one from.

@@ -7,7 +7,6 @@ use super::{
 };
 use crate::{
     need::Need,
-    policy::Policy,
     ratio::BreachCause,
     report::Proposal,
     role::{PerRole, Role},
@@ -44,7 +43,11 @@ pub(super) fn solve(
     wanted: &Stabilized,
     ratio: RatioInForce,
 ) -> Staged<JointSolution> {
-    let Stabilized { replicas, ceilings } = *wanted;
+    let Stabilized {
+        replicas,
+        ceilings,
+        floors,
+    } = *wanted;
     let mut bounds = policy.bounds;
     for role in Role::ALL {
         // Replicas that do not come leave their GPUs to the other role, but for the owner's
@@ -53,28 +56,20 @@ pub(super) fn solve(
         let bounds = &mut bounds[role];
         bounds.max_replicas = bounds.max_replicas.min(most.max(bounds.min_replicas));
     }
-    let gpus_per_replica = seen
-        .replicas
-        .map(|replicas| replicas.state.gpus_per_replica);
-    let over_budget = policy
-        .budget_gpus
-        .is_some_and(|budget| Policy::gpus(seen.current(), gpus_per_replica) > u64::from(budget));
+    let over_budget = policy.over_budget(seen);
     let problem = Problem {
         bounds,
         budget_gpus: policy.budget_gpus,
         ratio: ratio.policy,
         need: replicas,
         current: seen.current(),
-        // Replicas that gaps do not allow to lower count as needed, unless the user's own
-        // budget lowers them.
+        // Replicas that gaps and faults do not allow to lower count as needed, unless the user's
+        // own budget lowers them.
         floor: PerRole::from_fn(|role: Role| {
-            if seen.signals.evidence[role].complete() || over_budget {
-                bounds[role].min_replicas
-            } else {
-                bounds[role].clamp(seen.current()[role])
-            }
+            let floor = if over_budget { 0 } else { floors[role] };
+            bounds[role].clamp(floor)
         }),
-        gpus_per_replica,
+        gpus_per_replica: seen.gpus_per_replica(),
         attained: PerRole::from_fn(|role: Role| {
             let need = needs[role].as_ref();
             need.map_or(Attained::UNKNOWN, |need| Attained::table(&need.attained))

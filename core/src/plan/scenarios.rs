@@ -8,6 +8,8 @@
 
 mod ceiling;
 mod evidence;
+mod faults;
+mod late;
 mod limits;
 mod metrics;
 mod replicas;

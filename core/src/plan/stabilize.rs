@@ -6,15 +6,16 @@ use std::time::Duration;
 use super::{in_force::PolicyInForce, observe::Observation};
 use crate::{
     behavior::Behavior,
-    guard::{self, Extreme, StuckMemory, StuckState},
+    guard::{self, StuckMemory, StuckState},
     memory::StabilizationMemory,
     need::Need,
     policy::OnMissingMetrics,
     reason::Reason,
+    replicas::ObservedReplicas,
     report::Proposal,
     role::{PerRole, Role},
     step::{Stage, Staged, Step},
-    time::{Timestamp, UNWATCHED_MAX},
+    time::Timestamp,
 };
 
 /// Replicas that a lasting need calls for.
@@ -24,6 +25,8 @@ pub(super) struct Stabilized {
     pub(super) replicas: PerRole<u32>,
     /// Most replicas that a role may request, while it backs off from a request that was stuck.
     pub(super) ceilings: PerRole<Option<u32>>,
+    /// Fewest replicas that evidence allows, whatever is needed.
+    pub(super) floors: PerRole<u32>,
 }
 
 impl Stabilized {
@@ -37,29 +40,23 @@ impl Stabilized {
 }
 
 /// Takes in the current replicas: the flaps that they show, and after a gap in the decisions their
-/// number as a need, so that a full window passes before they are lowered.
+/// number as a need, so that a full window passes before they are changed.
 pub(super) fn watch_replicas(
     policy: &PolicyInForce<'_>,
     seen: &Observation<'_>,
     memory: &mut PerRole<StabilizationMemory>,
     now: Timestamp,
 ) {
-    let unwatched = seen
-        .since_last
-        .is_none_or(|since_last| since_last > UNWATCHED_MAX);
     let current = seen.current();
-    let window = policy.behavior.scale_down.stabilization_window;
     for role in Role::ALL {
         let StabilizationMemory {
             windows,
             flaps,
             stuck: _,
+            broken: _,
         } = &mut memory[role];
-        flaps.observe(current[role], now);
-        if unwatched {
-            let largest = &mut windows.largest;
-            largest.extreme(current[role], now, window, Extreme::Largest);
-        }
+        flaps.observe(current[role], seen.replicas[role].changed_at, now);
+        windows.watch(current[role], policy.behavior, seen.gap, now);
     }
 }
 
@@ -73,6 +70,7 @@ pub(super) fn stabilize(
     now: Timestamp,
 ) -> Staged<Stabilized> {
     let mut steps = Vec::new();
+    let mut floors = PerRole::default();
     let stabilized = PerRole::from_fn(|role: Role| {
         let mut stabilizer = Stabilizer {
             role,
@@ -85,10 +83,16 @@ pub(super) fn stabilize(
             windows,
             flaps,
             stuck,
+            broken,
         } = &mut memory[role];
         let (behavior, damped) = guard::damp(role, policy.behavior, flaps, now);
-        let wanted = stabilizer.wanted(needs[role].as_ref(), &behavior, gaps[role]);
-        let current = stabilizer.current();
+        let (current, lead) = (stabilizer.current(), seen.replicas[role].lead.p50);
+        let replaced = broken.replaced(&seen.replicas[role].state, lead, now);
+        let floor = stabilizer.floor(needs[role].as_ref());
+        floors[role] = floor;
+        let wanted = stabilizer
+            .wanted(needs[role].as_ref(), replaced, &behavior, gaps[role])
+            .max(floor);
         let (lasting, step) = guard::stabilize(role, wanted, current, &behavior, windows, now);
         // Flaps matter to a reader only while they hold the role.
         let held = step.is_some() && lasting > wanted;
@@ -99,8 +103,19 @@ pub(super) fn stabilize(
     let stabilized = Stabilized {
         replicas: stabilized,
         ceilings: PerRole::from_fn(|role: Role| memory[role].stuck.ceiling(now)),
+        floors,
     };
     Staged::new(stabilized, steps)
+}
+
+/// The share of a load that the replicas which serve let through for certain, where all that served
+/// carried it.
+fn let_through(replicas: &ObservedReplicas<'_>) -> f64 {
+    let (served, serving) = (replicas.served, replicas.state.serving());
+    if served == 0 {
+        return 1.0;
+    }
+    (f64::from(serving) / f64::from(served)).min(1.0)
 }
 
 /// One role on its way through the rules.
@@ -122,19 +137,68 @@ impl Stabilizer<'_> {
         self.steps.push(step);
     }
 
-    /// The need after tolerance; while metrics are missing no less than the replicas and the
-    /// fallback.
+    /// Fewest replicas that evidence allows. Without metrics of the role, and of the one that
+    /// supplies it, those that there are. Else the need of the load that may be held up: replicas
+    /// that served and do not serve, of either role, let through no less of it than their share,
+    /// and there may be so much more.
+    fn floor(&mut self, need: Option<&Need>) -> u32 {
+        let current = self.current();
+        let Some(need) = need else {
+            return current;
+        };
+        let evidence = &self.seen.signals.evidence;
+        if !evidence[self.role].complete() {
+            return current;
+        }
+        let replicas = &self.seen.replicas;
+        let supplier_unknown = self.role == Role::Decode && !evidence.prefill.complete();
+        let part = |role: Role| let_through(&replicas[role]);
+        let part = part(Role::Prefill).min(part(Role::Decode));
+        if part >= 1.0 && !supplier_unknown {
+            return 0;
+        }
+        let possible = if supplier_unknown {
+            f64::INFINITY
+        } else {
+            need.exact.max(need.replicas.into()) / part
+        };
+        let rounded = Need::of(possible, need.reason, String::new());
+        let floor = rounded.replicas.min(current);
+        if floor > need.replicas {
+            let message = if supplier_unknown {
+                format!("the metrics of prefill are not complete, so decode keeps {floor}")
+            } else {
+                format!(
+                    "replicas that served do not serve, {:.0} % of the load may get through; {floor} stay",
+                    part * 100.0
+                )
+            };
+            self.note(Reason::LoadHeldUp, message);
+        }
+        floor
+    }
+
+    /// The need after tolerance, and replicas in place of broken ones; while metrics are missing no
+    /// less than the replicas and the fallback.
     fn wanted(
         &mut self,
         need: Option<&Need>,
+        replaced: u32,
         behavior: &Behavior,
         missing_for: Option<Duration>,
     ) -> u32 {
         let current = self.current();
-        let tolerated = need.map(|need| (need, guard::tolerate(need, current, behavior)));
+        let whole = current - replaced.min(current);
+        let tolerated = need.map(|need| (need, guard::tolerate(need, whole, behavior)));
         // A need beyond the maximum was reported, and is remembered as the maximum: it may rise.
         let most = self.policy.bounds[self.role].max_replicas;
-        let mut wanted = tolerated.map_or(current, |(_, (replicas, _))| replicas.min(most));
+        let mut wanted = tolerated.map_or(current, |(_, (replicas, _))| {
+            replicas.saturating_add(replaced).min(most)
+        });
+        if replaced > 0 && wanted > current {
+            let message = format!("{replaced} of {current} replicas are broken and no capacity");
+            self.note(Reason::BrokenReplaced, message);
+        }
         if !self.seen.signals.evidence[self.role].complete() {
             let fallback = self.fallback(missing_for.unwrap_or_default());
             wanted = wanted.max(current).max(fallback);
@@ -170,6 +234,9 @@ impl Stabilizer<'_> {
         let state = StuckState {
             current: replicas.state.current,
             ready: replicas.state.ready,
+            starting: replicas.state.starting,
+            served: replicas.served,
+            rolling_out: replicas.state.is_rolling_out(),
             min_replicas: self.policy.bounds[self.role].min_replicas,
             stuck: replicas.state.stuck,
             waiting: replicas.waiting_for,

@@ -12,7 +12,7 @@ use crate::{
     plan::{Decision, plan},
     policy::Policy,
     role::{PerRole, Role},
-    role_state::RoleState,
+    role_state::{RoleState, StuckCause},
     signal::Reading,
     snapshot::Snapshot,
     testing::{self, Load},
@@ -21,6 +21,9 @@ use crate::{
 
 /// Time between two decisions.
 pub(crate) const TICK: Duration = Duration::from_secs(15);
+
+/// When a pod serves that waits for something without a known end.
+const NEVER: Timestamp = Timestamp::from_millis(i64::MAX);
 
 /// One role's pods: when each serves, and when those that leave are gone.
 #[derive(Clone, Debug, Default)]
@@ -50,6 +53,14 @@ pub(crate) struct World {
     pub(crate) gpus_per_replica: u32,
     /// A role whose new replicas find no GPUs.
     pub(crate) never_ready: Option<Role>,
+    /// Why new replicas of a role do not start, while they do not.
+    pub(crate) blocked: PerRole<Option<StuckCause>>,
+    /// How long new replicas are unschedulable, because a node has to come first.
+    pub(crate) node_after: Duration,
+    /// Replicas that started and do not serve, because they crash or a probe fails.
+    pub(crate) broken: PerRole<u32>,
+    /// What the pods in `broken` show.
+    pub(crate) broken_cause: Option<StuckCause>,
     pods: PerRole<Pods>,
     prefill_queue: f64,
     /// Requests in flight at decode.
@@ -73,6 +84,10 @@ impl World {
             drain: Duration::ZERO,
             gpus_per_replica: 4,
             never_ready: None,
+            blocked: PerRole::default(),
+            node_after: Duration::ZERO,
+            broken: PerRole::default(),
+            broken_cause: None,
             pods: current.map(|count| Pods {
                 ready_at: vec![now; count as usize],
                 gone_at: Vec::new(),
@@ -85,8 +100,46 @@ impl World {
 
     /// Replicas that serve.
     pub(crate) fn ready(&self, role: Role) -> u32 {
-        let ready = self.pods[role].ready_at.iter();
-        u32::try_from(ready.filter(|at| **at <= self.now).count()).unwrap()
+        self.started(role).saturating_sub(self.broken[role])
+    }
+
+    fn started(&self, role: Role) -> u32 {
+        self.pods_where(role, |at| at <= self.now)
+    }
+
+    fn pods_where(&self, role: Role, is: impl Fn(Timestamp) -> bool) -> u32 {
+        let pods = self.pods[role].ready_at.iter();
+        u32::try_from(pods.filter(|at| is(**at)).count()).unwrap()
+    }
+
+    /// Replicas that show why they do not serve, and the cause that most of them show.
+    fn stuck(&self, role: Role) -> Option<(u32, StuckCause)> {
+        let waits = self.pods_where(role, |at| at == NEVER);
+        let nodeless =
+            self.pods_where(role, |at| at != NEVER && at.since(self.now) > self.start_up);
+        let broken = self.broken[role].min(self.started(role));
+        let causes = [
+            (waits, self.blocked[role]),
+            (nodeless, Some(StuckCause::Unschedulable)),
+            (broken, self.broken_cause),
+        ];
+        let shown = causes
+            .into_iter()
+            .filter_map(|(count, cause)| Some((count, cause?)));
+        let total = shown.clone().map(|(count, _)| count).sum();
+        let (_, cause) = shown.max_by_key(|(count, _)| *count)?;
+        (total > 0).then_some((total, cause))
+    }
+
+    /// Replicas that exist and do not serve. Those that a quota refuses do not exist.
+    fn starting(&self, role: Role) -> u32 {
+        let refused = match self.blocked[role] {
+            Some(StuckCause::QuotaExceeded | StuckCause::CreateFailed) => {
+                self.pods_where(role, |at| at == NEVER)
+            }
+            _ => 0,
+        };
+        self.pods_where(role, |_| true) - self.ready(role) - refused
     }
 
     /// The observation now.
@@ -104,7 +157,8 @@ impl World {
             RoleState {
                 current: self.current[role],
                 ready: ready[role],
-                starting: u32::try_from(pods.ready_at.len()).unwrap() - ready[role],
+                starting: self.starting(role),
+                stuck: self.stuck(role),
                 terminating: u32::try_from(pods.gone_at.len()).unwrap(),
                 gpus_per_replica: self.gpus_per_replica,
                 ..RoleState::default()
@@ -180,6 +234,27 @@ impl World {
         last
     }
 
+    /// The clock is set back by `step`; nothing else changes.
+    pub(crate) fn step_clock_back(&mut self, step: Duration) {
+        self.step_clock(-i64::try_from(step.as_millis()).unwrap());
+    }
+
+    /// The clock is set ahead by `step`; nothing else changes.
+    pub(crate) fn step_clock_ahead(&mut self, step: Duration) {
+        self.step_clock(i64::try_from(step.as_millis()).unwrap());
+    }
+
+    fn step_clock(&mut self, millis: i64) {
+        let moved = |at: Timestamp| Timestamp::from_millis(at.as_millis().saturating_add(millis));
+        self.now = moved(self.now);
+        for role in Role::ALL {
+            let Pods { ready_at, gone_at } = &mut self.pods[role];
+            let pods = ready_at.iter_mut().chain(gone_at);
+            pods.filter(|at| **at != NEVER)
+                .for_each(|at| *at = moved(*at));
+        }
+    }
+
     /// Time goes by: queues grow or drain, pods leave.
     fn advance(&mut self, span: Duration) {
         self.now = self.now.plus(span);
@@ -196,9 +271,15 @@ impl World {
         if self.decoding < 1e-3 {
             self.decoding = 0.0;
         }
-        let now = self.now;
+        let (now, starts) = (self.now, self.now.plus(self.start_up));
         for role in Role::ALL {
             self.pods[role].gone_at.retain(|at| *at > now);
+            if self.blocked[role].is_none() && self.never_ready != Some(role) {
+                let waiting = self.pods[role].ready_at.iter_mut();
+                waiting
+                    .filter(|at| **at == NEVER)
+                    .for_each(|at| *at = starts);
+            }
         }
     }
 
@@ -206,16 +287,13 @@ impl World {
     pub(crate) fn apply(&mut self, replicas: PerRole<u32>) {
         let (now, ready_at, gone_at) = (
             self.now,
-            self.now.plus(self.start_up),
+            self.now.plus(self.node_after).plus(self.start_up),
             self.now.plus(self.drain),
         );
         for role in Role::ALL {
             let (want, pods) = (replicas[role] as usize, &mut self.pods[role]);
-            let ready_at = if self.never_ready == Some(role) {
-                Timestamp::from_millis(i64::MAX)
-            } else {
-                ready_at
-            };
+            let waits = self.never_ready == Some(role) || self.blocked[role].is_some();
+            let ready_at = if waits { NEVER } else { ready_at };
             while pods.ready_at.len() < want {
                 pods.ready_at.push(ready_at);
             }

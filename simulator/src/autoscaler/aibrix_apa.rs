@@ -1,10 +1,15 @@
 //! `AIBrix`' `PodAutoscaler` with the APA strategy, one per role.
 //!
-//! Rule and defaults: vllm-project/aibrix `pkg/controller/podautoscaler/algorithm/apa.go` and
-//! `podautoscaler_controller.go`: every 10 s, the mean over pods and over a window of 180 s against
-//! a target; above 1.1 of it replicas times the ratio, at most doubled, below 0.9 of it the same
-//! downwards, at most halved. Downwards the *lowest* recommendation of the 300 s cool-down is taken
-//! (`stabilizeRecommendation`), against what the HPA does, so one low blip is replayed.
+//! Rule and defaults: vllm-project/aibrix `pkg/controller/podautoscaler`, every 10 s.
+//!
+//! - `algorithm/apa.go`, `computeTargetReplicas` at e3e10f9e4aeb: the mean over pods and over a
+//!   window of 180 s against a target; above 1.1 of it replicas times the ratio, at most doubled,
+//!   below 0.9 of it the same downwards, at most halved.
+//! - `autoscaler.go`, `applyPendingReplicaGuard` at 015a2e5f3572, later than the former and in its
+//!   favour: upwards replicas that are not ready count as idle, downwards as at the target, and a
+//!   change never becomes larger or turns round by it.
+//! - `podautoscaler_controller.go`, `stabilizeRecommendation` at e3e10f9e4aeb: downwards the *lowest*
+//!   recommendation of less than 300 s ago, against what the HPA does, so one low blip is replayed.
 //!
 //! Metrics are scraped from the pods as single gauges: `vllm:gpu_cache_usage_perc` at 0.5 as in the
 //! project's samples for decode, and for prefill, whose cache is empty, `vllm:num_requests_waiting`
@@ -42,6 +47,21 @@ fn apa(current: u32, use_over_target: f64) -> u32 {
     }
 }
 
+/// Replicas where `wanted` were computed for a mean of `use_over_target` over the `ready` of
+/// `current` replicas.
+fn guarded(current: u32, ready: u32, use_over_target: f64, wanted: u32) -> u32 {
+    let pending = current.saturating_sub(ready);
+    if pending == 0 || wanted == current {
+        return wanted;
+    }
+    let of_ready = f64::from(ready) * use_over_target;
+    if wanted > current {
+        ceil(of_ready).clamp(current, wanted)
+    } else {
+        ceil(of_ready + f64::from(pending)).clamp(wanted, current)
+    }
+}
+
 /// One `PodAutoscaler`.
 #[derive(Clone, Debug)]
 struct Scaler {
@@ -51,7 +71,7 @@ struct Scaler {
 }
 
 impl Scaler {
-    fn scale(&mut self, now: Nanos, current: u32, usage: f64) -> u32 {
+    fn scale(&mut self, now: Nanos, current: u32, ready: u32, usage: f64) -> u32 {
         self.samples.push_back((now, usage));
         while self
             .samples
@@ -62,12 +82,18 @@ impl Scaler {
         }
         let sum: f64 = self.samples.iter().map(|(_, value)| value).sum();
         let mean = sum / self.samples.len().max(1) as f64;
-        let wanted = apa(current, mean / self.target);
+        let use_over_target = mean / self.target;
+        let wanted = guarded(
+            current,
+            ready,
+            use_over_target,
+            apa(current, use_over_target),
+        );
         self.recommended.push_back((now, wanted));
         while self
             .recommended
             .front()
-            .is_some_and(|(at, _)| *at + DOWN_COOLDOWN < now)
+            .is_some_and(|(at, _)| *at + DOWN_COOLDOWN <= now)
         {
             self.recommended.pop_front();
         }
@@ -109,7 +135,7 @@ impl Autoscaler for AibrixApa {
             let Some(usage) = observation.usage(role) else {
                 return observation.bounded(role, current);
             };
-            let replicas = self.scalers[role].scale(now, current, usage);
+            let replicas = self.scalers[role].scale(now, current, observation.ready(role), usage);
             observation.bounded(role, replicas)
         }))
     }
@@ -125,13 +151,17 @@ mod tests {
 
     use super::*;
 
+    /// The rows of upstream's `apa_test.go` with the default rates: 2 and 2, tolerances of 10 %.
     #[rstest]
-    #[case::within(10, 1.1, 10)]
-    #[case::up(10, 1.25, 13)]
-    #[case::up_at_most_doubled(10, 5.0, 20)]
-    #[case::down(10, 0.75, 8)]
-    #[case::down_at_most_halved(10, 0.1, 5)]
+    #[case::up(2, 45.0 / 30.0, 3)]
+    #[case::up_rounds_up(2, 35.0 / 30.0, 3)]
+    #[case::up_at_most_doubled(2, 90.0 / 30.0, 4)]
+    #[case::down(6, 20.0 / 30.0, 4)]
+    #[case::down_rounds_up(6, 18.0 / 30.0, 4)]
+    #[case::down_at_most_halved(6, 10.0 / 30.0, 3)]
     #[case::half_of_an_odd_number_rounds_down(5, 0.1, 2)]
+    #[case::within_above(2, 33.0 / 30.0, 2)]
+    #[case::within_below(2, 27.0 / 30.0, 2)]
     fn use_over_target_times_replicas(
         #[case] current: u32,
         #[case] use_over_target: f64,
@@ -140,14 +170,33 @@ mod tests {
         assert_eq!(apa(current, use_over_target), want);
     }
 
-    #[test]
-    fn a_low_blip_within_the_cool_down_is_replayed() {
+    /// Upstream's rows for replicas that are pending, its target 50 and its rates as here.
+    #[rstest]
+    #[case::upwards_they_count_as_idle(4, 2, 90.0 / 50.0, 4)]
+    #[case::downwards_as_at_the_target(4, 2, 10.0 / 50.0, 3)]
+    #[case::none_pending(4, 4, 90.0 / 50.0, 8)]
+    #[case::a_few_pending_damp_a_way_up(10, 8, 1.5, 12)]
+    fn pending_replicas_damp_a_change(
+        #[case] current: u32,
+        #[case] ready: u32,
+        #[case] use_over_target: f64,
+        #[case] want: u32,
+    ) {
+        let wanted = apa(current, use_over_target);
+        assert_eq!(guarded(current, ready, use_over_target, wanted), want);
+    }
+
+    #[rstest]
+    #[case::within_the_cool_down(2 * MINUTE, 3)]
+    #[case::just_within(5 * MINUTE - SECOND, 3)]
+    #[case::exactly_as_old_as_it(5 * MINUTE, 8)]
+    #[case::older(6 * MINUTE, 8)]
+    fn a_low_blip_within_the_cool_down_is_replayed(#[case] now: Nanos, #[case] want: u32) {
         let mut scaler = Scaler {
             target: 1.0,
             samples: VecDeque::new(),
             recommended: VecDeque::from([(0, 3)]),
         };
-        assert_eq!(scaler.scale(2 * MINUTE, 10, 0.8), 3);
-        assert_eq!(scaler.scale(6 * MINUTE, 10, 0.8), 8);
+        assert_eq!(scaler.scale(now, 10, 10, 0.8), want);
     }
 }

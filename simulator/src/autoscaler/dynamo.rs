@@ -1,7 +1,8 @@
 //! NVIDIA Dynamo's planner: its throughput loop, its load loop, and both together.
 //!
-//! Rule and defaults: ai-dynamo/dynamo `components/src/dynamo/planner` (`config/defaults.py`,
-//! `core/throughput_scaling.py`, `core/load_scaling.py`). The throughput loop runs every 180 s and,
+//! Rule and defaults: ai-dynamo/dynamo `components/src/dynamo/planner` at 2a6da14c8361
+//! (`config/defaults.py`, `core/throughput_scaling.py`, `core/load_scaling.py`,
+//! `core/state_machine.py`, `_scaling_in_progress`). The throughput loop runs every 180 s and,
 //! where both run, sets a lower bound; the load loop runs every 5 s and moves a role by one replica
 //! above it. While a role is still rolling out, neither role acts. The planner's own budget of 8
 //! GPUs and its minimum of one endpoint are replaced by the scenario's bounds, as for everybody.
@@ -108,7 +109,7 @@ impl Autoscaler for Dynamo {
         }
         let wanted = match &mut self.load {
             Some(load) => {
-                let wanted = load.replicas(observation);
+                let wanted = load.replicas(observation, now);
                 PerRole::from_fn(|role| wanted[role].max(self.least[role]))
             }
             None => self.least,

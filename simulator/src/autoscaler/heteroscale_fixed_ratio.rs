@@ -8,8 +8,10 @@
 //! as its cool-down.
 //!
 //! Target and ratio have to be profiled. They get hindsight: the TPS that one replica gives at the
-//! TPOT limit and the mean context of the very trace, used to 90 %, and the ratio of the mean
-//! demands of the trace with prefill used to 70 %. Tuning divides the target and keeps the ratio.
+//! TPOT limit and the mean context of the very trace, used to 90 %, and the ratio of the fewest
+//! fixed replicas that attain the objective on it. These are *whole* replicas, as whoever profiles
+//! a service runs whole workers: a ratio of mean demands would buy nine prefill workers for the one
+//! decode worker of which a seventh is needed. Tuning divides the target and multiplies the ratio.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -65,11 +67,12 @@ pub struct HeteroscaleFixedRatio {
 }
 
 impl HeteroscaleFixedRatio {
-    /// With the target divided by `aggressiveness`.
-    pub fn new(profiled: Profiled, aggressiveness: f64) -> Self {
+    /// With the target divided by decode's aggressiveness and the ratio multiplied by prefill's.
+    pub fn new(profiled: Profiled, aggressiveness: PerRole<f64>) -> Self {
         Self {
             profiled: Profiled {
-                decode_tps: profiled.decode_tps / aggressiveness,
+                decode_tps: profiled.decode_tps / aggressiveness.decode,
+                prefill_per_decode: profiled.prefill_per_decode * aggressiveness.prefill,
                 ..profiled
             },
             generated: BTreeMap::new(),
@@ -160,7 +163,11 @@ mod tests {
             prefill_per_decode: 2.5,
             tbt_seconds: 0.025,
         };
-        let mut policy = HeteroscaleFixedRatio::new(profiled, 1.0);
+        let as_is = PerRole {
+            prefill: 1.0,
+            decode: 1.0,
+        };
+        let mut policy = HeteroscaleFixedRatio::new(profiled, as_is);
         let mut seen = observation(PerRole {
             prefill: alike(1, 0.0, 0.0, 0.0),
             decode: alike(1, 10.0, 0.0, 0.1),

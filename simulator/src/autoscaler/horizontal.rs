@@ -1,12 +1,21 @@
 //! The part of the Kubernetes `HorizontalPodAutoscaler` that all its metrics share.
 //!
-//! Rule and defaults: kubernetes/kubernetes `pkg/controller/podautoscaler/replica_calculator.go`,
-//! `horizontal.go` and `apis/autoscaling/v2/defaults.go`: a decision every 15 s, tolerance 0.1, no
-//! stabilization upwards and the highest recommendation of five minutes downwards, upwards at most
-//! the greater of four pods and 100 % per 15 s, downwards 100 % per 15 s.
+//! Rule and defaults: kubernetes/kubernetes `pkg/controller/podautoscaler/horizontal.go` at
+//! 00067268967e and `pkg/apis/autoscaling/v2/defaults.go`: a decision every 15 s, tolerance 0.1,
+//! and one of two code paths.
 //!
-//! The files of the policies that use it turn their metrics into replicas. Rate limits
-//! count from the replicas at the last decision, which is one period ago.
+//! An object without `spec.behavior` takes `normalizeDesiredReplicas`: the highest recommendation
+//! of five minutes is the recommendation, upwards as downwards, and at most `max(2n, 4)` replicas
+//! follow n. One with `spec.behavior` takes `normalizeDesiredReplicasWithBehaviors`: upwards the
+//! recommendation of now, downwards the highest of the window, and rates that count from the
+//! replicas at the start of each policy's period (`calculateScaleUpLimitWithScalingRules`). In both
+//! the replicas that the controller finds are its first recommendation
+//! (`recordInitialRecommendation`), and recommendations are remembered as they were before bounds
+//! and rates.
+//!
+//! The files of the policies that use it turn their metrics into recommendations. As shipped there
+//! is no `behavior`; tuned, the object has one with the defaults that the API server fills in, as
+//! it adds four pods where the other path stops at twice the pods.
 
 use std::collections::VecDeque;
 
@@ -21,11 +30,15 @@ pub const INTERVAL: Nanos = 15 * SECOND;
 /// A ratio this close to 1 changes nothing.
 pub(super) const TOLERANCE: f64 = 0.1;
 
-/// Window of the highest recommendation, downwards.
+/// Window of the highest recommendation, downwards: the controller's flag, and the default of a
+/// `behavior`.
 const STABILIZATION: Nanos = 5 * MINUTE;
 
-/// Pods that may be added per period however few there are.
-const PODS_UP_MIN: u32 = 4;
+/// Pods that an object without `behavior` may reach in one decision however few there are.
+const UNSET_UP_MIN: u32 = 4;
+
+/// The longest period that a policy may have; older changes count for none.
+const PERIOD_MAX: Nanos = 30 * MINUTE;
 
 /// `ceil(current * ratio)`, or `current` where the ratio is within the tolerance. `counted` is what
 /// the ratio is multiplied with, which is not `current` for all kinds of metrics.
@@ -47,11 +60,77 @@ pub fn ceil(replicas: f64) -> u32 {
     (replicas - 1e-9).ceil() as u32
 }
 
+/// The largest whole number of replicas not above `replicas`; not-a-number and negative give 0.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a float-to-integer cast saturates, and nobody has four billion replicas"
+)]
+pub fn floor(replicas: f64) -> u32 {
+    (replicas + 1e-9).floor() as u32
+}
+
+/// How much a policy of a direction lets through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Amount {
+    /// So many pods.
+    Pods(u32),
+    /// So many percent of the pods.
+    Percent(u32),
+}
+
+/// One policy of a direction: an amount within a period. Of several, the one that lets most through
+/// counts (`selectPolicy: Max`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// The amount.
+    pub amount: Amount,
+    /// The period.
+    pub period: Nanos,
+}
+
+/// What `spec.behavior` says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Behavior {
+    /// Policies upwards.
+    pub up: &'static [Policy],
+    /// Policies downwards.
+    pub down: &'static [Policy],
+    /// Window of the highest recommendation, downwards. Upwards there is none.
+    pub down_window: Nanos,
+}
+
+impl Behavior {
+    /// The values that the API server writes where a user leaves `behavior`'s fields out.
+    pub const DEFAULTS: Self = Self {
+        up: &[
+            Policy {
+                amount: Amount::Pods(4),
+                period: 15 * SECOND,
+            },
+            Policy {
+                amount: Amount::Percent(100),
+                period: 15 * SECOND,
+            },
+        ],
+        down: &[Policy {
+            amount: Amount::Percent(100),
+            period: 15 * SECOND,
+        }],
+        down_window: STABILIZATION,
+    };
+}
+
 /// One such object per role.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct HorizontalPair(PerRole<Horizontal>);
 
 impl HorizontalPair {
+    /// Two objects with this behavior.
+    pub(super) fn new(behavior: Option<Behavior>) -> Self {
+        Self(PerRole::from_fn(|_| Horizontal::new(behavior)))
+    }
+
     /// The verdict where the metric of each role calls for `wanted` replicas. Without a metric a
     /// role keeps its replicas, and nothing is recommended that could hold it later.
     pub(super) fn verdict(
@@ -62,86 +141,124 @@ impl HorizontalPair {
     ) -> PolicyVerdict {
         PolicyVerdict::of(PerRole::from_fn(|role| {
             let current = observation.current(role);
+            let bounded = |replicas| observation.bounded(role, replicas);
             match wanted(role) {
-                Some(wanted) => {
-                    let recommended = observation.bounded(role, wanted);
-                    self.0[role].stabilized(now, current, recommended)
-                }
-                None => observation.bounded(role, current),
+                Some(wanted) => self.0[role].decide(now, current, wanted, bounded),
+                None => bounded(current),
             }
         }))
     }
 }
 
-/// Recommendations of one role, and what they become.
-#[derive(Clone, Debug, Default)]
+/// Recommendations and changes of one role.
+#[derive(Clone, Debug)]
 pub struct Horizontal {
+    behavior: Option<Behavior>,
     recommended: VecDeque<(Nanos, u32)>,
+    added: VecDeque<(Nanos, u32)>,
+    removed: VecDeque<(Nanos, u32)>,
 }
 
 impl Horizontal {
-    /// Replicas after stabilization and rate limits.
-    pub fn stabilized(&mut self, now: Nanos, current: u32, recommended: u32) -> u32 {
-        self.recommended.push_back((now, recommended));
-        while self
-            .recommended
-            .front()
-            .is_some_and(|(at, _)| at + STABILIZATION < now)
-        {
-            self.recommended.pop_front();
+    /// An object that has seen nothing.
+    pub const fn new(behavior: Option<Behavior>) -> Self {
+        Self {
+            behavior,
+            recommended: VecDeque::new(),
+            added: VecDeque::new(),
+            removed: VecDeque::new(),
         }
-        let highest = self.recommended.iter().map(|(_, replicas)| *replicas).max();
+    }
+
+    /// Replicas after stabilization, rates and bounds.
+    pub fn decide(
+        &mut self,
+        now: Nanos,
+        current: u32,
+        recommended: u32,
+        bounded: impl Fn(u32) -> u32,
+    ) -> u32 {
+        if self.recommended.is_empty() {
+            self.recommended.push_back((now, current));
+        }
+        let limited = match self.behavior {
+            None => self.without_behavior(now, current, recommended),
+            Some(behavior) => self.with_behavior(behavior, now, current, recommended),
+        };
+        self.recommended.push_back((now, recommended));
+        let replicas = bounded(limited);
+        forget(&mut self.added, |at| at + PERIOD_MAX <= now);
+        forget(&mut self.removed, |at| at + PERIOD_MAX <= now);
+        if replicas > current {
+            self.added.push_back((now, replicas - current));
+        } else if replicas < current {
+            self.removed.push_back((now, current - replicas));
+        }
+        replicas
+    }
+
+    /// `normalizeDesiredReplicas`: a recommendation of exactly five minutes ago counts.
+    fn without_behavior(&mut self, now: Nanos, current: u32, recommended: u32) -> u32 {
+        forget(&mut self.recommended, |at| at + STABILIZATION < now);
+        let highest = self.highest(recommended);
+        highest.min(current.saturating_mul(2).max(UNSET_UP_MIN))
+    }
+
+    /// `normalizeDesiredReplicasWithBehaviors`: one of exactly a window ago does not.
+    fn with_behavior(
+        &mut self,
+        behavior: Behavior,
+        now: Nanos,
+        current: u32,
+        recommended: u32,
+    ) -> u32 {
+        forget(&mut self.recommended, |at| at + behavior.down_window <= now);
         let stabilized = if recommended < current {
-            // Not above `current`: an old peak stops a way down and starts no way up.
-            highest.unwrap_or(recommended).min(current)
+            self.highest(recommended)
         } else {
             recommended
         };
-        let up_to = current
-            .saturating_mul(2)
-            .max(current.saturating_add(PODS_UP_MIN));
-        stabilized.min(up_to)
+        if stabilized > current {
+            let most = behavior.up.iter().map(|policy| {
+                let start = current.saturating_sub(changed(&self.added, now, policy.period));
+                match policy.amount {
+                    Amount::Pods(pods) => start.saturating_add(pods),
+                    Amount::Percent(percent) => {
+                        ceil(f64::from(start) * (1.0 + f64::from(percent) / 100.0))
+                    }
+                }
+            });
+            return stabilized.min(most.max().unwrap_or(current).max(current));
+        }
+        let fewest = behavior.down.iter().map(|policy| {
+            let start = current.saturating_add(changed(&self.removed, now, policy.period));
+            match policy.amount {
+                Amount::Pods(pods) => start.saturating_sub(pods),
+                Amount::Percent(percent) => {
+                    floor(f64::from(start) * (1.0 - f64::from(percent) / 100.0))
+                }
+            }
+        });
+        stabilized.max(fewest.min().unwrap_or(current).min(current))
     }
+
+    fn highest(&self, recommended: u32) -> u32 {
+        let past = self.recommended.iter().map(|(_, replicas)| *replicas);
+        past.max().unwrap_or(0).max(recommended)
+    }
+}
+
+fn forget(entries: &mut VecDeque<(Nanos, u32)>, is_old: impl Fn(Nanos) -> bool) {
+    while entries.front().is_some_and(|(at, _)| is_old(*at)) {
+        entries.pop_front();
+    }
+}
+
+/// Replicas changed in one direction within `period`.
+fn changed(entries: &VecDeque<(Nanos, u32)>, now: Nanos, period: Nanos) -> u32 {
+    let recent = entries.iter().filter(|(at, _)| at + period > now);
+    recent.map(|(_, count)| *count).sum()
 }
 
 #[cfg(test)]
-mod tests {
-    use rstest::rstest;
-
-    use super::*;
-
-    /// From the published rule: desired = ceil(current * metric / target), unless within 10 %.
-    #[rstest]
-    #[case::documented_doubling(2.0, 1, 2)]
-    #[case::documented_halving(0.5, 4, 2)]
-    #[case::inside_the_tolerance_above(1.099, 10, 10)]
-    #[case::inside_the_tolerance_below(0.901, 10, 10)]
-    #[case::just_outside(1.11, 10, 12)]
-    #[case::rounds_up(0.61, 3, 2)]
-    #[case::nothing_at_all(0.0, 3, 0)]
-    fn desired_replicas_follow_the_ratio(
-        #[case] ratio: f64,
-        #[case] current: u32,
-        #[case] want: u32,
-    ) {
-        assert_eq!(replicas_for(ratio, current, current), want);
-    }
-
-    #[rstest]
-    #[case::four_pods(1, 100, 5)]
-    #[case::a_hundred_percent(10, 100, 20)]
-    #[case::less_than_either(10, 12, 12)]
-    fn growth_per_period_is_limited(#[case] current: u32, #[case] asked: u32, #[case] want: u32) {
-        assert_eq!(Horizontal::default().stabilized(0, current, asked), want);
-    }
-
-    #[test]
-    fn the_highest_recommendation_of_five_minutes_stands() {
-        let mut horizontal = Horizontal::default();
-        assert_eq!(horizontal.stabilized(0, 10, 10), 10);
-        assert_eq!(horizontal.stabilized(MINUTE, 10, 6), 10);
-        assert_eq!(horizontal.stabilized(2 * MINUTE, 10, 2), 10);
-        assert_eq!(horizontal.stabilized(5 * MINUTE + SECOND, 10, 2), 6);
-        assert_eq!(horizontal.stabilized(6 * MINUTE + SECOND, 6, 2), 2);
-    }
-}
+mod tests;

@@ -1,7 +1,8 @@
 //! `HorizontalPodAutoscaler` on an External metric of type Value, one per role.
 //!
-//! Rule: kubernetes/kubernetes `replica_calculator.go`, `GetExternalMetricReplicas`: usage over
-//! target, times the pods that are *ready*, rounded up; within 10 % of the target nothing changes.
+//! Rule: kubernetes/kubernetes `pkg/controller/podautoscaler/replica_calculator.go` at
+//! 00067268967e, `GetExternalMetricReplicas`: usage over target, times the pods that are *ready*,
+//! rounded up; within 10 % of the target nothing changes.
 //! A slow starter therefore takes a pool down while it is overloaded, as the upstream test with one
 //! ready pod of three does. No metric, no change.
 //!
@@ -11,7 +12,7 @@
 
 use pd_core::PerRole;
 
-use super::horizontal::{HorizontalPair, replicas_for};
+use super::horizontal::{Behavior, HorizontalPair, replicas_for};
 use super::{Autoscaler, Observation, PolicyVerdict, Reads};
 use crate::time::Nanos;
 
@@ -30,13 +31,13 @@ pub struct HpaValue {
 
 impl HpaValue {
     /// With the usual targets divided by `aggressiveness`.
-    pub fn new(aggressiveness: PerRole<f64>) -> Self {
+    pub fn new(behavior: Option<Behavior>, aggressiveness: PerRole<f64>) -> Self {
         Self {
             targets: PerRole {
                 prefill: WAITING_TARGET / aggressiveness.prefill,
                 decode: KV_USAGE_TARGET / aggressiveness.decode,
             },
-            horizontal: HorizontalPair::default(),
+            horizontal: HorizontalPair::new(behavior),
         }
     }
 }
@@ -59,17 +60,26 @@ impl Autoscaler for HpaValue {
 mod tests {
     use super::super::observation::testing::{alike, observation};
     use super::*;
+    use crate::time::MINUTE;
+
+    const AS_IS: PerRole<f64> = PerRole {
+        prefill: 1.0,
+        decode: 1.0,
+    };
+
+    /// The verdict six minutes after the first, when no older recommendation holds it.
+    fn lasting(hpa: &mut HpaValue, seen: &Observation) -> PerRole<u32> {
+        hpa.decide(seen, 0);
+        hpa.decide(seen, 6 * MINUTE).replicas
+    }
 
     fn decide(waiting: f64, kv_usage: f64) -> PerRole<u32> {
         let seen = observation(PerRole {
             prefill: alike(3, 1.0, waiting, 0.0),
             decode: alike(4, 100.0, 0.0, kv_usage),
         });
-        let mut hpa = HpaValue::new(PerRole {
-            prefill: 1.0,
-            decode: 1.0,
-        });
-        hpa.decide(&seen, 0).replicas
+        let mut hpa = HpaValue::new(None, AS_IS);
+        lasting(&mut hpa, &seen)
     }
 
     #[test]
@@ -93,11 +103,8 @@ mod tests {
             decode: alike(1, 1.0, 0.0, 0.8),
         });
         seen.snapshot.roles.prefill.current = 3;
-        let mut hpa = HpaValue::new(PerRole {
-            prefill: 1.0,
-            decode: 1.0,
-        });
-        assert_eq!(hpa.decide(&seen, 0).replicas.prefill, 2);
+        let mut hpa = HpaValue::new(None, AS_IS);
+        assert_eq!(lasting(&mut hpa, &seen).prefill, 2);
     }
 
     #[test]
@@ -105,10 +112,7 @@ mod tests {
         let mut seen = observation(PerRole::default());
         seen.snapshot.roles.prefill.current = 3;
         seen.snapshot.roles.decode.current = 7;
-        let mut hpa = HpaValue::new(PerRole {
-            prefill: 1.0,
-            decode: 1.0,
-        });
+        let mut hpa = HpaValue::new(None, AS_IS);
         assert_eq!(
             hpa.decide(&seen, 0).replicas,
             PerRole {

@@ -1,8 +1,9 @@
 //! KEDA's Prometheus scaler as the vLLM production-stack sets it up, one `ScaledObject` per role.
 //!
-//! Rule: kedacore/keda `pkg/scalers/prometheus_scaler.go` with `ignoreNullValues` left at its
-//! default true: an empty answer is the number 0. KEDA hands the number to an HPA as
-//! `AverageValue`, which decides every 15 s with the HPA's own behaviour. The trigger is the
+//! Rule: kedacore/keda `pkg/scalers/prometheus_scaler.go` at 8b4f083ca8c8 with `ignoreNullValues`
+//! left at its default true: an empty answer is the number 0. KEDA hands the number to an HPA as
+//! `AverageValue`, which decides every 15 s and has a `behavior` only if the owner wrote one
+//! (`advanced.horizontalPodAutoscalerConfig`). The trigger is the
 //! production-stack's: `vllm:num_requests_waiting`, threshold 5, summed over pods (one series; KEDA
 //! refuses several).
 //!
@@ -11,7 +12,7 @@
 
 use pd_core::PerRole;
 
-use super::horizontal::HorizontalPair;
+use super::horizontal::{Behavior, HorizontalPair};
 use super::hpa_average_value::replicas_for_sum;
 use super::{Autoscaler, Observation, PolicyVerdict, Reads};
 use crate::time::Nanos;
@@ -28,10 +29,10 @@ pub struct KedaDefault {
 
 impl KedaDefault {
     /// With the threshold divided by `aggressiveness`.
-    pub fn new(aggressiveness: PerRole<f64>) -> Self {
+    pub fn new(behavior: Option<Behavior>, aggressiveness: PerRole<f64>) -> Self {
         Self {
             thresholds: aggressiveness.map(|by| THRESHOLD / by),
-            horizontal: HorizontalPair::default(),
+            horizontal: HorizontalPair::new(behavior),
         }
     }
 }
@@ -65,12 +66,14 @@ mod tests {
 
     #[test]
     fn the_queue_over_five_is_the_replicas() {
-        for (waiting, want) in [(0.0, 1), (5.0, 2), (5.4, 2), (6.0, 3), (12.0, 5)] {
+        for (waiting, want) in [(0.0, 1), (5.0, 2), (5.4, 2), (6.0, 3), (10.0, 4)] {
             let seen = observation(PerRole {
                 prefill: alike(2, 1.0, waiting, 0.0),
                 decode: alike(2, 200.0, 0.0, 0.9),
             });
-            let replicas = KedaDefault::new(AS_IS).decide(&seen, 0).replicas;
+            let mut keda = KedaDefault::new(None, AS_IS);
+            keda.decide(&seen, 0);
+            let replicas = keda.decide(&seen, 6 * MINUTE).replicas;
             // A full but queueless decode pool looks idle.
             assert_eq!(
                 replicas,
@@ -90,9 +93,10 @@ mod tests {
             role.current = 9;
             role
         });
-        let mut keda = KedaDefault::new(AS_IS);
+        let mut keda = KedaDefault::new(None, AS_IS);
+        keda.decide(&seen, 0);
         assert_eq!(
-            keda.decide(&seen, 0).replicas,
+            keda.decide(&seen, 6 * MINUTE).replicas,
             PerRole {
                 prefill: 1,
                 decode: 1
@@ -102,7 +106,7 @@ mod tests {
             prefill: alike(9, 1.0, 5.0, 0.0),
             decode: alike(9, 1.0, 5.0, 0.0),
         });
-        let mut keda = KedaDefault::new(AS_IS);
+        let mut keda = KedaDefault::new(None, AS_IS);
         keda.decide(&busy, 0);
         // Only the stabilization window of the HPA is between an empty answer and the minimum.
         assert_eq!(

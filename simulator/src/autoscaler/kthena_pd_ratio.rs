@@ -1,22 +1,29 @@
 //! Volcano Kthena's `AutoscalingPolicy` with a disaggregated target and a ratio constraint.
 //!
-//! Rule and defaults: volcano-sh/kthena `pkg/autoscaler/algorithm/recommendation.go` and
-//! `autoscaler/disaggregated_scaler.go`: every 15 s; the gauge summed over the pods counts as that
-//! of one instance, so the tolerance of 10 % compares sum over target with 1; upwards at most the
-//! greater of one instance and 100 % per 15 s; a recommendation of 200 % of the replicas or more is
-//! panic and may be 1000 % for 60 s; downwards the highest recommendation of five minutes.
-//! `EnforceRoleRatio` then repairs the ratio upwards: the role that has too few gets more, and only
-//! if its maximum is in the way does the other get fewer.
+//! Rule and defaults: volcano-sh/kthena at 3cc057284c34, every 15 s.
+//!
+//! - `pkg/autoscaler/algorithm/recommendation.go`, `getDesiredInstancesForSingleInstanceMetric`: the
+//!   gauge summed over the pods counts as that of *one* instance, so the tolerance of 10 % compares
+//!   sum over target with 1. From 1 upwards unready instances count as instances without load: they
+//!   share the sum, and a role stays as it is where that ends within the tolerance, below 1, or at
+//!   fewer replicas.
+//! - `algorithm/revision.go` and `pkg/autoscaler/util/settings.go`: upwards at most the greater of
+//!   one instance and 100 % per 15 s; a recommendation of 200 % of the replicas or more is panic
+//!   and may be 1000 % for 60 s; downwards the highest recommendation of five minutes.
+//! - `algorithm/disaggregated_ratio.go`, `EnforceRoleRatio`: the role that has too few gets more,
+//!   and only if its maximum is in the way does the other get fewer.
+//! - `autoscaler/disaggregated_scaler.go`, `Scale`: a role without metrics stops both.
 //!
 //! The metric is `vllm:num_requests_waiting` with the target 10 of the project's examples. The
-//! range of the ratio is the scenario's, or half to twice the ratio of the mean demands of the very
-//! trace, which no user knows so well. Tuning divides the target.
+//! range of the ratio is the scenario's, or half to twice the ratio of the fewest fixed replicas
+//! that attain the objective on the very trace, which no user knows so well. Tuning divides the
+//! target.
 
 use std::collections::VecDeque;
 
 use pd_core::{PerRole, Role};
 
-use super::horizontal::ceil;
+use super::horizontal::{ceil, floor};
 use super::{Autoscaler, Observation, PolicyVerdict, Reads};
 use crate::time::{MINUTE, Nanos, SECOND};
 
@@ -59,13 +66,22 @@ fn enforce(replicas: PerRole<u32>, range: RatioRange, most: PerRole<u32>) -> Per
     replicas
 }
 
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "a float-to-integer cast saturates, and counts are not negative"
-)]
-fn floor(replicas: f64) -> u32 {
-    replicas.floor() as u32
+/// Replicas for a sum of `sum_over_target` targets, with so many instances `unready`.
+fn recommended(current: u32, unready: u32, sum_over_target: f64) -> u32 {
+    let is_near = |ratio: f64| (ratio - 1.0).abs() <= TOLERANCE;
+    let wanted = ceil(sum_over_target);
+    if unready == 0 || sum_over_target < 1.0 {
+        return if is_near(sum_over_target) {
+            current
+        } else {
+            wanted
+        };
+    }
+    let shared = sum_over_target / f64::from(1 + unready);
+    if is_near(shared) || shared < 1.0 {
+        return current;
+    }
+    wanted.max(current)
 }
 
 /// The recommendation of one role.
@@ -76,9 +92,7 @@ struct Recommender {
 }
 
 impl Recommender {
-    fn recommend(&mut self, now: Nanos, current: u32, sum_over_target: f64) -> u32 {
-        let held = (sum_over_target - 1.0).abs() <= TOLERANCE;
-        let wanted = if held { current } else { ceil(sum_over_target) };
+    fn recommend(&mut self, now: Nanos, current: u32, wanted: u32) -> u32 {
         self.recommended.push_back((now, wanted));
         while self
             .recommended
@@ -129,8 +143,12 @@ impl KthenaPdRatio {
 
     fn recommend(&mut self, role: Role, observation: &Observation, now: Nanos) -> Option<u32> {
         let sum = observation.sum(role, |worker| worker.waiting)?;
-        let over = sum / self.targets[role];
-        let replicas = self.recommenders[role].recommend(now, observation.current(role), over);
+        let current = observation.current(role);
+        let unready = observation
+            .existing(role)
+            .saturating_sub(observation.ready(role));
+        let wanted = recommended(current, unready, sum / self.targets[role]);
+        let replicas = self.recommenders[role].recommend(now, current, wanted);
         Some(observation.bounded(role, replicas))
     }
 }
@@ -183,12 +201,33 @@ mod tests {
         assert_eq!(enforce(pair(from), range, most), pair(to));
     }
 
+    /// The rows of upstream's `recommendation_test.go` that concern one metric of pods, with the
+    /// sum of ready instances as the collector gives it.
     #[rstest]
-    #[case::sum_of_one_target_holds_ten(10, 1.0, 10)]
-    #[case::up_is_doubled_without_panic(4, 7.0, 7)]
-    #[case::panic_goes_beyond_doubling(4, 30.0, 30)]
-    #[case::panic_has_its_own_limit(1, 30.0, 11)]
-    fn a_sum_counts_as_one_instance(#[case] current: u32, #[case] over: f64, #[case] want: u32) {
-        assert_eq!(Recommender::default().recommend(0, current, over), want);
+    #[case::the_sum_of_one_target_holds_ten(10, 0, 1.0, 10)]
+    #[case::within_the_tolerance_below(9, 0, 0.91, 9)]
+    #[case::within_the_tolerance_above(9, 0, 1.09, 9)]
+    #[case::a_mean_of_nearly_ten(3, 0, 29.3, 30)]
+    #[case::ten_instances_at_a_tenth(10, 0, 1.05 * 10.0, 11)]
+    #[case::unready_ones_are_ignored_downwards(58, 50, 0.15, 1)]
+    #[case::unready_ones_count_as_idle_upwards(18, 10, 8.0 * 3.9, 32)]
+    #[case::too_many_unready_ones_change_the_direction(58, 50, 8.0 * 3.9, 58)]
+    #[case::unready_ones_hold_a_role_from_one_upwards(10, 1, 5.0, 10)]
+    #[case::and_near_the_tolerance(4, 3, 4.2, 4)]
+    fn a_sum_counts_as_one_instance(
+        #[case] current: u32,
+        #[case] unready: u32,
+        #[case] over: f64,
+        #[case] want: u32,
+    ) {
+        assert_eq!(recommended(current, unready, over), want);
+    }
+
+    #[rstest]
+    #[case::up_is_doubled_without_panic(4, 7, 7)]
+    #[case::panic_goes_beyond_doubling(4, 30, 30)]
+    #[case::panic_has_its_own_limit(1, 30, 11)]
+    fn growth_is_limited(#[case] current: u32, #[case] wanted: u32, #[case] want: u32) {
+        assert_eq!(Recommender::default().recommend(0, current, wanted), want);
     }
 }

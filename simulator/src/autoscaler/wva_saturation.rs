@@ -1,26 +1,33 @@
 //! llm-d's Workload Variant Autoscaler with its saturation analyser (V2), acting through an HPA.
 //!
-//! Rule and defaults: llm-d-workload-variant-autoscaler
-//! `internal/engines/analyzers/saturation_v2/analyzer.go` and
-//! `internal/config/saturation_scaling.go`: every 15 s, a replica takes min(k1, k2) tokens; k1 is
-//! 0.80 of its KV cache, k2 the compute bound `N (I + O/2)` with `N = min(B O/(I + O), S)` from the
-//! batched tokens B and places S of the engine. Demand is the tokens in use plus
-//! the queue times I (prefill) or I + O (decode). Required is demand/0.85 less the supply, pending
-//! replicas included; spare is the supply less demand/0.70. Any role that needs more keeps the
-//! other from going down (`cost_aware_optimizer.go`).
+//! Rule and defaults: llm-d/llm-d-workload-variant-autoscaler at 2976e4eeee13, every 15 s.
 //!
-//! The result is a gauge that an HPA takes as `AverageValue` 1, so tolerance, stabilization and
-//! rate limits act once more. k2 as observed by the engine is left out: its derivation is used.
-//! Tuning divides both utilisation thresholds.
+//! - `internal/engines/analyzers/saturation_v2/analyzer.go`: a replica takes min(k1, k2) tokens; k1
+//!   is 0.80 of its KV cache, k2 the compute bound `N (I + O/2)` with `N = min(B O/(I + O), S)` from
+//!   the batched tokens B and places S of the engine. Demand is the tokens in use plus the queue
+//!   times I (prefill) or I + O (decode), each worker's share of KV and queue being its highest of a
+//!   minute (`internal/collector/registration/saturation.go`, `max_over_time(...[1m])`).
+//! - `internal/engines/saturation/engine_v2.go`, `applyUniversalThreshold`: required is demand/0.85
+//!   less the *anticipated* supply, pending replicas included; spare is the supply of those that are
+//!   *ready* less demand/0.70.
+//! - `internal/engines/pipeline/cost_aware_optimizer.go`: any role that needs more keeps the other
+//!   from going down; a role's last replica stays.
+//!
+//! The result is a gauge that an HPA takes as `AverageValue` 1. The project's samples for prefill
+//! and decode (`config/samples/simulator/label/*/hpa.yaml`) give that HPA a `behavior`: ten pods per
+//! 15 s upwards, one pod a minute downwards after 300 s. k2 as observed by the engine is left out:
+//! its derivation is used, from the true engine's limits. Tuning divides both utilisation
+//! thresholds.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use pd_core::{PerRole, Role};
 
-use super::horizontal::{HorizontalPair, TOLERANCE, ceil};
+use super::horizontal::{Amount, Behavior, HorizontalPair, Policy, ceil, floor};
+use super::hpa_average_value::average_value;
 use super::{Autoscaler, Gateway, Observation, PolicyVerdict, Reads};
 use crate::engine::Profile;
-use crate::time::{MINUTE, Nanos};
+use crate::time::{MINUTE, Nanos, SECOND};
 
 const KV_SHARE: f64 = 0.80;
 const UP_THRESHOLD: f64 = 0.85;
@@ -29,8 +36,21 @@ const DOWN_THRESHOLD: f64 = 0.70;
 /// Window of mean lengths.
 const LENGTH_WINDOW: Nanos = 5 * MINUTE;
 
-/// Window of the highest queue.
-const QUEUE_WINDOW: Nanos = MINUTE;
+/// Window of each worker's highest queue and share of KV.
+const PEAK_WINDOW: Nanos = MINUTE;
+
+/// The `behavior` of the project's samples for prefill and decode.
+const BEHAVIOR: Behavior = Behavior {
+    up: &[Policy {
+        amount: Amount::Pods(10),
+        period: 15 * SECOND,
+    }],
+    down: &[Policy {
+        amount: Amount::Pods(1),
+        period: MINUTE,
+    }],
+    down_window: 5 * MINUTE,
+};
 
 /// vLLM's usual `max_num_batched_tokens` for serving.
 const BATCHED_TOKENS: f64 = 8192.0;
@@ -42,27 +62,56 @@ fn capacity_tokens(kv_tokens: f64, places: f64, input: f64, output: f64) -> f64 
     (kv_tokens * KV_SHARE).min(compute).max(1.0)
 }
 
-/// Replicas for a demand, given those that are there or pending.
-fn replicas_for(demand: f64, capacity: f64, there: u32, knob: f64) -> u32 {
-    let supply = capacity * f64::from(there);
-    let required = demand * knob / UP_THRESHOLD - supply;
-    let spare = supply - demand * knob / DOWN_THRESHOLD;
-    if required > 0.0 {
-        there.saturating_add(ceil(required / capacity))
-    } else if spare > 0.0 {
-        there.saturating_sub(floor(spare / capacity))
-    } else {
-        there
+/// A role as the optimizer sees it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Load {
+    /// Tokens, raised by the tuning.
+    demand: f64,
+    /// Tokens that one replica takes.
+    capacity: f64,
+    /// Replicas that serve.
+    ready: u32,
+    /// Replicas that serve or will.
+    existing: u32,
+}
+
+impl Load {
+    /// Replicas more than exist; 0 if none.
+    fn required(self) -> u32 {
+        let anticipated = self.capacity * f64::from(self.existing);
+        ceil((self.demand / UP_THRESHOLD - anticipated) / self.capacity)
+    }
+
+    /// Replicas that may go; 0 if none.
+    fn spare(self) -> u32 {
+        let supply = self.capacity * f64::from(self.ready);
+        floor((supply - self.demand / DOWN_THRESHOLD) / self.capacity)
     }
 }
 
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "a float-to-integer cast saturates, and only positive spares come here"
-)]
-fn floor(replicas: f64) -> u32 {
-    replicas.floor() as u32
+/// Replicas of both roles; a role without metrics keeps those that exist.
+fn optimized(loads: PerRole<Option<Load>>, existing: PerRole<u32>) -> PerRole<u32> {
+    let required = loads.map(|load| load.map_or(0, Load::required));
+    let any_up = required.prefill > 0 || required.decode > 0;
+    PerRole::from_fn(|role| {
+        let spare = match loads[role] {
+            Some(load) if !any_up => load.spare(),
+            _ => 0,
+        };
+        let fewer = existing[role].saturating_sub(spare);
+        fewer
+            .saturating_add(required[role])
+            .max(existing[role].min(1))
+    })
+}
+
+/// Gauges of a worker at one moment, or of several workers together.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Gauges {
+    at: Nanos,
+    waiting: f64,
+    /// Share of the KV cache in use.
+    kv_usage: f64,
 }
 
 /// The autoscaler with its HPAs.
@@ -71,7 +120,7 @@ pub struct WvaSaturation {
     profile: Profile,
     aggressiveness: PerRole<f64>,
     seen: VecDeque<(Nanos, Gateway)>,
-    queues: PerRole<VecDeque<(Nanos, f64)>>,
+    peaks: PerRole<BTreeMap<String, VecDeque<Gauges>>>,
     horizontal: HorizontalPair,
 }
 
@@ -82,8 +131,8 @@ impl WvaSaturation {
             profile,
             aggressiveness,
             seen: VecDeque::new(),
-            queues: PerRole::default(),
-            horizontal: HorizontalPair::default(),
+            peaks: PerRole::default(),
+            horizontal: HorizontalPair::new(Some(BEHAVIOR)),
         }
     }
 
@@ -105,34 +154,42 @@ impl WvaSaturation {
         Some((recent.mean_input_tokens()?, recent.mean_output_tokens()?))
     }
 
-    /// The highest queue of the last minute.
-    fn queue(&mut self, role: Role, now: Nanos, waiting: f64) -> f64 {
-        let queue = &mut self.queues[role];
-        queue.push_back((now, waiting));
-        while queue
-            .front()
-            .is_some_and(|(at, _)| *at + QUEUE_WINDOW <= now)
-        {
-            queue.pop_front();
+    /// The sums over the ready workers of each one's highest queue and share of KV of a minute.
+    fn peaks(&mut self, role: Role, observation: &Observation, now: Nanos) -> Option<Gauges> {
+        let before = std::mem::take(&mut self.peaks[role]);
+        let mut sum: Option<Gauges> = None;
+        for worker in observation.ready_workers(role) {
+            let mut past = before.get(&worker.name).cloned().unwrap_or_default();
+            past.push_back(Gauges {
+                at: now,
+                waiting: worker.waiting,
+                kv_usage: worker.kv_usage,
+            });
+            while past.front().is_some_and(|old| old.at + PEAK_WINDOW <= now) {
+                past.pop_front();
+            }
+            let highest =
+                |gauge: fn(&Gauges) -> f64| past.iter().map(gauge).fold(0.0_f64, f64::max);
+            let so_far = sum.unwrap_or_default();
+            sum = Some(Gauges {
+                at: now,
+                waiting: so_far.waiting + highest(|gauges| gauges.waiting),
+                kv_usage: so_far.kv_usage + highest(|gauges| gauges.kv_usage),
+            });
+            self.peaks[role].insert(worker.name.clone(), past);
         }
-        queue
-            .iter()
-            .map(|(_, waiting)| *waiting)
-            .fold(0.0, f64::max)
+        sum
     }
 
-    fn desired(
+    fn load(
         &mut self,
         role: Role,
         observation: &Observation,
         now: Nanos,
-        lengths: (f64, f64),
-    ) -> Option<u32> {
-        let (input, output) = lengths;
+        (input, output): (f64, f64),
+    ) -> Option<Load> {
         let kv_tokens = self.profile.kv_capacity_tokens as f64;
-        let waiting = observation.sum(role, |worker| worker.waiting)?;
-        let waiting = self.queue(role, now, waiting);
-        let used = observation.sum(role, |worker| worker.kv_usage)? * kv_tokens;
+        let peaks = self.peaks(role, observation, now)?;
         let places = f64::from(self.profile.max_batch);
         let (capacity, per_request) = match role {
             // A prefill worker writes one token per request.
@@ -142,15 +199,13 @@ impl WvaSaturation {
                 input + output,
             ),
         };
-        let state = &observation.snapshot.roles[role];
-        let there = state.ready + state.starting;
-        let knob = self.aggressiveness[role];
-        Some(replicas_for(
-            used + waiting * per_request,
+        let demand = peaks.kv_usage * kv_tokens + peaks.waiting * per_request;
+        Some(Load {
+            demand: demand * self.aggressiveness[role],
             capacity,
-            there,
-            knob,
-        ))
+            ready: observation.ready(role),
+            existing: observation.existing(role),
+        })
     }
 }
 
@@ -160,19 +215,11 @@ impl Autoscaler for WvaSaturation {
         let Some(lengths) = self.lengths(now, observation.gateway) else {
             return PolicyVerdict::of(current);
         };
-        // Without metrics the last gauge stays.
-        let wanted = PerRole::from_fn(|role| {
-            let desired = self.desired(role, observation, now, lengths);
-            desired.unwrap_or(current[role])
-        });
-        let there = PerRole::from_fn(|role| observation.existing(role));
-        let any_up = Role::ALL.into_iter().any(|role| wanted[role] > there[role]);
+        let loads = PerRole::from_fn(|role| self.load(role, observation, now, lengths));
+        let existing = PerRole::from_fn(|role| observation.existing(role));
+        let gauge = optimized(loads, existing);
         self.horizontal.verdict(observation, now, |role| {
-            let (there, wanted) = (there[role], wanted[role]);
-            let wanted = if any_up { wanted.max(there) } else { wanted };
-            let ratio = f64::from(wanted) / f64::from(there.max(1));
-            let is_near = (ratio - 1.0).abs() <= TOLERANCE;
-            Some(if is_near { current[role] } else { wanted })
+            Some(average_value(f64::from(gauge[role]), 1.0, existing[role]))
         })
     }
 
@@ -185,6 +232,7 @@ impl Autoscaler for WvaSaturation {
 mod tests {
     use rstest::rstest;
 
+    use super::super::observation::testing::{alike, observation};
     use super::*;
 
     #[test]
@@ -197,14 +245,72 @@ mod tests {
         assert!((cache - 80_000.0).abs() < 1e-6);
     }
 
+    fn load(demand: f64, ready: u32, existing: u32) -> Load {
+        Load {
+            demand,
+            capacity: 100.0,
+            ready,
+            existing,
+        }
+    }
+
     /// Required = demand/0.85 - supply; spare = supply - demand/0.70; a replica takes 100.
     #[rstest]
-    #[case::above_85_percent(180.0, 2, 3)]
-    #[case::far_above(800.0, 2, 10)]
-    #[case::between(150.0, 2, 2)]
-    #[case::below_70_percent(60.0, 2, 1)]
-    #[case::idle(0.0, 3, 0)]
-    fn demand_over_thresholds(#[case] demand: f64, #[case] there: u32, #[case] want: u32) {
-        assert_eq!(replicas_for(demand, 100.0, there, 1.0), want);
+    #[case::above_85_percent(180.0, 2, 2, 3)]
+    #[case::far_above(800.0, 2, 2, 10)]
+    #[case::between(150.0, 2, 2, 2)]
+    #[case::below_70_percent(60.0, 2, 2, 1)]
+    #[case::the_last_one_stays(0.0, 3, 3, 1)]
+    #[case::pending_replicas_count_upwards(180.0, 2, 4, 4)]
+    #[case::pending_replicas_are_none_to_spare(60.0, 2, 4, 3)]
+    #[case::pending_replicas_do_not_serve(130.0, 2, 8, 8)]
+    fn demand_over_thresholds(
+        #[case] demand: f64,
+        #[case] ready: u32,
+        #[case] existing: u32,
+        #[case] want: u32,
+    ) {
+        let both = PerRole::from_fn(|_| Some(load(demand, ready, existing)));
+        let replicas = optimized(both, PerRole::from_fn(|_| existing));
+        assert_eq!(replicas.decode, want);
+    }
+
+    #[test]
+    fn a_role_that_needs_more_keeps_the_other() {
+        let loads = PerRole {
+            prefill: Some(load(0.0, 6, 6)),
+            decode: Some(load(190.0, 2, 2)),
+        };
+        let existing = PerRole {
+            prefill: 6,
+            decode: 2,
+        };
+        let want = PerRole {
+            prefill: 6,
+            decode: 3,
+        };
+        assert_eq!(optimized(loads, existing), want);
+    }
+
+    #[test]
+    fn a_workers_gauges_are_its_highest_of_a_minute() {
+        let mut wva = WvaSaturation::new(
+            Profile::default(),
+            PerRole {
+                prefill: 1.0,
+                decode: 1.0,
+            },
+        );
+        let mut gauges = |at: Nanos, kv_usage: f64, waiting: f64| {
+            let seen = observation(PerRole {
+                prefill: Vec::new(),
+                decode: alike(2, 1.0, waiting, kv_usage),
+            });
+            let sum = wva.peaks(Role::Decode, &seen, at).unwrap();
+            (sum.kv_usage, sum.waiting)
+        };
+        assert_eq!(gauges(0, 0.5, 4.0), (1.0, 8.0));
+        assert_eq!(gauges(30 * SECOND, 0.25, 0.0), (1.0, 8.0));
+        assert_eq!(gauges(MINUTE, 0.125, 0.0), (0.5, 0.0));
     }
 }

@@ -32,7 +32,8 @@ impl Fleet {
         replicas
     }
 
-    /// Replicas that do not serve and why, the most common cause first named.
+    /// Replicas that do not serve and why, as the controller counts them: those that find no node
+    /// alone, else the broken ones with their most common cause.
     pub fn stuck(&self, role: Role) -> Option<(u32, StuckCause)> {
         let causes = [
             StuckCause::Unschedulable,
@@ -51,6 +52,9 @@ impl Fleet {
             u32::try_from(stuck.count()).unwrap_or(u32::MAX)
         };
         let counts = causes.map(count);
+        if counts[0] > 0 {
+            return Some((counts[0], causes[0]));
+        }
         let most = counts.iter().copied().max()?;
         let at = counts.iter().position(|count| *count == most)?;
         let all = counts.iter().sum::<u32>();

@@ -24,7 +24,7 @@ impl Run {
                 _ => self.product(setup.policy.objective.attainment.percent),
             },
             PolicyName::StaticPeak => self.fixed(self.bound.peak()),
-            PolicyName::StaticHindsight => self.fixed(static_hindsight::search(self)?),
+            PolicyName::StaticHindsight => self.fixed(self.fewest_fixed()?),
             PolicyName::Clairvoyant => self.planned(&self.bound.everywhere),
             PolicyName::ClairvoyantOverall => self.planned(&self.bound.overall),
             PolicyName::SimulatedOracle => self.planned(&oracle::search(self)?),
@@ -33,7 +33,7 @@ impl Run {
                     Some(Tuned::Aggressiveness(found)) => found,
                     _ => PerRole::from_fn(|_| 1.0),
                 };
-                self.peer(peer, variant, aggressiveness)
+                self.peer(peer, variant, aggressiveness)?
             }
             PolicyName::Command => {
                 let command = self.command.as_ref().ok_or_else(|| {
@@ -59,16 +59,30 @@ impl Run {
         (Box::new(Fixed::new(replicas)), self.scenario_from(replicas))
     }
 
+    /// The fewest fixed replicas that attain the objective, searched once.
+    fn fewest_fixed(&self) -> Result<PerRole<u32>, SimulateError> {
+        if let Some(found) = self.fewest_fixed.get() {
+            return Ok(*found);
+        }
+        let found = static_hindsight::search(self)?;
+        Ok(*self.fewest_fixed.get_or_init(|| found))
+    }
+
     /// A peer at its own interval, from the same first replicas.
     pub(super) fn peer(
         &self,
         peer: Peer,
         variant: Variant,
         aggressiveness: PerRole<f64>,
-    ) -> (Box<dyn Autoscaler>, Setup) {
+    ) -> Result<(Box<dyn Autoscaler>, Setup), SimulateError> {
+        let fixed = match peer.takes_a_ratio().then(|| self.fewest_fixed()) {
+            None | Some(Err(SimulateError::Unattainable { .. })) => None,
+            Some(found) => Some(found?),
+        };
         let known = Known {
             scenario: &self.scenario,
             means: self.means,
+            fixed,
         };
         let setup = self.setup(self.start);
         let interval = peer.interval();
@@ -77,7 +91,7 @@ impl Run {
             scrape_interval: setup.scrape_interval.min(interval),
             ..setup
         };
-        (peer.build(variant, &known, aggressiveness), setup)
+        Ok((peer.build(variant, &known, aggressiveness), setup))
     }
 
     /// A plan, begun with its own first replicas.

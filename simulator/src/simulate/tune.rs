@@ -170,7 +170,8 @@ impl Search<'_> {
         pinned: bool,
         misses_max: u64,
     ) -> Result<Ledger, SimulateError> {
-        let (mut autoscaler, mut setup) = self.run.peer(self.peer, Variant::Tuned, aggressiveness);
+        let (mut autoscaler, mut setup) =
+            self.run.peer(self.peer, Variant::Tuned, aggressiveness)?;
         if pinned {
             let most = self.run.scenario.policy().bounds.decode.max_replicas;
             autoscaler = Box::new(Pinned::new(autoscaler, Role::Decode, most));

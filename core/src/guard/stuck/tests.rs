@@ -4,7 +4,12 @@ use proptest::prelude::*;
 use rstest::rstest;
 
 use super::*;
-use crate::{guard::await_releases, lead::LeadTimes, role::PerRole, testing};
+use crate::{
+    guard::await_releases,
+    lead::{LeadTimes, Watched},
+    role::PerRole,
+    testing,
+};
 
 fn at(seconds: u64) -> Timestamp {
     Timestamp::from_millis(1_700_000_000_000).plus(Duration::from_secs(seconds))
@@ -15,6 +20,8 @@ fn state(current: u32, ready: u32, stuck: u32, cause: StuckCause) -> StuckState 
         current,
         ready,
         min_replicas: 1,
+        starting: current.saturating_sub(ready),
+        served: ready.min(current),
         stuck: Some((stuck, cause)),
         lead_p90: Duration::from_mins(2),
         late_after: LATE_MIN,
@@ -40,24 +47,72 @@ fn played(memory: &mut StuckMemory, wanted: u32, serving: u32, until: u64) -> Ve
 }
 
 #[test]
-fn a_stuck_request_is_cancelled_and_repeated_after_a_back_off_that_doubles() {
-    let path = played(&mut StuckMemory::default(), 6, 4, 10_800);
-    let want = [
-        (0, 6),
-        (600, 4),
-        // 5 min later it is requested again, and is stuck again for 10 min.
-        (900, 6),
-        (1_515, 4),
-        (2_115, 6),
-        (2_730, 4),
-        (3_930, 6),
-        (4_545, 4),
-        (6_945, 6),
-        (7_560, 4),
-    ];
-    assert_eq!(path.get(..want.len()), Some(want.as_slice()));
-    // 5, 10, 20 and 40 min have passed; an hour is the longest.
-    assert_eq!(path.get(want.len()), None, "an hour from 7560 s on");
+fn a_stuck_request_is_cancelled_and_one_of_it_is_requested_again_until_it_comes() {
+    let mut memory = StuckMemory::default();
+    let path = played(&mut memory, 6, 4, 10_800);
+    assert_eq!(path, [(0, 6), (600, 4), (900, 5)]);
+    // The one starts, and when that has lasted for two minutes the rest is requested.
+    let starts = StuckState {
+        stuck: None,
+        ..state(5, 4, 0, StuckCause::Unschedulable)
+    };
+    let mut decide = |second| cancel(Role::Decode, 6, &starts, &mut memory, at(second)).0;
+    assert_eq!(decide(10_815), 5);
+    assert_eq!(decide(10_920), 5);
+    assert_eq!(decide(10_935), 6);
+}
+
+#[test]
+fn each_cancellation_doubles_the_time_that_the_next_request_gets() {
+    let mut memory = StuckMemory::default();
+    let stuck = state(6, 4, 2, StuckCause::Unschedulable);
+    let starts = StuckState {
+        stuck: None,
+        ..stuck
+    };
+    let mut waited = Vec::new();
+    let mut second = 0;
+    for _ in 0..6 {
+        let from = second;
+        while cancel(Role::Decode, 6, &stuck, &mut memory, at(second)).0 == 6 {
+            second += 15;
+        }
+        waited.push((second - from) / 60);
+        for _ in 0..40 {
+            second += 15;
+            cancel(Role::Decode, 6, &starts, &mut memory, at(second));
+        }
+        assert!(!memory.backs_off());
+    }
+    assert_eq!(waited, [10, 20, 40, 80, 80, 80]);
+}
+
+#[test]
+fn a_rollout_cancels_nothing() {
+    let mut memory = StuckMemory::default();
+    let rolling = StuckState {
+        rolling_out: true,
+        ..state(6, 4, 2, StuckCause::QuotaExceeded)
+    };
+    for second in (0..7_200).step_by(15) {
+        assert_eq!(
+            cancel(Role::Decode, 6, &rolling, &mut memory, at(second)).0,
+            6
+        );
+    }
+}
+
+#[test]
+fn replicas_that_served_are_not_cancelled() {
+    let mut memory = StuckMemory::default();
+    let lost = StuckState {
+        served: 6,
+        ..state(8, 0, 8, StuckCause::Unschedulable)
+    };
+    let decided = (0..7_200)
+        .step_by(15)
+        .map(|second| cancel(Role::Decode, 8, &lost, &mut memory, at(second)).0);
+    assert_eq!(decided.min(), Some(6));
 }
 
 #[rstest]
@@ -74,12 +129,14 @@ fn a_cancellation_never_takes_serving_replicas(
     #[case] want: u32,
 ) {
     let mut memory = StuckMemory::default();
-    let state = state(current, ready, stuck, StuckCause::ImagePull);
-    cancel(Role::Decode, wanted, &state, &mut memory, at(0));
+    let state = state(current, ready, stuck, StuckCause::QuotaExceeded);
+    for second in (0..300).step_by(15) {
+        cancel(Role::Decode, wanted, &state, &mut memory, at(second));
+    }
     let (got, step) = cancel(Role::Decode, wanted, &state, &mut memory, at(300));
     assert_eq!(got, want);
     let cancelled = step.is_some_and(|step| {
-        step.reason == Reason::ScaleUpCancelled && step.message.contains("ImagePull")
+        step.reason == Reason::ScaleUpCancelled && step.message.contains("QuotaExceeded")
     });
     assert_eq!(cancelled, wanted > want);
 }
@@ -123,6 +180,7 @@ fn a_request_far_beyond_the_lead_time_counts_as_stuck(
 ) {
     let state = StuckState {
         stuck: None,
+        starting: 0,
         waiting: Some(Duration::from_secs(waiting_seconds)),
         lead_p90: Duration::from_secs(lead_seconds),
         late_after: LATE_MIN,
@@ -140,15 +198,24 @@ fn a_request_that_nobody_explains_is_cancelled_by_its_lead_time_alone() {
     for second in (0..1_800).step_by(15) {
         // Two more are needed from the start; five pods are all that ever serve.
         let ready = if second < 120 { 4 } else { current.min(5) };
-        lead.observe(current, ready, false, at(second));
+        let watched = Watched {
+            current,
+            ready,
+            rolling: false,
+            blocked: false,
+            unwatched: false,
+            requested_at: at(second),
+        };
+        lead.observe(&watched, at(second));
         let state = StuckState {
             current,
             ready,
             min_replicas: 1,
-            stuck: None,
+            served: ready,
             waiting: lead.waiting(at(second)),
             lead_p90: lead.p90(crate::lead::LEAD_PRIOR),
             late_after: LATE_MIN,
+            ..StuckState::default()
         };
         let (next, _) = cancel(Role::Decode, 6, &state, &mut memory, at(second));
         if next != current {
@@ -157,43 +224,55 @@ fn a_request_that_nobody_explains_is_cancelled_by_its_lead_time_alone() {
         current = next;
     }
     // The fifth arrives at 120 s; 10 min later the sixth is given up, and requested again 5 min on.
-    assert_eq!(path, vec![(0, 6), (720, 5), (1_020, 6), (1_635, 5)]);
+    assert_eq!(path, vec![(0, 6), (720, 5), (1_020, 6)]);
     assert_eq!(lead.samples(), 1);
 }
 
-#[test]
-fn a_crash_loop_that_runs_for_a_moment_is_still_stuck() {
+#[rstest]
+#[case::crash_loop(StuckCause::CrashLoop)]
+#[case::image_pull(StuckCause::ImagePull)]
+#[case::create_failed(StuckCause::CreateFailed)]
+fn a_broken_replica_stops_and_cancels_nothing(#[case] cause: StuckCause) {
     let mut memory = StuckMemory::default();
-    let crashing = state(6, 4, 2, StuckCause::CrashLoop);
-    let running = StuckState {
-        stuck: None,
-        ..crashing
-    };
-    for second in (0..300).step_by(15) {
-        let now = if second % 60 == 30 {
-            &running
-        } else {
-            &crashing
-        };
-        assert_eq!(cancel(Role::Decode, 6, now, &mut memory, at(second)).0, 6);
+    let broken = state(9, 8, 1, cause);
+    for second in (0..7_200).step_by(15) {
+        let got = cancel(Role::Decode, 12, &broken, &mut memory, at(second));
+        assert_eq!(got, (12, None));
     }
-    assert_eq!(
-        cancel(Role::Decode, 6, &crashing, &mut memory, at(300)).0,
-        4
+}
+
+#[rstest]
+#[case::a_start_of_half_an_hour(1_800, 6)]
+#[case::a_hang_of_an_hour(3_600, 4)]
+fn a_replica_that_starts_without_trouble_is_waited_for(#[case] second: u64, #[case] want: u32) {
+    let starts = StuckState {
+        stuck: None,
+        waiting: Some(Duration::from_secs(second)),
+        ..state(6, 4, 0, StuckCause::Late)
+    };
+    let (got, _) = cancel(
+        Role::Decode,
+        6,
+        &starts,
+        &mut StuckMemory::default(),
+        at(second),
     );
+    assert_eq!(got, want);
 }
 
 #[test]
-fn once_served_the_back_off_starts_from_the_beginning() {
+fn once_served_the_rest_is_requested_at_once() {
     let mut memory = StuckMemory::default();
     played(&mut memory, 6, 4, 1_600);
-    assert_eq!(memory.ceiling(at(1_600)), Some(4));
+    assert_eq!(memory.ceiling(at(1_600)), Some(5));
     let served = StuckState {
         stuck: None,
-        ..state(6, 6, 0, StuckCause::Unschedulable)
+        ..state(5, 5, 0, StuckCause::Unschedulable)
     };
-    cancel(Role::Decode, 6, &served, &mut memory, at(2_400));
-    assert_eq!(memory, StuckMemory::default());
+    assert_eq!(
+        cancel(Role::Decode, 6, &served, &mut memory, at(2_400)).0,
+        6
+    );
 }
 
 #[test]
@@ -228,7 +307,9 @@ fn the_other_role_grows_into_the_budget_of_a_cancelled_request() {
         await_releases(wanted, &snapshot.roles, snapshot.policy.budget_gpus).0
     };
     let pair = |prefill, decode| PerRole { prefill, decode };
-    assert_eq!(decide(&snapshot, &stuck, 0), pair(4, 6));
+    for second in (0..600).step_by(15) {
+        assert_eq!(decide(&snapshot, &stuck, second), pair(4, 6));
+    }
     assert_eq!(
         decide(&snapshot, &stuck, 600),
         pair(4, 4),
@@ -243,12 +324,16 @@ prop_compose! {
     fn any_state()(
         current in 0u32..40, ready in 0u32..40, min_replicas in 1u32..8, stuck in prop::option::of(0u32..50),
         cause in 0usize..5, waiting in prop::option::of(0u64..10_000), lead in 0u64..2_000,
+        (starting, served, rolling_out) in (0u32..40, 0u32..40, any::<bool>()),
     ) -> StuckState {
         use StuckCause::{CrashLoop, CreateFailed, ImagePull, QuotaExceeded, Unschedulable};
         let causes = [Unschedulable, QuotaExceeded, ImagePull, CrashLoop, CreateFailed];
         StuckState {
             current,
             ready,
+            starting,
+            served,
+            rolling_out,
             min_replicas,
             stuck: stuck.map(|count| (count, causes[cause])),
             waiting: waiting.map(Duration::from_secs),
@@ -260,7 +345,7 @@ prop_compose! {
 
 proptest! {
     #[test]
-    fn serving_replicas_are_never_cancelled(
+    fn replicas_that_served_are_never_cancelled(
         series in prop::collection::vec((any_state(), 0u32..40, 0u64..2_000), 1..60),
     ) {
         let mut memory = StuckMemory::default();
@@ -269,14 +354,14 @@ proptest! {
             now += step;
             let (got, _) = cancel(Role::Decode, wanted, &state, &mut memory, at(now));
             prop_assert!(got <= wanted);
-            let floor = state.ready.min(state.current).max(state.min_replicas);
+            let floor = state.ready.max(state.served).min(state.current).max(state.min_replicas);
             prop_assert!(got >= floor.min(wanted));
             let once = memory;
             let (again, _) = cancel(Role::Decode, wanted, &state, &mut memory, at(now));
             prop_assert_eq!(again, got);
             prop_assert_eq!(memory.ceiling(at(now)), once.ceiling(at(now)));
             let text = serde_json::to_string(&memory).unwrap();
-            prop_assert!(text.len() <= 200, "{} bytes", text.len());
+            prop_assert!(text.len() <= 250, "{} bytes", text.len());
             prop_assert_eq!(serde_json::from_str::<StuckMemory>(&text).unwrap(), memory);
         }
     }

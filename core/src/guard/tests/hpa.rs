@@ -2,9 +2,9 @@
 //! ("Configurable scaling behavior", the autoscaling/v2 API, KEP-853) and from the numbers that its
 //! unit tests expect (kubernetes/kubernetes, `pkg/controller/podautoscaler/horizontal_test.go`).
 //!
-//! A case is a row of numbers; the code that they run against shares nothing with HPA's.
-//! Differences on purpose is at the end, each with a test of its own, so that a difference never
-//! hides in a row.
+//! A case is a row of numbers; the code that they run against shares nothing with HPA's. Its rule
+//! from pass to pass is written again beside it, and any behavior over any history has to give the
+//! same. Differences on purpose have a test of their own, so that none hides in a row.
 
 use std::time::Duration;
 
@@ -303,4 +303,227 @@ proptest! {
         let got = limited(current, wanted, rules((pods, 60), (percent, 60), select), &changes);
         prop_assert!(got >= current.min(wanted) && got <= current.max(wanted));
     }
+}
+
+/// HPA's own rule from one pass to the next, written after `horizontal.go` of Kubernetes 1.35 with
+/// plain lists and nothing forgotten (`stabilizeRecommendationWithBehaviors`,
+/// `convertDesiredReplicasWithBehaviorRate`, `recordInitialRecommendation`, `storeScaleEvent`).
+/// Percentages are exact, as ours.
+#[derive(Default)]
+struct Hpa {
+    recommendations: Vec<(i64, i64)>,
+    /// Seconds and the replicas added; those taken away are below zero.
+    events: Vec<(i64, i64)>,
+}
+
+impl Hpa {
+    fn pass(&mut self, now: i64, current: i64, wanted: i64, behavior: &Behavior) -> i64 {
+        if self.recommendations.is_empty() {
+            self.recommendations.push((now, current));
+        }
+        let seconds =
+            |rules: &ScalingRules| i64::try_from(rules.stabilization_window.as_secs()).unwrap();
+        let (up, down) = (seconds(&behavior.scale_up), seconds(&behavior.scale_down));
+        let (mut least, mut largest) = (wanted, wanted);
+        for &(at, recommended) in &self.recommendations {
+            if at > now - up {
+                least = least.min(recommended);
+            }
+            if at > now - down {
+                largest = largest.max(recommended);
+            }
+        }
+        self.recommendations.push((now, wanted));
+        let mut desired = current;
+        if desired < least {
+            desired = least;
+        }
+        if desired > largest {
+            desired = largest;
+        }
+        let limited = if desired > current {
+            desired.min(
+                self.limit(now, current, &behavior.scale_up, true)
+                    .max(current),
+            )
+        } else {
+            desired.max(
+                self.limit(now, current, &behavior.scale_down, false)
+                    .min(current),
+            )
+        };
+        if limited != current {
+            self.events.push((now, limited - current));
+        }
+        limited
+    }
+
+    fn limit(&self, now: i64, current: i64, rules: &ScalingRules, up: bool) -> i64 {
+        if rules.select == Disabled {
+            return current;
+        }
+        let proposed = rules.policies.iter().map(|policy| {
+            let cutoff = now - i64::try_from(policy.period.as_secs()).unwrap();
+            let recent = self.events.iter().filter(|(at, _)| *at > cutoff);
+            let start = current - recent.map(|(_, added)| added).sum::<i64>();
+            match (policy.change, up) {
+                (ChangeLimit::Replicas(count), true) => start + i64::from(count),
+                (ChangeLimit::Replicas(count), false) => start - i64::from(count),
+                (ChangeLimit::Percent(percent), true) => {
+                    // Rounded up, and below zero towards zero as `math.Ceil` does.
+                    -(-(start * (100 + i64::from(percent)))).div_euclid(100)
+                }
+                (ChangeLimit::Percent(percent), false) => {
+                    start * (100 - i64::from(percent.min(100))) / 100
+                }
+            }
+        });
+        let none = if up { i64::MAX } else { i64::MIN };
+        match (rules.select == Min, up) {
+            (true, true) | (false, false) => proposed.min(),
+            _ => proposed.max(),
+        }
+        .unwrap_or(none)
+    }
+}
+
+/// Our guards from one pass to the next, in the order of a decision.
+#[derive(Default)]
+struct Ours {
+    windows: StabilizationWindows,
+    changes: ReplicaChanges,
+}
+
+impl Ours {
+    fn pass(&mut self, now: i64, current: u32, wanted: u32, behavior: &Behavior) -> u32 {
+        let now = at(now);
+        self.changes.observe(current, now);
+        self.windows.watch(current, behavior, Gap::None, now);
+        let (lasting, _) = stabilize(
+            Role::Decode,
+            wanted,
+            current,
+            behavior,
+            &mut self.windows,
+            now,
+        );
+        let changes = self.changes.as_slice();
+        let (to, _) = limit_rate(Role::Decode, lasting, current, behavior, changes, now);
+        self.changes.request(to, now);
+        to
+    }
+}
+
+fn any_rules() -> impl Strategy<Value = ScalingRules> {
+    let change = prop_oneof![
+        (1u32..40).prop_map(ChangeLimit::Replicas),
+        (1u32..300).prop_map(ChangeLimit::Percent)
+    ];
+    let period = prop_oneof![
+        1u64..=120,
+        120u64..=1_800,
+        Just(1_800u64),
+        Just(15),
+        Just(60)
+    ];
+    let policy = (change, period).prop_map(|(change, seconds)| RatePolicy {
+        change,
+        period: Duration::from_secs(seconds),
+    });
+    let window = prop_oneof![
+        Just(0u64),
+        1u64..=60,
+        60u64..=900,
+        Just(300u64),
+        Just(3_600u64)
+    ];
+    let select = prop_oneof![4 => Just(Max), 2 => Just(Min), 1 => Just(Disabled)];
+    (window, select, prop::collection::vec(policy, 1..4)).prop_map(|(window, select, policies)| {
+        ScalingRules {
+            stabilization_window: Duration::from_secs(window),
+            tolerance_ppm: 0,
+            select,
+            policies,
+        }
+    })
+}
+
+/// Recommendations of a few hours, in passes of 15 s: any, ramps, and steps.
+fn any_needs() -> impl Strategy<Value = Vec<u32>> {
+    let part = (1u32..400, 0u32..400, 1usize..90, 0u8..3);
+    prop::collection::vec(part, 1..8).prop_map(|parts| {
+        let of_part = |(from, to, passes, shape): (u32, u32, usize, u8)| {
+            (0..passes).map(move |pass| match shape {
+                0 => from,
+                1 => (i64::from(from)
+                    + (i64::from(to) - i64::from(from)) * i64::try_from(pass).unwrap()
+                        / i64::try_from(passes).unwrap())
+                .try_into()
+                .unwrap(),
+                _ if pass % 2 == 0 => from,
+                _ => to,
+            })
+        };
+        parts
+            .into_iter()
+            .flat_map(of_part)
+            .map(|need| need.max(1))
+            .collect()
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(500))]
+
+    #[test]
+    fn any_behavior_over_any_history_gives_what_hpa_gives(
+        up in any_rules(), down in any_rules(), needs in any_needs(), start in 1u32..200,
+    ) {
+        let behavior = Behavior { scale_up: up, scale_down: down };
+        let (mut hpa, mut ours) = (Hpa::default(), Ours::default());
+        let mut current = start;
+        for (pass, wanted) in (0i64..).zip(needs) {
+            let now = NOW + pass * 15;
+            let want = hpa.pass(now, current.into(), wanted.into(), &behavior);
+            let got = ours.pass(now, current, wanted, &behavior);
+            prop_assert_eq!(i64::from(got), want, "pass {} from {} to {}", pass, current, wanted);
+            current = got;
+        }
+    }
+}
+
+/// Replicas after each pass of 15 s, with a need that nothing reaches.
+fn grown(start: u32, passes: u32, rules: ScalingRules) -> Vec<u32> {
+    let behavior = both(rules);
+    let (mut ours, mut current) = (Ours::default(), start);
+    let grow = |pass: u32| {
+        current = ours.pass(NOW + i64::from(pass) * 15, current, 100_000, &behavior);
+        current
+    };
+    (0..passes).map(grow).collect()
+}
+
+#[test]
+fn four_pods_a_minute_are_four_in_every_minute() {
+    let path = grown(4, 9, rules((4, 60), (0, 0), Max));
+    assert_eq!(path, [8, 8, 8, 8, 12, 12, 12, 12, 16]);
+}
+
+#[test]
+fn the_default_of_hpa_doubles_in_every_pass() {
+    let path = grown(4, 5, rules((4, 15), (100, 15), Max));
+    assert_eq!(path, [8, 16, 32, 64, 128]);
+}
+
+#[test]
+fn a_period_of_half_an_hour_forgets_no_change_in_it() {
+    // One more in every pass uses a doubling up, and no pass of the half hour gives more.
+    let one_a_pass = RatePolicy {
+        change: ChangeLimit::Replicas(1),
+        period: Duration::from_secs(15),
+    };
+    let mut both_policies = rules((0, 0), (100, 1_800), Min);
+    both_policies.policies.push(one_a_pass);
+    let path = grown(40, 120, both_policies);
+    assert_eq!(path.iter().max(), Some(&80));
 }

@@ -153,12 +153,7 @@ fn prompts_that_compute_for_minutes_keep_their_workers(#[case] running: f64, #[c
             decode: Reading::KnownZero,
         };
     });
-    assert_eq!(
-        least(&world, Role::Prefill).min(4),
-        kept,
-        "{:?}",
-        world.history
-    );
+    assert!(least(&world, Role::Prefill) >= kept, "{:?}", world.history);
     assert!(least(&world, Role::Decode) >= 1);
 }
 
