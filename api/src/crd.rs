@@ -1,20 +1,27 @@
-//! The `CustomResourceDefinition`, made from the types.
+//! The `CustomResourceDefinition`s, made from the types.
 //!
 //! kube derives a schema that the API server accepts; this module finishes it. Fields are absent
 //! rather than null, formats are those that Kubernetes knows, numbers are whole, and descriptions
-//! flow instead of breaking where the source line broke. The `crdgen` binary prints it,
-//! and the chart ships it.
+//! flow instead of breaking where the source line broke. The `crdgen` binary writes them into the
+//! chart, which ships them.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;
 use serde_json::{Map, Value};
 
-use crate::v1alpha1::PDAutoscaler;
+use crate::v1alpha1::{PDAutoscaler, PDAutoscalerCheckpoint};
 
-/// The command that writes the CRD file of the chart.
+/// The command that writes the CRD files of the chart.
 pub const REGENERATE: &str = "cargo run -p pd-api --bin crdgen";
-/// Where the chart keeps the CRD, from the root of the repository.
-pub const CHART_PATH: &str = "charts/pd-autoscaler/files/crds/pdautoscalers.yaml";
+
+/// A resource of this API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resource {
+    /// `PDAutoscaler`.
+    Autoscaler,
+    /// `PDAutoscalerCheckpoint`.
+    Checkpoint,
+}
 
 /// A CRD that could not be made; only a defect of the types does this.
 #[derive(Debug, thiserror::Error)]
@@ -27,24 +34,54 @@ pub enum CrdError {
     Yaml(#[from] serde_saphyr::ser::Error),
 }
 
-/// The `CustomResourceDefinition` of `PDAutoscaler`.
-pub fn crd() -> Result<CustomResourceDefinition, CrdError> {
-    Ok(serde_json::from_value(finished()?)?)
-}
+impl Resource {
+    /// Every resource.
+    pub const ALL: [Self; 2] = [Self::Autoscaler, Self::Checkpoint];
 
-/// The CRD as YAML, with a comment that says where it comes from.
-pub fn crd_yaml() -> Result<String, CrdError> {
-    let body = serde_saphyr::to_string(&finished()?)?;
-    Ok(format!(
-        "# Generated from api/src/v1alpha1.rs by `{REGENERATE}`; a test fails when it differs.\n{body}"
-    ))
-}
+    /// Its name in paths of the API.
+    pub const fn plural(self) -> &'static str {
+        match self {
+            Self::Autoscaler => "pdautoscalers",
+            Self::Checkpoint => "pdautoscalercheckpoints",
+        }
+    }
 
-/// The derived CRD with its schema finished.
-fn finished() -> Result<Value, CrdError> {
-    let mut crd = serde_json::to_value(PDAutoscaler::crd())?;
-    finish(&mut crd);
-    Ok(crd)
+    /// The file of its types, from the root of the repository.
+    const fn source(self) -> &'static str {
+        match self {
+            Self::Autoscaler => "api/src/v1alpha1.rs",
+            Self::Checkpoint => "api/src/v1alpha1/checkpoint.rs",
+        }
+    }
+
+    /// Where the chart keeps its CRD, from the root of the repository.
+    pub fn chart_path(self) -> String {
+        format!("charts/pd-autoscaler/files/crds/{}.yaml", self.plural())
+    }
+
+    /// Its `CustomResourceDefinition`.
+    pub fn crd(self) -> Result<CustomResourceDefinition, CrdError> {
+        Ok(serde_json::from_value(self.finished()?)?)
+    }
+
+    /// The CRD as YAML, with a comment that says where it comes from.
+    pub fn crd_yaml(self) -> Result<String, CrdError> {
+        let body = serde_saphyr::to_string(&self.finished()?)?;
+        let source = self.source();
+        Ok(format!(
+            "# Generated from {source} by `{REGENERATE}`; a test fails when it differs.\n{body}"
+        ))
+    }
+
+    /// The derived CRD with its schema finished.
+    fn finished(self) -> Result<Value, CrdError> {
+        let mut crd = serde_json::to_value(match self {
+            Self::Autoscaler => PDAutoscaler::crd(),
+            Self::Checkpoint => PDAutoscalerCheckpoint::crd(),
+        })?;
+        finish(&mut crd);
+        Ok(crd)
+    }
 }
 
 /// Finishes a schema and everything below it.

@@ -7,7 +7,7 @@
 //! write instead. The rules of the CRD say the same at admission.
 //!
 //! [`condition`] keeps the status conditions, [`pause`] reads the pause annotations, and
-//! [`crd`](mod@crd) makes the `CustomResourceDefinition` that the chart ships.
+//! [`crd`] makes the `CustomResourceDefinition`s that the chart ships.
 //!
 //! Everything about a cluster (the resource itself, its CRD, status and conditions) is behind the
 //! feature `kube`, which is on by default. Without it the crate holds the spec and what it means,
@@ -39,7 +39,7 @@ mod derives;
 #[cfg(feature = "kube")]
 pub use condition::{ConditionState, ConditionType};
 #[cfg(feature = "kube")]
-pub use crd::crd;
+pub use crd::Resource;
 pub use manifest::Manifest;
 pub use pause::PauseReading;
 pub use validate::FieldError;

@@ -1,7 +1,7 @@
 //! Version v1alpha1 of the API group `pdautoscaler.io`: the objects as users write them.
 //!
 //! [`PDAutoscaler`] scales one service: a prefill workload and a decode workload, together. Each
-//! part of the spec has a module of its own; [`status`] is what the controller answers.
+//! part of the spec has a module of its own; [`status`] is what the controller answers, [`checkpoint`] what it remembers.
 //!
 //! Doc comments of these types are what `kubectl explain` prints, so they speak to users: unit,
 //! default and bounds of every field. Rules are CEL in the schema and repeated in
@@ -26,6 +26,8 @@
 pub mod behavior;
 pub mod budget;
 pub mod capacity;
+#[cfg(feature = "kube")]
+pub mod checkpoint;
 pub mod duration;
 pub mod metrics;
 pub mod objective;
@@ -46,6 +48,8 @@ pub mod zero;
 use pd_core::Role;
 use serde::{Deserialize, Serialize};
 
+#[cfg(feature = "kube")]
+pub use self::checkpoint::{PDAutoscalerCheckpoint, PDAutoscalerCheckpointSpec};
 #[cfg(feature = "kube")]
 use self::rules::rule_naming_value;
 #[cfg(feature = "kube")]

@@ -124,7 +124,7 @@ fn rules() -> impl Strategy<Value = (Value, Option<u32>)> {
 }
 
 static SCHEMA: LazyLock<Value> = LazyLock::new(|| {
-    let crd = serde_json::to_value(pd_api::crd().unwrap()).unwrap();
+    let crd = serde_json::to_value(pd_api::Resource::Autoscaler.crd().unwrap()).unwrap();
     crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"].clone()
 });
 

@@ -4,57 +4,64 @@
 use std::{fs, path::Path};
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use pd_api::crd::{CHART_PATH, REGENERATE, crd, crd_yaml};
+use pd_api::{Resource, crd::REGENERATE};
 use serde_json::Value;
 
 #[test]
-fn the_chart_ships_the_crd_of_these_types() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("..")
-        .join(CHART_PATH);
-    let shipped = fs::read_to_string(&path).unwrap_or_default();
-    assert!(
-        shipped == crd_yaml().unwrap(),
-        "{CHART_PATH} differs from the types in api/src/v1alpha1.rs; run `{REGENERATE}` and commit the result"
-    );
+fn the_chart_ships_the_crds_of_these_types() {
+    for resource in Resource::ALL {
+        let path = resource.chart_path();
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(&path);
+        let shipped = fs::read_to_string(&file).unwrap_or_default();
+        assert!(
+            shipped == resource.crd_yaml().unwrap(),
+            "{path} differs from the types; run `{REGENERATE}` and commit the result"
+        );
+    }
 }
 
 #[test]
 fn the_yaml_is_a_crd_that_says_the_same_as_the_types() {
-    let read: CustomResourceDefinition = serde_saphyr::from_str(&crd_yaml().unwrap()).unwrap();
-    assert_eq!(read, crd().unwrap());
+    for resource in Resource::ALL {
+        let yaml = resource.crd_yaml().unwrap();
+        let read: CustomResourceDefinition = serde_saphyr::from_str(&yaml).unwrap();
+        assert_eq!(read, resource.crd().unwrap());
+    }
 }
 
 #[test]
-fn the_resource_is_named_as_documented() {
-    let crd = crd().unwrap();
-    assert_eq!(
-        crd.metadata.name.as_deref(),
-        Some("pdautoscalers.pdautoscaler.io")
-    );
-    assert_eq!(crd.spec.scope, "Namespaced");
-    assert_eq!(crd.spec.names.short_names, Some(vec!["pda".to_owned()]));
-    assert_eq!(
-        crd.spec.names.categories,
-        Some(vec!["pdautoscaler".to_owned()])
-    );
-    assert!(
-        crd.spec.versions[0]
-            .subresources
-            .as_ref()
-            .is_some_and(|s| s.status.is_some())
-    );
+fn the_resources_are_named_as_documented() {
+    for (resource, short, has_status) in [
+        (Resource::Autoscaler, "pda", true),
+        (Resource::Checkpoint, "pdac", false),
+    ] {
+        let crd = resource.crd().unwrap();
+        let name = format!("{}.pdautoscaler.io", resource.plural());
+        assert_eq!(crd.metadata.name, Some(name));
+        assert_eq!(crd.spec.scope, "Namespaced");
+        assert_eq!(crd.spec.names.short_names, Some(vec![short.to_owned()]));
+        let subresources = crd.spec.versions[0].subresources.as_ref();
+        let status = subresources.is_some_and(|found| found.status.is_some());
+        assert_eq!(status, has_status);
+    }
+    // `kubectl get pdautoscaler` lists what users write, and not what the controller keeps.
+    let category = |resource: Resource| resource.crd().unwrap().spec.names.categories;
+    let own = vec!["pdautoscaler".to_owned()];
+    assert_eq!(category(Resource::Autoscaler), Some(own));
+    assert_eq!(category(Resource::Checkpoint), None);
 }
 
 #[test]
 fn every_field_is_documented_and_bounded() {
-    let crd = serde_json::to_value(crd().unwrap()).unwrap();
-    let root = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
-    let mut faults = Vec::new();
-    for (name, schema) in root["properties"].as_object().unwrap() {
-        check(name, schema, &mut faults);
+    for resource in Resource::ALL {
+        let crd = serde_json::to_value(resource.crd().unwrap()).unwrap();
+        let root = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
+        let mut faults = Vec::new();
+        for (name, schema) in root["properties"].as_object().unwrap() {
+            check(name, schema, &mut faults);
+        }
+        assert!(faults.is_empty(), "{faults:#?}");
     }
-    assert!(faults.is_empty(), "{faults:#?}");
 }
 
 /// Adds what is missing in a field and in those below it.

@@ -86,7 +86,7 @@ fn decode(refusal: &Refusal) -> PDAutoscaler {
 
 /// Messages of the CEL rules that refuse `object`, after the defaults of the schema.
 fn cel_messages(object: &Value) -> Vec<String> {
-    let crd = serde_json::to_value(pd_api::crd().unwrap()).unwrap();
+    let crd = serde_json::to_value(pd_api::Resource::Autoscaler.crd().unwrap()).unwrap();
     let schema = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
     match Validator::new().validate(schema, object, None) {
         Ok(()) => Vec::new(),

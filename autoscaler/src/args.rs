@@ -37,10 +37,13 @@ pub struct DecisionArgs {
     #[arg(long, default_value = "15s", env = "PD_INTERVAL", value_parser = interval, value_name = "DURATION")]
     pub interval: Duration,
 
-    /// Most time between two writes of an otherwise unchanged status. Status keeps memory for the
-    /// next leader.
+    /// Most time between two writes of a status in which only measured numbers change.
     #[arg(long, default_value = "60s", env = "PD_STATUS_INTERVAL", value_parser = positive_duration, value_name = "DURATION")]
     pub status_interval: Duration,
+
+    /// Least time between two writes of an object's memory, which the next leader goes on with.
+    #[arg(long, default_value = "60s", env = "PD_CHECKPOINT_INTERVAL", value_parser = positive_duration, value_name = "DURATION")]
+    pub checkpoint_interval: Duration,
 
     /// Namespace whose PDAutoscalers are handled; all namespaces when not given.
     #[arg(long, env = "PD_WATCH_NAMESPACE", value_name = "NAMESPACE")]
@@ -64,11 +67,11 @@ pub struct MetricsArgs {
     #[command(flatten)]
     pub server: prometheus::PrometheusArgs,
 
-    /// Window of rates and latency histograms; at least four scrape intervals.
+    /// Window of rates and latency histograms; wider where it would be less than four scrape intervals.
     #[arg(long, default_value = "2m", env = "PD_METRICS_WINDOW", value_parser = positive_duration, value_name = "DURATION")]
     pub metrics_window: Duration,
 
-    /// Age from which a worker's newest sample counts as stale.
+    /// Age from which a worker's newest sample counts as stale; more where scrapes are further apart.
     #[arg(long, default_value = "90s", env = "PD_METRICS_AGE_MAX", value_parser = positive_duration, value_name = "DURATION")]
     pub metrics_age_max: Duration,
 

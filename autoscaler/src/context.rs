@@ -1,8 +1,7 @@
 //! Clients, flags, metrics, leadership and the clock that all reconciles share, and the memory of
 //! every object.
 //!
-//! Memory is kept here between reconciles and in status for the next leader; after a start it is
-//! read from status once.
+//! Memory is kept here between reconciles, and in checkpoints for the next leader.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -21,13 +20,12 @@ use pd_api::v1alpha1::{PDAutoscaler, PDAutoscalerStatus};
 use pd_core::{Memory, Timestamp};
 use pd_runtime::leader::Leadership;
 use tokio::{sync::watch, time::Instant};
-use tracing::warn;
 
 use crate::{
-    Guarded,
     args::{DecisionArgs, MetricsArgs},
+    checkpoint::CheckpointState,
     metrics::Metrics,
-    observe::profile::Cache,
+    observe::{profile::Cache, series::Series},
     prometheus::{Endpoint, Servers},
     share::Shares,
     tenancy::TenancyArgs,
@@ -39,10 +37,15 @@ pub type Clock = fn() -> jiff::Timestamp;
 /// State of an object between reconciles.
 #[derive(Clone, Debug, Default)]
 pub struct ObjectState {
-    /// Memory of the decision core; nothing before the first decision of this process.
-    pub memory: Option<Memory>,
+    /// Memory of the decision core and what it is about, an object's UID and the subject; nothing
+    /// before the first decision of this process.
+    pub memory: Option<((String, String), Memory)>,
+    /// The object that keeps memory for the next process.
+    pub checkpoint: CheckpointState,
     /// Performance profiles as last read.
     pub profiles: Cache,
+    /// How its series are spelt, and how often they come.
+    pub series: Series,
     /// Why metrics were missing, as last logged.
     pub logged: Option<String>,
     /// Generation and annotations that the last reconcile saw.
@@ -159,27 +162,6 @@ impl Context {
         change(objects.entry(key.clone()).or_default());
     }
 
-    /// Memory of this process, else of the process before, else none.
-    pub fn memory(&self, key: &ObjectRef<PDAutoscaler>, object: &Guarded) -> Memory {
-        let stored = || {
-            let status = object.0.as_ref().ok()?.status.as_ref()?;
-            match serde_json::from_str(status.memory.as_deref()?) {
-                Ok(memory) => Some(memory),
-                Err(error) => {
-                    warn!(%error, namespace = key.namespace, name = key.name, "stored memory cannot be read, starting without");
-                    None
-                }
-            }
-        };
-        let kept = self.read(key, |state| state.memory.clone());
-        kept.or_else(stored).unwrap_or_default()
-    }
-
-    /// Keeps `memory` for the next decision about `key`.
-    pub fn remember(&self, key: &ObjectRef<PDAutoscaler>, memory: &Memory) {
-        self.update(key, |state| state.memory = Some(memory.clone()));
-    }
-
     /// Forgets `key`, which is gone, and its metrics.
     pub fn forget(&self, key: &ObjectRef<PDAutoscaler>) {
         let mut objects = self.objects.lock().unwrap_or_else(PoisonError::into_inner);
@@ -187,7 +169,7 @@ impl Context {
         self.metrics.forget(key);
     }
 
-    /// Forgets everything: another process leads now, and status will have its memory.
+    /// Forgets everything: another process leads now, and goes on from the checkpoints.
     pub fn forget_all(&self) {
         let mut objects = self.objects.lock().unwrap_or_else(PoisonError::into_inner);
         for key in std::mem::take(&mut *objects).keys() {

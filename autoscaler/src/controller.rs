@@ -29,6 +29,7 @@ use tracing::{debug, warn};
 use crate::{
     Guarded,
     apply::apply,
+    checkpoint::{keep, recall, subject},
     context::Context,
     error::ReconcileError,
     observe::{contention::Claims, observe},
@@ -227,9 +228,24 @@ async fn steps(
     let observed = observed
         .await
         .unwrap_or(Err(Stopped::TooSlow(OBSERVE_WITHIN)))?;
-    let planned = plan(observed, &context.memory(key, object), context.now());
-    context.remember(key, &planned.decision.memory);
-    Ok(apply(context, key, planned).await)
+    let subject = subject(observed.object, &observed.snapshot.roles, observed.engine);
+    let memory = recall(context, key, observed.object, &subject).await;
+    let memory = memory.map_err(Stopped::MemoryUnreadable)?;
+    let planned = plan(observed, &memory, context.now());
+    let (object, memory) = (planned.observed.object, planned.decision.memory.clone());
+    let about = (
+        object.meta().uid.clone().unwrap_or_default(),
+        subject.clone(),
+    );
+    context.update(key, |state| state.memory = Some((about, memory.clone())));
+    let applied = apply(context, key, planned).await;
+    if context.is_leader()
+        && let Err(error) = keep(context, key, object, &subject, &memory).await
+    {
+        warn!(%error, namespace = key.namespace, name = key.name, "the checkpoint cannot be written");
+        context.metrics.api_failed("checkpoint");
+    }
+    Ok(applied)
 }
 
 /// The words of a panic.

@@ -23,6 +23,7 @@
 pub mod answer;
 pub mod apply;
 pub mod args;
+pub mod checkpoint;
 pub mod context;
 pub mod controller;
 pub mod error;

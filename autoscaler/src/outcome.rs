@@ -30,6 +30,8 @@ pub enum Stopped {
         /// Why.
         error: TargetError,
     },
+    /// It cannot be read what the process before remembered.
+    MemoryUnreadable(kube::Error),
     /// Not everything could be read in time.
     TooSlow(Duration),
     /// A bug ended the reconcile. Holds its words.
@@ -42,7 +44,10 @@ impl Stopped {
     pub const fn is_lasting(&self) -> bool {
         match self {
             Self::Off | Self::Undecodable(_) | Self::Invalid(_) => true,
-            Self::Untargeted { .. } | Self::TooSlow(_) | Self::Panicked(_) => false,
+            Self::Untargeted { .. }
+            | Self::MemoryUnreadable(_)
+            | Self::TooSlow(_)
+            | Self::Panicked(_) => false,
         }
     }
 }
@@ -58,8 +63,10 @@ pub struct Applied {
     pub stated: Stated,
     /// The engine whose metrics were found.
     pub engine: Option<&'static str>,
-    /// Why metrics are missing, if a query failed.
+    /// Why metrics are missing, if a query failed or its answer is not whole.
     pub metrics_error: Option<QueryError>,
+    /// A sentence on engines that are scraped at several addresses, if any are.
+    pub scraped_twice: Option<String>,
     /// Annotations that hold values that cannot be used.
     pub annotation_errors: Vec<FieldError>,
     /// Whether the plan was written.

@@ -2,8 +2,7 @@
 //!
 //! [`conditions`] turns an outcome into findings, [`status`] into the status object, [`events`]
 //! into events for changes, [`sentence`] a decision into a sentence for people. Status is written
-//! when something a person would act on changed, and otherwise only now and then to keep memory for
-//! the next leader.
+//! when something a person would act on changed, and otherwise only now and then.
 
 pub mod conditions;
 pub mod events;
@@ -69,7 +68,7 @@ pub async fn report(
 }
 
 /// The status as it was. An object that cannot be decoded shows none: then it is the one last
-/// written, or read by itself, for the memory in it must not be lost.
+/// written, or read by itself, so that it is not written at each pass.
 async fn status_before(
     context: &Context,
     key: &ObjectRef<PDAutoscaler>,
@@ -157,8 +156,8 @@ fn measure(
 }
 
 /// Server-side apply of our whole status, so that parts that are gone go. The version makes it fail
-/// when somebody else wrote meanwhile: a process that led before must not put older memory over that
-/// of the one that leads now.
+/// when somebody else wrote meanwhile: a process that led before must not put an older
+/// status over that of the one that leads now.
 async fn write_status(
     context: &Context,
     key: &ObjectRef<PDAutoscaler>,

@@ -124,6 +124,9 @@ pub fn evidence(signals: &Signals, role: Role, ready: u32) -> Evidence {
             missing.push(gap);
         }
     }
+    if signals.answer_partial {
+        missing.push(("metrics", Gap::PartialAnswer));
+    }
     Evidence {
         missing,
         doubt: doubts.into_iter().next().map(|doubt| doubt.message),
@@ -226,6 +229,17 @@ mod tests {
             .signals
             .judged(snapshot.roles.map(|state| state.ready));
         assert!(!of(&snapshot, Role::Decode).complete());
+    }
+
+    #[test]
+    fn an_answer_that_is_not_whole_is_no_ground_to_lower_on() {
+        let mut snapshot = snapshot();
+        snapshot.signals.answer_partial = true;
+        for role in Role::ALL {
+            let found = of(&snapshot, role);
+            assert!(!found.complete());
+            assert!(found.message().contains("not whole"), "{}", found.message());
+        }
     }
 
     #[test]

@@ -161,6 +161,10 @@ pub enum Reason {
     TargetKindUnsupported,
     /// A target could not be read.
     TargetUnreadable,
+    /// A budget counts GPUs, and those of a target's replicas are not known.
+    GpusUnknown,
+    /// It cannot be read what the process before remembered.
+    MemoryUnreadable,
     /// Reading everything took too long.
     ObserveTooSlow,
     /// The controller failed while it decided, which is a bug.

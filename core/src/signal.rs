@@ -21,6 +21,7 @@ pub mod standstill;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use strum::VariantArray;
 
 use crate::{histogram::Histogram, role::PerRole};
 
@@ -43,7 +44,9 @@ pub enum Reading {
 }
 
 /// Why a reading is not known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, VariantArray,
+)]
 #[serde(rename_all = "camelCase")]
 pub enum Gap {
     /// The query failed: Prometheus is down, timed out or refused the expression.
@@ -64,9 +67,14 @@ pub enum Gap {
     ClockSkew,
     /// Too few of the ready workers are scraped to speak for the role.
     NoQuorum,
+    /// The server said that its answer is not whole.
+    PartialAnswer,
 }
 
 impl Gap {
+    /// Every cause.
+    pub const ALL: &'static [Self] = Self::VARIANTS;
+
     /// A fragment for texts, such as `the query failed`.
     pub const fn as_text(self) -> &'static str {
         match self {
@@ -79,6 +87,7 @@ impl Gap {
             Self::OutOfRange => "the number is not plausible in its unit",
             Self::ClockSkew => "the newest sample is from the future, so clocks differ",
             Self::NoQuorum => "fewer than half of the ready workers are scraped",
+            Self::PartialAnswer => "the server said that its answer is not whole",
         }
     }
 }
@@ -206,6 +215,8 @@ pub struct Distributions {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Signals {
+    /// Whether a server said that its answer is not whole: then the numbers are lower bounds.
+    pub answer_partial: bool,
     /// Workers that were scraped.
     pub coverage: PerRole<Coverage>,
     /// Window of rates and of `recent`: a rate is of half of it ago, on average.

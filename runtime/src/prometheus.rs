@@ -56,6 +56,19 @@ impl Sample {
     }
 }
 
+/// A native histogram with its labels.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NativeHistogram {
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// Observations.
+    pub count: f64,
+    /// Their sum.
+    pub sum: f64,
+    /// Upper edge of each bucket and the observations in it, edges rising.
+    pub buckets: Vec<(f64, f64)>,
+}
+
 /// The values of one set of labels over a range.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Series {
@@ -88,6 +101,8 @@ pub struct Range {
 pub struct Answer<T> {
     /// The values.
     pub values: Vec<T>,
+    /// Native histograms beside the values.
+    pub histograms: Vec<NativeHistogram>,
     /// The server's reasons why they may not be whole, such as a store that did not answer.
     pub warnings: Vec<String>,
     memory: Option<OwnedSemaphorePermit>,

@@ -106,11 +106,14 @@ pub struct Engine {
     pub name: &'static str,
     /// As its makers write it.
     pub product: &'static str,
+    /// The beginning of its metrics' names, which operators and pipelines change.
+    pub prefix: &'static str,
     /// The versions whose names the catalogue has.
     pub versions: &'static str,
     /// A gauge that every worker has from its start to its end: its samples say who is scraped.
     pub presence: Metric,
-    /// Labels beside the pod's that separate the engines of a pod, and the series of one metric.
+    /// Labels beside the pod's that separate the engines of a pod, and the series of one metric. An
+    /// address is none: one engine may be scraped at several.
     pub series_labels: &'static [&'static str],
     /// Label of the model, which metrics without a value of their own do not have.
     pub model_label: &'static str,

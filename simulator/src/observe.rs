@@ -166,6 +166,7 @@ impl Observer {
             return outage::failed(Duration::from_nanos(self.windows.rate));
         }
         Signals {
+            answer_partial: false,
             coverage: PerRole::from_fn(|role| self.coverage(role)),
             rate_window: Duration::from_nanos(self.windows.rate),
             prefill_completion_rate_rps: reading(self.rate(Prefill, finished)),

@@ -55,13 +55,15 @@ pub async fn prepared_cluster() -> Result<&'static ControlPlane, StageError> {
     Ok(plane)
 }
 
-/// Installs the CRD and waits until it is served.
+/// Installs the CRDs and waits until they are served.
 pub async fn install_crd(plane: &ControlPlane) -> Result<(), StageError> {
-    plane.apply(&pd_api::crd::crd_yaml()?).await?;
-    let crd = "crd/pdautoscalers.pdautoscaler.io";
-    plane
-        .kubectl(&["wait", "--for=condition=Established", crd, "--timeout=30s"])
-        .await?;
+    for resource in pd_api::Resource::ALL {
+        plane.apply(&resource.crd_yaml()?).await?;
+        let crd = format!("crd/{}.pdautoscaler.io", resource.plural());
+        plane
+            .kubectl(&["wait", "--for=condition=Established", &crd, "--timeout=30s"])
+            .await?;
+    }
     Ok(())
 }
 
@@ -79,9 +81,10 @@ pub struct Stage {
 }
 
 /// Flags that make a controller quick enough for a test.
-const QUICK: [(&str, &str); 8] = [
+const QUICK: [(&str, &str); 9] = [
     ("--interval", "1s"),
     ("--status-interval", "2s"),
+    ("--checkpoint-interval", "2s"),
     ("--metrics-window", "15s"),
     ("--metrics-age-max", "10s"),
     ("--prometheus-timeout", "2s"),

@@ -23,8 +23,6 @@ pub const MESSAGE_LENGTH_MAX: usize = 1_024;
 pub const STEPS_MAX: usize = 32;
 /// Most conditions.
 pub const CONDITIONS_MAX: usize = 16;
-/// Most characters of the controller's memory.
-pub const MEMORY_LENGTH_MAX: usize = 65_536;
 /// Most characters of a reason, role, stage or engine.
 const WORD_LENGTH_MAX: usize = 64;
 
@@ -72,11 +70,6 @@ pub struct PDAutoscalerStatus {
     /// The last decision, and why it was taken.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_decision: Option<LastDecision>,
-    /// The controller's memory for the next one, as JSON; not for reading or writing by
-    /// others. At most 65536 characters.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = MEMORY_LENGTH_MAX))]
-    pub memory: Option<String>,
 }
 
 /// Replicas of one role.

@@ -38,6 +38,7 @@ pub fn findings(outcome: &ReconcileOutcome) -> Vec<Finding> {
             Stopped::Off
             | Stopped::Undecodable(_)
             | Stopped::Invalid(_)
+            | Stopped::MemoryUnreadable(_)
             | Stopped::TooSlow(_)
             | Stopped::Panicked(_),
         ) => {}
@@ -72,6 +73,13 @@ pub fn ready(outcome: &ReconcileOutcome) -> Finding {
         Err(Stopped::Untargeted { role, error }) => {
             of(False, target_reason(error), format!("{role}: {error}"))
         }
+        Err(Stopped::MemoryUnreadable(error)) => of(
+            False,
+            Reason::MemoryUnreadable,
+            format!(
+                "the PDAutoscalerCheckpoint cannot be read, nothing is decided until then: {error}"
+            ),
+        ),
         Err(Stopped::TooSlow(limit)) => of(
             False,
             Reason::ObserveTooSlow,
@@ -143,6 +151,7 @@ fn target_reason(error: &TargetError) -> Reason {
         TargetError::KindUnsupported(_) => Reason::TargetKindUnsupported,
         TargetError::NotFound { .. } => Reason::TargetNotFound,
         TargetError::Unreadable { .. } | TargetError::Selector { .. } => Reason::TargetUnreadable,
+        TargetError::GpusUnknown { .. } => Reason::GpusUnknown,
     }
 }
 
@@ -173,6 +182,7 @@ fn metrics_available(applied: &Applied) -> Finding {
     if let Some(error) = &applied.metrics_error {
         let reason = match error {
             QueryError::NotAllowed { .. } => Reason::SourceNotAllowed,
+            QueryError::Partial { .. } => Reason::MetricsPartial,
             error if error.is_query_at_fault() => Reason::QueryInvalid,
             _ => Reason::PrometheusUnreachable,
         };
@@ -195,10 +205,12 @@ fn metrics_available(applied: &Applied) -> Finding {
     if let Some(message) = step(Reason::MetricsPartial) {
         return of(True, Reason::MetricsPartial, message);
     }
+    let note = applied.scraped_twice.as_ref();
+    let note = note.map_or(String::new(), |text| format!("; {text}"));
     of(
         True,
         Reason::AllMetricsAvailable,
-        "every signal a decision needs is known".to_owned(),
+        format!("every signal a decision needs is known{note}"),
     )
 }
 

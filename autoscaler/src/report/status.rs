@@ -11,15 +11,9 @@ use pd_api::{
     },
 };
 use pd_core::{
-    PerRole, Role, Timestamp,
-    capacity::Source,
-    memory::{MEMORY_BYTES_MAX, Memory},
-    policy::Policy,
-    report::LeadTime,
-    schedule,
+    PerRole, Role, Timestamp, capacity::Source, policy::Policy, report::LeadTime, schedule,
 };
 use pd_signals::stated::Origin;
-use tracing::warn;
 
 use super::{conditions::findings, sentence};
 use crate::outcome::{Applied, ApplyOutcome, ReconcileOutcome};
@@ -70,8 +64,8 @@ fn undecided(conditions: &[Condition], findings: &[Finding]) -> Vec<Finding> {
     stale.map(unknown).collect()
 }
 
-/// Removes the numbers of the last decision, which would read as if they were of now. Memory, the
-/// last decision with its time, and the engine stay.
+/// Removes the numbers of the last decision, which would read as if they were of now. The last
+/// decision with its time and the engine stay.
 fn clear(status: &mut PDAutoscalerStatus) {
     status.prefill = None;
     status.decode = None;
@@ -126,7 +120,6 @@ fn describe(status: &mut PDAutoscalerStatus, applied: &Applied, now: &Time) {
         status.last_decision = Some(last_decision(applied, now));
     }
     status.schedules = schedules(&applied.snapshot.policy.schedules, now);
-    status.memory = memory_text(&applied.decision.memory);
 }
 
 fn role_status(applied: &Applied, role: Role) -> RoleStatus {
@@ -177,20 +170,6 @@ fn schedules(schedules: &[schedule::Schedule], now: &Time) -> Option<SchedulesSt
             .and_then(|change| jiff::Timestamp::from_millisecond(change.as_millis()).ok())
             .map(Time),
     })
-}
-
-/// Memory as text for the next leader; nothing when it is larger than the core promises. Losing it
-/// costs a window, and a status that cannot be written costs everything.
-fn memory_text(memory: &Memory) -> Option<String> {
-    let text = serde_json::to_string(memory).ok()?;
-    if text.len() > MEMORY_BYTES_MAX {
-        warn!(
-            bytes = text.len(),
-            "memory is larger than it may be and is not kept"
-        );
-        return None;
-    }
-    Some(text)
 }
 
 fn ratio_status(applied: &Applied, requested: PerRole<u32>, desired: PerRole<u32>) -> RatioStatus {

@@ -51,6 +51,7 @@ type Place = (Method, String);
 struct State {
     autoscalers: BTreeMap<String, Value>,
     deployments: BTreeMap<String, Value>,
+    checkpoints: BTreeMap<String, Value>,
     horizontal: Vec<Value>,
     faults: Vec<(Place, Fault, Option<u32>)>,
     watchers: Vec<mpsc::UnboundedSender<Value>>,
@@ -127,6 +128,21 @@ impl ApiServer {
     /// A PDAutoscaler as it is.
     pub(crate) fn autoscaler(&self, name: &str) -> Value {
         self.state().autoscalers[name].clone()
+    }
+
+    /// The memory that is kept of a PDAutoscaler; null without any.
+    pub(crate) fn checkpoint(&self, name: &str) -> Value {
+        let state = self.state();
+        state.checkpoints.get(name).cloned().unwrap_or_default()
+    }
+
+    /// Puts a checkpoint there, whoever wrote it.
+    pub(crate) fn put_checkpoint(&self, name: &str, spec: &Value) {
+        let checkpoint = json!({
+            "apiVersion": "pdautoscaler.io/v1alpha1", "kind": "PDAutoscalerCheckpoint",
+            "metadata": { "name": name, "namespace": NAMESPACE }, "spec": spec,
+        });
+        self.state().keep(name, checkpoint);
     }
 
     /// Kubernetes's own autoscaler scales a Deployment too.
@@ -263,6 +279,24 @@ impl ApiServer {
                 let items: Vec<Value> = state.autoscalers.values().cloned().collect();
                 list("pdautoscaler.io/v1alpha1", "PDAutoscalerList", &items)
             }
+            (&Method::GET, [name, "pdautoscalercheckpoints", ..]) => {
+                match state.checkpoints.get(*name) {
+                    Some(found) => respond(200, found.to_string()),
+                    None => status(404, None),
+                }
+            }
+            (&Method::POST, ["pdautoscalercheckpoints", ..]) => {
+                let name = text(&body["metadata"]["name"]);
+                state.keep(&name, body.clone())
+            }
+            (&Method::PATCH, [name, "pdautoscalercheckpoints", ..]) => {
+                let mut found = state.checkpoints.get(*name).cloned().unwrap_or_default();
+                if found["metadata"]["resourceVersion"] != body["metadata"]["resourceVersion"] {
+                    return status(409, None);
+                }
+                found["spec"] = body["spec"].clone();
+                state.keep(name, found)
+            }
             (&Method::GET, [name, "pdautoscalers", ..]) => match state.autoscalers.get(*name) {
                 Some(found) => respond(200, found.to_string()),
                 None => status(404, None),
@@ -352,6 +386,13 @@ impl State {
         object["status"] = patch["status"].clone();
         self.publish(name);
         respond(200, self.autoscalers[name].to_string())
+    }
+
+    fn keep(&mut self, name: &str, mut checkpoint: Value) -> Response<Body> {
+        self.version += 1;
+        checkpoint["metadata"]["resourceVersion"] = (100 + self.version).to_string().into();
+        self.checkpoints.insert(name.to_owned(), checkpoint.clone());
+        respond(200, checkpoint.to_string())
     }
 
     /// Gives an object its next version and shows it to watchers.

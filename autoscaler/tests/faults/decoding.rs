@@ -39,10 +39,11 @@ async fn an_object_that_does_not_decode_harms_no_other() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_object_that_no_longer_decodes_keeps_its_memory_and_is_reported_once() {
+async fn an_object_that_no_longer_decodes_keeps_its_status_and_memory_and_is_reported_once() {
     let stage = Stage::after(2, |_| {}).await;
-    let memory = stage.server.autoscaler("llama")["status"]["memory"].clone();
-    assert!(memory.is_string());
+    let last = stage.server.autoscaler("llama")["status"]["lastDecision"].clone();
+    assert!(last.is_object());
+    let checkpoint = stage.server.checkpoint("llama");
     stage.server.edit("llama", |object| {
         object["spec"]["mode"] = json!(7);
         object["metadata"]["generation"] = json!(2);
@@ -54,5 +55,9 @@ async fn an_object_that_no_longer_decodes_keeps_its_memory_and_is_reported_once(
     stage.wait(45).await;
     assert_eq!(stage.server.requests("pdautoscalers/llama/status"), writes);
     assert_eq!(stage.server.events("llama").len(), events);
-    assert_eq!(stage.server.autoscaler("llama")["status"]["memory"], memory);
+    assert_eq!(
+        stage.server.autoscaler("llama")["status"]["lastDecision"],
+        last
+    );
+    assert_eq!(stage.server.checkpoint("llama"), checkpoint);
 }

@@ -103,6 +103,19 @@ impl Stage {
         stage
     }
 
+    /// A second process, not started yet, which leads too.
+    pub(crate) fn another_process(&self) -> Start {
+        let leading = Leadership::Leading {
+            since: Instant::now(),
+            until: None,
+        };
+        Start {
+            server: self.server.clone(),
+            metrics: Arc::new(Metrics::default()),
+            leadership: watch::channel(leading).1,
+        }
+    }
+
     /// Lets `seconds` go by, one after the other, so that every timer fires in its order.
     pub(crate) async fn wait(&self, seconds: u64) {
         for _ in 0..seconds {

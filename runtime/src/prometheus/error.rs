@@ -60,6 +60,14 @@ pub enum QueryError {
         /// The kind of answer.
         got: &'static str,
     },
+    /// The server says that its answer is not whole.
+    #[error("prometheus at `{server}` does not answer for all that it should know: {cause}")]
+    Partial {
+        /// The server's address.
+        server: String,
+        /// The server's warning.
+        cause: String,
+    },
     /// The operator does not allow what an object asks for.
     #[error("{field} `{value}` {remedy}")]
     NotAllowed {
@@ -124,6 +132,7 @@ impl QueryError {
             Self::TooLarge { .. } => "too_large",
             Self::Refused { .. } => "refused",
             Self::NotAVector { .. } => "not_a_vector",
+            Self::Partial { .. } => "partial",
             Self::NotAllowed { .. } => "not_allowed",
             Self::NoServer { .. } => "no_server",
         }
@@ -158,6 +167,8 @@ impl QueryError {
             Self::Refused { query, .. } => format!(
                 "prometheus refuses the query `{query}`: try it there to see why"
             ),
+            // The words of the server may name other tenants.
+            Self::Partial { .. } => "prometheus says that its answer is not whole, as when a store behind it does not answer".to_owned(),
             Self::NotAVector { .. } | Self::NotAllowed { .. } | Self::NoServer { .. } => {
                 self.to_string()
             }

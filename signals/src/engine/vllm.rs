@@ -10,13 +10,14 @@ use super::{Engine, Metric, Recipe};
 pub static VLLM: Engine = Engine {
     name: "VLLM",
     product: "vLLM",
+    prefix: "vllm:",
     versions: "0.8.5 to 0.33.0",
     presence: RUNNING,
     series_labels: &[
-        "instance",
         "engine",
+        "dp_rank",
         "model_name",
-        "le",
+        "edge",
         "finished_reason",
         "reason",
     ],

@@ -155,6 +155,9 @@ async fn check_rights_everywhere(installed: &Installed) {
     let client = client_of(installed).await;
     let own = Some(installed.namespace.as_str());
     for right in &RIGHTS {
+        // The lease is named after the release.
+        let right = right.replace("/pd-pd-", &format!("/{}-pd-", installed.release));
+        let right = right.as_str();
         assert!(may(&client, own, right).await, "{right}");
         let everywhere = may(&client, None, right).await;
         assert_eq!(

@@ -32,7 +32,7 @@ use serde_json::{Value, json};
 pub(crate) fn everything() -> Value {
     json!({
         "watchNamespace": "inference",
-        "decisions": { "interval": "7s", "statusInterval": "2m", "concurrency": 3, "namespaceConcurrency": 2 },
+        "decisions": { "interval": "7s", "statusInterval": "2m", "checkpointInterval": "3m", "concurrency": 3, "namespaceConcurrency": 2 },
         "prometheus": {
             "url": "http://prometheus:9090", "timeout": "4s", "metricsWindow": "3m",
             "metricsAgeMax": "45s", "namespaceLabel": "ns", "podLabel": "pod_name",

@@ -3,13 +3,12 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs,
     time::Duration,
 };
 
 use clap::CommandFactory as _;
+use pd_api::Resource;
 use pd_autoscaler::args::Args;
-use pd_tests::chart::{self, CRD};
 use serde_json::{Value, json};
 
 use super::{args, container, everything, of_kind, one, parsed, rendered};
@@ -24,7 +23,7 @@ async fn the_defaults_are_two_controllers_that_may_act_everywhere() {
     let want = BTreeMap::from([
         ("ClusterRole", 3),
         ("ClusterRoleBinding", 1),
-        ("CustomResourceDefinition", 1),
+        ("CustomResourceDefinition", 2),
         ("Deployment", 1),
         ("PodDisruptionBudget", 1),
         ("Role", 1),
@@ -68,6 +67,7 @@ async fn values_reach_the_controller_unchanged() {
     let want = [
         "--interval=7s",
         "--status-interval=2m",
+        "--checkpoint-interval=3m",
         "--concurrency=3",
         "--namespace-concurrency=2",
         "--watch-namespace=inference",
@@ -261,17 +261,19 @@ async fn one_replica_needs_neither_budget_nor_spread() {
 }
 
 #[tokio::test]
-async fn the_crd_is_the_generated_one_and_is_kept_unless_told() {
-    let generated =
-        fs::read_to_string(chart::directory().join("files/crds/pdautoscalers.yaml")).unwrap();
-    let generated: Value = serde_saphyr::from_str(&generated).unwrap();
+async fn the_crds_are_the_generated_ones_and_are_kept_unless_told() {
     for keep in [true, false] {
         let objects = rendered(json!({ "crds": { "keep": keep } })).await;
-        let crd = one(&objects, "CustomResourceDefinition");
-        assert_eq!(crd["spec"], generated["spec"]);
-        assert_eq!(crd["metadata"]["name"], CRD);
-        let policy = &crd["metadata"]["annotations"]["helm.sh/resource-policy"];
-        assert_eq!(policy == "keep", keep);
+        let crds = of_kind(&objects, "CustomResourceDefinition");
+        for resource in Resource::ALL {
+            let generated: Value = serde_saphyr::from_str(&resource.crd_yaml().unwrap()).unwrap();
+            let name = &generated["metadata"]["name"];
+            let crd = crds.iter().find(|crd| crd["metadata"]["name"] == *name);
+            let crd = crd.unwrap();
+            assert_eq!(crd["spec"], generated["spec"]);
+            let policy = &crd["metadata"]["annotations"]["helm.sh/resource-policy"];
+            assert_eq!(policy == "keep", keep);
+        }
     }
     let without = rendered(json!({ "crds": { "enabled": false } })).await;
     assert!(of_kind(&without, "CustomResourceDefinition").is_empty());

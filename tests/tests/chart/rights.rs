@@ -37,7 +37,7 @@ fn rights(objects: &[Value]) -> BTreeSet<String> {
 }
 
 /// All that the controller may do; a new right is a decision, made here too.
-pub(crate) const RIGHTS: [&str; 18] = [
+pub(crate) const RIGHTS: [&str; 21] = [
     "/configmaps get",
     "/pods list",
     "apps/deployments get",
@@ -52,6 +52,9 @@ pub(crate) const RIGHTS: [&str; 18] = [
     "coordination.k8s.io/leases/pd-pd-autoscaler update",
     "events.k8s.io/events create",
     "events.k8s.io/events patch",
+    "pdautoscaler.io/pdautoscalercheckpoints create",
+    "pdautoscaler.io/pdautoscalercheckpoints get",
+    "pdautoscaler.io/pdautoscalercheckpoints patch",
     "pdautoscaler.io/pdautoscalers get",
     "pdautoscaler.io/pdautoscalers list",
     "pdautoscaler.io/pdautoscalers watch",

@@ -109,7 +109,7 @@ async fn cluster() -> ControlPlane {
     let plane = ControlPlane::start(Options::default()).await.unwrap();
     let crd = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("..")
-        .join(pd_api::crd::CHART_PATH);
+        .join(pd_api::Resource::Autoscaler.chart_path());
     plane
         .apply(&std::fs::read_to_string(crd).unwrap())
         .await
