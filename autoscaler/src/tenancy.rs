@@ -101,17 +101,20 @@ impl TenancyArgs {
         owner: Owner,
         namespace: (&str, &str),
     ) -> Result<String, QueryError> {
-        let not_allowed = |remedy: String| QueryError::NotAllowed {
-            field,
-            value: query.to_owned(),
-            remedy,
-        };
         match (self.object_queries, owner) {
-            (ObjectQueries::Refused, _) => Err(not_allowed(QUERY_REMEDY.to_owned())),
+            (ObjectQueries::Refused, _) => Err(QueryError::NotAllowed {
+                field,
+                value: query.to_owned(),
+                remedy: QUERY_REMEDY.to_owned(),
+            }),
             (ObjectQueries::All, _) | (_, Owner::Tenant { .. }) => Ok(query.to_owned()),
             (ObjectQueries::Namespace, Owner::Operator) => {
                 let (label, namespace) = namespace;
-                confine(query, label, namespace).map_err(|error| not_allowed(error.to_string()))
+                confine(query, label, namespace).map_err(|error| QueryError::Invalid {
+                    field,
+                    query: query.to_owned(),
+                    cause: error.to_string(),
+                })
             }
         }
     }
