@@ -225,8 +225,7 @@ impl Case<'_> {
             let requests_wait = self.snapshot.signals.wake_requests.known() != Some(0.0);
             return !requests_wait && (!serves || Role::ALL.into_iter().all(known));
         }
-        let over_budget = (self.snapshot.policy.budget_gpus)
-            .is_some_and(|budget| self.requested_gpus() > u64::from(budget));
+        let over_budget = self.requests_over_budget();
         // Above the maximum or over the budget the user's own limits lower, whatever is known.
         let limited = over_budget || self.replicas[role] >= bounds.max_replicas;
         limited || known(role) || self.replicas[role] >= self.least_without_metrics(role)
@@ -246,6 +245,12 @@ impl Case<'_> {
             None => 0,
         };
         state.ready.max(state.current.saturating_sub(stuck))
+    }
+
+    /// Whether more GPUs are requested now than the budget allows.
+    fn requests_over_budget(&self) -> bool {
+        let budget = self.snapshot.policy.budget_gpus;
+        budget.is_some_and(|budget| self.requested_gpus() > u64::from(budget))
     }
 
     fn requested_gpus(&self) -> u64 {
@@ -291,12 +296,14 @@ impl Case<'_> {
         let PerRole { prefill, decode } = self.replicas;
         let leaves = ratio.band.contains(current.prefill, current.decode)
             && !ratio.band.contains(prefill, decode);
-        // Leaving is inevitable when the bounds moved away from the band.
+        // Bounds and budget come before the band: leaving is inevitable on the way to them when the
+        // bounds moved away from the band, or when both roles have to give GPUs back step by step.
+        let over_budget = self.requests_over_budget();
         let inside = Role::ALL.into_iter().all(|role| {
             let bounds = self.report.bounds[role];
             (bounds.min_replicas..=bounds.max_replicas).contains(&current[role])
         });
-        (leaves && inside && !self.to_zero()).then_some(Finding::LeavesHardBand { prefill, decode })
+        (leaves && inside && !over_budget && !self.to_zero()).then_some(Finding::LeavesHardBand { prefill, decode })
     }
 }
 
