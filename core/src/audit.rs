@@ -303,7 +303,8 @@ impl Case<'_> {
             let bounds = self.report.bounds[role];
             (bounds.min_replicas..=bounds.max_replicas).contains(&current[role])
         });
-        (leaves && inside && !over_budget && !self.to_zero()).then_some(Finding::LeavesHardBand { prefill, decode })
+        (leaves && inside && !over_budget && !self.to_zero())
+            .then_some(Finding::LeavesHardBand { prefill, decode })
     }
 }
 

@@ -1,11 +1,11 @@
 //! Tokens that the KV cache of a decode worker holds: what its use shows, or else what is stated.
 //!
-//! Engines state a number of blocks, and profiles a number of tokens. Of models with sliding windows
-//! or several kinds of layers neither is the number of tokens that fit: a cache that is stated to
-//! hold 10,000 tokens was seen to hold 60,000 and to be 17 % full. The requests in flight, their
-//! contexts and the share in use give what really fits, by the same count of tokens that sizing
-//! takes. Where far more fits than is stated the measurement counts. Where less does, the share in
-//! use says so itself, and replicas are sized by that.
+//! Engines state a number of blocks, and profiles a number of tokens. Of models with sliding
+//! windows or several kinds of layers neither is the number of tokens that fit: a cache that is
+//! stated to hold 10,000 tokens was seen to hold 60,000 and to be 17 % full. The requests in
+//! flight, their contexts and the share in use give what really fits, by the same count of tokens
+//! that sizing takes. Where far more fits than is stated the measurement counts. Where less does,
+//! the share in use says so itself, and replicas are sized by that.
 
 use crate::signal::Signals;
 
@@ -21,7 +21,7 @@ const APART_MAX: f64 = 2.0;
 pub struct KvCapacity {
     /// Tokens; nothing when neither is known.
     pub tokens: Option<f64>,
-    /// What was stated, if its use contradicts it.
+    /// The stated capacity, if its use contradicts it.
     pub contradicted: Option<f64>,
 }
 

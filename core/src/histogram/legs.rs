@@ -3,9 +3,10 @@
 //! A request's time to first token is what prefill took and what decode took after it; each role
 //! publishes its own part. Means add and quantiles do not. Taken as independent, the sum is the
 //! convolution of both. However they depend on each other, its share below a limit lies within the
-//! bounds of Makarov (Theory of Probability and its Applications 26, 1981), which are the best there
-//! are without more knowledge. Requests that pass the second leg alone (short prompts that decode
-//! computes itself) have no first part; which of the second leg's times are theirs is not known.
+//! bounds of Makarov (Theory of Probability and its Applications 26, 1981), which are the best
+//! there are without more knowledge. Requests that pass the second leg alone (short prompts that
+//! decode computes itself) have no first part; which of the second leg's times are theirs is not
+//! known.
 
 use super::{Histogram, Share};
 

@@ -1,9 +1,9 @@
-//! What can go wrong with a query, in two versions: with everything that is known, for whoever runs
+//! Failures of a query, in two versions: with everything that is known, for whoever runs
 //! this process, and with what anybody may know, for the status of an object.
 //!
 //! A tenant may learn whether its own query can be parsed. It may not learn what answers at an
-//! address, whether refused or silent, for that would make the process a scanner of its network; nor
-//! the words of a server, which hold other tenants' labels or the body of any web page.
+//! address, whether refused or silent, for that would make the process a scanner of its network;
+//! nor the words of a server, which hold other tenants' labels or the body of any web page.
 
 use super::{
     answer::{BODY_BYTES_MAX, SAMPLES_MAX, Unusable},
