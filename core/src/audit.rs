@@ -32,6 +32,7 @@ mod calendar;
 mod facts;
 mod known;
 mod laws;
+mod limits;
 
 use serde::{Deserialize, Serialize};
 
@@ -44,9 +45,7 @@ pub use self::{
 use crate::{
     behavior::SelectPolicy,
     bounds::Bounds,
-    operating_point::OperatingPoints,
     plan::Decision,
-    ratio::{Enforcement, Ratio, RatioBand, RatioPolicy},
     report::Report,
     role::{PerRole, Role},
     role_state::RoleState,
@@ -339,60 +338,11 @@ impl<'a> Case<'a> {
         let failing = match state.stuck {
             _ if backs_off => u32::MAX,
             Some((count, cause)) if cause.foretells() => count,
-            Some(_) => 0,
             None if late => u32::MAX,
-            None => 0,
+            Some(_) | None => 0,
         };
         let served = state.ready.max(past.map_or(0, |past| past.served));
         served.max(state.current.saturating_sub(failing))
-    }
-
-    /// Whether the budget is exceeded now, and takes the plan's replicas of `role` away: with one
-    /// more, and the fewest of the other role, it would be exceeded still. Inside a ratio band one
-    /// more of a role may take one more of the other, and the way to a hard band goes through any
-    /// pair.
-    fn budget_requires(&self, role: Role) -> bool {
-        let policy = &self.snapshot.policy;
-        let Some(budget) = policy.budget_gpus else {
-            return false;
-        };
-        let budget = u64::from(budget);
-        let current = self.currents();
-        let at_least = PerRole::from_fn(|role: Role| {
-            self.replicas[role].max(self.report.bounds[role].min_replicas)
-        });
-        let mut with_one_more = at_least;
-        with_one_more[role] = with_one_more[role].saturating_add(1);
-        let banded = policy.ratio.is_some() || policy.operating_points.is_some();
-        let all = at_least.map(|replicas| replicas.saturating_add(1));
-        let outside = self.report.ratio.policy.is_some_and(|ratio| {
-            ratio.enforcement == Enforcement::Hard
-                && !ratio.band.contains(current.prefill, current.decode)
-        });
-        let tight = self.gpus(with_one_more) > budget || (banded && self.gpus(all) > budget);
-        self.gpus(current) > budget && (tight || outside)
-    }
-
-    /// Whether a role is above its maximum, and a hard band takes `role` along: one more of it would
-    /// be outside, with as many of the other role as its maximum allows.
-    fn band_requires(&self, role: Role) -> bool {
-        let in_force = self.report.ratio.policy;
-        let hard = in_force.filter(|ratio| ratio.enforcement == Enforcement::Hard);
-        let mut pair = self.report.bounds.map(|bounds| bounds.max_replicas);
-        pair[role] = self.replicas[role].saturating_add(1);
-        let mut roles = Role::ALL.into_iter();
-        let over =
-            roles.any(|role| self.state(role).current > self.report.bounds[role].max_replicas);
-        over && hard.is_some_and(|ratio| !ratio.band.contains(pair.prefill, pair.decode))
-    }
-
-    fn gpus(&self, replicas: PerRole<u32>) -> u64 {
-        let of_role = |role| {
-            let per_replica: u32 = self.state(role).gpus_per_replica;
-            u64::from(replicas[role]) * u64::from(per_replica)
-        };
-        let all = Role::ALL.into_iter().map(of_role);
-        all.fold(0, u64::saturating_add)
     }
 
     /// The change beyond the scaling policies. A minimum waits for none, and a role at zero comes
@@ -466,77 +416,6 @@ impl<'a> Case<'a> {
         let least = bounds.min_replicas.max(1);
         (replicas > held.max(least) && !banded).then(|| found(held))
     }
-
-    /// Whether no replica more fits into the budget beside the present ones: then one role gives
-    /// way to the other.
-    fn budget_is_full(&self) -> bool {
-        let all = self.currents().map(|current| current.saturating_add(1));
-        let budget = self.snapshot.policy.budget_gpus;
-        budget.is_some_and(|budget| self.gpus(all) > u64::from(budget))
-    }
-
-    fn over_budget(&self) -> Option<Finding> {
-        let budget = self.snapshot.policy.budget_gpus?;
-        let before = self.gpus_at_worst(self.currents());
-        let gpus = self.gpus_at_worst(self.replicas);
-        (gpus > before && gpus > u64::from(budget)).then_some(Finding::OverBudget { gpus, budget })
-    }
-
-    /// GPUs held at the worst moment while `replicas` are requested: pods that exist stay until
-    /// they are gone, and pods on their way out make no room for new ones.
-    fn gpus_at_worst(&self, replicas: PerRole<u32>) -> u64 {
-        let of_role = |role| {
-            let state = self.state(role);
-            let existing = u64::from(state.ready) + u64::from(state.starting);
-            let requested = u64::from(replicas[role].max(state.current));
-            let held = existing.max(requested) + u64::from(state.terminating);
-            held.saturating_mul(state.gpus_per_replica.into())
-        };
-        let all = Role::ALL.into_iter().map(of_role);
-        all.fold(0, u64::saturating_add)
-    }
-
-    fn strange_ratio(&self) -> Option<Finding> {
-        let policy = &self.snapshot.policy;
-        let stated = self.report.ratio.policy;
-        let strange = match &policy.operating_points {
-            None => stated != policy.ratio,
-            // While traffic is between two points, none is in force.
-            Some(points) => stated.is_some_and(|stated| !of_a_point(points, stated)),
-        };
-        strange.then_some(Finding::StrangeRatio)
-    }
-
-    fn leaves_hard_band(&self) -> Option<Finding> {
-        let in_force = self.report.ratio.policy;
-        let ratio = in_force.filter(|ratio| ratio.enforcement == Enforcement::Hard)?;
-        let current = self.currents();
-        let PerRole { prefill, decode } = self.replicas;
-        let leaves = ratio.band.contains(current.prefill, current.decode)
-            && !ratio.band.contains(prefill, decode);
-        // Leaving is inevitable when the bounds or the budget moved away from the band.
-        let inside = Role::ALL.into_iter().all(|role| {
-            let bounds = self.report.bounds[role];
-            (bounds.min_replicas..=bounds.max_replicas).contains(&current[role])
-        });
-        let budget = self.snapshot.policy.budget_gpus.map(u64::from);
-        let affordable = budget.is_none_or(|budget| self.gpus(current) <= budget);
-        let promised = leaves && inside && affordable && !self.to_zero();
-        promised.then_some(Finding::LeavesHardBand { prefill, decode })
-    }
-}
-
-/// Whether `stated` is the band around one of the points.
-fn of_a_point(offered: &OperatingPoints, stated: RatioPolicy) -> bool {
-    let band = |prefill, decode| {
-        let target = Ratio::new(prefill, decode)?;
-        Some(RatioBand::around(target, offered.tolerance_percent))
-    };
-    stated.enforcement == offered.enforcement
-        && offered
-            .points
-            .iter()
-            .any(|point| band(point.prefill, point.decode) == Some(stated.band))
 }
 
 #[cfg(test)]

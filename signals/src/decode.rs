@@ -37,8 +37,8 @@ const COUNT_MEAN_MIN: f64 = 1.0;
 /// Answers of the queries of one reconcile; `E` is the error of whoever sent them.
 #[derive(Debug)]
 pub struct Answers<E> {
-    /// Whether a server said that an answer is not whole, as Thanos and Mimir do when a part of them
-    /// does not answer.
+    /// Whether a server said that an answer is not whole, as Thanos and Mimir do when a part of
+    /// them does not answer.
     pub partial: bool,
     /// Gauges and counters by pod.
     pub state: Result<Vec<Sample>, E>,
@@ -232,6 +232,7 @@ impl Numbers<'_> {
             Recipe::GaugeSum(_) => self.by_pod.sum(value, role),
             Recipe::GaugeMean(_) => self.by_pod.mean(value, role),
             Recipe::GaugeGrowth(_) => self.by_pod.growth(value, role),
+            Recipe::GaugeShrinkage(_) => self.by_pod.shrinkage(value, role),
             // Pods that have left were part of the peak, so it is a total.
             Recipe::GaugePeak(_) => self.state.total(value),
             Recipe::CounterRate(_) => {

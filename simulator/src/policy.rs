@@ -3,8 +3,8 @@
 //!
 //! Observations come from standard input and answers go to standard output, line by line. What the
 //! owner wants is taken from a `PDAutoscaler` file if one is given, as the controller would take
-//! it, its performance profile included, and otherwise from each observation. Memory is kept between
-//! lines; time must not fall.
+//! it, its performance profile included, and otherwise from each observation. Memory is kept
+//! between lines; time must not fall.
 
 use std::io::{BufRead, Write};
 use std::path::{Path, PathBuf};

@@ -1,7 +1,7 @@
 //! How an object's series are spelt and how often they come: learnt from one answer for the next.
 //!
-//! Nothing of it is stored. After a start the first answer teaches the spelling, and the windows are
-//! those of the flags until an answer shows how often workers are scraped.
+//! Nothing of it is stored. After a start the first answer teaches the spelling, and the windows
+//! are those of the flags until an answer shows how often workers are scraped.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::{
     prometheus::{self, Answer, NativeHistogram},
 };
 
-/// What an object's series have shown.
+/// The spelling and the pace of an object's series, as far as answers have shown them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Series {
     /// Beginning of the engine's metrics' names, where it is not the usual one.
@@ -26,7 +26,7 @@ pub struct Series {
 }
 
 impl Series {
-    /// What the answers to the queries of `scope` show.
+    /// Those that the answers to the queries of `scope` show.
     pub fn of<E>(answers: &Answers<E>, scope: &Scope) -> Self {
         Self {
             prefix: scope.prefix.clone(),

@@ -11,6 +11,7 @@ use super::*;
 use crate::{
     memory::Memory,
     plan::plan,
+    ratio::Enforcement,
     ratio::RatioPolicy,
     ratio::{Ratio, RatioBand},
     role_state::StuckCause,

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{behavior::Behavior, time::Timestamp};
 
-/// Samples a window keeps at most: one in every default interval of the longest window, an hour, and
-/// some more.
+/// Samples a window keeps at most: one in every default interval of the longest window, an hour,
+/// and some more.
 pub const WINDOW_SAMPLES_MAX: usize = 256;
 
 /// The two windows of one role.

@@ -59,7 +59,7 @@ pub(crate) struct World {
     pub(crate) node_after: Duration,
     /// Replicas that started and do not serve, because they crash or a probe fails.
     pub(crate) broken: PerRole<u32>,
-    /// What the pods in `broken` show.
+    /// The cause that the pods in `broken` show.
     pub(crate) broken_cause: Option<StuckCause>,
     pods: PerRole<Pods>,
     prefill_queue: f64,

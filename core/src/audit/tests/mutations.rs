@@ -8,6 +8,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     behavior::{ChangeLimit, RatePolicy},
+    operating_point::OperatingPoints,
+    ratio::Enforcement,
     role_state::StuckCause,
     schedule::{Schedule, ScheduledBounds},
     testing::any,
