@@ -280,8 +280,8 @@ impl<'a> Case<'a> {
         })
     }
 
-    /// `role` is lowered: on complete metrics, by the user's own limits, or as far as replicas never
-    /// served.
+    /// `role` is lowered: on complete metrics, by the user's own limits, or as far as replicas
+    /// never served.
     fn lowered(&self, role: Role, bounds: Bounds) -> Option<Finding> {
         if self.to_zero() {
             return self

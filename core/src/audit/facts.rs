@@ -38,7 +38,7 @@ pub struct RoleFacts {
 }
 
 impl Facts {
-    /// What `memory`, the one before the decision on `snapshot`, says at `clock`.
+    /// The facts that `memory`, the one before the decision on `snapshot`, states at `clock`.
     pub fn of(memory: &Memory, snapshot: &Snapshot, clock: Timestamp) -> Self {
         let mut memory = memory.clone().usable();
         let now = memory.moment(clock).now;

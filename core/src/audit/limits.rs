@@ -34,8 +34,8 @@ impl Case<'_> {
         self.gpus(current) > budget && (tight || outside)
     }
 
-    /// Whether a role is above its maximum, and a hard band takes `role` along: one more of it would
-    /// be outside, with as many of the other role as its maximum allows.
+    /// Whether a role is above its maximum, and a hard band takes `role` along: one more of it
+    /// would be outside, with as many of the other role as its maximum allows.
     pub(super) fn band_requires(&self, role: Role) -> bool {
         let in_force = self.report.ratio.policy;
         let hard = in_force.filter(|ratio| ratio.enforcement == Enforcement::Hard);
