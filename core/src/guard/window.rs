@@ -127,6 +127,11 @@ impl Window {
         self.0.iter().any(|&(at, _)| at <= now)
     }
 
+    /// The samples that may still become the extreme, oldest first.
+    pub fn samples(&self) -> &[(Timestamp, u32)] {
+        &self.0
+    }
+
     /// Samples held.
     pub fn len(&self) -> usize {
         self.0.len()

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use crate::{
-    audit::{audit, laws},
+    audit::{Facts, audit_after, laws},
     memory::Memory,
     plan::{Decision, plan},
     policy::Policy,
@@ -207,7 +207,8 @@ impl World {
         let mut snapshot = self.snapshot();
         see(&mut snapshot);
         let decision = plan(&snapshot, &self.memory, self.now);
-        let mut findings = audit(&snapshot, &decision);
+        let facts = Facts::of(&self.memory, &snapshot, self.now);
+        let mut findings = audit_after(&facts, &snapshot, &decision);
         findings.extend(laws(&snapshot, self.now, &decision));
         assert!(
             findings.is_empty(),
