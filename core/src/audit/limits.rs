@@ -56,8 +56,8 @@ impl Case<'_> {
         all.fold(0, u64::saturating_add)
     }
 
-    /// Whether the budget does not hold one replica more of each role, and of a role that needs more,
-    /// or must have more, as many as that: then one role gives way to the other.
+    /// Whether the budget does not hold one replica more of each role, and of a role that needs
+    /// more, or must have more, as many as that: then one role gives way to the other.
     pub(super) fn budget_is_full(&self) -> bool {
         let all = PerRole::from_fn(|role: Role| {
             let needed = self.report.need[role].unwrap_or(0);
