@@ -18,8 +18,8 @@ use crate::{
 /// How long a program may take to listen, and a panel to show something: a window of rates.
 const WITHIN: Duration = Duration::from_mins(1);
 
-/// The window of rates on a panel of a test, which a test has scraped for.
-const RATE_INTERVAL: &str = "1m";
+/// The window of rates, as long as what a test does.
+const RATE_INTERVAL: &str = "5m";
 
 /// A file of targets that a Prometheus looks at all the time.
 #[derive(Debug)]

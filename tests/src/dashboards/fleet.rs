@@ -116,6 +116,14 @@ fn services() -> Row {
         &["Value #I", "Value #J"],
     )
     .column("Service", &[("links", link)])
+    .narrow(&[
+        "P needed",
+        "P desired",
+        "P ready",
+        "D needed",
+        "D desired",
+        "D ready",
+    ])
     .column("Attainment", &share)
     .column("Error budget left", &share)
     .column(

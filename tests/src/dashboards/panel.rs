@@ -13,6 +13,9 @@ pub(super) const BAD: &str = "red";
 /// Neither good nor bad.
 pub(super) const PLAIN: &str = "text";
 
+/// Width of a column of small numbers, pixels: its heading and the mark of sorting fit.
+const NARROW_PIXELS: u32 = 100;
+
 /// One query of a panel.
 #[derive(Debug)]
 pub struct Query {
@@ -241,6 +244,14 @@ impl Panel {
         self.overrides
             .push(json!({ "matcher": matcher, "properties": properties }));
         self
+    }
+
+    /// Makes columns of small numbers narrow, so that the others are seen.
+    pub(super) fn narrow(self, names: &[&str]) -> Self {
+        let width = [("custom.width", json!(NARROW_PIXELS))];
+        names
+            .iter()
+            .fold(self, |panel, name| panel.column(name, &width))
     }
 
     /// Joins the queries of a table by their labels; names the columns, in their order. The column
