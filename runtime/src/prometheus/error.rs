@@ -135,7 +135,19 @@ impl QueryError {
         }
     }
 
-    /// Label of the error metric.
+    /// Every [`Self::category`].
+    pub const CATEGORIES: [&'static str; 8] = [
+        "unreachable",
+        "too_large",
+        "refused",
+        "invalid",
+        "not_a_vector",
+        "partial",
+        "not_allowed",
+        "no_server",
+    ];
+
+    /// Label of the error metric, one of [`Self::CATEGORIES`].
     pub const fn category(&self) -> &'static str {
         match self {
             Self::Unreachable { .. } => "unreachable",

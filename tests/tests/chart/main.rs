@@ -11,15 +11,21 @@
     reason = "a failed step of a test ends it"
 )]
 
+mod alerts;
 mod control;
+mod dashboards;
 mod documentation;
 mod extender;
 mod installation;
+mod matrix;
+mod monitors;
+mod options;
 mod parts;
 mod refusals;
 mod rendering;
 mod rights;
 mod running;
+mod scheduler;
 mod webhook;
 
 use clap::Parser as _;
