@@ -86,15 +86,15 @@ async fn other_autoscaler(
     for role in Role::ALL {
         let target = &object.spec.role(role).target;
         let (kind, name) = (target.kind.as_str(), target.name.as_str());
-        let scaled = cluster.scaled_object(&namespace, kind, name).await?;
-        let scaler = match scaled {
-            Some(scaler) => Some(("ScaledObject", scaler)),
+        let by_keda = cluster.scaled_object(&namespace, kind, name).await?;
+        let found = match by_keda {
+            Some(found) => Some(("ScaledObject", found)),
             None => cluster
                 .horizontal_autoscaler(&namespace, kind, name)
                 .await?
-                .map(|scaler| ("HorizontalPodAutoscaler", scaler)),
+                .map(|found| ("HorizontalPodAutoscaler", found)),
         };
-        if let Some((of_kind, scaler)) = scaler {
+        if let Some((of_kind, scaler)) = found {
             return Ok(Some(format!(
                 "{of_kind} `{scaler}` scales {kind} `{name}` too: delete it, or set spec.mode to Recommend"
             )));
