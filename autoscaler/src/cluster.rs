@@ -42,7 +42,7 @@ use self::{
 };
 use crate::answer::within_limit;
 
-/// What the cluster holds, as watched.
+/// The objects of a cluster, as watched.
 pub struct Cluster {
     client: Client,
     /// The namespace that is watched; all of them without one.

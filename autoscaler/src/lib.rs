@@ -12,8 +12,8 @@
 //! [`apply`] writes replicas, and [`report`] metrics, events and status. Each value is the only
 //! input of the next step: `ValidObject`, `Observed`, `Planned`, `Applied`. Only `observe`, `apply`
 //! and `report` touch the network. [`cluster`] is what `observe` reads of workloads: watched, so
-//! that a steady pass sends the API server nothing. [`controller`] strings the steps together and decides when to
-//! look again.
+//! that a steady pass sends the API server nothing. [`controller`] strings the steps together and
+//! decides when to look again.
 //!
 //! [`tenancy`] bounds what an object may have the controller ask.
 //!

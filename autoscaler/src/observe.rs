@@ -1,7 +1,8 @@
 //! The second step: everything about one PDAutoscaler is read.
 //!
-//! Workloads and other autoscalers are read first, as watched: without workloads there is nothing to decide.
-//! Metrics are read next, and their failure is not an error but `Unknown` in the snapshot.
+//! Workloads and other autoscalers are read first, as watched: without workloads there is nothing
+//! to decide. Metrics are read next, and their failure is not an error but `Unknown` in the
+//! snapshot.
 
 pub mod contention;
 pub mod gpus;

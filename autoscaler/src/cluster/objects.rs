@@ -46,7 +46,7 @@ impl Store for Objects {
 
     fn put(&mut self, object: DynamicObject) {
         let key = key(&object);
-        // What was decoded from JSON encodes to it.
+        // An object that was decoded from JSON encodes to it.
         let value = serde_json::to_value(object).map(trimmed);
         if let Ok(text) = value.and_then(|value| serde_json::to_vec(&value)) {
             self.0.insert(key, text.into());

@@ -82,7 +82,7 @@ pub enum Unseen {
     },
 }
 
-/// What is kept of a kind.
+/// The part of a kind that is kept.
 pub(super) trait Store: Default + Send + Sync + 'static {
     /// Objects as the API server gives them.
     type Object: Resource + Clone + Debug + DeserializeOwned + Send + 'static;
@@ -131,7 +131,7 @@ impl<S: Default> Watched<S> {
 }
 
 impl<S> Watched<S> {
-    /// What `read` finds in the store, once it has been seen. Waits for the first list, and a
+    /// The finding of `read` in the store, once it has been seen. Waits for the first list, and a
     /// moment for a watch that has just broken.
     pub(super) async fn read<T>(&self, read: impl FnOnce(&S) -> T) -> Result<T, Unseen> {
         *self.read_at.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
