@@ -23,6 +23,7 @@ use tokio::{sync::watch, time::Instant};
 
 use crate::{
     args::{DecisionArgs, MetricsArgs},
+    cluster::Cluster,
     metrics::Metrics,
     observe::{profile::Cache, series::Series},
     prometheus::{Endpoint, Servers},
@@ -74,6 +75,8 @@ pub struct CheckpointState {
 pub struct Context {
     /// The API server.
     pub client: Client,
+    /// Workloads, pods and other autoscalers, as watched.
+    pub cluster: Cluster,
     /// When to decide.
     pub decision_args: DecisionArgs,
     /// Where metrics come from.
@@ -132,6 +135,7 @@ impl Context {
             shares: Shares::new(most),
             tenancy,
             own_server: server.endpoint(),
+            cluster: Cluster::new(client.clone(), decision_args.watch_namespace.clone()),
             client,
             decision_args,
             metrics_args,
@@ -179,6 +183,7 @@ impl Context {
 
     /// Forgets everything: another process leads now, and goes on from the checkpoints.
     pub fn forget_all(&self) {
+        self.cluster.stop();
         let mut objects = self.objects.lock().unwrap_or_else(PoisonError::into_inner);
         for key in std::mem::take(&mut *objects).keys() {
             self.metrics.forget(key);

@@ -1,11 +1,11 @@
-//! The second step: everything about one PDAutoscaler is read over the network.
+//! The second step: everything about one PDAutoscaler is read.
 //!
-//! Workloads and other autoscalers are read first: without workloads there is nothing to decide.
-//! Metrics are read next, and their failure is not an error but `Unknown` in the snapshot.
+//! Workloads and other autoscalers are read first, as watched: without workloads there is nothing
+//! to decide. Metrics are read next, and their failure is not an error but `Unknown` in the
+//! snapshot.
 
 pub mod contention;
 pub mod gpus;
-pub mod pod_phase;
 pub mod profile;
 pub mod rollout;
 pub mod series;
@@ -14,7 +14,7 @@ pub mod target;
 
 use std::sync::{Mutex, PoisonError};
 
-use kube::{Client, runtime::reflector::ObjectRef};
+use kube::runtime::reflector::ObjectRef;
 use pd_api::{
     FieldError,
     v1alpha1::{PDAutoscaler, PDAutoscalerSpec},
@@ -37,6 +37,7 @@ use self::{
 };
 use crate::{
     args::MetricsArgs,
+    cluster::{Cluster, Unseen},
     context::Context,
     outcome::Stopped,
     prometheus::{Endpoint, QueryError},
@@ -51,7 +52,7 @@ pub struct Observed<'a> {
     /// Input of the core.
     pub snapshot: Snapshot,
     /// Who else scales a target, if that could be read.
-    pub contender: Result<Option<String>, kube::Error>,
+    pub contender: Result<Option<String>, Unseen>,
     /// Performance profiles as the user states them.
     pub stated: Stated,
     /// The engine whose metrics were found.
@@ -76,11 +77,11 @@ pub async fn observe<'a>(
         policy,
         pauses,
     } = valid;
-    let (args, client) = (&context.metrics_args, &context.client);
+    let (args, client, cluster) = (&context.metrics_args, &context.client, &context.cluster);
     let namespace = key.namespace.as_deref().unwrap_or_default();
     let (targets, contender) = futures::join!(
-        targets(client, namespace, &object.spec),
-        contention::contender(client, claims, object),
+        targets(cluster, namespace, &object.spec),
+        contention::contender(cluster, claims, object),
     );
     let targets = targets?;
     let known = context.read(key, |state| Some(state.series.clone()));
@@ -138,12 +139,12 @@ pub async fn observe<'a>(
 
 /// Reads both workloads of `spec`.
 async fn targets(
-    client: &Client,
+    cluster: &Cluster,
     namespace: &str,
     spec: &PDAutoscalerSpec,
 ) -> Result<PerRole<ObservedTarget>, Stopped> {
     let read = |role: Role| async move {
-        let observed = target::observe(client, namespace, spec.role(role)).await;
+        let observed = target::observe(cluster, namespace, spec.role(role)).await;
         observed.map_err(|error| Stopped::Untargeted { role, error })
     };
     // Both are waited for, so that of two failures always the same one is reported.

@@ -9,7 +9,9 @@ use pd_api::FieldError;
 use pd_core::{Decision, Finding, PerRole, Role, Snapshot};
 use pd_signals::stated::Stated;
 
-use crate::{apply::scale::ScaleError, observe::target::TargetError, prometheus::QueryError};
+use crate::{
+    apply::scale::ScaleError, cluster::Unseen, observe::target::TargetError, prometheus::QueryError,
+};
 
 /// How a reconcile ended.
 pub type ReconcileOutcome = Result<Box<Applied>, Stopped>;
@@ -85,7 +87,7 @@ pub enum ApplyOutcome {
     /// Somebody else scales a target.
     Contended(String),
     /// It is not known whether somebody else scales a target.
-    ContentionUnknown(kube::Error),
+    ContentionUnknown(Unseen),
     /// The plan breaks an invariant.
     AuditFailed(Vec<Finding>),
 }

@@ -11,6 +11,7 @@ use pd_signals::{profile::ProfileError, stated::Origin};
 use super::sentence::with_role;
 use crate::{
     apply::scale::ScaleError,
+    cluster::Unseen,
     observe::target::TargetError,
     outcome::{Applied, ApplyOutcome, ReconcileOutcome, Stopped},
     prometheus::QueryError,
@@ -132,7 +133,7 @@ fn ready_when_decided(applied: &Applied) -> Finding {
     }
 }
 
-fn contention_unknown(error: &kube::Error) -> String {
+fn contention_unknown(error: &Unseen) -> String {
     format!(
         "whether another autoscaler scales a target cannot be read, and nothing is applied until then: {error}"
     )

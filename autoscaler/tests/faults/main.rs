@@ -17,3 +17,4 @@ mod memory;
 mod refusal;
 mod silence;
 mod stage;
+mod watches;

@@ -37,21 +37,27 @@ fn rights(objects: &[Value]) -> BTreeSet<String> {
 }
 
 /// All that the controller may do; a new right is a decision, made here too.
-pub(crate) const RIGHTS: [&str; 21] = [
+pub(crate) const RIGHTS: [&str; 27] = [
     "/configmaps get",
     "/pods list",
-    "apps/deployments get",
+    "/pods watch",
+    "apps/deployments list",
+    "apps/deployments watch",
     "apps/deployments/scale get",
     "apps/deployments/scale patch",
-    "apps/statefulsets get",
+    "apps/statefulsets list",
+    "apps/statefulsets watch",
     "apps/statefulsets/scale get",
     "apps/statefulsets/scale patch",
     "autoscaling/horizontalpodautoscalers list",
+    "autoscaling/horizontalpodautoscalers watch",
     "coordination.k8s.io/leases create",
     "coordination.k8s.io/leases/pd-pd-autoscaler get",
     "coordination.k8s.io/leases/pd-pd-autoscaler update",
     "events.k8s.io/events create",
     "events.k8s.io/events patch",
+    "keda.sh/scaledobjects list",
+    "keda.sh/scaledobjects watch",
     "pdautoscaler.io/pdautoscalercheckpoints create",
     "pdautoscaler.io/pdautoscalercheckpoints get",
     "pdautoscaler.io/pdautoscalercheckpoints patch",
