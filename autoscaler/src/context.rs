@@ -25,7 +25,7 @@ use crate::{
     args::{DecisionArgs, MetricsArgs},
     checkpoint::CheckpointState,
     metrics::Metrics,
-    observe::profile::Cache,
+    observe::{login::CachedLogin, profile::Cache},
     prometheus::{Endpoint, Servers},
     share::Shares,
     tenancy::TenancyArgs,
@@ -44,6 +44,8 @@ pub struct ObjectState {
     pub checkpoint: CheckpointState,
     /// Performance profiles as last read.
     pub profiles: Cache,
+    /// The login for a server that the object names, as last read.
+    pub login: Option<CachedLogin>,
     /// Why metrics were missing, as last logged.
     pub logged: Option<String>,
     /// Generation and annotations that the last reconcile saw.
