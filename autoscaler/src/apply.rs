@@ -34,6 +34,7 @@ pub async fn apply(
         stated,
         engine,
         metrics_error,
+        scraped_twice,
         annotation_errors,
     } = observed;
     let outcome = match contender {
@@ -63,6 +64,7 @@ pub async fn apply(
         stated,
         engine,
         metrics_error,
+        scraped_twice,
         annotation_errors,
         outcome,
     })

@@ -16,16 +16,15 @@ use kube::{
         reflector::ObjectRef,
     },
 };
-use pd_api::v1alpha1::{PDAutoscaler, PDAutoscalerStatus};
+use pd_api::v1alpha1::{MetricsSource, PDAutoscaler, PDAutoscalerStatus};
 use pd_core::{Memory, Timestamp};
 use pd_runtime::leader::Leadership;
 use tokio::{sync::watch, time::Instant};
 
 use crate::{
     args::{DecisionArgs, MetricsArgs},
-    checkpoint::CheckpointState,
     metrics::Metrics,
-    observe::{login::CachedLogin, profile::Cache},
+    observe::{profile::Cache, series::Series},
     prometheus::{Endpoint, Servers},
     share::Shares,
     tenancy::TenancyArgs,
@@ -46,6 +45,8 @@ pub struct ObjectState {
     pub profiles: Cache,
     /// The login for a server that the object names, as last read.
     pub login: Option<CachedLogin>,
+    /// How its series are spelt, and how often they come.
+    pub series: Series,
     /// Why metrics were missing, as last logged.
     pub logged: Option<String>,
     /// Generation and annotations that the last reconcile saw.
@@ -62,6 +63,26 @@ pub struct ObjectState {
     pub failures: u32,
 }
 
+/// A checkpoint as last seen.
+#[derive(Clone, Debug, Default)]
+pub struct CheckpointState {
+    /// Its version as last read or written; none when there was none.
+    pub version: Option<String>,
+    /// The text last written, and when.
+    pub written: Option<(String, Instant)>,
+}
+
+/// The login for a server that an object names, as last read from its Secrets.
+#[derive(Clone, Debug)]
+pub struct CachedLogin {
+    /// The part of the spec that it is for.
+    pub source: MetricsSource,
+    /// The server with the login.
+    pub endpoint: Endpoint,
+    /// When its Secrets were read.
+    pub read_at: Instant,
+}
+
 /// Shared by all reconciles.
 pub struct Context {
     /// The API server.
@@ -70,7 +91,7 @@ pub struct Context {
     pub decision_args: DecisionArgs,
     /// Where metrics come from.
     pub metrics_args: MetricsArgs,
-    /// What owners of objects may ask for.
+    /// The requests that owners of objects may make.
     pub tenancy: TenancyArgs,
     /// The controller's own Prometheus server, if it has one.
     pub own_server: Option<Endpoint>,

@@ -5,11 +5,15 @@
 
 pub mod contention;
 pub mod gpus;
+pub mod login;
 pub mod pod_phase;
 pub mod profile;
 pub mod rollout;
+pub mod series;
 pub mod stuck;
 pub mod target;
+
+use std::sync::{Mutex, PoisonError};
 
 use kube::{Client, runtime::reflector::ObjectRef};
 use pd_api::{
@@ -18,7 +22,6 @@ use pd_api::{
 };
 use pd_core::{PerRole, Policy, Role, Snapshot};
 use pd_signals::{
-    Sample,
     decode::{self, Answers, Overrides},
     engine::VLLM,
     queries::Scope,
@@ -28,7 +31,11 @@ use pd_signals::{
 use tokio::time::Instant;
 use tracing::warn;
 
-use self::{contention::Claims, target::ObservedTarget};
+use self::{
+    contention::Claims,
+    series::Series,
+    target::{ObservedTarget, TargetError},
+};
 use crate::{
     args::MetricsArgs,
     context::Context,
@@ -50,8 +57,10 @@ pub struct Observed<'a> {
     pub stated: Stated,
     /// The engine whose metrics were found.
     pub engine: Option<&'static str>,
-    /// Why metrics are missing, if a query failed.
+    /// Why metrics are missing, if a query failed or its answer is not whole.
     pub metrics_error: Option<QueryError>,
+    /// A sentence on engines that are scraped at several addresses, if any are.
+    pub scraped_twice: Option<String>,
     /// Annotations that hold values that cannot be used.
     pub annotation_errors: Vec<FieldError>,
 }
@@ -75,13 +84,17 @@ pub async fn observe<'a>(
         contention::contender(client, claims, object),
     );
     let targets = targets?;
+    let known = context.read(key, |state| Some(state.series.clone()));
+    let series = known.unwrap_or_default();
+    let windows = series.windows(args);
     let scope = scope(args, &object.spec, namespace, &targets, &policy);
+    let scope = series.spelt(scope, windows);
     let roles = PerRole::from_fn(|role| targets[role].state);
     let gpus = roles.map(|state| state.gpus_per_replica);
     let cache = context.read(key, |state| Some(state.profiles.clone()));
-    let (answers, (stated, cache)) = futures::join!(
+    let (asked, (stated, cache)) = futures::join!(
         // Boxed, for eight queries at once make the future large.
-        Box::pin(answers(context, &object.spec, &scope)),
+        Box::pin(asked(context, key, &object.spec, scope)),
         profile::stated(
             client,
             namespace,
@@ -91,8 +104,16 @@ pub async fn observe<'a>(
             cache.unwrap_or_default()
         ),
     );
-    context.update(key, |state| state.profiles = cache);
-    let metrics_error = answers.first_error().cloned();
+    let Asked {
+        answers,
+        scope,
+        warning,
+    } = asked;
+    context.update(key, |state| {
+        state.profiles = cache;
+        state.series = Series::of(&answers, &scope);
+    });
+    let metrics_error = answers.first_error().cloned().or(warning);
     if let Some(error) = &metrics_error {
         context.metrics.query_failed(error);
     }
@@ -103,7 +124,7 @@ pub async fn observe<'a>(
         snapshot: Snapshot {
             policy,
             roles,
-            signals: decode::signals(&answers, ready, &scope, args.metrics_age_max),
+            signals: decode::signals(&answers, ready, &scope, windows.age_max),
             paused: pauses.paused,
             profile: stated.profile.clone(),
         },
@@ -111,6 +132,7 @@ pub async fn observe<'a>(
         stated,
         engine: decode::engine(&answers, &scope),
         metrics_error,
+        scraped_twice: decode::scraped_twice(&answers),
         annotation_errors: pauses.errors,
     })
 }
@@ -127,8 +149,25 @@ async fn targets(
     };
     // Both are waited for, so that of two failures always the same one is reported.
     let (prefill, decode) = futures::join!(read(Role::Prefill), read(Role::Decode));
-    let (prefill, decode) = (prefill?, decode?);
-    Ok(PerRole { prefill, decode })
+    let targets = PerRole {
+        prefill: prefill?,
+        decode: decode?,
+    };
+    // Unknown is not zero: a budget that does not see a role's GPUs would let it have any number.
+    let counted = spec.budget.as_ref().is_some_and(|b| b.gpus.is_some());
+    for role in Role::ALL {
+        if let Some(cause) = targets[role].gpus_unknown.clone().filter(|_| counted) {
+            let target = &spec.role(role).target;
+            let error = TargetError::GpusUnknown {
+                role,
+                kind: target.kind.clone(),
+                name: target.name.clone(),
+                cause,
+            };
+            return Err(Stopped::Untargeted { role, error });
+        }
+    }
+    Ok(targets)
 }
 
 fn scope(
@@ -141,6 +180,7 @@ fn scope(
     let selectors = &spec.metrics.selectors.0;
     Scope {
         engine: &VLLM,
+        prefix: None,
         namespace_label: args.namespace_label.clone(),
         pod_label: args.pod_label.clone(),
         namespace: namespace.to_owned(),
@@ -161,28 +201,75 @@ const NO_SERVER: QueryError = QueryError::NoServer {
 };
 
 /// The server that is asked about an object.
-fn endpoint(context: &Context, spec: &PDAutoscalerSpec) -> Result<Endpoint, QueryError> {
+async fn endpoint(
+    context: &Context,
+    key: &ObjectRef<PDAutoscaler>,
+    spec: &PDAutoscalerSpec,
+) -> Result<Endpoint, QueryError> {
     match &spec.metrics.source {
-        Some(source) => context.tenancy.server(&source.server_url),
+        Some(source) => login::endpoint(context, key, source).await,
         None => context.own_server.clone().ok_or(NO_SERVER),
     }
 }
 
-/// Sends every query of an object at once.
-async fn answers(context: &Context, spec: &PDAutoscalerSpec, scope: &Scope) -> Answers<QueryError> {
-    let endpoint = endpoint(context, spec);
+/// Answers, and how they were asked for.
+struct Asked {
+    answers: Answers<QueryError>,
+    scope: Scope,
+    /// The first warning that an answer is not whole.
+    warning: Option<QueryError>,
+}
+
+/// Sends every query of an object at once, and again where the answer shows that the engine's
+/// metrics are spelt otherwise.
+async fn asked(
+    context: &Context,
+    key: &ObjectRef<PDAutoscaler>,
+    spec: &PDAutoscalerSpec,
+    scope: Scope,
+) -> Asked {
+    let endpoint = endpoint(context, key, spec).await;
+    let (answers, warning) = answers(context, &endpoint, spec, &scope).await;
+    let Some(prefix) = decode::prefix(&answers, &scope) else {
+        return Asked {
+            answers,
+            scope,
+            warning,
+        };
+    };
+    let scope = Scope {
+        prefix: Some(prefix),
+        ..scope
+    };
+    let (answers, warning) = self::answers(context, &endpoint, spec, &scope).await;
+    Asked {
+        answers,
+        scope,
+        warning,
+    }
+}
+
+/// The answers, and the first warning among them.
+async fn answers(
+    context: &Context,
+    endpoint: &Result<Endpoint, QueryError>,
+    spec: &PDAutoscalerSpec,
+    scope: &Scope,
+) -> (Answers<QueryError>, Option<QueryError>) {
+    let warnings = Warnings::default();
     let query = |text: String| async {
         let text = text;
         let endpoint = endpoint.as_ref().map_err(Clone::clone)?;
         let started = Instant::now();
         let answer = context.servers.query(endpoint, &text).await;
         context.metrics.query_took(started.elapsed());
-        let (samples, _) = answer?.into_parts();
-        Ok(samples.into_iter().map(plain).collect())
+        let answer = answer?;
+        warnings.add(endpoint, &answer.warnings);
+        Ok(series::samples(answer))
     };
     let stated = |field: &'static str, text: Option<&String>| {
         let text = text.cloned();
-        let (endpoint, query) = (&endpoint, &query);
+        let query = &query;
         async move {
             let text = text?;
             let namespace = (scope.namespace_label.as_str(), scope.namespace.as_str());
@@ -217,7 +304,9 @@ async fn answers(context: &Context, spec: &PDAutoscalerSpec, scope: &Scope) -> A
             zero.map(|zero| &zero.wake_signal)
         ),
     );
-    Answers {
+    let warning = warnings.first();
+    let answers = Answers {
+        partial: warning.is_some(),
         state,
         histograms,
         wide,
@@ -228,6 +317,28 @@ async fn answers(context: &Context, spec: &PDAutoscalerSpec, scope: &Scope) -> A
             arrival_rate,
             wake,
         },
+    };
+    (answers, warning)
+}
+
+/// The first warning of answers that come at once.
+#[derive(Default)]
+struct Warnings(Mutex<Option<QueryError>>);
+
+impl Warnings {
+    fn add(&self, endpoint: &Endpoint, warnings: &[String]) {
+        let Some(cause) = warnings.first() else {
+            return;
+        };
+        let mut first = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        first.get_or_insert_with(|| QueryError::Partial {
+            server: endpoint.url.clone(),
+            cause: cause.clone(),
+        });
+    }
+
+    fn first(self) -> Option<QueryError> {
+        self.0.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -241,10 +352,4 @@ fn log_change(context: &Context, key: &ObjectRef<PDAutoscaler>, error: Option<&Q
         }
         state.logged = error;
     });
-}
-
-/// The sample without its client.
-fn plain(sample: crate::prometheus::Sample) -> Sample {
-    let crate::prometheus::Sample { labels, value } = sample;
-    Sample { labels, value }
 }

@@ -63,8 +63,10 @@ pub struct Applied {
     pub stated: Stated,
     /// The engine whose metrics were found.
     pub engine: Option<&'static str>,
-    /// Why metrics are missing, if a query failed.
+    /// Why metrics are missing, if a query failed or its answer is not whole.
     pub metrics_error: Option<QueryError>,
+    /// A sentence on engines that are scraped at several addresses, if any are.
+    pub scraped_twice: Option<String>,
     /// Annotations that hold values that cannot be used.
     pub annotation_errors: Vec<FieldError>,
     /// Whether the plan was written.

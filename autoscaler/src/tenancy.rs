@@ -1,4 +1,4 @@
-//! What the owner of a PDAutoscaler may have the controller ask, and whom.
+//! Bounds on what the owner of a PDAutoscaler may have the controller ask, and whom.
 //!
 //! The controller reaches servers and reads series that the owners of objects may not. It lends
 //! them neither: a server that an object names must be on the operator's list, and an object's own
@@ -18,7 +18,7 @@ const SERVER_REMEDY: &str = "is not allowed: leave it out to use the controller'
 const QUERY_REMEDY: &str =
     "is not allowed: the operator runs the controller with --object-queries=Refused";
 
-/// What owners of PDAutoscalers may ask for.
+/// The requests that owners of PDAutoscalers may make.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Tenants")]
 pub struct TenancyArgs {
@@ -29,16 +29,16 @@ pub struct TenancyArgs {
     #[arg(long, env = "PD_ALLOW_SERVER_URLS", value_name = "GLOB", value_delimiter = ',', value_parser = server_glob)]
     pub allow_server_urls: Vec<ServerGlob>,
 
-    /// Let objects name Secrets of their namespace, labelled pdautoscaler.io/prometheus-login: "true",
-    /// with the login for a server of their own. Needs the right to read Secrets.
+    /// Let objects name Secrets of their namespace, labelled pdautoscaler.io/prometheus-login:
+    /// "true", with the login for a server of their own. Needs the right to read Secrets.
     #[arg(
         long, action = ArgAction::Set, env = "PD_ALLOW_SECRET_REFERENCES", value_name = "BOOL",
         default_value_t = false, default_missing_value = "true", num_args = 0..=1, require_equals = true
     )]
     pub allow_secret_references: bool,
 
-    /// What PromQL of objects on the controller's own server may read: spec.metrics.overrides and
-    /// spec.scaleToZero.wakeSignal.
+    /// The series that PromQL of objects may read on the controller's own server:
+    /// spec.metrics.overrides and spec.scaleToZero.wakeSignal.
     #[arg(
         long,
         default_value = "Namespace",
@@ -48,7 +48,7 @@ pub struct TenancyArgs {
     pub object_queries: ObjectQueries,
 }
 
-/// What PromQL of an object may read.
+/// The series that PromQL of an object may read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 #[value(rename_all = "PascalCase")]
 pub enum ObjectQueries {
@@ -109,17 +109,20 @@ impl TenancyArgs {
         owner: Owner,
         namespace: (&str, &str),
     ) -> Result<String, QueryError> {
-        let not_allowed = |remedy: String| QueryError::NotAllowed {
-            field,
-            value: query.to_owned(),
-            remedy,
-        };
         match (self.object_queries, owner) {
-            (ObjectQueries::Refused, _) => Err(not_allowed(QUERY_REMEDY.to_owned())),
+            (ObjectQueries::Refused, _) => Err(QueryError::NotAllowed {
+                field,
+                value: query.to_owned(),
+                remedy: QUERY_REMEDY.to_owned(),
+            }),
             (ObjectQueries::All, _) | (_, Owner::Tenant { .. }) => Ok(query.to_owned()),
             (ObjectQueries::Namespace, Owner::Operator) => {
                 let (label, namespace) = namespace;
-                confine(query, label, namespace).map_err(|error| not_allowed(error.to_string()))
+                confine(query, label, namespace).map_err(|error| QueryError::Invalid {
+                    field,
+                    query: query.to_owned(),
+                    cause: error.to_string(),
+                })
             }
         }
     }

@@ -59,7 +59,7 @@ pub mod time;
 pub mod workload;
 pub mod zero;
 
-pub use audit::{Finding, audit};
+pub use audit::{Facts, Finding, audit, audit_after};
 pub use forecast::{Forecast, Forecaster};
 pub use memory::Memory;
 pub use plan::{Decision, Plan, plan};

@@ -55,12 +55,16 @@ pub enum Reason {
     DecodeLatency,
     /// No number of replicas serves enough requests within the limit.
     ObjectiveUnreachable,
+    /// The role is busy or its queue stands, so replicas are not lowered.
+    StillBusy,
     /// Nothing is learnt yet about a replica, and it is saturated.
     Saturated,
     /// Metrics are missing, so replicas are not lowered.
     MetricsMissing,
     /// Some ready workers are not scraped, so replicas are not lowered.
     MetricsPartial,
+    /// Two signals contradict each other, and one of them is not believed.
+    SignalsContradict,
     /// Metrics have been missing for long, and the fallback replicas are the floor.
     FallbackReplicas,
     /// The need is too close to the current replicas to act.
@@ -157,6 +161,8 @@ pub enum Reason {
     TargetKindUnsupported,
     /// A target could not be read.
     TargetUnreadable,
+    /// A budget counts GPUs, and those of a target's replicas are not known.
+    GpusUnknown,
     /// It cannot be read what the process before remembered.
     MemoryUnreadable,
     /// Reading everything took too long.
@@ -177,6 +183,10 @@ pub enum Reason {
     QueryInvalid,
     /// The operator of the controller does not allow the server or query that the object names.
     SourceNotAllowed,
+    /// A Secret with the login for a server is missing, not lent, or has not the right keys.
+    LoginInvalid,
+    /// A Secret with the login for a server could not be read.
+    LoginUnreadable,
     /// Too few requests in the window to judge the objective.
     TooFewRequests,
     /// The objective holds over the attainment window.

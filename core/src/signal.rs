@@ -16,10 +16,12 @@ pub mod estimate;
 pub mod inputs;
 pub mod judge;
 pub mod name;
+pub mod standstill;
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use strum::VariantArray;
 
 use crate::{histogram::Histogram, role::PerRole};
 
@@ -42,7 +44,9 @@ pub enum Reading {
 }
 
 /// Why a reading is not known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, VariantArray,
+)]
 #[serde(rename_all = "camelCase")]
 pub enum Gap {
     /// The query failed: Prometheus is down, timed out or refused the expression.
@@ -63,9 +67,14 @@ pub enum Gap {
     ClockSkew,
     /// Too few of the ready workers are scraped to speak for the role.
     NoQuorum,
+    /// The server said that its answer is not whole.
+    PartialAnswer,
 }
 
 impl Gap {
+    /// Every cause.
+    pub const ALL: &'static [Self] = Self::VARIANTS;
+
     /// A fragment for texts, such as `the query failed`.
     pub const fn as_text(self) -> &'static str {
         match self {
@@ -78,6 +87,7 @@ impl Gap {
             Self::OutOfRange => "the number is not plausible in its unit",
             Self::ClockSkew => "the newest sample is from the future, so clocks differ",
             Self::NoQuorum => "fewer than half of the ready workers are scraped",
+            Self::PartialAnswer => "the server said that its answer is not whole",
         }
     }
 }
@@ -205,6 +215,8 @@ pub struct Distributions {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Signals {
+    /// Whether a server said that its answer is not whole: then the numbers are lower bounds.
+    pub answer_partial: bool,
     /// Workers that were scraped.
     pub coverage: PerRole<Coverage>,
     /// Window of rates and of `recent`: a rate is of half of it ago, on average.
@@ -215,7 +227,10 @@ pub struct Signals {
     pub decode_completion_rate_rps: Reading,
     /// Change of the prefill queue, requests per second; negative change reads as zero.
     pub prefill_queue_growth_rps: Reading,
-    /// Requests per second that arrive, stated by the user's own query. Wins over the two above.
+    /// How fast the prefill queue shrinks, requests per second; growth reads as zero.
+    pub prefill_queue_drain_rps: Reading,
+    /// Requests per second that arrive, stated by the user's own query, as of a gateway's metrics.
+    /// Wins over what the engines count.
     pub arrival_rate_rps_override: Reading,
     /// Index of dispersion of request counts in [`DISPERSION_SPAN`]: their variance over their
     /// mean. 1 is Poisson, above is bursty.
@@ -248,6 +263,8 @@ pub struct Signals {
     pub wide: Distributions,
     /// `prefill_ttft` over the attainment window.
     pub prefill_ttft_attainment: HistogramReading,
+    /// `decode_ttft` over the attainment window.
+    pub decode_ttft_attainment: HistogramReading,
     /// `tpot` over the attainment window.
     pub tpot_attainment: HistogramReading,
     /// TTFT at the objective's percentile by the user's own query, seconds.

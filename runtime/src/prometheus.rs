@@ -1,10 +1,10 @@
 //! The Prometheus servers that are asked, and what can go wrong there.
 //!
 //! The client library stays inside this module. An answer is a list of samples with labels; a
-//! failure is either the server's (unreachable, slow, overloaded) or the query's (Prometheus refuses
-//! it), which must not be confused: users can fix only one of them. Servers that tenants name are
-//! not trusted: not with memory, not with the way to other addresses, and not with words that end
-//! in somebody's status.
+//! failure is either the server's (unreachable, slow, overloaded) or the query's (Prometheus
+//! refuses it), which must not be confused: users can fix only one of them. Servers that tenants
+//! name are not trusted: not with memory, not with the way to other addresses, and not with words
+//! that end in somebody's status.
 
 mod address;
 mod answer;
@@ -56,6 +56,19 @@ impl Sample {
     }
 }
 
+/// A native histogram with its labels.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NativeHistogram {
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// Observations.
+    pub count: f64,
+    /// Their sum.
+    pub sum: f64,
+    /// Upper edge of each bucket and the observations in it, edges rising.
+    pub buckets: Vec<(f64, f64)>,
+}
+
 /// The values of one set of labels over a range.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Series {
@@ -88,6 +101,8 @@ pub struct Range {
 pub struct Answer<T> {
     /// The values.
     pub values: Vec<T>,
+    /// Native histograms beside the values.
+    pub histograms: Vec<NativeHistogram>,
     /// The server's reasons why they may not be whole, such as a store that did not answer.
     pub warnings: Vec<String>,
     memory: Option<OwnedSemaphorePermit>,

@@ -14,7 +14,7 @@ use std::time::Duration;
 use pd_core::{
     Gap, PerRole, Reading, Signals,
     signal::{
-        Coverage,
+        Coverage, DISPERSION_SPAN, WIDE_WINDOW,
         name::{SignalName, SlotMut},
     },
 };
@@ -25,8 +25,11 @@ use crate::{
     engine::Recipe,
     queries::Scope,
     sample::Sample,
-    tag::{METRIC, Part, Tag},
+    tag::{METRIC, POD, Part, Tag},
 };
+
+/// Most names of metrics that a message lists, and pods.
+const NAMED_MAX: usize = 3;
 
 /// Requests that a span must hold on average for their dispersion to say anything.
 const COUNT_MEAN_MIN: f64 = 1.0;
@@ -34,6 +37,9 @@ const COUNT_MEAN_MIN: f64 = 1.0;
 /// Answers of the queries of one reconcile; `E` is the error of whoever sent them.
 #[derive(Debug)]
 pub struct Answers<E> {
+    /// Whether a server said that an answer is not whole, as Thanos and Mimir do when a part of
+    /// them does not answer.
+    pub partial: bool,
     /// Gauges and counters by pod.
     pub state: Result<Vec<Sample>, E>,
     /// Distributions over the window of rates.
@@ -112,6 +118,7 @@ pub fn signals<E>(
     let mut signals = Signals {
         coverage: PerRole::from_fn(|role| by_pod.coverage(role)),
         rate_window: scope.window,
+        answer_partial: answers.partial,
         ..Signals::default()
     };
     for &signal in SignalName::ALL {
@@ -136,15 +143,75 @@ pub fn signals<E>(
 pub fn engine<E>(answers: &Answers<E>, scope: &Scope) -> Option<&'static str> {
     let state = Answer::of(&answers.state);
     let metrics = state.samples(Tag::Generation);
-    let found = |name: &str| metrics.iter().any(|sample| sample.label(METRIC) == name);
     let engine = scope.engine;
+    let plain = |name: &'static str| name.strip_prefix(engine.prefix).unwrap_or(name);
+    let found = |name: &&'static str| {
+        let mut metrics = metrics.iter();
+        metrics.any(|sample| sample.label(METRIC).ends_with(plain(name)))
+    };
     let (newest, older) = engine.generation.names.split_first()?;
-    match (found(newest), older.iter().any(|name| found(name))) {
+    match (found(newest), older.iter().any(found)) {
         (true, false) => Some(engine.name),
         (false, true) => Some(engine.name_of_older),
         (true, true) => Some(engine.name_of_several),
         (false, false) => None,
     }
+}
+
+/// How the engine's metrics begin, where none is found under the beginning that was asked for and
+/// others are: the usual one if it is among them, or the first by name.
+pub fn prefix<E>(answers: &Answers<E>, scope: &Scope) -> Option<String> {
+    let state = Answer::of(&answers.state);
+    let engine = scope.engine;
+    let asked = scope.prefix.as_deref().unwrap_or(engine.prefix);
+    let metrics = state.samples(Tag::Generation);
+    let mut found: Vec<&str> = metrics
+        .iter()
+        .filter_map(|sample| beginning(sample.label(METRIC), scope))
+        .collect();
+    found.sort_unstable_by_key(|prefix| (*prefix != engine.prefix, *prefix));
+    if found.contains(&asked) {
+        return None;
+    }
+    found.first().map(|prefix| (*prefix).to_owned())
+}
+
+/// The part of a metric's name before what the catalogue knows.
+fn beginning<'a>(metric: &'a str, scope: &Scope) -> Option<&'a str> {
+    let engine = scope.engine;
+    let known = engine.generation.names.iter();
+    let mut known = known.filter_map(|name| name.strip_prefix(engine.prefix));
+    known.find_map(|name| metric.strip_suffix(name))
+}
+
+/// How often workers are scraped, once one was there for all of the wide window.
+pub fn scrape_interval<E>(answers: &Answers<E>) -> Option<Duration> {
+    let samples = Answer::of(&answers.state).total(Tag::Samples).known()?;
+    (samples >= 1.0).then(|| WIDE_WINDOW.div_f64(samples))
+}
+
+/// A sentence without its full stop on engines that are scraped at several addresses, if any are.
+/// Each counts once all the same.
+pub fn scraped_twice<E>(answers: &Answers<E>) -> Option<String> {
+    let state = Answer::of(&answers.state);
+    let mut pods: Vec<&str> = state
+        .samples(Tag::Addresses)
+        .iter()
+        .map(|sample| sample.label(POD))
+        .collect();
+    pods.sort_unstable();
+    pods.dedup();
+    let others = pods.len().saturating_sub(NAMED_MAX);
+    let (first, rest) = pods.split_first()?;
+    let named = rest.iter().take(NAMED_MAX - 1);
+    let mut text = named.fold(format!("`{first}`"), |text, pod| format!("{text}, `{pod}`"));
+    if others > 0 {
+        text = format!("{text} and {others} others");
+    }
+    Some(format!(
+        "an engine of {text} is scraped at several addresses or by several jobs, and counts once: \
+         keep one of them"
+    ))
 }
 
 /// The sources of single numbers.
@@ -165,6 +232,7 @@ impl Numbers<'_> {
             Recipe::GaugeSum(_) => self.by_pod.sum(value, role),
             Recipe::GaugeMean(_) => self.by_pod.mean(value, role),
             Recipe::GaugeGrowth(_) => self.by_pod.growth(value, role),
+            Recipe::GaugeShrinkage(_) => self.by_pod.shrinkage(value, role),
             // Pods that have left were part of the peak, so it is a total.
             Recipe::GaugePeak(_) => self.state.total(value),
             Recipe::CounterRate(_) => {
@@ -199,6 +267,11 @@ fn share(state: &Answer<'_>, signal: SignalName) -> Reading {
 /// Variance over mean of the counts in a span: half of the mean squared difference of neighbours is
 /// the variance, whatever the trend.
 fn dispersion(state: &Answer<'_>, signal: SignalName) -> Reading {
+    // Scraped less than once a span, neighbouring spans share what came in them.
+    let samples = state.total(Tag::Samples).known();
+    if samples.is_some_and(|samples| WIDE_WINDOW > DISPERSION_SPAN.mul_f64(samples + 1.0)) {
+        return Reading::Unknown(Gap::TooFewSamples);
+    }
     let mean = state.total(Tag::Signal(signal, Part::Mean));
     let squared = state.total(Tag::Signal(signal, Part::SquaredChange));
     match (mean.known(), squared.known()) {

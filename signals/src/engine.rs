@@ -51,6 +51,8 @@ pub enum Recipe {
     GaugeMean(Metric),
     /// How fast a gauge grows, summed over the workers; nothing shrinks below zero.
     GaugeGrowth(Metric),
+    /// How fast a gauge shrinks, summed over the workers; nothing grows below zero.
+    GaugeShrinkage(Metric),
     /// The most that gauges added up to on each worker in the window, summed.
     GaugePeak(&'static [Metric]),
     /// How fast a counter grows, summed over the workers.
@@ -85,6 +87,7 @@ impl Recipe {
             Self::GaugeSum(metric)
             | Self::GaugeMean(metric)
             | Self::GaugeGrowth(metric)
+            | Self::GaugeShrinkage(metric)
             | Self::CounterRate(metric)
             | Self::CounterDispersion(metric)
             | Self::LabelProduct { metric, .. }
@@ -103,11 +106,14 @@ pub struct Engine {
     pub name: &'static str,
     /// As its makers write it.
     pub product: &'static str,
+    /// The beginning of its metrics' names, which operators and pipelines change.
+    pub prefix: &'static str,
     /// The versions whose names the catalogue has.
     pub versions: &'static str,
     /// A gauge that every worker has from its start to its end: its samples say who is scraped.
     pub presence: Metric,
-    /// Labels beside the pod's that separate the engines of a pod, and the series of one metric.
+    /// Labels beside the pod's that separate the engines of a pod, and the series of one metric. An
+    /// address is none: one engine may be scraped at several.
     pub series_labels: &'static [&'static str],
     /// Label of the model, which metrics without a value of their own do not have.
     pub model_label: &'static str,
@@ -139,6 +145,7 @@ mod tests {
         match recipe {
             Recipe::GaugeSum(_)
             | Recipe::GaugeGrowth(_)
+            | Recipe::GaugeShrinkage(_)
             | Recipe::GaugePeak(_)
             | Recipe::CounterRate(_) => kind == Kind::Sum,
             Recipe::GaugeMean(_)

@@ -5,8 +5,12 @@
 //! said must be dropped; rates and distributions are summed, because what it served was served.
 //!
 //! Each engine counts once. Before anything is summed, series are reduced to the labels that
-//! separate engines and parts of a metric, so that a pair of Prometheus servers behind one
-//! address, or two jobs that scrape the same port, do not double the load.
+//! separate engines and parts of a metric, so that a pair of Prometheus servers behind one address,
+//! two jobs that scrape the same port, or two ports of one engine do not double the load. The
+//! bounds of buckets are reduced to their shortest spelling before, for pipelines spell them
+//! differently.
+//!
+//! A histogram is asked for in both forms: classic, and native, which a server may have alone.
 //!
 //! During a rolling upgrade a renamed metric is there under both names; `new or old` picks per
 //! series, which is per pod.
@@ -23,14 +27,42 @@ use pd_core::{
     },
 };
 
-use self::promql::{duration, escaped, relabelled, united};
+use self::promql::{duration, escaped, relabelled, shortened, united};
 use crate::{
     engine::{Engine, Metric, Recipe},
-    tag::{METRIC, POD, Part, TAG, Tag},
+    tag::{EDGE, METRIC, POD, Part, TAG, Tag},
 };
 
-/// Window of gauges: long enough to hold two samples at the usual 15 s, short enough to follow.
-const GAUGE_WINDOW_MAX: Duration = Duration::from_secs(30);
+/// Window of gauges where that of rates is of the usual two minutes or less: long enough to hold
+/// two samples at the usual 15 s, short enough to follow.
+const GAUGE_WINDOW: Duration = Duration::from_secs(30);
+
+/// Scrape intervals in the window of rates, at least.
+const INTERVALS: u32 = 4;
+
+/// The windows that follow from how often workers are scraped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Windows {
+    /// Window of rates and latency histograms.
+    pub rates: Duration,
+    /// Age from which a worker's newest sample is stale.
+    pub age_max: Duration,
+}
+
+impl Windows {
+    /// Those that were set, wider where a scrape every `interval` needs it: four scrapes for a
+    /// rate, and one and a half until a sample is stale, so that one may be late. Nothing is as
+    /// wide as to look further back than the wide window, unless it was set so.
+    #[must_use]
+    pub fn stretched(self, interval: Option<Duration>) -> Self {
+        let interval = interval.unwrap_or_default();
+        let rates = (interval * INTERVALS).min(WIDE_WINDOW);
+        Self {
+            rates: self.rates.max(rates),
+            age_max: self.age_max.max(interval + interval / 2),
+        }
+    }
+}
 
 /// Signals that a past load is rebuilt from, beside distributions.
 const LOAD: [SignalName; 2] = [
@@ -43,6 +75,8 @@ const LOAD: [SignalName; 2] = [
 pub struct Scope {
     /// The engine that both roles run.
     pub engine: &'static Engine,
+    /// Beginning of the engine's metrics' names, where it is not the usual one.
+    pub prefix: Option<String>,
     /// Label that holds the namespace.
     pub namespace_label: String,
     /// Label that holds the pod.
@@ -55,7 +89,7 @@ pub struct Scope {
     pub decode_pods: String,
     /// Further `(label, value)` matchers.
     pub selectors: Vec<(String, String)>,
-    /// Window of rates and latency histograms.
+    /// Window of rates and latency histograms, at least four scrape intervals.
     pub window: Duration,
     /// Window of the attainment histograms.
     pub attainment_window: Duration,
@@ -64,7 +98,13 @@ pub struct Scope {
 impl Scope {
     /// Gauges and counters: who was scraped when, queues, KV caches, request and token rates.
     pub fn state_query(&self) -> String {
-        let mut parts = vec![self.age(), self.seen(), self.generation()];
+        let mut parts = vec![
+            self.age(),
+            self.seen(),
+            self.generation(),
+            self.samples(),
+            self.addresses(),
+        ];
         for &signal in SignalName::ALL {
             match signal.kind() {
                 Kind::Sum | Kind::Mean => parts.extend(self.parts(signal, self.window)),
@@ -123,8 +163,8 @@ impl Scope {
             Recipe::GaugeMean(metric) => {
                 vec![self.by_pod(tag(Part::Value), "avg", &pods.gauge(metric))]
             }
-            Recipe::GaugeGrowth(metric) => {
-                let growth = pods.over("deriv", metric, window);
+            Recipe::GaugeGrowth(metric) | Recipe::GaugeShrinkage(metric) => {
+                let growth = self.once(&pods.over("deriv", metric, window));
                 vec![self.by_pod(tag(Part::Value), "sum", &growth)]
             }
             Recipe::GaugePeak(metrics) => {
@@ -155,13 +195,17 @@ impl Scope {
             }
             Recipe::Histogram(metric) => {
                 let increase = |suffix| pods.increase(metric, suffix, window);
+                let buckets = self.once(&shortened(&increase("_bucket"), EDGE, "le"));
+                let total = |suffix| format!("sum({})", self.once(&increase(suffix)));
                 vec![
+                    tagged(tag(Part::Buckets), &format!("sum by ({EDGE}) ({buckets})")),
+                    tagged(tag(Part::Count), &total("_count")),
+                    tagged(tag(Part::Sum), &total("_sum")),
+                    // No aggregation but the mean gives one of several equal histograms.
                     tagged(
-                        tag(Part::Buckets),
-                        &format!("sum by (le) ({})", increase("bucket")),
+                        tag(Part::Native),
+                        &format!("sum({})", self.each("avg", &increase(""))),
                     ),
-                    tagged(tag(Part::Count), &format!("sum({})", increase("count"))),
-                    tagged(tag(Part::Sum), &format!("sum({})", increase("sum"))),
                 ]
             }
             Recipe::UserQuery => Vec::new(),
@@ -172,32 +216,53 @@ impl Scope {
     /// says.
     fn age(&self) -> String {
         let (matchers, metric) = (self.both_roles(), self.engine.presence);
-        let ages = series(metric, &matchers, |series| {
+        let ages = self.series(metric, &matchers, |series| {
             format!("time() - timestamp({series})")
         });
-        let least = format!(
-            "min by ({}, {}) ({ages})",
-            self.pod_label,
-            self.series_labels()
-        );
-        self.by_pod(Tag::Age, "max", &least)
+        self.by_pod(Tag::Age, "max", &self.each("min", &ages))
     }
 
     fn seen(&self) -> String {
         let (matchers, metric) = (self.both_roles(), self.engine.presence);
         let wide = duration(WIDE_WINDOW);
-        let counts = series(metric, &matchers, |series| {
+        let counts = self.series(metric, &matchers, |series| {
             format!("count_over_time({series}[{wide}])")
         });
-        self.by_pod(Tag::Seen, "max", &counts)
+        self.by_pod(Tag::Seen, "max", &self.once(&counts))
     }
 
-    /// The names that exist of the metric that shows the engine's generation.
+    /// Most samples of a series within the wide window, of those that were there at its start.
+    fn samples(&self) -> String {
+        let (matchers, metric) = (self.both_roles(), self.engine.presence);
+        let wide = duration(WIDE_WINDOW);
+        let counts = self.series(metric, &matchers, |series| {
+            format!("(count_over_time({series}[{wide}]) and {series} offset {wide})")
+        });
+        tagged(Tag::Samples, &format!("max({counts})"))
+    }
+
+    /// Addresses at which an engine is scraped, by pod, where one is at several.
+    fn addresses(&self) -> String {
+        let (matchers, metric) = (self.both_roles(), self.engine.presence);
+        let found = self.series(metric, &matchers, |series| series);
+        let (pod, series_labels) = (&self.pod_label, self.series_labels());
+        let engines = format!("{pod}, {series_labels}");
+        let addresses = format!("count by ({engines}, job, instance) ({found})");
+        let several = format!("max by ({pod}) (count by ({engines}) ({addresses})) > 1");
+        self.under_pod(Tag::Addresses, &several)
+    }
+
+    /// The names that exist of the metric that shows the engine's generation, whatever they begin
+    /// with.
     fn generation(&self) -> String {
+        let engine = self.engine;
+        let plain = |name: &&'static str| name.strip_prefix(engine.prefix).unwrap_or(name);
+        let names: Vec<&str> = engine.generation.names.iter().map(plain).collect();
         // Names of metrics hold no character that RE2 takes for anything else.
-        let names = self.engine.generation.names.join("|");
         let found = format!(
-            "count by (__name__) ({{__name__=~\"{names}\",{}}})",
+            "count by (__name__) ({{__name__=~\"[a-zA-Z0-9_:]*{}[:_]({})\",{}}})",
+            engine.prefix.trim_end_matches(':'),
+            names.join("|"),
             self.both_roles()
         );
         tagged(Tag::Generation, &relabelled(&found, METRIC, "__name__"))
@@ -215,12 +280,12 @@ impl Scope {
         )
     }
 
-    /// `expression` by pod, its engines joined by `aggregate`, under the common pod label, tagged.
+    /// `expression`, which has each engine once, by pod, its engines joined by `aggregate`, under
+    /// the common pod label, tagged.
     fn by_pod(&self, tag: Tag, aggregate: &str, expression: &str) -> String {
-        let once = self.once(expression);
         self.under_pod(
             tag,
-            &format!("{aggregate} by ({}) ({once})", self.pod_label),
+            &format!("{aggregate} by ({}) ({expression})", self.pod_label),
         )
     }
 
@@ -230,11 +295,39 @@ impl Scope {
 
     /// `expression` with one series for each of the engines' own, whoever scraped it.
     fn once(&self, expression: &str) -> String {
+        self.each("max", expression)
+    }
+
+    /// The same with those of several scrapes joined by `aggregate`.
+    fn each(&self, aggregate: &str, expression: &str) -> String {
         format!(
-            "max by ({}, {}) ({expression})",
+            "{aggregate} by ({}, {}) ({expression})",
             self.pod_label,
             self.series_labels()
         )
+    }
+
+    /// `of` the series of each name of `metric`, united, so that a series counts by its newest
+    /// name.
+    fn series(&self, metric: Metric, matchers: &str, of: impl Fn(String) -> String) -> String {
+        let named = |name: &&str| of(self.selector(name, metric, matchers));
+        let parts: Vec<String> = metric.names.iter().map(named).collect();
+        united(&parts)
+    }
+
+    /// The series of one name of `metric`, as this object's metrics are spelt.
+    fn selector(&self, name: &str, metric: Metric, matchers: &str) -> String {
+        let engine = self.engine;
+        let spelt = match (&self.prefix, name.strip_prefix(engine.prefix)) {
+            (Some(prefix), Some(rest)) => format!("{prefix}{rest}"),
+            _ => name.to_owned(),
+        };
+        match metric.matcher {
+            None => format!("{spelt}{{{matchers}}}"),
+            Some((label, value)) => {
+                format!("{spelt}{{{matchers},{label}=\"{}\"}}", escaped(value))
+            }
+        }
     }
 
     fn series_labels(&self) -> String {
@@ -285,7 +378,7 @@ impl Pods<'_> {
     /// `function` of each series of `metric` over `window`.
     fn over(self, function: &str, metric: Metric, window: Duration) -> String {
         let window = duration(window);
-        series(metric, &self.matchers(), |series| {
+        self.scope.series(metric, &self.matchers(), |series| {
             format!("{function}({series}[{window}])")
         })
     }
@@ -298,23 +391,29 @@ impl Pods<'_> {
         )
     }
 
-    /// The mean of a gauge.
+    /// The mean of a gauge over a short window, of each engine once; its newest sample where the
+    /// short window has none.
     fn gauge(self, metric: Metric) -> String {
-        // A short window of rates says that scrapes come fast, so gauges may follow as fast.
-        let window = self.scope.window.min(GAUGE_WINDOW_MAX);
-        self.over("avg_over_time", metric, window)
+        let (window, once) = (self.scope.window, |text: &str| self.scope.once(text));
+        // A short window of rates says that scrapes come fast, so gauges may follow as fast. In a
+        // long one a quarter is a scrape interval or more.
+        let short = window.min(GAUGE_WINDOW.max(window / INTERVALS));
+        let mean = once(&self.over("avg_over_time", metric, short));
+        let newest = once(&self.over("last_over_time", metric, window));
+        format!("({mean} or {newest})")
     }
 
-    /// Growth of one counter of a histogram, of each engine once.
+    /// Growth of one counter of a histogram.
     fn increase(self, metric: Metric, suffix: &str, window: Duration) -> String {
         let window = duration(window);
         let matchers = self.matchers();
-        let named = |name: &str| {
-            let series = selector(&format!("{name}_{suffix}"), metric, &matchers);
+        let named = |name: &&str| {
+            let name = format!("{name}{suffix}");
+            let series = self.scope.selector(&name, metric, &matchers);
             format!("increase({series}[{window}])")
         };
-        let increases: Vec<String> = metric.names.iter().map(|name| named(name)).collect();
-        self.scope.once(&united(&increases))
+        let increases: Vec<String> = metric.names.iter().map(named).collect();
+        united(&increases)
     }
 
     /// Engines of each pod by two labels of `metric`, which does not have the label of the model.
@@ -324,7 +423,7 @@ impl Pods<'_> {
         // A matcher of a label that a series lacks would leave out all of them.
         let model = scope.engine.model_label;
         let matchers = scope.matchers(self.pattern(), |label| label != model);
-        let infos = series(metric, &matchers, |series| series);
+        let infos = scope.series(metric, &matchers, |series| series);
         format!("count by ({pod}, {labels}) (max by ({pod}, {series_labels}, {labels}) ({infos}))")
     }
 
@@ -341,7 +440,7 @@ impl Pods<'_> {
             spans => format!(" offset {}s", spans * span),
         };
         let counted = |spans: u64| {
-            let growth = series(metric, &matchers, |series| {
+            let growth = self.scope.series(metric, &matchers, |series| {
                 let last = format!("{series}{}", back(spans));
                 let first = format!("{series}{}", back(spans + 1));
                 format!(
@@ -359,25 +458,6 @@ impl Pods<'_> {
     }
 }
 
-/// `of` the series of each name of `metric`, united, so that a series counts by its newest name.
-fn series(metric: Metric, matchers: &str, of: impl Fn(String) -> String) -> String {
-    let parts: Vec<String> = metric
-        .names
-        .iter()
-        .map(|name| of(selector(name, metric, matchers)))
-        .collect();
-    united(&parts)
-}
-
-fn selector(name: &str, metric: Metric, matchers: &str) -> String {
-    match metric.matcher {
-        None => format!("{name}{{{matchers}}}"),
-        Some((label, value)) => {
-            format!("{name}{{{matchers},{label}=\"{}\"}}", escaped(value))
-        }
-    }
-}
-
 fn tagged(tag: Tag, expression: &str) -> String {
     format!("label_replace({expression}, \"{TAG}\", \"{tag}\", \"\", \"\")")
 }
@@ -390,6 +470,7 @@ mod tests {
     fn scope() -> Scope {
         Scope {
             engine: &VLLM,
+            prefix: None,
             namespace_label: "namespace".into(),
             pod_label: "pod".into(),
             namespace: "inference".into(),
@@ -436,5 +517,67 @@ mod tests {
         let (_, config) = state.split_once("vllm:cache_config_info{").unwrap();
         let (matchers, _) = config.split_once('}').unwrap();
         assert!(matchers.contains("pod=~") && !matchers.contains("model_name"));
+    }
+
+    #[test]
+    fn an_own_prefix_is_that_of_every_metric_and_of_nothing_else() {
+        for prefix in ["kserve_vllm:", "vllm_"] {
+            let scope = Scope {
+                prefix: Some(prefix.into()),
+                selectors: vec![("model_name".into(), "vllm:llama".into())],
+                ..scope()
+            };
+            let text = scope.state_query() + &scope.histogram_query() + &scope.load_query();
+            let own = text.replace("\"vllm:llama\"", "");
+            assert!(text.contains("model_name=\"vllm:llama\""));
+            let plain = own.replace(prefix, "");
+            assert!(!plain.contains("vllm:"), "{plain}");
+        }
+    }
+
+    /// Scrape intervals of 15, 30, 60 and 120 s under the default settings.
+    #[rstest::rstest]
+    #[case::usual(15, 120, 90, 30)]
+    #[case::half_a_minute(30, 120, 90, 30)]
+    #[case::a_minute(60, 240, 90, 60)]
+    #[case::two_minutes(120, 480, 180, 120)]
+    #[case::as_slow_as_a_lookup_reaches(300, 600, 450, 150)]
+    fn windows_follow_the_scrape_interval(
+        #[case] interval: u64,
+        #[case] rates: u64,
+        #[case] age_max: u64,
+        #[case] gauge: u64,
+    ) {
+        let seconds = Duration::from_secs;
+        let set = Windows {
+            rates: seconds(120),
+            age_max: seconds(90),
+        };
+        let windows = set.stretched(Some(seconds(interval)));
+        let want = Windows {
+            rates: seconds(rates),
+            age_max: seconds(age_max),
+        };
+        assert_eq!(windows, want);
+        assert_eq!(set.stretched(None), set);
+        let scope = Scope {
+            window: windows.rates,
+            ..scope()
+        };
+        let state = scope.state_query();
+        let (_, of_gauge) = state
+            .split_once("avg_over_time(vllm:num_requests_waiting{")
+            .unwrap();
+        let (_, window) = of_gauge.split_once("}[").unwrap();
+        assert!(window.starts_with(&format!("{gauge}000ms]")), "{window}");
+    }
+
+    #[test]
+    fn an_address_is_no_identity() {
+        for query in queries() {
+            let places: Vec<_> = query.match_indices("instance").collect();
+            let addresses = usize::from(query.contains("\"addresses\""));
+            assert_eq!(places.len(), addresses, "{query}");
+        }
     }
 }

@@ -13,8 +13,22 @@ pub(crate) const TAG: &str = "signal";
 /// Label that every part by pod puts the pod's name under.
 pub(crate) const POD: &str = "pod";
 
-/// Label of the bounds of a histogram's buckets.
-pub(crate) const BUCKET: &str = "le";
+/// Label that holds the bound of a histogram's bucket in its shortest spelling, as `le` is spelt
+/// differently by different pipelines.
+pub(crate) const EDGE: &str = "edge";
+
+/// Label that names the pieces of a native histogram: [`NATIVE_COUNT`], [`NATIVE_SUM`] and, with
+/// an [`EDGE`], [`NATIVE_BUCKET`].
+pub(crate) const NATIVE: &str = "native";
+
+/// Observations of a native histogram.
+pub(crate) const NATIVE_COUNT: &str = "count";
+
+/// Sum of a native histogram's observations.
+pub(crate) const NATIVE_SUM: &str = "sum";
+
+/// Observations up to an edge of a native histogram.
+pub(crate) const NATIVE_BUCKET: &str = "bucket";
 
 /// Label of the part [`Tag::Generation`] that holds a metric's name.
 pub(crate) const METRIC: &str = "metric";
@@ -30,6 +44,10 @@ pub(crate) enum Tag {
     Seen,
     /// By metric: series of each name of the metric that shows the engine's generation.
     Generation,
+    /// Most samples of a worker within the wide window, of those that were there all along.
+    Samples,
+    /// By pod: addresses under which one engine of it is scraped, where they are several.
+    Addresses,
     /// Workers of a role with a sample in the window.
     Workers(Role),
 }
@@ -45,6 +63,8 @@ pub(crate) enum Part {
     Count,
     /// Sum of the observations.
     Sum,
+    /// All of a native histogram.
+    Native,
     /// The counted part of a whole, for a share.
     Share,
     /// The whole that it is a share of.
@@ -62,6 +82,7 @@ impl Part {
             Self::Buckets => "_buckets",
             Self::Count => "_count",
             Self::Sum => "_sum",
+            Self::Native => "_native",
             Self::Share => "_share",
             Self::Whole => "_whole",
             Self::Mean => "_mean",
@@ -77,6 +98,8 @@ impl fmt::Display for Tag {
             Self::Age => f.write_str("age"),
             Self::Seen => f.write_str("seen"),
             Self::Generation => f.write_str("generation"),
+            Self::Samples => f.write_str("samples"),
+            Self::Addresses => f.write_str("addresses"),
             Self::Workers(role) => write!(f, "{role}_workers"),
         }
     }

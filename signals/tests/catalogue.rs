@@ -19,6 +19,12 @@ A signal outside its plausible range is refused, and so is one whose workers are
 unknown then, and unknown lowers nothing. Of a distribution the mean is held against the range. During a
 rolling upgrade each pod counts by the newest name of a metric that it has.
 
+Names may begin otherwise, such as `kserve_vllm:` or `vllm_`: the beginning is found in the first answer. An engine is a
+pod with its labels `engine` and `dp_rank`; one that is scraped at several addresses counts once, and the condition
+MetricsAvailable names it. The bounds of buckets may be spelt in any way. A histogram may be classic or native. Where
+workers are scraped seldom, the windows of rates and gauges and the allowed age grow with the time between two scrapes. An
+answer with a warning, as Thanos and Mimir give it when a part of them does not answer, lowers nothing.
+
 ";
 
 fn unit(unit: Unit) -> &'static str {
@@ -62,6 +68,7 @@ fn source(engine: &Engine, signal: SignalName) -> String {
         Recipe::GaugeSum(metric) => format!("sum of {}", named(metric)),
         Recipe::GaugeMean(metric) => format!("mean of {}", named(metric)),
         Recipe::GaugeGrowth(metric) => format!("growth of {}", named(metric)),
+        Recipe::GaugeShrinkage(metric) => format!("shrinkage of {}", named(metric)),
         Recipe::GaugePeak(metrics) => {
             let metrics: Vec<String> = metrics.iter().map(|metric| named(*metric)).collect();
             format!("most of {}", metrics.join(" + "))

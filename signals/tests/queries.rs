@@ -12,6 +12,7 @@ const GOLDEN: &str = "tests/fixtures/queries.promql";
 fn scope() -> Scope {
     Scope {
         engine: &VLLM,
+        prefix: None,
         namespace_label: "namespace".into(),
         pod_label: "kubernetes_pod".into(),
         namespace: "inference".into(),

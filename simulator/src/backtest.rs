@@ -10,7 +10,7 @@ pub mod options;
 mod outcome;
 mod range;
 pub mod service;
-mod stated;
+pub(crate) mod stated;
 
 use std::sync::Arc;
 

@@ -16,8 +16,8 @@ use pd_core::PerRole;
 use serde::Serialize;
 use thiserror::Error;
 
-use crate::policy::{Decider, PolicyError, read_policy};
-use crate::protocol::{Answer, ObservationLine};
+use crate::policy::{Decider, PolicyError, given};
+use crate::protocol::Answer;
 
 /// Options as the user gave them.
 #[derive(Clone, Debug, clap::Args)]
@@ -147,8 +147,9 @@ pub fn replay(options: &ReplayOptions) -> Result<Replay, ReplayError> {
         path: path.clone(),
         source,
     };
-    let policy = options.config.as_deref().map(read_policy).transpose()?;
-    let mut decider = Decider::new(policy);
+    let config = options.config.as_deref();
+    let given = config.map(|path| given(path, &[])).transpose()?;
+    let mut decider = Decider::new(given.unwrap_or_default());
     let mut replay = Replay {
         decisions: 0,
         recorded_decisions: 0,
@@ -162,12 +163,15 @@ pub fn replay(options: &ReplayOptions) -> Result<Replay, ReplayError> {
             line,
             reason,
         };
-        let observation = ObservationLine::read(&text).map_err(told)?;
+        let observation = decider.read(&text).map_err(told)?;
         let (time_milliseconds, recorded) = (observation.time_milliseconds, observation.replicas);
         let answer = decider.decide(observation).map_err(told)?;
         replay.decisions += 1;
         replay.recorded_decisions += u64::from(recorded.is_some());
-        let Answer::Decided { replicas, reason } = answer else {
+        let Answer::Decided {
+            replicas, reason, ..
+        } = answer
+        else {
             continue;
         };
         if let Some(recorded) = recorded.filter(|recorded| *recorded != replicas) {

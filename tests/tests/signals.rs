@@ -23,7 +23,7 @@ use pd_core::{PerRole, Reading, Signals};
 use pd_runtime::prometheus::{Endpoint, Owner, QueryError, Servers};
 use pd_signals::{
     Sample,
-    decode::{Answers, Overrides, signals},
+    decode::{Answers, Overrides, prefix, scraped_twice, signals},
     engine::VLLM,
     queries::Scope,
 };
@@ -56,13 +56,19 @@ impl Worker {
             started: Arc::new(Mutex::new(Instant::now())),
             stopped: Arc::default(),
         };
+        let address = worker.serve_at_another().await;
+        (worker, address)
+    }
+
+    /// The same engine's metrics at another port.
+    async fn serve_at_another(&self) -> SocketAddr {
         let router = Router::new()
             .route("/metrics", get(Self::answer))
-            .with_state(worker.clone());
+            .with_state(self.clone());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(async move { axum::serve(listener, router).await });
-        (worker, address)
+        address
     }
 
     /// Counters start again from zero, as after a restart of the container.
@@ -106,6 +112,7 @@ impl Worker {
 fn scope() -> Scope {
     Scope {
         engine: &VLLM,
+        prefix: None,
         namespace_label: "namespace".into(),
         pod_label: "pod".into(),
         namespace: "inference".into(),
@@ -138,8 +145,8 @@ async fn scraped_by_a_pair(address: SocketAddr) -> Prometheus {
     .unwrap()
 }
 
-/// The signals that the controller reads; the one worker is ready in both roles.
-async fn read(prometheus: &Prometheus, scope: &Scope) -> Signals {
+/// The answers that the controller gets.
+async fn answers(prometheus: &Prometheus, scope: &Scope) -> Answers<QueryError> {
     // Sets up the process for TLS clients.
     prometheus.query("up").await.unwrap();
     let servers = Servers::new(Duration::from_secs(10), "pd-tests", "0");
@@ -147,28 +154,44 @@ async fn read(prometheus: &Prometheus, scope: &Scope) -> Signals {
     let ask = |text: String| {
         let (servers, endpoint) = (&servers, &endpoint);
         async move {
-            let (samples, _) = servers.query(endpoint, &text).await?.into_parts();
+            let mut answer = servers.query(endpoint, &text).await?;
+            assert!(answer.warnings.is_empty(), "{:?}", answer.warnings);
+            let histograms = std::mem::take(&mut answer.histograms);
+            let native = histograms.iter().flat_map(|histogram| {
+                let (count, sum) = (histogram.count, histogram.sum);
+                Sample::of_native(&histogram.labels, count, sum, &histogram.buckets)
+            });
+            let (samples, _) = answer.into_parts();
             let plain = samples.into_iter().map(|sample| Sample {
                 labels: sample.labels,
                 value: sample.value,
             });
-            Ok::<_, QueryError>(plain.collect())
+            Ok::<_, QueryError>(plain.chain(native).collect())
         }
     };
-    let answers = Answers {
+    Answers {
+        partial: false,
         state: ask(scope.state_query()).await,
         histograms: ask(scope.histogram_query()).await,
         wide: ask(scope.wide_query()).await,
         attainment: ask(scope.attainment_query()).await,
         overrides: Overrides::default(),
-    };
+    }
+}
+
+/// The signals that the controller reads; the one worker is ready in both roles.
+async fn read(prometheus: &Prometheus, scope: &Scope) -> Signals {
+    of(&answers(prometheus, scope).await, scope)
+}
+
+fn of(answers: &Answers<QueryError>, scope: &Scope) -> Signals {
     let pods = ["llama-p-0".to_owned()];
     let ready = PerRole {
         prefill: pods.as_slice(),
         decode: pods.as_slice(),
     };
     assert_eq!(answers.first_error(), None);
-    signals(&answers, ready, scope, Duration::from_secs(5))
+    signals(answers, ready, scope, Duration::from_secs(5))
 }
 
 /// No rate is ever above the true one by more than the beat of scrapes, nor below zero.
@@ -270,6 +293,102 @@ async fn a_pair_of_servers_a_reset_and_a_dead_target_leave_the_load_as_it_is() {
         assert_eq!(judged.output_token_rate_tps.known(), None);
         assert_eq!(judged.prefill_completion_rate_rps.known(), None);
     })
+    .unwrap();
+}
+
+/// A job that scrapes one worker as pod `llama-p-0`, with rules for what it stores.
+fn job(name: &str, address: SocketAddr, relabelled: &serde_json::Value) -> serde_json::Value {
+    json!({
+        "job_name": name,
+        "static_configs": [{
+            "targets": [address.to_string()],
+            "labels": { "namespace": "inference", "pod": "llama-p-0" },
+        }],
+        "metric_relabel_configs": relabelled,
+    })
+}
+
+async fn scraped_by(jobs: Vec<serde_json::Value>) -> Prometheus {
+    Prometheus::start(&PrometheusOptions {
+        scrape_configs: jobs,
+        ..PrometheusOptions::default()
+    })
+    .await
+    .unwrap()
+}
+
+/// Whether every token came within 25 ms, as it did.
+fn within_limits(signals: &Signals) -> Result<(), String> {
+    let share = signals
+        .recent
+        .inter_token_latency
+        .with_samples(1.0)
+        .ok()
+        .and_then(|latencies| latencies.share_at_or_below(0.025));
+    match share {
+        Some(share) if share > 0.99 => Ok(()),
+        share => Err(format!("{share:?} of the tokens came within 25 ms")),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_engine_at_two_ports_with_bounds_spelt_differently_counts_once() {
+    let (worker, address) = Worker::serve().await;
+    let other = worker.serve_at_another().await;
+    // `1` where the other job has `1.0`, and `2.5e0` where it has `2.5`.
+    let spelt = json!([
+        { "source_labels": ["le"], "regex": "([0-9]+)\\.0", "target_label": "le", "replacement": "$1" },
+        { "source_labels": ["le"], "regex": "([0-9]+\\.[0-9]*[1-9])", "target_label": "le", "replacement": "${1}e0" },
+    ]);
+    let jobs = vec![
+        job("pods", address, &json!([])),
+        job("services", other, &spelt),
+    ];
+    let prometheus = scraped_by(jobs).await;
+    let scope = scope();
+    eventually("the load, counted once", DEADLINE, async || {
+        let answers = answers(&prometheus, &scope).await;
+        let signals = of(&answers, &scope);
+        steady(&signals)?;
+        within_limits(&signals)?;
+        let twice = scraped_twice(&answers).ok_or("not seen twice")?;
+        assert!(twice.contains("`llama-p-0`"), "{twice}");
+        Ok::<(), String>(())
+    })
+    .await
+    .unwrap();
+    let spellings = "count(count by (le) (vllm:inter_token_latency_seconds_bucket))";
+    let spellings = prometheus.query(spellings).await.unwrap()[0].1;
+    let bounds = "count(vllm:inter_token_latency_seconds_bucket{job=\"pods\"})";
+    let bounds = prometheus.query(bounds).await.unwrap()[0].1;
+    assert!(spellings > bounds, "two spellings: {spellings}, {bounds}");
+}
+
+#[rstest::rstest]
+#[case::of_an_operator("kserve_vllm:")]
+#[case::of_opentelemetry("vllm_")]
+#[tokio::test(flavor = "multi_thread")]
+async fn metrics_of_another_beginning_are_found(#[case] beginning: &str) {
+    let (_worker, address) = Worker::serve().await;
+    let renamed = json!([{
+        "source_labels": ["__name__"], "regex": "vllm:(.+)", "target_label": "__name__",
+        "replacement": format!("{beginning}$1"),
+    }]);
+    let prometheus = scraped_by(vec![job("pods", address, &renamed)]).await;
+    let usual = scope();
+    eventually("the load under another beginning", DEADLINE, async || {
+        let found = prefix(&answers(&prometheus, &usual).await, &usual);
+        let found = found.ok_or("no beginning is found")?;
+        assert_eq!(found, beginning);
+        let scope = Scope {
+            prefix: Some(found),
+            ..usual.clone()
+        };
+        let answers = answers(&prometheus, &scope).await;
+        assert_eq!(prefix(&answers, &scope), None);
+        steady(&of(&answers, &scope))
+    })
+    .await
     .unwrap();
 }
 

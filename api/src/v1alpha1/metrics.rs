@@ -6,7 +6,10 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 #[cfg(feature = "kube")]
-use super::rules::{matching, rule_naming_value};
+use super::{
+    rules::{matching, rule_naming_value},
+    target::{NAME_REGEX, NAME_REMEDY},
+};
 use crate::derives::{JsonSchema, KubeSchema};
 
 /// Most label matchers.
@@ -131,9 +134,9 @@ pub struct MetricsSource {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SourceSecret {
-    /// The Secret. It must carry the label pdautoscaler.io/prometheus-login: "true", and the operator
-    /// must allow references to Secrets. Keys for auth: username and password, or token. Keys for
-    /// tls: ca.crt, and tls.crt with tls.key; each is optional.
+    /// The Secret. It must carry the label pdautoscaler.io/prometheus-login: "true", and the
+    /// operator must allow references to Secrets. Keys for auth: username and password, or token.
+    /// Keys for tls: ca.crt, and tls.crt with tls.key; each is optional.
     pub secret_ref: SecretReference,
 }
 
@@ -143,6 +146,7 @@ pub struct SourceSecret {
 pub struct SecretReference {
     /// Name of the Secret.
     #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = matching("name", NAME_REGEX, NAME_REMEDY))]
     pub name: String,
 }
 
@@ -164,13 +168,21 @@ pub const HEADERS_MAX: usize = 8;
 pub const HEADER_VALUE_LENGTH_MAX: usize = 253;
 /// Names of headers, as RE2: tokens of RFC 9110 that people use.
 const HEADER_REGEX: &str = "^[A-Za-z][A-Za-z0-9-]*$";
-/// Headers that a login or the connection sets.
-pub(crate) const HEADERS_TAKEN: [&str; 5] = [
+/// Headers that a login, the query or the connection sets.
+pub(crate) const HEADERS_TAKEN: [&str; 13] = [
+    "accept-encoding",
     "authorization",
     "connection",
     "content-length",
+    "content-type",
+    "expect",
     "host",
+    "keep-alive",
+    "proxy-authorization",
+    "te",
+    "trailer",
     "transfer-encoding",
+    "upgrade",
 ];
 /// Remedy for a header.
 pub(crate) const HEADER_REMEDY: &str = "must be a header name of letters, digits and dashes, such as X-Scope-OrgID, and none that the connection sets; a login belongs into auth";

@@ -9,8 +9,8 @@ use crate::v1alpha1::{
     budget::BUDGET_EMPTY_REMEDY,
     metrics::{
         ENGINE_REMEDY, HEADER_REMEDY, HEADER_VALUE_LENGTH_MAX, HEADERS_MAX, HEADERS_TAKEN,
-        LABEL_REMEDY, LABELS_TAKEN, QUERY_LENGTH_MAX, SELECTOR_VALUE_LENGTH_MAX,
-        SELECTORS_MAX, SERVER_URL_LENGTH_MAX, SERVER_URL_REMEDY,
+        LABEL_REMEDY, LABELS_TAKEN, QUERY_LENGTH_MAX, SELECTOR_VALUE_LENGTH_MAX, SELECTORS_MAX,
+        SERVER_URL_LENGTH_MAX, SERVER_URL_REMEDY,
     },
     reserved,
     target::{NAME_REMEDY, TARGET_REMEDY},
@@ -129,7 +129,9 @@ fn check_source(source: &api::MetricsSource, errors: &mut Errors) {
 /// Whether `name` is that of a header that a query may have.
 fn is_header_name(name: &str) -> bool {
     let mut bytes = name.bytes();
-    bytes.next().is_some_and(|first| first.is_ascii_alphabetic())
+    bytes
+        .next()
+        .is_some_and(|first| first.is_ascii_alphabetic())
         && bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
         && !HEADERS_TAKEN.contains(&name.to_ascii_lowercase().as_str())
 }

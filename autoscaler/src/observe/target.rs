@@ -12,11 +12,11 @@ use k8s_openapi::{
 };
 use kube::{Api, Client, ResourceExt as _, api::ListParams, core::Selector};
 use pd_api::v1alpha1::{RoleSpec, TargetReference};
-use pd_core::RoleState;
+use pd_core::{Role, RoleState};
 use pd_signals::pods::{KindUnsupported, TargetKind, pod_pattern};
 
 use super::{
-    gpus::gpus_per_pod,
+    gpus::{GpusUnknown, gpus_per_pod},
     pod_phase::{PodPhase, pod_phase},
     rollout,
     stuck::{CreateFailure, stuck},
@@ -59,6 +59,20 @@ pub enum TargetError {
         /// The fault of the selector.
         cause: String,
     },
+    /// Its GPUs are to be counted and are not known.
+    #[error(
+        "{kind} `{name}` {cause}, and spec.budget counts GPUs: state `{role}.gpusPerReplica`, or leave the budget out"
+    )]
+    GpusUnknown {
+        /// The role.
+        role: Role,
+        /// The kind.
+        kind: String,
+        /// The name.
+        name: String,
+        /// The reason.
+        cause: GpusUnknown,
+    },
 }
 
 /// The kind that `target` names.
@@ -75,6 +89,8 @@ pub struct ObservedTarget {
     pub ready_pods: Vec<String>,
     /// RE2 that the names of the workload's pods match, past ones too.
     pub pod_pattern: String,
+    /// Why the GPUs of a replica are not known, if they are not; they count as none then.
+    pub gpus_unknown: Option<GpusUnknown>,
 }
 
 /// The parts that both kinds have in common.
@@ -140,13 +156,17 @@ pub async fn observe(
     let kind = kind(target)?;
     let workload = read(client, namespace, target, kind).await?;
     let pods = pods(client, namespace, target, &workload).await?;
-    let template_gpus = workload.template.spec.as_ref().map_or(0, gpus_per_pod);
     let stated_gpus = role
         .gpus_per_replica
         .and_then(|gpus| u32::try_from(gpus).ok());
+    let template = workload.template.spec.as_ref();
+    let gpus = match stated_gpus {
+        Some(gpus) => Ok(gpus),
+        None => template.map_or(Err(GpusUnknown::NoneAsked), gpus_per_pod),
+    };
     let mut state = RoleState {
         current: workload.replicas,
-        gpus_per_replica: stated_gpus.unwrap_or(template_gpus),
+        gpus_per_replica: *gpus.as_ref().unwrap_or(&0),
         stuck: stuck(&pods, workload.replicas, workload.create_failure.as_ref()),
         rolling_out: workload.rolling_out,
         ..RoleState::default()
@@ -169,6 +189,7 @@ pub async fn observe(
         state,
         ready_pods,
         pod_pattern,
+        gpus_unknown: gpus.err(),
     })
 }
 

@@ -151,6 +151,7 @@ fn target_reason(error: &TargetError) -> Reason {
         TargetError::KindUnsupported(_) => Reason::TargetKindUnsupported,
         TargetError::NotFound { .. } => Reason::TargetNotFound,
         TargetError::Unreadable { .. } | TargetError::Selector { .. } => Reason::TargetUnreadable,
+        TargetError::GpusUnknown { .. } => Reason::GpusUnknown,
     }
 }
 
@@ -181,6 +182,9 @@ fn metrics_available(applied: &Applied) -> Finding {
     if let Some(error) = &applied.metrics_error {
         let reason = match error {
             QueryError::NotAllowed { .. } => Reason::SourceNotAllowed,
+            QueryError::LoginInvalid { .. } => Reason::LoginInvalid,
+            QueryError::LoginUnreadable { .. } => Reason::LoginUnreadable,
+            QueryError::Partial { .. } => Reason::MetricsPartial,
             error if error.is_query_at_fault() => Reason::QueryInvalid,
             _ => Reason::PrometheusUnreachable,
         };
@@ -203,10 +207,12 @@ fn metrics_available(applied: &Applied) -> Finding {
     if let Some(message) = step(Reason::MetricsPartial) {
         return of(True, Reason::MetricsPartial, message);
     }
+    let note = applied.scraped_twice.as_ref();
+    let note = note.map_or(String::new(), |text| format!("; {text}"));
     of(
         True,
         Reason::AllMetricsAvailable,
-        "every signal a decision needs is known".to_owned(),
+        format!("every signal a decision needs is known{note}"),
     )
 }
 

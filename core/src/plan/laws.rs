@@ -11,7 +11,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    audit::{audit, laws, monotone, with_load},
+    audit::{Facts, audit, audit_after, laws, monotone, with_load},
     memory::{MEMORY_BYTES_MAX, MEMORY_VERSION},
     role::Role,
     signal::{Coverage, HistogramReading, Signals},
@@ -77,8 +77,9 @@ proptest! {
 
     #[test]
     fn any_decision_passes_the_audit_and_the_laws(history in history(4)) {
-        for (now, snapshot, _, decision) in carried_out(&history) {
+        for (now, snapshot, before, decision) in carried_out(&history) {
             let mut findings = audit(&snapshot, &decision);
+            findings.extend(audit_after(&Facts::of(&before, &snapshot, now), &snapshot, &decision));
             findings.extend(laws(&snapshot, now, &decision));
             prop_assert!(findings.is_empty(), "{findings:?}\n{}", decision.report.paragraph());
         }
@@ -91,7 +92,7 @@ proptest! {
         for (pause, snapshot) in &history {
             now = now.plus(Duration::from_secs(*pause));
             let decision = plan(snapshot, &memory, now);
-            let findings = audit(snapshot, &decision);
+            let findings = audit_after(&Facts::of(&memory, snapshot, now), snapshot, &decision);
             prop_assert!(findings.is_empty(), "{findings:?}\n{}", decision.report.paragraph());
             let again = plan(snapshot, &decision.memory, now);
             prop_assert_eq!(again.plan, decision.plan);
@@ -314,7 +315,14 @@ fn more_load_is_more_of_what_arrives_and_waits_and_no_longer_requests() {
     let loaded = with_load(&signals, 2.0);
     assert_eq!(loaded.output_token_rate_tps.known(), Some(4_000.0));
     assert_eq!(loaded.decode_kv_usage.known(), Some(0.4));
-    assert_eq!(loaded.recent, signals.recent);
+    let (recent, before) = (&loaded.recent, &signals.recent);
+    assert_eq!(recent.prefill_time, before.prefill_time);
+    assert_eq!(recent.tpot, before.tpot);
+    let mean = recent
+        .inter_token_latency
+        .mean()
+        .zip(before.inter_token_latency.mean());
+    assert!(mean.is_some_and(|(now, before)| (now / before - 1.0).abs() < 1e-9));
     assert_eq!(loaded.running_requests, signals.running_requests);
     assert_eq!(with_load(&signals, 9.0).decode_kv_usage.known(), Some(1.0));
 }

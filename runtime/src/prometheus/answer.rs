@@ -6,13 +6,13 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use prometheus_http_query::response::{InstantVector, RangeVector, Sample as Point};
+use prometheus_http_query::response::{RangeVector, Sample as Point};
 use reqwest::{Response, StatusCode};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::{Answer, Sample, Series, client::SetupError};
+use super::{Answer, NativeHistogram, Sample, Series, client::SetupError};
 
 /// Largest body of an answer. A service of a hundred workers, each with some three hundred series
 /// of some two hundred bytes, fills 6 MiB.
@@ -27,6 +27,9 @@ const MEMORY_PER_BYTE: usize = 5;
 const MEMORY_BYTES_MAX: usize = 128 << 20;
 /// The unit in which memory is counted.
 const UNIT_BYTES: usize = 1 << 10;
+/// Beginning of a remark on the style of a query, which says nothing of its answer. Servers before
+/// Prometheus 3 list it among the warnings.
+const REMARK: &str = "PromQL info";
 /// Most characters kept of a text that a server sent.
 const TEXT_CHARS_MAX: usize = 300;
 
@@ -134,25 +137,68 @@ struct Data<'a> {
     result: &'a RawValue,
 }
 
+/// An instant value with its labels: a number or a native histogram. The client library knows none
+/// of the latter.
+#[derive(Deserialize)]
+struct Item {
+    metric: BTreeMap<String, String>,
+    #[serde(default)]
+    value: Option<Point>,
+    #[serde(default)]
+    histogram: Option<(f64, Native)>,
+}
+
+/// A native histogram, its numbers in words.
+#[derive(Deserialize)]
+struct Native {
+    count: String,
+    sum: String,
+    /// Rule of the edges, lower edge, upper edge, observations.
+    #[serde(default)]
+    buckets: Vec<(u8, String, String, String)>,
+}
+
 impl Body {
     /// The values at one moment.
     pub(super) fn instant(self) -> Result<Answer<Sample>, Unusable> {
-        self.decode(|data| {
+        let Answer {
+            values,
+            warnings,
+            memory,
+            ..
+        } = self.decode(|data| {
             let text = data.result.get();
             match data.result_type.as_str() {
                 "vector" => {
-                    let values: Vec<InstantVector> = serde_json::from_str(text).ok()?;
-                    Some(Ok(values.into_iter().map(sample).collect()))
+                    let items: Vec<Item> = serde_json::from_str(text).ok()?;
+                    items
+                        .into_iter()
+                        .map(instant)
+                        .collect::<Option<Vec<_>>>()
+                        .map(Ok)
                 }
                 "scalar" => {
                     let value: Point = serde_json::from_str(text).ok()?;
                     let labels = BTreeMap::new();
                     let value = value.value();
-                    Some(Ok(vec![Sample { labels, value }]))
+                    Some(Ok(vec![Instant::Number(Sample { labels, value })]))
                 }
                 other => Some(Err(kind(other))),
             }
-        })
+        })?;
+        let mut answer = Answer {
+            values: Vec::with_capacity(values.len()),
+            histograms: Vec::new(),
+            warnings,
+            memory,
+        };
+        for value in values {
+            match value {
+                Instant::Number(sample) => answer.values.push(sample),
+                Instant::Histogram(histogram) => answer.histograms.push(histogram),
+            }
+        }
+        Ok(answer)
     }
 
     /// The values over a range.
@@ -188,9 +234,11 @@ impl Body {
         }
         Ok(Answer {
             values,
+            histograms: Vec::new(),
             warnings: envelope
                 .warnings
                 .iter()
+                .filter(|text| !text.starts_with(REMARK))
                 .map(|text| shortened(text))
                 .collect(),
             memory: self.memory,
@@ -225,12 +273,29 @@ fn kind(kind: &str) -> &'static str {
     }
 }
 
-fn sample(vector: InstantVector) -> Sample {
-    let (labels, sample) = vector.into_inner();
-    Sample {
-        labels: labels.into_iter().collect(),
-        value: sample.value(),
+/// One value of an instant.
+enum Instant {
+    Number(Sample),
+    Histogram(NativeHistogram),
+}
+
+/// The value of `item`; nothing if it is neither a number nor a histogram.
+fn instant(item: Item) -> Option<Instant> {
+    let labels = item.metric;
+    if let Some(point) = item.value {
+        let value = point.value();
+        return Some(Instant::Number(Sample { labels, value }));
     }
+    let (_, native) = item.histogram?;
+    let number = |text: &String| text.parse::<f64>().ok();
+    let buckets = native.buckets.iter();
+    let buckets = buckets.map(|(_, _, edge, count)| number(edge).zip(number(count)));
+    Some(Instant::Histogram(NativeHistogram {
+        labels,
+        count: number(&native.count)?,
+        sum: number(&native.sum)?,
+        buckets: buckets.collect::<Option<_>>()?,
+    }))
 }
 
 fn series(range: RangeVector) -> Series {

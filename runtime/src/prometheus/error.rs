@@ -1,9 +1,9 @@
-//! What can go wrong with a query, in two versions: with everything that is known, for whoever runs
+//! Failures of a query, in two versions: with everything that is known, for whoever runs
 //! this process, and with what anybody may know, for the status of an object.
 //!
 //! A tenant may learn whether its own query can be parsed. It may not learn what answers at an
-//! address, whether refused or silent, for that would make the process a scanner of its network; nor
-//! the words of a server, which hold other tenants' labels or the body of any web page.
+//! address, whether refused or silent, for that would make the process a scanner of its network;
+//! nor the words of a server, which hold other tenants' labels or the body of any web page.
 
 use super::{
     answer::{BODY_BYTES_MAX, SAMPLES_MAX, Unusable},
@@ -60,6 +60,24 @@ pub enum QueryError {
         /// The kind of answer.
         got: &'static str,
     },
+    /// The server says that its answer is not whole.
+    #[error("prometheus at `{server}` does not answer for all that it should know: {cause}")]
+    Partial {
+        /// The server's address.
+        server: String,
+        /// The server's warning.
+        cause: String,
+    },
+    /// The query of an object cannot be sent.
+    #[error("{field} `{query}` {cause}")]
+    Invalid {
+        /// The field.
+        field: &'static str,
+        /// The query.
+        query: String,
+        /// The fault and its remedy.
+        cause: String,
+    },
     /// The operator does not allow what an object asks for.
     #[error("{field} `{value}` {remedy}")]
     NotAllowed {
@@ -69,6 +87,26 @@ pub enum QueryError {
         value: String,
         /// The fault and its remedy.
         remedy: String,
+    },
+    /// A Secret that an object names holds no login.
+    #[error("{field} `{secret}` {remedy}")]
+    LoginInvalid {
+        /// The field.
+        field: &'static str,
+        /// The Secret's name.
+        secret: String,
+        /// The fault and its remedy, without any content of the Secret.
+        remedy: String,
+    },
+    /// A Secret that an object names cannot be read now.
+    #[error("{field} `{secret}` cannot be read: {cause}")]
+    LoginUnreadable {
+        /// The field.
+        field: &'static str,
+        /// The Secret's name.
+        secret: String,
+        /// The API server's reason.
+        cause: String,
     },
     /// No server is configured.
     #[error("no prometheus server is known: {remedy}")]
@@ -123,8 +161,12 @@ impl QueryError {
             Self::Unreachable { .. } => "unreachable",
             Self::TooLarge { .. } => "too_large",
             Self::Refused { .. } => "refused",
+            Self::Invalid { .. } => "invalid",
             Self::NotAVector { .. } => "not_a_vector",
+            Self::Partial { .. } => "partial",
             Self::NotAllowed { .. } => "not_allowed",
+            Self::LoginInvalid { .. } => "login_invalid",
+            Self::LoginUnreadable { .. } => "login_unreadable",
             Self::NoServer { .. } => "no_server",
         }
     }
@@ -133,7 +175,10 @@ impl QueryError {
     pub const fn is_query_at_fault(&self) -> bool {
         matches!(
             self,
-            Self::Refused { .. } | Self::NotAVector { .. } | Self::TooLarge { .. }
+            Self::Refused { .. }
+                | Self::Invalid { .. }
+                | Self::NotAVector { .. }
+                | Self::TooLarge { .. }
         )
     }
 
@@ -158,9 +203,17 @@ impl QueryError {
             Self::Refused { query, .. } => format!(
                 "prometheus refuses the query `{query}`: try it there to see why"
             ),
-            Self::NotAVector { .. } | Self::NotAllowed { .. } | Self::NoServer { .. } => {
-                self.to_string()
-            }
+            // The words of the server may name other tenants.
+            Self::Partial { .. } => "prometheus says that its answer is not whole, as when a store behind it does not answer".to_owned(),
+            // The API server names the controller's own account and rights.
+            Self::LoginUnreadable { field, secret, .. } => format!(
+                "{field} `{secret}` cannot be read: the operator finds the cause in the controller's log"
+            ),
+            Self::Invalid { .. }
+            | Self::NotAVector { .. }
+            | Self::NotAllowed { .. }
+            | Self::LoginInvalid { .. }
+            | Self::NoServer { .. } => self.to_string(),
         }
     }
 }

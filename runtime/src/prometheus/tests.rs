@@ -1,3 +1,5 @@
+//! Servers that lie, flood, redirect and stay silent, and logins as they arrive.
+
 use std::{
     convert::Infallible,
     fs,
@@ -47,6 +49,33 @@ async fn ask_operators(url: &str) -> Result<Answer<Sample>, QueryError> {
 
 fn tenants(url: &str, is_host_allowed: bool) -> Endpoint {
     Endpoint::open(url, Owner::Tenant { is_host_allowed })
+}
+
+#[tokio::test]
+async fn a_native_histogram_is_read_beside_numbers() {
+    let histogram = r#"{"metric":{"pod":"b"},"histogram":[1,{"count":"40","sum":"1.2","buckets":[[0,"0.01","0.02","10"],[0,"0.02","0.04","30"]]}]}"#;
+    let body = ONE_VALUE.replace(r#"[{"metric""#, &format!(r#"[{histogram},{{"metric""#));
+    let url = serve(move |_| body.clone()).await;
+    let answer = ask_operators(&url).await.unwrap();
+    assert_eq!(answer.values.len(), 1);
+    let [histogram] = answer.histograms.as_slice() else {
+        panic!("one histogram")
+    };
+    assert_eq!((histogram.count, histogram.sum), (40.0, 1.2));
+    assert_eq!(histogram.buckets, [(0.02, 10.0), (0.04, 30.0)]);
+    assert_eq!(histogram.labels["pod"], "b");
+}
+
+#[rstest]
+#[case::of_thanos("No StoreAPIs matched for this query", 1)]
+#[case::of_samples_left_out("PromQL warning: a mix of histograms and floats", 1)]
+#[case::a_remark_on_the_style("PromQL info: metric might not be a counter", 0)]
+#[tokio::test]
+async fn a_remark_on_the_style_of_a_query_is_no_warning(#[case] text: &str, #[case] count: usize) {
+    let body = ONE_VALUE.replace(r#""status""#, &format!(r#""warnings":["{text}"],"status""#));
+    let url = serve(move |_| body.clone()).await;
+    let answer = ask_operators(&url).await.unwrap();
+    assert_eq!(answer.warnings.len(), count);
 }
 
 #[tokio::test]

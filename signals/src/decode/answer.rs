@@ -10,7 +10,7 @@ use pd_core::{
 
 use crate::{
     sample::Sample,
-    tag::{BUCKET, Part, TAG, Tag},
+    tag::{EDGE, NATIVE, NATIVE_BUCKET, NATIVE_COUNT, NATIVE_SUM, Part, TAG, Tag},
 };
 
 /// Samples by the tag of their part; nothing when the query failed.
@@ -51,24 +51,96 @@ impl<'a> Answer<'a> {
             .map_or(Reading::Unknown(Gap::Empty), Reading::of)
     }
 
+    /// The histogram of `signal`: the classic one, or the native one where there is no other.
     pub(super) fn histogram(&self, signal: SignalName) -> HistogramReading {
         if self.failed() {
             return HistogramReading::Unknown(Gap::QueryFailed);
         }
-        let number = |part| self.number(Tag::Signal(signal, part));
-        let (Some(count), Some(sum)) = (number(Part::Count), number(Part::Sum)) else {
+        let Some(parts) = self.classic(signal).or_else(|| self.native(signal)) else {
             return HistogramReading::Unknown(Gap::Empty);
         };
-        let buckets = self.samples(Tag::Signal(signal, Part::Buckets)).iter();
-        let buckets = buckets
-            .filter_map(|sample| Some((sample.label(BUCKET).parse().ok()?, sample.value)))
-            .collect();
-        Histogram::from_cumulative(buckets, count, sum).map_or(
+        let Parts {
+            buckets,
+            count,
+            sum,
+        } = parts;
+        Histogram::from_cumulative(merged(buckets, count), count, sum).map_or(
             HistogramReading::Unknown(Gap::NotANumber),
             HistogramReading::Value,
         )
     }
+
+    fn classic(&self, signal: SignalName) -> Option<Parts> {
+        let number = |part| self.number(Tag::Signal(signal, part));
+        let (count, sum) = number(Part::Count).zip(number(Part::Sum))?;
+        let buckets = self.samples(Tag::Signal(signal, Part::Buckets));
+        Some(Parts {
+            buckets: edges(buckets.iter().copied()),
+            count,
+            sum,
+        })
+    }
+
+    fn native(&self, signal: SignalName) -> Option<Parts> {
+        let all = self.samples(Tag::Signal(signal, Part::Native));
+        let named = |name| {
+            all.iter()
+                .copied()
+                .filter(move |sample| sample.label(NATIVE) == name)
+        };
+        let number = |name| named(name).next().map(|sample: &Sample| sample.value);
+        let (count, sum) = number(NATIVE_COUNT).zip(number(NATIVE_SUM))?;
+        Some(Parts {
+            buckets: edges(named(NATIVE_BUCKET)),
+            count,
+            sum,
+        })
+    }
 }
+
+/// The parts of a histogram.
+struct Parts {
+    /// `(upper edge, observations up to it)`; an edge may be there in several spellings.
+    buckets: Vec<(f64, f64)>,
+    count: f64,
+    sum: f64,
+}
+
+/// `(upper edge, observations up to it)` of samples.
+fn edges<'a>(samples: impl Iterator<Item = &'a Sample>) -> Vec<(f64, f64)> {
+    samples
+        .filter_map(|sample| Some((sample.label(EDGE).parse().ok()?, sample.value)))
+        .collect()
+}
+
+/// The buckets, each edge once. Pipelines spell edges in ways that no query makes one of. Where
+/// workers come through different pipelines, the counts at an edge add up. Where each worker comes
+/// through several, the sum is more than was observed, and the largest is all of it.
+fn merged(mut buckets: Vec<(f64, f64)>, count: f64) -> Vec<(f64, f64)> {
+    buckets.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let join = |join: fn(f64, f64) -> f64| {
+        let mut once: Vec<(f64, f64)> = Vec::with_capacity(buckets.len());
+        for &(edge, observations) in &buckets {
+            match once.last_mut() {
+                Some((last, joined)) if last.total_cmp(&edge).is_eq() => {
+                    *joined = join(*joined, observations);
+                }
+                _ => once.push((edge, observations)),
+            }
+        }
+        once
+    };
+    let added = join(|a, b| a + b);
+    // Counters that are extrapolated differ a little from bucket to bucket.
+    let is_more = |(_, observations): &(f64, f64)| *observations > count * MORE_THAN_ALL;
+    if added.len() < buckets.len() && added.iter().any(is_more) {
+        return join(f64::max);
+    }
+    added
+}
+
+/// Times all observations from which a bucket has more than there were.
+const MORE_THAN_ALL: f64 = 1.05;
 
 fn by_tag(samples: &[Sample]) -> BTreeMap<&str, Vec<&Sample>> {
     let mut parts: BTreeMap<&str, Vec<&Sample>> = BTreeMap::new();

@@ -8,7 +8,7 @@ use pd_core::signal::{
 use super::*;
 use crate::{
     engine::VLLM,
-    tag::{BUCKET, POD, TAG},
+    tag::{EDGE, POD, TAG},
 };
 
 fn sample(labels: &[(&str, &str)], value: f64) -> Sample {
@@ -39,6 +39,7 @@ struct Failed;
 
 fn answers(state: Vec<Sample>) -> Answers<Failed> {
     Answers {
+        partial: false,
         state: Ok(state),
         histograms: Ok(vec![]),
         wide: Ok(vec![]),
@@ -50,6 +51,7 @@ fn answers(state: Vec<Sample>) -> Answers<Failed> {
 fn scope() -> Scope {
     Scope {
         engine: &VLLM,
+        prefix: None,
         namespace_label: "namespace".into(),
         pod_label: "pod".into(),
         namespace: "inference".into(),
@@ -123,6 +125,7 @@ fn a_zero_is_known_only_when_every_worker_is_scraped() {
 fn a_failed_query_is_unknown_and_says_so() {
     let down = || Err(Failed);
     let answers = Answers {
+        partial: false,
         state: down(),
         histograms: down(),
         wide: down(),
@@ -179,7 +182,7 @@ fn an_own_query_must_give_one_value() {
 #[test]
 fn histograms_are_put_together_from_their_parts() {
     let of = |part| Tag::Signal(SignalName::Tpot, part);
-    let bucket = |le: &str, n| part(of(Part::Buckets), &[(BUCKET, le)], n);
+    let bucket = |le: &str, n| part(of(Part::Buckets), &[(EDGE, le)], n);
     let histograms = vec![
         bucket("0.05", 30.0),
         bucket("+Inf", 40.0),
@@ -323,20 +326,25 @@ fn answered(query: &str, left_out: Option<&str>) -> Vec<Sample> {
         let labels = [
             (TAG, tag),
             (POD, pod),
-            (BUCKET, "10"),
+            (EDGE, "10"),
             (METRIC, VLLM.generation.names[0]),
             ("block_size", "16"),
             ("num_gpu_blocks", "100"),
         ];
-        sample(&labels, 1.0)
+        let often = tag == Tag::Samples.to_string();
+        sample(&labels, if often { 40.0 } else { 1.0 })
     };
     tags.filter(|tag| Some(*tag) != left_out)
         .flat_map(|tag| ["p-0", "d-0"].map(|pod| labels(tag, pod)))
         .collect()
 }
 
-/// All queries answered but for the parts of one tag: readings by signal, who was seen, the engine.
-fn all_answered(left_out: Option<&str>) -> (Vec<(SignalName, bool)>, PerRole<u32>, bool) {
+/// Whether each signal is known, who was seen, and whether the engine, the scrape interval and
+/// addresses are.
+type Read = (Vec<(SignalName, bool)>, PerRole<u32>, [bool; 3]);
+
+/// All queries answered but for the parts of one tag.
+fn all_answered(left_out: Option<&str>) -> Read {
     let scope = scope();
     let one_of_each_bucket = |query: &str| {
         let mut samples = answered(query, left_out);
@@ -344,6 +352,7 @@ fn all_answered(left_out: Option<&str>) -> (Vec<(SignalName, bool)>, PerRole<u32
         samples
     };
     let answers = Answers {
+        partial: false,
         state: Ok(answered(&scope.state_query(), left_out)),
         histograms: Ok(one_of_each_bucket(&scope.histogram_query())),
         wide: Ok(one_of_each_bucket(&scope.wide_query())),
@@ -361,7 +370,12 @@ fn all_answered(left_out: Option<&str>) -> (Vec<(SignalName, bool)>, PerRole<u32
         .filter(|s| s.kind() != Kind::UserQuery);
     let known = engines.map(|signal| (*signal, known(signal))).collect();
     let seen = signals.coverage.map(|coverage| coverage.seen);
-    (known, seen, engine(&answers, &scope).is_some())
+    let others = [
+        engine(&answers, &scope).is_some(),
+        scrape_interval(&answers).is_some(),
+        scraped_twice(&answers).is_some(),
+    ];
+    (known, seen, others)
 }
 
 #[test]
@@ -380,8 +394,148 @@ fn every_part_of_the_queries_is_read() {
         scope.attainment_query(),
     ];
     let all = all_answered(None);
-    for sample in answered(&queries.concat(), None) {
+    // A native histogram counts where there is no classic one, which another test shows.
+    let native = |sample: &Sample| sample.label(TAG).ends_with("_native");
+    let parts = answered(&queries.concat(), None);
+    for sample in parts.iter().filter(|sample| !native(sample)) {
         let tag = sample.label(TAG);
         assert_ne!(all_answered(Some(tag)), all, "nobody reads `{tag}`");
     }
+}
+
+/// The recent TPOT histogram of these samples of its buckets, of 40 observations.
+fn tpot_of(buckets: &[(&str, f64)]) -> HistogramReading {
+    let of = |part| Tag::Signal(SignalName::Tpot, part);
+    let bucket = |&(edge, n): &(&str, f64)| part(of(Part::Buckets), &[(EDGE, edge)], n);
+    let mut histograms: Vec<Sample> = buckets.iter().map(bucket).collect();
+    histograms.push(part(of(Part::Count), &[], 40.0));
+    histograms.push(part(of(Part::Sum), &[], 1.2));
+    let answers = Answers {
+        histograms: Ok(histograms),
+        ..answers(vec![])
+    };
+    read(&answers, &[], &[]).recent.tpot
+}
+
+#[rstest::rstest]
+#[case::spelt_alike(&[("1", 10.0), ("2", 40.0)])]
+#[case::other_workers_through_another_pipeline(&[("1", 4.0), ("1e+00", 6.0), ("2", 15.0), ("2.0e0", 25.0)])]
+#[case::three_spellings(&[("1", 4.0), ("1.0", 4.0), ("1e0", 2.0), ("2", 40.0)])]
+#[case::the_same_workers_twice(&[("1", 10.0), ("1e0", 10.0), ("2", 40.0), ("20e-1", 40.0)])]
+#[case::twice_and_a_little_apart(&[("1", 10.0), ("1e0", 9.8), ("2", 40.0), ("20e-1", 39.5)])]
+#[case::one_edge_in_one_pipeline_alone(&[("1", 10.0), ("2", 20.0), ("2e0", 20.0)])]
+fn an_edge_counts_once_however_it_is_spelt(#[case] buckets: &[(&str, f64)]) {
+    let HistogramReading::Value(histogram) = tpot_of(buckets) else {
+        panic!("no histogram")
+    };
+    assert_eq!(histogram.cumulative(), [(1.0, 10.0), (2.0, 40.0)]);
+}
+
+#[test]
+fn a_native_histogram_counts_where_there_is_no_classic_one() {
+    let of = |part| Tag::Signal(SignalName::Tpot, part);
+    let native = part(of(Part::Native), &[], 0.0);
+    let native = Sample::of_native(
+        &native.labels,
+        40.0,
+        1.2,
+        &[(0.025, 10.0), (0.05, 20.0), (0.1, 10.0)],
+    );
+    let read = |histograms: Vec<Sample>| {
+        let answers = Answers {
+            histograms: Ok(histograms),
+            ..answers(vec![])
+        };
+        match read(&answers, &[], &[]).recent.tpot {
+            HistogramReading::Value(tpot) => (tpot.count(), tpot.share_at_or_below(0.05)),
+            HistogramReading::Unknown(gap) => panic!("{gap:?}"),
+        }
+    };
+    assert_eq!(read(native.clone()), (40.0, Some(0.75)));
+    let mut both = native;
+    both.push(part(of(Part::Buckets), &[(EDGE, "0.05")], 5.0));
+    both.push(part(of(Part::Count), &[], 10.0));
+    both.push(part(of(Part::Sum), &[], 0.5));
+    assert_eq!(read(both), (10.0, Some(0.5)));
+}
+
+#[rstest::rstest]
+#[case::the_usual_one(&["vllm:kv_cache_usage_perc"], None, None)]
+#[case::an_operators(&["kserve_vllm:kv_cache_usage_perc"], None, Some("kserve_vllm:"))]
+#[case::of_opentelemetry(&["vllm_kv_cache_usage_perc"], None, Some("vllm_"))]
+#[case::under_an_older_name(&["x_vllm:gpu_cache_usage_perc"], None, Some("x_vllm:"))]
+#[case::the_usual_one_beside_another(&["vllm:kv_cache_usage_perc", "a_vllm:kv_cache_usage_perc"], None, None)]
+#[case::it_stays(&["b_vllm:kv_cache_usage_perc"], Some("b_vllm:"), None)]
+#[case::it_stays_beside_the_usual_one(&["b_vllm:kv_cache_usage_perc", "vllm:kv_cache_usage_perc"], Some("b_vllm:"), None)]
+#[case::it_goes_back(&["vllm:kv_cache_usage_perc"], Some("b_vllm:"), Some("vllm:"))]
+#[case::none_at_all(&[], None, None)]
+fn the_beginning_of_names_is_found(
+    #[case] names: &[&str],
+    #[case] asked: Option<&str>,
+    #[case] want: Option<&str>,
+) {
+    let samples = names
+        .iter()
+        .map(|name| part(Tag::Generation, &[(METRIC, name)], 1.0));
+    let answers = answers(samples.collect());
+    let scope = Scope {
+        prefix: asked.map(str::to_owned),
+        ..scope()
+    };
+    assert_eq!(prefix(&answers, &scope).as_deref(), want);
+    assert_eq!(engine(&answers, &scope).is_some(), !names.is_empty());
+}
+
+#[test]
+fn the_scrape_interval_is_the_wide_window_over_its_samples() {
+    for (samples, seconds) in [(40.0, 15), (20.0, 30), (10.0, 60), (5.0, 120)] {
+        let answers = answers(vec![part(Tag::Samples, &[], samples)]);
+        assert_eq!(
+            scrape_interval(&answers),
+            Some(Duration::from_secs(seconds))
+        );
+    }
+    assert_eq!(scrape_interval(&answers(vec![])), None);
+}
+
+#[test]
+fn burstiness_is_not_known_where_scrapes_are_further_apart_than_spans() {
+    let tag = |part| Tag::Signal(SignalName::ArrivalDispersion, part);
+    let at = |samples: f64| {
+        let answers = answers(vec![
+            part(tag(Part::Mean), &[], 50.0),
+            part(tag(Part::SquaredChange), &[], 300.0),
+            part(Tag::Samples, &[], samples),
+        ]);
+        read(&answers, &[], &[]).arrival_dispersion
+    };
+    assert_eq!(at(40.0), Reading::Value(3.0));
+    assert_eq!(at(19.0), Reading::Value(3.0));
+    assert_eq!(at(10.0), Reading::Unknown(Gap::TooFewSamples));
+}
+
+#[test]
+fn engines_that_are_scraped_twice_are_named() {
+    let at = |pods: &[&str]| {
+        let samples = pods.iter().map(|name| pod(Tag::Addresses, name, 2.0));
+        scraped_twice(&answers(samples.collect()))
+    };
+    assert_eq!(at(&[]), None);
+    let one = at(&["d-1"]).unwrap();
+    assert!(
+        one.starts_with("an engine of `d-1` is scraped at several addresses"),
+        "{one}"
+    );
+    let many = at(&["d-2", "d-1", "d-3", "d-4", "d-5"]).unwrap();
+    assert!(many.contains("`d-1`, `d-2`, `d-3` and 2 others"), "{many}");
+}
+
+#[test]
+fn an_answer_that_is_not_whole_lowers_nothing() {
+    let answers = |partial| Answers {
+        partial,
+        ..answers(vec![pod(Tag::Age, "p-0", 1.0)])
+    };
+    assert!(!read(&answers(false), &["p-0"], &[]).answer_partial);
+    assert!(read(&answers(true), &["p-0"], &[]).answer_partial);
 }

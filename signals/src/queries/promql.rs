@@ -12,6 +12,24 @@ pub(super) fn relabelled(expression: &str, to: &str, from: &str) -> String {
     format!("label_replace({expression}, \"{to}\", \"$1\", \"{from}\", \"(.*)\")")
 }
 
+/// Endings of a number that change nothing of it, as patterns whose first group is the rest: an
+/// exponent of zero, a fraction of zeros, and zeros at the end of a fraction.
+const IDLE_ENDINGS: [&str; 3] = [
+    "([0-9.]+)[eE][+-]?0+",
+    "([0-9]+)\\\\.0*",
+    "([0-9]+\\\\.[0-9]*[1-9])0+",
+];
+
+/// `expression` with the number in the label `from` in its shortest spelling under the label `to`.
+/// `from` stays, so that series which differ in its spelling alone stay apart.
+pub(super) fn shortened(expression: &str, to: &str, from: &str) -> String {
+    let mut text = relabelled(expression, to, from);
+    for ending in IDLE_ENDINGS {
+        text = format!("label_replace({text}, \"{to}\", \"$1\", \"{to}\", \"{ending}\")");
+    }
+    text
+}
+
 /// A PromQL duration. Milliseconds are exact and always accepted.
 pub(super) fn duration(span: Duration) -> String {
     format!("{}ms", span.as_millis().max(1))

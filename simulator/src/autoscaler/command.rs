@@ -70,7 +70,7 @@ impl Process {
     }
 
     fn ask(&mut self, observation: &ObservationLine) -> Result<PerRole<u32>, String> {
-        let line = serde_json::to_string(observation).map_err(|error| error.to_string())?;
+        let line = observation.to_line().map_err(|error| error.to_string())?;
         if let Some(questions) = &self.questions {
             // A process that is gone is noticed by its missing answer.
             let _ = questions.send(line);

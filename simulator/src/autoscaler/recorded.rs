@@ -28,8 +28,7 @@ impl Recorded {
     }
 
     fn write(&mut self, line: &ObservationLine) -> std::io::Result<()> {
-        serde_json::to_writer(&mut self.file, line)?;
-        self.file.write_all(b"\n")?;
+        writeln!(self.file, "{}", line.to_line()?)?;
         self.file.flush()
     }
 }

@@ -143,6 +143,7 @@ fn asked(
         server: options.prometheus.clone(),
         scope: Scope {
             engine: &VLLM,
+            prefix: None,
             namespace_label: range.namespace_label.clone(),
             pod_label: range.pod_label.clone(),
             namespace: namespace.unwrap_or_else(|| "default".to_owned()),

@@ -51,7 +51,7 @@ struct Metadata {
 }
 
 /// The profile that `object` states for replicas of so many GPUs, if any.
-pub(super) fn profile(
+pub(crate) fn profile(
     object: &Manifest,
     policy: &Policy,
     gpus_per_replica: PerRole<u32>,
