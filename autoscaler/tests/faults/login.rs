@@ -50,8 +50,8 @@ async fn stage(flags: &[&str], seconds: u64, prepare: impl FnOnce(&Stage)) -> St
 }
 
 fn assert_metrics_fail(stage: &Stage, expected: &str, words: &str) {
-    let (state, reason, message) = stage.server.condition("llama", "MetricsAvailable");
-    assert_eq!((state.as_str(), reason.as_str()), ("False", expected));
+    let (holds, reason, message) = stage.server.condition("llama", "MetricsAvailable");
+    assert_eq!((holds.as_str(), reason.as_str()), ("False", expected));
     assert!(message.contains(words), "{message}");
     let events = stage.server.events("llama");
     assert!(events.iter().any(|event| event == expected), "{events:?}");
