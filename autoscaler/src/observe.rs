@@ -6,6 +6,7 @@
 
 pub mod contention;
 pub mod gpus;
+pub mod login;
 pub mod profile;
 pub mod rollout;
 pub mod series;
@@ -94,7 +95,7 @@ pub async fn observe<'a>(
     let cache = context.read(key, |state| Some(state.profiles.clone()));
     let (asked, (stated, cache)) = futures::join!(
         // Boxed, for eight queries at once make the future large.
-        Box::pin(asked(context, &object.spec, scope)),
+        Box::pin(asked(context, key, &object.spec, scope)),
         profile::stated(
             client,
             namespace,
@@ -201,9 +202,13 @@ const NO_SERVER: QueryError = QueryError::NoServer {
 };
 
 /// The server that is asked about an object.
-fn endpoint(context: &Context, spec: &PDAutoscalerSpec) -> Result<Endpoint, QueryError> {
+async fn endpoint(
+    context: &Context,
+    key: &ObjectRef<PDAutoscaler>,
+    spec: &PDAutoscalerSpec,
+) -> Result<Endpoint, QueryError> {
     match &spec.metrics.source {
-        Some(source) => context.tenancy.server(&source.server_url),
+        Some(source) => login::endpoint(context, key, source).await,
         None => context.own_server.clone().ok_or(NO_SERVER),
     }
 }
@@ -218,8 +223,14 @@ struct Asked {
 
 /// Sends every query of an object at once, and again where the answer shows that the engine's
 /// metrics are spelt otherwise.
-async fn asked(context: &Context, spec: &PDAutoscalerSpec, scope: Scope) -> Asked {
-    let (answers, warning) = answers(context, spec, &scope).await;
+async fn asked(
+    context: &Context,
+    key: &ObjectRef<PDAutoscaler>,
+    spec: &PDAutoscalerSpec,
+    scope: Scope,
+) -> Asked {
+    let endpoint = endpoint(context, key, spec).await;
+    let (answers, warning) = answers(context, &endpoint, spec, &scope).await;
     let Some(prefix) = decode::prefix(&answers, &scope) else {
         return Asked {
             answers,
@@ -231,7 +242,7 @@ async fn asked(context: &Context, spec: &PDAutoscalerSpec, scope: Scope) -> Aske
         prefix: Some(prefix),
         ..scope
     };
-    let (answers, warning) = self::answers(context, spec, &scope).await;
+    let (answers, warning) = self::answers(context, &endpoint, spec, &scope).await;
     Asked {
         answers,
         scope,
@@ -242,10 +253,10 @@ async fn asked(context: &Context, spec: &PDAutoscalerSpec, scope: Scope) -> Aske
 /// The answers, and the first warning among them.
 async fn answers(
     context: &Context,
+    endpoint: &Result<Endpoint, QueryError>,
     spec: &PDAutoscalerSpec,
     scope: &Scope,
 ) -> (Answers<QueryError>, Option<QueryError>) {
-    let endpoint = endpoint(context, spec);
     let warnings = Warnings::default();
     let query = |text: String| async {
         let text = text;
@@ -259,7 +270,7 @@ async fn answers(
     };
     let stated = |field: &'static str, text: Option<&String>| {
         let text = text.cloned();
-        let (endpoint, query) = (&endpoint, &query);
+        let query = &query;
         async move {
             let text = text?;
             let namespace = (scope.namespace_label.as_str(), scope.namespace.as_str());

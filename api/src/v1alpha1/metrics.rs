@@ -5,9 +5,11 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::reserved::{self, Reserved};
 #[cfg(feature = "kube")]
-use super::rules::{matching, refused, rule_naming_value};
+use super::{
+    rules::{matching, rule_naming_value},
+    target::{NAME_REGEX, NAME_REMEDY},
+};
 use crate::derives::{JsonSchema, KubeSchema};
 
 /// Most label matchers.
@@ -113,14 +115,82 @@ pub struct MetricsSource {
     #[schemars(length(min = 1, max = SERVER_URL_LENGTH_MAX))]
     #[x_kube(validation = matching("serverUrl", SERVER_URL_REGEX, SERVER_URL_REMEDY))]
     pub server_url: String,
-    /// Not supported by this version. Will hold credentials for the server.
+    /// Login for the server. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[x_kube(validation = refused("auth", reserved::SOURCE_AUTH))]
-    pub auth: Option<Reserved>,
-    /// Not supported by this version. Will hold certificates for the server.
+    pub auth: Option<SourceSecret>,
+    /// Certificates for the server. Default: those that the system of the controller trusts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[x_kube(validation = refused("tls", reserved::SOURCE_TLS))]
-    pub tls: Option<Reserved>,
+    pub tls: Option<SourceSecret>,
+    /// Headers of every query, such as X-Scope-OrgID: team-a. Not for secrets. At most 8.
+    #[serde(default, skip_serializing_if = "SourceHeaders::is_empty")]
+    #[x_kube(validation = rule_naming_value(
+        &format!("self.all(k, {})", header_is_good("k")),
+        &format!("'header `' + self.filter(k, !({}))[0] + '` {HEADER_REMEDY}'", header_is_good("k")),
+    ))]
+    pub headers: SourceHeaders,
+}
+
+/// A Secret of the object's namespace that its owner lends to the controller.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SourceSecret {
+    /// The Secret. It must carry the label pdautoscaler.io/prometheus-login: "true", and the
+    /// operator must allow references to Secrets. Keys for auth: username and password, or token.
+    /// Keys for tls: ca.crt, and tls.crt with tls.key; each is optional.
+    pub secret_ref: SecretReference,
+}
+
+/// A Secret by its name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SecretReference {
+    /// Name of the Secret.
+    #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = matching("name", NAME_REGEX, NAME_REMEDY))]
+    pub name: String,
+}
+
+/// Header name to header value.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct SourceHeaders(pub BTreeMap<String, String>);
+
+impl SourceHeaders {
+    /// Whether there is no header.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// Most headers of a source.
+pub const HEADERS_MAX: usize = 8;
+/// Most characters of a header's value.
+pub const HEADER_VALUE_LENGTH_MAX: usize = 253;
+/// Names of headers, as RE2: tokens of RFC 9110 that people use.
+const HEADER_REGEX: &str = "^[A-Za-z][A-Za-z0-9-]*$";
+/// Headers that a login, the query or the connection sets.
+pub(crate) const HEADERS_TAKEN: [&str; 13] = [
+    "accept-encoding",
+    "authorization",
+    "connection",
+    "content-length",
+    "content-type",
+    "expect",
+    "host",
+    "keep-alive",
+    "proxy-authorization",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+/// Remedy for a header.
+pub(crate) const HEADER_REMEDY: &str = "must be a header name of letters, digits and dashes, such as X-Scope-OrgID, and none that the connection sets; a login belongs into auth";
+
+/// CEL that says whether the key `variable` can be used as a header.
+fn header_is_good(variable: &str) -> String {
+    let taken = HEADERS_TAKEN.map(|header| format!("'{header}'")).join(", ");
+    format!("{variable}.matches('{HEADER_REGEX}') && !({variable}.lowerAscii() in [{taken}])")
 }
 
 /// Label name to label value.

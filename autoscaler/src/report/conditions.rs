@@ -183,6 +183,8 @@ fn metrics_available(applied: &Applied) -> Finding {
     if let Some(error) = &applied.metrics_error {
         let reason = match error {
             QueryError::NotAllowed { .. } => Reason::SourceNotAllowed,
+            QueryError::LoginInvalid { .. } => Reason::LoginInvalid,
+            QueryError::LoginUnreadable { .. } => Reason::LoginUnreadable,
             QueryError::Partial { .. } => Reason::MetricsPartial,
             error if error.is_query_at_fault() => Reason::QueryInvalid,
             _ => Reason::PrometheusUnreachable,

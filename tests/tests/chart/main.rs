@@ -46,7 +46,7 @@ pub(crate) fn everything() -> Value {
             "tls": { "caConfigMapName": "authorities", "clientSecretName": "client" },
             "headers": { "X-Scope-OrgID": "a" },
         },
-        "tenants": { "allowServerUrls": ["http://p.*.svc:9090", "http://q"], "objectQueries": "Refused" },
+        "tenants": { "allowServerUrls": ["http://p.*.svc:9090", "http://q"], "secretReferences": true, "objectQueries": "Refused" },
         "leaderElection": { "leaseDuration": "30s", "renewDeadline": "20s", "retryPeriod": "5s" },
         "admin": { "host": "[::]", "port": 9000 },
         "log": { "format": "text", "filter": "info,kube=warn" },

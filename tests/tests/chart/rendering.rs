@@ -87,6 +87,7 @@ async fn values_reach_the_controller_unchanged() {
         "--pod-label=pod_name",
         "--allow-server-urls=http://p.*.svc:9090",
         "--allow-server-urls=http://q",
+        "--allow-secret-references=true",
         "--object-queries=Refused",
         "--leader-elect=true",
         "--leader-election-namespace=system",
