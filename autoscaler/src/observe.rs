@@ -22,7 +22,7 @@ use pd_api::{
 use pd_core::{PerRole, Policy, Role, Snapshot};
 use pd_signals::{
     decode::{self, Answers, Overrides},
-    engine::VLLM,
+    engine::Engine,
     queries::Scope,
     stated::Stated,
 };
@@ -56,6 +56,8 @@ pub struct Observed<'a> {
     pub stated: Stated,
     /// The engine whose metrics were found.
     pub engine: Option<&'static str>,
+    /// A sentence on the names of metrics that were looked for, if none of any engine was found.
+    pub engine_missing: Option<String>,
     /// Why metrics are missing, if a query failed or its answer is not whole.
     pub metrics_error: Option<QueryError>,
     /// A sentence on engines that are scraped at several addresses, if any are.
@@ -86,14 +88,16 @@ pub async fn observe<'a>(
     let known = context.read(key, |state| Some(state.series.clone()));
     let series = known.unwrap_or_default();
     let windows = series.windows(args);
-    let scope = scope(args, &object.spec, namespace, &targets, &policy);
+    let engine = series.engine(object);
+    let scope = scope(args, &object.spec, namespace, &targets, &policy, engine);
     let scope = series.spelt(scope, windows);
+    let any_engine = series::stated_engine(object).is_none();
     let roles = PerRole::from_fn(|role| targets[role].state);
     let gpus = roles.map(|state| state.gpus_per_replica);
     let cache = context.read(key, |state| Some(state.profiles.clone()));
     let (asked, (stated, cache)) = futures::join!(
         // Boxed, for eight queries at once make the future large.
-        Box::pin(asked(context, &object.spec, scope)),
+        Box::pin(asked(context, &object.spec, scope, any_engine)),
         profile::stated(
             client,
             namespace,
@@ -130,6 +134,7 @@ pub async fn observe<'a>(
         contender,
         stated,
         engine: decode::engine(&answers, &scope),
+        engine_missing: decode::names_tried(&answers, &scope, any_engine),
         metrics_error,
         scraped_twice: decode::scraped_twice(&answers),
         annotation_errors: pauses.errors,
@@ -175,10 +180,11 @@ fn scope(
     namespace: &str,
     targets: &PerRole<ObservedTarget>,
     policy: &Policy,
+    engine: &'static Engine,
 ) -> Scope {
     let selectors = &spec.metrics.selectors.0;
     Scope {
-        engine: &VLLM,
+        engine,
         prefix: None,
         namespace_label: args.namespace_label.clone(),
         pod_label: args.pod_label.clone(),
@@ -216,10 +222,15 @@ struct Asked {
 }
 
 /// Sends every query of an object at once, and again where the answer shows that the engine's
-/// metrics are spelt otherwise.
-async fn asked(context: &Context, spec: &PDAutoscalerSpec, scope: Scope) -> Asked {
+/// metrics are spelt otherwise or, with `any_engine`, that another engine runs.
+async fn asked(
+    context: &Context,
+    spec: &PDAutoscalerSpec,
+    scope: Scope,
+    any_engine: bool,
+) -> Asked {
     let (answers, warning) = answers(context, spec, &scope).await;
-    let Some(prefix) = decode::prefix(&answers, &scope) else {
+    let Some(found) = decode::another(&answers, &scope, any_engine) else {
         return Asked {
             answers,
             scope,
@@ -227,7 +238,8 @@ async fn asked(context: &Context, spec: &PDAutoscalerSpec, scope: Scope) -> Aske
         };
     };
     let scope = Scope {
-        prefix: Some(prefix),
+        engine: found.engine,
+        prefix: found.prefix,
         ..scope
     };
     let (answers, warning) = self::answers(context, spec, &scope).await;

@@ -63,6 +63,8 @@ pub struct Applied {
     pub stated: Stated,
     /// The engine whose metrics were found.
     pub engine: Option<&'static str>,
+    /// A sentence on the names of metrics that were looked for, if none of any engine was found.
+    pub engine_missing: Option<String>,
     /// Why metrics are missing, if a query failed or its answer is not whole.
     pub metrics_error: Option<QueryError>,
     /// A sentence on engines that are scraped at several addresses, if any are.

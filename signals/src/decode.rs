@@ -7,6 +7,7 @@
 
 mod answer;
 mod by_pod;
+mod detection;
 mod past;
 
 use std::time::Duration;
@@ -19,8 +20,11 @@ use pd_core::{
     },
 };
 
-pub use self::past::Past;
 use self::{answer::Answer, by_pod::ByPod};
+pub use self::{
+    detection::{Found, another, names_tried},
+    past::Past,
+};
 use crate::{
     engine::Recipe,
     queries::Scope,
@@ -122,6 +126,9 @@ pub fn signals<E>(
         ..Signals::default()
     };
     for &signal in SignalName::ALL {
+        if scope.engine.recipe(signal) == Recipe::Absent {
+            continue;
+        }
         match signals.slot_mut(signal) {
             SlotMut::Number(reading) => {
                 *reading = match answers.overrides.of(signal) {
@@ -229,8 +236,10 @@ impl Numbers<'_> {
         };
         let value = Tag::Signal(signal, Part::Value);
         match recipe {
-            Recipe::GaugeSum(_) => self.by_pod.sum(value, role),
-            Recipe::GaugeMean(_) => self.by_pod.mean(value, role),
+            Recipe::GaugeSum(_) | Recipe::GaugesSum(_) => self.by_pod.sum(value, role),
+            Recipe::GaugeMean(_) | Recipe::WorkerMean(_) | Recipe::GaugeProduct(_) => {
+                self.by_pod.mean(value, role)
+            }
             Recipe::GaugeGrowth(_) => self.by_pod.growth(value, role),
             Recipe::GaugeShrinkage(_) => self.by_pod.shrinkage(value, role),
             // Pods that have left were part of the peak, so it is a total.
@@ -245,8 +254,12 @@ impl Numbers<'_> {
                 self.by_pod
                     .label_product(self.state.samples(value), labels, role)
             }
-            // Not read as numbers.
-            Recipe::Histogram(_) | Recipe::UserQuery => Reading::Unknown(Gap::NotAsked),
+            // Not read as numbers, or not at all.
+            Recipe::Histogram(_)
+            | Recipe::HistogramAt(..)
+            | Recipe::Lengths { .. }
+            | Recipe::Absent
+            | Recipe::UserQuery => Reading::Unknown(Gap::NotAsked),
         }
     }
 }

@@ -29,8 +29,8 @@ use pd_core::{
 
 use self::promql::{duration, escaped, relabelled, shortened, united};
 use crate::{
-    engine::{Engine, Metric, Recipe},
-    tag::{EDGE, METRIC, POD, Part, TAG, Tag},
+    engine::{ENGINES, Engine, Metric, Recipe},
+    tag::{EDGE, METRIC, POD, Part, TAG, TERM, Tag},
 };
 
 /// Window of gauges where that of rates is of the usual two minutes or less: long enough to hold
@@ -149,7 +149,7 @@ impl Scope {
         united(&parts)
     }
 
-    /// The parts of `signal` over `window`; none where the user's own query gives it.
+    /// The parts of `signal` over `window`; none where nothing of the engine gives it.
     fn parts(&self, signal: SignalName, window: Duration) -> Vec<String> {
         let Some(role) = signal.role() else {
             return Vec::new();
@@ -157,6 +157,18 @@ impl Scope {
         let pods = Pods { scope: self, role };
         let tag = |part: Part| Tag::Signal(signal, part);
         match self.engine.recipe(signal) {
+            Recipe::GaugesSum(metrics) => {
+                let gauges = terms(metrics.iter().map(|metric| pods.gauge(*metric)));
+                vec![self.by_pod(tag(Part::Value), "sum", &gauges)]
+            }
+            // Summed over the engines of a worker; the mean over workers is the reader's.
+            Recipe::WorkerMean(metric) => {
+                vec![self.by_pod(tag(Part::Value), "sum", &pods.gauge(metric))]
+            }
+            Recipe::GaugeProduct([one, other]) => {
+                let product = format!("{} * {}", pods.gauge(one), pods.gauge(other));
+                vec![self.by_pod(tag(Part::Value), "sum", &product)]
+            }
             Recipe::GaugeSum(metric) => {
                 vec![self.by_pod(tag(Part::Value), "sum", &pods.gauge(metric))]
             }
@@ -169,9 +181,10 @@ impl Scope {
             }
             Recipe::GaugePeak(metrics) => {
                 // Each at its own time, so the sum may be more than there were at once.
-                let most = |metric: &Metric| pods.summed("max_over_time", *metric, window);
-                let most: Vec<String> = metrics.iter().map(most).collect();
-                vec![tagged(tag(Part::Value), &format!("({})", most.join(" + ")))]
+                let most =
+                    |metric: &Metric| self.once(&pods.over("max_over_time", *metric, window));
+                let most = terms(metrics.iter().map(most));
+                vec![tagged(tag(Part::Value), &format!("sum({most})"))]
             }
             Recipe::CounterRate(metric) => {
                 vec![tagged(
@@ -193,22 +206,23 @@ impl Scope {
             Recipe::LabelProduct { metric, labels } => {
                 vec![self.under_pod(tag(Part::Value), &pods.engines_by(metric, labels))]
             }
-            Recipe::Histogram(metric) => {
-                let increase = |suffix| pods.increase(metric, suffix, window);
-                let buckets = self.once(&shortened(&increase("_bucket"), EDGE, "le"));
-                let total = |suffix| format!("sum({})", self.once(&increase(suffix)));
-                vec![
-                    tagged(tag(Part::Buckets), &format!("sum by ({EDGE}) ({buckets})")),
-                    tagged(tag(Part::Count), &total("_count")),
-                    tagged(tag(Part::Sum), &total("_sum")),
-                    // No aggregation but the mean gives one of several equal histograms.
-                    tagged(
-                        tag(Part::Native),
-                        &format!("sum({})", self.each("avg", &increase(""))),
-                    ),
-                ]
+            Recipe::Histogram(metric) => pods.histogram(signal, metric, window),
+            Recipe::HistogramAt(role, metric) => {
+                Pods { scope: self, role }.histogram(signal, metric, window)
             }
-            Recipe::UserQuery => Vec::new(),
+            Recipe::Lengths {
+                histogram,
+                tokens,
+                requests,
+            } => {
+                let histogram = histogram.map(|metric| pods.histogram(signal, metric, window));
+                let mut parts = histogram.unwrap_or_default();
+                for (part, metric) in [(Part::Tokens, tokens), (Part::Requests, requests)] {
+                    parts.push(tagged(tag(part), &pods.summed("increase", metric, window)));
+                }
+                parts
+            }
+            Recipe::Absent | Recipe::UserQuery => Vec::new(),
         }
     }
 
@@ -252,17 +266,20 @@ impl Scope {
         self.under_pod(Tag::Addresses, &several)
     }
 
-    /// The names that exist of the metric that shows the engine's generation, whatever they begin
-    /// with.
+    /// The names that exist of the metrics that show an engine and its generation, whatever they
+    /// begin with. Those of every engine are looked for: a service may run another one than it did.
     fn generation(&self) -> String {
-        let engine = self.engine;
-        let plain = |name: &&'static str| name.strip_prefix(engine.prefix).unwrap_or(name);
-        let names: Vec<&str> = engine.generation.names.iter().map(plain).collect();
         // Names of metrics hold no character that RE2 takes for anything else.
+        let names = |engine: &&'static Engine| {
+            let names = engine.generation.names.iter();
+            let names: Vec<&str> = names.map(|name| engine.plain(name)).collect();
+            let beginning = engine.prefix.trim_end_matches([':', '_']);
+            format!("{beginning}[:_]({})", names.join("|"))
+        };
+        let engines: Vec<String> = ENGINES.iter().map(names).collect();
         let found = format!(
-            "count by (__name__) ({{__name__=~\"[a-zA-Z0-9_:]*{}[:_]({})\",{}}})",
-            engine.prefix.trim_end_matches(':'),
-            names.join("|"),
+            "count by (__name__) ({{__name__=~\"[a-zA-Z0-9_:]*({})\",{}}})",
+            engines.join("|"),
             self.both_roles()
         );
         tagged(Tag::Generation, &relabelled(&found, METRIC, "__name__"))
@@ -308,7 +325,7 @@ impl Scope {
     }
 
     /// `of` the series of each name of `metric`, united, so that a series counts by its newest
-    /// name.
+    /// name. Metrics that count instead of it are others.
     fn series(&self, metric: Metric, matchers: &str, of: impl Fn(String) -> String) -> String {
         let named = |name: &&str| of(self.selector(name, metric, matchers));
         let parts: Vec<String> = metric.names.iter().map(named).collect();
@@ -385,10 +402,35 @@ impl Pods<'_> {
 
     /// The same, of each engine once, summed.
     fn summed(self, function: &str, metric: Metric, window: Duration) -> String {
-        format!(
-            "sum({})",
-            self.scope.once(&self.over(function, metric, window))
-        )
+        let once = |metric: Metric| self.scope.once(&self.over(function, metric, window));
+        let choices: Vec<String> = metric.choices().map(once).collect();
+        let [only] = choices.as_slice() else {
+            // Their series have different labels, so the choice is each pod's.
+            let pod = &self.scope.pod_label;
+            let by_pod = |choice: &String| format!("sum by ({pod}) ({choice})");
+            let by_pod: Vec<String> = choices.iter().map(by_pod).collect();
+            return format!("sum({})", united(&by_pod));
+        };
+        format!("sum({only})")
+    }
+
+    /// The parts of the histogram `metric` that `signal` is read from.
+    fn histogram(self, signal: SignalName, metric: Metric, window: Duration) -> Vec<String> {
+        let scope = self.scope;
+        let tag = |part: Part| Tag::Signal(signal, part);
+        let increase = |suffix| self.increase(metric, suffix, window);
+        let buckets = scope.once(&shortened(&increase("_bucket"), EDGE, "le"));
+        let total = |suffix| format!("sum({})", scope.once(&increase(suffix)));
+        vec![
+            tagged(tag(Part::Buckets), &format!("sum by ({EDGE}) ({buckets})")),
+            tagged(tag(Part::Count), &total("_count")),
+            tagged(tag(Part::Sum), &total("_sum")),
+            // No aggregation but the mean gives one of several equal histograms.
+            tagged(
+                tag(Part::Native),
+                &format!("sum({})", scope.each("avg", &increase(""))),
+            ),
+        ]
     }
 
     /// The mean of a gauge over a short window, of each engine once; its newest sample where the
@@ -403,17 +445,28 @@ impl Pods<'_> {
         format!("({mean} or {newest})")
     }
 
-    /// Growth of one counter of a histogram.
+    /// Growth of one counter of a histogram. Histograms of two names have edges of their own, so a
+    /// pod that has both counts by the newest alone.
     fn increase(self, metric: Metric, suffix: &str, window: Duration) -> String {
-        let window = duration(window);
+        let (window, pod) = (duration(window), &self.scope.pod_label);
         let matchers = self.matchers();
-        let named = |name: &&str| {
+        let growth = |name: &str, suffix: &str| {
             let name = format!("{name}{suffix}");
             let series = self.scope.selector(&name, metric, &matchers);
             format!("increase({series}[{window}])")
         };
-        let increases: Vec<String> = metric.names.iter().map(named).collect();
-        united(&increases)
+        let named = |(older, name): (usize, &&str)| {
+            let newer = metric.names.iter().take(older);
+            let without = newer.map(|newer| {
+                // A native histogram has no count beside it.
+                let has = if suffix.is_empty() { "" } else { "_count" };
+                format!(" unless on ({pod}) {}", growth(newer, has))
+            });
+            let without: String = without.collect();
+            format!("({}{without})", growth(name, suffix))
+        };
+        let increases = metric.names.iter().enumerate().map(named);
+        united(&increases.collect::<Vec<_>>())
     }
 
     /// Engines of each pod by two labels of `metric`, which does not have the label of the model.
@@ -458,6 +511,14 @@ impl Pods<'_> {
     }
 }
 
+/// Expressions that are added up where each may lack series that the others have.
+fn terms(expressions: impl Iterator<Item = String>) -> String {
+    let term = |(number, expression): (usize, String)| {
+        format!("label_replace({expression}, \"{TERM}\", \"{number}\", \"\", \"\")")
+    };
+    united(&expressions.enumerate().map(term).collect::<Vec<_>>())
+}
+
 fn tagged(tag: Tag, expression: &str) -> String {
     format!("label_replace({expression}, \"{TAG}\", \"{tag}\", \"\", \"\")")
 }
@@ -483,7 +544,11 @@ mod tests {
     }
 
     fn queries() -> [String; 5] {
-        let scope = scope();
+        queries_of(&VLLM)
+    }
+
+    fn queries_of(engine: &'static Engine) -> [String; 5] {
+        let scope = Scope { engine, ..scope() };
         [
             scope.state_query(),
             scope.histogram_query(),
@@ -502,11 +567,14 @@ mod tests {
 
     #[test]
     fn every_signal_is_queried_under_all_names_of_its_metrics() {
-        let text = queries().concat();
-        for &signal in SignalName::ALL {
-            let metrics = VLLM.recipe(signal).metrics();
-            for name in metrics.iter().flat_map(|metric| metric.names) {
-                assert!(text.contains(name), "{signal:?}: {name}");
+        for engine in ENGINES {
+            let text = queries_of(engine).concat();
+            for &signal in SignalName::ALL {
+                let metrics = engine.recipe(signal).metrics();
+                let choices = metrics.iter().flat_map(Metric::choices);
+                for name in choices.flat_map(|metric| metric.names) {
+                    assert!(text.contains(name), "{} {signal:?}: {name}", engine.name);
+                }
             }
         }
     }

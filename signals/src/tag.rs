@@ -30,6 +30,9 @@ pub(crate) const NATIVE_SUM: &str = "sum";
 /// Observations up to an edge of a native histogram.
 pub(crate) const NATIVE_BUCKET: &str = "bucket";
 
+/// Label that keeps the summands of a sum apart.
+pub(crate) const TERM: &str = "term";
+
 /// Label of the part [`Tag::Generation`] that holds a metric's name.
 pub(crate) const METRIC: &str = "metric";
 
@@ -42,7 +45,7 @@ pub(crate) enum Tag {
     Age,
     /// By pod: samples within the wide window.
     Seen,
-    /// By metric: series of each name of the metric that shows the engine's generation.
+    /// By metric: series of each name of the metrics that show an engine and its generation.
     Generation,
     /// Most samples of a worker within the wide window, of those that were there all along.
     Samples,
@@ -65,6 +68,10 @@ pub(crate) enum Part {
     Sum,
     /// All of a native histogram.
     Native,
+    /// Tokens of requests, counted where no histogram is.
+    Tokens,
+    /// The requests that they belong to.
+    Requests,
     /// The counted part of a whole, for a share.
     Share,
     /// The whole that it is a share of.
@@ -83,6 +90,8 @@ impl Part {
             Self::Count => "_count",
             Self::Sum => "_sum",
             Self::Native => "_native",
+            Self::Tokens => "_tokens",
+            Self::Requests => "_requests",
             Self::Share => "_share",
             Self::Whole => "_whole",
             Self::Mean => "_mean",

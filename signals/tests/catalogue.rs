@@ -7,7 +7,7 @@
 use std::{env, fmt::Write as _, fs, path::Path};
 
 use pd_core::signal::name::{SignalName, Unit};
-use pd_signals::engine::{Engine, Metric, Recipe, VLLM};
+use pd_signals::engine::{ENGINES, Engine, Metric, Recipe};
 
 const PAGE: &str = "../docs/signals.md";
 
@@ -19,8 +19,9 @@ A signal outside its plausible range is refused, and so is one whose workers are
 unknown then, and unknown lowers nothing. Of a distribution the mean is held against the range. During a
 rolling upgrade each pod counts by the newest name of a metric that it has.
 
+The engine is found out from the metrics that Prometheus has, and kept in `status.engine`; `spec.metrics.engine` states it.
 Names may begin otherwise, such as `kserve_vllm:` or `vllm_`: the beginning is found in the first answer. An engine is a
-pod with its labels `engine` and `dp_rank`; one that is scraped at several addresses counts once, and the condition
+pod with its labels `engine` and `dp_rank`; ranks of tensor parallelism repeat each other and count once. One that is scraped at several addresses counts once, and the condition
 MetricsAvailable names it. The bounds of buckets may be spelt in any way. A histogram may be classic or native. Where
 workers are scraped seldom, the windows of rates and gauges and the allowed age grow with the time between two scrapes. An
 answer with a warning, as Thanos and Mimir give it when a part of them does not answer, lowers nothing.
@@ -57,10 +58,18 @@ fn named(metric: Metric) -> String {
     } else {
         format!("{newest} (formerly {})", older.join(", "))
     };
-    match metric.matcher {
+    let named = match metric.matcher {
         None => names,
         Some((label, value)) => format!("{names} with `{label}=\"{value}\"`"),
-    }
+    };
+    metric.instead.map_or(named.clone(), |other| {
+        format!("{named}, or else {}", self::named(*other))
+    })
+}
+
+fn added(metrics: &[Metric]) -> String {
+    let metrics: Vec<String> = metrics.iter().map(|metric| named(*metric)).collect();
+    metrics.join(" + ")
 }
 
 fn source(engine: &Engine, signal: SignalName) -> String {
@@ -69,10 +78,10 @@ fn source(engine: &Engine, signal: SignalName) -> String {
         Recipe::GaugeMean(metric) => format!("mean of {}", named(metric)),
         Recipe::GaugeGrowth(metric) => format!("growth of {}", named(metric)),
         Recipe::GaugeShrinkage(metric) => format!("shrinkage of {}", named(metric)),
-        Recipe::GaugePeak(metrics) => {
-            let metrics: Vec<String> = metrics.iter().map(|metric| named(*metric)).collect();
-            format!("most of {}", metrics.join(" + "))
-        }
+        Recipe::GaugesSum(metrics) => format!("sum of {}", added(metrics)),
+        Recipe::WorkerMean(metric) => format!("of a worker, {}", named(metric)),
+        Recipe::GaugeProduct([one, other]) => format!("{} x {}", named(one), named(other)),
+        Recipe::GaugePeak(metrics) => format!("most of {}", added(metrics)),
         Recipe::CounterRate(metric) => format!("rate of {}", named(metric)),
         Recipe::CounterShare { part, whole } => {
             format!("rate of {} over that of {}", named(part), named(whole))
@@ -85,34 +94,75 @@ fn source(engine: &Engine, signal: SignalName) -> String {
             labels: [one, other],
         } => format!("`{one}` x `{other}`, labels of {}", named(metric)),
         Recipe::Histogram(metric) => format!("histogram {}", named(metric)),
+        Recipe::HistogramAt(role, metric) => {
+            format!("histogram {} of {role} workers", named(metric))
+        }
+        Recipe::Lengths {
+            histogram,
+            tokens,
+            requests,
+        } => {
+            let mean = format!("mean {} / {}", named(tokens), named(requests));
+            histogram.map_or(mean.clone(), |metric| {
+                format!("histogram {}, or else {mean}", named(metric))
+            })
+        }
+        Recipe::Absent => "not published".to_owned(),
         Recipe::UserQuery => "the user's own query".to_owned(),
+    }
+}
+
+/// The tables of the engines: which versions, and each signal's series.
+fn engines(page: &mut String) {
+    page.push_str(
+        "\n## Engines\n\n| `spec.metrics.engine` | Versions | Checked against |\n|---|---|---|\n",
+    );
+    for engine in ENGINES {
+        let Engine {
+            name,
+            product,
+            versions,
+            checked,
+            ..
+        } = engine;
+        let _ = writeln!(page, "| `{name}` ({product}) | {versions} | {checked} |");
+    }
+    for engine in ENGINES {
+        let _ = write!(
+            page,
+            "\n### {}\n\n| Signal | Series |\n|---|---|\n",
+            engine.product
+        );
+        for &signal in SignalName::ALL {
+            if !signal.is_override() {
+                let _ = writeln!(
+                    page,
+                    "| `{}` | {} |",
+                    signal.as_str(),
+                    source(engine, signal)
+                );
+            }
+        }
     }
 }
 
 #[test]
 fn the_page_of_signals_is_that_of_the_code() {
     let mut page = HEAD.to_owned();
-    let engine = &VLLM;
-    // Writing to a String cannot fail.
-    let _ = writeln!(
-        page,
-        "| Signal | Workers | Unit | Plausible | {} |",
-        engine.name
-    );
-    page.push_str("|---|---|---|---|---|\n");
+    page.push_str("| Signal | Workers | Unit | Plausible |\n|---|---|---|---|\n");
     for &signal in SignalName::ALL {
         let (least, most) = signal.plausible();
         let _ = writeln!(
             page,
-            "| `{}` | {} | {} | {} to {} | {} |",
+            "| `{}` | {} | {} | {} to {} |",
             signal.as_str(),
             signal.role().map_or("", |role| role.as_str()),
             unit(signal.unit()),
             short(least),
             short(most),
-            source(engine, signal)
         );
     }
+    engines(&mut page);
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(PAGE);
     if env::var_os("PD_UPDATE").is_some() {
         fs::write(&path, &page).unwrap();

@@ -31,18 +31,19 @@ const SERVER_URL_REGEX: &str = "^https?://[^/@?# ]+(/[^@?# ]*)?$";
 pub(crate) const SERVER_URL_REMEDY: &str = "must be http:// or https:// with a host, without user, query and fragment, such as http://prometheus.monitoring:9090";
 /// Remedy for an engine that is not read yet.
 pub(crate) const ENGINE_REMEDY: &str =
-    "is not supported by this version; use VLLM, or Auto to detect it";
+    "is not supported by this version; use VLLM, SGLang or TensorRTLLM, or Auto to detect it";
 
 /// Where measurements come from.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct MetricsSpec {
-    /// The engine whose metric names are read. Auto: found out from the series that exist. VLLM:
-    /// vLLM, all its metric names. SGLang, TensorRTLLM and Dynamo are not supported by this
-    /// version. Default Auto.
+    /// The engine whose metric names are read. Auto: found out from the series that exist, and
+    /// kept in status.engine. VLLM: vLLM, all its metric names. SGLang: with --enable-metrics.
+    /// TensorRTLLM: with return_perf_metrics. Dynamo is not supported by this version: its workers
+    /// publish their engine's metrics, which Auto finds. Default Auto.
     #[serde(default)]
     #[x_kube(validation = rule_naming_value(
-        "self in ['Auto', 'VLLM']",
+        "self in ['Auto', 'VLLM', 'SGLang', 'TensorRTLLM']",
         &format!("'engine `' + self + '` {ENGINE_REMEDY}'"),
     ))]
     pub engine: Engine,
@@ -77,10 +78,10 @@ pub enum Engine {
     /// vLLM.
     #[serde(rename = "VLLM")]
     Vllm,
-    /// SGLang; refused by this version.
+    /// SGLang.
     #[serde(rename = "SGLang")]
     SgLang,
-    /// NVIDIA TensorRT-LLM; refused by this version.
+    /// NVIDIA TensorRT-LLM.
     #[serde(rename = "TensorRTLLM")]
     TensorRtLlm,
     /// NVIDIA Dynamo; refused by this version.
@@ -101,7 +102,7 @@ impl Engine {
 
     /// Whether this version reads the engine's metrics.
     pub const fn is_supported(self) -> bool {
-        matches!(self, Self::Auto | Self::Vllm)
+        !matches!(self, Self::Dynamo)
     }
 }
 

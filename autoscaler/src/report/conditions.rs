@@ -199,7 +199,9 @@ fn metrics_available(applied: &Applied) -> Finding {
         return of(Unknown, Reason::MetricsMissing, message);
     }
     if let Some(message) = step(Reason::MetricsMissing) {
-        return of(False, Reason::MetricsMissing, message);
+        let none_found = applied.engine_missing.as_ref();
+        let names = none_found.map_or(String::new(), |names| format!("; {names}"));
+        return of(False, Reason::MetricsMissing, format!("{message}{names}"));
     }
     // New workers are scraped a moment after they are ready; a condition must not flap for that.
     if let Some(message) = step(Reason::MetricsPartial) {

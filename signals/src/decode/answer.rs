@@ -51,12 +51,14 @@ impl<'a> Answer<'a> {
             .map_or(Reading::Unknown(Gap::Empty), Reading::of)
     }
 
-    /// The histogram of `signal`: the classic one, or the native one where there is no other.
+    /// The histogram of `signal`: the classic one, or the native one where there is no other, or an
+    /// even spread where only the mean is known.
     pub(super) fn histogram(&self, signal: SignalName) -> HistogramReading {
         if self.failed() {
             return HistogramReading::Unknown(Gap::QueryFailed);
         }
-        let Some(parts) = self.classic(signal).or_else(|| self.native(signal)) else {
+        let found = self.classic(signal).or_else(|| self.native(signal));
+        let Some(parts) = found.or_else(|| self.even(signal)) else {
             return HistogramReading::Unknown(Gap::Empty);
         };
         let Parts {
@@ -76,6 +78,19 @@ impl<'a> Answer<'a> {
         let buckets = self.samples(Tag::Signal(signal, Part::Buckets));
         Some(Parts {
             buckets: edges(buckets.iter().copied()),
+            count,
+            sum,
+        })
+    }
+
+    /// Of an engine that counts tokens and requests and has no distribution: lengths spread evenly
+    /// from none to twice their mean, for nothing is known but that.
+    fn even(&self, signal: SignalName) -> Option<Parts> {
+        let number = |part| self.number(Tag::Signal(signal, part));
+        let (sum, count) = number(Part::Tokens).zip(number(Part::Requests))?;
+        let edge = if count > 0.0 { 2.0 * sum / count } else { 1.0 };
+        Some(Parts {
+            buckets: vec![(edge, count)],
             count,
             sum,
         })

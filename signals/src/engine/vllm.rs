@@ -12,6 +12,7 @@ pub static VLLM: Engine = Engine {
     product: "vLLM",
     prefix: "vllm:",
     versions: "0.8.5 to 0.33.0",
+    checked: "packages vllm 0.8.5, 0.9.1, 0.24.0 and 0.33.0; recorded text of 0.32.0",
     presence: RUNNING,
     series_labels: &[
         "engine",
