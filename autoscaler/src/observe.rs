@@ -4,6 +4,7 @@
 //! Metrics are read next, and their failure is not an error but `Unknown` in the snapshot.
 
 pub mod contention;
+pub mod gateway;
 pub mod gpus;
 pub mod pod_phase;
 pub mod profile;
@@ -56,6 +57,10 @@ pub struct Observed<'a> {
     pub stated: Stated,
     /// The engine whose metrics were found.
     pub engine: Option<&'static str>,
+    /// The gateway whose metrics were found.
+    pub gateway: Option<&'static str>,
+    /// A sentence on what is not read of a gateway, if there is anything.
+    pub gateway_note: Option<String>,
     /// A sentence on the names of metrics that were looked for, if none of any engine was found.
     pub engine_missing: Option<String>,
     /// Why metrics are missing, if a query failed or its answer is not whole.
@@ -89,6 +94,7 @@ pub async fn observe<'a>(
     let series = known.unwrap_or_default();
     let windows = series.windows(args);
     let engine = series.engine(object);
+    let known_gateway = series.gateway(object);
     let scope = scope(args, &object.spec, namespace, &targets, &policy, engine);
     let scope = series.spelt(scope, windows);
     let any_engine = series::stated_engine(object).is_none();
@@ -112,28 +118,43 @@ pub async fn observe<'a>(
         scope,
         warning,
     } = asked;
+    let ready = PerRole::from_fn(|role| targets[role].ready_pods.as_slice());
+    let mut signals = decode::signals(&answers, ready, &scope, windows.age_max);
+    let at_gateway = gateway::read(
+        context,
+        &object.spec,
+        endpoint(context, &object.spec),
+        (&scope, &answers),
+        known_gateway,
+        &mut signals,
+    )
+    .await;
     context.update(key, |state| {
         state.profiles = cache;
-        state.series = Series::of(&answers, &scope);
+        state.series = Series {
+            gateway: at_gateway.gateway,
+            ..Series::of(&answers, &scope)
+        };
     });
     let metrics_error = answers.first_error().cloned().or(warning);
     if let Some(error) = &metrics_error {
         context.metrics.query_failed(error);
     }
     log_change(context, key, metrics_error.as_ref());
-    let ready = PerRole::from_fn(|role| targets[role].ready_pods.as_slice());
     Ok(Observed {
         object,
         snapshot: Snapshot {
             policy,
             roles,
-            signals: decode::signals(&answers, ready, &scope, windows.age_max),
+            signals,
             paused: pauses.paused,
             profile: stated.profile.clone(),
         },
         contender,
         stated,
         engine: decode::engine(&answers, &scope),
+        gateway: at_gateway.gateway.map(|gateway| gateway.name),
+        gateway_note: at_gateway.note,
         engine_missing: decode::names_tried(&answers, &scope, any_engine),
         metrics_error,
         scraped_twice: decode::scraped_twice(&answers),

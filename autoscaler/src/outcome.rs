@@ -63,6 +63,10 @@ pub struct Applied {
     pub stated: Stated,
     /// The engine whose metrics were found.
     pub engine: Option<&'static str>,
+    /// The gateway whose metrics were found.
+    pub gateway: Option<&'static str>,
+    /// A sentence on what is not read of a gateway, if there is anything.
+    pub gateway_note: Option<String>,
     /// A sentence on the names of metrics that were looked for, if none of any engine was found.
     pub engine_missing: Option<String>,
     /// Why metrics are missing, if a query failed or its answer is not whole.

@@ -26,6 +26,8 @@ pub struct Metric {
     pub matcher: Option<(&'static str, &'static str)>,
     /// The metric that counts for a worker without this one.
     pub instead: Option<&'static Self>,
+    /// Whether it is of another program in the worker's pod, which names the model otherwise.
+    pub foreign: bool,
 }
 
 impl Metric {
@@ -35,6 +37,16 @@ impl Metric {
             names,
             matcher: None,
             instead: None,
+            foreign: false,
+        }
+    }
+
+    /// The same, of another program in the worker's pod.
+    #[must_use]
+    pub const fn foreign(self) -> Self {
+        Self {
+            foreign: true,
+            ..self
         }
     }
 
@@ -88,10 +100,11 @@ pub enum Recipe {
     GaugePeak(&'static [Metric]),
     /// How fast a counter grows, summed over the workers.
     CounterRate(Metric),
-    /// Growth of one counter over the growth of another, of which it counts a part.
+    /// Growth of counters over the growth of another, of which each counts a part. A worker may
+    /// lack some of them.
     CounterShare {
-        /// The counter of the part.
-        part: Metric,
+        /// The counters of the parts, which do not overlap.
+        parts: &'static [Metric],
         /// The counter of the whole.
         whole: Metric,
     },
@@ -140,7 +153,7 @@ impl Recipe {
             | Self::Histogram(metric) => vec![metric],
             Self::GaugesSum(metrics) | Self::GaugePeak(metrics) => metrics.to_vec(),
             Self::GaugeProduct(metrics) => metrics.to_vec(),
-            Self::CounterShare { part, whole } => vec![part, whole],
+            Self::CounterShare { parts, whole } => parts.iter().copied().chain([whole]).collect(),
             Self::Lengths {
                 histogram,
                 tokens,
@@ -248,8 +261,10 @@ mod tests {
             let metrics = recipes.flat_map(|recipe| recipe.metrics());
             let metrics = metrics.chain([engine.presence, engine.generation]);
             let names = metrics.flat_map(|metric| {
-                let choices: Vec<Metric> = metric.choices().collect();
-                choices.into_iter().flat_map(|choice| choice.names.to_vec())
+                let choices = metric.choices().filter(|choice| !choice.foreign);
+                choices
+                    .flat_map(|choice| choice.names.to_vec())
+                    .collect::<Vec<_>>()
             });
             for name in names {
                 assert!(name.starts_with(engine.prefix), "{}: {name}", engine.name);

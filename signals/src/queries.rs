@@ -15,6 +15,7 @@
 //! During a rolling upgrade a renamed metric is there under both names; `new or old` picks per
 //! series, which is per pod.
 
+pub mod gateway;
 mod promql;
 
 use std::time::Duration;
@@ -104,11 +105,12 @@ impl Scope {
             self.generation(),
             self.samples(),
             self.addresses(),
+            self.models(),
         ];
         for &signal in SignalName::ALL {
             match signal.kind() {
                 Kind::Sum | Kind::Mean => parts.extend(self.parts(signal, self.window)),
-                Kind::UserQuery | Kind::Distribution | Kind::Attainment => {}
+                Kind::UserQuery | Kind::Gateway | Kind::Distribution | Kind::Attainment => {}
             }
         }
         united(&parts)
@@ -192,10 +194,13 @@ impl Scope {
                     &pods.summed("rate", metric, window),
                 )]
             }
-            Recipe::CounterShare { part, whole } => vec![
-                tagged(tag(Part::Share), &pods.summed("rate", part, window)),
-                tagged(tag(Part::Whole), &pods.summed("rate", whole, window)),
-            ],
+            Recipe::CounterShare { parts, whole } => {
+                let share = parts.iter().map(|part| pods.summed("rate", *part, window));
+                vec![
+                    tagged(tag(Part::Share), &format!("sum({})", terms(share))),
+                    tagged(tag(Part::Whole), &pods.summed("rate", whole, window)),
+                ]
+            }
             Recipe::CounterDispersion(metric) => {
                 let (mean, squared_change) = pods.dispersion(metric);
                 vec![
@@ -283,6 +288,15 @@ impl Scope {
             self.both_roles()
         );
         tagged(Tag::Generation, &relabelled(&found, METRIC, "__name__"))
+    }
+
+    /// The models that the pods serve.
+    fn models(&self) -> String {
+        let (matchers, metric) = (self.both_roles(), self.engine.presence);
+        let model = self.engine.model_label;
+        let found = self.series(metric, &matchers, |series| series);
+        let models = format!("count by ({model}) ({found})");
+        tagged(Tag::Models, &relabelled(&models, METRIC, model))
     }
 
     /// Pods that were scraped within the window: without one, those that have gone would count for
@@ -385,6 +399,13 @@ impl Pods<'_> {
         self.scope.matchers(self.pattern(), |_| true)
     }
 
+    /// The same for series that lack the label of the model, or have another model in it: a matcher
+    /// of it would leave out all of them.
+    fn matchers_of_any_model(self) -> String {
+        let model = self.scope.engine.model_label;
+        self.scope.matchers(self.pattern(), |label| label != model)
+    }
+
     fn pattern(&self) -> &str {
         match self.role {
             Role::Prefill => &self.scope.prefill_pods,
@@ -395,7 +416,12 @@ impl Pods<'_> {
     /// `function` of each series of `metric` over `window`.
     fn over(self, function: &str, metric: Metric, window: Duration) -> String {
         let window = duration(window);
-        self.scope.series(metric, &self.matchers(), |series| {
+        let matchers = if metric.foreign {
+            self.matchers_of_any_model()
+        } else {
+            self.matchers()
+        };
+        self.scope.series(metric, &matchers, |series| {
             format!("{function}({series}[{window}])")
         })
     }
@@ -473,10 +499,7 @@ impl Pods<'_> {
     fn engines_by(self, metric: Metric, labels: [&str; 2]) -> String {
         let (scope, labels) = (self.scope, labels.join(", "));
         let (pod, series_labels) = (&scope.pod_label, scope.series_labels());
-        // A matcher of a label that a series lacks would leave out all of them.
-        let model = scope.engine.model_label;
-        let matchers = scope.matchers(self.pattern(), |label| label != model);
-        let infos = scope.series(metric, &matchers, |series| series);
+        let infos = scope.series(metric, &self.matchers_of_any_model(), |series| series);
         format!("count by ({pod}, {labels}) (max by ({pod}, {series_labels}, {labels}) ({infos}))")
     }
 

@@ -51,6 +51,12 @@ pub(crate) enum Tag {
     Samples,
     /// By pod: addresses under which one engine of it is scraped, where they are several.
     Addresses,
+    /// By metric: series of the names that show a gateway.
+    Gateway,
+    /// By metric: series of each model that the pods serve.
+    Models,
+    /// A part of a signal over the wide window, where one query has several windows.
+    Wide(SignalName, Part),
     /// Workers of a role with a sample in the window.
     Workers(Role),
 }
@@ -68,6 +74,8 @@ pub(crate) enum Part {
     Sum,
     /// All of a native histogram.
     Native,
+    /// Counters of disjoint ranges.
+    Ranges,
     /// Tokens of requests, counted where no histogram is.
     Tokens,
     /// The requests that they belong to.
@@ -90,6 +98,7 @@ impl Part {
             Self::Count => "_count",
             Self::Sum => "_sum",
             Self::Native => "_native",
+            Self::Ranges => "_ranges",
             Self::Tokens => "_tokens",
             Self::Requests => "_requests",
             Self::Share => "_share",
@@ -109,6 +118,9 @@ impl fmt::Display for Tag {
             Self::Generation => f.write_str("generation"),
             Self::Samples => f.write_str("samples"),
             Self::Addresses => f.write_str("addresses"),
+            Self::Gateway => f.write_str("gateway"),
+            Self::Models => f.write_str("models"),
+            Self::Wide(signal, part) => write!(f, "{}_wide{}", signal.as_str(), part.suffix()),
             Self::Workers(role) => write!(f, "{role}_workers"),
         }
     }

@@ -83,8 +83,8 @@ fn source(engine: &Engine, signal: SignalName) -> String {
         Recipe::GaugeProduct([one, other]) => format!("{} x {}", named(one), named(other)),
         Recipe::GaugePeak(metrics) => format!("most of {}", added(metrics)),
         Recipe::CounterRate(metric) => format!("rate of {}", named(metric)),
-        Recipe::CounterShare { part, whole } => {
-            format!("rate of {} over that of {}", named(part), named(whole))
+        Recipe::CounterShare { parts, whole } => {
+            format!("rate of {} over that of {}", added(parts), named(whole))
         }
         Recipe::CounterDispersion(metric) => {
             format!("variance over mean of the growth of {}", named(metric))

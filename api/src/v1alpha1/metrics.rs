@@ -47,6 +47,15 @@ pub struct MetricsSpec {
         &format!("'engine `' + self + '` {ENGINE_REMEDY}'"),
     ))]
     pub engine: Engine,
+    /// The gateway whose metrics are read beside the engines', since it counts requests when they
+    /// come and times them as users see them. It is looked for in the object's namespace and in the
+    /// controller's --gateway-namespaces, by the name of the model. Auto: found out from the series
+    /// that exist, and kept in status.gateway. EPP: the endpoint picker of llm-d, KServe and the
+    /// Gateway API inference extension. Dynamo: its frontend. SMG, AIBrix, Kthena: the gateways of
+    /// these. None: no gateway is read, as where several objects share a gateway and a model.
+    /// Default Auto.
+    #[serde(default)]
+    pub gateway: Gateway,
     /// The Prometheus server to query. Default: the one the controller is configured with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<MetricsSource>,
@@ -103,6 +112,49 @@ impl Engine {
     /// Whether this version reads the engine's metrics.
     pub const fn is_supported(self) -> bool {
         !matches!(self, Self::Dynamo)
+    }
+}
+
+/// The gateway whose metrics are read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum Gateway {
+    /// Found out from the series that exist.
+    #[default]
+    Auto,
+    /// None is read.
+    None,
+    /// The endpoint picker of llm-d, KServe and the Gateway API inference extension.
+    #[serde(rename = "EPP")]
+    Epp,
+    /// NVIDIA Dynamo's frontend.
+    Dynamo,
+    /// The SGLang model gateway.
+    #[serde(rename = "SMG")]
+    Smg,
+    /// AIBrix's gateway.
+    #[serde(rename = "AIBrix")]
+    AiBrix,
+    /// Kthena's router.
+    Kthena,
+}
+
+impl Gateway {
+    /// The name in the API.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Auto => "Auto",
+            Self::None => "None",
+            Self::Epp => "EPP",
+            Self::Dynamo => "Dynamo",
+            Self::Smg => "SMG",
+            Self::AiBrix => "AIBrix",
+            Self::Kthena => "Kthena",
+        }
+    }
+
+    /// Whether any gateway is read.
+    pub const fn is_read(self) -> bool {
+        !matches!(self, Self::None)
     }
 }
 

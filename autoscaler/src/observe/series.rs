@@ -12,6 +12,7 @@ use pd_signals::{
     Sample,
     decode::{Answers, scrape_interval},
     engine::{Engine, VLLM},
+    gateway::Gateway,
     queries::{Scope, Windows},
 };
 
@@ -30,6 +31,8 @@ pub fn stated_engine(object: &PDAutoscaler) -> Option<&'static Engine> {
 pub struct Series {
     /// The engine that was asked for, and stays until another is found.
     pub engine: Option<&'static Engine>,
+    /// The gateway that was found.
+    pub gateway: Option<&'static Gateway>,
     /// Beginning of the engine's metrics' names, where it is not the usual one.
     pub prefix: Option<String>,
     /// Time between two scrapes of a worker.
@@ -41,6 +44,7 @@ impl Series {
     pub fn of<E>(answers: &Answers<E>, scope: &Scope) -> Self {
         Self {
             engine: Some(scope.engine),
+            gateway: None,
             prefix: scope.prefix.clone(),
             scrape_interval: scrape_interval(answers),
         }
@@ -66,6 +70,15 @@ impl Series {
             .or(self.engine)
             .or_else(before)
             .unwrap_or(&VLLM)
+    }
+
+    /// The gateway that was found last, by this process or the one before.
+    pub fn gateway(&self, object: &PDAutoscaler) -> Option<&'static Gateway> {
+        let before = || {
+            let status = object.status.as_ref()?;
+            Gateway::named(status.gateway.as_deref()?)
+        };
+        self.gateway.or_else(before)
     }
 
     /// `scope` with the spelling and the windows of these series. The spelling is of their engine.

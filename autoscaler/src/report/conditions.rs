@@ -207,8 +207,12 @@ fn metrics_available(applied: &Applied) -> Finding {
     if let Some(message) = step(Reason::MetricsPartial) {
         return of(True, Reason::MetricsPartial, message);
     }
-    let note = applied.scraped_twice.as_ref();
-    let note = note.map_or(String::new(), |text| format!("; {text}"));
+    let notes = [&applied.scraped_twice, &applied.gateway_note];
+    let note: String = notes
+        .into_iter()
+        .flatten()
+        .map(|text| format!("; {text}"))
+        .collect();
     of(
         True,
         Reason::AllMetricsAvailable,

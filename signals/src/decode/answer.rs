@@ -57,25 +57,25 @@ impl<'a> Answer<'a> {
         if self.failed() {
             return HistogramReading::Unknown(Gap::QueryFailed);
         }
-        let found = self.classic(signal).or_else(|| self.native(signal));
-        let Some(parts) = found.or_else(|| self.even(signal)) else {
-            return HistogramReading::Unknown(Gap::Empty);
-        };
-        let Parts {
-            buckets,
-            count,
-            sum,
-        } = parts;
-        Histogram::from_cumulative(merged(buckets, count), count, sum).map_or(
-            HistogramReading::Unknown(Gap::NotANumber),
-            HistogramReading::Value,
-        )
+        let found = self
+            .classic(&|part| Tag::Signal(signal, part))
+            .or_else(|| self.native(signal))
+            .or_else(|| self.even(signal));
+        read(found)
     }
 
-    fn classic(&self, signal: SignalName) -> Option<Parts> {
-        let number = |part| self.number(Tag::Signal(signal, part));
+    /// The classic histogram whose parts have the tags of `tag`.
+    pub(super) fn histogram_of(&self, tag: &dyn Fn(Part) -> Tag) -> HistogramReading {
+        if self.failed() {
+            return HistogramReading::Unknown(Gap::QueryFailed);
+        }
+        read(self.classic(tag))
+    }
+
+    fn classic(&self, tag: &dyn Fn(Part) -> Tag) -> Option<Parts> {
+        let number = |part| self.number(tag(part));
         let (count, sum) = number(Part::Count).zip(number(Part::Sum))?;
-        let buckets = self.samples(Tag::Signal(signal, Part::Buckets));
+        let buckets = self.samples(tag(Part::Buckets));
         Some(Parts {
             buckets: edges(buckets.iter().copied()),
             count,
@@ -119,6 +119,22 @@ struct Parts {
     buckets: Vec<(f64, f64)>,
     count: f64,
     sum: f64,
+}
+
+/// The histogram of `parts`, if there are any.
+fn read(parts: Option<Parts>) -> HistogramReading {
+    let Some(parts) = parts else {
+        return HistogramReading::Unknown(Gap::Empty);
+    };
+    let Parts {
+        buckets,
+        count,
+        sum,
+    } = parts;
+    Histogram::from_cumulative(merged(buckets, count), count, sum).map_or(
+        HistogramReading::Unknown(Gap::NotANumber),
+        HistogramReading::Value,
+    )
 }
 
 /// `(upper edge, observations up to it)` of samples.

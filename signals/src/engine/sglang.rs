@@ -51,6 +51,9 @@ const TTFT: Metric = Metric::named(&["sglang:time_to_first_token_seconds"]);
 const PROMPT_TOKENS: Metric = Metric::named(&["sglang:prompt_tokens_total"]);
 const GENERATED: Metric = Metric::named(&["sglang:generation_tokens_total"]);
 
+/// Prompt tokens that a cache held, by the cache.
+const CACHED: Metric = Metric::named(&["sglang:cached_tokens_total"]);
+
 /// Requests that wait for decode to make room; renamed between 0.5.10 and 0.5.12.
 const BOOTSTRAP: Metric = total(&[
     "sglang:num_prefill_bootstrap_queue_reqs",
@@ -86,6 +89,10 @@ const fn recipe(signal: SignalName) -> Recipe {
 
     match signal {
         S::PrefillCompletionRate | S::DecodeCompletionRate => CounterRate(FINISHED),
+        S::PrefillUnservedRate => {
+            CounterRate(Metric::named(&["sglang:num_aborted_requests_total"]))
+        }
+        S::GatewayArrivalRate | S::GatewayTtft | S::GatewayTtftAttainment => Absent,
         S::PrefillQueueGrowth => GaugeGrowth(WAITING),
         S::PrefillQueueDrain => GaugeShrinkage(WAITING),
         S::ArrivalDispersion => CounterDispersion(FINISHED),
@@ -96,7 +103,7 @@ const fn recipe(signal: SignalName) -> Recipe {
         S::DecodeRequestsPeak => GaugePeak(&[RUNNING, WAITING, PREALLOCATION, TRANSFER]),
         S::DecodeDeferredRequests => GaugeSum(TRANSFER),
         S::PrefixHitShare => CounterShare {
-            part: Metric::named(&["sglang:cached_tokens_total"]),
+            parts: &[CACHED],
             whole: PROMPT_TOKENS,
         },
         S::DecodeKvUsage => GaugeMean(KV_USAGE),

@@ -33,6 +33,9 @@ const TPOT: Metric = Metric::named(&["trtllm_time_per_output_token_seconds"]);
 const PROMPT_TOKENS: Metric = Metric::named(&["trtllm_prompt_tokens_total"]);
 const GENERATED: Metric = Metric::named(&["trtllm_generation_tokens_total"]);
 
+/// Prompt tokens that the cache held.
+const CACHED: Metric = Metric::named(&["trtllm_prompt_cached_tokens_total"]);
+
 const fn recipe(signal: SignalName) -> Recipe {
     use Recipe::{
         Absent, CounterDispersion, CounterRate, CounterShare, GaugeGrowth, GaugeMean, GaugePeak,
@@ -42,6 +45,8 @@ const fn recipe(signal: SignalName) -> Recipe {
 
     match signal {
         S::PrefillCompletionRate | S::DecodeCompletionRate => CounterRate(FINISHED),
+        S::PrefillUnservedRate => CounterRate(Metric::named(&["trtllm_request_error_total"])),
+        S::GatewayArrivalRate | S::GatewayTtft | S::GatewayTtftAttainment => Absent,
         S::PrefillQueueGrowth => GaugeGrowth(WAITING),
         S::PrefillQueueDrain => GaugeShrinkage(WAITING),
         S::ArrivalDispersion => CounterDispersion(FINISHED),
@@ -49,7 +54,7 @@ const fn recipe(signal: SignalName) -> Recipe {
         S::PrefillRunningRequests | S::DecodeRunningRequests => GaugeSum(RUNNING),
         S::PrefillRequestsPeak | S::DecodeRequestsPeak => GaugePeak(&[RUNNING, WAITING]),
         S::PrefixHitShare => CounterShare {
-            part: Metric::named(&["trtllm_prompt_cached_tokens_total"]),
+            parts: &[CACHED],
             whole: PROMPT_TOKENS,
         },
         S::DecodeKvUsage => GaugeMean(KV_USAGE),

@@ -13,19 +13,19 @@ const PAST_SECONDS: f64 = TEXT_SECONDS + 2.0 * INTERVAL_SECONDS;
 
 /// The text of a service's pods, and the signals that must be read from it.
 #[derive(Clone)]
-pub struct Case {
+pub(crate) struct Case {
     /// The file's name, and the namespace.
-    pub name: String,
+    pub(crate) name: String,
     /// Pods by name, with what they publish.
-    pub pods: Vec<(String, String)>,
+    pub(crate) pods: Vec<(String, String)>,
     /// Signals by name; nothing where one must not be known.
-    pub reads: Vec<(String, Option<f64>)>,
+    pub(crate) reads: Vec<(String, Option<f64>)>,
 }
 
 impl Case {
     /// The case in a file: `# pod NAME` begins the text of a pod, `# reads SIGNAL NUMBER` states a
     /// signal.
-    pub fn read(path: &Path) -> Self {
+    pub(crate) fn read(path: &Path) -> Self {
         let text = fs::read_to_string(path).unwrap();
         let mut case = Self {
             name: path.file_stem().unwrap().to_string_lossy().into_owned(),
@@ -85,7 +85,7 @@ fn series(text: &str) -> Vec<Series> {
 }
 
 /// `cases` as text that promtool makes data of, up to `now` in seconds since 1970.
-pub fn history(cases: &[Case], now: f64) -> String {
+pub(crate) fn history(cases: &[Case], now: f64) -> String {
     let mut text = String::new();
     for case in cases {
         for (pod, published) in &case.pods {

@@ -4,7 +4,8 @@
 //! minutes of even load, and the signals that must be read from it. Its last lines state them: a
 //! number, of a distribution the mean, or `-` where the engine does not publish it. All of them are
 //! written into the data of one server, each as a namespace of its own. Texts recorded from real
-//! engines stand beside the workspace, where they are at all.
+//! engines stand beside the workspace, where they are at all. Texts in `fixtures/gateways` have a
+//! gateway before the pods.
 
 #![expect(
     clippy::unwrap_used,
@@ -30,7 +31,7 @@ use pd_signals::{
     Sample,
     decode::{self, Answers, Overrides, signals},
     engine::{Engine, VLLM},
-    queries::Scope,
+    queries::{Scope, gateway::GatewayScope},
 };
 use pd_tests::prometheus::{Prometheus, PrometheusOptions};
 
@@ -39,8 +40,10 @@ use self::history::{Case, history};
 /// Furthest that a number may be from the stated one: counters are extrapolated to the window.
 const TOLERANCE: f64 = 0.03;
 
-fn cases() -> Vec<Case> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/engines");
+fn cases(of: &str) -> Vec<Case> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("fixtures")
+        .join(of);
     let mut paths: Vec<PathBuf> = fs::read_dir(folder)
         .unwrap()
         .map(|entry| entry.unwrap().path())
@@ -96,29 +99,27 @@ fn scope(namespace: &str, engine: &'static Engine) -> Scope {
     }
 }
 
-/// The answers that the controller gets.
-async fn answers(prometheus: &Prometheus, scope: &Scope) -> Answers<QueryError> {
+/// The answer that the controller gets.
+async fn answer(prometheus: &Prometheus, text: &str) -> Result<Vec<Sample>, QueryError> {
     let servers = Servers::new(Duration::from_secs(10), "pd-tests", "0");
     let endpoint = Endpoint::open(&prometheus.url(), Owner::Operator);
-    let ask = |text: String| {
-        let (servers, endpoint) = (&servers, &endpoint);
-        async move {
-            let answer = servers.query(endpoint, &text).await?;
-            assert!(answer.warnings.is_empty(), "{:?}", answer.warnings);
-            let (samples, _) = answer.into_parts();
-            let plain = samples.into_iter().map(|sample| Sample {
-                labels: sample.labels,
-                value: sample.value,
-            });
-            Ok::<_, QueryError>(plain.collect())
-        }
-    };
+    let answer = servers.query(&endpoint, text).await?;
+    assert!(answer.warnings.is_empty(), "{:?}", answer.warnings);
+    let (samples, _) = answer.into_parts();
+    let plain = samples.into_iter().map(|sample| Sample {
+        labels: sample.labels,
+        value: sample.value,
+    });
+    Ok(plain.collect())
+}
+
+async fn answers(prometheus: &Prometheus, scope: &Scope) -> Answers<QueryError> {
     Answers {
         partial: false,
-        state: ask(scope.state_query()).await,
-        histograms: ask(scope.histogram_query()).await,
-        wide: ask(scope.wide_query()).await,
-        attainment: ask(scope.attainment_query()).await,
+        state: answer(prometheus, &scope.state_query()).await,
+        histograms: answer(prometheus, &scope.histogram_query()).await,
+        wide: answer(prometheus, &scope.wide_query()).await,
+        attainment: answer(prometheus, &scope.attainment_query()).await,
         overrides: Overrides::default(),
     }
 }
@@ -174,12 +175,13 @@ fn mistakes(case: &Case, signals: &Signals) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_engine_and_version_is_found_and_read() {
-    let cases = cases();
+    let (cases, gateways) = (cases("engines"), cases("gateways"));
     let recorded = recorded();
     if recorded.is_none() {
         eprintln!("skipped: no folder `expositions` with recorded texts beside the workspace");
     }
-    let all: Vec<Case> = cases.iter().cloned().chain(recorded.clone()).collect();
+    let all = cases.iter().chain(&gateways).chain(&recorded);
+    let all: Vec<Case> = all.cloned().collect();
     let prometheus = served(&all).await;
     let mut wrong = Vec::new();
     for case in &cases {
@@ -196,6 +198,13 @@ async fn every_engine_and_version_is_found_and_read() {
                 .map(|doubt| format!("{}: {}", case.name, doubt.message)),
         );
     }
+    for case in &gateways {
+        let (signals, gateway) = at_gateway(&prometheus, &case.name).await;
+        if !case.name.starts_with(gateway) {
+            wrong.push(format!("{}: gateway `{gateway}`", case.name));
+        }
+        wrong.extend(mistakes(case, &signals));
+    }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     if let Some(case) = recorded {
         let (signals, engine) = found(&prometheus, &case.name).await;
@@ -211,6 +220,29 @@ async fn every_engine_and_version_is_found_and_read() {
         assert!(signals.doubts().is_empty(), "{:?}", signals.doubts());
     }
     names_are_reported_where_no_engine_is_found(&prometheus).await;
+}
+
+/// What the gateway of a case counts, as the controller finds it, and its name: it looks for any
+/// and reads the one that is there.
+async fn at_gateway(prometheus: &Prometheus, case: &str) -> (Signals, &'static str) {
+    let workers = scope(case, &VLLM);
+    let given = answers(prometheus, &workers).await;
+    let model = decode::model(&given, &workers).unwrap();
+    assert_eq!(model, "Meta/Llama", "{case}");
+    let mut asked = GatewayScope::of(&workers, None, model, &["elsewhere".to_owned()]);
+    let there = answer(prometheus, &asked.query()).await;
+    asked.gateway = decode::gateway_found(&there, None);
+    let gateway = asked.gateway.unwrap();
+    let given = answer(prometheus, &asked.query()).await;
+    assert!(given.is_ok(), "{case}: {given:?}");
+    let mut signals = Signals::default();
+    decode::add_gateway(&given, gateway, &mut signals);
+    assert!(
+        signals.doubts().is_empty(),
+        "{case}: {:?}",
+        signals.doubts()
+    );
+    (signals, gateway.name)
 }
 
 /// A namespace without series, and one whose engine is not the stated one.
