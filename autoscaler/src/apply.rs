@@ -32,12 +32,8 @@ pub async fn apply(
         snapshot,
         contender,
         stated,
-        engine,
-        gateway,
-        gateway_note,
-        engine_missing,
+        sources,
         metrics_error,
-        scraped_twice,
         annotation_errors,
     } = observed;
     let outcome = match contender {
@@ -65,12 +61,8 @@ pub async fn apply(
         snapshot,
         decision,
         stated,
-        engine,
-        gateway,
-        gateway_note,
-        engine_missing,
+        sources,
         metrics_error,
-        scraped_twice,
         annotation_errors,
         outcome,
     })

@@ -20,7 +20,7 @@ use pd_api::{
     FieldError,
     v1alpha1::{PDAutoscaler, PDAutoscalerSpec},
 };
-use pd_core::{PerRole, Policy, Role, Snapshot};
+use pd_core::{PerRole, Policy, Role, Signals, Snapshot};
 use pd_signals::{
     decode::{self, Answers, Overrides},
     engine::Engine,
@@ -39,7 +39,7 @@ use self::{
 use crate::{
     args::MetricsArgs,
     context::Context,
-    outcome::Stopped,
+    outcome::{Sources, Stopped},
     prometheus::{Endpoint, QueryError},
     validate::ValidObject,
 };
@@ -55,18 +55,10 @@ pub struct Observed<'a> {
     pub contender: Result<Option<String>, kube::Error>,
     /// Performance profiles as the user states them.
     pub stated: Stated,
-    /// The engine whose metrics were found.
-    pub engine: Option<&'static str>,
-    /// The gateway whose metrics were found.
-    pub gateway: Option<&'static str>,
-    /// A sentence on what is not read of a gateway, if there is anything.
-    pub gateway_note: Option<String>,
-    /// A sentence on the names of metrics that were looked for, if none of any engine was found.
-    pub engine_missing: Option<String>,
+    /// The metrics that were found.
+    pub sources: Sources,
     /// Why metrics are missing, if a query failed or its answer is not whole.
     pub metrics_error: Option<QueryError>,
-    /// A sentence on engines that are scraped at several addresses, if any are.
-    pub scraped_twice: Option<String>,
     /// Annotations that hold values that cannot be used.
     pub annotation_errors: Vec<FieldError>,
 }
@@ -92,18 +84,15 @@ pub async fn observe<'a>(
     let targets = targets?;
     let known = context.read(key, |state| Some(state.series.clone()));
     let series = known.unwrap_or_default();
-    let windows = series.windows(args);
     let engine = series.engine(object);
-    let known_gateway = series.gateway(object);
     let scope = scope(args, &object.spec, namespace, &targets, &policy, engine);
-    let scope = series.spelt(scope, windows);
-    let any_engine = series::stated_engine(object).is_none();
     let roles = PerRole::from_fn(|role| targets[role].state);
     let gpus = roles.map(|state| state.gpus_per_replica);
     let cache = context.read(key, |state| Some(state.profiles.clone()));
-    let (asked, (stated, cache)) = futures::join!(
+    let ready = PerRole::from_fn(|role| targets[role].ready_pods.as_slice());
+    let (measured, (stated, cache)) = futures::join!(
         // Boxed, for eight queries at once make the future large.
-        Box::pin(asked(context, &object.spec, scope, any_engine)),
+        Box::pin(measured(context, object, series, scope, ready)),
         profile::stated(
             client,
             namespace,
@@ -113,12 +102,59 @@ pub async fn observe<'a>(
             cache.unwrap_or_default()
         ),
     );
+    context.update(key, |state| {
+        state.profiles = cache;
+        state.series = measured.series;
+    });
+    if let Some(error) = &measured.metrics_error {
+        context.metrics.query_failed(error);
+    }
+    log_change(context, key, measured.metrics_error.as_ref());
+    Ok(Observed {
+        object,
+        snapshot: Snapshot {
+            policy,
+            roles,
+            signals: measured.signals,
+            paused: pauses.paused,
+            profile: stated.profile.clone(),
+        },
+        contender,
+        stated,
+        sources: measured.sources,
+        metrics_error: measured.metrics_error,
+        annotation_errors: pauses.errors,
+    })
+}
+
+/// What was measured of an object.
+struct Measured {
+    signals: Signals,
+    sources: Sources,
+    /// Why metrics are missing, if a query failed or its answer is not whole.
+    metrics_error: Option<QueryError>,
+    /// For the next time.
+    series: Series,
+}
+
+/// Asks for everything that is measured of the pods of `scope`, of which `ready` are ready, and of
+/// the gateway before them. `series` is what earlier answers have shown.
+async fn measured(
+    context: &Context,
+    object: &PDAutoscaler,
+    series: Series,
+    scope: Scope,
+    ready: PerRole<&[String]>,
+) -> Measured {
+    let windows = series.windows(&context.metrics_args);
+    let known_gateway = series.gateway(object);
+    let any_engine = series::stated_engine(object).is_none();
+    let scope = series.spelt(scope, windows);
     let Asked {
         answers,
         scope,
         warning,
-    } = asked;
-    let ready = PerRole::from_fn(|role| targets[role].ready_pods.as_slice());
+    } = asked(context, &object.spec, scope, any_engine).await;
     let mut signals = decode::signals(&answers, ready, &scope, windows.age_max);
     let at_gateway = gateway::read(
         context,
@@ -129,37 +165,21 @@ pub async fn observe<'a>(
         &mut signals,
     )
     .await;
-    context.update(key, |state| {
-        state.profiles = cache;
-        state.series = Series {
+    Measured {
+        signals,
+        sources: Sources {
+            engine: decode::engine(&answers, &scope),
+            engine_missing: decode::names_tried(&answers, &scope, any_engine),
+            gateway: at_gateway.gateway.map(|gateway| gateway.name),
+            gateway_note: at_gateway.note,
+            scraped_twice: decode::scraped_twice(&answers),
+        },
+        metrics_error: answers.first_error().cloned().or(warning),
+        series: Series {
             gateway: at_gateway.gateway,
             ..Series::of(&answers, &scope)
-        };
-    });
-    let metrics_error = answers.first_error().cloned().or(warning);
-    if let Some(error) = &metrics_error {
-        context.metrics.query_failed(error);
-    }
-    log_change(context, key, metrics_error.as_ref());
-    Ok(Observed {
-        object,
-        snapshot: Snapshot {
-            policy,
-            roles,
-            signals,
-            paused: pauses.paused,
-            profile: stated.profile.clone(),
         },
-        contender,
-        stated,
-        engine: decode::engine(&answers, &scope),
-        gateway: at_gateway.gateway.map(|gateway| gateway.name),
-        gateway_note: at_gateway.note,
-        engine_missing: decode::names_tried(&answers, &scope, any_engine),
-        metrics_error,
-        scraped_twice: decode::scraped_twice(&answers),
-        annotation_errors: pauses.errors,
-    })
+    }
 }
 
 /// Reads both workloads of `spec`.

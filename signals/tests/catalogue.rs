@@ -7,7 +7,10 @@
 use std::{env, fmt::Write as _, fs, path::Path};
 
 use pd_core::signal::name::{SignalName, Unit};
-use pd_signals::engine::{ENGINES, Engine, Metric, Recipe};
+use pd_signals::{
+    engine::{ENGINES, Engine, Metric, Recipe},
+    gateway::{FirstToken, GATEWAYS, Gateway},
+};
 
 const PAGE: &str = "../docs/signals.md";
 
@@ -134,7 +137,7 @@ fn engines(page: &mut String) {
             engine.product
         );
         for &signal in SignalName::ALL {
-            if !signal.is_override() {
+            if !signal.is_override() && !signal.is_gateway() {
                 let _ = writeln!(
                     page,
                     "| `{}` | {} |",
@@ -145,6 +148,67 @@ fn engines(page: &mut String) {
         }
     }
 }
+
+/// The tables of the gateways: which versions, and the series of arrivals and TTFT.
+fn gateways(page: &mut String) {
+    page.push_str(GATEWAYS_HEAD);
+    for gateway in GATEWAYS {
+        let Gateway {
+            name,
+            product,
+            versions,
+            checked,
+            ..
+        } = gateway;
+        let _ = writeln!(page, "| `{name}` ({product}) | {versions} | {checked} |");
+    }
+    page.push_str("\n| Gateway | Arrivals | Counted | TTFT |\n|---|---|---|---|\n");
+    for gateway in GATEWAYS {
+        let counted = if gateway.counts_ended {
+            "when they end"
+        } else {
+            "when they come"
+        };
+        let ttft = match gateway.first_token {
+            FirstToken::Histogram(metric) => format!("histogram {}", named(metric)),
+            FirstToken::OfStreams { histogram, .. } => {
+                format!("histogram {}, while 99 % are streamed", named(histogram))
+            }
+            FirstToken::Ranges(metric) => format!("ranges of {}", named(metric)),
+            FirstToken::Absent => "not published".to_owned(),
+        };
+        let arrivals = added(gateway.arrivals);
+        let _ = writeln!(
+            page,
+            "| `{}` | {arrivals} | {counted} | {ttft} |",
+            gateway.name
+        );
+    }
+    page.push_str(OTHERS);
+}
+
+const GATEWAYS_HEAD: &str = "
+## Gateways
+
+A gateway counts a request when it comes and times it as its user does. It is looked for in the object's namespace and in those
+of `--gateway-namespaces`, by the model that the pods serve, and kept in `status.gateway`; `spec.metrics.gateway` states it, or
+`None`. Arrivals are the most of what the gateway counts and what the engines serve. TTFT and its attainment in status are the
+gateway's where it has enough requests for a percentile. The error budget is that of the way through the workers.
+
+| `spec.metrics.gateway` | Versions | Checked against |
+|---|---|---|
+";
+
+const OTHERS: &str = "
+## What else publishes metrics
+
+- LMCache: its hits enter `prefixHitShare` of vLLM, by vLLM's own counter since 0.13 and by LMCache's before.
+- KServe has no metrics of its own: its pods publish the engine's, and its scheduler is the gateway `EPP`.
+- NVIDIA Dynamo: its workers publish their engine's metrics under the engine's names.
+- The router of vLLM's production stack repeats the engines' names with a label `server`. It is no pod of a target, so it does not
+  count.
+- DCGM is not read: a decode worker keeps its GPU busy at any load, so its utilisation says nothing of the need.
+";
 
 #[test]
 fn the_page_of_signals_is_that_of_the_code() {
@@ -163,6 +227,7 @@ fn the_page_of_signals_is_that_of_the_code() {
         );
     }
     engines(&mut page);
+    gateways(&mut page);
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(PAGE);
     if env::var_os("PD_UPDATE").is_some() {
         fs::write(&path, &page).unwrap();

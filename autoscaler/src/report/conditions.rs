@@ -199,7 +199,7 @@ fn metrics_available(applied: &Applied) -> Finding {
         return of(Unknown, Reason::MetricsMissing, message);
     }
     if let Some(message) = step(Reason::MetricsMissing) {
-        let none_found = applied.engine_missing.as_ref();
+        let none_found = applied.sources.engine_missing.as_ref();
         let names = none_found.map_or(String::new(), |names| format!("; {names}"));
         return of(False, Reason::MetricsMissing, format!("{message}{names}"));
     }
@@ -207,7 +207,10 @@ fn metrics_available(applied: &Applied) -> Finding {
     if let Some(message) = step(Reason::MetricsPartial) {
         return of(True, Reason::MetricsPartial, message);
     }
-    let notes = [&applied.scraped_twice, &applied.gateway_note];
+    let notes = [
+        &applied.sources.scraped_twice,
+        &applied.sources.gateway_note,
+    ];
     let note: String = notes
         .into_iter()
         .flatten()

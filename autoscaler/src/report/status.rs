@@ -108,10 +108,11 @@ fn describe(status: &mut PDAutoscalerStatus, applied: &Applied, now: &Time) {
     status.attainment = (attainment != AttainmentStatus::default()).then_some(attainment);
     status.bottleneck = Some(report.bottleneck.as_str().to_owned());
     status.engine = applied
+        .sources
         .engine
         .map(str::to_owned)
         .or_else(|| status.engine.take());
-    status.gateway = applied.gateway.map(str::to_owned);
+    status.gateway = applied.sources.gateway.map(str::to_owned);
     let changes = report.from != report.to;
     let another = status
         .last_decision

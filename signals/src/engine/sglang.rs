@@ -20,7 +20,7 @@ pub static SGLANG: Engine = Engine {
     name: "SGLang",
     product: "SGLang",
     prefix: "sglang:",
-    versions: "0.4.1 to 0.5.23",
+    versions: "0.4.8 to 0.5.23",
     checked: "packages sglang 0.4.1, 0.4.8, 0.5.2, 0.5.10, 0.5.12, 0.5.15, 0.5.20 and 0.5.23",
     presence: RUNNING,
     series_labels: &[

@@ -13,7 +13,7 @@ use crate::engine::Metric;
 pub static AIBRIX: Gateway = Gateway {
     name: "AIBrix",
     product: "AIBrix gateway",
-    versions: "0.4 to 0.8",
+    versions: "0.7",
     checked: "public source of 0.7 (the package has no gateway)",
     model_label: "model",
     series_labels: &[

@@ -10,7 +10,7 @@ use crate::engine::Metric;
 pub static DYNAMO: Gateway = Gateway {
     name: "Dynamo",
     product: "NVIDIA Dynamo frontend",
-    versions: "1.0 to 1.6",
+    versions: "1.6",
     checked: "package ai-dynamo-runtime 1.6.1",
     model_label: "model",
     series_labels: &[

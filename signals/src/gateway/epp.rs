@@ -14,7 +14,7 @@ const OLDER_TTFT: Metric = Metric::named(&["inference_objective_request_ttft_sec
 pub static EPP: Gateway = Gateway {
     name: "EPP",
     product: "llm-d and GIE endpoint picker",
-    versions: "GIE 0.3 to 1.6, llm-d-router to 0.10",
+    versions: "GIE to 1.6, llm-d-router to 0.10",
     checked: "public source of llm-d-router 0.10 and GIE 1.6",
     model_label: "model_name",
     series_labels: &["target_model_name", "fairness_id", "priority", "streaming"],

@@ -10,7 +10,7 @@ use crate::engine::Metric;
 pub static KTHENA: Gateway = Gateway {
     name: "Kthena",
     product: "Kthena router",
-    versions: "0.1 to 1.0",
+    versions: "1.0",
     checked: "public source of 1.0",
     model_label: "model",
     series_labels: &[

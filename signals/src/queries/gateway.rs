@@ -10,8 +10,7 @@ use pd_core::signal::{WIDE_WINDOW, name::SignalName};
 
 use super::{
     Scope,
-    promql::{duration, escaped, literal, relabelled, shortened, united},
-    tagged,
+    promql::{duration, escaped, literal, relabelled, shortened, tagged, terms, united},
 };
 use crate::{
     engine::Metric,
@@ -96,7 +95,7 @@ impl GatewayScope {
                 .map(|choice| format!("sum by ({pod}) ({choice})"));
             united(&by_pod.collect::<Vec<_>>())
         };
-        let summands = super::terms(gateway.arrivals.iter().map(by_pod));
+        let summands = terms(gateway.arrivals.iter().map(by_pod));
         let value = Tag::Signal(SignalName::GatewayArrivalRate, Part::Value);
         tagged(value, &format!("sum({summands})"))
     }
