@@ -33,21 +33,31 @@ const SERVER_URL_REGEX: &str = "^https?://[^/@?# ]+(/[^@?# ]*)?$";
 pub(crate) const SERVER_URL_REMEDY: &str = "must be http:// or https:// with a host, without user, query and fragment, such as http://prometheus.monitoring:9090";
 /// Remedy for an engine that is not read yet.
 pub(crate) const ENGINE_REMEDY: &str =
-    "is not supported by this version; use VLLM, or Auto to detect it";
+    "is not supported by this version; use VLLM, SGLang or TensorRTLLM, or Auto to detect it";
 
 /// Where measurements come from.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct MetricsSpec {
-    /// The engine whose metric names are read. Auto: found out from the series that exist. VLLM:
-    /// vLLM, all its metric names. SGLang, TensorRTLLM and Dynamo are not supported by this
-    /// version. Default Auto.
+    /// The engine whose metric names are read. Auto: found out from the series that exist, and
+    /// kept in status.engine. VLLM: vLLM, all its metric names. SGLang: with --enable-metrics.
+    /// TensorRTLLM: with return_perf_metrics. Dynamo is not supported by this version: its workers
+    /// publish their engine's metrics, which Auto finds. Default Auto.
     #[serde(default)]
     #[x_kube(validation = rule_naming_value(
-        "self in ['Auto', 'VLLM']",
+        "self in ['Auto', 'VLLM', 'SGLang', 'TensorRTLLM']",
         &format!("'engine `' + self + '` {ENGINE_REMEDY}'"),
     ))]
     pub engine: Engine,
+    /// The gateway whose metrics are read beside the engines', since it counts requests when they
+    /// come and times them as users see them. It is looked for in the object's namespace and in the
+    /// controller's --gateway-namespaces, by the name of the model. Auto: found out from the series
+    /// that exist, and kept in status.gateway. EPP: the endpoint picker of llm-d, KServe and the
+    /// Gateway API inference extension. Dynamo: its frontend. SMG, AIBrix, Kthena: the gateways of
+    /// these. None: no gateway is read, as where several objects share a gateway and a model.
+    /// Default Auto.
+    #[serde(default)]
+    pub gateway: Gateway,
     /// The Prometheus server to query. Default: the one the controller is configured with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<MetricsSource>,
@@ -79,10 +89,10 @@ pub enum Engine {
     /// vLLM.
     #[serde(rename = "VLLM")]
     Vllm,
-    /// SGLang; refused by this version.
+    /// SGLang.
     #[serde(rename = "SGLang")]
     SgLang,
-    /// NVIDIA TensorRT-LLM; refused by this version.
+    /// NVIDIA TensorRT-LLM.
     #[serde(rename = "TensorRTLLM")]
     TensorRtLlm,
     /// NVIDIA Dynamo; refused by this version.
@@ -103,7 +113,50 @@ impl Engine {
 
     /// Whether this version reads the engine's metrics.
     pub const fn is_supported(self) -> bool {
-        matches!(self, Self::Auto | Self::Vllm)
+        !matches!(self, Self::Dynamo)
+    }
+}
+
+/// The gateway whose metrics are read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum Gateway {
+    /// Found out from the series that exist.
+    #[default]
+    Auto,
+    /// None is read.
+    None,
+    /// The endpoint picker of llm-d, KServe and the Gateway API inference extension.
+    #[serde(rename = "EPP")]
+    Epp,
+    /// NVIDIA Dynamo's frontend.
+    Dynamo,
+    /// The SGLang model gateway.
+    #[serde(rename = "SMG")]
+    Smg,
+    /// AIBrix's gateway.
+    #[serde(rename = "AIBrix")]
+    AiBrix,
+    /// Kthena's router.
+    Kthena,
+}
+
+impl Gateway {
+    /// The name in the API.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Auto => "Auto",
+            Self::None => "None",
+            Self::Epp => "EPP",
+            Self::Dynamo => "Dynamo",
+            Self::Smg => "SMG",
+            Self::AiBrix => "AIBrix",
+            Self::Kthena => "Kthena",
+        }
+    }
+
+    /// Whether any gateway is read.
+    pub const fn is_read(self) -> bool {
+        !matches!(self, Self::None)
     }
 }
 

@@ -202,14 +202,23 @@ fn metrics_available(applied: &Applied) -> Finding {
         return of(Unknown, Reason::MetricsMissing, message);
     }
     if let Some(message) = step(Reason::MetricsMissing) {
-        return of(False, Reason::MetricsMissing, message);
+        let none_found = applied.sources.engine_missing.as_ref();
+        let names = none_found.map_or(String::new(), |names| format!("; {names}"));
+        return of(False, Reason::MetricsMissing, format!("{message}{names}"));
     }
     // New workers are scraped a moment after they are ready; a condition must not flap for that.
     if let Some(message) = step(Reason::MetricsPartial) {
         return of(True, Reason::MetricsPartial, message);
     }
-    let note = applied.scraped_twice.as_ref();
-    let note = note.map_or(String::new(), |text| format!("; {text}"));
+    let notes = [
+        &applied.sources.scraped_twice,
+        &applied.sources.gateway_note,
+    ];
+    let note: String = notes
+        .into_iter()
+        .flatten()
+        .map(|text| format!("; {text}"))
+        .collect();
     of(
         True,
         Reason::AllMetricsAvailable,
