@@ -63,7 +63,10 @@ const PURE_MAY_USE: [(&str, &[&str]); 3] = [
         "pd-signals",
         &["csv", "pd-core", "serde", "serde-saphyr", "thiserror"],
     ),
-    ("pd-tolerations", &["jiff", "serde", "thiserror"]),
+    (
+        "pd-tolerations",
+        &["jiff", "serde", "serde_json", "thiserror"],
+    ),
 ];
 
 pub(super) fn dependencies(tree: &Tree, findings: &mut Findings) {
