@@ -1,10 +1,10 @@
 //! NVIDIA Dynamo: components of a DynamoGraphDeployment, and their scaling adapters.
 //!
 //! With `scalingAdapter` a component's replicas are refused to everybody but the adapter's
-//! controller, by a webhook; the adapter is the target then. What the operator makes of a component,
-//! such as PodCliques, it writes again at every reconcile, and is never a target. A frontend drops
-//! the model when its last worker leaves, and shows no demand from then on, so that every role keeps
-//! one replica.
+//! controller, by a webhook; the adapter is the target then. What the operator makes of a
+//! component, such as PodCliques, it writes again at every reconcile, and is never a target. A
+//! frontend drops the model when its last worker leaves, and shows no demand from then on, so that
+//! every role keeps one replica.
 
 use pd_core::Role;
 use serde_json::Value;

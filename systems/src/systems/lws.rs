@@ -91,7 +91,7 @@ pub(crate) fn groups(
     Ok(place)
 }
 
-/// The unit of groups with the LeaderWorkerSet's `spec`, told apart by the labels of `key`.
+/// The unit of groups with the LeaderWorkerSet's `spec`, distinguished by the labels of `key`.
 pub(crate) fn unit(spec: &Value, key: &'static [&'static [&'static str]]) -> Unit {
     Unit {
         pods: size(spec),

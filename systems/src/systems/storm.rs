@@ -1,8 +1,9 @@
 //! AIBrix StormServices: roles of RoleSets, in the service's template.
 //!
 //! A change of a role's replicas changes the template's revision. Only with `InPlaceUpdate` are the
-//! RoleSets edited; otherwise they are made again, all running pods with them. With several RoleSets
-//! every role exists as many times, so that roles are scaled only in the pooled mode of one RoleSet.
+//! RoleSets edited; otherwise they are made again, all running pods with them. With several
+//! RoleSets every role exists as many times, so that roles are scaled only in the pooled mode of
+//! one RoleSet.
 
 use serde_json::Value;
 

@@ -159,7 +159,7 @@ fn limits_that_presets_fill_in_follow_from_parallelism() {
 }
 
 #[test]
-fn pods_are_told_apart_by_llm_ds_role() {
+fn pods_belong_to_a_role_by_llm_ds_label() {
     let service = service(json!({ "replicas": 1 }), json!({ "replicas": 1 }));
     let labels = |role| {
         [
