@@ -2,7 +2,7 @@
 //! goes bad lets a pod run on that runs, as Kubernetes does with the gate on, and keeps new ones
 //! away; a `NoExecute` number does not.
 //!
-//! Beside them a DaemonSet with the same affinity and nothing that holds its pods shows that the
+//! Beside them a `DaemonSet` with the same affinity and nothing that holds its pods shows that the
 //! controller deletes on a mismatch.
 
 #![expect(clippy::unwrap_used, reason = "a failed step of a test ends it")]
@@ -37,7 +37,7 @@ fn numeric(name: &str, effect: &str) -> Value {
     daemon_set(name, &json!({ "tolerations": above }))
 }
 
-/// What the webhook would write without a hold.
+/// A set with the affinity that the webhook would write without a hold.
 fn unheld(name: &str) -> Value {
     let key = label("sla", &Effect::NoSchedule).unwrap();
     let above = Requirement::new(&key, "Gt", &["950".to_owned()]);

@@ -89,6 +89,9 @@ pub fn read(list: &[Toleration], entries: &[ExtendedToleration]) -> Vec<Option<C
     found
 }
 
+/// Whether the `Exists` at a place may be that of an entry, by one rule.
+type Rule<'a> = &'a dyn Fn(usize, &ExtendedToleration) -> bool;
+
 /// The carriers of the entries that are not `done`, among the places that are not `taken`.
 fn own(
     list: &[Toleration],
@@ -102,7 +105,6 @@ fn own(
         let one = list.get(place);
         one.is_some_and(|one| one.toleration_seconds == entry.toleration_seconds)
     };
-    type Rule<'a> = &'a dyn Fn(usize, &ExtendedToleration) -> bool;
     let rules: [Rule<'_>; 3] = [
         &|place, entry| entry.index == Some(place) && has_seconds(place, entry),
         &has_seconds,

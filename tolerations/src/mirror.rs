@@ -11,7 +11,7 @@
 //! Preferences (`PreferNoSchedule`) stay with the scheduler's score.
 //!
 //! The scheduler looks at affinity once, but a kubelet that starts again and the controller of
-//! DaemonSets look again, while `NoSchedule` and a taint that must be present are about new pods
+//! `DaemonSets` look again, while `NoSchedule` and a taint that must be present are about new pods
 //! alone. So a pod has one alternative more ([`Constraints::unless`]): a label that its node gets
 //! while the pod runs there and would not be placed there now ([`is_held`]). `NoExecute` holds
 //! either way.

@@ -1,10 +1,10 @@
 //! Pods that run where they would not be placed now, and the labels by which their nodes hold them.
 //!
 //! Node affinity on the mirror's labels is looked at again while a pod runs: by the controller of
-//! DaemonSets at every change of a node, by a kubelet that starts again. `NoSchedule`, and a taint
-//! that must be present, are about new pods alone. So the mirror writes such a label beside the one
-//! that would make the pod illegal, in the same write, and takes it away with the pod, or when the
-//! node's value is good again. Nothing is written for pods that fit.
+//! `DaemonSets` at every change of a node, by a kubelet that starts again. `NoSchedule`, and a
+//! taint that must be present, are about new pods alone. So the mirror writes such a label beside
+//! the one that would make the pod illegal, in the same write, and takes it away with the pod, or
+//! when the node's value is good again. Nothing is written for pods that fit.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 

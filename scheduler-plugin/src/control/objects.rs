@@ -107,7 +107,7 @@ pub struct WatchedPodStatus {
 }
 
 impl WatchedPod {
-    /// What it tolerates as meant, if it was rewritten and can be read.
+    /// Its tolerations as meant, if it was rewritten and can be read.
     pub fn numeric_rules(&self) -> Option<Vec<Rule>> {
         let annotation = self.annotations().get(ANNOTATION)?;
         let originals: Vec<ExtendedToleration> = serde_json::from_str(annotation).ok()?;

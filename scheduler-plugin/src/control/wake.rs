@@ -267,7 +267,7 @@ fn fits(rules: &[Rule], taints: &[ParsedTaint]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use pd_tolerations::{Effect, Taint};
+    use pd_tolerations::{Effect, Taint, rewrite::ANNOTATION};
 
     use super::*;
 

@@ -412,7 +412,8 @@ fn held_by(list: &[Toleration], hold: Option<String>) -> Option<(Option<Vec<Term
 
 /// Whether node affinity and `NoExecute` taints let a pod be: the rule by which a kubelet admits
 /// pods when it starts (`generalFilter` in `pkg/kubelet/lifecycle/predicate.go`), and by which the
-/// controller of DaemonSets lets one run on (`nodeShouldRunDaemonPod` in `pkg/controller/daemon`).
+/// controller of `DaemonSets` lets one run on (`nodeShouldRunDaemonPod` in
+/// `pkg/controller/daemon`).
 fn may_run_on(
     terms: Option<&[Term]>,
     node: &BTreeMap<String, String>,

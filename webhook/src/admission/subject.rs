@@ -22,7 +22,7 @@ pub(super) struct Subject<'a> {
     pub(super) gate: Comparison,
     /// The tolerations that a new pod gets from the role it plays.
     pub(super) defaults: Option<&'a Defaults>,
-    /// What holds its pods where they run.
+    /// The hold of its pods where they run.
     pub(super) hold: Hold,
 }
 

@@ -1,5 +1,5 @@
-//! What is written by hand and has to be right before a pod is made of it, what an author wrote and
-//! has to stay, and what holds pods where they run.
+//! Entries that are written by hand and have to be right before a pod is made of them, terms of an
+//! author that have to stay, and the labels that hold pods where they run.
 
 use rstest::rstest;
 use serde_json::{Value, json};
@@ -62,7 +62,7 @@ fn a_bad_entry_that_is_stored_keeps_nobody_from_other_updates() {
     assert!(admitted("Deployment", &scaled, Some(&stored), Comparison::Off).is_err());
 }
 
-fn with_terms(terms: Value, effect: &str) -> Value {
+fn with_terms(terms: &Value, effect: &str) -> Value {
     let mut template =
         with(json!([{ "key": "sla", "operator": "Gt", "value": "5", "effect": effect }]));
     template["spec"]["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"] =
@@ -75,7 +75,7 @@ fn with_terms(terms: Value, effect: &str) -> Value {
 #[case::three_times_with_another_between(json!([{ "matchFields": [{ "key": "metadata.name", "operator": "In", "values": ["n"] }] }, { "matchExpressions": [{ "key": "zone", "operator": "Exists" }] }, { "matchFields": [{ "key": "metadata.name", "operator": "In", "values": ["n"] }] }]), 4)]
 #[case::one_that_matches_nothing_twice(json!([{}, {}, { "matchExpressions": [{ "key": "zone", "operator": "Exists" }] }]), 3)]
 fn a_term_that_is_written_twice_rolls_nothing_out(#[case] terms: Value, #[case] count: usize) {
-    let object = object("Deployment", with_terms(terms, "NoExecute"));
+    let object = object("Deployment", with_terms(&terms, "NoExecute"));
     let (once, _) = admitted("Deployment", &object, None, Comparison::Off).unwrap();
     let written = super::terms(&once["spec"]["template"])
         .as_array()
@@ -93,7 +93,7 @@ fn a_term_that_is_written_twice_rolls_nothing_out(#[case] terms: Value, #[case] 
 #[test]
 fn fields_that_only_a_newer_api_server_knows_are_kept() {
     let terms = json!([{ "matchExpressions": [{ "key": "zone", "operator": "In", "values": ["a"], "ignoreCase": true }], "weighs": { "more": [1] } }]);
-    let mut template = with_terms(terms.clone(), "NoExecute");
+    let mut template = with_terms(&terms, "NoExecute");
     template["spec"]["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
         ["evaluate"] = json!("Always");
     let object = object("Pod", template);
@@ -105,7 +105,7 @@ fn fields_that_only_a_newer_api_server_knows_are_kept() {
         assert_eq!(term["matchExpressions"][0], terms[0]["matchExpressions"][0]);
     }
     // A term that has nothing but such a field is not one that matches nothing.
-    let only = with_terms(json!([{ "weighs": 1 }]), "NoExecute");
+    let only = with_terms(&json!([{ "weighs": 1 }]), "NoExecute");
     let (stored, _) = admitted("Pod", &super::object("Pod", only), None, Comparison::Off).unwrap();
     assert_eq!(super::terms(&stored).as_array().unwrap().len(), 2);
 }
