@@ -163,15 +163,13 @@ impl Scope {
                 let gauges = terms(metrics.iter().map(|metric| pods.gauge(*metric)));
                 vec![self.by_pod(tag(Part::Value), "sum", &gauges)]
             }
-            // Summed over the engines of a worker; the mean over workers is the reader's.
-            Recipe::WorkerMean(metric) => {
-                vec![self.by_pod(tag(Part::Value), "sum", &pods.gauge(metric))]
-            }
             Recipe::GaugeProduct([one, other]) => {
                 let product = format!("{} * {}", pods.gauge(one), pods.gauge(other));
                 vec![self.by_pod(tag(Part::Value), "sum", &product)]
             }
-            Recipe::GaugeSum(metric) => {
+            // A worker's mean is of the sums over its engines; the mean over workers is the
+            // reader's.
+            Recipe::GaugeSum(metric) | Recipe::WorkerMean(metric) => {
                 vec![self.by_pod(tag(Part::Value), "sum", &pods.gauge(metric))]
             }
             Recipe::GaugeMean(metric) => {

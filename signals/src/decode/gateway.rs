@@ -61,8 +61,8 @@ pub fn add_gateway<E>(
         ));
     }
     let ttft = |tag: &dyn Fn(Part) -> Tag| match (gateway.first_token, answer) {
-        (FirstToken::Ranges(_), Ok(samples)) => ranges(samples, &tag(Part::Ranges)),
-        (_, _) => parts.histogram_of(tag),
+        (FirstToken::Ranges(_), Ok(samples)) => ranges(samples, tag(Part::Ranges)),
+        _ => parts.histogram_of(tag),
     };
     signals.recent.gateway_ttft = ttft(&|part| Tag::Signal(SignalName::GatewayTtft, part));
     signals.wide.gateway_ttft = ttft(&|part| Tag::Wide(SignalName::GatewayTtft, part));
@@ -86,9 +86,9 @@ fn unstreamed(parts: &Answer<'_>) -> f64 {
     }
 }
 
-/// A histogram of counters of disjoint ranges. The sum of the observations is not published, so each
-/// counts as the middle of its range, and one in the open range as its lower edge.
-fn ranges(samples: &[Sample], tag: &Tag) -> HistogramReading {
+/// A histogram of counters of disjoint ranges. The sum of the observations is not published, so
+/// each counts as the middle of its range, and one in the open range as its lower edge.
+fn ranges(samples: &[Sample], tag: Tag) -> HistogramReading {
     let tag = tag.to_string();
     let counted = samples.iter().filter(|sample| sample.label(TAG) == tag);
     let read = |sample: &Sample| Some((range(sample.label(RANGE))?, sample.value));

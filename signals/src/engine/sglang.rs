@@ -7,9 +7,9 @@
 //! (`num_prefill_bootstrap_queue_reqs`). No prefill replica shortens that, so they are none of
 //! prefill's queue.
 //!
-//! With priorities a gauge has its total under an empty `priority` and its parts beside it; counters
-//! and histograms have parts alone. Ranks of tensor parallelism repeat each other, those of data
-//! parallelism add up.
+//! With priorities a gauge has its total under an empty `priority` and its parts beside it;
+//! counters and histograms have parts alone. Ranks of tensor parallelism repeat each other, those
+//! of data parallelism add up.
 
 use pd_core::{Role, signal::name::SignalName};
 
@@ -92,7 +92,6 @@ const fn recipe(signal: SignalName) -> Recipe {
         S::PrefillUnservedRate => {
             CounterRate(Metric::named(&["sglang:num_aborted_requests_total"]))
         }
-        S::GatewayArrivalRate | S::GatewayTtft | S::GatewayTtftAttainment => Absent,
         S::PrefillQueueGrowth => GaugeGrowth(WAITING),
         S::PrefillQueueDrain => GaugeShrinkage(WAITING),
         S::ArrivalDispersion => CounterDispersion(FINISHED),
@@ -118,7 +117,12 @@ const fn recipe(signal: SignalName) -> Recipe {
                 .or(&GENERATED),
         ),
         S::PrefillTtft | S::PrefillTtftAttainment => HistogramAt(Role::Decode, TTFT),
-        S::DecodeTtft | S::DecodeTtftAttainment | S::PrefillStepTokens => Absent,
+        S::DecodeTtft
+        | S::DecodeTtftAttainment
+        | S::PrefillStepTokens
+        | S::GatewayArrivalRate
+        | S::GatewayTtft
+        | S::GatewayTtftAttainment => Absent,
         S::PrefillTime => Histogram(
             Metric::named(&["sglang:per_stage_req_latency_seconds"])
                 .with("stage", "prefill_forward"),

@@ -46,7 +46,6 @@ const fn recipe(signal: SignalName) -> Recipe {
     match signal {
         S::PrefillCompletionRate | S::DecodeCompletionRate => CounterRate(FINISHED),
         S::PrefillUnservedRate => CounterRate(Metric::named(&["trtllm_request_error_total"])),
-        S::GatewayArrivalRate | S::GatewayTtft | S::GatewayTtftAttainment => Absent,
         S::PrefillQueueGrowth => GaugeGrowth(WAITING),
         S::PrefillQueueDrain => GaugeShrinkage(WAITING),
         S::ArrivalDispersion => CounterDispersion(FINISHED),
@@ -78,7 +77,12 @@ const fn recipe(signal: SignalName) -> Recipe {
             requests: FINISHED,
         },
         S::Tpot | S::InterTokenLatency | S::TpotAttainment => Histogram(TPOT),
-        S::DecodeDeferredRequests | S::DecodePreemptionRate | S::PrefillStepTokens => Absent,
+        S::DecodeDeferredRequests
+        | S::DecodePreemptionRate
+        | S::PrefillStepTokens
+        | S::GatewayArrivalRate
+        | S::GatewayTtft
+        | S::GatewayTtftAttainment => Absent,
         S::ArrivalRate | S::WakeRequests | S::TtftOverride | S::TpotOverride => UserQuery,
     }
 }

@@ -1,8 +1,8 @@
 //! The one query about the gateway before a service: which one is there, and what it counts.
 //!
 //! It has a part that looks for every gateway and, once one is known, the parts of that one. A
-//! process counts once, whoever scrapes it, and of a metric's names each process counts by the first
-//! that it has.
+//! process counts once, whoever scrapes it, and of a metric's names each process counts by the
+//! first that it has.
 
 use std::time::Duration;
 
@@ -20,6 +20,9 @@ use crate::{
 
 /// Label of a range counter that holds the range.
 pub(crate) const RANGE: &str = "bucket";
+
+/// The parts of a query that a way to tag them and a window make.
+type PartsOf<'a> = dyn Fn(&dyn Fn(Part) -> Tag, Duration) -> Vec<String> + 'a;
 
 /// Whose series of which gateway a query is about.
 #[derive(Clone, Debug)]
@@ -110,7 +113,7 @@ impl GatewayScope {
             (&over_wide, wide),
             (&attained, self.attainment_window),
         ];
-        let over_windows = |of: &dyn Fn(&dyn Fn(Part) -> Tag, Duration) -> Vec<String>| {
+        let over_windows = |of: &PartsOf<'_>| {
             let parts = windows.iter().flat_map(|(tag, window)| of(*tag, *window));
             parts.collect::<Vec<_>>()
         };
@@ -220,7 +223,7 @@ impl GatewayScope {
         let label = gateway.model_label;
         let mut all = format!("{},{label}=~\"{model}\"", self.namespaces());
         if let Some((label, value)) = own {
-            all.push_str(&format!(",{label}=\"{}\"", escaped(value)));
+            all.extend([",", label, "=\"", &escaped(value), "\""]);
         }
         all
     }
