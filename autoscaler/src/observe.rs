@@ -127,7 +127,7 @@ pub async fn observe<'a>(
     })
 }
 
-/// What was measured of an object.
+/// The measurements of an object.
 struct Measured {
     signals: Signals,
     sources: Sources,

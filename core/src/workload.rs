@@ -2,9 +2,10 @@
 //!
 //! Engines count requests when they finish, not when they arrive. Arrivals are therefore the
 //! requests that finished prefill, those that it refused, and the growth of the prefill queue; or
-//! what the gateway counts, if that is more; unless the user's own query states them. Lengths are kept as moments: the work of a mean request is not the mean work, and a
-//! request holds its KV cache for as long as it answers. Prompt and answer lengths are taken as
-//! independent, because engines publish them apart.
+//! what the gateway counts, if that is more; unless the user's own query states them. Lengths are
+//! kept as moments: the work of a mean request is not the mean work, and a request holds its KV
+//! cache for as long as it answers. Prompt and answer lengths are taken as independent, because
+//! engines publish them apart.
 
 mod legs;
 mod observations;

@@ -175,7 +175,7 @@ pub struct Engine {
     pub prefix: &'static str,
     /// The versions whose names the catalogue has.
     pub versions: &'static str,
-    /// What the names were compared with.
+    /// The sources that the names were compared with.
     pub checked: &'static str,
     /// A gauge that every worker has from its start to its end: its samples say who is scraped.
     pub presence: Metric,

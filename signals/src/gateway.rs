@@ -1,10 +1,10 @@
 //! The gateways' metrics: a catalogue for each, of what requests see before they reach a worker.
 //!
-//! A gateway counts requests when they come, where engines count them when they end, and its time to
-//! the first token is the user's, where each engine knows its own leg. Both win over the engines'.
-//! A gateway serves many models, so its series are those of one; without the model's name nothing of
-//! it is read. Several names of one metric are a choice of each pod, never a sum: gateways publish
-//! old and new names side by side.
+//! A gateway counts requests when they come, where engines count them when they end, and its time
+//! to the first token is the user's, where each engine knows its own leg. Both win over the
+//! engines'. A gateway serves many models, so its series are those of one; without the model's name
+//! nothing of it is read. Several names of one metric are a choice of each pod, never a sum:
+//! gateways publish old and new names side by side.
 
 pub mod aibrix;
 pub mod dynamo;
@@ -49,7 +49,7 @@ pub struct Gateway {
     pub product: &'static str,
     /// The versions whose names the catalogue has.
     pub versions: &'static str,
-    /// What the names were compared with.
+    /// The sources that the names were compared with.
     pub checked: &'static str,
     /// Label of the model.
     pub model_label: &'static str,

@@ -1,8 +1,9 @@
 //! The gateway before a service: found by what Prometheus has, asked in one query, and kept until
 //! another is found in its place.
 //!
-//! It is read in the object's own namespace, and in those that the operator names as homes of shared
-//! gateways. Whatever is wrong with it never stops a decision: the engines' own metrics count then.
+//! It is read in the object's own namespace, and in those that the operator names as homes of
+//! shared gateways. Whatever is wrong with it never stops a decision: the engines' own metrics
+//! count then.
 
 use pd_api::v1alpha1::PDAutoscalerSpec;
 use pd_core::Signals;
@@ -20,7 +21,7 @@ use crate::{
     prometheus::{Endpoint, QueryError},
 };
 
-/// What is known of an object's gateway.
+/// The gateway of an object, as far as it is known.
 #[derive(Debug, Default)]
 pub struct ReadGateway {
     /// The gateway, if one was found.

@@ -1,9 +1,10 @@
-//! What one observation of a decode latency is: a request, or a step that gives one token or several.
+//! An observation of a decode latency: of a request, or of a step that gives one token or several.
 //!
 //! Engines that draft several tokens and check them in one step, and those that send tokens in
 //! chunks, observe the time of a step. Engines without a time per output token of requests have the
-//! time between tokens in its place, and some without a time between tokens have the time per output
-//! token of requests: both signals are then the same distribution, and its count says which it is.
+//! time between tokens in its place, and some without a time between tokens have the time per
+//! output token of requests: both signals are then the same distribution, and its count says which
+//! it is.
 
 use super::SHARE_SAMPLES_MIN;
 use crate::{
@@ -65,8 +66,8 @@ fn of_steps(times: &Histogram, signals: &Signals) -> bool {
     times.count() > ended_rps * observed_seconds(signals) * OF_STEPS_MIN
 }
 
-/// Seconds of which a distribution has as many observations as the role's rates would give: it is of
-/// the workers that are scraped, and both rates were carried to all.
+/// Seconds of which a distribution has as many observations as the role's rates would give: it is
+/// of the workers that are scraped, and both rates were carried to all.
 fn observed_seconds(signals: &Signals) -> f64 {
     signals.rate_window.as_secs_f64() / signals.coverage.decode.scale()
 }

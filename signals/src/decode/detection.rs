@@ -21,8 +21,8 @@ pub struct Found {
 }
 
 /// The engine and spelling that `answers` show, where they are not those of `scope`: what to ask
-/// next. Only with `any_engine` may it be another engine. One that is there as asked for stays, even
-/// if another is there too.
+/// next. Only with `any_engine` may it be another engine. One that is there as asked for stays,
+/// even if another is there too.
 pub fn another<E>(answers: &Answers<E>, scope: &Scope, any_engine: bool) -> Option<Found> {
     if let Some(prefix) = prefix(answers, scope) {
         return Some(Found {

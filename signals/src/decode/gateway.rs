@@ -62,7 +62,7 @@ pub fn add_gateway<E>(
     }
     let ttft = |tag: &dyn Fn(Part) -> Tag| match (gateway.first_token, answer) {
         (FirstToken::Ranges(_), Ok(samples)) => ranges(samples, &tag(Part::Ranges)),
-        (_, _) => parts.histogram_of(tag),
+        _ => parts.histogram_of(tag),
     };
     signals.recent.gateway_ttft = ttft(&|part| Tag::Signal(SignalName::GatewayTtft, part));
     signals.wide.gateway_ttft = ttft(&|part| Tag::Wide(SignalName::GatewayTtft, part));
@@ -86,8 +86,8 @@ fn unstreamed(parts: &Answer<'_>) -> f64 {
     }
 }
 
-/// A histogram of counters of disjoint ranges. The sum of the observations is not published, so each
-/// counts as the middle of its range, and one in the open range as its lower edge.
+/// A histogram of counters of disjoint ranges. The sum of the observations is not published, so
+/// each counts as the middle of its range, and one in the open range as its lower edge.
 fn ranges(samples: &[Sample], tag: &Tag) -> HistogramReading {
     let tag = tag.to_string();
     let counted = samples.iter().filter(|sample| sample.label(TAG) == tag);

@@ -339,8 +339,8 @@ fn answered(query: &str, left_out: Option<&str>) -> Vec<Sample> {
         .collect()
 }
 
-/// Whether each signal is known, who was seen, and whether the engine, the scrape interval, addresses
-/// and the model are.
+/// Whether each signal is known, who was seen, and whether the engine, the scrape interval,
+/// addresses and the model are.
 type Read = (Vec<(SignalName, bool)>, PerRole<u32>, [bool; 4]);
 
 /// All queries answered but for the parts of one tag.

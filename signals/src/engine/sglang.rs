@@ -7,9 +7,9 @@
 //! (`num_prefill_bootstrap_queue_reqs`). No prefill replica shortens that, so they are none of
 //! prefill's queue.
 //!
-//! With priorities a gauge has its total under an empty `priority` and its parts beside it; counters
-//! and histograms have parts alone. Ranks of tensor parallelism repeat each other, those of data
-//! parallelism add up.
+//! With priorities a gauge has its total under an empty `priority` and its parts beside it;
+//! counters and histograms have parts alone. Ranks of tensor parallelism repeat each other, those
+//! of data parallelism add up.
 
 use pd_core::{Role, signal::name::SignalName};
 

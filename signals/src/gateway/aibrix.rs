@@ -1,10 +1,10 @@
 //! The gateway of AIBrix (`pkg/metrics/gateway_metrics.go`).
 //!
 //! Its times are no histograms but counters of disjoint ranges in milliseconds, of streamed answers
-//! alone. Its counter of arrivals does not name the model, so requests are counted when they end, in
-//! success or not. Series name the worker that answered; whether as `pod` or as `exported_pod` is up
-//! to who scrapes. `gateway_first_token_delay_over_1s_total` has a series for each request and is
-//! never read.
+//! alone. Its counter of arrivals does not name the model, so requests are counted when they end,
+//! in success or not. Series name the worker that answered; whether as `pod` or as `exported_pod`
+//! is up to who scrapes. `gateway_first_token_delay_over_1s_total` has a series for each request
+//! and is never read.
 
 use super::{FirstToken, Gateway};
 use crate::engine::Metric;

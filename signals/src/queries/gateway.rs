@@ -1,8 +1,8 @@
 //! The one query about the gateway before a service: which one is there, and what it counts.
 //!
 //! It has a part that looks for every gateway and, once one is known, the parts of that one. A
-//! process counts once, whoever scrapes it, and of a metric's names each process counts by the first
-//! that it has.
+//! process counts once, whoever scrapes it, and of a metric's names each process counts by the
+//! first that it has.
 
 use std::time::Duration;
 

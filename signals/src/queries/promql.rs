@@ -1,5 +1,5 @@
-//! The grammar of PromQL as far as it is needed: unions, labels, durations, quotes, and the names of
-//! parts.
+//! The grammar of PromQL as far as it is needed: unions, labels, durations, quotes, and the names
+//! of parts.
 
 use std::time::Duration;
 

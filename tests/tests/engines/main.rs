@@ -7,11 +7,7 @@
 //! engines stand beside the workspace, where they are at all. Texts in `fixtures/gateways` have a
 //! gateway before the pods.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a failed step of a test ends it"
-)]
+#![expect(clippy::unwrap_used, reason = "a failed step of a test ends it")]
 
 mod history;
 
@@ -222,7 +218,7 @@ async fn every_engine_and_version_is_found_and_read() {
     names_are_reported_where_no_engine_is_found(&prometheus).await;
 }
 
-/// What the gateway of a case counts, as the controller finds it, and its name: it looks for any
+/// The counts of the gateway of a case, as the controller finds it, and its name: it looks for any
 /// and reads the one that is there.
 async fn at_gateway(prometheus: &Prometheus, case: &str) -> (Signals, &'static str) {
     let workers = scope(case, &VLLM);
