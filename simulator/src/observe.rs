@@ -198,11 +198,8 @@ impl Observer {
             prefill_ttft_attainment: self.prefill_ttft.reading(),
             decode_ttft_attainment: self.decode_ttft.reading(),
             tpot_attainment: self.tpot.reading(),
-            // Nobody queries a simulated service.
-            arrival_rate_rps_override: Reading::default(),
-            wake_requests: Reading::default(),
-            ttft_seconds_override: Reading::default(),
-            tpot_seconds_override: Reading::default(),
+            // Nobody queries a simulated service, and no gateway stands before it.
+            ..Signals::default()
         }
     }
 
