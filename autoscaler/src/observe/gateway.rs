@@ -47,12 +47,18 @@ pub async fn read(
     signals: &mut Signals,
 ) -> ReadGateway {
     let (is_read, stated) = wanted(spec);
-    let model = decode::model(answers, scope);
-    let (true, Ok(endpoint), Some(model)) = (is_read, endpoint, model) else {
+    if !is_read {
         return ReadGateway::default();
+    }
+    let asked = stated.or(known);
+    let (Ok(endpoint), Some(model)) = (endpoint, decode::model(answers, scope)) else {
+        // Pods that are gone name no model; the gateway before them may still be there.
+        return ReadGateway {
+            gateway: known,
+            note: None,
+        };
     };
     let shared = &context.metrics_args.gateway_namespaces;
-    let asked = stated.or(known);
     let mut scope = GatewayScope::of(scope, asked, model, shared);
     let mut answer = query(context, &endpoint, &scope).await;
     let found = decode::gateway_found(&answer, stated);

@@ -85,6 +85,7 @@ async fn values_reach_the_controller_unchanged() {
         "--metrics-age-max=45s",
         "--namespace-label=ns",
         "--pod-label=pod_name",
+        "--gateway-namespaces=aibrix-system,kthena-system",
         "--allow-server-urls=http://p.*.svc:9090",
         "--allow-server-urls=http://q",
         "--allow-secret-references=true",
