@@ -34,12 +34,10 @@ async fn operator_crds(plane: &ControlPlane) {
         let crd: Value = serde_saphyr::from_str(&text).unwrap();
         let name = format!("{kind}.monitoring.coreos.com");
         // They are too large for the annotation of a client-side apply.
-        let applied = crds.patch(
-            &name,
-            &PatchParams::apply("matrix").force(),
-            &Patch::Apply(&crd),
-        );
-        applied.await.unwrap();
+        let apply = PatchParams::apply("matrix").force();
+        crds.patch(&name, &apply, &Patch::Apply(&crd))
+            .await
+            .unwrap();
         eventually(&name, Duration::from_secs(30), async || {
             let crd = crds.get(&name).await.map_err(|error| error.to_string())?;
             let status = crd
