@@ -61,12 +61,12 @@ fn named(metric: Metric) -> String {
     } else {
         format!("{newest} (formerly {})", older.join(", "))
     };
-    let named = match metric.matcher {
+    let text = match metric.matcher {
         None => names,
         Some((label, value)) => format!("{names} with `{label}=\"{value}\"`"),
     };
-    metric.instead.map_or(named.clone(), |other| {
-        format!("{named}, or else {}", self::named(*other))
+    metric.instead.map_or(text.clone(), |other| {
+        format!("{text}, or else {}", self::named(*other))
     })
 }
 

@@ -27,7 +27,7 @@ pub enum GpusUnknown {
 /// GPUs that a pod of `spec` holds. `templates` are the ResourceClaimTemplates that could be read.
 pub fn of_pod<'a>(
     spec: &Value,
-    templates: impl Iterator<Item = &'a Value> + Clone,
+    templates: impl IntoIterator<Item = &'a Value>,
 ) -> Result<u32, GpusUnknown> {
     let limits: Vec<(&String, &Value)> = containers(spec)
         .filter_map(|container| container.pointer("/resources/limits")?.as_object())
@@ -46,13 +46,14 @@ pub fn of_pod<'a>(
         // Claims beside whole GPUs are of other devices.
         return Ok(whole);
     }
+    let templates: Vec<&Value> = templates.into_iter().collect();
     let claims = list(spec, "/resourceClaims");
     if claims.is_empty() {
         return Err(GpusUnknown::NoneAsked);
     }
     let mut sum = 0_u32;
     for claim in claims {
-        sum = sum.saturating_add(of_claim(claim, templates.clone())?);
+        sum = sum.saturating_add(of_claim(claim, &templates)?);
     }
     if sum == 0 {
         return Err(GpusUnknown::NoneAsked);
@@ -89,14 +90,12 @@ fn containers(spec: &Value) -> impl Iterator<Item = &Value> {
 }
 
 /// GPUs of one entry of `resourceClaims`.
-fn of_claim<'a>(
-    claim: &Value,
-    mut templates: impl Iterator<Item = &'a Value>,
-) -> Result<u32, GpusUnknown> {
+fn of_claim(claim: &Value, templates: &[&Value]) -> Result<u32, GpusUnknown> {
     let unknown = || GpusUnknown::Claimed(name_of_claim(claim));
     // A claim that is named itself is shared by all pods of the workload.
     let template = text(claim, "/resourceClaimTemplateName").ok_or_else(unknown)?;
     let template = templates
+        .iter()
         .find(|known| name(known) == template)
         .ok_or_else(unknown)?;
     let mut sum = 0_u32;
@@ -172,6 +171,10 @@ mod tests {
 
     use super::*;
 
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "a literal reads better without a borrow"
+    )]
     fn pod(limits: Value) -> Value {
         json!({ "containers": [{ "resources": { "limits": limits } }] })
     }

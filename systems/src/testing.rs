@@ -26,6 +26,10 @@ pub(crate) fn target(kind: &Kind, name: &str, role: Option<&str>, side: Role) ->
 }
 
 /// An object of `kind` at version 7.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "a literal reads better without a borrow"
+)]
 pub(crate) fn object(kind: &Kind, name: &str, spec: Value) -> Value {
     json!({
         "apiVersion": kind.api_version(), "kind": kind.kind,
@@ -164,6 +168,10 @@ fn collect(at: String, before: &Value, after: &Value, found: &mut Vec<(String, V
 }
 
 /// An autoscaler that refers to an object.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "a literal reads better without a borrow"
+)]
 pub(crate) fn autoscaler(
     api_version: &str,
     kind: &str,

@@ -164,6 +164,9 @@ fn share(list: &[Toleration], entries: &[ExtendedToleration], found: &mut [Optio
     }
 }
 
+/// The lines of one key and effect: as they were, and as they are.
+type Lines = (Vec<Line>, Vec<Line>);
+
 /// The carriers of `entries` in `list`, which was `old` with the same entries. An entry whose
 /// number is written in the list again, or whose toleration is gone, has none.
 ///
@@ -183,7 +186,7 @@ pub fn follow(
         .collect();
     let mut found = vec![None; entries.len()];
     let mut taken = BTreeSet::new();
-    let mut groups: BTreeMap<(&str, &Effect), (Vec<Line>, Vec<Line>)> = BTreeMap::new();
+    let mut groups: BTreeMap<(&str, &Effect), Lines> = BTreeMap::new();
     for (place, one) in exists(old) {
         let carried = |entry: &usize| before.get(*entry).copied().flatten();
         let is_here = |entry: &usize| carried(entry).is_some_and(|own| own.place == place);

@@ -102,7 +102,7 @@ pub fn restore<'a>(
     if originals.len() > ORIGINALS_MAX {
         return Err(Disagreement::TooMany(originals.len()));
     }
-    let mut carried: Vec<(Carrier, &ExtendedToleration)> = Vec::with_capacity(originals.len());
+    let mut pairs: Vec<(Carrier, &ExtendedToleration)> = Vec::with_capacity(originals.len());
     let found = carrier::find(spec, originals);
     for (entry, (original, carrier)) in originals.iter().zip(found).enumerate() {
         let Some(carrier) = carrier else {
@@ -114,12 +114,12 @@ pub fn restore<'a>(
         if let Err(source) = original.interval() {
             return Err(Disagreement::Bound { entry, source });
         }
-        carried.push((carrier, original));
+        pairs.push((carrier, original));
     }
     let mut asked = Vec::with_capacity(spec.len());
     for (place, plain) in spec.iter().enumerate() {
         let before = asked.len();
-        let here = carried.iter().filter(|(carrier, _)| carrier.place == place);
+        let here = pairs.iter().filter(|(carrier, _)| carrier.place == place);
         asked.extend(here.map(|(carrier, original)| Authored::Rewritten {
             original,
             seconds: if carrier.has_its_seconds {

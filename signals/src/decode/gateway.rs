@@ -132,7 +132,7 @@ mod tests {
     use super::*;
     use crate::gateway::{AIBRIX, KTHENA, SMG};
 
-    fn sample(tag: &Tag, labels: &[(&str, &str)], value: f64) -> Sample {
+    fn sample(tag: Tag, labels: &[(&str, &str)], value: f64) -> Sample {
         let tag = (TAG.to_owned(), tag.to_string());
         let labels = labels
             .iter()
@@ -167,7 +167,7 @@ mod tests {
     fn disjoint_ranges_add_up_from_the_shortest_whatever_their_order() {
         let tag = Tag::Signal(SignalName::GatewayTtft, Part::Ranges);
         let counted = [("1000-2000ms", 10.0), ("5000ms+", 5.0), ("100-200ms", 85.0)];
-        let samples = counted.map(|(label, value)| sample(&tag, &[(RANGE, label)], value));
+        let samples = counted.map(|(label, value)| sample(tag, &[(RANGE, label)], value));
         let (signals, _) = read(samples.to_vec(), &AIBRIX);
         let ttft = signals.recent.gateway_ttft.with_samples(1.0).unwrap();
         assert_eq!(ttft.cumulative(), [(0.2, 85.0), (2.0, 95.0)]);
@@ -187,14 +187,14 @@ mod tests {
     ) {
         let ttft = |part| Tag::Signal(SignalName::GatewayTtft, part);
         let mut samples = vec![
-            sample(&ttft(Part::Buckets), &[("edge", "0.5")], 90.0),
-            sample(&ttft(Part::Count), &[], 100.0),
-            sample(&ttft(Part::Sum), &[], 30.0),
+            sample(ttft(Part::Buckets), &[("edge", "0.5")], 90.0),
+            sample(ttft(Part::Count), &[], 100.0),
+            sample(ttft(Part::Sum), &[], 30.0),
         ];
         samples.extend(
             shares
                 .iter()
-                .map(|(part, value)| sample(&ttft(*part), &[], *value)),
+                .map(|(part, value)| sample(ttft(*part), &[], *value)),
         );
         let (signals, note) = read(samples, &SMG);
         assert_eq!(signals.recent.gateway_ttft.mean().is_some(), is_read);
@@ -204,7 +204,7 @@ mod tests {
     #[test]
     fn a_gateway_without_a_first_token_gives_arrivals_alone() {
         let arrivals = Tag::Signal(SignalName::GatewayArrivalRate, Part::Value);
-        let (signals, note) = read(vec![sample(&arrivals, &[], 3.0)], &KTHENA);
+        let (signals, note) = read(vec![sample(arrivals, &[], 3.0)], &KTHENA);
         assert_eq!(signals.gateway_arrival_rate_rps, Reading::Value(3.0));
         assert_eq!(signals.recent.gateway_ttft, HistogramReading::default());
         assert_eq!(note, None);
@@ -212,7 +212,7 @@ mod tests {
 
     #[test]
     fn the_gateway_is_the_first_of_those_that_are_there() {
-        let there = |name: &str| sample(&Tag::Gateway, &[(METRIC, name)], 1.0);
+        let there = |name: &str| sample(Tag::Gateway, &[(METRIC, name)], 1.0);
         let answer: Result<Vec<Sample>, ()> = Ok(vec![
             there("kthena_router_requests_total"),
             there("smg_router_requests_total"),

@@ -3,6 +3,10 @@ use serde_json::json;
 
 use super::*;
 
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "a literal reads better without a borrow"
+)]
 fn template(spec: Value, labels: Value) -> Value {
     json!({ "metadata": { "labels": labels }, "spec": spec })
 }

@@ -97,6 +97,10 @@ fn llm_ds_variant_autoscaler_is_named_by_its_annotation() {
     assert!(text.contains("variant autoscaler"), "{text}");
 }
 
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "a literal reads better without a borrow"
+)]
 fn managed(manager: &str, fields: Value) -> Value {
     let mut deployment = deployment();
     deployment["metadata"]["managedFields"] =

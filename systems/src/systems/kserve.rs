@@ -93,7 +93,7 @@ impl System for LlmInferenceServices {
         }
         let mut place = match child(service, near, role) {
             Some(child) if is_left_alone(service, block) => of_child(target, near, child, role)?,
-            child => of_service(target, near, child, role, block)?,
+            child => of_service(target, near, child, role, block),
         };
         place.role = Some(role.as_str().to_owned());
         if block.get("scaling").is_some_and(Value::is_object) {
@@ -199,7 +199,7 @@ fn of_service(
     child: Option<&Value>,
     role: Role,
     block: &Value,
-) -> Result<Place, Refusal> {
+) -> Place {
     let service = near.object;
     let kind = if target.api_version == LLM_INFERENCE_SERVICE.api_version() {
         &LLM_INFERENCE_SERVICE
@@ -258,7 +258,7 @@ fn of_service(
     place.gpus = gpus(block, size, near);
     let template = serde_json::json!({ "spec": block["template"] });
     place.traps = traps(&template, target.side);
-    Ok(place)
+    place
 }
 
 /// Pods of one replica: a group where the block has workers, of as many as its parallelism says.

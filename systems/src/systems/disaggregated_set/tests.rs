@@ -83,6 +83,10 @@ fn roles_are_at_zero_together_or_not_at_all(
     );
 }
 
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "a literal reads better without a borrow"
+)]
 fn scaler(replicas: Value) -> Value {
     object(
         &ROLE_SCALER,

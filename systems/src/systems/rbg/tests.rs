@@ -115,7 +115,14 @@ fn a_role_with_a_bound_adapter_is_written_through_it() {
         Role::Prefill,
     )
     .unwrap();
-    let by_adapter = resolve(&ADAPTER, &bound, &[group.clone()], None, Role::Prefill).unwrap();
+    let by_adapter = resolve(
+        &ADAPTER,
+        &bound,
+        std::slice::from_ref(&group),
+        None,
+        Role::Prefill,
+    )
+    .unwrap();
     for place in [by_group, by_adapter] {
         assert_eq!(
             (place.object.kind.as_str(), place.unit.pods),
