@@ -4,6 +4,7 @@
 //! object's own namespace and name. Gauges of an object go when the object goes. The inputs of
 //! sizing have a file of their own below this one.
 
+mod budget;
 mod sizing;
 
 use std::{
@@ -13,7 +14,7 @@ use std::{
 };
 
 use kube::runtime::reflector::ObjectRef;
-use pd_api::v1alpha1::PDAutoscaler;
+use pd_api::v1alpha1::{GPUBudget, PDAutoscaler};
 use pd_core::{PerRole, Reason, Report, Role, RoleState};
 use prometheus_client::{
     encoding::EncodeLabelSet,
@@ -26,7 +27,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use self::sizing::Sizing;
+use self::{budget::BudgetMetrics, sizing::Sizing};
 use crate::prometheus::QueryError;
 
 /// Upper edges of the durations of reconciles and queries, seconds: from an answer out of a cache
@@ -100,6 +101,7 @@ pub struct Metrics {
     attainment: Family<ObjectiveLabels, FloatGauge>,
     arrival_rate: Family<ObjectLabels, FloatGauge>,
     sizing: Sizing,
+    budgets: BudgetMetrics,
     query_duration: Histogram,
     query_errors: Family<CategoryLabels, Counter>,
     apply_conflicts: Counter,
@@ -134,6 +136,7 @@ impl Default for Metrics {
             attainment: family(),
             arrival_rate: family(),
             sizing: Sizing::default(),
+            budgets: BudgetMetrics::default(),
             query_duration: Histogram::new(DURATION_SECONDS),
             query_errors: family(),
             apply_conflicts: Counter::default(),
@@ -188,6 +191,7 @@ impl Metrics {
             self.arrival_rate.clone(),
         );
         self.sizing.register(registry);
+        self.budgets.register(registry);
     }
 
     fn register_controller(&self, registry: &mut Registry) {
@@ -269,6 +273,16 @@ impl Metrics {
     pub fn audit_found(&self, findings: usize) {
         self.audit_findings
             .inc_by(u64::try_from(findings).unwrap_or(u64::MAX));
+    }
+
+    /// The ledger of a GPUBudget was written.
+    pub fn budget_written(&self, budget: &GPUBudget) {
+        self.budgets.written(budget);
+    }
+
+    /// There are these GPUBudgets and no others.
+    pub fn budgets_are<'a>(&self, names: impl Iterator<Item = &'a String>) {
+        self.budgets.are(names);
     }
 
     /// Whether this process leads.

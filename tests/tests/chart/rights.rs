@@ -37,8 +37,10 @@ fn rights(objects: &[Value]) -> BTreeSet<String> {
 }
 
 /// All that the controller may do; a new right is a decision, made here too.
-pub(crate) const RIGHTS: [&str; 21] = [
+pub(crate) const RIGHTS: [&str; 27] = [
     "/configmaps get",
+    "/namespaces list",
+    "/namespaces watch",
     "/pods list",
     "apps/deployments get",
     "apps/deployments/scale get",
@@ -52,6 +54,10 @@ pub(crate) const RIGHTS: [&str; 21] = [
     "coordination.k8s.io/leases/pd-pd-autoscaler update",
     "events.k8s.io/events create",
     "events.k8s.io/events patch",
+    "pdautoscaler.io/gpubudgets get",
+    "pdautoscaler.io/gpubudgets list",
+    "pdautoscaler.io/gpubudgets watch",
+    "pdautoscaler.io/gpubudgets/status patch",
     "pdautoscaler.io/pdautoscalercheckpoints create",
     "pdautoscaler.io/pdautoscalercheckpoints get",
     "pdautoscaler.io/pdautoscalercheckpoints patch",
@@ -66,6 +72,12 @@ async fn the_controller_gets_exactly_the_rights_it_uses() {
     let want: BTreeSet<String> = RIGHTS.iter().map(|&right| right.to_owned()).collect();
     let everywhere = rendered(json!({})).await;
     assert_eq!(rights(&everywhere), want);
+    // Budgets and namespaces belong to the cluster.
+    let of_cluster = |right: &String| right.contains("gpubudgets") || right.contains("/namespaces");
+    let want: BTreeSet<String> = want
+        .into_iter()
+        .filter(|right| !of_cluster(right))
+        .collect();
     let in_one_namespace = rendered(json!({ "watchNamespace": "inference" })).await;
     assert_eq!(rights(&in_one_namespace), want);
     for object in everywhere
