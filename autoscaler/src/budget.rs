@@ -2,14 +2,15 @@
 //! plan has no more than its grant.
 //!
 //! A decision is made twice. The first one, without the budgets, says how many GPUs the service
-//! would have; [`ledger`] answers how many it may; the second one keeps to that, and drains where it
-//! is less than is held. pd-core's [`ledger`](pd_core::budget::ledger) says who gets how many, and
-//! states the rules by which the sum can never exceed the budget.
+//! would have; [`ledger`] answers how many it may; the second one keeps to that, and drains where
+//! it is less than is held. pd-core's [`ledger`](pd_core::budget::ledger) says who gets how many,
+//! and states the rules by which the sum can never exceed the budget.
 //!
 //! A budget of one object alone needs no ledger, but the same look before replicas are added: what
 //! was observed may be older than the last pod that is on its way out.
 
 pub mod accounts;
+pub mod claim;
 pub mod holding;
 pub mod ledger;
 pub mod members;
@@ -31,8 +32,9 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use self::{
+    claim::{BudgetError, Claim, Granted},
     holding::Holding,
-    ledger::{Around, BudgetError, Claim, Desk, Granted, QUIET_AFTER},
+    ledger::{Around, Desk, QUIET_AFTER},
     members::{Roster, Service},
     watched::Watched,
 };

@@ -18,19 +18,17 @@ use kube::{
 use pd_api::v1alpha1::{
     BudgetAccountStatus, GPUBudget, GPUBudgetStatus, SurgeKind, gpu_budget::ACCOUNTS_MAX,
 };
-use pd_core::{PerRole, Role, budget::ledger::Standing};
+use pd_core::{PerRole, Role};
 use serde_json::json;
 use tokio::time::Instant;
 
 use super::{
     accounts::{self, Facts, gpus, key, stored},
+    claim::{BudgetError, CONFLICTS_MAX, Claim, Granted},
     holding::{self, Holding},
     members::{Roster, Service},
 };
 use crate::{answer::within_limit, apply::scale::WRITE_WITHIN, context::Context};
-
-/// How often a ledger that somebody else wrote meanwhile is read again.
-const CONFLICTS_MAX: usize = 3;
 
 /// After so long no write of a leader before is under way: the API server ends each within
 /// [`WRITE_WITHIN`] of its arrival, and as long again is for the way there.
@@ -41,77 +39,6 @@ const READS_AT_ONCE: usize = 8;
 
 /// Intervals without a claim after which an account is looked at all the same.
 const SILENT_INTERVALS: u32 = 3;
-
-/// Why nothing was granted.
-#[derive(Debug, thiserror::Error)]
-pub enum BudgetError {
-    /// The ledger, or what a service holds, could not be read or written.
-    #[error("GPUBudget `{budget}` could not be read or written: {source}")]
-    Api {
-        /// The budget.
-        budget: String,
-        /// The cause.
-        source: kube::Error,
-    },
-    /// Somebody else kept writing it.
-    #[error("GPUBudget `{budget}` was written by others {CONFLICTS_MAX} times meanwhile")]
-    Conflict {
-        /// The budget.
-        budget: String,
-    },
-    /// GPUs of a replica are not known.
-    #[error(
-        "GPUBudget `{budget}` counts GPUs, and those of a {role} replica are not known: state `{role}.gpusPerReplica`"
-    )]
-    GpusUnknown {
-        /// The budget.
-        budget: String,
-        /// The role.
-        role: Role,
-    },
-    /// The ledger has no room.
-    #[error("GPUBudget `{budget}` has {ACCOUNTS_MAX} PDAutoscalers and takes no more")]
-    Full {
-        /// The budget.
-        budget: String,
-    },
-    /// It is not known which budgets there are.
-    #[error("GPUBudgets cannot be listed: {0}")]
-    Unlisted(String),
-    /// Another process leads now.
-    #[error("another process leads now")]
-    NotLeading,
-}
-
-/// A service that is about to be decided on.
-#[derive(Clone, Debug)]
-pub struct Claim<'a> {
-    /// The service.
-    pub service: &'a Service,
-    /// Replicas requested, existing and leaving, as observed.
-    pub observed: PerRole<[u32; 3]>,
-    /// Replicas that it would have without the budget.
-    pub wanted: PerRole<u32>,
-    /// Its fewest replicas.
-    pub least: PerRole<u32>,
-    /// How long its replicas take to serve.
-    pub lead: Duration,
-    /// Whether no write of its replicas can be under way.
-    pub is_quiet: bool,
-}
-
-/// An answer to a claim.
-#[derive(Clone, Debug)]
-pub struct Granted {
-    /// Most GPUs that may be held.
-    pub cap_gpus: u32,
-    /// How the account stands.
-    pub standing: Standing,
-    /// The same in words.
-    pub message: String,
-    /// What is held.
-    pub holding: Holding,
-}
 
 /// What is known of one service.
 #[derive(Clone, Debug)]
@@ -193,8 +120,8 @@ impl Desk {
         })
     }
 
-    /// Looks at accounts that nobody has claimed lately and nobody is `running` for: those of objects
-    /// that cannot be decided on, and those that left.
+    /// Looks at accounts that nobody has claimed lately and nobody is `running` for: those of
+    /// objects that cannot be decided on, and those that left.
     pub async fn sweep(
         &mut self,
         context: &Context,
@@ -401,8 +328,8 @@ impl Desk {
         Ok(own)
     }
 
-    /// Enters the GPUs held of all accounts in `fresh`, and takes out those that left and hold none.
-    /// Gives the accounts of which it is certain that nothing more is held or on its way.
+    /// Enters the GPUs held of all accounts in `fresh`, and takes out those that left and hold
+    /// none. Gives the accounts of which it is certain that nothing more is held or on its way.
     fn confirm(
         &self,
         book: &GPUBudget,
@@ -439,7 +366,7 @@ impl Desk {
         around: Around<'_>,
         rows: &[BudgetAccountStatus],
         own: &str,
-        now: k8s_openapi::jiff::Timestamp,
+        now: jiff::Timestamp,
     ) -> bool {
         let certain = BTreeSet::from([own.to_owned()]);
         let facts = Facts {

@@ -224,8 +224,8 @@ impl<'a> Ledger<'a> {
         wanted.min(self.members[member].most_gpus)
     }
 
-    /// The due of each account, in whole units, and the GPUs of floors that stay free. GPUs of those
-    /// that left are not there to share.
+    /// The due of each account, in whole units, and the GPUs of floors that stay free. GPUs of
+    /// those that left are not there to share.
     fn shares(&self) -> (Vec<u32>, u32) {
         let left = self
             .accounts
@@ -305,7 +305,8 @@ impl<'a> Ledger<'a> {
         }
     }
 
-    /// The grants: `kept`, raised towards the shares into GPUs that are free; `idle` of them stay so.
+    /// The grants: `kept`, raised towards the shares into GPUs that are free; `idle` of them stay
+    /// so.
     fn raised(&self, shares: &[u32], kept: &[u32], idle: u32) -> Vec<u32> {
         let mut granted = kept.to_vec();
         let all: u64 = kept.iter().copied().map(u64::from).sum();
@@ -457,9 +458,9 @@ fn greatest_common_divisor(a: u32, b: u32) -> u32 {
 ///
 /// GPUs on the move serve nobody: they drain at one service and start at the other. To move them at
 /// once is wrong when the shortage ends before they serve, and never to move them is wrong when it
-/// lasts. To wait for as long as the move costs, and then to move, is the rule for renting or buying
-/// skis: it never loses more than twice what the best plan made afterwards would have. It is also
-/// why GPUs cannot go to and fro faster than they can serve.
+/// lasts. To wait for as long as the move costs, and then to move, is the rule for renting or
+/// buying skis: it never loses more than twice what the best plan made afterwards would have. It is
+/// also why GPUs cannot go to and fro faster than they can serve.
 pub fn may_preempt(
     short_since: Option<crate::Timestamp>,
     now: crate::Timestamp,
