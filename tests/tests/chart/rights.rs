@@ -37,23 +37,29 @@ fn rights(objects: &[Value]) -> BTreeSet<String> {
 }
 
 /// All that the controller may do; a new right is a decision, made here too.
-pub(crate) const RIGHTS: [&str; 27] = [
+pub(crate) const RIGHTS: [&str; 33] = [
     "/configmaps get",
     "/namespaces list",
     "/namespaces watch",
     "/pods list",
-    "apps/deployments get",
+    "/pods watch",
+    "apps/deployments list",
+    "apps/deployments watch",
     "apps/deployments/scale get",
     "apps/deployments/scale patch",
-    "apps/statefulsets get",
+    "apps/statefulsets list",
+    "apps/statefulsets watch",
     "apps/statefulsets/scale get",
     "apps/statefulsets/scale patch",
     "autoscaling/horizontalpodautoscalers list",
+    "autoscaling/horizontalpodautoscalers watch",
     "coordination.k8s.io/leases create",
     "coordination.k8s.io/leases/pd-pd-autoscaler get",
     "coordination.k8s.io/leases/pd-pd-autoscaler update",
     "events.k8s.io/events create",
     "events.k8s.io/events patch",
+    "keda.sh/scaledobjects list",
+    "keda.sh/scaledobjects watch",
     "pdautoscaler.io/gpubudgets get",
     "pdautoscaler.io/gpubudgets list",
     "pdautoscaler.io/gpubudgets watch",
@@ -74,12 +80,17 @@ async fn the_controller_gets_exactly_the_rights_it_uses() {
     assert_eq!(rights(&everywhere), want);
     // Budgets and namespaces belong to the cluster.
     let of_cluster = |right: &String| right.contains("gpubudgets") || right.contains("/namespaces");
-    let want: BTreeSet<String> = want
-        .into_iter()
+    let inside: BTreeSet<String> = want
+        .iter()
         .filter(|right| !of_cluster(right))
+        .cloned()
         .collect();
     let in_one_namespace = rendered(json!({ "watchNamespace": "inference" })).await;
-    assert_eq!(rights(&in_one_namespace), want);
+    assert_eq!(rights(&in_one_namespace), inside);
+    let secrets = json!({ "tenants": { "secretReferences": true } });
+    let with_secrets = rights(&rendered(secrets).await);
+    let added: Vec<&String> = with_secrets.difference(&want).collect();
+    assert_eq!(added, ["/secrets get"]);
     for object in everywhere
         .iter()
         .filter(|object| object["rules"].is_array())
