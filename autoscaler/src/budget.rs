@@ -121,7 +121,10 @@ impl Budgets {
         locked(&self.desks).retain(|name, _| budgets.contains_key(name));
         context.metrics.budgets_are(budgets.keys());
         for (name, watched) in &budgets {
-            let roster = Roster::new(&watched.spec, services, &self.watched.labels());
+            let Some(labels) = self.watched.labels(&watched.spec) else {
+                continue;
+            };
+            let roster = Roster::new(&watched.spec, services, &labels);
             let around = self.around(watched, &roster);
             let desk = self.desk(name);
             let mut desk = desk.lock().await;
@@ -153,7 +156,11 @@ impl Budgets {
         let budgets = self.watched.budgets().map_err(BudgetError::Unlisted)?;
         let mut granted = Vec::new();
         for (name, watched) in &budgets {
-            let roster = Roster::new(&watched.spec, services, &self.watched.labels());
+            let labels = self.watched.labels(&watched.spec);
+            let labels = labels.ok_or_else(|| BudgetError::Unlabelled {
+                budget: name.clone(),
+            })?;
+            let roster = Roster::new(&watched.spec, services, &labels);
             if roster.member(&claim.service.key()).is_none() {
                 continue;
             }

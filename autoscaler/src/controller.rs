@@ -141,7 +141,9 @@ async fn follow_budgets(shared: Arc<Shared>) {
     };
     futures::join!(
         budgets.watched.follow(&context.client),
-        budgets.watched.follow_namespaces(&context.client),
+        budgets
+            .watched
+            .follow_namespaces(&context.client, context.decision_args.interval),
         sweeps,
     );
 }

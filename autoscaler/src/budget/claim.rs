@@ -46,6 +46,14 @@ pub enum BudgetError {
     /// It is not known which budgets there are.
     #[error("GPUBudgets cannot be listed: {0}")]
     Unlisted(String),
+    /// It is not known whether the service shares it.
+    #[error(
+        "GPUBudget `{budget}` has members by the labels of namespaces, which are not known yet"
+    )]
+    Unlabelled {
+        /// The budget.
+        budget: String,
+    },
     /// Another process leads now.
     #[error("another process leads now")]
     NotLeading,

@@ -6,6 +6,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use futures::{Stream, StreamExt as _};
@@ -18,7 +19,8 @@ use kube::{
         watcher::{self, Event, watcher},
     },
 };
-use pd_api::v1alpha1::GPUBudget;
+use pd_api::v1alpha1::{GPUBudget, GPUBudgetSpec};
+use tokio::time::sleep;
 use tracing::{debug, warn};
 
 use super::members::Labels;
@@ -30,7 +32,7 @@ pub type Listed = Result<BTreeMap<String, Arc<GPUBudget>>, String>;
 #[derive(Debug)]
 pub struct Watched {
     budgets: Mutex<Listed>,
-    labels: Mutex<Arc<Labels>>,
+    labels: Mutex<Option<Arc<Labels>>>,
 }
 
 impl Default for Watched {
@@ -40,6 +42,12 @@ impl Default for Watched {
             labels: Mutex::default(),
         }
     }
+}
+
+fn needs_labels(spec: &GPUBudgetSpec) -> bool {
+    spec.members
+        .iter()
+        .any(|entry| entry.namespace_labels.is_some())
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -52,9 +60,13 @@ impl Watched {
         locked(&self.budgets).clone()
     }
 
-    /// Labels of the namespaces; empty while no budget asks for any.
-    pub fn labels(&self) -> Arc<Labels> {
-        Arc::clone(&locked(&self.labels))
+    /// Labels of the namespaces, as far as `spec` needs any; nothing while they are not known.
+    pub fn labels(&self, spec: &GPUBudgetSpec) -> Option<Arc<Labels>> {
+        if needs_labels(spec) {
+            locked(&self.labels).clone()
+        } else {
+            Some(Arc::default())
+        }
     }
 
     /// There are none, for this process or at all.
@@ -65,7 +77,7 @@ impl Watched {
     /// Nothing is known any more.
     pub fn forget(&self) {
         *locked(&self.budgets) = Err("not listed yet".to_owned());
-        *locked(&self.labels) = Arc::default();
+        *locked(&self.labels) = None;
     }
 
     /// Follows the budgets, for ever.
@@ -116,8 +128,16 @@ impl Watched {
         }
     }
 
-    /// Follows the labels of namespaces, for ever.
-    pub async fn follow_namespaces(&self, client: &Client) {
+    /// Follows the labels of namespaces, for ever, from when a budget needs them. Whether one does is
+    /// looked up every `interval`.
+    pub async fn follow_namespaces(&self, client: &Client, interval: Duration) {
+        let needed = || {
+            self.budgets()
+                .is_ok_and(|all| all.values().any(|b| needs_labels(&b.spec)))
+        };
+        while !needed() {
+            sleep(interval).await;
+        }
         let api: Api<PartialObjectMeta<Namespace>> = Api::all(client.clone());
         let stream = watcher(api, watcher::Config::default()).default_backoff();
         self.take_labels(stream).await;
@@ -136,15 +156,16 @@ impl Watched {
                     init.insert(found.name_any(), found.labels().clone());
                 }
                 Ok(Event::InitDone) => {
-                    *locked(&self.labels) = Arc::new(std::mem::take(&mut init));
+                    *locked(&self.labels) = Some(Arc::new(std::mem::take(&mut init)));
                 }
                 Ok(Event::Apply(found)) => {
                     let mut labels = locked(&self.labels);
-                    let labels = Arc::make_mut(&mut labels);
+                    let labels = Arc::make_mut(labels.get_or_insert_default());
                     labels.insert(found.name_any(), found.labels().clone());
                 }
                 Ok(Event::Delete(found)) => {
-                    Arc::make_mut(&mut locked(&self.labels)).remove(&found.name_any());
+                    let mut labels = locked(&self.labels);
+                    Arc::make_mut(labels.get_or_insert_default()).remove(&found.name_any());
                 }
                 Err(error) => warn!(%error, "namespaces cannot be watched, trying again"),
             }
