@@ -30,6 +30,8 @@ pub mod capacity;
 #[cfg(feature = "kube")]
 pub mod checkpoint;
 pub mod duration;
+#[cfg(feature = "kube")]
+pub mod gpu_budget;
 pub mod metrics;
 pub mod objective;
 pub mod quantity;
@@ -51,6 +53,11 @@ use serde::{Deserialize, Serialize};
 
 #[cfg(feature = "kube")]
 pub use self::checkpoint::{PDAutoscalerCheckpoint, PDAutoscalerCheckpointSpec};
+#[cfg(feature = "kube")]
+pub use self::gpu_budget::{
+    BorrowingKind, BudgetAccountStatus, BudgetMemberSpec, GPUBudget, GPUBudgetSpec,
+    GPUBudgetStatus, NamespaceLabels, PreemptionKind, SurgeKind,
+};
 #[cfg(feature = "kube")]
 use self::rules::rule_naming_value;
 #[cfg(feature = "kube")]

@@ -23,6 +23,7 @@ use tokio::{sync::watch, time::Instant};
 
 use crate::{
     args::{DecisionArgs, MetricsArgs},
+    budget::Budgets,
     cluster::Cluster,
     metrics::Metrics,
     observe::{profile::Cache, series::Series},
@@ -104,6 +105,8 @@ pub struct Context {
     pub metrics: Arc<Metrics>,
     /// Whether this process may write.
     pub leadership: watch::Receiver<Leadership>,
+    /// GPU budgets that objects share.
+    pub budgets: Budgets,
     /// Writes events.
     pub events: Recorder,
     /// Each namespace's share of the reconciles that run at once.
@@ -155,6 +158,7 @@ impl Context {
             servers,
             metrics,
             leadership,
+            budgets: Budgets::default(),
             events,
             clock: jiff::Timestamp::now,
             objects,

@@ -23,12 +23,13 @@ use kube::{
     },
 };
 use pd_api::v1alpha1::PDAutoscaler;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, warn};
 
 use crate::{
     Guarded,
     apply::apply,
+    budget::{self, members::Service},
     checkpoint::{keep, recall, subject},
     context::Context,
     error::ReconcileError,
@@ -73,6 +74,8 @@ struct Shared {
 struct Overview {
     made_at: Option<Instant>,
     claims: Arc<Claims>,
+    /// The services that budgets are shared by.
+    services: Arc<Vec<Service>>,
 }
 
 /// Decides for all PDAutoscalers until `stop` completes.
@@ -92,26 +95,57 @@ pub async fn run(
         store,
         overview,
     });
+    shared.context.budgets.begin();
+    let budgets = follow_budgets(Arc::clone(&shared));
     let reconciles = controller
         .with_config(config)
         .graceful_shutdown_on(stop)
         .run(reconcile, failed, Arc::clone(&shared));
-    reconciles
-        .for_each(|result| {
-            match result {
-                Ok((object, _)) => debug!(object = %object, "reconciled"),
-                Err(controller::Error::ReconcilerFailed(..)) => {} // reported by `failed`
-                Err(controller::Error::ObjectNotFound(object)) => {
-                    debug!(object = %object, "gone");
-                    let namespace = object.namespace.unwrap_or_default();
-                    let key = ObjectRef::new(&object.name).within(&namespace);
-                    shared.context.forget(&key);
-                }
-                Err(error) => warn!(%error, "watching PDAutoscalers failed, trying again"),
+    let reconciles = reconciles.for_each(|result| {
+        match result {
+            Ok((object, _)) => debug!(object = %object, "reconciled"),
+            Err(controller::Error::ReconcilerFailed(..)) => {} // reported by `failed`
+            Err(controller::Error::ObjectNotFound(object)) => {
+                debug!(object = %object, "gone");
+                let namespace = object.namespace.unwrap_or_default();
+                let key = ObjectRef::new(&object.name).within(&namespace);
+                shared.context.forget(&key);
             }
-            futures::future::ready(())
-        })
-        .await;
+            Err(error) => warn!(%error, "watching PDAutoscalers failed, trying again"),
+        }
+        futures::future::ready(())
+    });
+    tokio::select! {
+        () = reconciles => {}
+        () = budgets => {}
+    }
+}
+
+/// Follows the GPU budgets, and looks after those that nobody claims. Never ends.
+async fn follow_budgets(shared: Arc<Shared>) {
+    let context = &*shared.context;
+    let budgets = &context.budgets;
+    // Who sees one namespace alone may not read what belongs to the cluster.
+    if context.decision_args.watch_namespace.is_some() {
+        budgets.watched.none();
+        return std::future::pending().await;
+    }
+    let sweeps = async {
+        loop {
+            sleep(context.decision_args.interval).await;
+            let any = budgets.watched.budgets().is_ok_and(|all| !all.is_empty());
+            if any && context.is_leader() {
+                budgets.sweep(context, &shared.overview().services).await;
+            }
+        }
+    };
+    futures::join!(
+        budgets.watched.follow(&context.client),
+        budgets
+            .watched
+            .follow_namespaces(&context.client, context.decision_args.interval),
+        sweeps,
+    );
 }
 
 #[expect(
@@ -192,6 +226,7 @@ async fn reconcile(object: Arc<Guarded>, shared: Arc<Shared>) -> Result<Action, 
         context.metrics.panicked();
         Err(Stopped::Panicked(words(&*panic)))
     });
+    context.budgets.heard(&key, &outcome);
     let reported = AssertUnwindSafe(Box::pin(report(context, &key, &object, &outcome)));
     reported.catch_unwind().await.unwrap_or_else(|panic| {
         context.metrics.panicked();
@@ -223,7 +258,7 @@ async fn steps(
 ) -> ReconcileOutcome {
     let context = &*shared.context;
     let valid = validate(object)?;
-    let claims = shared.claims();
+    let claims = shared.overview().claims;
     let observed = timeout(OBSERVE_WITHIN, observe(context, key, valid, &claims));
     let observed = observed
         .await
@@ -235,7 +270,11 @@ async fn steps(
     );
     let memory = recall(context, key, observed.object, &subject).await;
     let memory = memory.map_err(Stopped::MemoryUnreadable)?;
-    let planned = plan(observed, &memory, context.now());
+    let now = context.now();
+    let planned = plan(observed, &memory, now);
+    let services = || shared.overview().services;
+    let within = budget::within(context, key, services, &memory, now, planned);
+    let planned = Box::pin(within).await;
     let (object, memory) = (planned.observed.object, planned.decision.memory.clone());
     let about = (
         object.meta().uid.clone().unwrap_or_default(),
@@ -266,17 +305,19 @@ fn lateness(context: &Context, key: &ObjectRef<PDAutoscaler>) -> Option<Duration
 }
 
 impl Shared {
-    /// Who has a right to which workload, from all objects as watched a moment ago.
-    fn claims(&self) -> Arc<Claims> {
+    /// Who has a right to which workload, and who shares budgets, from all objects as watched a
+    /// moment ago.
+    fn overview(&self) -> Overview {
         let mut overview = self.overview.lock().unwrap_or_else(PoisonError::into_inner);
         let fresh = |at: Instant| at.elapsed() < OVERVIEW_AGE_MAX;
         if !overview.made_at.is_some_and(fresh) {
             let objects = self.store.state();
             let decoded = objects.iter().filter_map(|guarded| guarded.0.as_ref().ok());
-            overview.claims = Arc::new(Claims::of(decoded));
+            overview.claims = Arc::new(Claims::of(decoded.clone()));
+            overview.services = Arc::new(Service::scaled(decoded));
             overview.made_at = Some(Instant::now());
         }
-        Arc::clone(&overview.claims)
+        overview.clone()
     }
 }
 

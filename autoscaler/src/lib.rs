@@ -15,7 +15,8 @@
 //! that a steady pass sends the API server nothing. [`controller`] strings the steps together and
 //! decides when to look again.
 //!
-//! [`tenancy`] bounds what an object may have the controller ask.
+//! [`tenancy`] bounds what an object may have the controller ask, [`budget`] the GPUs that several
+//! objects hold together.
 //!
 //! A fault outside never lowers replicas: what cannot be read is `Unknown` in the snapshot, and the
 //! core does not lower on it. `tests/faults` holds that against an API server that fails on
@@ -24,6 +25,7 @@
 pub mod answer;
 pub mod apply;
 pub mod args;
+pub mod budget;
 pub mod checkpoint;
 pub mod cluster;
 pub mod context;

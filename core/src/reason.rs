@@ -89,6 +89,16 @@ pub enum Reason {
     BudgetInfeasible,
     /// GPUs must be released by the other role before this one grows.
     BudgetWaitsForRelease,
+    /// Other services must release GPUs of a shared budget before this one grows.
+    BudgetWaitsForOthers,
+    /// Replicas go, because others are short of their share of a budget or it is exceeded.
+    BudgetReclaimed,
+    /// A service shares a budget no longer, and still holds GPUs of it.
+    BudgetLeft,
+    /// A shared budget could not be read or written, so no GPUs are added.
+    BudgetUnsettled,
+    /// More GPUs are held than a shared budget has.
+    BudgetExceeded,
     /// The replicas are at their minimum.
     AtMinReplicas,
     /// The objective needs more than the maximum replicas.

@@ -278,7 +278,7 @@ fn time_schema(_: &mut SchemaGenerator) -> Schema {
 }
 
 /// The schema that Kubernetes itself uses for conditions, with our own bound on messages.
-fn conditions_schema(_: &mut SchemaGenerator) -> Schema {
+pub(super) fn conditions_schema(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "array",
         "maxItems": CONDITIONS_MAX,

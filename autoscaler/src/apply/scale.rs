@@ -10,6 +10,8 @@
 //! it was going there: it finishes the way down while no request arrives, and turns both back up
 //! otherwise. Without that memory, as after a crash in between, it turns both back up.
 
+use std::time::Duration;
+
 use k8s_openapi::api::{
     apps::v1::{Deployment, StatefulSet},
     autoscaling::v1::Scale,
@@ -32,6 +34,10 @@ use crate::{
 
 /// How often a write is tried again when only the object's version, not its replicas, had changed.
 const VERSION_RETRIES: usize = 3;
+
+/// The API server ends a write of replicas so long after its arrival, whoever still waits for it: a
+/// write of a process that is gone cannot come after that.
+pub const WRITE_WITHIN: Duration = Duration::from_secs(5);
 
 /// Why replicas were not written.
 #[derive(Debug, thiserror::Error)]
@@ -185,7 +191,15 @@ impl Write<'_> {
             "spec": { "replicas": self.replicas },
         }));
         let name = &self.target.name;
-        let written = self.api().patch_scale(name, &params, &patch).await;
+        let request = kube::core::Request::new(self.api().resource_url().to_owned());
+        let request = request.patch_subresource("scale", name, &params, &patch);
+        let mut request = request.map_err(kube::Error::BuildRequest)?;
+        let limited = format!("{}&timeout={}s", request.uri(), WRITE_WITHIN.as_secs());
+        match limited.parse() {
+            Ok(uri) => *request.uri_mut() = uri,
+            Err(error) => return Err(kube::Error::HttpError(error.into())),
+        }
+        let written = self.context.client.request::<Scale>(request).await;
         written.map(drop)
     }
 

@@ -313,6 +313,9 @@ fn objective_met(applied: &Applied) -> Finding {
 
 fn scaling_limited(report: &Report) -> Finding {
     let limits = [
+        Reason::BudgetUnsettled,
+        Reason::BudgetReclaimed,
+        Reason::BudgetWaitsForOthers,
         Reason::BudgetInfeasible,
         Reason::BudgetShared,
         Reason::BudgetLimited,

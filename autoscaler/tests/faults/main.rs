@@ -9,6 +9,7 @@
 
 mod api_server;
 mod beside;
+mod budget;
 mod bug;
 mod conflict;
 mod decoding;

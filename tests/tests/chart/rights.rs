@@ -37,8 +37,10 @@ fn rights(objects: &[Value]) -> BTreeSet<String> {
 }
 
 /// All that the controller may do; a new right is a decision, made here too.
-pub(crate) const RIGHTS: [&str; 27] = [
+pub(crate) const RIGHTS: [&str; 33] = [
     "/configmaps get",
+    "/namespaces list",
+    "/namespaces watch",
     "/pods list",
     "/pods watch",
     "apps/deployments list",
@@ -58,6 +60,10 @@ pub(crate) const RIGHTS: [&str; 27] = [
     "events.k8s.io/events patch",
     "keda.sh/scaledobjects list",
     "keda.sh/scaledobjects watch",
+    "pdautoscaler.io/gpubudgets get",
+    "pdautoscaler.io/gpubudgets list",
+    "pdautoscaler.io/gpubudgets watch",
+    "pdautoscaler.io/gpubudgets/status patch",
     "pdautoscaler.io/pdautoscalercheckpoints create",
     "pdautoscaler.io/pdautoscalercheckpoints get",
     "pdautoscaler.io/pdautoscalercheckpoints patch",
@@ -72,8 +78,15 @@ async fn the_controller_gets_exactly_the_rights_it_uses() {
     let want: BTreeSet<String> = RIGHTS.iter().map(|&right| right.to_owned()).collect();
     let everywhere = rendered(json!({})).await;
     assert_eq!(rights(&everywhere), want);
+    // Budgets and namespaces belong to the cluster.
+    let of_cluster = |right: &String| right.contains("gpubudgets") || right.contains("/namespaces");
+    let inside: BTreeSet<String> = want
+        .iter()
+        .filter(|right| !of_cluster(right))
+        .cloned()
+        .collect();
     let in_one_namespace = rendered(json!({ "watchNamespace": "inference" })).await;
-    assert_eq!(rights(&in_one_namespace), want);
+    assert_eq!(rights(&in_one_namespace), inside);
     let secrets = json!({ "tenants": { "secretReferences": true } });
     let with_secrets = rights(&rendered(secrets).await);
     let added: Vec<&String> = with_secrets.difference(&want).collect();
