@@ -10,6 +10,7 @@ pub mod profile;
 pub mod rollout;
 pub mod series;
 pub mod stuck;
+pub mod system;
 pub mod target;
 
 use std::sync::{Mutex, PoisonError};
@@ -83,6 +84,10 @@ pub async fn observe<'a>(
         contention::contender(client, claims, object),
     );
     let targets = targets?;
+    let policy = above_floors(policy, &targets);
+    let shown = [&targets.prefill.owner, &targets.decode.owner];
+    let shown = shown.into_iter().flatten().next().cloned();
+    let contender = contender.map(|contender| contender.or(shown));
     let known = context.read(key, |state| Some(state.series.clone()));
     let series = known.unwrap_or_default();
     let windows = series.windows(args);
@@ -136,6 +141,16 @@ pub async fn observe<'a>(
     })
 }
 
+/// `policy` with bounds no lower than what the workloads' systems keep alive.
+fn above_floors(mut policy: Policy, targets: &PerRole<ObservedTarget>) -> Policy {
+    for role in Role::ALL {
+        let bounds = &mut policy.bounds[role];
+        let floor = targets[role].floor.min(bounds.max_replicas);
+        bounds.min_replicas = bounds.min_replicas.max(floor);
+    }
+    policy
+}
+
 /// Reads both workloads of `spec`.
 async fn targets(
     client: &Client,
@@ -143,7 +158,14 @@ async fn targets(
     spec: &PDAutoscalerSpec,
 ) -> Result<PerRole<ObservedTarget>, Stopped> {
     let read = |role: Role| async move {
-        let observed = target::observe(client, namespace, spec.role(role)).await;
+        let spec = spec.role(role);
+        let of_system = target::kind(&spec.target).is_err() && spec.target.is_supported();
+        let observed = if of_system {
+            // Boxed, for its many requests make the future large.
+            Box::pin(system::observe(client, namespace, spec, role)).await
+        } else {
+            target::observe(client, namespace, spec).await
+        };
         observed.map_err(|error| Stopped::Untargeted { role, error })
     };
     // Both are waited for, so that of two failures always the same one is reported.
