@@ -217,6 +217,7 @@ impl Observer {
             output_tokens: self.distribution(window, Decode, |m| &m.request_generation_tokens),
             tpot: self.distribution(window, Decode, |m| &m.request_time_per_output_token),
             inter_token_latency: self.distribution(window, Decode, |m| &m.inter_token_latency),
+            ..Distributions::default()
         }
     }
 

@@ -77,10 +77,13 @@ const PURE_MAY_USE: [(&str, &[&str]); 4] = [
         &["csv", "pd-core", "serde", "serde-saphyr", "thiserror"],
     ),
     (
+        "pd-tolerations",
+        &["jiff", "serde", "serde_json", "thiserror"],
+    ),
+    (
         "pd-systems",
         &["json-patch", "pd-core", "serde_json", "strum", "thiserror"],
     ),
-    ("pd-tolerations", &["jiff", "serde", "thiserror"]),
 ];
 
 pub(super) fn dependencies(tree: &Tree, findings: &mut Findings) {
