@@ -209,7 +209,7 @@ pub(crate) const FALLBACK_BOUNDS_REMEDY: &str =
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = rule_naming_value(
-        "self.prefill.target.kind != self.decode.target.kind || self.prefill.target.name != self.decode.target.name",
+        &target::distinct_rule(),
         &format!("self.prefill.target.kind + ' `' + self.prefill.target.name + '` {SAME_TARGET_REMEDY}'"),
     ),
     validation = fallback_in_bounds(Role::Prefill),

@@ -40,6 +40,7 @@ pub mod run;
 pub mod share;
 pub mod tenancy;
 pub mod validate;
+pub mod workload;
 
 use kube::core::DeserializeGuard;
 use pd_api::v1alpha1::PDAutoscaler;

@@ -12,11 +12,12 @@ pub mod profile;
 pub mod rollout;
 pub mod series;
 pub mod stuck;
+pub mod system;
 pub mod target;
 
 use std::sync::{Mutex, PoisonError};
 
-use kube::runtime::reflector::ObjectRef;
+use kube::{Client, runtime::reflector::ObjectRef};
 use pd_api::{
     FieldError,
     v1alpha1::{PDAutoscaler, PDAutoscalerSpec},
@@ -80,10 +81,14 @@ pub async fn observe<'a>(
     let (args, client, cluster) = (&context.metrics_args, &context.client, &context.cluster);
     let namespace = key.namespace.as_deref().unwrap_or_default();
     let (targets, contender) = futures::join!(
-        targets(cluster, namespace, &object.spec),
+        targets(client, cluster, namespace, &object.spec),
         contention::contender(cluster, claims, object),
     );
     let targets = targets?;
+    let policy = above_floors(policy, &targets);
+    let shown = [&targets.prefill.owner, &targets.decode.owner];
+    let shown = shown.into_iter().flatten().next().cloned();
+    let contender = contender.map(|contender| contender.or(shown));
     let known = context.read(key, |state| Some(state.series.clone()));
     let series = known.unwrap_or_default();
     let engine = series.engine(object);
@@ -127,6 +132,16 @@ pub async fn observe<'a>(
         metrics_error: measured.metrics_error,
         annotation_errors: pauses.errors,
     })
+}
+
+/// `policy` with bounds no lower than what the workloads' systems keep alive.
+fn above_floors(mut policy: Policy, targets: &PerRole<ObservedTarget>) -> Policy {
+    for role in Role::ALL {
+        let bounds = &mut policy.bounds[role];
+        let floor = targets[role].floor.min(bounds.max_replicas);
+        bounds.min_replicas = bounds.min_replicas.max(floor);
+    }
+    policy
 }
 
 /// The measurements of an object.
@@ -188,12 +203,20 @@ async fn measured(
 
 /// Reads both workloads of `spec`.
 async fn targets(
+    client: &Client,
     cluster: &Cluster,
     namespace: &str,
     spec: &PDAutoscalerSpec,
 ) -> Result<PerRole<ObservedTarget>, Stopped> {
     let read = |role: Role| async move {
-        let observed = target::observe(cluster, namespace, spec.role(role)).await;
+        let spec = spec.role(role);
+        let of_system = target::kind(&spec.target).is_err() && spec.target.is_supported();
+        let observed = if of_system {
+            // Boxed, for its many requests make the future large.
+            Box::pin(system::observe(client, namespace, spec, role)).await
+        } else {
+            target::observe(cluster, namespace, spec).await
+        };
         observed.map_err(|error| Stopped::Untargeted { role, error })
     };
     // Both are waited for, so that of two failures always the same one is reported.

@@ -169,6 +169,10 @@ pub enum Reason {
     TargetNotFound,
     /// The kind of a target cannot be scaled by this version.
     TargetKindUnsupported,
+    /// The cluster does not serve the kind of a target, or not yet.
+    TargetKindAbsent,
+    /// A target must not be scaled as it is: its system would lose pods or revert the change.
+    TargetRefused,
     /// A target could not be read.
     TargetUnreadable,
     /// A budget counts GPUs, and those of a target's replicas are not known.

@@ -20,10 +20,13 @@ use super::{
     rollout,
     stuck::{CreateFailure, stuck},
 };
-use crate::cluster::{
-    Cluster, ObjectError,
-    pod_phase::PodPhase,
-    pods::{Owner, PodFacts},
+use crate::{
+    cluster::{
+        Cluster, ObjectError,
+        pod_phase::PodPhase,
+        pods::{Owner, PodFacts},
+    },
+    workload::WorkloadError,
 };
 
 /// Why a target cannot be scaled.
@@ -32,6 +35,9 @@ pub enum TargetError {
     /// The kind is not one of ours.
     #[error(transparent)]
     KindUnsupported(#[from] KindUnsupported),
+    /// A workload of another system is not there, cannot be read or must not be scaled.
+    #[error(transparent)]
+    Workload(#[from] WorkloadError),
     /// There is no such object.
     #[error("{kind} `{name}` does not exist in namespace `{namespace}`")]
     NotFound {
@@ -94,6 +100,10 @@ pub struct ObservedTarget {
     pub pod_pattern: String,
     /// Why the GPUs of a replica are not known, if they are not; they count as none then.
     pub gpus_unknown: Option<GpusUnknown>,
+    /// A sentence on who else sets its replicas, as far as the workload itself shows it.
+    pub owner: Option<String>,
+    /// Fewest replicas that its system keeps alive.
+    pub floor: u32,
 }
 
 /// The parts that both kinds have in common.
@@ -193,6 +203,8 @@ pub async fn observe(
         ready_pods,
         pod_pattern,
         gpus_unknown: gpus.err(),
+        owner: None,
+        floor: 0,
     })
 }
 

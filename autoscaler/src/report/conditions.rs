@@ -7,6 +7,7 @@ use pd_api::{
 };
 use pd_core::{PerRole, Reason, Report, policy::Policy};
 use pd_signals::{profile::ProfileError, stated::Origin};
+use pd_systems::refusal::Refusal;
 
 use super::sentence::with_role;
 use crate::{
@@ -15,6 +16,7 @@ use crate::{
     observe::target::TargetError,
     outcome::{Applied, ApplyOutcome, ReconcileOutcome, Stopped},
     prometheus::QueryError,
+    workload::WorkloadError,
 };
 
 fn finding(
@@ -144,6 +146,7 @@ fn apply_reason(error: &ScaleError) -> Reason {
         ScaleError::Conflict { .. } | ScaleError::VersionConflict { .. } => Reason::ApplyConflict,
         ScaleError::Refused { .. } | ScaleError::NotLeading => Reason::ApplyFailed,
         ScaleError::Target(error) => target_reason(error),
+        ScaleError::Workload(error) => workload_reason(error),
     }
 }
 
@@ -153,6 +156,21 @@ fn target_reason(error: &TargetError) -> Reason {
         TargetError::NotFound { .. } => Reason::TargetNotFound,
         TargetError::Unreadable { .. } | TargetError::Selector { .. } => Reason::TargetUnreadable,
         TargetError::GpusUnknown { .. } => Reason::GpusUnknown,
+        TargetError::Workload(error) => workload_reason(error),
+    }
+}
+
+fn workload_reason(error: &WorkloadError) -> Reason {
+    match error {
+        WorkloadError::Refused(Refusal::Moved { .. }) | WorkloadError::VersionConflict { .. } => {
+            Reason::ApplyConflict
+        }
+        WorkloadError::Refused(Refusal::Contended(_)) => Reason::TargetContended,
+        WorkloadError::Refused(_) => Reason::TargetRefused,
+        WorkloadError::KindAbsent { .. } => Reason::TargetKindAbsent,
+        WorkloadError::NotFound { .. } => Reason::TargetNotFound,
+        WorkloadError::Unreadable { .. } => Reason::TargetUnreadable,
+        WorkloadError::Unwritable { .. } | WorkloadError::NotLeading => Reason::ApplyFailed,
     }
 }
 
