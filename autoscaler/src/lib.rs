@@ -14,7 +14,8 @@
 //! and `report` touch the network. [`controller`] strings the steps together and decides when to
 //! look again.
 //!
-//! [`tenancy`] bounds what an object may have the controller ask.
+//! [`selection`] says which objects are handled, and [`tenancy`] bounds what an object may have the
+//! controller ask.
 //!
 //! A fault outside never lowers replicas: what cannot be read is `Unknown` in the snapshot, and the
 //! core does not lower on it. `tests/faults` holds that against an API server that fails on
@@ -33,6 +34,7 @@ pub mod outcome;
 pub mod plan;
 pub mod report;
 pub mod run;
+pub mod selection;
 pub mod share;
 pub mod tenancy;
 pub mod validate;

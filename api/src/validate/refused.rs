@@ -25,6 +25,10 @@ pub(super) fn check(spec: &PDAutoscalerSpec, errors: &mut Errors) {
     if (&prefill.kind, &prefill.name) == (&decode.kind, &decode.name) {
         errors.push("decode.target.name", &decode.name, api::SAME_TARGET_REMEDY);
     }
+    let class = spec.controller_class.as_deref().unwrap_or_default();
+    if !api::is_controller_class(class) {
+        errors.push("controllerClass", class, api::CONTROLLER_CLASS_REMEDY);
+    }
     metrics(&spec.metrics, errors);
     reserved_fields(spec, errors);
 }

@@ -10,8 +10,10 @@
 mod api_server;
 mod beside;
 mod bug;
+mod classes;
 mod conflict;
 mod decoding;
+mod late;
 mod leadership;
 mod login;
 mod memory;
