@@ -29,6 +29,7 @@ pub mod budget;
 pub mod capacity;
 #[cfg(feature = "kube")]
 pub mod checkpoint;
+pub mod class;
 pub mod duration;
 #[cfg(feature = "kube")]
 pub mod gpu_budget;
@@ -75,6 +76,7 @@ pub use self::{
         CapacitySpec, DecodeCapacitySpec, DecodeCoefficientsSpec, PrefillCapacitySpec,
         PrefillCoefficientsSpec, ProfileKind, ProfileReference,
     },
+    class::{CONTROLLER_CLASS_REMEDY, is_controller_class},
     duration::{DurationText, ParseDurationError},
     metrics::{
         Engine, MetricsSource, MetricsSpec, QueryOverrides, SecretReference, Selectors,
@@ -222,6 +224,12 @@ pub struct PDAutoscalerSpec {
     /// Auto: decisions are applied. Default Auto.
     #[serde(default)]
     pub mode: Mode,
+    /// The controller that handles this object: the one started with this --controller-class. An
+    /// object without a class is handled by the controller without one. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = class::CONTROLLER_CLASS_LENGTH_MAX))]
+    #[x_kube(validation = rules::matching("controllerClass", class::CONTROLLER_CLASS_REGEX, CONTROLLER_CLASS_REMEDY))]
+    pub controller_class: Option<String>,
     /// The workload that computes prompts.
     pub prefill: RoleSpec,
     /// The workload that generates tokens.

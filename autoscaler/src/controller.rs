@@ -31,12 +31,15 @@ use crate::{
     apply::apply,
     budget::{self, members::Service},
     checkpoint::{keep, recall, subject},
-    context::Context,
+    context::{Context, Lateness},
     error::ReconcileError,
     observe::{contention::Claims, observe},
     outcome::{ApplyOutcome, ReconcileOutcome, Stopped},
     plan::plan,
-    report::{conditions::ready, report},
+    report::{
+        conditions::{is_late, ready},
+        report,
+    },
     validate::validate,
 };
 
@@ -173,21 +176,20 @@ fn retry_after(context: &Context, object: &Guarded) -> Duration {
     let pause = pause
         .min(RETRY_AFTER_MAX)
         .mul_f64(1.0 + jitter(&key, failures));
-    await_time(
-        context,
-        object,
-        Instant::now() + pause.saturating_sub(DEBOUNCE),
-    );
+    let next = Instant::now() + pause;
+    await_time(context, object, next - DEBOUNCE.min(pause), next);
     context.update(&key, |state| state.failures = failures.saturating_add(1));
     pause
 }
 
-/// Leaves `object` as it is now alone until `due`.
-fn await_time(context: &Context, object: &Guarded, due: Instant) {
+/// Leaves `object` as it is now alone until `due`; its reconcile is `expected` then or a little
+/// later.
+fn await_time(context: &Context, object: &Guarded, due: Instant, expected: Instant) {
     let seen = (object.meta().generation, object.annotations().clone());
     context.update(&key(object), |state| {
         state.seen = Some(seen);
         state.due = Some(due);
+        state.expected_at = Some(expected);
     });
 }
 
@@ -206,6 +208,11 @@ async fn reconcile(object: Arc<Guarded>, shared: Arc<Shared>) -> Result<Action, 
     if !context.is_leader() {
         return Ok(Action::await_change());
     }
+    if !context.selection.includes(&object) {
+        // It may have been ours: it is another controller's now, which shows it.
+        context.forget(&key);
+        return Ok(Action::await_change());
+    }
     if let Some(wait) = not_due(context, &key, &object) {
         return Ok(Action::requeue(wait));
     }
@@ -214,9 +221,7 @@ async fn reconcile(object: Arc<Guarded>, shared: Arc<Shared>) -> Result<Action, 
         return Ok(Action::requeue(TURN_AFTER));
     };
     let started = Instant::now();
-    if let Some(late) = lateness(context, &key) {
-        context.metrics.was_late(late);
-    }
+    note_lateness(context, &key, started);
 
     // Boxed, for the many requests of the steps make the future large.
     let steps = Box::pin(steps(&shared, &key, &object));
@@ -240,11 +245,9 @@ async fn reconcile(object: Arc<Guarded>, shared: Arc<Shared>) -> Result<Action, 
     }
     let interval = context.decision_args.interval;
     // A timer that fires a moment early must not cost a whole interval.
-    await_time(context, &object, started + interval.mul_f64(0.9));
-    context.update(&key, |state| {
-        state.reconciled_at = Some(started);
-        state.failures = 0;
-    });
+    let due = started + interval.mul_f64(0.9);
+    await_time(context, &object, due, started + interval);
+    context.update(&key, |state| state.failures = 0);
     // From start to start, so that a slow reconcile does not make the next one late.
     let spent = started.elapsed() + DEBOUNCE;
     Ok(Action::requeue(interval.saturating_sub(spent)))
@@ -298,10 +301,17 @@ fn words(panic: &(dyn Any + Send)) -> String {
     words.unwrap_or_else(|| "it left no words".to_owned())
 }
 
-/// How long after its time this reconcile begins; nothing before the second.
-fn lateness(context: &Context, key: &ObjectRef<PDAutoscaler>) -> Option<Duration> {
-    let since = context.read(key, |state| state.reconciled_at)?.elapsed();
-    Some(since.saturating_sub(context.decision_args.interval))
+/// Measures how long after its time the reconcile that began at `started` did; the first has none.
+fn note_lateness(context: &Context, key: &ObjectRef<PDAutoscaler>, started: Instant) {
+    let Some(expected) = context.read(key, |state| state.expected_at) else {
+        return;
+    };
+    let by = started.saturating_duration_since(expected);
+    context.metrics.was_late(by);
+    if is_late(by, context.decision_args.interval) {
+        let late = Lateness { at: started, by };
+        context.update(key, |state| state.late = Some(late));
+    }
 }
 
 impl Shared {

@@ -201,6 +201,10 @@ pub enum Reason {
     LoginInvalid,
     /// A Secret with the login for a server could not be read.
     LoginUnreadable,
+    /// Decisions come when they are due.
+    ReconciledOnTime,
+    /// Decisions come long after they are due, because the controller or what it waits for is slow.
+    ReconciledLate,
     /// Too few requests in the window to judge the objective.
     TooFewRequests,
     /// The objective holds over the attainment window.

@@ -34,7 +34,8 @@ pub struct PDAutoscalerStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
     /// Ready, TargetResolved, CapacityResolved, MetricsAvailable, ObjectiveMet, ScalingLimited,
-    /// RatioInBand, BudgetFeasible, TargetContended and Paused.
+    /// RatioInBand, BudgetFeasible, TargetContended, Paused and
+    /// OnTime.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "conditions_schema")]
     pub conditions: Vec<Condition>,

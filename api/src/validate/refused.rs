@@ -32,6 +32,10 @@ pub(super) fn check(spec: &PDAutoscalerSpec, errors: &mut Errors) {
     if one && same {
         errors.push("decode.target.name", &decode.name, api::SAME_TARGET_REMEDY);
     }
+    let class = spec.controller_class.as_deref().unwrap_or_default();
+    if !api::is_controller_class(class) {
+        errors.push("controllerClass", class, api::CONTROLLER_CLASS_REMEDY);
+    }
     metrics(&spec.metrics, errors);
     reserved_fields(spec, errors);
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::{
     behavior::{ChangeLimit, ScalingRules, SelectPolicy},
+    guard::Gap,
     memory::{Memory, StabilizationMemory},
     role::{PerRole, Role},
     snapshot::Snapshot,
@@ -41,7 +42,9 @@ impl Facts {
     /// The facts that `memory`, the one before the decision on `snapshot`, states at `clock`.
     pub fn of(memory: &Memory, snapshot: &Snapshot, clock: Timestamp) -> Self {
         let mut memory = memory.clone().usable();
-        let now = memory.moment(clock).now;
+        let window = snapshot.policy.behavior.scale_down.stabilization_window;
+        let moment = memory.moment(clock, window);
+        let (now, unwatched) = (moment.now, moment.gap.unwatched(window));
         let roles = PerRole::from_fn(|role: Role| {
             let state = &snapshot.roles[role];
             let replicas = &mut memory.replicas[role];
@@ -62,12 +65,18 @@ impl Facts {
                 let past = samples.iter().filter(|(at, _)| *at <= now);
                 past.map(|(at, need)| (now.since(*at), *need)).collect()
             };
+            let mut largest = ages(windows.largest.samples());
+            for (age, _) in &mut largest {
+                *age = age.saturating_sub(unwatched);
+            }
+            // Nobody knows what was needed, and what there was counts.
+            largest.extend((moment.gap == Gap::Sudden).then_some((Duration::ZERO, state.current)));
             RoleFacts {
                 served: replicas.served.replicas(),
                 backs_off: stuck.backs_off(),
                 waiting: replicas.lead.waiting(now).max(rise),
                 changes: changes.collect(),
-                largest: ages(windows.largest.samples()),
+                largest,
                 least: ages(windows.least.samples()),
             }
         });
