@@ -158,7 +158,7 @@ impl Place {
 /// GPUs of a pod made of `template`.
 pub(crate) fn template_gpus(template: &Value, near: &Near<'_>) -> Result<u32, GpusUnknown> {
     let claims: Vec<&Value> = near.of_kind("ResourceClaimTemplate").collect();
-    of_pod(&template["spec"], claims.into_iter())
+    of_pod(&template["spec"], claims)
 }
 
 /// A pointer as the steps of managed fields.

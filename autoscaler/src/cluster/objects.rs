@@ -30,9 +30,12 @@ const DROPPED: [&str; 6] = [
 /// The annotation in which kubectl keeps a second copy of the object.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
+/// Namespace and name.
+type Key = (Box<str>, Box<str>);
+
 /// The objects of one kind.
 #[derive(Debug, Default)]
-pub(super) struct Objects(BTreeMap<(Box<str>, Box<str>), Arc<[u8]>>);
+pub(super) struct Objects(BTreeMap<Key, Arc<[u8]>>);
 
 impl Objects {
     /// The JSON text of the object `name` in `namespace`.

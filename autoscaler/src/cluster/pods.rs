@@ -139,8 +139,8 @@ impl Store for Pods {
         self.forget(&namespace, &name);
         let owner = pod.owner_references().iter();
         let owner = owner.filter(|owner| owner.controller == Some(true));
-        let owner = owner.filter(|owner| !OWNERS_IGNORED.contains(&owner.kind.as_str()));
-        let Some(owner) = owner.cloned().next() else {
+        let mut owner = owner.filter(|owner| !OWNERS_IGNORED.contains(&owner.kind.as_str()));
+        let Some(owner) = owner.next().cloned() else {
             return;
         };
         let (phase, stuck) = (pod_phase(&pod), pod_cause(&pod));

@@ -192,12 +192,11 @@ impl<S> Watched<S> {
 
     fn failed(&self, fault: &Fault) {
         self.health.send_modify(|health| {
-            let since = match &health.failure {
-                Some(failure) => failure.since,
-                None => {
-                    warn!(error = fault.cause, kind = self.kind, "cannot be watched");
-                    Instant::now()
-                }
+            let since = if let Some(failure) = &health.failure {
+                failure.since
+            } else {
+                warn!(error = fault.cause, kind = self.kind, "cannot be watched");
+                Instant::now()
             };
             health.failure = Some(Failure {
                 since,

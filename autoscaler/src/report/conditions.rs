@@ -263,11 +263,10 @@ fn metrics_available(applied: &Applied) -> Finding {
         &applied.sources.scraped_twice,
         &applied.sources.gateway_note,
     ];
-    let note: String = notes
-        .into_iter()
-        .flatten()
-        .map(|text| format!("; {text}"))
-        .collect();
+    let mut note = String::new();
+    for text in notes.into_iter().flatten() {
+        note.extend(["; ", text]);
+    }
     of(
         True,
         Reason::AllMetricsAvailable,

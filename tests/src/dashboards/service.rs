@@ -197,19 +197,6 @@ fn load() -> Row {
 }
 
 fn reasons() -> Row {
-    let condition = |status: &str| {
-        let matcher = format!(", status=\"{status}\"");
-        format!(
-            "max by (condition) ({})",
-            with("pd_autoscaler_condition_info", &matcher)
-        )
-    };
-    let conditions = format!(
-        "{} or {} * 0 or {} * -1",
-        condition("True"),
-        condition("False"),
-        condition("Unknown")
-    );
     let scalings = format!(
         "sum by (role, direction, reason) (increase({}[$__rate_interval]))",
         of("pd_autoscaler_scalings_total")
@@ -235,37 +222,8 @@ fn reasons() -> Row {
                     ),
                 )
                 .sized(12, 8),
-            Panel::states(
-                "Conditions",
-                "True, False or Unknown, over time. The reasons are in the table.",
-            )
-            .query("{{condition}}", conditions)
-            .mapped(&[
-                ("1", "True", GOOD),
-                ("0", "False", "blue"),
-                ("-1", "Unknown", CAUTION),
-            ])
-            .sized(12, 10),
-            Panel::table(
-                "Conditions now",
-                "As `kubectl describe` shows them, without their messages.",
-            )
-            .query(
-                "",
-                format!(
-                    "max by (condition, status, reason) ({})",
-                    of("pd_autoscaler_condition_info")
-                ),
-            )
-            .columns(
-                &[
-                    ("condition", "Condition"),
-                    ("status", "Status"),
-                    ("reason", "Reason"),
-                ],
-                &["Value"],
-            )
-            .sized(12, 10),
+            conditions(),
+            conditions_now(),
             Panel::bars(
                 "Changes of replicas",
                 "Writes of replicas by role, direction and reason.",
@@ -274,4 +232,56 @@ fn reasons() -> Row {
             .sized(24, 7),
         ],
     }
+}
+
+/// Conditions over time.
+fn conditions() -> Panel {
+    let condition = |status: &str| {
+        let matcher = format!(", status=\"{status}\"");
+        format!(
+            "max by (condition) ({})",
+            with("pd_autoscaler_condition_info", &matcher)
+        )
+    };
+    let over_time = format!(
+        "{} or {} * 0 or {} * -1",
+        condition("True"),
+        condition("False"),
+        condition("Unknown")
+    );
+    Panel::states(
+        "Conditions",
+        "True, False or Unknown, over time. The reasons are in the table.",
+    )
+    .query("{{condition}}", over_time)
+    .mapped(&[
+        ("1", "True", GOOD),
+        ("0", "False", "blue"),
+        ("-1", "Unknown", CAUTION),
+    ])
+    .sized(12, 10)
+}
+
+/// Conditions with their reasons.
+fn conditions_now() -> Panel {
+    Panel::table(
+        "Conditions now",
+        "As `kubectl describe` shows them, without their messages.",
+    )
+    .query(
+        "",
+        format!(
+            "max by (condition, status, reason) ({})",
+            of("pd_autoscaler_condition_info")
+        ),
+    )
+    .columns(
+        &[
+            ("condition", "Condition"),
+            ("status", "Status"),
+            ("reason", "Reason"),
+        ],
+        &["Value"],
+    )
+    .sized(12, 10)
 }

@@ -309,14 +309,14 @@ async fn taints_follow_prometheus_within_their_limits() {
     // The dashboard shows what was published.
     let all = dashboards::all();
     let panels = all.iter().flat_map(dashboards::Dashboard::panels);
-    let published: Vec<_> = panels
+    let of_publisher: Vec<_> = panels
         .filter(|panel| {
             let mut queries = panel.queries.iter();
             queries.any(|query| query.expression.contains("publisher"))
         })
         .collect();
-    assert_eq!(published.len(), 3);
-    until_shown(&measured.prometheus, &published, &[])
+    assert_eq!(of_publisher.len(), 3);
+    until_shown(&measured.prometheus, &of_publisher, &[])
         .await
         .unwrap();
 

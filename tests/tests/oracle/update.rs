@@ -90,10 +90,10 @@ impl Case {
 
     /// The tolerations of a stored object as meant, in any order but for those of one key.
     fn meant(&self, stored: &Value) -> Vec<String> {
-        let (last, place) = self.path().split_last().unwrap();
+        let (spec, place) = self.path().split_last().unwrap();
         let template = place.iter().fold(stored, |part, key| &part[*key]);
         let list: Vec<Toleration> =
-            serde_json::from_value(template[*last]["tolerations"].clone()).unwrap_or_default();
+            serde_json::from_value(template[*spec]["tolerations"].clone()).unwrap_or_default();
         let entries = template["metadata"]["annotations"][ANNOTATION].as_str();
         let entries: Vec<ExtendedToleration> =
             serde_json::from_str(entries.unwrap_or("[]")).unwrap();

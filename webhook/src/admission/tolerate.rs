@@ -131,11 +131,11 @@ fn meant<'a>(
     entries: &'a [ExtendedToleration],
     carriers: &[Option<Carrier>],
 ) -> Vec<Meaning<'a>> {
-    let carries = |place: usize| carriers.iter().flatten().any(|own| own.place == place);
+    let is_carrier = |place: usize| carriers.iter().flatten().any(|own| own.place == place);
     let plain = list
         .iter()
         .enumerate()
-        .filter(|(place, _)| !carries(*place));
+        .filter(|(place, _)| !is_carrier(*place));
     let plain = plain.map(|(_, one)| {
         let (operator, effect) = (one.operator.as_str(), one.effect.as_str());
         (
