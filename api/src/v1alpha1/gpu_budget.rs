@@ -205,6 +205,9 @@ pub struct GPUBudgetStatus {
     /// Generation of the spec that this answers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
+    /// When a controller last took the ledger over, so that no earlier write can follow.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub taken_over: Option<Time>,
     /// Whether the budget is kept: WithinBudget.
     #[schemars(schema_with = "conditions_schema")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
