@@ -11,7 +11,7 @@ use std::{
 };
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::{
     Api,
     api::{Patch, PatchParams},
@@ -308,7 +308,7 @@ impl Desk {
         let mut status = accounts::status(&book, rows, around.roster, now);
         if !self.is_own {
             // Another text, for a write that changes nothing makes no new version.
-            status.taken_over = Some(Time(now));
+            status.taken_over = Some(MicroTime(now));
         }
         self.write(context, &book, status).await?;
         Ok(granted)
