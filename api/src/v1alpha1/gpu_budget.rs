@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime, Time};
 use kube::core::Rule;
 use serde::{Deserialize, Serialize};
 
@@ -205,6 +205,9 @@ pub struct GPUBudgetStatus {
     /// Generation of the spec that this answers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
+    /// When a controller last took the ledger over, so that no earlier write can follow.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub taken_over: Option<MicroTime>,
     /// Whether the budget is kept: WithinBudget.
     #[schemars(schema_with = "conditions_schema")]
     #[serde(skip_serializing_if = "Vec::is_empty")]

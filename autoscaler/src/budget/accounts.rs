@@ -220,6 +220,7 @@ pub fn status(
     };
     GPUBudgetStatus {
         observed_generation: budget.metadata.generation,
+        taken_over: budget.status.as_ref().and_then(|status| status.taken_over.clone()),
         conditions: vec![condition],
         granted_gpus: granted,
         held_gpus: held,
@@ -242,6 +243,7 @@ pub fn is_urgent(before: Option<&GPUBudgetStatus>, after: &GPUBudgetStatus) -> b
             .collect::<Vec<_>>()
     };
     before.observed_generation != after.observed_generation
+        || before.taken_over != after.taken_over
         || state(before) != state(after)
         || grants(before) != grants(after)
 }

@@ -11,6 +11,7 @@ use std::{
 };
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::{
     Api,
     api::{Patch, PatchParams},
@@ -55,6 +56,8 @@ pub struct Desk {
     book: Option<GPUBudget>,
     /// Whether the status of `book` is newer than the one stored.
     is_ahead: bool,
+    /// Whether `book` is what this process wrote, and not only read.
+    is_own: bool,
     written_at: Option<Instant>,
     seen: BTreeMap<String, Seen>,
     leads: BTreeMap<String, Duration>,
@@ -196,7 +199,7 @@ impl Desk {
         let book = within_limit(api.get(&self.name)).await;
         let book = book.map_err(|source| self.failed(source))?;
         self.book = Some(book.clone());
-        self.is_ahead = false;
+        (self.is_ahead, self.is_own) = (false, false);
         Ok(book)
     }
 
@@ -302,7 +305,11 @@ impl Desk {
                 holding: self.holding(&book, &own),
             })
         });
-        let status = accounts::status(&book, rows, around.roster, now);
+        let mut status = accounts::status(&book, rows, around.roster, now);
+        if !self.is_own {
+            // Another text, for a write that changes nothing makes no new version.
+            status.taken_over = Some(MicroTime(now));
+        }
         self.write(context, &book, status).await?;
         Ok(granted)
     }
@@ -413,6 +420,7 @@ impl Desk {
             "metadata": { "resourceVersion": book.metadata.resource_version },
             "status": {
                 "observedGeneration": status.observed_generation,
+                "takenOver": status.taken_over,
                 "conditions": status.conditions,
                 "grantedGpus": status.granted_gpus,
                 "heldGpus": status.held_gpus,
@@ -429,7 +437,7 @@ impl Desk {
             Ok(written) => {
                 super::report::written(context, book, &written).await;
                 self.book = Some(written);
-                self.is_ahead = false;
+                (self.is_ahead, self.is_own) = (false, true);
                 self.written_at = Some(Instant::now());
                 Ok(())
             }

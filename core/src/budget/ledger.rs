@@ -11,9 +11,10 @@
 //! gets no more by having more of them. Who is short of its share may take GPUs from those above
 //! theirs, as far as the terms allow it; the takings become caps, and a plan under a cap drains.
 //!
-//! Nothing here reads or writes. The caller keeps these rules: the grants are written, against the
-//! version that they were read at, before replicas are; `is_certain` is stated only after a read
-//! that is no older than the last change, with no write of replicas under way.
+//! Nothing here reads or writes. The caller keeps these rules. The grants are written, against the
+//! version that they were read at, before replicas are. Grants that were only read are written once
+//! more first, so that no earlier write of anybody can follow. `is_certain` is stated only after a
+//! read that is no older than the last change, with no write of replicas under way.
 
 use super::{Claim, split};
 

@@ -32,15 +32,18 @@ pub enum Broken {
     LowerTooSoon,
     /// The surge of rollouts is not counted.
     ForgetSurge,
+    /// Grants are built on before a write of the ledger's own shows that no earlier one can follow.
+    BuildOnARead,
 }
 
 impl Broken {
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::ScaleBeforeGrant,
         Self::LowerOnAnOldRead,
         Self::ForgetLeaving,
         Self::LowerTooSoon,
         Self::ForgetSurge,
+        Self::BuildOnARead,
     ];
 }
 
@@ -51,6 +54,8 @@ pub struct Process {
     /// Since when it leads.
     since: u64,
     ledger: Option<Stored>,
+    /// Whether `ledger` is what this process wrote, and not only read.
+    is_own: bool,
     /// Until when a write of replicas of each service may be under way.
     unsettled: [u64; SERVICES],
     short_since: [Option<u64>; SERVICES],
@@ -82,6 +87,7 @@ impl Process {
             id,
             since: now,
             ledger: None,
+            is_own: false,
             unsettled: [0; SERVICES],
             short_since: [None; SERVICES],
             passes: Vec::new(),
@@ -112,6 +118,7 @@ impl Process {
         }
         if self.ledger.is_none() {
             self.ledger = Some(stale(world).0);
+            self.is_own = world.broken == Some(Broken::BuildOnARead);
             return;
         }
         let service = world.random.below(SERVICES);
@@ -160,7 +167,7 @@ impl Process {
             let stated = if index == service { held } else { stated };
             stored.grants.insert(index, (entry.granted_gpus, stated));
         }
-        if stored == ledger {
+        if stored == ledger && self.is_own {
             return Phase::Granted { cap };
         }
         world.send(id, Change::Grants(stored.clone()));
@@ -215,6 +222,7 @@ impl Process {
                 Some(Answer::Done) => {
                     stored.version += 1;
                     self.ledger = Some(stored);
+                    self.is_own = true;
                     Some(Pass {
                         id,
                         service,
