@@ -25,7 +25,7 @@ use crate::{
     args::{DecisionArgs, MetricsArgs},
     cluster::Cluster,
     metrics::Metrics,
-    observe::{profile::Cache, series::Series},
+    observe::{attainment::KeptAttainment, profile::Cache, series::Series},
     prometheus::{Endpoint, Servers},
     share::Shares,
     tenancy::TenancyArgs,
@@ -44,6 +44,8 @@ pub struct ObjectState {
     pub checkpoint: CheckpointState,
     /// Performance profiles as last read.
     pub profiles: Cache,
+    /// Distributions over the attainment window, as last read.
+    pub attainment: Option<KeptAttainment>,
     /// How its series are spelt, and how often they come.
     pub series: Series,
     /// Why metrics were missing, as last logged.

@@ -4,6 +4,7 @@
 //! to decide. Metrics are read next, and their failure is not an error but `Unknown` in the
 //! snapshot.
 
+pub mod attainment;
 pub mod contention;
 pub mod gpus;
 pub mod profile;
@@ -31,6 +32,7 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use self::{
+    attainment::KeptAttainment,
     contention::Claims,
     series::Series,
     target::{ObservedTarget, TargetError},
@@ -92,9 +94,10 @@ pub async fn observe<'a>(
     let roles = PerRole::from_fn(|role| targets[role].state);
     let gpus = roles.map(|state| state.gpus_per_replica);
     let cache = context.read(key, |state| Some(state.profiles.clone()));
+    let kept = context.read(key, |state| state.attainment.clone());
     let (asked, (stated, cache)) = futures::join!(
         // Boxed, for eight queries at once make the future large.
-        Box::pin(asked(context, &object.spec, scope)),
+        Box::pin(asked(context, &object.spec, scope, kept.as_ref())),
         profile::stated(
             client,
             namespace,
@@ -108,8 +111,20 @@ pub async fn observe<'a>(
         answers,
         scope,
         warning,
+        is_attainment_kept,
     } = asked;
+    let ready = PerRole::from_fn(|role| targets[role].ready_pods.as_slice());
+    let mut signals = decode::signals(&answers, ready, &scope, windows.age_max);
+    let attainment = match kept {
+        Some(kept) if is_attainment_kept => {
+            kept.restore(&mut signals);
+            Some(kept)
+        }
+        _ if answers.attainment.is_err() || answers.partial => None,
+        _ => Some(KeptAttainment::of(&mut signals, &scope)),
+    };
     context.update(key, |state| {
+        state.attainment = attainment;
         state.profiles = cache;
         state.series = Series::of(&answers, &scope);
     });
@@ -118,13 +133,12 @@ pub async fn observe<'a>(
         context.metrics.query_failed(error);
     }
     log_change(context, key, metrics_error.as_ref());
-    let ready = PerRole::from_fn(|role| targets[role].ready_pods.as_slice());
     Ok(Observed {
         object,
         snapshot: Snapshot {
             policy,
             roles,
-            signals: decode::signals(&answers, ready, &scope, windows.age_max),
+            signals,
             paused: pauses.paused,
             profile: stated.profile.clone(),
         },
@@ -214,28 +228,38 @@ struct Asked {
     scope: Scope,
     /// The first warning that an answer is not whole.
     warning: Option<QueryError>,
+    /// Whether attainment was not asked for, as it is known well enough.
+    is_attainment_kept: bool,
 }
 
 /// Sends every query of an object at once, and again where the answer shows that the engine's
 /// metrics are spelt otherwise.
-async fn asked(context: &Context, spec: &PDAutoscalerSpec, scope: Scope) -> Asked {
-    let (answers, warning) = answers(context, spec, &scope).await;
+async fn asked(
+    context: &Context,
+    spec: &PDAutoscalerSpec,
+    scope: Scope,
+    kept: Option<&KeptAttainment>,
+) -> Asked {
+    let is_attainment_kept = kept.is_some_and(|kept| kept.is_fresh(&scope));
+    let (answers, warning) = answers(context, spec, &scope, is_attainment_kept).await;
     let Some(prefix) = decode::prefix(&answers, &scope) else {
         return Asked {
             answers,
             scope,
             warning,
+            is_attainment_kept,
         };
     };
     let scope = Scope {
         prefix: Some(prefix),
         ..scope
     };
-    let (answers, warning) = self::answers(context, spec, &scope).await;
+    let (answers, warning) = self::answers(context, spec, &scope, false).await;
     Asked {
         answers,
         scope,
         warning,
+        is_attainment_kept: false,
     }
 }
 
@@ -244,6 +268,7 @@ async fn answers(
     context: &Context,
     spec: &PDAutoscalerSpec,
     scope: &Scope,
+    is_attainment_kept: bool,
 ) -> (Answers<QueryError>, Option<QueryError>) {
     let endpoint = endpoint(context, spec);
     let warnings = Warnings::default();
@@ -282,7 +307,12 @@ async fn answers(
         query(scope.state_query()),
         query(scope.histogram_query()),
         query(scope.wide_query()),
-        query(scope.attainment_query()),
+        async {
+            match is_attainment_kept {
+                true => Ok(Vec::new()),
+                false => query(scope.attainment_query()).await,
+            }
+        },
         stated("spec.metrics.overrides.ttft", overrides.ttft.as_ref()),
         stated("spec.metrics.overrides.tpot", overrides.tpot.as_ref()),
         stated(
