@@ -16,7 +16,7 @@ use kube::{
         reflector::ObjectRef,
     },
 };
-use pd_api::v1alpha1::{PDAutoscaler, PDAutoscalerStatus};
+use pd_api::v1alpha1::{MetricsSource, PDAutoscaler, PDAutoscalerStatus};
 use pd_core::{Memory, Timestamp};
 use pd_runtime::leader::Leadership;
 use tokio::{sync::watch, time::Instant};
@@ -44,6 +44,8 @@ pub struct ObjectState {
     pub checkpoint: CheckpointState,
     /// Performance profiles as last read.
     pub profiles: Cache,
+    /// The login for a server that the object names, as last read.
+    pub login: Option<CachedLogin>,
     /// Distributions over the attainment window, as last read.
     pub attainment: Option<KeptAttainment>,
     /// How its series are spelt, and how often they come.
@@ -71,6 +73,17 @@ pub struct CheckpointState {
     pub version: Option<String>,
     /// The text last written, and when.
     pub written: Option<(String, Instant)>,
+}
+
+/// The login for a server that an object names, as last read from its Secrets.
+#[derive(Clone, Debug)]
+pub struct CachedLogin {
+    /// The part of the spec that it is for.
+    pub source: MetricsSource,
+    /// The server with the login.
+    pub endpoint: Endpoint,
+    /// When its Secrets were read.
+    pub read_at: Instant,
 }
 
 /// Shared by all reconciles.

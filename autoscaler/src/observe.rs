@@ -6,7 +6,9 @@
 
 pub mod attainment;
 pub mod contention;
+pub mod gateway;
 pub mod gpus;
+pub mod login;
 pub mod profile;
 pub mod rollout;
 pub mod series;
@@ -20,10 +22,10 @@ use pd_api::{
     FieldError,
     v1alpha1::{PDAutoscaler, PDAutoscalerSpec},
 };
-use pd_core::{PerRole, Policy, Role, Snapshot};
+use pd_core::{PerRole, Policy, Role, Signals, Snapshot};
 use pd_signals::{
     decode::{self, Answers, Overrides},
-    engine::VLLM,
+    engine::Engine,
     queries::Scope,
     stated::Stated,
 };
@@ -41,7 +43,7 @@ use crate::{
     args::MetricsArgs,
     cluster::{Cluster, Unseen},
     context::Context,
-    outcome::Stopped,
+    outcome::{Sources, Stopped},
     prometheus::{Endpoint, QueryError},
     validate::ValidObject,
 };
@@ -57,12 +59,10 @@ pub struct Observed<'a> {
     pub contender: Result<Option<String>, Unseen>,
     /// Performance profiles as the user states them.
     pub stated: Stated,
-    /// The engine whose metrics were found.
-    pub engine: Option<&'static str>,
+    /// The metrics that were found.
+    pub sources: Sources,
     /// Why metrics are missing, if a query failed or its answer is not whole.
     pub metrics_error: Option<QueryError>,
-    /// A sentence on engines that are scraped at several addresses, if any are.
-    pub scraped_twice: Option<String>,
     /// Annotations that hold values that cannot be used.
     pub annotation_errors: Vec<FieldError>,
 }
@@ -88,16 +88,15 @@ pub async fn observe<'a>(
     let targets = targets?;
     let known = context.read(key, |state| Some(state.series.clone()));
     let series = known.unwrap_or_default();
-    let windows = series.windows(args);
-    let scope = scope(args, &object.spec, namespace, &targets, &policy);
-    let scope = series.spelt(scope, windows);
+    let engine = series.engine(object);
+    let scope = scope(args, &object.spec, namespace, &targets, &policy, engine);
     let roles = PerRole::from_fn(|role| targets[role].state);
     let gpus = roles.map(|state| state.gpus_per_replica);
     let cache = context.read(key, |state| Some(state.profiles.clone()));
-    let kept = context.read(key, |state| state.attainment.clone());
-    let (asked, (stated, cache)) = futures::join!(
+    let ready = PerRole::from_fn(|role| targets[role].ready_pods.as_slice());
+    let (measured, (stated, cache)) = futures::join!(
         // Boxed, for eight queries at once make the future large.
-        Box::pin(asked(context, &object.spec, scope, kept.as_ref())),
+        Box::pin(measured(context, key, object, series, scope, ready)),
         profile::stated(
             client,
             namespace,
@@ -107,13 +106,68 @@ pub async fn observe<'a>(
             cache.unwrap_or_default()
         ),
     );
+    context.update(key, |state| {
+        state.profiles = cache;
+        state.series = measured.series;
+    });
+    if let Some(error) = &measured.metrics_error {
+        context.metrics.query_failed(error);
+    }
+    log_change(context, key, measured.metrics_error.as_ref());
+    Ok(Observed {
+        object,
+        snapshot: Snapshot {
+            policy,
+            roles,
+            signals: measured.signals,
+            paused: pauses.paused,
+            profile: stated.profile.clone(),
+        },
+        contender,
+        stated,
+        sources: measured.sources,
+        metrics_error: measured.metrics_error,
+        annotation_errors: pauses.errors,
+    })
+}
+
+/// The measurements of an object.
+struct Measured {
+    signals: Signals,
+    sources: Sources,
+    /// Why metrics are missing, if a query failed or its answer is not whole.
+    metrics_error: Option<QueryError>,
+    /// For the next time.
+    series: Series,
+}
+
+/// Asks for everything that is measured of the pods of `scope`, of which `ready` are ready, and of
+/// the gateway before them. `series` is what earlier answers have shown.
+async fn measured(
+    context: &Context,
+    key: &ObjectRef<PDAutoscaler>,
+    object: &PDAutoscaler,
+    series: Series,
+    scope: Scope,
+    ready: PerRole<&[String]>,
+) -> Measured {
+    let windows = series.windows(&context.metrics_args);
+    let known_gateway = series.gateway(object);
+    let any_engine = series::stated_engine(object).is_none();
+    let scope = series.spelt(scope, windows);
+    let endpoint = endpoint(context, key, &object.spec).await;
+    let kept = context.read(key, |state| state.attainment.clone());
+    let is_attainment_kept = kept.as_ref().is_some_and(|kept| kept.is_fresh(&scope));
+    let asking = Asking {
+        any_engine,
+        is_attainment_kept,
+    };
     let Asked {
         answers,
         scope,
         warning,
         is_attainment_kept,
-    } = asked;
-    let ready = PerRole::from_fn(|role| targets[role].ready_pods.as_slice());
+    } = asked(context, &endpoint, &object.spec, scope, asking).await;
     let mut signals = decode::signals(&answers, ready, &scope, windows.age_max);
     let attainment = match kept {
         Some(kept) if is_attainment_kept => {
@@ -123,32 +177,31 @@ pub async fn observe<'a>(
         _ if answers.attainment.is_err() || answers.partial => None,
         _ => Some(KeptAttainment::of(&mut signals, &scope)),
     };
-    context.update(key, |state| {
-        state.attainment = attainment;
-        state.profiles = cache;
-        state.series = Series::of(&answers, &scope);
-    });
-    let metrics_error = answers.first_error().cloned().or(warning);
-    if let Some(error) = &metrics_error {
-        context.metrics.query_failed(error);
-    }
-    log_change(context, key, metrics_error.as_ref());
-    Ok(Observed {
-        object,
-        snapshot: Snapshot {
-            policy,
-            roles,
-            signals,
-            paused: pauses.paused,
-            profile: stated.profile.clone(),
+    context.update(key, |state| state.attainment = attainment);
+    let at_gateway = gateway::read(
+        context,
+        &object.spec,
+        endpoint,
+        (&scope, &answers),
+        known_gateway,
+        &mut signals,
+    )
+    .await;
+    Measured {
+        signals,
+        sources: Sources {
+            engine: decode::engine(&answers, &scope),
+            engine_missing: decode::names_tried(&answers, &scope, any_engine),
+            gateway: at_gateway.gateway.map(|gateway| gateway.name),
+            gateway_note: at_gateway.note,
+            scraped_twice: decode::scraped_twice(&answers),
         },
-        contender,
-        stated,
-        engine: decode::engine(&answers, &scope),
-        metrics_error,
-        scraped_twice: decode::scraped_twice(&answers),
-        annotation_errors: pauses.errors,
-    })
+        metrics_error: answers.first_error().cloned().or(warning),
+        series: Series {
+            gateway: at_gateway.gateway,
+            ..Series::of(&answers, &scope)
+        },
+    }
 }
 
 /// Reads both workloads of `spec`.
@@ -190,10 +243,11 @@ fn scope(
     namespace: &str,
     targets: &PerRole<ObservedTarget>,
     policy: &Policy,
+    engine: &'static Engine,
 ) -> Scope {
     let selectors = &spec.metrics.selectors.0;
     Scope {
-        engine: &VLLM,
+        engine,
         prefix: None,
         namespace_label: args.namespace_label.clone(),
         pod_label: args.pod_label.clone(),
@@ -215,11 +269,24 @@ const NO_SERVER: QueryError = QueryError::NoServer {
 };
 
 /// The server that is asked about an object.
-fn endpoint(context: &Context, spec: &PDAutoscalerSpec) -> Result<Endpoint, QueryError> {
+async fn endpoint(
+    context: &Context,
+    key: &ObjectRef<PDAutoscaler>,
+    spec: &PDAutoscalerSpec,
+) -> Result<Endpoint, QueryError> {
     match &spec.metrics.source {
-        Some(source) => context.tenancy.server(&source.server_url),
+        Some(source) => login::endpoint(context, key, source).await,
         None => context.own_server.clone().ok_or(NO_SERVER),
     }
+}
+
+/// How an object is asked about.
+#[derive(Clone, Copy)]
+struct Asking {
+    /// Whether any engine may run.
+    any_engine: bool,
+    /// Whether attainment is known well enough, so that nobody asks for it.
+    is_attainment_kept: bool,
 }
 
 /// Answers, and how they were asked for.
@@ -228,21 +295,25 @@ struct Asked {
     scope: Scope,
     /// The first warning that an answer is not whole.
     warning: Option<QueryError>,
-    /// Whether attainment was not asked for, as it is known well enough.
+    /// Whether attainment was not asked for.
     is_attainment_kept: bool,
 }
 
 /// Sends every query of an object at once, and again where the answer shows that the engine's
-/// metrics are spelt otherwise.
+/// metrics are spelt otherwise or, where any may run, that another engine does.
 async fn asked(
     context: &Context,
+    endpoint: &Result<Endpoint, QueryError>,
     spec: &PDAutoscalerSpec,
     scope: Scope,
-    kept: Option<&KeptAttainment>,
+    asking: Asking,
 ) -> Asked {
-    let is_attainment_kept = kept.is_some_and(|kept| kept.is_fresh(&scope));
-    let (answers, warning) = answers(context, spec, &scope, is_attainment_kept).await;
-    let Some(prefix) = decode::prefix(&answers, &scope) else {
+    let Asking {
+        any_engine,
+        is_attainment_kept,
+    } = asking;
+    let (answers, warning) = answers(context, endpoint, spec, &scope, is_attainment_kept).await;
+    let Some(found) = decode::another(&answers, &scope, any_engine) else {
         return Asked {
             answers,
             scope,
@@ -251,10 +322,11 @@ async fn asked(
         };
     };
     let scope = Scope {
-        prefix: Some(prefix),
+        engine: found.engine,
+        prefix: found.prefix,
         ..scope
     };
-    let (answers, warning) = self::answers(context, spec, &scope, false).await;
+    let (answers, warning) = self::answers(context, endpoint, spec, &scope, false).await;
     Asked {
         answers,
         scope,
@@ -266,11 +338,11 @@ async fn asked(
 /// The answers, and the first warning among them.
 async fn answers(
     context: &Context,
+    endpoint: &Result<Endpoint, QueryError>,
     spec: &PDAutoscalerSpec,
     scope: &Scope,
     is_attainment_kept: bool,
 ) -> (Answers<QueryError>, Option<QueryError>) {
-    let endpoint = endpoint(context, spec);
     let warnings = Warnings::default();
     let query = |text: String| async {
         let text = text;
@@ -284,7 +356,7 @@ async fn answers(
     };
     let stated = |field: &'static str, text: Option<&String>| {
         let text = text.cloned();
-        let (endpoint, query) = (&endpoint, &query);
+        let query = &query;
         async move {
             let text = text?;
             let namespace = (scope.namespace_label.as_str(), scope.namespace.as_str());
@@ -308,9 +380,10 @@ async fn answers(
         query(scope.histogram_query()),
         query(scope.wide_query()),
         async {
-            match is_attainment_kept {
-                true => Ok(Vec::new()),
-                false => query(scope.attainment_query()).await,
+            if is_attainment_kept {
+                Ok(Vec::new())
+            } else {
+                query(scope.attainment_query()).await
             }
         },
         stated("spec.metrics.overrides.ttft", overrides.ttft.as_ref()),

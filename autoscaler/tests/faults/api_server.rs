@@ -15,6 +15,7 @@ use axum::{
     body::{Body, Bytes},
     http::{Method, Request, Response, StatusCode, header},
 };
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use futures::{StreamExt as _, channel::mpsc};
 use kube::{Client, client::Body as KubeBody};
 use pd_runtime::leader::Leadership;
@@ -52,6 +53,7 @@ struct State {
     autoscalers: BTreeMap<String, Value>,
     deployments: BTreeMap<String, Value>,
     checkpoints: BTreeMap<String, Value>,
+    secrets: BTreeMap<String, Value>,
     horizontal: Vec<Value>,
     faults: Vec<(Place, Fault, Option<u32>)>,
     /// KEDA's objects; none while KEDA is not installed.
@@ -60,6 +62,7 @@ struct State {
     watchers: Vec<(String, mpsc::UnboundedSender<Value>)>,
     scale_writes: Vec<(String, i64, i64)>,
     events: Vec<(String, String)>,
+    notes: Vec<String>,
     requests: Vec<String>,
     version: u64,
 }
@@ -183,6 +186,26 @@ impl ApiServer {
         self.state().keep(name, checkpoint);
     }
 
+    /// Puts a Secret there, lent to the controller if it carries the label.
+    pub(crate) fn put_secret(&self, name: &str, labels: &Value, data: &[(&str, &str)]) {
+        let coded = |&(key, text): &(&str, &str)| (key.to_owned(), STANDARD.encode(text).into());
+        let data: serde_json::Map<String, Value> = data.iter().map(coded).collect();
+        let secret = json!({
+            "apiVersion": "v1", "kind": "Secret", "data": data,
+            "metadata": { "name": name, "namespace": NAMESPACE, "labels": labels },
+        });
+        self.state().secrets.insert(name.to_owned(), secret);
+    }
+
+    /// Everything that tenants may read: objects with their status, and events.
+    pub(crate) fn everything_shown(&self) -> String {
+        let state = self.state();
+        format!(
+            "{:?} {:?} {:?}",
+            state.autoscalers, state.checkpoints, state.notes
+        )
+    }
+
     /// Kubernetes's own autoscaler scales a Deployment too.
     pub(crate) fn add_horizontal(&self, deployment: &str) {
         self.state().horizontal.push(json!({
@@ -243,6 +266,16 @@ impl ApiServer {
         let state = self.state();
         let events = state.events.iter().filter(|(about, _)| about == name);
         events.map(|(_, reason)| reason.clone()).collect()
+    }
+
+    /// Paths of all requests for Secrets.
+    pub(crate) fn secrets_read(&self) -> Vec<String> {
+        let state = self.state();
+        let of_secrets = state
+            .requests
+            .iter()
+            .filter(|line| line.contains("/secrets"));
+        of_secrets.cloned().collect()
     }
 
     /// How many requests had `part` in their method and path.
@@ -348,6 +381,10 @@ impl ApiServer {
                 Some(items) => list("keda.sh/v1alpha1", "ScaledObjectList", items),
                 None => status(404, None),
             },
+            (&Method::GET, [name, "secrets", ..]) => match state.secrets.get(*name) {
+                Some(found) => respond(200, found.to_string()),
+                None => status(404, None),
+            },
             (&Method::GET, ["pods", ..]) => list("v1", "PodList", &state.pods()),
             (&Method::GET, ["deployments", ..]) => {
                 let items: Vec<Value> = state.deployments.values().cloned().collect();
@@ -362,6 +399,7 @@ impl ApiServer {
             (&Method::POST, ["events", ..]) => {
                 let about = text(&body["regarding"]["name"]);
                 state.events.push((about, text(&body["reason"])));
+                state.notes.push(text(&body["note"]));
                 respond(201, body.to_string())
             }
             // A repeated event counts up.

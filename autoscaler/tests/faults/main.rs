@@ -13,6 +13,7 @@ mod bug;
 mod conflict;
 mod decoding;
 mod leadership;
+mod login;
 mod memory;
 mod refusal;
 mod silence;

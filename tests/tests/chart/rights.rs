@@ -74,6 +74,10 @@ async fn the_controller_gets_exactly_the_rights_it_uses() {
     assert_eq!(rights(&everywhere), want);
     let in_one_namespace = rendered(json!({ "watchNamespace": "inference" })).await;
     assert_eq!(rights(&in_one_namespace), want);
+    let secrets = json!({ "tenants": { "secretReferences": true } });
+    let with_secrets = rights(&rendered(secrets).await);
+    let added: Vec<&String> = with_secrets.difference(&want).collect();
+    assert_eq!(added, ["/secrets get"]);
     for object in everywhere
         .iter()
         .filter(|object| object["rules"].is_array())
