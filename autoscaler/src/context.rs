@@ -27,7 +27,7 @@ use crate::{
     budget::Budgets,
     cluster::Cluster,
     metrics::Metrics,
-    observe::{profile::Cache, series::Series},
+    observe::{attainment::KeptAttainment, profile::Cache, series::Series},
     prometheus::{Endpoint, Servers},
     selection::SelectionArgs,
     share::Shares,
@@ -49,6 +49,8 @@ pub struct ObjectState {
     pub profiles: Cache,
     /// The login for a server that the object names, as last read.
     pub login: Option<CachedLogin>,
+    /// Distributions over the attainment window, as last read.
+    pub attainment: Option<KeptAttainment>,
     /// How its series are spelt, and how often they come.
     pub series: Series,
     /// Why metrics were missing, as last logged.

@@ -4,6 +4,7 @@
 //! to decide. Metrics are read next, and their failure is not an error but `Unknown` in the
 //! snapshot.
 
+pub mod attainment;
 pub mod contention;
 pub mod gateway;
 pub mod gpus;
@@ -34,6 +35,7 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use self::{
+    attainment::KeptAttainment,
     contention::Claims,
     series::Series,
     target::{ObservedTarget, TargetError},
@@ -169,12 +171,28 @@ async fn measured(
     let any_engine = series::stated_engine(object).is_none();
     let scope = series.spelt(scope, windows);
     let endpoint = endpoint(context, key, &object.spec).await;
+    let kept = context.read(key, |state| state.attainment.clone());
+    let is_attainment_kept = kept.as_ref().is_some_and(|kept| kept.is_fresh(&scope));
+    let asking = Asking {
+        any_engine,
+        is_attainment_kept,
+    };
     let Asked {
         answers,
         scope,
         warning,
-    } = asked(context, &endpoint, &object.spec, scope, any_engine).await;
+        is_attainment_kept,
+    } = asked(context, &endpoint, &object.spec, scope, asking).await;
     let mut signals = decode::signals(&answers, ready, &scope, windows.age_max);
+    let attainment = match kept {
+        Some(kept) if is_attainment_kept => {
+            kept.restore(&mut signals);
+            Some(kept)
+        }
+        _ if answers.attainment.is_err() || answers.partial => None,
+        _ => Some(KeptAttainment::of(&mut signals, &scope)),
+    };
+    context.update(key, |state| state.attainment = attainment);
     let at_gateway = gateway::read(
         context,
         &object.spec,
@@ -285,29 +303,45 @@ async fn endpoint(
     }
 }
 
+/// How an object is asked about.
+#[derive(Clone, Copy)]
+struct Asking {
+    /// Whether any engine may run.
+    any_engine: bool,
+    /// Whether attainment is known well enough, so that nobody asks for it.
+    is_attainment_kept: bool,
+}
+
 /// Answers, and how they were asked for.
 struct Asked {
     answers: Answers<QueryError>,
     scope: Scope,
     /// The first warning that an answer is not whole.
     warning: Option<QueryError>,
+    /// Whether attainment was not asked for.
+    is_attainment_kept: bool,
 }
 
 /// Sends every query of an object at once, and again where the answer shows that the engine's
-/// metrics are spelt otherwise or, with `any_engine`, that another engine runs.
+/// metrics are spelt otherwise or, where any may run, that another engine does.
 async fn asked(
     context: &Context,
     endpoint: &Result<Endpoint, QueryError>,
     spec: &PDAutoscalerSpec,
     scope: Scope,
-    any_engine: bool,
+    asking: Asking,
 ) -> Asked {
-    let (answers, warning) = answers(context, endpoint, spec, &scope).await;
+    let Asking {
+        any_engine,
+        is_attainment_kept,
+    } = asking;
+    let (answers, warning) = answers(context, endpoint, spec, &scope, is_attainment_kept).await;
     let Some(found) = decode::another(&answers, &scope, any_engine) else {
         return Asked {
             answers,
             scope,
             warning,
+            is_attainment_kept,
         };
     };
     let scope = Scope {
@@ -315,11 +349,12 @@ async fn asked(
         prefix: found.prefix,
         ..scope
     };
-    let (answers, warning) = self::answers(context, endpoint, spec, &scope).await;
+    let (answers, warning) = self::answers(context, endpoint, spec, &scope, false).await;
     Asked {
         answers,
         scope,
         warning,
+        is_attainment_kept: false,
     }
 }
 
@@ -329,6 +364,7 @@ async fn answers(
     endpoint: &Result<Endpoint, QueryError>,
     spec: &PDAutoscalerSpec,
     scope: &Scope,
+    is_attainment_kept: bool,
 ) -> (Answers<QueryError>, Option<QueryError>) {
     let warnings = Warnings::default();
     let query = |text: String| async {
@@ -366,7 +402,13 @@ async fn answers(
         query(scope.state_query()),
         query(scope.histogram_query()),
         query(scope.wide_query()),
-        query(scope.attainment_query()),
+        async {
+            if is_attainment_kept {
+                Ok(Vec::new())
+            } else {
+                query(scope.attainment_query()).await
+            }
+        },
         stated("spec.metrics.overrides.ttft", overrides.ttft.as_ref()),
         stated("spec.metrics.overrides.tpot", overrides.tpot.as_ref()),
         stated(
