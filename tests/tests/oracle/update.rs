@@ -171,7 +171,7 @@ pub(crate) async fn compare(planes: &Planes, seed: u64, count: usize, tally: &mu
         }
         let (stored, _) = rewrite(&case.stored);
         let known = Difference::of_admission(&list.said, &native.0, &ours.0)
-            .or_else(|| Difference::of_update(&stored, list, &ours.0));
+            .or_else(|| Difference::of_update(&case.stored, &stored, list, &ours.0));
         match known {
             Some(difference) => tally.differs(difference),
             None => tally.fail(case.told(list, &native, &ours)),
