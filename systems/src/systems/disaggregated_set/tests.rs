@@ -1,3 +1,5 @@
+//! DisaggregatedSets and their RoleScalers.
+
 use pd_core::Role;
 use rstest::rstest;
 use serde_json::{Value, json};
