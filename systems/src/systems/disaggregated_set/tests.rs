@@ -1,4 +1,4 @@
-//! DisaggregatedSets and their RoleScalers.
+//! DisaggregatedSets and the scalers of their roles.
 
 use pd_core::Role;
 use rstest::rstest;
