@@ -22,7 +22,9 @@ use kube::{Api, Client};
 use pd_tests::{
     add_ons::start_control_as,
     control_plane::{ControlPlane, NodeSpec, Options, eventually},
+    dashboards,
     prometheus::{Prometheus, PrometheusOptions},
+    scrape::{Scrape, until_shown},
     supervisor::Process,
 };
 use tokio::net::TcpListener;
@@ -112,7 +114,8 @@ async fn labels_follow_taints_and_touch_nothing_else() {
     assert_eq!(labels(&client, "n-0").await, want);
 
     taint("n-1", "=0950:NoExecute").await;
-    until_labelled(&client, "n-1", SLA_LABEL, Some("NaN")).await;
+    // A text that is no number keeps its own label.
+    until_labelled(&client, "n-1", SLA_LABEL, Some("NaN-1-950")).await;
     taint("n-1", "=960:NoExecute").await;
     until_labelled(&client, "n-1", SLA_LABEL, Some("960")).await;
     // A change by hand is put right.
@@ -183,6 +186,7 @@ async fn a_dry_run_says_what_it_would_do() {
 /// The value of each node, as a real Prometheus scrapes it, and the publishers' file.
 struct Measured {
     prometheus: Prometheus,
+    scrape: Scrape,
     values: Arc<Mutex<BTreeMap<&'static str, f64>>>,
     file: PathBuf,
 }
@@ -200,8 +204,10 @@ impl Measured {
         });
         let pages = Router::new().route("/metrics", page);
         tokio::spawn(async move { axum::serve(listener, pages).await.unwrap() });
+        let scrape = Scrape::new().unwrap();
         let prometheus = Prometheus::start(&PrometheusOptions {
             targets: vec![target],
+            scrape_configs: vec![scrape.config()],
             ..PrometheusOptions::default()
         })
         .await
@@ -209,6 +215,7 @@ impl Measured {
         let file = plane.directory().join("publishers.yaml");
         let measured = Self {
             prometheus,
+            scrape,
             values,
             file,
         };
@@ -277,6 +284,7 @@ async fn taints_follow_prometheus_within_their_limits() {
     measured.set("n-0", 0.9951);
     measured.set("n-1", f64::NAN);
     let process = measured.control(&plane, "publisher-a").await;
+    measured.scrape.add("control", &process).await.unwrap();
     until_published(&client, "n-0", "9951:NoExecute").await;
     until_labelled(&client, "n-0", SLA_LABEL, Some("9951")).await;
     let added = slas(&client, "n-0").await[1].1.clone();
@@ -298,6 +306,20 @@ async fn taints_follow_prometheus_within_their_limits() {
         ]
     );
     assert!(slas(&client, "n-1").await.is_empty() && slas(&client, "n-3").await.is_empty());
+
+    // The dashboard shows what was published.
+    let all = dashboards::all();
+    let panels = all.iter().flat_map(dashboards::Dashboard::panels);
+    let of_publisher: Vec<_> = panels
+        .filter(|panel| {
+            let mut queries = panel.queries.iter();
+            queries.any(|query| query.expression.contains("publisher"))
+        })
+        .collect();
+    assert_eq!(of_publisher.len(), 3);
+    until_shown(&measured.prometheus, &of_publisher, &[])
+        .await
+        .unwrap();
 
     // Three changes are made in this minute: the deepest fall has to wait, whoever runs the
     // controllers.
