@@ -1,4 +1,4 @@
-//! What systems have in common when they make a place of an object.
+//! The steps that systems have in common when they make a place of an object.
 
 use pd_core::Role;
 use serde_json::Value;

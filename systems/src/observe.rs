@@ -79,7 +79,7 @@ pub fn observe(place: &Place, pods: &[PodFacts]) -> Observed {
     serving_pods.sort_unstable();
     let known = match (&place.gpus, shown) {
         (Ok(gpus), _) => Ok(*gpus),
-        // What the template leaves to its operator, its pods show.
+        // Its pods show what the template leaves to its operator.
         (Err(GpusUnknown::NoneAsked), Some(Ok(gpus))) => Ok(gpus),
         (Err(unknown), _) => Err(unknown.clone()),
     };
@@ -91,7 +91,7 @@ pub fn observe(place: &Place, pods: &[PodFacts]) -> Observed {
     }
 }
 
-/// What the pods of one replica have in common.
+/// The label values that the pods of one replica share.
 fn key<'a>(unit: &Unit, pod: &'a PodFacts) -> Vec<&'a str> {
     let of = |labels: &&[&str]| {
         let label = labels.iter().find_map(|label| pod.labels.get(*label));

@@ -17,7 +17,7 @@ use crate::{
 pub struct Owner {
     /// Who: a kind and a name.
     pub who: String,
-    /// What to do about it.
+    /// The remedy.
     pub remedy: String,
 }
 

@@ -47,7 +47,7 @@ pub struct Place {
     pub create_failure: Option<String>,
     /// Who else sets the replicas.
     pub owners: Vec<Owner>,
-    /// What makes a scale-down lose requests.
+    /// Traps that make a scale-down lose requests.
     pub traps: Vec<Trap>,
     /// Which replica goes first.
     pub victim: Victim,
@@ -64,7 +64,7 @@ pub enum Field {
     Path {
         /// JSON pointer of the field.
         pointer: String,
-        /// What must be so for the pointer to mean the same: JSON pointers and values.
+        /// Everything that must be so for the pointer to mean the same: JSON pointers and values.
         tests: Vec<(String, Value)>,
     },
 }

@@ -9,7 +9,7 @@ use crate::{
     selector::Labels,
 };
 
-/// What is known of one pod.
+/// The facts of one pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PodFacts {
     /// Its name.

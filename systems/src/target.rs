@@ -1,4 +1,4 @@
-//! What a user names, what has to be read for it, and what was read.
+//! The target that a user names, the objects to read for it, and those that were read.
 
 use pd_core::Role;
 use serde_json::Value;
@@ -19,7 +19,7 @@ pub struct Target {
     pub name: String,
     /// The role inside the object, where it holds several.
     pub role: Option<String>,
-    /// What the role is for.
+    /// The side that the role is for.
     pub side: Role,
 }
 

@@ -364,8 +364,8 @@ fn differences(at: &str, before: &Value, after: &Value) -> Vec<String> {
     }
 }
 
-/// The parts of `value` that an `OpenAPI` schema of Kubernetes refuses: types, unknown and missing fields,
-/// bounds and choices. Formats and CEL are the API server's.
+/// The parts of `value` that an `OpenAPI` schema of Kubernetes refuses: types, unknown and missing
+/// fields, bounds and choices. Formats and CEL are the API server's.
 fn faults(at: &str, schema: &Value, value: &Value) -> Vec<String> {
     let mut found = Vec::new();
     if schema["x-kubernetes-int-or-string"] == true

@@ -1,11 +1,11 @@
 //! The label mirror: every node carries the labels that say what its taints say.
 //!
 //! The labels to write are [`pd_tolerations::mirror::changes`], a function of the node as last seen
-//! and of the pods that run there ([`Holds`]), so a restart needs no memory and looking twice writes
-//! once. A write names our labels alone
-//! and the node's version: whoever changed the node in between wins, and the node is looked at
-//! again. Conflicts are no failures. Failures are reported once per node, as an event, and tried
-//! again with growing pauses; other nodes do not wait for them.
+//! and of the pods that run there ([`Holds`]), so a restart needs no memory and looking twice
+//! writes once. A write names our labels alone and the node's version: whoever changed the node in
+//! between wins, and the node is looked at again. Conflicts are no failures. Failures are reported
+//! once per node, as an event, and tried again with growing pauses; other nodes do not wait for
+//! them.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},

@@ -199,7 +199,7 @@ fn component<'a>(target: &Target, graph: &'a Value) -> Result<Component<'a>, Ref
     }
 }
 
-/// What a component is for, as far as its type says: without separate roles, `worker` decodes.
+/// The role of a component, as far as its type says: without separate roles, `worker` decodes.
 fn side(component: &Value) -> Option<Role> {
     match (
         component_type(component),

@@ -19,7 +19,7 @@ use crate::{
 #[derive(Clone, Copy, Debug)]
 pub struct AnyScale;
 
-/// What holds for any kind with `scale`.
+/// The facts of any kind with `scale`.
 pub const ANY: Kind = Kind {
     group: "",
     version: "",

@@ -33,7 +33,8 @@ struct Case {
     updates: Vec<Edited>,
 }
 
-/// The answer of an API server: its objections, and the tolerations as meant of what it would store.
+/// The answer of an API server: its objections, and the tolerations as meant of what it would
+/// store.
 type Answer = (Refusal, Vec<String>);
 
 impl Case {
