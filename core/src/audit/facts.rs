@@ -41,13 +41,14 @@ pub struct RoleFacts {
 impl Facts {
     /// The facts that `memory`, the one before the decision on `snapshot`, states at `clock`.
     pub fn of(memory: &Memory, snapshot: &Snapshot, clock: Timestamp) -> Self {
-        let mut memory = memory.clone().usable();
+        let fresh = Memory::default();
+        let memory = if memory.is_usable() { memory } else { &fresh };
         let window = snapshot.policy.behavior.scale_down.stabilization_window;
-        let moment = memory.moment(clock, window);
-        let (now, unwatched) = (moment.now, moment.gap.unwatched(window));
+        let (now, gap) = memory.now(clock, window);
+        let unwatched = gap.unwatched(window);
         let roles = PerRole::from_fn(|role: Role| {
             let state = &snapshot.roles[role];
-            let replicas = &mut memory.replicas[role];
+            let mut replicas = memory.replicas[role].clone();
             replicas.changes.observe(state.current, now);
             replicas
                 .served
