@@ -196,13 +196,15 @@ pub async fn within<'a>(
     }
     let service = Service::of(object);
     if none {
-        return alone(context, &service, memory, now, planned).await;
+        return Box::pin(alone(context, &service, memory, now, planned)).await;
     }
     let claim = claim(&service, &planned, context.budgets.is_quiet(key));
     let services = services();
     locked(&context.budgets.running).insert(running_name(key));
     match context.budgets.claimed(context, &services, &claim).await {
-        Ok(granted) if granted.is_empty() => alone(context, &service, memory, now, planned).await,
+        Ok(granted) if granted.is_empty() => {
+            Box::pin(alone(context, &service, memory, now, planned)).await
+        }
         Ok(granted) => shared(&granted, memory, now, planned),
         Err(error) => {
             context.metrics.api_failed("budget");

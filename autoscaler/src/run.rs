@@ -92,13 +92,13 @@ async fn lead(context: Arc<Context>, args: Args, shutdown: Shutdown, crd_ready: 
         context.metrics.leads(true);
         let stop = term.stop.clone().cancelled_owned();
         let controller = controller::run(Arc::clone(&context), api(), stop);
-        term.run(async {
+        let decide = async {
             tokio::select! {
                 () = controller => {}
                 () = keep_looking(&context, &args, &crd_ready) => {}
             }
-        })
-        .await;
+        };
+        Box::pin(term.run(decide)).await;
         context.metrics.leads(false);
         context.forget_all();
     }

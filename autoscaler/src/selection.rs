@@ -289,8 +289,8 @@ mod tests {
     #[test]
     fn a_shard_that_does_not_exist_is_refused_and_each_has_its_lease() {
         let of = |shard_index, shard_count| SelectionArgs {
-            shard_index,
             shard_count,
+            shard_index,
             ..SelectionArgs::default()
         };
         assert_eq!(of(3, 4).check(), Ok(()));

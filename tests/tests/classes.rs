@@ -2,8 +2,6 @@
 //!
 //! No Prometheus is needed: minimum replicas hold without metrics.
 
-#![expect(clippy::unwrap_used, reason = "a failed step of a test ends it")]
-
 use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::Deployment;

@@ -11,7 +11,7 @@ use std::{
     io::Write as _,
     path::Path,
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use futures::TryStreamExt as _;
@@ -158,12 +158,12 @@ impl Observer {
         sums
     }
 
-    fn check(&self, when: &str) -> (usize, i64) {
+    fn check(&self, when: &str, gpus: i32) -> (usize, i64) {
         let sums = self.sums();
         let most = sums.iter().map(|(_, sum)| *sum).max().unwrap_or(0);
         assert!(
-            most <= GPUS.into(),
-            "{when}: {most} GPUs of {GPUS}: {sums:?}"
+            most <= gpus.into(),
+            "{when}: {most} GPUs of {gpus}: {sums:?}"
         );
         (sums.len(), most)
     }
@@ -244,7 +244,7 @@ impl<'a> Service<'a> {
         let deployments =
             Api::<Deployment>::default_namespaced(self.namespace.client().await.unwrap());
         let found = deployments
-            .get(&format!("{}-prefill", self.app))
+            .get(&format!("{}-{role}", self.app))
             .await
             .unwrap();
         found.spec.unwrap().replicas.unwrap()

@@ -42,7 +42,7 @@ fn kinds() -> String {
 fn switched_kinds() -> String {
     let kinds = pd_systems::ALL
         .into_iter()
-        .flat_map(|system| system.kinds());
+        .flat_map(pd_systems::system::System::kinds);
     let switched = kinds.filter(|kind| !kind.switch.is_empty());
     let named: Vec<String> = switched
         .map(|kind| format!("{} ({})", kind.kind, kind.api_version()))

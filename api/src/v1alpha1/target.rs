@@ -144,7 +144,7 @@ impl TargetReference {
 pub(super) fn distinct_rule() -> String {
     let kinds = pd_systems::ALL
         .into_iter()
-        .flat_map(|system| system.kinds());
+        .flat_map(pd_systems::system::System::kinds);
     let several = kinds.filter(|kind| kind.roles == pd_systems::kind::Roles::Several);
     let mut several: Vec<String> = several.map(|kind| format!("'{}'", kind.kind)).collect();
     several.dedup();
@@ -164,7 +164,7 @@ pub(super) fn distinct_rule() -> String {
 fn groups() -> Vec<&'static str> {
     let kinds = pd_systems::ALL
         .into_iter()
-        .flat_map(|system| system.kinds());
+        .flat_map(pd_systems::system::System::kinds);
     kinds.map(|kind| kind.group).collect()
 }
 
@@ -173,7 +173,7 @@ fn groups() -> Vec<&'static str> {
 fn kinds_rule(wanted: impl Fn(&pd_systems::kind::Kind) -> bool) -> String {
     let kinds = pd_systems::ALL
         .into_iter()
-        .flat_map(|system| system.kinds());
+        .flat_map(pd_systems::system::System::kinds);
     let rules = kinds.filter(|kind| wanted(kind)).map(|kind| {
         let version = kind.api_version();
         format!(

@@ -112,7 +112,7 @@ pub fn settled(
     for (row, entry) in accounts.iter_mut().zip(&entries) {
         row.granted_gpus = stored(entry.granted_gpus);
         row.share_gpus = stored(entry.share_gpus);
-        row.reason = reason(entry.standing).as_str().to_owned();
+        reason(entry.standing).as_str().clone_into(&mut row.reason);
         let text = text(spec, row, entry, exceeded);
         row.message = truncated(&text, MESSAGE_LENGTH_MAX).into_owned();
         let short = entry.granted_gpus < entry.share_gpus;
@@ -192,7 +192,9 @@ pub fn status(
         accounts.len()
     );
     if floors > gpus(total) {
-        message += &format!("; floors of {floors} GPUs are more than there are");
+        message.push_str("; floors of ");
+        message.push_str(&floors.to_string());
+        message.push_str(" GPUs are more than there are");
     }
     let within = held <= total;
     let reason = if within {
@@ -220,7 +222,10 @@ pub fn status(
     };
     GPUBudgetStatus {
         observed_generation: budget.metadata.generation,
-        taken_over: budget.status.as_ref().and_then(|status| status.taken_over.clone()),
+        taken_over: budget
+            .status
+            .as_ref()
+            .and_then(|status| status.taken_over.clone()),
         conditions: vec![condition],
         granted_gpus: granted,
         held_gpus: held,

@@ -194,6 +194,10 @@ mod tests {
         }
     }
 
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "each call states its members"
+    )]
     fn spec(members: Vec<BudgetMemberSpec>) -> GPUBudgetSpec {
         serde_json::from_value(serde_json::json!({ "gpus": 8, "members": members })).unwrap()
     }

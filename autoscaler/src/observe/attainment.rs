@@ -119,7 +119,12 @@ mod tests {
         for (window_s, kept_s) in [(300, 5), (3_600, 60), (2_592_000, 300)] {
             let scope = scope(Duration::from_secs(window_s));
             let kept = KeptAttainment::of(&mut signals(3.0), &scope);
-            tokio::time::advance(Duration::from_secs(kept_s) - Duration::from_millis(1)).await;
+            tokio::time::advance(
+                Duration::from_secs(kept_s)
+                    .checked_sub(Duration::from_millis(1))
+                    .unwrap(),
+            )
+            .await;
             assert!(kept.is_fresh(&scope), "{window_s}");
             tokio::time::advance(Duration::from_millis(1)).await;
             assert!(!kept.is_fresh(&scope), "{window_s}");
@@ -153,7 +158,7 @@ mod tests {
         let kept = KeptAttainment::of(&mut signals(3.0), &scope(Duration::from_hours(1)));
         let mut next = Signals::default();
         each(&mut next, |_, reading| {
-            *reading = HistogramReading::Unknown(Gap::Empty)
+            *reading = HistogramReading::Unknown(Gap::Empty);
         });
         let mut expected = signals(3.0);
         expected.rate_window = next.rate_window;

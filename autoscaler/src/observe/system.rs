@@ -4,12 +4,9 @@
 use kube::Client;
 use pd_api::v1alpha1::{RoleSpec, TargetReference};
 use pd_core::Role;
-use pd_systems::{gpus::GpusUnknown as Unknown, observe, place::Place, target::Target};
+use pd_systems::{observe, place::Place, target::Target};
 
-use super::{
-    gpus::GpusUnknown,
-    target::{ObservedTarget, TargetError},
-};
+use super::target::{ObservedTarget, TargetError};
 use crate::workload::read;
 
 /// The workload of `side`, as pd-systems takes it.
@@ -41,7 +38,7 @@ pub async fn observe(
         state,
         pod_pattern: pattern(&place, &seen.serving_pods),
         ready_pods: seen.serving_pods,
-        gpus_unknown: seen.gpus_unknown.filter(|_| stated.is_none()).map(known),
+        gpus_unknown: seen.gpus_unknown.filter(|_| stated.is_none()),
         owner: place.owners.first().map(|owner| {
             let object = &place.object;
             owner.sentence(&object.kind, &object.name)
@@ -61,13 +58,5 @@ fn pattern(place: &Place, serving: &[String]) -> String {
     match names.as_slice() {
         [] => "-".to_owned(),
         names => format!("({})", names.join("|")),
-    }
-}
-
-fn known(unknown: Unknown) -> GpusUnknown {
-    match unknown {
-        Unknown::NotWhole(resource) => GpusUnknown::NotWhole(resource),
-        Unknown::Claimed(claim) => GpusUnknown::Claimed(claim),
-        Unknown::NoneAsked => GpusUnknown::NoneAsked,
     }
 }

@@ -131,7 +131,7 @@ impl Reader<'_> {
         let request = Request::new(DynamicObject::url_path(of, Some(self.namespace)));
         let params = GetParams::default();
         let request = match subresource {
-            Some(subresource) => request.get_subresource(subresource, name, &params),
+            Some(subresource) => request.get_subresource(subresource, name),
             None => request.get(name, &params),
         };
         let answer = match request.map_err(kube::Error::BuildRequest) {

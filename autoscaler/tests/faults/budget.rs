@@ -12,7 +12,7 @@ use crate::{api_server::Fault, stage::Stage};
 #[tokio::test(start_paused = true)]
 async fn nothing_grows_while_it_is_not_known_whether_there_are_budgets(#[case] fault: Fault) {
     let stage = Stage::after(20, |server| {
-        server.break_at(Method::GET, "gpubudgets", fault)
+        server.break_at(Method::GET, "gpubudgets", fault);
     })
     .await;
     assert_eq!(stage.server.replicas("llama-prefill"), 1);

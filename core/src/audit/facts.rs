@@ -71,7 +71,7 @@ impl Facts {
                 *age = age.saturating_sub(unwatched);
             }
             // Nobody knows what was needed, and what there was counts.
-            largest.extend((moment.gap == Gap::Sudden).then_some((Duration::ZERO, state.current)));
+            largest.extend((gap == Gap::Sudden).then_some((Duration::ZERO, state.current)));
             RoleFacts {
                 served: replicas.served.replicas(),
                 backs_off: stuck.backs_off(),

@@ -397,9 +397,12 @@ impl<'a> Ledger<'a> {
 
     /// GPUs held beyond the budget; of those that left, all that nobody else may get.
     fn excess(&self) -> u32 {
-        let held = |account: &Account<'_>| match self.has_left(account) {
-            true => u64::from(account.reserved()),
-            false => u64::from(account.held_gpus),
+        let held = |account: &Account<'_>| {
+            u64::from(if self.has_left(account) {
+                account.reserved()
+            } else {
+                account.held_gpus
+            })
         };
         let held: u64 = self.accounts.iter().map(held).sum();
         let excess = held.saturating_sub(self.terms.gpus.into());

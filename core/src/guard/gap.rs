@@ -95,7 +95,7 @@ mod tests {
         testing,
     };
 
-    const WINDOW: Duration = Duration::from_secs(300);
+    const WINDOW: Duration = Duration::from_mins(5);
 
     /// The gaps between decisions that are `seconds` apart.
     fn gaps(seconds: &[u64]) -> Vec<Gap> {

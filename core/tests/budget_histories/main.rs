@@ -27,6 +27,10 @@ const SEEDS: u64 = 400;
 /// Events of a history before it is left in peace.
 const EVENTS: usize = 1_500;
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the caller may want many more seeds"
+)]
 fn seeds() -> u64 {
     let asked = std::env::var("PD_BUDGET_SEEDS").ok();
     asked.and_then(|text| text.parse().ok()).unwrap_or(SEEDS)

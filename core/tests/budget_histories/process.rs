@@ -21,7 +21,7 @@ const NAMES: [&str; SERVICES] = ["a", "b", "c1", "c2"];
 
 /// One rule of the ledger, broken on purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Broken {
+pub(crate) enum Broken {
     /// Replicas are written before the grant is known to be.
     ScaleBeforeGrant,
     /// Grants are lowered to what an old read showed.
@@ -37,7 +37,7 @@ pub enum Broken {
 }
 
 impl Broken {
-    pub const ALL: [Self; 6] = [
+    pub(crate) const ALL: [Self; 6] = [
         Self::ScaleBeforeGrant,
         Self::LowerOnAnOldRead,
         Self::ForgetLeaving,
@@ -49,7 +49,7 @@ impl Broken {
 
 /// A process, with the memory that a crash loses.
 #[derive(Clone, Debug)]
-pub struct Process {
+pub(crate) struct Process {
     id: usize,
     /// Since when it leads.
     since: u64,
@@ -82,7 +82,7 @@ enum Phase {
 
 impl Process {
     /// A process without memory.
-    pub const fn new(id: usize, now: u64) -> Self {
+    pub(crate) const fn new(id: usize, now: u64) -> Self {
         Self {
             id,
             since: now,
@@ -96,7 +96,7 @@ impl Process {
     }
 
     /// Leads from `now` on.
-    pub fn lead(&mut self, now: u64) {
+    pub(crate) fn lead(&mut self, now: u64) {
         *self = Self {
             started: self.started,
             ..Self::new(self.id, now)
@@ -104,7 +104,7 @@ impl Process {
     }
 
     /// One step of process `id`.
-    pub fn step(world: &mut World, id: usize) {
+    pub(crate) fn step(world: &mut World, id: usize) {
         let mut process = std::mem::replace(&mut world.processes[id], Self::new(id, 0));
         process.run(world);
         world.processes[id] = process;
@@ -350,7 +350,7 @@ fn fitted(service: &Service, need: [u32; 2], cap: u32) -> [u32; 2] {
 }
 
 /// The share of each service, as the ledger stands.
-pub fn shares(world: &World) -> Vec<u32> {
+pub(crate) fn shares(world: &World) -> Vec<u32> {
     let process = &world.processes[world.leader];
     let held = world.budget.grants.get(&0).map_or(0, |grant| grant.1);
     let entries = process.settled(world, &world.budget, 0, held, false);

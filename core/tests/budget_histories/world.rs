@@ -10,20 +10,20 @@ use crate::{
 };
 
 /// Services, as many as members: each is a namespace of its own but the last two, which share one.
-pub const SERVICES: usize = 4;
+pub(crate) const SERVICES: usize = 4;
 
 /// Ticks after which a write has landed or never will.
-pub const IN_FLIGHT_TICKS: u64 = 30;
+pub(crate) const IN_FLIGHT_TICKS: u64 = 30;
 
 /// Ticks that a pod takes to go.
 const GRACE_TICKS: u64 = 25;
 
 /// Events in which everything comes to rest.
-pub const CALM_EVENTS: usize = 6_000;
+pub(crate) const CALM_EVENTS: usize = 6_000;
 
 /// Things that happen beside what the processes do.
 #[derive(Clone, Copy, Debug)]
-pub struct Faults {
+pub(crate) struct Faults {
     /// Crashes, leaders, late writes, lost answers, stale reads.
     pub ours: bool,
     /// Hands of others: manual edits, pods deleted.
@@ -34,19 +34,19 @@ pub struct Faults {
 
 impl Faults {
     /// Everything.
-    pub const ALL: Self = Self {
+    pub(crate) const ALL: Self = Self {
         ours: true,
         others: true,
         resized: true,
     };
     /// Everything but the hands of others.
-    pub const OURS: Self = Self {
+    pub(crate) const OURS: Self = Self {
         ours: true,
         others: false,
         resized: false,
     };
     /// Nothing.
-    pub const NONE: Self = Self {
+    pub(crate) const NONE: Self = Self {
         ours: false,
         others: false,
         resized: false,
@@ -55,7 +55,7 @@ impl Faults {
 
 /// One role's workload.
 #[derive(Clone, Debug)]
-pub struct Workload {
+pub(crate) struct Workload {
     pub desired: u32,
     /// Its version; every change of the object makes a new one.
     pub version: u64,
@@ -74,12 +74,12 @@ pub struct Workload {
 
 impl Workload {
     /// Replicas that exist or are requested.
-    pub fn holding(&self) -> u32 {
+    pub(crate) fn holding(&self) -> u32 {
         self.running.max(self.desired) + u32::try_from(self.leaving.len()).unwrap()
     }
 
     /// The most replicas with a rollout: all that exist, or those requested and their surge.
-    pub fn with_surge(&self, desired: u32) -> u32 {
+    pub(crate) fn with_surge(&self, desired: u32) -> u32 {
         let leaving = u32::try_from(self.leaving.len()).unwrap();
         let surge = if desired == 0 { 0 } else { self.surge };
         (self.running + leaving)
@@ -90,14 +90,14 @@ impl Workload {
 
 /// A service: both roles, and the replicas that it needs now.
 #[derive(Clone, Debug)]
-pub struct Service {
+pub(crate) struct Service {
     pub roles: [Workload; 2],
     pub need: [u32; 2],
 }
 
 impl Service {
     /// GPUs that exist or are requested.
-    pub fn held(&self) -> u32 {
+    pub(crate) fn held(&self) -> u32 {
         self.roles
             .iter()
             .map(|role| role.holding() * role.gpus)
@@ -105,7 +105,7 @@ impl Service {
     }
 
     /// GPUs that exist or are requested, the surge of a rollout included.
-    pub fn held_with_surge(&self) -> u32 {
+    pub(crate) fn held_with_surge(&self) -> u32 {
         let of = |role: &Workload| role.with_surge(role.desired) * role.gpus;
         self.roles.iter().map(of).sum()
     }
@@ -113,7 +113,7 @@ impl Service {
 
 /// The stored budget: its size and its ledger.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Stored {
+pub(crate) struct Stored {
     pub version: u64,
     pub gpus: u32,
     /// Grants and GPUs held as last stated, by service.
@@ -122,7 +122,7 @@ pub struct Stored {
 
 /// A write on its way, and who sent it for which pass.
 #[derive(Clone, Debug)]
-pub struct Write {
+pub(crate) struct Write {
     pub lands_at: u64,
     pub pass: u64,
     pub what: Change,
@@ -130,7 +130,7 @@ pub struct Write {
 
 /// What a write changes, if the version is still as read.
 #[derive(Clone, Debug)]
-pub enum Change {
+pub(crate) enum Change {
     Grants(Stored),
     Replicas {
         service: usize,
@@ -142,7 +142,7 @@ pub enum Change {
 
 /// An answer to a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Answer {
+pub(crate) enum Answer {
     Done,
     Conflict,
     Lost,
@@ -150,7 +150,7 @@ pub enum Answer {
 
 /// Everything.
 #[derive(Debug)]
-pub struct World {
+pub(crate) struct World {
     pub now: u64,
     pub random: Random,
     pub faults: Faults,
@@ -172,7 +172,7 @@ pub struct World {
 }
 
 /// Members: priorities and floors.
-pub fn members() -> [Member<'static>; 3] {
+pub(crate) fn members() -> [Member<'static>; 3] {
     [("a", 3, 4), ("b", 1, 6), ("c", 2, 0)].map(|(name, priority, floor_gpus)| Member {
         name,
         priority,
@@ -182,13 +182,13 @@ pub fn members() -> [Member<'static>; 3] {
 }
 
 /// The member of a service.
-pub const fn member_of(service: usize) -> usize {
+pub(crate) const fn member_of(service: usize) -> usize {
     if service > 2 { 2 } else { service }
 }
 
 impl World {
     /// Four services of one replica each under a budget that they do not fill.
-    pub fn new(mut random: Random, faults: Faults) -> Self {
+    pub(crate) fn new(mut random: Random, faults: Faults) -> Self {
         let gpus = random.between(40, 70);
         let workload = |random: &mut Random| Workload {
             desired: 1,
@@ -236,7 +236,7 @@ impl World {
     }
 
     /// The terms of the budget, of `gpus`.
-    pub const fn terms(gpus: u32) -> Terms {
+    pub(crate) const fn terms(gpus: u32) -> Terms {
         Terms {
             gpus,
             borrowing: Borrowing::Allowed,
@@ -245,7 +245,7 @@ impl World {
     }
 
     /// One event; its name.
-    pub fn step(&mut self) -> &'static str {
+    pub(crate) fn step(&mut self) -> &'static str {
         self.now += 1;
         self.by_others = false;
         let what = self.event();
@@ -318,7 +318,7 @@ impl World {
         let gone_at = self.now + GRACE_TICKS;
         let replicas = self.random.between(1, 8);
         let workload = &mut self.services[service].roles[role];
-        if replicas % 2 == 0 && workload.running > 0 {
+        if replicas.is_multiple_of(2) && workload.running > 0 {
             workload.running -= 1;
             workload.leaving.push(gone_at);
             return "a pod deleted by somebody";
@@ -372,7 +372,7 @@ impl World {
     }
 
     /// Sends a write. It may land later, or at once; the answer may be lost.
-    pub fn send(&mut self, pass: u64, what: Change) {
+    pub(crate) fn send(&mut self, pass: u64, what: Change) {
         let delay = if self.faults.ours && self.random.once_in(4) {
             u64::from(
                 self.random
@@ -434,12 +434,12 @@ impl World {
     }
 
     /// GPUs that exist or are requested.
-    pub fn held(&self) -> u32 {
+    pub(crate) fn held(&self) -> u32 {
         self.services.iter().map(Service::held).sum()
     }
 
     /// The largest size of the budget while a write that is under way was sent.
-    pub fn gpus_lately(&self) -> u32 {
+    pub(crate) fn gpus_lately(&self) -> u32 {
         let recent = |at: u64| at + IN_FLIGHT_TICKS >= self.now;
         let first = self
             .sizes
@@ -451,7 +451,7 @@ impl World {
     }
 
     /// GPUs that others made or requested beyond what is granted.
-    pub fn beyond_grants(&self) -> u32 {
+    pub(crate) fn beyond_grants(&self) -> u32 {
         let of = |(index, service): (usize, &Service)| {
             let granted = self.budget.grants.get(&index).map_or(0, |grant| grant.0);
             service.held().saturating_sub(granted)
@@ -460,13 +460,13 @@ impl World {
     }
 
     /// GPUs above the budget.
-    pub fn excess(&self) -> u32 {
+    pub(crate) fn excess(&self) -> u32 {
         self.held().saturating_sub(self.gpus_lately())
     }
 
     /// The observer: nothing but others' hands makes the sum exceed the budget, or exceed it more.
     /// Hands that went beyond a grant excuse as much for as long as a write is under way.
-    pub fn check(&mut self, when: &str) {
+    pub(crate) fn check(&mut self, when: &str) {
         let beyond = self.beyond_grants();
         self.beyond.push_back(beyond);
         if self.beyond.len() > usize::try_from(IN_FLIGHT_TICKS).unwrap() {
@@ -487,18 +487,18 @@ impl World {
     }
 
     /// No more faults, and every need as it is.
-    pub fn leave_in_peace(&mut self) {
+    pub(crate) fn leave_in_peace(&mut self) {
         self.faults = Faults::NONE;
     }
 
     /// Replicas requested of all roles.
-    pub fn replicas(&self) -> Vec<u32> {
+    pub(crate) fn replicas(&self) -> Vec<u32> {
         let roles = self.services.iter().flat_map(|service| &service.roles);
         roles.map(|role| role.desired).collect()
     }
 
     /// Nobody is below its share by a replica or more.
-    pub fn check_shares(&self, when: &str) {
+    pub(crate) fn check_shares(&self, when: &str) {
         let shares = crate::process::shares(self);
         for (index, (service, share)) in self.services.iter().zip(shares).enumerate() {
             let held = service.held_with_surge();

@@ -134,7 +134,7 @@ const READ_BESIDE: [(&str, &[&str]); 6] = [
 async fn a_switch_grants_what_its_kinds_are_scaled_by_and_no_more() {
     let kinds: Vec<&Kind> = ALL
         .into_iter()
-        .flat_map(|system| system.kinds())
+        .flat_map(pd_systems::system::System::kinds)
         .filter(|kind| !kind.switch.is_empty())
         .collect();
     let switches: BTreeSet<&str> = kinds.iter().map(|kind| kind.switch).collect();
@@ -149,7 +149,7 @@ async fn a_switch_grants_what_its_kinds_are_scaled_by_and_no_more() {
                     want.insert(format!("{resource} patch"));
                 }
                 Form::Scale => {
-                    want.extend(["get", "patch"].map(|verb| format!("{resource}/scale {verb}")))
+                    want.extend(["get", "patch"].map(|verb| format!("{resource}/scale {verb}")));
                 }
             }
         }

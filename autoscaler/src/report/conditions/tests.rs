@@ -11,11 +11,12 @@ use pd_core::{
     snapshot::Paused,
 };
 use pd_signals::{pods::KindUnsupported, stated::Stated};
+use pd_systems::gpus::GpusUnknown;
 use rstest::rstest;
 use serde_json::json;
 
 use super::*;
-use crate::{prometheus::QueryError, report::status::status};
+use crate::{outcome::Sources, prometheus::QueryError, report::status::status};
 use pd_runtime::prometheus::Owner;
 
 /// The words of every cause in this file.
@@ -61,15 +62,15 @@ fn quiet() -> Applied {
         snapshot,
         decision,
         stated: Stated::default(),
-        engine: None,
+        sources: Sources::default(),
         metrics_error: None,
-        scraped_twice: None,
         annotation_errors: Vec::new(),
         outcome: ApplyOutcome::Applied(Vec::new()),
     }
 }
 
 /// [`quiet`], after `change`.
+#[expect(clippy::unnecessary_wraps, reason = "the table holds failures too")]
 fn after(change: impl FnOnce(&mut Applied)) -> ReconcileOutcome {
     let mut applied = quiet();
     change(&mut applied);
@@ -133,6 +134,12 @@ fn refusal() -> kube::Error {
             .with_code(500)
             .boxed(),
     )
+}
+
+fn unseen() -> Unseen {
+    let kind = "horizontalpodautoscalers".to_owned();
+    let cause = cause();
+    Unseen::Unlisted { kind, cause }
 }
 
 fn cause() -> String {
@@ -226,8 +233,18 @@ fn shown(reason: Reason) -> Option<(ConditionType, ConditionState, ReconcileOutc
             let error = TargetError::Selector { kind, name, cause };
             (C::TargetResolved, False, untargeted(error))
         }
+        Reason::TargetKindAbsent => {
+            let api_version = "v1".to_owned();
+            let error = WorkloadError::KindAbsent { kind, api_version };
+            (C::TargetResolved, False, untargeted(error.into()))
+        }
+        Reason::TargetRefused => {
+            let refusal = Refusal::NoScale { kind, name };
+            let error = WorkloadError::Refused(refusal);
+            (C::TargetResolved, False, untargeted(error.into()))
+        }
         Reason::GpusUnknown => {
-            let (role, cause) = (Role::Decode, cause());
+            let (role, cause) = (Role::Decode, GpusUnknown::NoneAsked);
             let error = TargetError::GpusUnknown {
                 role,
                 kind,
@@ -239,7 +256,7 @@ fn shown(reason: Reason) -> Option<(ConditionType, ConditionState, ReconcileOutc
         Reason::CapacityLearnt => (C::CapacityResolved, True, after(|_| {})),
         Reason::CapacityStated => {
             let stated = after(|applied| {
-                applied.stated.profile = Some(pd_core::capacity::Profile::default())
+                applied.stated.profile = Some(pd_core::capacity::Profile::default());
             });
             (C::CapacityResolved, True, stated)
         }
@@ -305,7 +322,10 @@ fn shown(reason: Reason) -> Option<(ConditionType, ConditionState, ReconcileOutc
         Reason::ObjectiveMissed => (C::ObjectiveMet, False, attained(0.5)),
         Reason::ObjectiveUnreachable => (C::ObjectiveMet, False, with_step(reason)),
         Reason::NotLimited => (C::ScalingLimited, False, after(|_| {})),
-        Reason::BudgetShared
+        Reason::BudgetUnsettled
+        | Reason::BudgetReclaimed
+        | Reason::BudgetWaitsForOthers
+        | Reason::BudgetShared
         | Reason::BudgetLimited
         | Reason::BudgetWaitsForRelease
         | Reason::ScaleUpCancelled
@@ -334,7 +354,7 @@ fn shown(reason: Reason) -> Option<(ConditionType, ConditionState, ReconcileOutc
             (C::TargetContended, True, contended)
         }
         Reason::ContentionUnknown => {
-            let unknown = applied(ApplyOutcome::ContentionUnknown(refusal()));
+            let unknown = applied(ApplyOutcome::ContentionUnknown(unseen()));
             (C::TargetContended, Unknown, unknown)
         }
         Reason::NotPaused => (C::Paused, False, after(|_| {})),
@@ -347,11 +367,15 @@ fn shown(reason: Reason) -> Option<(ConditionType, ConditionState, ReconcileOutc
             (C::Paused, True, invalid)
         }
         // Of the condition OnTime, which is about more than one reconcile: below.
-        Reason::ReconciledOnTime | Reason::ReconciledLate => return None,
+        Reason::ReconciledOnTime
+        | Reason::ReconciledLate
+        // Of a GPUBudget.
+        | Reason::BudgetLeft
+        | Reason::BudgetExceeded
         // Of an event of the controller's own pod, before there is any object.
-        Reason::CrdMissing => return None,
+        | Reason::CrdMissing
         // Of steps alone: they explain a number, and are nothing to act on.
-        Reason::Steady
+        | Reason::Steady
         | Reason::Idle
         | Reason::Workload
         | Reason::Capacity
@@ -480,9 +504,7 @@ fn a_decision_is_late_when_the_time_before_it_counts_as_unwatched_or_doubles(
 
 #[test]
 fn an_object_that_is_not_decided_about_says_nothing_of_time() {
-    let now = k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(
-        k8s_openapi::jiff::Timestamp::UNIX_EPOCH,
-    );
+    let now = k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(jiff::Timestamp::UNIX_EPOCH);
     let kinds = |outcome: &ReconcileOutcome| -> Vec<String> {
         let finding = Finding {
             condition: ConditionType::OnTime,

@@ -180,7 +180,7 @@ fn who_left_keeps_what_it_holds_and_the_others_share_the_rest() {
 #[test]
 fn a_short_shortage_moves_nothing() {
     let at = |seconds: i64| Timestamp::from_millis(seconds * 1_000);
-    let lead = Duration::from_secs(120);
+    let lead = Duration::from_mins(2);
     assert!(!may_preempt(None, at(500), lead));
     assert!(!may_preempt(Some(at(0)), at(119), lead));
     assert!(may_preempt(Some(at(0)), at(120), lead));
