@@ -26,7 +26,7 @@ use crate::{
     cluster::Cluster,
     metrics::Metrics,
     observe::{profile::Cache, series::Series},
-    prometheus::{Endpoint, Servers},
+    prometheus::{Answer, Endpoint, QueryError, Sample, Servers},
     share::Shares,
     tenancy::TenancyArgs,
 };
@@ -164,6 +164,18 @@ impl Context {
     /// The time of day, as decisions take it.
     pub fn now(&self) -> Timestamp {
         Timestamp::from_millis((self.clock)().as_millisecond())
+    }
+
+    /// The answer of `endpoint` to `query`, whose time is counted.
+    pub async fn query(
+        &self,
+        endpoint: &Endpoint,
+        query: &str,
+    ) -> Result<Answer<Sample>, QueryError> {
+        let started = Instant::now();
+        let answer = self.servers.query(endpoint, query).await;
+        self.metrics.query_took(started.elapsed());
+        answer
     }
 
     /// Whether this process may write now.

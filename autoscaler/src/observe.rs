@@ -29,7 +29,6 @@ use pd_signals::{
     stated::Stated,
 };
 
-use tokio::time::Instant;
 use tracing::warn;
 
 use self::{
@@ -311,10 +310,7 @@ async fn answers(
     let query = |text: String| async {
         let text = text;
         let endpoint = endpoint.as_ref().map_err(Clone::clone)?;
-        let started = Instant::now();
-        let answer = context.servers.query(endpoint, &text).await;
-        context.metrics.query_took(started.elapsed());
-        let answer = answer?;
+        let answer = context.query(endpoint, &text).await?;
         warnings.add(endpoint, &answer.warnings);
         Ok(series::samples(answer))
     };

@@ -99,14 +99,44 @@ impl Default for Memory {
 }
 
 impl Memory {
+    /// Whether it has the format of this version.
+    pub const fn is_usable(&self) -> bool {
+        self.version == MEMORY_VERSION
+    }
+
     /// This memory if it is of the present version, or a fresh one.
     #[must_use]
     pub fn usable(self) -> Self {
-        if self.version == MEMORY_VERSION {
+        if self.is_usable() {
             self
         } else {
             Self::default()
         }
+    }
+
+    /// How far the time of this memory is ahead at `clock`, and that time, after a decision at
+    /// `decided_at`.
+    fn time(&self, decided_at: Timestamp, clock: Timestamp) -> (Duration, Timestamp) {
+        let ahead = Duration::from_millis(self.ahead_millis);
+        let clock_then = decided_at.minus(ahead);
+        let ahead = if clock < clock_then {
+            ahead.saturating_add(clock_then.since(clock))
+        } else {
+            let elapsed = clock.since(clock_then);
+            let set_ahead = if elapsed > UNWATCHED_MAX {
+                elapsed
+            } else {
+                Duration::ZERO
+            };
+            ahead.saturating_sub(set_ahead)
+        };
+        (ahead, clock.plus(ahead).max(decided_at))
+    }
+
+    /// `clock` in the time of this memory.
+    pub(crate) fn now(&self, clock: Timestamp) -> Timestamp {
+        let decided_at = self.decided_at;
+        decided_at.map_or(clock, |decided_at| self.time(decided_at, clock).1)
     }
 
     /// The moment `clock` in the time of this memory.
@@ -126,21 +156,8 @@ impl Memory {
                 gap: Gap::Sudden,
             };
         };
-        let ahead = Duration::from_millis(self.ahead_millis);
-        let clock_then = decided_at.minus(ahead);
-        let ahead = if clock < clock_then {
-            ahead.saturating_add(clock_then.since(clock))
-        } else {
-            let elapsed = clock.since(clock_then);
-            let set_ahead = if elapsed > UNWATCHED_MAX {
-                elapsed
-            } else {
-                Duration::ZERO
-            };
-            ahead.saturating_sub(set_ahead)
-        };
+        let (ahead, now) = self.time(decided_at, clock);
         self.ahead_millis = u64::try_from(ahead.as_millis()).unwrap_or(u64::MAX);
-        let now = clock.plus(ahead).max(decided_at);
         self.decided_at = Some(now);
         let since_last = now.since(decided_at);
         let rare = since_last > UNWATCHED_MAX;

@@ -24,12 +24,8 @@ pub(crate) fn scaled(
     replicas: &str,
     leave_alone: &[&str],
 ) -> Result<Place, Refusal> {
-    if let (Roles::One, Some(role)) = (kind.roles, &target.role) {
-        return Err(Refusal::RoleNotApplicable {
-            kind: target.kind.clone(),
-            name: target.name.clone(),
-            role: role.clone(),
-        });
+    if kind.roles == Roles::One {
+        target.without_role()?;
     }
     let mut place = bare(kind, near, count(near.object, replicas));
     place.owners.extend(controller(near.object, leave_alone));
@@ -137,6 +133,19 @@ pub(crate) fn bare(kind: &Kind, near: &Near<'_>, stated: Option<u32>) -> Place {
         victim: kind.victim,
         past_pods: None,
     }
+}
+
+/// A place in `object`, an adapter that holds the replicas of another object's role.
+pub(crate) fn adapted(kind: &Kind, near: &Near<'_>, adapter: &Value) -> Place {
+    let own = Near {
+        object: adapter,
+        ..*near
+    };
+    let mut place = bare(kind, &own, count(adapter, "/spec/replicas"));
+    place
+        .owners
+        .extend(deployer(adapter, &fields("/spec/replicas")));
+    place
 }
 
 impl Place {

@@ -22,6 +22,7 @@ pub mod place;
 pub mod pod;
 pub mod refusal;
 pub mod selector;
+pub mod stuck;
 pub mod system;
 pub mod systems;
 pub mod target;

@@ -7,7 +7,12 @@
 use serde_json::Value;
 
 use crate::{
-    drain::Trap, gpus::GpusUnknown, kind::Victim, owner::Owner, pod::PodFacts, selector::Selector,
+    drain::Trap,
+    gpus::GpusUnknown,
+    kind::Victim,
+    owner::Owner,
+    pod::{PodFacts, PodOwner},
+    selector::Selector,
     target::ObjectRef,
 };
 
@@ -118,20 +123,20 @@ impl PodSelector {
 
     /// Whether `pod` is one of them.
     pub fn has(&self, pod: &PodFacts) -> bool {
-        self.labels.matches(&pod.labels) && self.owner.as_ref().is_none_or(|by| by.owns(pod))
+        let is_owned = |by: &OwnedBy| pod.owner.as_ref().is_some_and(|owner| by.owns(owner));
+        self.labels.matches(&pod.labels) && self.owner.as_ref().is_none_or(is_owned)
     }
 }
 
 impl OwnedBy {
-    fn owns(&self, pod: &PodFacts) -> bool {
-        pod.owner.as_ref().is_some_and(|owner| {
-            owner.uid == self.uid
-                || (owner.kind == "ReplicaSet"
-                    && owner.name.strip_prefix(&self.name).is_some_and(|rest| {
-                        let hash = rest.strip_prefix('-');
-                        hash.is_some_and(|hash| !hash.contains('-'))
-                    }))
-        })
+    /// Whether pods of `owner` are the workload's.
+    pub fn owns(&self, owner: &PodOwner) -> bool {
+        owner.uid == self.uid
+            || (owner.kind == "ReplicaSet"
+                && owner.name.strip_prefix(&self.name).is_some_and(|rest| {
+                    let hash = rest.strip_prefix('-');
+                    hash.is_some_and(|hash| !hash.contains('-'))
+                }))
     }
 }
 

@@ -219,6 +219,9 @@ pub enum Refusal {
     },
 }
 
+/// The remedy for an object that another one needs.
+pub(crate) const CREATE: &str = "create it, or name another target";
+
 fn listed(names: &[String]) -> String {
     match names {
         [] => "none".to_owned(),

@@ -45,8 +45,10 @@ pub trait System: Debug + Sync {
     fn kinds(&self) -> &'static [Kind];
 
     /// Objects that have to be read beside the target's object, besides every autoscaler of the
-    /// namespace.
-    fn beside(&self, target: &Target, object: &Value) -> Vec<Nearby>;
+    /// namespace. None for most.
+    fn beside(&self, _target: &Target, _object: &Value) -> Vec<Nearby> {
+        Vec::new()
+    }
 
     /// Whether the target's `scale` has to be read.
     fn reads_scale(&self) -> bool {

@@ -6,10 +6,10 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use kube::{ResourceExt as _, api::DynamicObject};
+use kube::api::DynamicObject;
 use serde_json::Value;
 
-use super::watched::Store;
+use super::watched::{Key, Store, key};
 
 /// Fields of containers that are kept. Values of environment variables may be secrets.
 const OF_CONTAINER: [&str; 4] = ["name", "image", "resources", "restartPolicy"];
@@ -29,9 +29,6 @@ const DROPPED: [&str; 6] = [
 
 /// The annotation in which kubectl keeps a second copy of the object.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
-
-/// Namespace and name.
-type Key = (Box<str>, Box<str>);
 
 /// The objects of one kind.
 #[derive(Debug, Default)]
@@ -59,11 +56,6 @@ impl Store for Objects {
     fn remove(&mut self, object: &DynamicObject) {
         self.0.remove(&key(object));
     }
-}
-
-fn key(object: &DynamicObject) -> (Box<str>, Box<str>) {
-    let namespace = object.namespace().unwrap_or_default();
-    (namespace.into(), object.name_any().into())
 }
 
 /// `value` without what nobody reads.

@@ -94,6 +94,15 @@ pub(super) trait Store: Default + Send + Sync + 'static {
     fn remove(&mut self, object: &Self::Object);
 }
 
+/// Namespace and name of an object.
+pub(super) type Key = (Box<str>, Box<str>);
+
+/// The key of `object`.
+pub(super) fn key<K: Resource>(object: &K) -> Key {
+    let namespace = object.namespace().unwrap_or_default();
+    (namespace.into(), object.name_any().into())
+}
+
 /// A store that a watch fills.
 #[derive(Debug)]
 pub(super) struct Watched<S> {

@@ -40,11 +40,12 @@ pub struct RoleFacts {
 impl Facts {
     /// The facts that `memory`, the one before the decision on `snapshot`, states at `clock`.
     pub fn of(memory: &Memory, snapshot: &Snapshot, clock: Timestamp) -> Self {
-        let mut memory = memory.clone().usable();
-        let now = memory.moment(clock).now;
+        let fresh = Memory::default();
+        let memory = if memory.is_usable() { memory } else { &fresh };
+        let now = memory.now(clock);
         let roles = PerRole::from_fn(|role: Role| {
             let state = &snapshot.roles[role];
-            let replicas = &mut memory.replicas[role];
+            let mut replicas = memory.replicas[role].clone();
             replicas.changes.observe(state.current, now);
             replicas
                 .served

@@ -21,7 +21,6 @@ use kube::{
 };
 use pd_tolerations::{
     eviction::rate_limit::{Bucket, RateLimit},
-    extension::ParsedTaint,
     mirror,
 };
 use serde_json::{Value, json};
@@ -255,9 +254,7 @@ impl<'a> Mirror<'a> {
 /// The changes that a node's labels need.
 fn due(node: &WatchedNode, holds: &Holds) -> Labels {
     let mut labels = mirror::labels(node.taints());
-    let taints = node.taints().iter().cloned().map(ParsedTaint::from);
-    let taints: Vec<ParsedTaint> = taints.collect();
-    labels.extend(holds.labels(&node.name_any(), &taints));
+    labels.extend(holds.labels(&node.name_any(), &node.parsed_taints()));
     mirror::changes(node.labels(), &labels)
 }
 

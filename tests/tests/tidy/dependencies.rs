@@ -20,7 +20,13 @@ const MAY_DEPEND_ON: [(&str, &[&str]); 12] = [
     ("pd-systems", &["pd-core"]),
     (
         "pd-autoscaler",
-        &["pd-core", "pd-api", "pd-signals", "pd-runtime"],
+        &[
+            "pd-core",
+            "pd-api",
+            "pd-signals",
+            "pd-systems",
+            "pd-runtime",
+        ],
     ),
     ("pd-scheduler-plugin", &["pd-tolerations", "pd-runtime"]),
     ("pd-sim", &["pd-core", "pd-api", "pd-signals"]),
