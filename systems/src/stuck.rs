@@ -1,4 +1,5 @@
-//! Replicas that will not serve without help, by cause, and the words in which Kubernetes states one.
+//! Replicas that will not serve without help, by cause, and the words in which Kubernetes states
+//! one.
 
 use pd_core::role_state::StuckCause;
 
