@@ -26,7 +26,8 @@ use std::{
 use kube::runtime::reflector::ObjectRef;
 use pd_api::v1alpha1::{GPUBudget, Mode, PDAutoscaler};
 use pd_core::{
-    Memory, PerRole, Policy, Reason, Role, Stage, Step, Timestamp, budget::ledger::Standing,
+    Memory, PerRole, Policy, Reason, Role, RoleState, Stage, Step, Timestamp,
+    budget::ledger::Standing,
 };
 use tokio::time::Instant;
 use tracing::warn;
@@ -268,6 +269,9 @@ fn shared<'a>(
         return planned;
     };
     let mut planned = fitted(tightest.cap_gpus, &tightest.holding, memory, now, planned);
+    if grows(&planned) && granted.iter().any(|(_, granted)| !granted.may_grow) {
+        planned = as_it_is(memory, now, planned);
+    }
     if tightest.standing != Standing::Granted {
         let reason = accounts::reason(tightest.standing);
         let message = format!("GPUBudget `{name}`: {}", tightest.message);
@@ -286,10 +290,7 @@ fn refused<'a>(
     if !grows(&planned) {
         return planned;
     }
-    let snapshot = &planned.observed.snapshot;
-    let current = snapshot.roles.map(|role| role.current);
-    let limit = gpus(snapshot.roles.map(|role| role.gpus_per_replica), current);
-    let mut planned = limited(limit, memory, now, planned);
+    let mut planned = as_it_is(memory, now, planned);
     explain(
         &mut planned,
         Reason::BudgetUnsettled,
@@ -313,6 +314,22 @@ fn grows(planned: &Planned<'_>) -> bool {
     Role::ALL
         .into_iter()
         .any(|role| to[role] > roles[role].current)
+}
+
+/// The plan with no more GPUs than are requested now.
+fn as_it_is<'a>(memory: &Memory, now: Timestamp, mut planned: Planned<'a>) -> Planned<'a> {
+    let roles = planned.observed.snapshot.roles;
+    // A role whose GPUs are not known, or that has none, is held to its replicas.
+    let counted = roles.map(|role| RoleState {
+        gpus_per_replica: role.gpus_per_replica.max(1),
+        ..role
+    });
+    let current = roles.map(|role| role.current);
+    let limit = gpus(counted.map(|role| role.gpus_per_replica), current);
+    planned.observed.snapshot.roles = counted;
+    let mut planned = limited(limit, memory, now, planned);
+    planned.observed.snapshot.roles = roles;
+    planned
 }
 
 /// The plan that, with all that exists and its surge, holds at most `cap` GPUs if it grows.

@@ -40,6 +40,7 @@ use crate::{
         conditions::{is_late, ready},
         report,
     },
+    share::TURN_AFTER,
     validate::validate,
 };
 
@@ -49,9 +50,6 @@ const RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// Longest pause after many such reconciles in a row.
 const RETRY_AFTER_MAX: Duration = Duration::from_mins(1);
-
-/// Pause of an object whose namespace has its share of reconciles.
-const TURN_AFTER: Duration = Duration::from_secs(1);
 
 /// Pause in which changes of one object are gathered into one reconcile.
 const DEBOUNCE: Duration = Duration::from_millis(300);
@@ -217,7 +215,7 @@ async fn reconcile(object: Arc<Guarded>, shared: Arc<Shared>) -> Result<Action, 
         return Ok(Action::requeue(wait));
     }
     let namespace = key.namespace.as_deref().unwrap_or_default();
-    let Some(_running) = context.shares.enter(namespace) else {
+    let Some(_running) = context.shares.enter(namespace, &key.name) else {
         return Ok(Action::requeue(TURN_AFTER));
     };
     let started = Instant::now();

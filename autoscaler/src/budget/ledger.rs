@@ -300,6 +300,7 @@ impl Desk {
             let index = rows.iter().position(|row| key(row) == own)?;
             Some(Granted {
                 cap_gpus: entries[index].cap_gpus,
+                may_grow: entries[index].may_grow,
                 standing: entries[index].standing,
                 message: rows[index].message.clone(),
                 holding: self.holding(&book, &own),
