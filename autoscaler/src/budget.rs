@@ -49,12 +49,12 @@ use crate::{
 const FITS_TRIED: u32 = 8;
 
 /// The budgets, their ledgers, and since when this process leads.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Budgets {
     /// Budgets and namespaces as watched.
     pub watched: Watched,
     desks: Mutex<HashMap<String, Arc<tokio::sync::Mutex<Desk>>>>,
-    leads_since: Mutex<Option<Instant>>,
+    leads_since: Instant,
     /// Until when a write of replicas, whose end nobody heard, may be under way.
     unheard: Mutex<HashMap<ObjectRef<PDAutoscaler>, Instant>>,
     /// Objects between their claim and the end of their writes, as `namespace/name`.
@@ -74,13 +74,15 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Budgets {
-    /// A term begins: nothing is known of what happened before.
-    pub fn begin(&self) {
-        self.watched.forget();
-        locked(&self.desks).clear();
-        locked(&self.unheard).clear();
-        locked(&self.running).clear();
-        *locked(&self.leads_since) = Some(Instant::now());
+    /// Those of a term that begins now: nothing is known of what happened before.
+    pub fn of_new_term() -> Self {
+        Self {
+            watched: Watched::default(),
+            desks: Mutex::default(),
+            leads_since: Instant::now(),
+            unheard: Mutex::default(),
+            running: Mutex::default(),
+        }
     }
 
     /// Notes how the writes of `key` ended: one that failed may still be made.
@@ -102,10 +104,6 @@ impl Budgets {
         unheard
             .get(key)
             .is_none_or(|until| *until <= Instant::now())
-    }
-
-    fn leads_since(&self) -> Instant {
-        *locked(&self.leads_since).get_or_insert_with(Instant::now)
     }
 
     fn desk(&self, name: &str) -> Arc<tokio::sync::Mutex<Desk>> {
@@ -143,7 +141,7 @@ impl Budgets {
         Around {
             watched,
             roster,
-            leads_since: self.leads_since(),
+            leads_since: self.leads_since,
         }
     }
 
@@ -180,6 +178,7 @@ impl Budgets {
 /// it keeps to them, and otherwise another.
 pub async fn within<'a>(
     context: &Context,
+    budgets: &Budgets,
     key: &ObjectRef<PDAutoscaler>,
     services: impl FnOnce() -> Arc<Vec<Service>>,
     memory: &Memory,
@@ -187,11 +186,7 @@ pub async fn within<'a>(
     planned: Planned<'a>,
 ) -> Planned<'a> {
     let object = planned.observed.object;
-    let none = context
-        .budgets
-        .watched
-        .budgets()
-        .is_ok_and(|all| all.is_empty());
+    let none = budgets.watched.budgets().is_ok_and(|all| all.is_empty());
     if object.spec.mode != Mode::Auto {
         return planned;
     }
@@ -199,10 +194,10 @@ pub async fn within<'a>(
     if none {
         return Box::pin(alone(context, &service, memory, now, planned)).await;
     }
-    let claim = claim(&service, &planned, context.budgets.is_quiet(key));
+    let claim = claim(&service, &planned, budgets.is_quiet(key));
     let services = services();
-    locked(&context.budgets.running).insert(running_name(key));
-    match context.budgets.claimed(context, &services, &claim).await {
+    locked(&budgets.running).insert(running_name(key));
+    match budgets.claimed(context, &services, &claim).await {
         Ok(granted) if granted.is_empty() => {
             Box::pin(alone(context, &service, memory, now, planned)).await
         }

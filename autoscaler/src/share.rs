@@ -147,8 +147,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever the order in which objects come back within a second, none waits longer than all
-        /// others have their turn once.
+        /// Whatever the order in which objects come back within a second, none waits longer than
+        /// all others have their turn once.
         #[test]
         fn objects_take_turns(
             most in 1u16..4, objects in 2usize..8,

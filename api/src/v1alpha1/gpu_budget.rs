@@ -234,12 +234,12 @@ pub struct BudgetAccountStatus {
     /// Its name. At most 253 characters.
     #[schemars(length(max = 253))]
     pub name: String,
-    /// Its prefill workload: kind and name, and for kinds other than Kubernetes' own the `apiVersion`
-    /// and the role inside the object. At most 768 characters.
+    /// Its prefill workload: kind and name, and for kinds other than Kubernetes' own the
+    /// `apiVersion` and the role inside the object. At most 768 characters.
     #[schemars(length(max = 768))]
     pub prefill: String,
-    /// Its decode workload: kind and name, and for kinds other than Kubernetes' own the `apiVersion`
-    /// and the role inside the object. At most 768 characters.
+    /// Its decode workload: kind and name, and for kinds other than Kubernetes' own the
+    /// `apiVersion` and the role inside the object. At most 768 characters.
     #[schemars(length(max = 768))]
     pub decode: String,
     /// GPUs that it may hold: granted before replicas are requested, and until they are gone.

@@ -87,6 +87,6 @@ pub struct Granted {
     pub standing: Standing,
     /// The same in words.
     pub message: String,
-    /// What is held.
+    /// All that is held.
     pub holding: Holding,
 }

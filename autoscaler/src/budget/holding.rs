@@ -94,8 +94,8 @@ struct RoleHolding {
 }
 
 impl RoleHolding {
-    /// GPUs at the worst moment while `replicas` are requested, without any other write. Pods beyond
-    /// the replicas requested now are on their way out, whatever is requested next.
+    /// GPUs at the worst moment while `replicas` are requested, without any other write. Pods
+    /// beyond the replicas requested now are on their way out, whatever is requested next.
     fn at(&self, replicas: u32) -> u32 {
         let gpus = |replicas: u32| replicas.saturating_mul(self.gpus_per_replica);
         let kept = gpus(replicas.min(self.requested));

@@ -44,7 +44,8 @@ impl Default for Watched {
     }
 }
 
-/// Lists that failed one after the other. The watcher's own backoff begins anew with each of them.
+/// Lists that failed one after the other. The watcher's own backoff begins again with
+/// each of them.
 #[derive(Clone, Copy, Debug, Default)]
 struct Failures(u32);
 
@@ -88,12 +89,6 @@ impl Watched {
     /// There are none, for this process or at all.
     pub fn none(&self) {
         *locked(&self.budgets) = Ok(BTreeMap::new());
-    }
-
-    /// Nothing is known any more.
-    pub fn forget(&self) {
-        *locked(&self.budgets) = Err("not listed yet".to_owned());
-        *locked(&self.labels) = None;
     }
 
     /// Follows the budgets, for ever.
@@ -150,8 +145,8 @@ impl Watched {
         }
     }
 
-    /// Follows the labels of namespaces, for ever, from when a budget needs them. Whether one does is
-    /// looked up every `interval`.
+    /// Follows the labels of namespaces, for ever, from when a budget needs them. Whether one does
+    /// is looked up every `interval`.
     pub async fn follow_namespaces(&self, client: &Client, interval: Duration) {
         let needed = || {
             self.budgets()

@@ -399,8 +399,8 @@ impl<'a> Ledger<'a> {
         taken
     }
 
-    /// GPUs held beyond the budget without those that stay free; of those that left, all that nobody
-    /// else may get.
+    /// GPUs held beyond the budget without those that stay free; of those that left, all that
+    /// nobody else may get.
     fn excess(&self, idle: u32) -> u32 {
         let held = |account: &Account<'_>| {
             u64::from(if self.has_left(account) {

@@ -74,7 +74,7 @@ struct Pass {
     phase: Phase,
 }
 
-/// What a service may hold.
+/// The most that a service may hold.
 #[derive(Clone, Copy, Debug)]
 struct Most {
     cap: u32,

@@ -81,9 +81,9 @@ impl Workload {
         self.running.max(self.desired) + u32::try_from(self.leaving.len()).unwrap()
     }
 
-    /// The most replicas that may exist at a time while `desired` are requested, with the surge of a
-    /// rollout. Pods beyond the replicas requested now are on their way out, whatever is requested
-    /// next.
+    /// The most replicas that may exist at a time while `desired` are requested, with the surge of
+    /// a rollout. Pods beyond the replicas requested now are on their way out, whatever is
+    /// requested next.
     pub(crate) fn with_surge(&self, desired: u32) -> u32 {
         let leaving = u32::try_from(self.leaving.len()).unwrap();
         let going = self.running.saturating_sub(desired.min(self.desired));
@@ -132,7 +132,7 @@ pub(crate) struct Write {
     pub what: Change,
 }
 
-/// What a write changes, if the version is still as read.
+/// The change of a write, made if the version is still as read.
 #[derive(Clone, Debug)]
 pub(crate) enum Change {
     Grants(Stored),
@@ -169,7 +169,8 @@ pub(crate) struct World {
     pub broken: Option<Broken>,
     pub scale_ups: u64,
     sizes: VecDeque<(u64, u32)>,
-    beyond: VecDeque<u32>,
+    /// GPUs that others added of late, and when.
+    by_hand: VecDeque<(u64, u32)>,
     held_before: u32,
     /// Whether the last event was the hands of others.
     by_others: bool,
@@ -233,7 +234,7 @@ impl World {
             broken: None,
             scale_ups: 0,
             sizes: VecDeque::from([(0, gpus)]),
-            beyond: VecDeque::new(),
+            by_hand: VecDeque::new(),
             held_before: 0,
             by_others: false,
         }
@@ -470,14 +471,16 @@ impl World {
     }
 
     /// The observer: nothing but others' hands makes the sum exceed the budget, or exceed it more.
-    /// Hands that went beyond a grant excuse as much for as long as a write is under way.
+    /// Whatever they added excuses as much for as long as a decision of before may be written.
     pub(crate) fn check(&mut self, when: &str) {
-        let beyond = self.beyond_grants();
-        self.beyond.push_back(beyond);
-        if self.beyond.len() > usize::try_from(IN_FLIGHT_TICKS).unwrap() {
-            self.beyond.pop_front();
+        let added = self.held().saturating_sub(self.held_before);
+        if self.by_others && added > 0 {
+            self.by_hand.push_back((self.now, added));
         }
-        let excused = self.beyond.iter().copied().max().unwrap_or(0);
+        let now = self.now;
+        self.by_hand
+            .retain(|&(at, _)| at + PASS_TICKS + IN_FLIGHT_TICKS >= now);
+        let excused: u32 = self.by_hand.iter().map(|&(_, added)| added).sum();
         let before = self.held_before.saturating_sub(self.gpus_lately());
         assert!(
             self.by_others || self.excess() <= before.max(excused),

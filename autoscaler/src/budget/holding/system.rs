@@ -19,7 +19,7 @@ use crate::workload::{
 };
 
 /// Reads what the workload holds now; `stated` are the GPUs of a replica by its PDAutoscaler.
-pub async fn read(
+pub(super) async fn read(
     client: &Client,
     namespace: &str,
     target: &Target,

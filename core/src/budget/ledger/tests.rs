@@ -344,7 +344,8 @@ proptest! {
         }
         let own = || accounts.iter().zip(&entries).filter(|(account, _)| account.member.is_some());
         for (account, entry) in own() {
-            // More than a share is held only of GPUs that no other share has: shares are whole units.
+            // More than a share is held only of GPUs that no other share has: shares are whole
+            // units.
             prop_assert!(account.held_gpus >= entry.share_gpus, "{:?} {:?}", account, entry);
         }
         let held: u32 = own().map(|(account, _)| account.held_gpus).sum();
