@@ -14,6 +14,7 @@ pub mod claim;
 pub mod holding;
 pub mod ledger;
 pub mod members;
+pub mod quota;
 pub mod report;
 pub mod watched;
 
@@ -23,7 +24,7 @@ use std::{
     time::Duration,
 };
 
-use kube::runtime::reflector::ObjectRef;
+use kube::{ResourceExt as _, runtime::reflector::ObjectRef};
 use pd_api::v1alpha1::{GPUBudget, Mode, PDAutoscaler};
 use pd_core::{
     Memory, PerRole, Policy, Reason, Role, RoleState, Stage, Step, Timestamp,
@@ -174,8 +175,8 @@ impl Budgets {
     }
 }
 
-/// The plan within all budgets, those of others included: the one that was made without them where
-/// it keeps to them, and otherwise another.
+/// The plan within all budgets, those of others and the namespace's quotas included: the one that
+/// was made without them where it keeps to them, and otherwise another.
 pub async fn within<'a>(
     context: &Context,
     budgets: &Budgets,
@@ -185,12 +186,25 @@ pub async fn within<'a>(
     now: Timestamp,
     planned: Planned<'a>,
 ) -> Planned<'a> {
-    let object = planned.observed.object;
-    let none = budgets.watched.budgets().is_ok_and(|all| all.is_empty());
-    if object.spec.mode != Mode::Auto {
+    if planned.observed.object.spec.mode != Mode::Auto {
         return planned;
     }
-    let service = Service::of(object);
+    let in_budgets = in_budgets(context, budgets, key, services, memory, now, planned);
+    let planned = Box::pin(in_budgets).await;
+    in_quotas(context, memory, now, planned).await
+}
+
+async fn in_budgets<'a>(
+    context: &Context,
+    budgets: &Budgets,
+    key: &ObjectRef<PDAutoscaler>,
+    services: impl FnOnce() -> Arc<Vec<Service>>,
+    memory: &Memory,
+    now: Timestamp,
+    planned: Planned<'a>,
+) -> Planned<'a> {
+    let service = Service::of(planned.observed.object);
+    let none = budgets.watched.budgets().is_ok_and(|all| all.is_empty());
     if none {
         return Box::pin(alone(context, &service, memory, now, planned)).await;
     }
@@ -207,6 +221,45 @@ pub async fn within<'a>(
             refused(&error, memory, now, planned)
         }
     }
+}
+
+/// The plan with no more GPUs than the namespace's quotas have room for, if it grows.
+async fn in_quotas<'a>(
+    context: &Context,
+    memory: &Memory,
+    now: Timestamp,
+    planned: Planned<'a>,
+) -> Planned<'a> {
+    if !grows(&planned) {
+        return planned;
+    }
+    let namespace = planned.observed.object.namespace().unwrap_or_default();
+    let room = match quota::read(&context.client, &namespace).await {
+        Ok(Some(room)) => room,
+        Ok(None) => return planned,
+        Err(error) => {
+            warn!(%error, namespace, "ResourceQuotas cannot be read; the API server keeps them");
+            context.metrics.api_failed("quota");
+            return planned;
+        }
+    };
+    let roles = &planned.observed.snapshot.roles;
+    let per_replica = roles.map(|role| role.gpus_per_replica);
+    let current = roles.map(|role| role.current);
+    // Replicas requested that have no pods yet will take their GPUs of the room.
+    let existing = roles.map(|role| role.ready.saturating_add(role.starting).min(role.current));
+    let allowed = gpus(per_replica, existing).saturating_add(room.gpus);
+    let limit = allowed.max(gpus(per_replica, current));
+    if gpus(per_replica, planned.decision.plan.replicas) <= limit {
+        return planned;
+    }
+    let mut planned = limited(limit, memory, now, planned);
+    let message = format!(
+        "ResourceQuota `{}` has room for {} of {} GPUs (`{}`): raise it, or lower what others of the namespace use",
+        room.quota, room.gpus, room.hard_gpus, room.resource
+    );
+    explain(&mut planned, Reason::QuotaLimited, message);
+    planned
 }
 
 fn claim<'a>(service: &'a Service, planned: &Planned<'_>, is_quiet: bool) -> Claim<'a> {

@@ -329,6 +329,7 @@ fn shown(reason: Reason) -> Option<(ConditionType, ConditionState, ReconcileOutc
         Reason::ObjectiveUnreachable => (C::ObjectiveMet, False, with_step(reason)),
         Reason::NotLimited => (C::ScalingLimited, False, after(|_| {})),
         Reason::BudgetUnsettled
+        | Reason::QuotaLimited
         | Reason::BudgetReclaimed
         | Reason::BudgetWaitsForOthers
         | Reason::BudgetShared
