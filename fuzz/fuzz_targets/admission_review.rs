@@ -2,7 +2,7 @@
 //! applied, and the object that comes of it needs no other.
 //!
 //! The first byte chooses the gate and whether pods get tolerations from a role, the length of the
-//! rest which nodes pods prefer. It follows a body as it is, or, so that the fuzzer need not find
+//! rest which nodes pods prefer. The rest is a body as it is, or, so that the fuzzer need not find
 //! the envelope by itself, the object of one, or annotation, tolerations and preferred terms of a
 //! pod.
 

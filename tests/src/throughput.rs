@@ -71,8 +71,8 @@ pub enum Way {
     ScoredUnmanaged,
     /// The same with the pods of [`Way::Managed`].
     ScoredManaged,
-    /// The scheduler alone with the required node affinity of [`Way::Managed`], as the webhook writes
-    /// pods with `--prefer-margin none`.
+    /// The scheduler alone with the required node affinity of [`Way::Managed`], as the webhook
+    /// writes pods with `--prefer-margin none`.
     Affinity,
     /// The scheduler alone with pods as the webhook writes them by default: required node affinity,
     /// and preferred node affinity by margin.
@@ -230,8 +230,8 @@ pub struct ThroughputOptions {
     /// Turns of each way.
     #[arg(long, default_value_t = 5)]
     pub rounds: usize,
-    /// Least ratio to the stock scheduler of `unmanaged` and `managed`, where every pod is sent to the
-    /// extender. That of `preference` is 0.95 and that of `others` 0.98.
+    /// Least ratio to the stock scheduler of `unmanaged` and `managed`, where every pod is sent to
+    /// the extender. That of `preference` is 0.95 and that of `others` 0.98.
     #[arg(long, default_value_t = 0.9)]
     pub bar: f64,
     /// Ways to measure, by commas; by default all. Without `stock` there are no ratios.

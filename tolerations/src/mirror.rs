@@ -21,14 +21,16 @@ mod label;
 mod number_set;
 mod preference;
 mod selector;
+mod threshold;
 
 pub use self::{
     label::{
         HOLD, LABEL_DOMAIN, NOT_A_NUMBER, changes, hold_of_daemon_set, hold_of_pod, is_mirrored,
         label, label_value, labels,
     },
-    preference::{AUTHOR_SHARE, Margin, PREFERRED_MAX, PreferredTerm, prefer},
+    preference::{AUTHOR_SHARE, PREFERRED_MAX, PreferredTerm, prefer},
     selector::{Requirement, Term},
+    threshold::Margin,
 };
 use super::{
     Effect, Rule,

@@ -32,15 +32,15 @@ use super::{
     label::{label, label_value},
     number_set::NumberSet,
     selector::{Requirement, Term},
+    threshold::{Margin, Reach, TELLING, Threshold},
 };
 
 /// Most preferred terms that are added to a pod: two labels with all their thresholds, and one that
-/// every node matches. The
-/// scheduler tries each of them on every node that is left, some 500 of 5,000. With more labels
-/// each gets fewer thresholds, the most telling first.
+/// every node matches. The scheduler tries each of them on every node that is left, some 500 of
+/// 5,000. With more labels each gets fewer thresholds, the most telling first.
 pub const PREFERRED_MAX: usize = 15;
 
-/// The name, below the domain of the mirror, of a label that no node has.
+/// A label of the mirror that no node has.
 const NO_NODE_HAS: &str = "preference.taint.pdautoscaler.io/none";
 
 /// The largest part of an author's smallest possible step that our weights make up together, as
@@ -49,49 +49,12 @@ const NO_NODE_HAS: &str = "preference.taint.pdautoscaler.io/none";
 /// at least 9/11 of its points.
 pub const AUTHOR_SHARE: i64 = 10;
 
-/// The thresholds of a label, in the order in which they are given up last.
-///
-/// Eighths of the way from the least to the largest margin to be expected are halves of what is left
-/// towards either end: near the bound a pod would leave soon, and near the other end is where most
-/// nodes are when values are shares such as 9995 of 10000. Each next threshold is the one that adds
-/// most to the agreement with exact margins over the distributions that `tests/agreement.rs`
-/// chooses by.
-const TELLING: [Threshold; 7] = [
-    Threshold::Eighths(6),
-    Threshold::Eighths(4),
-    Threshold::Beyond,
-    Threshold::Eighths(7),
-    Threshold::Eighths(2),
-    Threshold::Eighths(1),
-    Threshold::Tolerated,
-];
-
 /// The effects whose labels show a margin.
 const EFFECTS: [Effect; 3] = [
     Effect::NoSchedule,
     Effect::PreferNoSchedule,
     Effect::NoExecute,
 ];
-
-/// Which nodes a pod prefers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Margin {
-    /// Those whose value may worsen most before the pod must go.
-    #[default]
-    Most,
-    /// Those that are just good enough, which keeps the others free.
-    Least,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Threshold {
-    /// Any number that is tolerated, which is more than a node promises that has none.
-    Tolerated,
-    /// So many eighths of the way.
-    Eighths(i128),
-    /// Ten times the largest number that was expected.
-    Beyond,
-}
 
 /// A preferred node selector term, as Kubernetes writes it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -105,21 +68,6 @@ pub struct PreferredTerm {
     /// Fields that this version does not know.
     #[serde(flatten)]
     pub unknown: BTreeMap<String, Value>,
-}
-
-impl Threshold {
-    /// Its place among those of a label, from the one that fewest numbers pass.
-    fn strictness(self, margin: Margin) -> (bool, i128) {
-        let place = match self {
-            Self::Tolerated => 0,
-            Self::Eighths(eighths) => eighths,
-            Self::Beyond => i128::MAX,
-        };
-        match margin {
-            Margin::Most => (false, -place),
-            Margin::Least => (self == Self::Tolerated, place),
-        }
-    }
 }
 
 impl PreferredTerm {
@@ -345,67 +293,4 @@ fn within(interval: Interval, margin: i128) -> (i128, i128) {
             .most
             .map_or(i128::from(i64::MAX), |most| i128::from(most) - less),
     )
-}
-
-/// The margins that are to be expected in an interval.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Reach {
-    /// The largest.
-    far: i128,
-    /// The least that a number which is not negative can have.
-    near: i128,
-    /// That of a number ten times as large as any that is expected, where no end keeps numbers
-    /// from it.
-    beyond: Option<i128>,
-}
-
-impl Reach {
-    /// The margins in an interval; nothing if no label can hold a number of it.
-    ///
-    /// Of a lower bound alone the scale is not known. Shares are written of a power of ten, so the
-    /// next one above the bound is taken for the largest number: 1000 above 950, 10000 above 9950.
-    fn of(interval: Interval) -> Option<Self> {
-        let least = interval.least.map(i128::from);
-        let most = interval.most.map(i128::from);
-        let floor = least.unwrap_or(0).max(0);
-        let reach = match (least, most) {
-            (_, Some(most)) if most < floor => return None,
-            (Some(least), None) => {
-                let mut top: i128 = 10;
-                while top <= floor {
-                    top *= 10;
-                }
-                let margin = |number: i128| number - least + 1;
-                Self {
-                    far: margin(top),
-                    near: margin(floor),
-                    beyond: Some(margin(top * 10)),
-                }
-            }
-            (None, Some(most)) => Self {
-                far: most + 1,
-                near: 1,
-                beyond: None,
-            },
-            (Some(least), Some(most)) => Self {
-                far: ((most - least) / 2).min(most) + 1,
-                near: 1,
-                beyond: None,
-            },
-            (None, None) => return None,
-        };
-        Some(reach)
-    }
-
-    /// The least margin that passes a threshold.
-    fn margin(self, threshold: Threshold) -> Option<i128> {
-        match threshold {
-            Threshold::Tolerated => Some(self.near),
-            Threshold::Beyond => self.beyond,
-            Threshold::Eighths(eighths) => {
-                let way = (self.far - self.near) * eighths;
-                Some(self.near + (way + 7) / 8)
-            }
-        }
-    }
 }
