@@ -114,8 +114,8 @@ pub fn prefer(
 
 /// Most that our weights may add up to beside the author's; nothing if there is no limit.
 fn budget(authored: &[PreferredTerm]) -> Option<usize> {
-    let weighs = |term: &&PreferredTerm| term.weight > 0 && !term.preference.is_empty();
-    let weights = authored.iter().filter(weighs).map(|term| term.weight);
+    let counts = |term: &&PreferredTerm| term.weight > 0 && !term.preference.is_empty();
+    let weights = authored.iter().filter(counts).map(|term| term.weight);
     let step = weights.reduce(common_divisor)?;
     Some(usize::try_from(step / AUTHOR_SHARE).unwrap_or(0))
 }
