@@ -39,8 +39,8 @@ fn paths(kind: &str, object: &Value) -> Vec<String> {
         return Vec::new();
     };
     let patch: Vec<Value> = serde_json::from_slice(&patch.0).unwrap();
-    let path = |operation: &Value| operation["path"].as_str().unwrap().to_owned();
-    patch.iter().map(path).collect()
+    let place = |operation: &Value| operation["path"].as_str().unwrap().to_owned();
+    patch.iter().map(place).collect()
 }
 
 #[test]
