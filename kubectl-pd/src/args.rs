@@ -1,5 +1,10 @@
 //! The command line: kubectl's own flags by their own names, and the commands.
 
+#![expect(
+    clippy::doc_markdown,
+    reason = "--help prints these comments, and backticks are noise there"
+)]
+
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};

@@ -19,7 +19,7 @@ use serde_json::Value;
 
 use crate::{
     args::{ClusterArgs, DryRun},
-    controller::{Controller, LABELS},
+    controller::{Controller, LABELS, WithLease},
     exit::Exit,
 };
 
@@ -204,9 +204,7 @@ impl Cluster {
     }
 
     /// Every controller of the chart, with its Lease where it can be read.
-    pub async fn controllers(
-        &self,
-    ) -> Result<Vec<(Controller, Result<Option<Lease>, String>)>, ClusterError> {
+    pub async fn controllers(&self) -> Result<Vec<WithLease>, ClusterError> {
         let deployments: Api<Deployment> = Api::all(self.client.clone());
         let params = ListParams::default().labels(LABELS);
         let listed = deployments.list(&params).await;

@@ -19,6 +19,9 @@ const TERMS_MAX: i32 = 2;
 /// Term of a Lease that does not say, seconds: the default of the controller's flag.
 const TERM_SECONDS: i32 = 15;
 
+/// A controller with its Lease: nothing where there is none, an error where it cannot be read.
+pub type WithLease = (Controller, Result<Option<Lease>, String>);
+
 /// A controller.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Controller {

@@ -82,7 +82,7 @@ pub fn prose(object: &PDAutoscaler, now: Timestamp) -> String {
     for step in &decision.steps {
         if step.stage != stage {
             stage = &step.stage;
-            text.push_str(&format!("\n{}\n", title(stage)));
+            text.extend(["\n", title(stage), "\n"]);
         }
         text.push_str(&line(step));
     }

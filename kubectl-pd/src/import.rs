@@ -16,6 +16,8 @@ pub mod role;
 pub mod scaled_object;
 pub mod select;
 
+use std::fmt::Display;
+
 use pd_api::{FieldError, v1alpha1::PDAutoscaler};
 use pd_core::Role;
 use serde::Serialize;
@@ -61,7 +63,7 @@ impl Remark {
     pub fn new(
         fate: Fate,
         field: impl Into<String>,
-        value: impl ToString,
+        value: impl Display,
         remark: impl Into<String>,
     ) -> Self {
         Self {
@@ -156,12 +158,7 @@ fn listed(errors: &[FieldError]) -> String {
 }
 
 /// A field of the source `of`, with its value and the remedy.
-pub(crate) fn field_error(
-    of: &str,
-    field: &str,
-    value: impl ToString,
-    remedy: &str,
-) -> ImportError {
+pub(crate) fn field_error(of: &str, field: &str, value: impl Display, remedy: &str) -> ImportError {
     ImportError::Field {
         source_name: of.to_owned(),
         field: field.to_owned(),

@@ -9,7 +9,7 @@ use std::io::Write;
 
 use clap::CommandFactory as _;
 use jiff::Timestamp;
-use kube::ResourceExt as _;
+use kube::ResourceExt;
 use pd_api::v1alpha1::{Mode, PDAutoscaler};
 use serde_json::json;
 
@@ -338,5 +338,5 @@ async fn names(words: &[String]) -> Option<Vec<String>> {
     };
     let cluster = Cluster::connect(&args).await.ok()?;
     let objects = cluster.objects(false, None).await.ok()?;
-    Some(objects.iter().map(|object| object.name_any()).collect())
+    Some(objects.iter().map(ResourceExt::name_any).collect())
 }

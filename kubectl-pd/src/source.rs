@@ -1,7 +1,7 @@
-//! The texts of an import: files, standard input, and directories of AIConfigurator.
+//! The texts of an import: files, standard input, and directories of `AIConfigurator`.
 //!
 //! Files are read here and nowhere else. A directory is looked through to a few levels for the
-//! folder of a disaggregated run, because AIConfigurator puts model and parameters between.
+//! folder of a disaggregated run, because `AIConfigurator` puts model and parameters between.
 
 use std::{
     fs, io,

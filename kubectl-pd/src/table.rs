@@ -3,6 +3,8 @@
 //!
 //! A cell is one line: line breaks in a message would break the row. Pure.
 
+use std::fmt::Display;
+
 /// Blanks between two columns, as in kubectl.
 const GAP: usize = 3;
 
@@ -46,7 +48,7 @@ fn one_line(cell: &str) -> String {
 }
 
 /// The value, or the sign for nothing.
-pub fn or_none(value: Option<impl ToString>) -> String {
+pub fn or_none(value: Option<impl Display>) -> String {
     value.map_or_else(|| NONE.to_owned(), |value| value.to_string())
 }
 

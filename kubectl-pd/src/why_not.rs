@@ -270,18 +270,21 @@ pub fn text(object: &PDAutoscaler, answer: &Answer) -> String {
         many => format!("{many} things keep {whose} from scaling, the most important first.\n"),
     };
     for (index, blocker) in blockers.iter().enumerate() {
-        let reason = blocker.reason.as_deref().unwrap_or("NotObserved");
-        let role = blocker.role;
-        let role = role.map_or_else(String::new, |role| format!(" of {role}"));
-        text.push_str(&format!(
-            "\n{}. {reason} keeps back {}{role}.\n   {}\n   Remedy: {}.\n",
-            index + 1,
-            blocker.direction.as_text(),
-            sentence(&blocker.message),
-            blocker.remedy
-        ));
+        text += &paragraph(index + 1, blocker);
     }
     text
+}
+
+/// A blocker with its number, its words and its remedy.
+fn paragraph(number: usize, blocker: &Blocker) -> String {
+    let reason = blocker.reason.as_deref().unwrap_or("NotObserved");
+    let role = blocker.role;
+    let role = role.map_or_else(String::new, |role| format!(" of {role}"));
+    let (direction, message) = (blocker.direction.as_text(), sentence(&blocker.message));
+    let remedy = &blocker.remedy;
+    format!(
+        "\n{number}. {reason} keeps back {direction}{role}.\n   {message}\n   Remedy: {remedy}.\n"
+    )
 }
 
 /// Nothing keeps the object back; why it has as many replicas as it has.

@@ -64,9 +64,8 @@ pub fn import(
         });
     };
     let experiment = experiment(first)?;
-    let gpus = experiment
-        .total_gpus
-        .and_then(|gpus| i32::try_from(gpus).ok());
+    let gpus = gpus_needed(&first.results).or(experiment.total_gpus);
+    let gpus = gpus.and_then(|gpus| i32::try_from(gpus).ok());
     let per_worker = best.gpus_per_worker;
     let most = gpus.map(|gpus| i64::from(gpus).max(i64::try_from(best.gpus()).unwrap_or(i64::MAX)));
     let mut roles = roles(first, targets)?;
@@ -132,6 +131,19 @@ fn best(runs: &[Run], remarks: &mut Vec<Remark>) -> Result<Vec<OperatingPoint>, 
         points.push(point);
     }
     Ok(points)
+}
+
+/// GPUs for the rate that `aiconfigurator cli recommend` was asked for: the best configuration as
+/// often as the rate needs it. Other runs have no such column.
+fn gpus_needed(results: &str) -> Option<u32> {
+    let mut reader = csv::ReaderBuilder::new()
+        .trim(csv::Trim::All)
+        .from_reader(results.as_bytes());
+    let mut columns = reader.headers().ok()?.iter();
+    let column = columns.position(|column| column == "total_gpus_needed")?;
+    let best = reader.records().next()?.ok()?;
+    let needed = best.get(column)?;
+    needed.strip_suffix(".0").unwrap_or(needed).parse().ok()
 }
 
 fn experiment(run: &Run) -> Result<Experiment, ImportError> {
@@ -257,7 +269,7 @@ fn about(best: &OperatingPoint, gpus: Option<i32>) -> Vec<Remark> {
     ];
     if gpus.is_none() {
         let remark =
-            "exp_config.yaml has no total_gpus: the workers of the best configuration are the most";
+            "no total_gpus in exp_config.yaml: the workers of the best configuration are the most";
         remarks.push(Remark::new(
             Fate::Assumed,
             "spec.maxReplicas",
@@ -332,6 +344,30 @@ mod tests {
             (5, 3, 4_000, 500)
         );
         assert_eq!(point.name, "isl4000-osl500");
+    }
+
+    #[test]
+    fn a_run_for_a_rate_says_the_gpus_that_the_rate_needs() {
+        let lines = RESULTS
+            .lines()
+            .enumerate()
+            .map(|(index, line)| match index {
+                0 => format!("{line},replicas_needed,total_gpus_needed"),
+                _ => format!("{line},2,64"),
+            });
+        let for_rate = Run {
+            results: lines.collect::<Vec<_>>().join("\n"),
+            ..run()
+        };
+        let spec = import(&[for_rate], &none(), &Wanted::default())
+            .unwrap()
+            .object
+            .spec;
+        assert_eq!(spec.budget.unwrap().gpus, Some(64));
+        assert_eq!(
+            (spec.prefill.max_replicas, spec.decode.max_replicas),
+            (15, 15)
+        );
     }
 
     #[test]

@@ -1,10 +1,12 @@
-//! One behavior of two: HorizontalPodAutoscalers have one each, a PDAutoscaler has one for both
+//! One behavior of two: `HorizontalPodAutoscalers` have one each, a PDAutoscaler has one for both
 //! roles.
 //!
 //! A rule on which both agree is carried over. Of two windows the longer one counts for both, which
 //! changes replicas no sooner than either did. Policies and tolerances that differ cannot be ranked
 //! so: those that one role alone states hold for both, two different ones are left out, and a
 //! remark says so.
+
+use std::fmt::{self, Display};
 
 use k8s_openapi::api::autoscaling::v2::{HPAScalingPolicy, HPAScalingRules};
 use pd_api::v1alpha1::{
@@ -14,7 +16,7 @@ use pd_core::PerRole;
 
 use super::{Fate, ImportError, Remark, field_error, role::RoleImport};
 
-/// HorizontalPodAutoscaler's own window before replicas are lowered, seconds.
+/// `HorizontalPodAutoscaler`'s own window before replicas are lowered, seconds.
 const DOWN_WINDOW_SECONDS: i32 = 300;
 
 /// The behavior of both roles, with remarks.
@@ -143,7 +145,7 @@ impl Direction<'_> {
         Ok(())
     }
 
-    /// Where growth has no policies here, it had those of the HorizontalPodAutoscaler before.
+    /// Where growth has no policies here, it had those of the `HorizontalPodAutoscaler` before.
     fn default_rate(&self, remarks: &mut Vec<Remark>) {
         let stated = |rules: &Option<HPAScalingRules>| {
             rules
@@ -168,7 +170,7 @@ impl Direction<'_> {
     }
 
     /// The value that both roles have, or the only one that is stated.
-    fn agreed<T: PartialEq + ToString>(
+    fn agreed<T: PartialEq + Display>(
         &self,
         field: &str,
         stated: PerRole<Option<T>>,
@@ -178,7 +180,7 @@ impl Direction<'_> {
         match (prefill, decode) {
             (Some(one), Some(other)) if one == other => Some(one),
             (Some(one), Some(other)) => {
-                let value = format!("prefill {}, decode {}", one.to_string(), other.to_string());
+                let value = format!("prefill {one}, decode {other}");
                 let remark = "both roles have one rule, and these differ: it is left out; state the one that shall hold";
                 remarks.push(Remark::new(Fate::Dropped, self.field(field), value, remark));
                 None
@@ -189,13 +191,7 @@ impl Direction<'_> {
         }
     }
 
-    fn alone<T: ToString>(
-        &self,
-        field: &str,
-        value: T,
-        role: &str,
-        remarks: &mut Vec<Remark>,
-    ) -> T {
+    fn alone<T: Display>(&self, field: &str, value: T, role: &str, remarks: &mut Vec<Remark>) -> T {
         let remark = format!("stated for {role} alone, and holds for both roles here");
         remarks.push(Remark::new(
             Fate::Changed,
@@ -216,8 +212,8 @@ impl Direction<'_> {
 #[derive(Clone, Debug, PartialEq)]
 struct Shown(Vec<HPAScalingPolicy>);
 
-impl std::fmt::Display for Shown {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl Display for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let all: Vec<String> = self
             .0
             .iter()

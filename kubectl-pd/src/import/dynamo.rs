@@ -43,15 +43,7 @@ pub fn import(
     let components = components(graph, &from)?;
     let (source, keys) = match config {
         Some((source, keys)) => (source.to_owned(), keys),
-        None => {
-            let source = format!("the planner of {from}");
-            let Some(planner) = components.iter().find(|one| one.kind == "planner") else {
-                let remedy = "give a graph with a planner, or the planner's configuration by --planner-config=FILE";
-                return Err(field_error(&from, "components", "no planner", remedy));
-            };
-            let keys = of_arguments(&source, &planner.arguments)?;
-            (source, keys)
-        }
+        None => own_config(&components, &from)?,
     };
     let planner = planner(&source, &keys)?;
     let found = PerRole {
@@ -59,6 +51,21 @@ pub fn import(
         decode: role(graph, &components, Role::Decode, &from)?,
     };
     with_planner(found, &planner, wanted)
+}
+
+/// The configuration of the planner among `components`, and its name in a sentence.
+fn own_config(
+    components: &[Component],
+    from: &str,
+) -> Result<(String, Map<String, Value>), ImportError> {
+    let Some(planner) = components.iter().find(|one| one.kind == "planner") else {
+        let remedy =
+            "give a graph with a planner, or the planner's configuration by --planner-config=FILE";
+        return Err(field_error(from, "components", "no planner", remedy));
+    };
+    let source = format!("the planner of {from}");
+    let keys = of_arguments(&source, &planner.arguments)?;
+    Ok((source, keys))
 }
 
 /// The workers of `role` in `graph`.

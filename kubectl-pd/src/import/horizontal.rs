@@ -1,7 +1,8 @@
-//! A HorizontalPodAutoscaler as one role: target, bounds and behavior are carried over.
+//! A `HorizontalPodAutoscaler` as one role: target, bounds and behavior are carried over.
 //!
-//! Its metrics are not: a HorizontalPodAutoscaler follows a number per pod, a PDAutoscaler follows
-//! the latency objective, and reads the engine's metrics itself. Each metric is named in a remark.
+//! Its metrics are not: a `HorizontalPodAutoscaler` follows a number per pod, a PDAutoscaler
+//! follows the latency objective, and reads the engine's metrics itself. Each metric is named in a
+//! remark.
 
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscalerBehavior;
 use serde_json::Value;

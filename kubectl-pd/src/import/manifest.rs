@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Fields in the order in which people read them; others follow by name.
-const ORDER: [&str; 26] = [
+const ORDER: [&str; 27] = [
     "apiVersion",
     "kind",
     "metadata",
@@ -39,6 +39,7 @@ const ORDER: [&str; 26] = [
     "ttft",
     "tpot",
     "ratio",
+    "policy",
     "budget",
     "behavior",
     "scaleUp",

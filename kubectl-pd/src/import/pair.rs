@@ -260,36 +260,34 @@ fn schedules(roles: &PerRole<RoleImport>, remarks: &mut Vec<Remark>) -> Vec<Sche
 
 /// Puts a minimum into the schedule of the same times, or a new one.
 fn place(schedules: &mut Vec<ScheduleSpec>, role: Role, minimum: &Minimum, replicas: i32) {
+    let duration = duration_text(minimum.duration);
+    let is_same = |one: &ScheduleSpec| {
+        let times = (&one.cron, &one.time_zone, &one.duration);
+        times == (&minimum.cron, &minimum.time_zone, &duration)
+            && one.bounds(role) == ScheduledBoundsSpec::default()
+    };
+    let at = schedules
+        .iter()
+        .position(is_same)
+        .unwrap_or(schedules.len());
+    if at == schedules.len() {
+        schedules.push(ScheduleSpec {
+            cron: minimum.cron.clone(),
+            time_zone: minimum.time_zone.clone(),
+            duration,
+            prefill: None,
+            decode: None,
+        });
+    }
     let bounds = Some(ScheduledBoundsSpec {
         min_replicas: Some(replicas),
         max_replicas: None,
     });
-    let duration = duration_text(minimum.duration);
-    let same = schedules.iter_mut().find(|one| {
-        one.cron == minimum.cron
-            && one.time_zone == minimum.time_zone
-            && one.duration == duration
-            && one.bounds(role) == ScheduledBoundsSpec::default()
-    });
-    let schedule = match same {
-        Some(same) => same,
-        None => {
-            schedules.push(ScheduleSpec {
-                cron: minimum.cron.clone(),
-                time_zone: minimum.time_zone.clone(),
-                duration,
-                prefill: None,
-                decode: None,
-            });
-            let Some(last) = schedules.last_mut() else {
-                return;
-            };
-            last
-        }
-    };
-    match role {
-        Role::Prefill => schedule.prefill = bounds,
-        Role::Decode => schedule.decode = bounds,
+    let schedule = schedules.get_mut(at);
+    match (schedule, role) {
+        (Some(schedule), Role::Prefill) => schedule.prefill = bounds,
+        (Some(schedule), Role::Decode) => schedule.decode = bounds,
+        (None, _) => {}
     }
 }
 

@@ -151,13 +151,13 @@ pub fn planner(from: &str, keys: &Map<String, Value>) -> Result<Planner, ImportE
         let given = names
             .into_iter()
             .find_map(|name| Some((name, keys.get(name)?)));
+        if given.is_none() {
+            let remark = "the planner's own value is taken";
+            remarks.push(Remark::new(Fate::Assumed, names[0], default, remark));
+        }
         let (name, value) = match given {
             Some((name, value)) => (name, number(from, name, value)?),
-            None => {
-                let remark = "the planner's own value is taken";
-                remarks.push(Remark::new(Fate::Assumed, names[0], default, remark));
-                (names[0], default)
-            }
+            None => (names[0], default),
         };
         let span = Duration::try_from_secs_f64(value * 1e-3).unwrap_or_default();
         if span.is_zero() {

@@ -27,7 +27,7 @@ pub struct RoleImport {
     pub max_replicas: Option<i32>,
     /// GPUs of one replica, where the source says.
     pub gpus_per_replica: Option<i32>,
-    /// Whether a HorizontalPodAutoscaler changes the replicas, with its rules about rates.
+    /// Whether a `HorizontalPodAutoscaler` changes the replicas, with its rules about rates.
     pub has_hpa: bool,
     /// How fast replicas may change.
     pub behavior: Option<HorizontalPodAutoscalerBehavior>,

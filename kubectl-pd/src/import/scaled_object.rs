@@ -1,8 +1,8 @@
-//! A ScaledObject of KEDA as one role: target, bounds, behavior, fallback and cron triggers are
+//! A `ScaledObject` of KEDA as one role: target, bounds, behavior, fallback and cron triggers are
 //! carried over.
 //!
 //! KEDA's defaults are not Kubernetes': without a number it scales from 0 to 100. Triggers that
-//! follow a metric are dropped, each with a remark, as those of a HorizontalPodAutoscaler; a cron
+//! follow a metric are dropped, each with a remark, as those of a `HorizontalPodAutoscaler`; a cron
 //! trigger that begins and ends once a day is a schedule here. A fallback holds here as a floor:
 //! nothing is lowered without metrics.
 
@@ -22,7 +22,7 @@ pub const KIND: &str = "ScaledObject";
 
 const GROUP: &str = "keda.sh/";
 
-/// KEDA's own values where a ScaledObject has none.
+/// KEDA's own values where a `ScaledObject` has none.
 const MIN_REPLICAS: i64 = 0;
 const MAX_REPLICAS: i64 = 100;
 const POLLING_SECONDS: i64 = 30;

@@ -13,7 +13,7 @@ use pd_core::{PerRole, Role};
 
 use super::{Check, Topic, rights::Right, series::Series};
 use crate::{
-    controller::{Controller, holder},
+    controller::{Controller, WithLease, holder},
     reason::known,
     why_not::block::block,
 };
@@ -28,11 +28,11 @@ pub struct Facts {
     /// serve the version.
     pub served: Seen<Option<BTreeSet<String>>>,
     /// Every controller with the Lease that it names, where it could be read.
-    pub controllers: Seen<Vec<(Controller, Seen<Option<Lease>>)>>,
+    pub controllers: Seen<Vec<WithLease>>,
     /// Rights of the user, and whether they are there.
-    pub own_rights: Vec<(Right, Seen<bool>)>,
+    pub own_rights: Rights,
     /// Rights of the controllers' service accounts, by the account.
-    pub controller_rights: Vec<(String, Vec<(Right, Seen<bool>)>)>,
+    pub controller_rights: Vec<(String, Rights)>,
     /// The Prometheus servers that were asked, by address.
     pub prometheus: Vec<(String, Seen<Series>)>,
     /// The PDAutoscalers in the namespaces that were asked for.
@@ -40,6 +40,9 @@ pub struct Facts {
     /// Their workloads: namespace and name of the object, and what was found of each role.
     pub workloads: Vec<(String, String, PerRole<Workload>)>,
 }
+
+/// Rights, and whether they are there.
+pub type Rights = Vec<(Right, Seen<bool>)>;
 
 /// Something that was looked for, or why it could not be seen.
 pub type Seen<T> = Result<T, String>;

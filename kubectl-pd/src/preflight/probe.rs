@@ -18,7 +18,7 @@ use pd_runtime::{
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::{
-    judge::{Facts, Seen, VERSION, Workload, kinds},
+    judge::{Facts, Rights, Seen, VERSION, Workload, kinds},
     rights::{Right, of_controller, of_user},
     series::{Series, labels, query, service},
     workload::workload,
@@ -82,7 +82,7 @@ async fn served(client: &Client) -> Seen<Option<BTreeSet<String>>> {
     }
 }
 
-async fn own_rights(client: &Client, rights: Vec<Right>) -> Vec<(Right, Seen<bool>)> {
+async fn own_rights(client: &Client, rights: Vec<Right>) -> Rights {
     let reviews: Api<SelfSubjectAccessReview> = Api::all(client.clone());
     let ask = async |right: Right| {
         let review = SelfSubjectAccessReview {
@@ -104,7 +104,7 @@ async fn rights_of(
     client: &Client,
     controller: &Controller,
     objects: &[&PDAutoscaler],
-) -> (String, Vec<(Right, Seen<bool>)>) {
+) -> (String, Rights) {
     let account = format!(
         "system:serviceaccount:{}:{}",
         controller.namespace, controller.service_account

@@ -25,7 +25,7 @@ pub fn detail(object: &PDAutoscaler, blockers: usize, now: Timestamp) -> String 
     for (name, value) in identity(object, now) {
         text.push_str(&line(name, &value));
     }
-    text.push_str(&format!("\n{}", roles(object, &status)));
+    text.extend(["\n", roles(object, &status).as_str()]);
     let measured = measured(object, &status, now);
     if !measured.is_empty() {
         text.push('\n');
@@ -34,9 +34,9 @@ pub fn detail(object: &PDAutoscaler, blockers: usize, now: Timestamp) -> String 
         text.push_str(&line(name, &value));
     }
     if !status.conditions.is_empty() {
-        text.push_str(&format!("\n{}", conditions(&status, now)));
+        text.extend(["\n", conditions(&status, now).as_str()]);
     }
-    text.push_str(&format!("\n{}", hint(object, blockers)));
+    text.extend(["\n", hint(object, blockers).as_str()]);
     text
 }
 
@@ -129,7 +129,7 @@ fn measured(
             } else {
                 "inside"
             };
-            text.push_str(&format!(", {place} the band {band}"));
+            text.extend([", ", place, " the band ", band.as_str()]);
         }
         lines.push(("Ratio", text));
     }

@@ -135,7 +135,7 @@ fn rows(command: &Command, path: &str, text: &mut String) {
             continue;
         }
         let about = sub.get_about().map(ToString::to_string).unwrap_or_default();
-        text.push_str(&format!("| `{path}` | {about} |\n"));
+        text.extend(["| `", path.as_str(), "` | ", about.as_str(), " |\n"]);
     }
 }
 
