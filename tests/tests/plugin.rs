@@ -114,6 +114,12 @@ async fn a_running_service_is_shown_explained_stopped_and_started() {
         "{prose}"
     );
 
+    it_is_stopped_and_started(&stage).await;
+    preflight_sees_what_is_there(&stage).await;
+}
+
+async fn it_is_stopped_and_started(stage: &Stage) {
+    let namespace = &stage.namespace;
     let said = run(namespace, &["pause", "llama"]).await.with(0);
     assert!(said.contains("goes back to Auto"), "{said}");
     assert_eq!(
@@ -160,7 +166,6 @@ async fn a_running_service_is_shown_explained_stopped_and_started() {
         .until_condition("llama", "Paused", "False", &["NotPaused"])
         .await
         .unwrap();
-    preflight_sees_what_is_there(&stage).await;
 }
 
 /// The chart's release runs as a process here, so that its Deployment has no ready pod; all else

@@ -143,49 +143,7 @@ pub fn planner(from: &str, keys: &Map<String, Value>) -> Result<Planner, ImportE
         return Err(field_error(from, "mode", mode, remedy));
     }
     let mut remarks = Vec::new();
-    let target = keys
-        .get("optimization_target")
-        .and_then(Value::as_str)
-        .unwrap_or("throughput");
-    let mut limit = |names: [&str; 2], default: f64| -> Result<DurationText, ImportError> {
-        let given = names
-            .into_iter()
-            .find_map(|name| Some((name, keys.get(name)?)));
-        if given.is_none() {
-            let remark = "the planner's own value is taken";
-            remarks.push(Remark::new(Fate::Assumed, names[0], default, remark));
-        }
-        let (name, value) = match given {
-            Some((name, value)) => (name, number(from, name, value)?),
-            None => (names[0], default),
-        };
-        let span = Duration::try_from_secs_f64(value * 1e-3).unwrap_or_default();
-        if span.is_zero() {
-            return Err(field_error(from, name, value, "give milliseconds above 0"));
-        }
-        // Whole microseconds: a limit has no finer meaning.
-        Ok(duration_text(Duration::from_micros(
-            u64::try_from(span.as_micros()).unwrap_or(u64::MAX),
-        )))
-    };
-    let ttft = limit(["ttft_ms", "ttft"], TTFT_MS)?;
-    let tpot = limit(["itl_ms", "itl"], ITL_MS)?;
-    if target != "sla" {
-        let remark = "the planner then ignores its latency limits; here they are the objective, so check them";
-        remarks.push(Remark::new(
-            Fate::Changed,
-            "optimization_target",
-            target,
-            remark,
-        ));
-    }
-    let remark = "the planner holds averages to its limits, a PDAutoscaler the 95th percentile, which takes more replicas: see percentile";
-    remarks.push(Remark::new(
-        Fate::Changed,
-        "ttft, itl",
-        format!("{ttft}, {tpot}"),
-        remark,
-    ));
+    let (ttft, tpot) = limits(from, keys, &mut remarks)?;
     let gpus = budget(from, keys, &mut remarks)?;
     let whole = |name: &str| {
         keys.get(name)
@@ -212,6 +170,54 @@ pub fn planner(from: &str, keys: &Map<String, Value>) -> Result<Planner, ImportE
         remark.field = format!("{} of {from}", remark.field);
     }
     Ok(Planner { remarks, ..planner })
+}
+
+/// The limits of TTFT and of the time between tokens.
+fn limits(
+    from: &str,
+    keys: &Map<String, Value>,
+    remarks: &mut Vec<Remark>,
+) -> Result<(DurationText, DurationText), ImportError> {
+    let ttft = limit(from, keys, (["ttft_ms", "ttft"], TTFT_MS), remarks)?;
+    let tpot = limit(from, keys, (["itl_ms", "itl"], ITL_MS), remarks)?;
+    let field = "optimization_target";
+    let target = keys.get(field).and_then(Value::as_str);
+    let target = target.unwrap_or("throughput");
+    if target != "sla" {
+        let remark = "the planner then ignores its latency limits; here they are the objective, so check them";
+        remarks.push(Remark::new(Fate::Changed, field, target, remark));
+    }
+    let remark = "the planner holds averages to its limits, a PDAutoscaler the 95th percentile, which takes more replicas: see percentile";
+    let both = format!("{ttft}, {tpot}");
+    remarks.push(Remark::new(Fate::Changed, "ttft, itl", both, remark));
+    Ok((ttft, tpot))
+}
+
+/// The limit under the first of `names` that is there, or the planner's own.
+fn limit(
+    from: &str,
+    keys: &Map<String, Value>,
+    (names, default): ([&str; 2], f64),
+    remarks: &mut Vec<Remark>,
+) -> Result<DurationText, ImportError> {
+    let mut given = names.into_iter();
+    let given = given.find_map(|name| Some((name, keys.get(name)?)));
+    if given.is_none() {
+        let remark = "the planner's own value is taken";
+        remarks.push(Remark::new(Fate::Assumed, names[0], default, remark));
+    }
+    let (name, value) = match given {
+        Some((name, value)) => (name, number(from, name, value)?),
+        None => (names[0], default),
+    };
+    // Whole microseconds: a limit has no finer meaning.
+    let span = Duration::try_from_secs_f64(value * 1e-3).unwrap_or_default();
+    let micros = u64::try_from(span.as_micros()).unwrap_or(u64::MAX);
+    if micros == 0 {
+        let remedy = "give milliseconds above 0";
+        return Err(field_error(from, name, value, remedy));
+    }
+    Ok(duration_text(Duration::from_micros(micros)))
 }
 
 fn budget(
