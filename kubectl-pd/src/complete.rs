@@ -105,15 +105,13 @@ fn about(text: Option<&clap::builder::StyledStr>) -> String {
 /// The argument of `command` that `word` names, such as `--output`, `--output=json` or `-o`.
 fn argument<'a>(command: &'a Command, word: &str) -> Option<&'a Arg> {
     let name = word.split('=').next().unwrap_or(word);
-    command
-        .get_arguments()
-        .find(|arg| match name.strip_prefix("--") {
-            Some(long) => arg.get_long() == Some(long),
-            None => {
-                let short = name.strip_prefix('-').and_then(|rest| rest.chars().next());
-                short.is_some() && arg.get_short() == short
-            }
-        })
+    command.get_arguments().find(|arg| {
+        if let Some(long) = name.strip_prefix("--") {
+            return arg.get_long() == Some(long);
+        }
+        let short = name.strip_prefix('-').and_then(|rest| rest.chars().next());
+        short.is_some() && arg.get_short() == short
+    })
 }
 
 fn takes_value(arg: &Arg) -> bool {

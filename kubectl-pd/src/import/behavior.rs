@@ -24,36 +24,36 @@ pub fn behavior(
     roles: &PerRole<RoleImport>,
     remarks: &mut Vec<Remark>,
 ) -> Result<BehaviorSpec, ImportError> {
-    let rules = |of: fn(&RoleImport) -> Option<HPAScalingRules>| PerRole {
+    let both = |of: fn(&RoleImport) -> Option<HPAScalingRules>| PerRole {
         prefill: of(&roles.prefill),
         decode: of(&roles.decode),
     };
-    let up = rules(|role| role.behavior.as_ref()?.scale_up.clone());
-    let down = rules(|role| role.behavior.as_ref()?.scale_down.clone());
+    let up = both(|role| role.behavior.as_ref()?.scale_up.clone());
+    let down = both(|role| role.behavior.as_ref()?.scale_down.clone());
     let mut spec = BehaviorSpec::default();
 
-    let rules = &mut spec.scale_up;
+    let to = &mut spec.scale_up;
     let direction = Direction {
         roles,
         name: "scaleUp",
         rules: &up,
     };
-    rules.stabilization_window_seconds = direction.window(0, remarks);
-    direction.tolerance(&mut rules.tolerance, remarks);
-    direction.select_policy(&mut rules.select_policy, remarks)?;
-    direction.policies(&mut rules.policies, remarks)?;
+    to.stabilization_window_seconds = direction.window(0, remarks);
+    direction.tolerance(&mut to.tolerance, remarks);
+    direction.select_policy(&mut to.select_policy, remarks)?;
+    direction.policies(&mut to.policies, remarks)?;
     direction.default_rate(remarks);
 
-    let rules = &mut spec.scale_down;
+    let to = &mut spec.scale_down;
     let direction = Direction {
         roles,
         name: "scaleDown",
         rules: &down,
     };
-    rules.stabilization_window_seconds = direction.window(DOWN_WINDOW_SECONDS, remarks);
-    direction.tolerance(&mut rules.tolerance, remarks);
-    direction.select_policy(&mut rules.select_policy, remarks)?;
-    direction.policies(&mut rules.policies, remarks)?;
+    to.stabilization_window_seconds = direction.window(DOWN_WINDOW_SECONDS, remarks);
+    direction.tolerance(&mut to.tolerance, remarks);
+    direction.select_policy(&mut to.select_policy, remarks)?;
+    direction.policies(&mut to.policies, remarks)?;
     Ok(spec)
 }
 

@@ -123,7 +123,7 @@ pub fn with_planner(
         ..wanted.clone()
     };
     let mut imported = combine(roles, &wanted)?;
-    imported.from = planner.from.clone();
+    imported.from.clone_from(&planner.from);
     imported.object.spec.budget = planner.gpus.map(budget);
     remarks.append(&mut imported.remarks);
     imported.remarks = remarks;
