@@ -138,7 +138,7 @@ mod tests {
     use super::*;
     use crate::tests::samples::{NOW, controller, object};
 
-    fn lease(spec: Value) -> Lease {
+    fn lease(spec: &Value) -> Lease {
         serde_json::from_value(json!({ "metadata": {}, "spec": spec })).unwrap()
     }
 
@@ -178,7 +178,7 @@ mod tests {
     #[case::given_back(json!({"holderIdentity": "", "renewTime": "2026-11-30T11:59:59.000000Z"}), "nobody holds it")]
     #[case::never_renewed(json!({"holderIdentity": "a"}), "nobody holds it")]
     fn a_lease_is_held_while_it_is_renewed(#[case] spec: Value, #[case] want: &str) {
-        let found = holder(Some(&lease(spec)), NOW);
+        let found = holder(Some(&lease(&spec)), NOW);
         let text = found.unwrap_or_else(|why| why);
         assert!(text.contains(want), "{text}");
     }

@@ -83,7 +83,7 @@ pub fn import(
         tpot: wanted.tpot.clone().or_else(|| limit(experiment.tpot)),
         ..wanted.clone()
     };
-    let mut imported = combine(roles, &wanted)?;
+    let mut imported = combine(&roles, &wanted)?;
     imported.from = format!("AIConfigurator {}", folders(runs));
     imported.object.spec.budget = most.and_then(|gpus| i32::try_from(gpus).ok()).map(budget);
     imported.object.spec.ratio = ratio(&points, &mut remarks);

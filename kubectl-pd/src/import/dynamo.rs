@@ -122,7 +122,7 @@ pub fn with_planner(
         tpot: wanted.tpot.clone().or_else(|| Some(planner.tpot.clone())),
         ..wanted.clone()
     };
-    let mut imported = combine(roles, &wanted)?;
+    let mut imported = combine(&roles, &wanted)?;
     imported.from.clone_from(&planner.from);
     imported.object.spec.budget = planner.gpus.map(budget);
     remarks.append(&mut imported.remarks);

@@ -149,7 +149,7 @@ pub fn comments(imported: &Imported) -> String {
     lines.push(format!(
         "delete the other autoscaler and let this one act: kubectl pd resume {name} --to=Auto"
     ));
-    lines.iter().map(|line| format!("# {line}\n")).collect()
+    format!("# {}\n", lines.join("\n# "))
 }
 
 fn line(remark: &Remark) -> String {

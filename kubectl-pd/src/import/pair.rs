@@ -42,8 +42,8 @@ pub struct Wanted {
 }
 
 /// The PDAutoscaler of both roles.
-pub fn combine(roles: PerRole<RoleImport>, wanted: &Wanted) -> Result<Imported, ImportError> {
-    let from = sources(&roles);
+pub fn combine(roles: &PerRole<RoleImport>, wanted: &Wanted) -> Result<Imported, ImportError> {
+    let from = sources(roles);
     let objective = ObjectiveSpec {
         ttft: limit(wanted.ttft.as_ref(), "--ttft", "500ms", &from)?,
         tpot: limit(wanted.tpot.as_ref(), "--tpot", "50ms", &from)?,
@@ -56,8 +56,8 @@ pub fn combine(roles: PerRole<RoleImport>, wanted: &Wanted) -> Result<Imported, 
     let mut spec = PDAutoscalerSpec {
         mode: Mode::Recommend,
         controller_class: None,
-        prefill: role_spec(&roles, Role::Prefill, &mut remarks)?,
-        decode: role_spec(&roles, Role::Decode, &mut remarks)?,
+        prefill: role_spec(roles, Role::Prefill, &mut remarks)?,
+        decode: role_spec(roles, Role::Decode, &mut remarks)?,
         objective,
         ratio: RatioSpec::default(),
         metrics: MetricsSpec::default(),
@@ -69,14 +69,14 @@ pub fn combine(roles: PerRole<RoleImport>, wanted: &Wanted) -> Result<Imported, 
         on_missing_metrics: MissingMetricsSpec::default(),
     };
     if roles.iter().any(|(_, role)| role.has_hpa) {
-        spec.behavior = behavior(&roles, &mut remarks)?;
+        spec.behavior = behavior(roles, &mut remarks)?;
     }
-    spec.schedules = schedules(&roles, &mut remarks);
-    spec.on_missing_metrics = fallback(&roles, &mut remarks);
+    spec.schedules = schedules(roles, &mut remarks);
+    spec.on_missing_metrics = fallback(roles, &mut remarks);
     let metadata = ObjectMeta {
-        name: Some(name(&roles, wanted)?),
-        namespace: namespace(&roles, wanted)?,
-        annotations: annotations(&roles, &mut remarks),
+        name: Some(name(roles, wanted)?),
+        namespace: namespace(roles, wanted)?,
+        annotations: annotations(roles, &mut remarks),
         ..ObjectMeta::default()
     };
     checked(Imported {
@@ -218,12 +218,15 @@ fn namespace(roles: &PerRole<RoleImport>, wanted: &Wanted) -> Result<Option<Stri
     }
 }
 
+/// Whether a direction of a role is paused.
+type IsPaused = fn(&RoleImport) -> bool;
+
 fn annotations(
     roles: &PerRole<RoleImport>,
     remarks: &mut Vec<Remark>,
 ) -> Option<std::collections::BTreeMap<String, String>> {
     let mut annotations = std::collections::BTreeMap::new();
-    let directions: [(&str, fn(&RoleImport) -> bool); 2] = [
+    let directions: [(&str, IsPaused); 2] = [
         (PAUSED_SCALE_UP, |role| role.paused.0),
         (PAUSED_SCALE_DOWN, |role| role.paused.1),
     ];
@@ -326,9 +329,9 @@ pub fn duration_text(span: Duration) -> DurationText {
         (u64::from(micros / 1_000), "ms"),
     ];
     let shown = parts.into_iter().filter(|(count, _)| *count > 0);
-    let text: String = shown
-        .map(|(count, unit)| format!("{count}{unit}"))
-        .collect();
+    let text = shown.fold(String::new(), |text, (count, unit)| {
+        text + &count.to_string() + unit
+    });
     DurationText(match (seconds, micros % 1_000) {
         (0, 1..) => format!("{micros}us"),
         _ if text.is_empty() => "0s".to_owned(),

@@ -200,7 +200,7 @@ impl FromStr for TargetFlag {
 fn kinds() -> impl Iterator<Item = &'static pd_systems::kind::Kind> {
     pd_systems::ALL
         .into_iter()
-        .flat_map(|system| system.kinds())
+        .flat_map(pd_systems::system::System::kinds)
 }
 
 /// The version of a known kind that is listed first, which is its newest.

@@ -61,12 +61,12 @@ pub async fn look(cluster: &Cluster, all: bool, prometheus: &PrometheusArgs) -> 
     );
     Facts {
         served,
+        controllers,
         own_rights,
         controller_rights,
-        workloads,
         prometheus,
-        controllers,
         objects,
+        workloads,
     }
 }
 

@@ -101,7 +101,7 @@ async fn pair(flags: &ClusterArgs, args: &PairArgs, kind: &Kind) -> Result<Impor
         prefill: role(Role::Prefill)?,
         decode: role(Role::Decode)?,
     };
-    Ok(combine(roles, &wanted(flags, &args.object))?)
+    Ok(combine(&roles, &wanted(flags, &args.object))?)
 }
 
 fn target(object: &ObjectArgs, role: Role) -> Option<&pd_api::v1alpha1::TargetReference> {

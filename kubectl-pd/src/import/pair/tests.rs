@@ -42,7 +42,7 @@ fn fates(imported: &Imported) -> Vec<(Fate, &str)> {
 
 #[test]
 fn the_mode_is_recommend_and_the_name_is_what_both_have_in_common() {
-    let imported = combine(pair(&Value::Null, &Value::Null), &wanted()).unwrap();
+    let imported = combine(&pair(&Value::Null, &Value::Null), &wanted()).unwrap();
     assert_eq!(imported.object.spec.mode, Mode::Recommend);
     assert_eq!(imported.object.metadata.name.as_deref(), Some("llama"));
     // Growth was limited by HorizontalPodAutoscaler's own default.
@@ -69,7 +69,7 @@ fn names_have_whole_words_in_common(
 
 #[test]
 fn without_an_objective_the_flag_is_named() {
-    let error = combine(pair(&Value::Null, &Value::Null), &Wanted::default())
+    let error = combine(&pair(&Value::Null, &Value::Null), &Wanted::default())
         .unwrap_err()
         .to_string();
     assert!(
@@ -85,7 +85,7 @@ fn a_behavior_that_both_share_is_carried_over() {
             "policies": [{ "type": "Pods", "value": 2, "periodSeconds": 60 }] },
         "scaleDown": { "stabilizationWindowSeconds": 600, "selectPolicy": "Disabled" },
     });
-    let imported = combine(pair(&behavior, &behavior), &wanted()).unwrap();
+    let imported = combine(&pair(&behavior, &behavior), &wanted()).unwrap();
     assert_eq!(imported.remarks, []);
     let spec = serde_json::to_value(&imported.object.spec.behavior).unwrap();
     for direction in ["scaleUp", "scaleDown"] {
@@ -101,7 +101,7 @@ fn of_two_windows_the_longer_counts_and_policies_that_differ_are_left_out() {
         let policies = json!([{ "type": "Pods", "value": pods, "periodSeconds": 60 }]);
         json!({ "scaleDown": { "stabilizationWindowSeconds": window, "policies": policies } })
     };
-    let imported = combine(pair(&rules(60, 1), &rules(120, 2)), &wanted()).unwrap();
+    let imported = combine(&pair(&rules(60, 1), &rules(120, 2)), &wanted()).unwrap();
     let down = &imported.object.spec.behavior.scale_down;
     assert_eq!(down.stabilization_window_seconds, 120);
     assert_eq!(down.policies, []);
@@ -123,13 +123,13 @@ fn a_role_without_an_autoscaler_takes_the_bounds_of_the_other() {
         prefill: hpa("llama-prefill", &Value::Null),
         decode: RoleImport::of_target("Deployment `llama-decode`".to_owned(), target),
     };
-    let imported = combine(roles, &wanted()).unwrap();
+    let imported = combine(&roles, &wanted()).unwrap();
     let decode = &imported.object.spec.decode;
     assert_eq!((decode.min_replicas, decode.max_replicas), (1, 16));
     assert!(fates(&imported).contains(&(Fate::Assumed, "spec.decode.maxReplicas")));
 }
 
-fn scaled_object(name: &str, spec: Value) -> RoleImport {
+fn scaled_object(name: &str, spec: &Value) -> RoleImport {
     let mut object = json!({
         "apiVersion": "keda.sh/v1alpha1", "kind": "ScaledObject", "metadata": { "name": name },
         "spec": spec,
@@ -147,10 +147,10 @@ fn schedules_of_the_same_times_become_one() {
             "start": "0 8 * * 1-5", "end": "0 18 * * 1-5", "desiredReplicas": replicas } }] })
     };
     let roles = PerRole {
-        prefill: scaled_object("llama-prefill", cron("4")),
-        decode: scaled_object("llama-decode", cron("12")),
+        prefill: scaled_object("llama-prefill", &cron("4")),
+        decode: scaled_object("llama-decode", &cron("12")),
     };
-    let imported = combine(roles, &wanted()).unwrap();
+    let imported = combine(&roles, &wanted()).unwrap();
     let [schedule] = imported.object.spec.schedules.as_slice() else {
         panic!("{:?}", imported.object.spec.schedules);
     };
@@ -164,10 +164,10 @@ fn schedules_of_the_same_times_become_one() {
 fn fallbacks_of_both_roles_become_one_after_the_longer_time() {
     let fallback = |failures: i64| json!({ "fallback": { "failureThreshold": failures, "replicas": 3, "behavior": "currentReplicasIfHigher" } });
     let roles = PerRole {
-        prefill: scaled_object("llama-prefill", fallback(2)),
-        decode: scaled_object("llama-decode", fallback(6)),
+        prefill: scaled_object("llama-prefill", &fallback(2)),
+        decode: scaled_object("llama-decode", &fallback(6)),
     };
-    let imported = combine(roles, &wanted()).unwrap();
+    let imported = combine(&roles, &wanted()).unwrap();
     let fallback = imported.object.spec.on_missing_metrics.fallback.unwrap();
     assert_eq!(
         (fallback.prefill, fallback.decode, fallback.after.0.as_str()),
@@ -180,7 +180,7 @@ fn workloads_in_two_namespaces_are_refused() {
     let mut roles = pair(&Value::Null, &Value::Null);
     roles.prefill.namespace = Some("a".to_owned());
     roles.decode.namespace = Some("b".to_owned());
-    let error = combine(roles, &wanted()).unwrap_err().to_string();
+    let error = combine(&roles, &wanted()).unwrap_err().to_string();
     assert!(error.contains("`b`") && error.contains("`a`"), "{error}");
 }
 
@@ -188,7 +188,7 @@ fn workloads_in_two_namespaces_are_refused() {
 fn a_limit_that_the_api_refuses_is_refused_here() {
     let mut wanted = wanted();
     wanted.ttft = Some(DurationText("1h".to_owned()));
-    let error = combine(pair(&Value::Null, &Value::Null), &wanted)
+    let error = combine(&pair(&Value::Null, &Value::Null), &wanted)
         .unwrap_err()
         .to_string();
     assert!(error.contains("spec.objective.ttft.target `1h`"), "{error}");
@@ -246,7 +246,7 @@ proptest! {
     ) {
         let behavior = |up: &Value, down: &Value| json!({ "scaleUp": up, "scaleDown": down });
         let roles = pair(&behavior(&prefill_up, &prefill_down), &behavior(&decode_up, &decode_down));
-        let imported = combine(roles, &wanted()).unwrap();
+        let imported = combine(&roles, &wanted()).unwrap();
         let spec = &imported.object.spec;
         prop_assert_eq!(spec.mode, Mode::Recommend);
         let window = spec.behavior.scale_down.stabilization_window_seconds;
