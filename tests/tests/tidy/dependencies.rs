@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::{Findings, Tree, cargo, line_of, run, text};
 
 /// Which workspace crates each crate may depend on, for its code and its tests alike.
-const MAY_DEPEND_ON: [(&str, &[&str]); 12] = [
+const MAY_DEPEND_ON: [(&str, &[&str]); 13] = [
     ("pd-core", &[]),
     ("pd-tolerations", &[]),
     (
@@ -25,6 +25,16 @@ const MAY_DEPEND_ON: [(&str, &[&str]); 12] = [
     ("pd-systems", &["pd-core"]),
     (
         "pd-autoscaler",
+        &[
+            "pd-core",
+            "pd-api",
+            "pd-signals",
+            "pd-systems",
+            "pd-runtime",
+        ],
+    ),
+    (
+        "kubectl-pd",
         &[
             "pd-core",
             "pd-api",
