@@ -7,9 +7,10 @@ use serde_json::Value;
 use super::{Findings, Tree, cargo, line_of, run, text};
 
 /// Which workspace crates each crate may depend on, for its code and its tests alike.
-const MAY_DEPEND_ON: [(&str, &[&str]); 12] = [
+const MAY_DEPEND_ON: [(&str, &[&str]); 13] = [
     ("pd-core", &[]),
     ("pd-tolerations", &[]),
+    ("pd-placement", &["pd-tolerations"]),
     (
         "pd-api",
         &["pd-core", "pd-tolerations", "pd-api-without-kube"],
@@ -53,7 +54,7 @@ const MAY_DEPEND_ON: [(&str, &[&str]); 12] = [
 /// Crates that a pure crate may use: nothing that reads a clock, a file, the network or the
 /// environment. `csv` and `serde-saphyr` parse texts that the caller read, such as performance
 /// tables.
-const PURE_MAY_USE: [(&str, &[&str]); 4] = [
+const PURE_MAY_USE: [(&str, &[&str]); 5] = [
     (
         "pd-core",
         &[
@@ -74,6 +75,7 @@ const PURE_MAY_USE: [(&str, &[&str]); 4] = [
         "pd-tolerations",
         &["jiff", "serde", "serde_json", "thiserror"],
     ),
+    ("pd-placement", &["pd-tolerations", "serde", "thiserror"]),
     (
         "pd-systems",
         &["json-patch", "pd-core", "serde_json", "strum", "thiserror"],
