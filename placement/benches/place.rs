@@ -10,6 +10,7 @@
 //! number after `--` changes how often each is done.
 
 #![expect(clippy::unwrap_used, reason = "a failed step of a benchmark ends it")]
+#![expect(clippy::disallowed_methods, reason = "a benchmark measures time")]
 
 use std::{
     process::ExitCode,
@@ -186,7 +187,7 @@ fn service(index: usize, template: usize) -> Group {
             role("decode", 2, decode, template),
         ],
         preferred: Some("rack".to_owned()),
-        required: (template % 5 != 0).then(|| "block".to_owned()),
+        required: (!template.is_multiple_of(5)).then(|| "block".to_owned()),
         traffic: vec![Traffic {
             from: "prefill".to_owned(),
             to: "decode".to_owned(),

@@ -162,8 +162,8 @@ impl<'a> Audit<'a> {
         if level == NODE_LEVEL {
             return Some(vec![node.name.clone()]);
         }
-        let all = self.nodes.values().map(|node| &node.labels);
-        let levels = self.problem.topology.in_force(all);
+        let all: Vec<_> = self.nodes.values().map(|node| &node.labels).collect();
+        let levels = self.problem.topology.in_force(&all);
         let depth = levels.iter().position(|known| known.name == level)?;
         let path = Topology::path(&levels, &node.labels);
         let path = path.get(..=depth)?;

@@ -94,7 +94,7 @@ impl PodManifest {
             affinity: self
                 .spec
                 .affinity
-                .node_affinity
+                .node
                 .required_during_scheduling_ignored_during_execution
                 .clone(),
             volumes: reached,
@@ -141,9 +141,9 @@ impl PodManifest {
     pub fn unheard(&self) -> Vec<&'static str> {
         let affinity = &self.spec.affinity;
         let soft = |terms: &[serde::de::IgnoredAny]| !terms.is_empty();
-        let node = &affinity.node_affinity;
-        let of_pods = &affinity.pod_affinity;
-        let anti = &affinity.pod_anti_affinity;
+        let node = &affinity.node;
+        let of_pods = &affinity.pod;
+        let anti = &affinity.pod_anti;
         let spreads = self.spec.topology_spread_constraints.iter();
         let rules = [
             (
@@ -176,8 +176,8 @@ impl PodManifest {
         let affinity = &self.spec.affinity;
         let spreads = self.spec.topology_spread_constraints.iter();
         let of_pods = [
-            ("spec.affinity.podAffinity", &affinity.pod_affinity),
-            ("spec.affinity.podAntiAffinity", &affinity.pod_anti_affinity),
+            ("spec.affinity.podAffinity", &affinity.pod),
+            ("spec.affinity.podAntiAffinity", &affinity.pod_anti),
         ];
         for (field, rules) in of_pods {
             let required = &rules.required_during_scheduling_ignored_during_execution;

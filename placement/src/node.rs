@@ -36,6 +36,6 @@ pub struct Occupant {
     pub requests: Resources,
     /// Its ports.
     pub ports: Vec<HostPort>,
-    /// Whether it would come back if it was moved, as the pods of a DaemonSet do.
+    /// Whether it would come back if it was moved, as pods of a `DaemonSet` do.
     pub stays: bool,
 }

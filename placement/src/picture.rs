@@ -101,8 +101,8 @@ impl Drawing<'_> {
     /// Nodes with their paths, in order.
     fn nodes(&self) -> Vec<(Vec<String>, &Node)> {
         let problem = self.panel.problem;
-        let all = problem.nodes.iter().map(|node| &node.labels);
-        let levels = problem.topology.in_force(all);
+        let all: Vec<_> = problem.nodes.iter().map(|node| &node.labels).collect();
+        let levels = problem.topology.in_force(&all);
         let mut nodes: Vec<(Vec<String>, &Node)> = problem
             .nodes
             .iter()
@@ -136,7 +136,7 @@ impl Drawing<'_> {
         let body = wrapped(parts);
         match path.last() {
             None => body,
-            Some(name) => framed(stacked(vec![text(name, "name"), body])),
+            Some(name) => framed(&stacked(vec![text(name, "name"), body])),
         }
     }
 
@@ -283,7 +283,7 @@ fn text(said: &str, class: &str) -> Block {
 }
 
 /// A frame around a block.
-fn framed(inner: Block) -> Block {
+fn framed(inner: &Block) -> Block {
     let (width, height) = (inner.width + 2 * GAP, inner.height + 2 * GAP);
     Block {
         width,

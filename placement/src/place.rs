@@ -15,6 +15,7 @@ mod choose;
 mod counts;
 mod diagnose;
 mod evaluate;
+mod extent;
 mod job;
 mod leaf;
 mod ledger;
@@ -263,12 +264,11 @@ impl<'a> Session<'a> {
                 .then(|| self.relocate(index, &job, &mut search))
                 .flatten()
         });
-        match found {
-            Some(found) => self.commit(index, found),
-            None => {
-                self.reserve_own(index, &own, true);
-                self.wait(index, &job, search);
-            }
+        if let Some(found) = found {
+            self.commit(index, found);
+        } else {
+            self.reserve_own(index, &own, true);
+            self.wait(index, &job, search);
         }
     }
 

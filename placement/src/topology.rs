@@ -123,12 +123,9 @@ impl Topology {
     }
 
     /// The levels that nodes with such labels show: all but the optional ones that none has.
-    pub fn in_force<'a>(
-        &self,
-        nodes: impl Iterator<Item = &'a BTreeMap<String, String>> + Clone,
-    ) -> Vec<&Level> {
+    pub fn in_force(&self, nodes: &[&BTreeMap<String, String>]) -> Vec<&Level> {
         let is_there = |level: &&Level| {
-            !level.is_optional || nodes.clone().any(|labels| level.value(labels).is_some())
+            !level.is_optional || nodes.iter().any(|labels| level.value(labels).is_some())
         };
         self.levels.iter().filter(is_there).collect()
     }
@@ -217,7 +214,7 @@ mod tests {
         let topology = topology.unwrap();
         let nodes = [labels(&[("l", "1")]), labels(&[])];
         let names: Vec<&str> = topology
-            .in_force(nodes.iter())
+            .in_force(&[&nodes[0], &nodes[1]])
             .iter()
             .map(|level| level.name.as_str())
             .collect();

@@ -73,11 +73,14 @@ pub(super) struct PortSpec {
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(default)]
 pub(super) struct Affinity {
-    pub(super) node_affinity: NodeAffinity,
-    pub(super) pod_affinity: PodAffinity,
-    pub(super) pod_anti_affinity: PodAffinity,
+    #[serde(rename = "nodeAffinity")]
+    pub(super) node: NodeAffinity,
+    #[serde(rename = "podAffinity")]
+    pub(super) pod: PodAffinity,
+    #[serde(rename = "podAntiAffinity")]
+    pub(super) pod_anti: PodAffinity,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]

@@ -44,7 +44,7 @@ impl Session<'_> {
             for ((rule, now), of) in some.roles.iter_mut().zip(&now).zip(&job.roles) {
                 rule.least = if has_none { of.least } else { *now };
             }
-            let found = self.solve(index, some, &mut search);
+            let found = self.solve(index, &some, &mut search);
             let pods = found.map(|found| found.choice.extent.pods);
             let pods = pods.unwrap_or_else(|| job.pods(|role| now[role]));
             let roles = now.iter().enumerate();
@@ -85,7 +85,7 @@ impl Session<'_> {
     }
 
     fn fits(&mut self, index: usize, job: &Job, search: &mut Search) -> bool {
-        self.solve(index, job.clone(), search).is_some()
+        self.solve(index, job, search).is_some()
     }
 
     /// How often the whole set would fit: by halving, for fewer fit wherever more do.

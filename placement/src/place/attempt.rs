@@ -30,7 +30,7 @@ impl Session<'_> {
                 rule.least = rule.least.min(begun);
             }
         }
-        self.solve(index, job, search)
+        self.solve(index, &job, search)
     }
 
     /// A placement in which the whole group may move.
@@ -46,7 +46,7 @@ impl Session<'_> {
         if self.groups[index].exclusive.is_some() {
             self.ledger.disclaim(index);
         }
-        let found = self.solve(index, job.clone(), search);
+        let found = self.solve(index, &job, search);
         if found.is_none() {
             self.take(index, &job);
             self.claim(index);
@@ -95,7 +95,7 @@ impl Session<'_> {
     }
 
     /// The best placement for a job, by the widest search that its bound allows.
-    pub(super) fn solve(&mut self, index: usize, job: Job, search: &mut Search) -> Option<Found> {
+    pub(super) fn solve(&mut self, index: usize, job: &Job, search: &mut Search) -> Option<Found> {
         let view = self.view(index);
         self.solve_as(index, job, view, search)
     }
@@ -104,7 +104,7 @@ impl Session<'_> {
     fn solve_as(
         &mut self,
         index: usize,
-        job: Job,
+        job: &Job,
         view: View,
         search: &mut Search,
     ) -> Option<Found> {
@@ -140,14 +140,14 @@ impl Session<'_> {
     fn choice(
         &mut self,
         index: usize,
-        job: Job,
+        job: &Job,
         view: &View,
         search: &mut Search,
     ) -> Option<Choice> {
         let (required, sure) = (job.required, job.sure_depth());
         for depth in [sure, required] {
             self.refresh(job.clone(), view, depth, search);
-            let solver = self.solvers.front()?;
+            let solver = self.solvers.front_mut()?;
             let group = self.groups[index];
             let choice = choose(solver, &self.ledger, (group, &self.groups), view, depth);
             let is_sure = choice.is_some_and(|choice| {
@@ -201,9 +201,9 @@ impl Session<'_> {
                 .iter()
                 .filter_map(|name| self.ledger.node(name))
                 .collect();
-            self.solve_within(index, job.clone(), Some(&nodes))
+            self.solve_within(index, &job, Some(&nodes))
         });
-        kept.or_else(|| self.solve_within(index, job, None))
+        kept.or_else(|| self.solve_within(index, &job, None))
     }
 
     /// The job of just the replicas that the group needs at least. Running pods beyond them may be
@@ -230,7 +230,7 @@ impl Session<'_> {
     pub(super) fn solve_within(
         &mut self,
         index: usize,
-        job: Job,
+        job: &Job,
         nodes: Option<&BTreeSet<usize>>,
     ) -> Option<Found> {
         let mut view = self.view(index);

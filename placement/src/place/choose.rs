@@ -8,6 +8,7 @@ use std::{cmp::Reverse, collections::BTreeMap};
 
 use super::{
     counts::Counts,
+    extent::{Extent, extent},
     job::{Job, Mode},
     ledger::Ledger,
     solver::Solver,
@@ -20,20 +21,6 @@ use crate::{
     objective::Objective,
 };
 
-/// One, as shares of replicas are compared: fine enough that shares of up to 4,096 differ.
-const WHOLE: u64 = 1_000_000_000;
-
-/// Which replicas are placed: the larger, the better.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Extent {
-    /// The smallest share of its desired replicas that a role has.
-    worst: u64,
-    /// All shares together.
-    sum: u64,
-    /// The pods.
-    pub(crate) pods: Counts,
-}
-
 /// A placement of the whole group within one spot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Choice {
@@ -44,47 +31,11 @@ pub(crate) struct Choice {
     pub(crate) entry: Counts,
 }
 
-/// The replicas that `counts` hold, if a placement of them is accepted; `must` are pods that run
-/// and stay.
-pub(crate) fn extent(job: &Job, must: &Counts, counts: &Counts) -> Option<Extent> {
-    let share = |role: usize, replicas: u32| {
-        u64::from(replicas) * WHOLE / u64::from(job.roles[role].desired.max(1))
-    };
-    let mut replicas = [0_u32; crate::group::KINDS_MAX];
-    let mut worst = None::<(u32, u32)>;
-    for (role, rule) in job.roles.iter().enumerate() {
-        replicas[role] = job.replicas(role, counts).min(rule.desired);
-        let is_worse = worst.is_none_or(|(some, of)| {
-            u64::from(replicas[role]) * u64::from(of) < u64::from(some) * u64::from(rule.desired)
-        });
-        if is_worse {
-            worst = Some((replicas[role], rule.desired));
-        }
-    }
-    let (some, of) = worst?;
-    for (role, rule) in job.roles.iter().enumerate() {
-        let least = rule.least.max(job.replicas_begun(role, must));
-        if job.lockstep {
-            let even = (u64::from(some) * u64::from(rule.desired)).div_ceil(u64::from(of.max(1)));
-            let even = u32::try_from(even).unwrap_or(u32::MAX);
-            replicas[role] = replicas[role].min(even.max(least));
-        }
-        if replicas[role] < least {
-            return None;
-        }
-    }
-    let shares = (0..job.roles.len()).map(|role| share(role, replicas[role]));
-    Some(Extent {
-        worst: shares.clone().min().unwrap_or(0),
-        sum: shares.sum(),
-        pods: job.pods(|role| replicas[role]),
-    })
-}
-
 /// The best entry of a table.
 fn best(solver: &Solver, must: &Counts, table: &[Entry]) -> Option<(Extent, Entry)> {
     let mut best: Option<(Extent, Entry)> = None;
-    for entry in table {
+    let least = solver.job.least();
+    for entry in table.iter().filter(|entry| entry.counts.covers(&least)) {
         let Some(extent) = extent(&solver.job, must, &entry.counts) else {
             continue;
         };
@@ -105,20 +56,25 @@ fn best(solver: &Solver, must: &Counts, table: &[Entry]) -> Option<(Extent, Entr
 
 /// The best placement of the view's group in a spot at `depth` or below.
 pub(crate) fn choose(
-    solver: &Solver,
+    solver: &mut Solver,
     ledger: &Ledger<'_>,
     (group, groups): (&Group, &[&Group]),
     view: &View,
     depth: usize,
 ) -> Option<Choice> {
-    let job = &solver.job;
+    let job = &solver.job.clone();
     if job.required == NOWHERE {
         return None;
     }
     let must = must(job, view);
-    let mut known: BTreeMap<usize, Option<(Extent, Entry)>> = BTreeMap::new();
+    // The best entry of a table is the same for every group of which nothing has to stay.
+    let mut known = if must.is_zero() {
+        std::mem::take(&mut solver.bests)
+    } else {
+        BTreeMap::new()
+    };
     let mut chosen: Option<Choice> = None;
-    let scarcest = ledger.scarcest(job.kinds.iter().map(|kind| kind.shape));
+    let scarcest = ledger.scarcest(&job.shapes());
     for spot in candidates(job, ledger, view, &must) {
         if ledger.tree.depth_of(spot) < depth {
             continue;
@@ -161,6 +117,9 @@ pub(crate) fn choose(
         {
             chosen = Some(choice);
         }
+    }
+    if must.is_zero() {
+        solver.bests = known;
     }
     chosen
 }

@@ -32,7 +32,7 @@ pub(crate) fn evaluate(
         traffic: traffic(job, ledger, placed),
         ..Objective::default()
     };
-    let scarcest = ledger.scarcest(job.kinds.iter().map(|kind| kind.shape));
+    let scarcest = ledger.scarcest(&job.shapes());
     let all = placed
         .iter()
         .fold(Counts::ZERO, |sum, (_, counts)| sum.plus(*counts));

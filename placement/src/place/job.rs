@@ -3,7 +3,10 @@
 //! Everything that a group says is checked here, and each fault becomes a message. Two groups with
 //! equal jobs share their tables.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Range,
+};
 
 use super::{
     counts::Counts,
@@ -143,8 +146,8 @@ impl Job {
             .collect()
     }
 
-    /// A depth such that a placement of everything in one domain of it, or below, is better than any
-    /// that needs a wider domain.
+    /// A depth such that a placement of everything in one domain of it, or below, is better than
+    /// any that needs a wider domain.
     pub(crate) fn sure_depth(&self) -> usize {
         let is_only = self.roles.iter().all(|rule| rule.preferred == 0);
         if is_only && self.mode != Mode::Drain {
@@ -154,17 +157,25 @@ impl Job {
         }
     }
 
+    /// The shapes of all kinds.
+    pub(crate) fn shapes(&self) -> Vec<usize> {
+        self.kinds.iter().map(|kind| kind.shape).collect()
+    }
+
+    /// The kinds of a role.
+    pub(crate) fn kinds_of(&self, role: usize) -> Range<usize> {
+        self.roles[role].first..self.roles[role].end
+    }
+
     /// Whether some pod of `role` is among `counts`.
     pub(crate) fn has_role(&self, role: usize, counts: &Counts) -> bool {
-        let rule = &self.roles[role];
-        (rule.first..rule.end).any(|kind| counts.get(kind) > 0)
+        self.kinds_of(role).any(|kind| counts.get(kind) > 0)
     }
 
     /// Whether `counts` are whole replicas of `role`.
     pub(crate) fn is_whole(&self, role: usize, counts: &Counts) -> bool {
         let whole = self.replicas(role, counts);
-        let rule = &self.roles[role];
-        (rule.first..rule.end).all(|kind| {
+        self.kinds_of(role).all(|kind| {
             let each = u32::from(self.kinds[kind].per_replica);
             u32::from(counts.get(kind)) == whole * each
         })
@@ -172,27 +183,24 @@ impl Job {
 
     /// Whole replicas of `role` among `counts`.
     pub(crate) fn replicas(&self, role: usize, counts: &Counts) -> u32 {
-        let rule = &self.roles[role];
         let of_kind = |kind: usize| counts.get(kind) / self.kinds[kind].per_replica.max(1);
-        let whole = (rule.first..rule.end).map(of_kind).min();
+        let whole = self.kinds_of(role).map(of_kind).min();
         u32::from(whole.unwrap_or(0))
     }
 
     /// Replicas of `role` of which at least one pod is among `counts`, at least.
     pub(crate) fn replicas_begun(&self, role: usize, counts: &Counts) -> u32 {
-        let rule = &self.roles[role];
         let of_kind = |kind: usize| {
             let each = self.kinds[kind].per_replica.max(1);
             counts.get(kind).div_ceil(each)
         };
-        let begun = (rule.first..rule.end).map(of_kind).max();
+        let begun = self.kinds_of(role).map(of_kind).max();
         u32::from(begun.unwrap_or(0))
     }
 
     /// The pods of one replica of `role`, by its kinds.
     pub(crate) fn replica_of(&self, role: usize) -> Vec<u16> {
-        let rule = &self.roles[role];
-        let kinds = &self.kinds[rule.first..rule.end];
+        let kinds = &self.kinds[self.kinds_of(role)];
         kinds.iter().map(|kind| kind.per_replica).collect()
     }
 

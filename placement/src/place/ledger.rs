@@ -253,9 +253,9 @@ impl<'a> Ledger<'a> {
 
     /// The resource that is scarcest for pods of these shapes: the device most of which they
     /// request; CPU, or the first resource, where they request none.
-    pub(crate) fn scarcest(&self, shapes: impl Iterator<Item = usize> + Clone) -> usize {
+    pub(crate) fn scarcest(&self, shapes: &[usize]) -> usize {
         let total = |place: usize| -> i64 {
-            let amounts = shapes.clone().map(|shape| self.amounts[shape][place]);
+            let amounts = shapes.iter().map(|shape| self.amounts[*shape][place]);
             amounts.fold(0, i64::saturating_add)
         };
         let devices = (0..self.resources.len())

@@ -79,7 +79,7 @@ impl Filling<'_> {
         nodes: &[(usize, Counts)],
         used: &mut BTreeSet<u32>,
     ) -> Open {
-        let rule = self.job.roles[role];
+        let first = self.job.roles[role].first;
         let of_role = &self.group.roles[role];
         let mut open = Open::new();
         for (node, counts) in nodes {
@@ -90,7 +90,7 @@ impl Filling<'_> {
                 };
                 let mut members: Vec<&Member> = self.group.members.iter().filter(is_here).collect();
                 members.sort_by(|one, other| one.pod.cmp(&other.pod));
-                let stay = usize::from(counts.get(rule.first + place));
+                let stay = usize::from(counts.get(first + place));
                 for member in members.into_iter().take(stay) {
                     // A replica in two domains keeps the part in the first.
                     if !open.contains_key(&member.replica) && used.contains(&member.replica) {
@@ -126,7 +126,7 @@ impl Filling<'_> {
         mut open: Open,
         used: &mut BTreeSet<u32>,
     ) {
-        let rule = self.job.roles[role];
+        let first = self.job.roles[role].first;
         let of_role = &self.group.roles[role];
         for (node, counts) in nodes {
             let name = &self.ledger.nodes[*node].name;
@@ -135,14 +135,17 @@ impl Filling<'_> {
                     slot.node == *name && slot.role == of_role.name && slot.kind == pods.name
                 };
                 let there = self.all.iter().filter(is_here).count();
-                for _ in there..usize::from(counts.get(rule.first + place)) {
+                for _ in there..usize::from(counts.get(first + place)) {
                     let begun = open.iter().find(|(_, needs)| needs[place] > 0);
-                    let replica = begun.map(|(replica, _)| *replica).unwrap_or_else(|| {
-                        let next = (0..).find(|number| !used.contains(number)).unwrap_or(0);
+                    let replica = if let Some((replica, _)) = begun {
+                        *replica
+                    } else {
+                        let unused = |number: &u32| !used.contains(number);
+                        let next = (0..u32::MAX).find(unused).unwrap_or(u32::MAX);
                         used.insert(next);
                         open.insert(next, self.job.replica_of(role));
                         next
-                    });
+                    };
                     if let Some(needs) = open.get_mut(&replica) {
                         needs[place] = needs[place].saturating_sub(1);
                     }

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     counts::Counts,
+    extent::Extent,
     job::Job,
     leaf::{Facts, Leaves},
     ledger::Ledger,
@@ -29,6 +30,8 @@ pub(crate) struct Solver {
     known_leaves: BTreeMap<Facts, usize>,
     known_joins: BTreeMap<(usize, usize, usize), usize>,
     known_ends: BTreeMap<(usize, usize), usize>,
+    /// The best entry of a table by its number, where it was looked for.
+    pub(crate) bests: BTreeMap<usize, Option<(Extent, Entry)>>,
     /// The table of each spot, domains first; nothing where it was not needed.
     spots: Vec<Option<usize>>,
     seen: Option<usize>,
@@ -49,7 +52,7 @@ impl Solver {
         let resources: Vec<usize> = (0..ledger.resources.len())
             .filter(|place| requests(*place))
             .collect();
-        let scarcest = ledger.scarcest(job.kinds.iter().map(|kind| kind.shape));
+        let scarcest = ledger.scarcest(&job.shapes());
         let amounts = job.kinds.iter().map(|kind| {
             let of_shape = &ledger.amounts[kind.shape];
             resources.iter().map(|place| of_shape[*place]).collect()
@@ -79,6 +82,7 @@ impl Solver {
             known_leaves: BTreeMap::new(),
             known_joins: BTreeMap::new(),
             known_ends: BTreeMap::new(),
+            bests: BTreeMap::new(),
             spots: vec![None; spots],
             seen: None,
             stale: vec![true; ledger.tree.domains.len()],
@@ -101,8 +105,8 @@ impl Solver {
         self.spots[spot]
     }
 
-    /// Brings the tables of nodes and of domains at `depth` and below up to the ledger as `view` sees
-    /// it, in at most `work_max` steps.
+    /// Brings the tables of nodes and of domains at `depth` and below up to the ledger as `view`
+    /// sees it, in at most `work_max` steps.
     pub(crate) fn refresh(
         &mut self,
         ledger: &Ledger<'_>,

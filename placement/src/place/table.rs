@@ -14,8 +14,8 @@ use crate::objective::Objective;
 /// Most counts with which a table of all of them is indexed densely.
 pub(crate) const DENSE_MAX: u64 = 65_536;
 
-/// Counts that a bounded search keeps of each table: two tables join in 4,096 steps, so that the last
-/// resort is fast for thousands of nodes.
+/// Counts that a bounded search keeps of each table: two tables join in 4,096 steps, so that the
+/// last resort is fast for thousands of nodes.
 const BEAM: usize = 64;
 
 /// How much of a table is kept.
@@ -86,7 +86,8 @@ impl Joiner {
     ) -> Option<Table> {
         self.spend(work, one.len().saturating_mul(other.len()))?;
         let may_split = job.roles.iter().any(|rule| rule.required > depth);
-        let mut joined: Table = Vec::new();
+        let pairs = one.len().saturating_mul(other.len());
+        let mut joined: Table = Vec::with_capacity(pairs.min(self.places.len()));
         for left in one {
             for right in other {
                 let Some(counts) = self.sum(job, &left.counts, &right.counts, depth) else {
@@ -159,16 +160,13 @@ impl Joiner {
             return;
         }
         let place = self.places[entry.number];
-        match table.get_mut(place as usize) {
-            Some(known) => {
-                if entry.cost < known.cost {
-                    *known = entry;
-                }
+        if let Some(known) = table.get_mut(place as usize) {
+            if entry.cost < known.cost {
+                *known = entry;
             }
-            None => {
-                self.places[entry.number] = u32::try_from(table.len()).unwrap_or(u32::MAX);
-                table.push(entry);
-            }
+        } else {
+            self.places[entry.number] = u32::try_from(table.len()).unwrap_or(u32::MAX);
+            table.push(entry);
         }
     }
 

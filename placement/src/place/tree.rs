@@ -41,7 +41,8 @@ pub(crate) struct Domain {
 
 impl Tree {
     pub(crate) fn new(topology: &Topology, nodes: &[&Node]) -> Self {
-        let levels = topology.in_force(nodes.iter().map(|node| &node.labels));
+        let all: Vec<_> = nodes.iter().map(|node| &node.labels).collect();
+        let levels = topology.in_force(&all);
         let mut domains = vec![Domain::default()];
         let mut by_value: BTreeMap<(usize, &str), usize> = BTreeMap::new();
         let mut paths: Vec<(Vec<&str>, usize)> = nodes

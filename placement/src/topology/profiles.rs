@@ -202,7 +202,7 @@ mod tests {
             .iter()
             .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
             .collect();
-        let levels = topology.in_force([&labels].into_iter());
+        let levels = topology.in_force(&[&labels]);
         let path = Topology::path(&levels, &labels);
         let named = levels.iter().zip(path);
         named

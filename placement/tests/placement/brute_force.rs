@@ -110,14 +110,16 @@ impl<'a> World<'a> {
     ) -> Vec<Option<Vec<String>>> {
         let mut used = BTreeSet::new();
         let mut bare = Vec::new();
-        for node in 0..self.nodes.len() {
-            let has = (0..self.kinds.len()).any(|kind| is_of(kind) && counts[kind][node] > 0);
+        let has = |node: &usize| {
+            let mut kinds = counts.iter().enumerate();
+            kinds.any(|(kind, of)| is_of(kind) && of[*node] > 0)
+        };
+        for node in (0..self.nodes.len()).filter(has) {
             match self.domain(node, level) {
-                Some(domain) if has => {
+                Some(domain) => {
                     used.insert(domain);
                 }
-                None if has => bare.push(None),
-                _ => {}
+                None => bare.push(None),
             }
         }
         used.into_iter().map(Some).chain(bare).collect()
@@ -452,9 +454,9 @@ fn any_level(least: usize, none: u32) -> impl Strategy<Value = Option<String>> {
     ]
 }
 
-fn rank(level: &Option<String>) -> usize {
+fn rank(level: Option<&String>) -> usize {
     let known = |level: &String| LEVELS.iter().position(|known| known == level);
-    level.as_ref().and_then(known).unwrap_or(0)
+    level.and_then(known).unwrap_or(0)
 }
 
 fn any_role(name: &'static str, group: usize) -> impl Strategy<Value = pd_placement::group::Role> {
@@ -463,8 +465,8 @@ fn any_role(name: &'static str, group: usize) -> impl Strategy<Value = pd_placem
     let needs = (gpus, kinds, prop::bool::weighted(0.2), any::<bool>());
     (needs, 1_u32..=2, 0_u32..=1, any_level(group, 8)).prop_flat_map(
         move |((gpus, kinds, has_port, tolerates), min, more, required)| {
-            let inner = rank(&required).max(group);
-            (any_level(rank(&required), 4), any_level(inner, 6)).prop_map(
+            let inner = rank(required.as_ref()).max(group);
+            (any_level(rank(required.as_ref()), 4), any_level(inner, 6)).prop_map(
                 move |(preferred, replica_required)| {
                     let mut role = role(name, gpus, min, min + more);
                     let each = kinds.iter().enumerate();
@@ -506,7 +508,7 @@ pub(crate) fn any_case() -> impl Strategy<Value = Problem> {
         nodes
     });
     let group = any_level(0, 3).prop_flat_map(|required| {
-        let own = rank(&required);
+        let own = rank(required.as_ref());
         let roles = (
             any_role("prefill", own),
             proptest::option::weighted(0.7, any_role("decode", own)),

@@ -12,11 +12,11 @@ use serde_json::{Value, json};
 use crate::world::{GPU, group, is_placed, placed, problem, role};
 
 fn pod(spec: Value) -> PodManifest {
-    serde_json::from_value(json!({
-        "apiVersion": "v1", "kind": "Pod",
-        "metadata": { "name": "p", "namespace": "llm" }, "spec": spec
-    }))
-    .unwrap()
+    let mut object = json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "p", "namespace": "llm" }
+    });
+    object["spec"] = spec;
+    serde_json::from_value(object).unwrap()
 }
 
 fn faults(spec: Value) -> Vec<String> {

@@ -34,7 +34,7 @@ fn a_picture_shows_nodes_by_domain_groups_by_colour_and_lost_nodes() {
     }
     assert_eq!(
         svg.matches("class=\"pod\" fill").count(),
-        2 * 4 + 0,
+        2 * 4,
         "4 GPUs in each panel"
     );
     assert_eq!(svg.matches("class=\"other\"").count(), 2 * 2);
