@@ -10,6 +10,7 @@ use super::{Findings, Tree, cargo, line_of, run, text};
 const MAY_DEPEND_ON: [(&str, &[&str]); 13] = [
     ("pd-core", &[]),
     ("pd-tolerations", &[]),
+    ("pd-placement", &["pd-tolerations"]),
     (
         "pd-api",
         &[
@@ -69,7 +70,7 @@ const MAY_DEPEND_ON: [(&str, &[&str]); 13] = [
 /// Crates that a pure crate may use: nothing that reads a clock, a file, the network or the
 /// environment. `csv` and `serde-saphyr` parse texts that the caller read, such as performance
 /// tables.
-const PURE_MAY_USE: [(&str, &[&str]); 4] = [
+const PURE_MAY_USE: [(&str, &[&str]); 5] = [
     (
         "pd-core",
         &[
@@ -90,6 +91,7 @@ const PURE_MAY_USE: [(&str, &[&str]); 4] = [
         "pd-tolerations",
         &["jiff", "serde", "serde_json", "thiserror"],
     ),
+    ("pd-placement", &["pd-tolerations", "serde", "thiserror"]),
     (
         "pd-systems",
         &["json-patch", "pd-core", "serde_json", "strum", "thiserror"],
