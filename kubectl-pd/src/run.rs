@@ -207,7 +207,7 @@ async fn leaderless(cluster: &Cluster, object: &PDAutoscaler, now: Timestamp) ->
             Err(fault) => {
                 why = Some(format!(
                     "no controller leads, Lease {namespace}/{name}: {fault}"
-                ))
+                ));
             }
         }
     }

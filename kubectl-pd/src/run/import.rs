@@ -66,12 +66,11 @@ const KEDA: Kind = Kind {
 };
 
 async fn pair(flags: &ClusterArgs, args: &PairArgs, kind: &Kind) -> Result<Imported, RunError> {
-    let objects = match &args.filename {
-        Some(path) => documents(&path.display().to_string(), &source::text(path)?)?,
-        None => {
-            let cluster = Cluster::connect(flags).await?;
-            cluster.foreign(kind.resource, kind.remedy).await?
-        }
+    let objects = if let Some(path) = &args.filename {
+        documents(&path.display().to_string(), &source::text(path)?)?
+    } else {
+        let cluster = Cluster::connect(flags).await?;
+        cluster.foreign(kind.resource, kind.remedy).await?
     };
     let named = Named {
         names: PerRole {

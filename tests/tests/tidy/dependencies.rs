@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::{Findings, Tree, cargo, line_of, run, text};
 
 /// Which workspace crates each crate may depend on, for its code and its tests alike.
-const MAY_DEPEND_ON: [(&str, &[&str]); 13] = [
+const MAY_DEPEND_ON: [(&str, &[&str]); 14] = [
     ("pd-core", &[]),
     ("pd-tolerations", &[]),
     ("pd-placement", &["pd-tolerations"]),
