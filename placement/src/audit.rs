@@ -109,7 +109,9 @@ impl<'a> Audit<'a> {
             }
             let count = u32::try_from(by_replica.len()).unwrap_or(u32::MAX);
             let is_short = count < role.min && plan.outcome == Outcome::Placed;
-            if is_short || count > role.desired {
+            let mut new = plan.slots.iter().filter(|slot| slot.pod.is_none());
+            let is_over = count > role.desired && new.any(|slot| slot.role == role.name);
+            if is_short || is_over {
                 self.finding(format!(
                     "group `{}`: {} has {count} replicas, not {} to {}",
                     group.name, role.name, role.min, role.desired

@@ -21,16 +21,34 @@ impl Session<'_> {
         let mut job = job.clone();
         let running = self.running(index);
         for role in 0..job.roles.len() {
-            let begun = job.replicas_begun(role, &running);
+            let begun = self
+                .begun(index, role)
+                .max(job.replicas_begun(role, &running));
+            let is_single = job.replica_of(role) == [1];
             let rule = &mut job.roles[role];
-            if begun > rule.desired {
+            if begun > rule.desired && is_single {
                 job.shrinks[rule.first..rule.end].fill(true);
+            } else {
+                // Of replicas with several pods the owner chooses which end: halves of two are none.
+                rule.desired = rule.desired.max(begun);
+                rule.begun = begun;
             }
             if self.groups[index].on_loss == OnLoss::Degrade && !running.is_zero() {
                 rule.least = rule.least.min(begun);
             }
         }
+        job.most = job.pods(|role| job.roles[role].desired);
         self.solve(index, &job, search)
+    }
+
+    /// Replicas of a role of which some pod runs on a node that is there.
+    fn begun(&self, index: usize, role: usize) -> u32 {
+        let group = self.groups[index];
+        let members = group.members.iter().filter(|member| {
+            member.role == group.roles[role].name && self.ledger.node(&member.node).is_some()
+        });
+        let replicas: BTreeSet<u32> = members.map(|member| member.replica).collect();
+        u32::try_from(replicas.len()).unwrap_or(u32::MAX)
     }
 
     /// A placement in which the whole group may move.

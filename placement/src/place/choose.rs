@@ -140,7 +140,10 @@ fn whole_cost(
     objective.room = room(job, ledger, (spot, scarcest), &new);
     let moved = moved_outside(ledger, view, spot);
     objective.moves = objective.moves.saturating_add(moved);
-    for depth in 1..ledger.tree.depth_of(spot) {
+    // A node without some label pays for those levels itself.
+    let around = ledger.tree.parent(spot);
+    let above = around.map_or(0, |around| ledger.tree.depth_of(around));
+    for depth in 1..=above {
         let used = job.preference(depth, &extent.pods);
         objective.preferred = objective.preferred.saturating_add(used);
     }

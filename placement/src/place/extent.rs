@@ -35,7 +35,8 @@ pub(crate) fn extent(job: &Job, must: &Counts, counts: &Counts) -> Option<Extent
     }
     let (some, of) = worst?;
     for (role, rule) in job.roles.iter().enumerate() {
-        let least = rule.least.max(job.replicas_begun(role, must));
+        let begun = rule.begun.max(job.replicas_begun(role, must));
+        let least = rule.least.max(begun);
         if job.lockstep {
             let even = (u64::from(some) * u64::from(rule.desired)).div_ceil(u64::from(of.max(1)));
             let even = u32::try_from(even).unwrap_or(u32::MAX);

@@ -66,6 +66,8 @@ pub(crate) struct RoleRule {
     /// Replicas with which a placement is accepted.
     pub(crate) least: u32,
     pub(crate) desired: u32,
+    /// Replicas of which pods run: all of them stay.
+    pub(crate) begun: u32,
 }
 
 impl Job {
@@ -103,6 +105,7 @@ impl Job {
                 replica: depth(&role.replica_required),
                 least: role.min,
                 desired: role.desired,
+                begun: 0,
             });
         }
         let exclusive = group.exclusive.as_ref().map(|exclusive| &exclusive.level);

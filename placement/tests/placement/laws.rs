@@ -49,7 +49,7 @@ fn nodes(plan: &GroupPlan, name: impl Fn(&str) -> String) -> Vec<(String, u32, S
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(ProptestConfig::with_cases(500))]
 
     #[test]
     fn every_placement_keeps_its_promises(problem in any_problem()) {

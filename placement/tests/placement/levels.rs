@@ -81,6 +81,16 @@ fn n8_nodes_without_a_label_are_left_out_and_counted() {
 }
 
 #[test]
+fn n8_a_bare_node_is_no_worse_for_a_preferred_level_than_another() {
+    // One pod is in one domain either way, and the bare node is the tighter one.
+    let nodes = vec![node("a", ("b1", "r1"), 3), node("bare", ("b1", ""), 2)];
+    let mut gang = group("g", &[role("prefill", 1, 1, 1)]);
+    gang.preferred = Some("rack".to_owned());
+    let placement = placed(&problem(nodes, vec![gang]));
+    assert_eq!(nodes_of(plan(&placement, "g")), ["bare"].into());
+}
+
+#[test]
 fn n10_a_level_that_nobody_has_yet_makes_the_group_wait() {
     let nodes = vec![node("a", ("b1", ""), 8), node("b", ("b1", ""), 8)];
     let gang = within("rack", group("g", &[role("prefill", 4, 2, 2)]));

@@ -4,6 +4,7 @@ use pd_placement::{
     Outcome, Problem,
     group::{Group, OnLoss},
     node::Node,
+    place,
 };
 
 use crate::world::{
@@ -259,4 +260,26 @@ fn a_lost_pod_of_a_replica_is_replaced_in_the_rack_of_its_replica() {
     let plan = plan(&placement, "g");
     let new = plan.slots.iter().find(|slot| slot.pod.is_none()).unwrap();
     assert_eq!((new.node.as_str(), new.replica), ("a-1", 7));
+}
+
+#[test]
+fn halves_of_two_replicas_are_completed_and_not_taken_for_one() {
+    let nodes = rack("a", ("b1", "r1"), &[8, 8]);
+    let mut prefill = role("prefill", 4, 1, 2);
+    prefill.pods = vec![
+        crate::world::pods("leader", 1, 4),
+        crate::world::pods("worker", 1, 4),
+    ];
+    let mut group = group("g", &[prefill]);
+    let half = |kind: &str, replica, node: &str| pd_placement::group::Member {
+        kind: kind.to_owned(),
+        ..member("prefill", replica, node)
+    };
+    group.members = vec![half("leader", 0, "a-0"), half("worker", 1, "a-1")];
+    let placement = placed(&problem(nodes.clone(), vec![group.clone()]));
+    assert_eq!(plan(&placement, "g").replicas["prefill"], 2);
+    // With fewer desired all stay: the owner ends replicas, not this plan.
+    group.roles[0].desired = 1;
+    let placement = place(&problem(nodes, vec![group]));
+    assert!(plan(&placement, "g").ends.is_empty());
 }
