@@ -371,7 +371,8 @@ async fn an_older_dynamo_graph_is_scaled_by_service() {
     assert_eq!(scene.bring([6, 7]).await, fields);
     assert_eq!(scene.bring([1, 3]).await, fields);
     stale_and_raced(&scene).await;
-    let adapter = json!({ "spec": { "services": { "prefill": { "scalingAdapter": {} } } } });
+    let adapter =
+        json!({ "spec": { "services": { "prefill": { "scalingAdapter": { "enabled": true } } } } });
     scene.change(&adapter).await;
     let refusal = scene.refusal(Role::Prefill).await;
     assert!(matches!(refusal, Refusal::ByAdapter { .. }), "{refusal}");
