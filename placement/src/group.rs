@@ -81,7 +81,7 @@ pub struct PodKind {
 pub struct Exclusive {
     /// The level of the domain. The group is in one domain of it, too.
     pub level: String,
-    /// What happens where no domain is free of others.
+    /// The fallback where no domain is free of others.
     pub fallback: Fallback,
 }
 

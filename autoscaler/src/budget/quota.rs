@@ -1,8 +1,8 @@
 //! Room for GPUs in the ResourceQuotas of a namespace.
 //!
 //! The API server keeps quotas by itself: pods beyond one are refused, and replicas that were
-//! requested for them wait. So a quota that cannot be read holds nothing back, and one with room for
-//! less is a reason not to request the rest.
+//! requested for them wait. So a quota that cannot be read holds nothing back, and one with room
+//! for less is a reason not to request the rest.
 
 use k8s_openapi::{api::core::v1::ResourceQuota, apimachinery::pkg::api::resource::Quantity};
 use kube::{Api, Client, ResourceExt as _, api::ListParams};

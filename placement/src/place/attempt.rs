@@ -29,7 +29,8 @@ impl Session<'_> {
             if begun > rule.desired && is_single {
                 job.shrinks[rule.first..rule.end].fill(true);
             } else {
-                // Of replicas with several pods the owner chooses which end: halves of two are none.
+                // Of replicas with several pods the owner chooses which end: halves of two are
+                // none.
                 rule.desired = rule.desired.max(begun);
                 rule.begun = begun;
             }

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::group::{Group, GroupError, KINDS_MAX, PODS_MAX, Role};
 
-/// What may happen to running pods.
+/// The changes that running pods may see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mode {
     /// They stay.

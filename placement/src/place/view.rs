@@ -9,7 +9,7 @@ use super::{
     ledger::Ledger,
 };
 
-/// What one group has that others with the same job do not.
+/// All that one group has and others with the same job do not.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct View {
     pub(crate) group: usize,

@@ -224,6 +224,13 @@ pub(super) const BLOCKS: &[Block] = &[
         "let the controller read and patch gpubudgets: kubectl pd preflight, kubectl describe gpubudgets",
     ),
     of(
+        Reason::QuotaLimited,
+        Limited,
+        Up,
+        Some(C::ScalingLimited),
+        "raise the ResourceQuota that the message names: kubectl describe resourcequota",
+    ),
+    of(
         Reason::BudgetInfeasible,
         Limited,
         Both,
