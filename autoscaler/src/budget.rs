@@ -27,7 +27,7 @@ use std::{
 use kube::{ResourceExt as _, runtime::reflector::ObjectRef};
 use pd_api::v1alpha1::{GPUBudget, Mode, PDAutoscaler};
 use pd_core::{
-    Memory, PerRole, Policy, Reason, Role, RoleState, Stage, Step, Timestamp,
+    Memory, PerRole, Policy, Reason, Role, Stage, Step, Timestamp, bounds::Bounds,
     budget::ledger::Standing,
 };
 use tokio::time::Instant;
@@ -250,10 +250,19 @@ async fn in_quotas<'a>(
     let existing = roles.map(|role| role.ready.saturating_add(role.starting).min(role.current));
     let allowed = gpus(per_replica, existing).saturating_add(room.gpus);
     let limit = allowed.max(gpus(per_replica, current));
+    let own = planned.observed.snapshot.policy.budget_gpus;
     if gpus(per_replica, planned.decision.plan.replicas) <= limit {
         return planned;
     }
+    let unhindered = planned.decision.plan.replicas;
     let mut planned = limited(limit, memory, now, planned);
+    let to = planned.decision.plan.replicas;
+    let gives = |role: Role| to[role] < unhindered[role].min(current[role]);
+    if Role::ALL.into_iter().any(gives) {
+        // A quota holds back, and takes from no role to give to the other.
+        planned.observed.snapshot.policy.budget_gpus = own;
+        planned = as_it_is(memory, now, planned);
+    }
     let message = format!(
         "ResourceQuota `{}` has room for {} of {} GPUs (`{}`): raise it, or lower what others of the namespace use",
         room.quota, room.gpus, room.hard_gpus, room.resource
@@ -364,19 +373,29 @@ fn grows(planned: &Planned<'_>) -> bool {
         .any(|role| to[role] > roles[role].current)
 }
 
-/// The plan with no more GPUs than are requested now.
+/// The plan in which no role has more replicas than are requested now, and none has fewer to make
+/// room for another.
 fn as_it_is<'a>(memory: &Memory, now: Timestamp, mut planned: Planned<'a>) -> Planned<'a> {
-    let roles = planned.observed.snapshot.roles;
-    // A role whose GPUs are not known, or that has none, is held to its replicas.
-    let counted = roles.map(|role| RoleState {
-        gpus_per_replica: role.gpus_per_replica.max(1),
-        ..role
+    let snapshot = &mut planned.observed.snapshot;
+    let (bounds, paused) = (snapshot.policy.bounds, snapshot.paused);
+    let current = snapshot.roles.map(|role| role.current);
+    snapshot.policy.bounds = PerRole::from_fn(|role| {
+        let most = bounds[role].max_replicas.min(current[role].max(1));
+        Bounds {
+            min_replicas: bounds[role].min_replicas.min(most),
+            max_replicas: most,
+        }
     });
-    let current = roles.map(|role| role.current);
-    let limit = gpus(counted.map(|role| role.gpus_per_replica), current);
-    planned.observed.snapshot.roles = counted;
-    let mut planned = limited(limit, memory, now, planned);
-    planned.observed.snapshot.roles = roles;
+    // For what bounds cannot say: a role at zero, and a schedule that sets others.
+    snapshot.paused.scale_up = true;
+    let mut planned = plan(planned.observed, memory, now);
+    let snapshot = &mut planned.observed.snapshot;
+    (snapshot.policy.bounds, snapshot.paused) = (bounds, paused);
+    // These say that a person did it.
+    let steps = &mut planned.decision.report.steps;
+    steps.retain(|step| {
+        !(step.reason == Reason::AtMaximum || step.reason == Reason::Paused && !paused.scale_up)
+    });
     planned
 }
 
@@ -389,6 +408,7 @@ fn fitted<'a>(
     planned: Planned<'a>,
 ) -> Planned<'a> {
     let current = planned.observed.snapshot.roles.map(|role| role.current);
+    let own = planned.observed.snapshot.policy.budget_gpus;
     // The surge of the replicas that there are is no room for more of them.
     let mut limit = cap.saturating_sub(holding.surge(current));
     let over = |planned: &Planned<'_>| {
@@ -407,17 +427,9 @@ fn fitted<'a>(
         }
         limit = limit.saturating_sub(excess);
     }
-    let per_replica = planned
-        .observed
-        .snapshot
-        .roles
-        .map(|role| role.gpus_per_replica);
-    let planned = limited(gpus(per_replica, current).min(limit), memory, now, planned);
-    if grows(&planned) {
-        limited(0, memory, now, planned)
-    } else {
-        planned
-    }
+    // No number of GPUs for both says it: none is added.
+    planned.observed.snapshot.policy.budget_gpus = Some(own.map_or(cap, |own| own.min(cap)));
+    as_it_is(memory, now, planned)
 }
 
 /// The plan under a budget of `limit` GPUs, or the object's own if that is less.

@@ -283,7 +283,7 @@ async fn hpas_of_the_cluster_are_read_and_their_object_is_seen_by_nobody_yet() {
     // No controller runs here.
     let text = run(&namespace, &["why-not", "llama"]).await.with(1);
     assert!(
-        text.contains("no controller has looked at the object yet"),
+        text.contains("No controller has looked at the object yet"),
         "{text}"
     );
     let text = run(&namespace, &["explain", "llama"]).await.with(0);

@@ -28,6 +28,15 @@ async fn nothing_grows_while_it_is_not_known_whether_there_are_budgets(#[case] f
     );
     assert!(message.contains("no GPUs are added"), "{message}");
     assert!(stage.metric("pd_autoscaler_api_errors_total{category=\"budget\"}") >= 1);
+    stage.wait(300).await;
+    assert_eq!(
+        (
+            stage.server.replicas("llama-prefill"),
+            stage.server.replicas("llama-decode")
+        ),
+        (1, 6),
+        "and none is taken to make room"
+    );
     stage.server.repair();
     // The watch is made again after at most 30 s, and the next decision follows.
     stage.wait(60).await;
@@ -68,6 +77,8 @@ async fn a_quota_without_room_holds_back_and_says_so() {
         message.contains("`gpus` has room for 0 of 7 GPUs"),
         "{message}"
     );
+    stage.wait(300).await;
+    assert_eq!(stage.server.replicas("llama-decode"), 6);
     stage.server.set_quota(8, 7);
     stage.wait(30).await;
     assert_eq!(stage.server.replicas("llama-prefill"), 2);
