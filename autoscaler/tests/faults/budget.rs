@@ -34,8 +34,8 @@ async fn nothing_grows_while_it_is_not_known_whether_there_are_budgets(#[case] f
             stage.server.replicas("llama-prefill"),
             stage.server.replicas("llama-decode")
         ),
-        (1, 6),
-        "and none is taken to make room"
+        (1, 4),
+        "four are the most, and none is taken to make room"
     );
     stage.server.repair();
     // The watch is made again after at most 30 s, and the next decision follows.
@@ -60,6 +60,7 @@ async fn stage_with_gpus(faults: impl FnOnce(&ApiServer)) -> Stage {
         server.edit("llama", |object| {
             for role in ["prefill", "decode"] {
                 object["spec"][role]["gpusPerReplica"] = json!(1);
+                object["spec"][role]["maxReplicas"] = json!(8);
             }
         });
         faults(server);

@@ -1,4 +1,5 @@
-//! The things that a node must have: amounts, places, ports, labels, tolerated taints, reachable volumes.
+//! The things that a node must have: amounts, places, ports, labels, tolerated taints, reachable
+//! volumes.
 
 use pd_placement::{
     group::Group, node::Node, pod::PodShape, port::HostPort, problem::Reservation, resources::PODS,
