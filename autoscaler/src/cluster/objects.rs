@@ -1,8 +1,8 @@
 //! Workloads of any kind, as the text of those of their fields that are read.
 //!
 //! The fields that make objects large and say nothing about scaling are dropped: who wrote which
-//! field, but for deployers, and everything of a container but its name and resources. The rest is kept as compact
-//! text, for trees of it take ten times as much.
+//! field, but for deployers, and everything of a container but its name and resources. The rest is
+//! kept as compact text, for trees of it take ten times as much.
 
 use std::{collections::BTreeMap, sync::Arc};
 
