@@ -93,7 +93,7 @@ where
     }
 }
 
-/// Waits until the CustomResourceDefinition `name` is served.
+/// Waits until the CRD `name` is served.
 pub async fn until_served(plane: &ControlPlane, name: &str) -> Result<(), ControlPlaneError> {
     let crd = format!("crd/{name}");
     let wait = ["wait", "--for=condition=Established", &crd, "--timeout=30s"];
