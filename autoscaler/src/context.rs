@@ -6,6 +6,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use k8s_openapi::jiff;
@@ -25,8 +26,9 @@ use crate::{
     args::{DecisionArgs, MetricsArgs},
     cluster::Cluster,
     metrics::Metrics,
-    observe::{profile::Cache, series::Series},
+    observe::{attainment::KeptAttainment, profile::Cache, series::Series},
     prometheus::{Answer, Endpoint, QueryError, Sample, Servers},
+    selection::SelectionArgs,
     share::Shares,
     tenancy::TenancyArgs,
 };
@@ -46,6 +48,8 @@ pub struct ObjectState {
     pub profiles: Cache,
     /// The login for a server that the object names, as last read.
     pub login: Option<CachedLogin>,
+    /// Distributions over the attainment window, as last read.
+    pub attainment: Option<KeptAttainment>,
     /// How its series are spelt, and how often they come.
     pub series: Series,
     /// Why metrics were missing, as last logged.
@@ -54,14 +58,25 @@ pub struct ObjectState {
     pub seen: Option<(Option<i64>, BTreeMap<String, String>)>,
     /// When the next reconcile is due, unless the object changes.
     pub due: Option<Instant>,
-    /// When the last reconcile began.
-    pub reconciled_at: Option<Instant>,
+    /// When the next reconcile is expected to begin, unless the object changes.
+    pub expected_at: Option<Instant>,
+    /// The last reconcile that began late.
+    pub late: Option<Lateness>,
     /// When status was last written.
     pub written_at: Option<Instant>,
     /// Status as last written, for an object that cannot be decoded and shows none.
     pub written: Option<PDAutoscalerStatus>,
     /// Reconciles in a row that failed.
     pub failures: u32,
+}
+
+/// A reconcile that began late.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lateness {
+    /// When it began.
+    pub at: Instant,
+    /// How long after its time that was.
+    pub by: Duration,
 }
 
 /// A checkpoint as last seen.
@@ -92,6 +107,8 @@ pub struct Context {
     pub cluster: Cluster,
     /// When to decide.
     pub decision_args: DecisionArgs,
+    /// Which objects are handled.
+    pub selection: SelectionArgs,
     /// Where metrics come from.
     pub metrics_args: MetricsArgs,
     /// The requests that owners of objects may make.
@@ -126,6 +143,7 @@ impl Context {
     pub fn new(
         client: Client,
         decision_args: DecisionArgs,
+        selection: SelectionArgs,
         metrics_args: MetricsArgs,
         tenancy: TenancyArgs,
         metrics: Arc<Metrics>,
@@ -151,6 +169,7 @@ impl Context {
             cluster: Cluster::new(client.clone(), decision_args.watch_namespace.clone()),
             client,
             decision_args,
+            selection,
             metrics_args,
             servers,
             metrics,

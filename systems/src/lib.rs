@@ -63,3 +63,9 @@ pub fn find(api_version: &str, kind: &str) -> Option<(&'static dyn System, &'sta
 pub fn system(api_version: &str, kind: &str) -> &'static dyn System {
     find(api_version, kind).map_or(&systems::scale::AnyScale, |(system, _)| system)
 }
+
+/// `targets.<switch>.enabled` in the chart that grants the rights on such objects; empty where they
+/// are always granted.
+pub fn switch(api_version: &str, kind: &str) -> &'static str {
+    find(api_version, kind).map_or(systems::scale::ANY.switch, |(_, kind)| kind.switch)
+}

@@ -8,7 +8,8 @@
 //! for nothing restores what the author wrote.
 //!
 //! Affinity's own `Gt` takes no negative bound, and no taint is negative, so bounds end at zero.
-//! Preferences (`PreferNoSchedule`) stay with the scheduler's score.
+//! Preferences, by margin and by `PreferNoSchedule`, are preferred affinity on the same labels
+//! ([`prefer`]).
 //!
 //! The scheduler looks at affinity once, but a kubelet that starts again and the controller of
 //! `DaemonSets` look again, while `NoSchedule` and a taint that must be present are about new pods
@@ -17,14 +18,19 @@
 //! either way.
 
 mod label;
+mod number_set;
+mod preference;
 mod selector;
+mod threshold;
 
 pub use self::{
     label::{
         HOLD, LABEL_DOMAIN, NOT_A_NUMBER, changes, hold_of_daemon_set, hold_of_pod, is_mirrored,
         label, label_value, labels,
     },
+    preference::{AUTHOR_SHARE, PREFERRED_MAX, PreferredTerm, prefer},
     selector::{Requirement, Term},
+    threshold::Margin,
 };
 use super::{
     Effect, Rule,

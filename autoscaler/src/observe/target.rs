@@ -8,20 +8,26 @@ use k8s_openapi::{
         apps::v1::{Deployment, StatefulSet},
         core::v1::PodTemplateSpec,
     },
-    apimachinery::pkg::apis::meta::v1::LabelSelector,
+    apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta},
 };
 use kube::core::{GroupVersionKind, Selector, SelectorExt as _};
 use pd_api::v1alpha1::{RoleSpec, TargetReference};
 use pd_core::{Role, RoleState};
 use pd_signals::pods::{KindUnsupported, TargetKind, pod_name_beginning, pod_pattern};
-use pd_systems::place::OwnedBy;
+use pd_systems::{
+    owner::{Owner, of_metadata},
+    place::OwnedBy,
+};
 
 use super::{
     gpus::{GpusUnknown, gpus_per_pod},
     rollout,
     stuck::{CreateFailure, stuck},
 };
-use crate::cluster::{Cluster, ObjectError, pod_phase::PodPhase, pods::PodFacts};
+use crate::{
+    cluster::{Cluster, ObjectError, pod_phase::PodPhase, pods::PodFacts},
+    workload::WorkloadError,
+};
 
 /// Why a target cannot be scaled.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +35,9 @@ pub enum TargetError {
     /// The kind is not one of ours.
     #[error(transparent)]
     KindUnsupported(#[from] KindUnsupported),
+    /// A workload of another system is not there, cannot be read or must not be scaled.
+    #[error(transparent)]
+    Workload(#[from] WorkloadError),
     /// There is no such object.
     #[error("{kind} `{name}` does not exist in namespace `{namespace}`")]
     NotFound {
@@ -91,6 +100,10 @@ pub struct ObservedTarget {
     pub pod_pattern: String,
     /// Why the GPUs of a replica are not known, if they are not; they count as none then.
     pub gpus_unknown: Option<GpusUnknown>,
+    /// A sentence on who else sets its replicas, as far as the workload itself shows it.
+    pub owner: Option<String>,
+    /// Fewest replicas that its system keeps alive.
+    pub floor: u32,
 }
 
 /// The parts that both kinds have in common.
@@ -101,6 +114,8 @@ struct Workload {
     uid: String,
     rolling_out: bool,
     create_failure: Option<CreateFailure>,
+    /// Who else sets its replicas.
+    other: Option<Owner>,
 }
 
 /// Condition of a Deployment whose pods cannot be created; its message is the API server's.
@@ -109,6 +124,7 @@ const REPLICA_FAILURE: &str = "ReplicaFailure";
 impl Workload {
     fn of_deployment(object: Deployment) -> Option<Self> {
         let rolling_out = rollout::deployment(&object);
+        let other = other(&object.metadata);
         let conditions = object.status.and_then(|status| status.conditions);
         let failure = conditions
             .into_iter()
@@ -124,11 +140,13 @@ impl Workload {
             create_failure: failure.map(|condition| CreateFailure {
                 message: condition.message.unwrap_or_default(),
             }),
+            other,
         })
     }
 
     fn of_stateful_set(object: StatefulSet) -> Option<Self> {
         let rolling_out = rollout::stateful_set(&object);
+        let other = other(&object.metadata);
         let spec = object.spec?;
         Some(Self {
             replicas: replicas(spec.replicas),
@@ -137,6 +155,7 @@ impl Workload {
             uid: object.metadata.uid.unwrap_or_default(),
             rolling_out,
             create_failure: None,
+            other,
         })
     }
 
@@ -147,6 +166,12 @@ impl Workload {
             name: target.name.clone(),
         }
     }
+}
+
+/// Who else sets the replicas of a workload with this metadata.
+fn other(metadata: &ObjectMeta) -> Option<Owner> {
+    // Plain data: it cannot fail.
+    of_metadata(&serde_json::to_value(metadata).unwrap_or_default())
 }
 
 /// A missing `replicas` means 1 in both kinds.
@@ -191,6 +216,8 @@ pub async fn observe(
             PodPhase::Ended => {}
         }
     }
+    let owner = workload.other.as_ref();
+    let owner = owner.map(|owner| owner.sentence(&target.kind, &target.name));
     ready_pods.sort_unstable();
     let pod_pattern = pod_pattern(kind, &target.name, &ready_pods);
     Ok(ObservedTarget {
@@ -198,6 +225,8 @@ pub async fn observe(
         ready_pods,
         pod_pattern,
         gpus_unknown: gpus.err(),
+        owner,
+        floor: 0,
     })
 }
 
@@ -277,6 +306,7 @@ mod tests {
             uid: "1".into(),
             rolling_out: false,
             create_failure: None,
+            other: None,
         };
         let belongs = |kind: &str, name: &str, uid: &str| {
             let owner = PodOwner {

@@ -1,5 +1,7 @@
 //! Conditions of a reconcile: one finding for each that can be judged.
 
+pub mod lateness;
+
 use pd_api::{
     ConditionState::{self, False, True, Unknown},
     ConditionType,
@@ -7,6 +9,7 @@ use pd_api::{
 };
 use pd_core::{PerRole, Reason, Report, policy::Policy};
 use pd_signals::{profile::ProfileError, stated::Origin};
+use pd_systems::refusal::Refusal;
 
 use super::sentence::with_role;
 use crate::{
@@ -15,6 +18,7 @@ use crate::{
     observe::target::TargetError,
     outcome::{Applied, ApplyOutcome, ReconcileOutcome, Stopped},
     prometheus::QueryError,
+    workload::WorkloadError,
 };
 
 fn finding(
@@ -144,6 +148,7 @@ fn apply_reason(error: &ScaleError) -> Reason {
         ScaleError::Conflict { .. } | ScaleError::VersionConflict { .. } => Reason::ApplyConflict,
         ScaleError::Refused { .. } | ScaleError::NotLeading => Reason::ApplyFailed,
         ScaleError::Target(error) => target_reason(error),
+        ScaleError::Workload(error) => workload_reason(error),
     }
 }
 
@@ -153,6 +158,21 @@ fn target_reason(error: &TargetError) -> Reason {
         TargetError::NotFound { .. } => Reason::TargetNotFound,
         TargetError::Unreadable { .. } | TargetError::Selector { .. } => Reason::TargetUnreadable,
         TargetError::GpusUnknown { .. } => Reason::GpusUnknown,
+        TargetError::Workload(error) => workload_reason(error),
+    }
+}
+
+fn workload_reason(error: &WorkloadError) -> Reason {
+    match error {
+        WorkloadError::Refused(Refusal::Moved { .. }) | WorkloadError::VersionConflict { .. } => {
+            Reason::ApplyConflict
+        }
+        WorkloadError::Refused(Refusal::Contended(_)) => Reason::TargetContended,
+        WorkloadError::Refused(_) => Reason::TargetRefused,
+        WorkloadError::KindAbsent { .. } => Reason::TargetKindAbsent,
+        WorkloadError::NotFound { .. } => Reason::TargetNotFound,
+        WorkloadError::Unreadable { .. } => Reason::TargetUnreadable,
+        WorkloadError::Unwritable { .. } | WorkloadError::NotLeading => Reason::ApplyFailed,
     }
 }
 
@@ -312,6 +332,10 @@ fn objective_met(applied: &Applied) -> Finding {
 
 fn scaling_limited(report: &Report) -> Finding {
     let limits = [
+        Reason::BudgetUnsettled,
+        Reason::QuotaLimited,
+        Reason::BudgetReclaimed,
+        Reason::BudgetWaitsForOthers,
         Reason::BudgetInfeasible,
         Reason::BudgetShared,
         Reason::BudgetLimited,
@@ -460,3 +484,6 @@ fn paused(applied: &Applied) -> Finding {
     };
     finding(ConditionType::Paused, any.into(), reason, message)
 }
+
+#[cfg(test)]
+mod tests;

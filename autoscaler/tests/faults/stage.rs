@@ -219,6 +219,7 @@ impl Start {
         let mut context = Context::new(
             client,
             args.decisions,
+            args.selection,
             args.metrics,
             args.tenancy,
             self.metrics,

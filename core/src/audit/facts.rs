@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::{
     behavior::{ChangeLimit, ScalingRules, SelectPolicy},
+    guard::Gap,
     memory::{Memory, StabilizationMemory},
     role::{PerRole, Role},
     snapshot::Snapshot,
@@ -42,7 +43,9 @@ impl Facts {
     pub fn of(memory: &Memory, snapshot: &Snapshot, clock: Timestamp) -> Self {
         let fresh = Memory::default();
         let memory = if memory.is_usable() { memory } else { &fresh };
-        let now = memory.now(clock);
+        let window = snapshot.policy.behavior.scale_down.stabilization_window;
+        let (now, gap) = memory.now(clock, window);
+        let unwatched = gap.unwatched(window);
         let roles = PerRole::from_fn(|role: Role| {
             let state = &snapshot.roles[role];
             let mut replicas = memory.replicas[role].clone();
@@ -63,12 +66,18 @@ impl Facts {
                 let past = samples.iter().filter(|(at, _)| *at <= now);
                 past.map(|(at, need)| (now.since(*at), *need)).collect()
             };
+            let mut largest = ages(windows.largest.samples());
+            for (age, _) in &mut largest {
+                *age = age.saturating_sub(unwatched);
+            }
+            // Nobody knows what was needed, and what there was counts.
+            largest.extend((gap == Gap::Sudden).then_some((Duration::ZERO, state.current)));
             RoleFacts {
                 served: replicas.served.replicas(),
                 backs_off: stuck.backs_off(),
                 waiting: replicas.lead.waiting(now).max(rise),
                 changes: changes.collect(),
-                largest: ages(windows.largest.samples()),
+                largest,
                 least: ages(windows.least.samples()),
             }
         });

@@ -58,14 +58,17 @@ fn now() -> Row {
         title: "Now",
         panels: vec![
             Panel::number("Ready", "Whether decisions are made and, in mode Auto, applied.")
+                .sized(3, 4)
                 .query("", one("pd_autoscaler_ready"))
                 .mapped(&[("0", "no", BAD), ("1", "yes", GOOD)])
                 .filled(),
             Panel::number("Attainment", "Share of the requests within their limits over the window, of the worse objective.")
+                .sized(3, 4)
                 .query("", format!("min({})", of("pd_autoscaler_attainment_ratio")))
                 .unit("percentunit")
                 .decimals(2),
             Panel::number("Error budget left", "1 is all of it, below 0 it is overspent; of the worse role.")
+                .sized(3, 4)
                 .query("", format!("min({})", of("pd_autoscaler_error_budget_left_ratio")))
                 .unit("percentunit")
                 .decimals(0)
@@ -78,6 +81,7 @@ fn now() -> Row {
             Panel::word("Bottleneck", "Where requests lose time. None: the objective holds, or nothing is known.")
                 .query("{{bottleneck}}", format!("max by (bottleneck) ({})", of("pd_autoscaler_bottleneck_info"))),
             Panel::number("GPUs requested", "GPUs of the replicas that are requested of both targets.")
+                .sized(3, 4)
                 .query("", gpus),
         ],
     }

@@ -23,7 +23,7 @@ async fn the_defaults_are_two_controllers_that_may_act_everywhere() {
     let want = BTreeMap::from([
         ("ClusterRole", 3),
         ("ClusterRoleBinding", 1),
-        ("CustomResourceDefinition", 2),
+        ("CustomResourceDefinition", 3),
         ("Deployment", 1),
         // The one of `helm test`.
         ("Pod", 1),
@@ -73,6 +73,10 @@ async fn values_reach_the_controller_unchanged() {
         "--concurrency=3",
         "--namespace-concurrency=2",
         "--watch-namespace=inference",
+        "--controller-class=blue",
+        "--object-selector=team in (a, b)",
+        "--shard-count=4",
+        "--shard-index=3",
         "--prometheus-url=http://prometheus:9090",
         "--prometheus-timeout=4s",
         "--prometheus-username=me",
