@@ -175,7 +175,7 @@ impl Observer {
 }
 
 /// A service that gives GPUs back has to work off its queue first.
-const PATIENCE: Duration = DEADLINE.saturating_mul(2);
+const PATIENCE: Duration = DEADLINE.saturating_mul(4);
 
 /// One service `app` in a namespace, with an emulator of its own.
 struct Service<'a> {
