@@ -34,6 +34,10 @@ pub use self::settle::step;
 /// The scheduling gate of pods that belong to a placement group.
 pub const GATE: &str = "pdautoscaler.io/placement";
 
+/// Longest text of a record, characters: longer ones are cut, so that they are read back as they
+/// were written.
+pub const TEXT_MAX: usize = 1_024;
+
 /// Everything that is seen at one moment.
 #[derive(Clone, Debug, Default)]
 pub struct Seen {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    Action, GateSettings, GroupState, PodState, Record, Seen, SeenGroup, SeenPod,
+    Action, GateSettings, GroupState, PodState, Record, Seen, SeenGroup, SeenPod, TEXT_MAX,
     assign::assign,
     composition::{GroupView, RoleView},
     facts::{Standing, Standings},
@@ -41,7 +41,7 @@ pub fn step(seen: &Seen) -> Vec<Action> {
             Some(mut record) => {
                 record.state = GroupState::BackingOff;
                 record.message = closed_in_words(&record, group);
-                record
+                cut(record)
             }
             None => next(view, plans.get(group.rules.name.as_str()), seen),
         };
@@ -276,7 +276,17 @@ fn next(
     }
     next.state = state;
     next.message = message;
-    next
+    cut(next)
+}
+
+/// The record with texts that fit.
+fn cut(mut record: Record) -> Record {
+    for text in [&mut record.message, &mut record.domain] {
+        if let Some((end, _)) = text.char_indices().nth(TEXT_MAX) {
+            text.truncate(end);
+        }
+    }
+    record
 }
 
 /// What is over is taken off the record.

@@ -1,0 +1,493 @@
+//! Placement groups: pods are planned together and released to their nodes.
+//!
+//! Everything is decided by the pure [`step`](pd_placement::gate::step); here are the caches that it
+//! looks at and the requests that it asks for. A step is made only when the caches show all that
+//! this process has written, so that no place is given twice, and while all of them are kept up.
+//! Time is the wall clock at the start of a term and runs by the monotonic clock from then on, so
+//! that a clock that is set does not end windows.
+
+mod act;
+mod member;
+pub mod metrics;
+pub mod objects;
+mod pin;
+mod read;
+mod record;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::{
+    Api, Client, Resource as _, ResourceExt as _,
+    runtime::events::{Event, EventType},
+};
+use pd_api::v1alpha1::{ClusterTopology, PlacementGroup};
+use pd_placement::{
+    gate::{Action, GateSettings, Record, Seen, step},
+    manifest::VolumeRules,
+};
+use pd_runtime::{leader::Term, readiness::Readiness, shutdown::Shutdown};
+use tokio::time::{Instant, sleep_until};
+
+use self::{
+    objects::{PlacementNode, PlacementPod, WatchedClaim, WatchedVolume},
+    record::StateWord,
+};
+use super::{
+    Context,
+    cache::{Cache, Cached},
+    write::{WriteError, WriteOutcome},
+};
+
+/// Shortest time between two steps. Pods of a gang are created within tenths of a second.
+const PAUSE: Duration = Duration::from_millis(250);
+
+/// A step is made so often even if nothing changes, for windows end by themselves.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// Longest wait for caches to show a write. After it they are taken as they are: versions protect
+/// each object, and a plan that was made twice is dropped when it is seen.
+const CATCH_UP: Duration = Duration::from_secs(15);
+
+/// Pods that are released at a time.
+const AT_ONCE: usize = 16;
+
+/// The caches of placing.
+#[derive(Debug, Clone)]
+pub struct Caches {
+    pods: Cache<PlacementPod>,
+    nodes: Cache<PlacementNode>,
+    groups: Cache<PlacementGroup>,
+    topologies: Cache<ClusterTopology>,
+    claims: Cache<WatchedClaim>,
+    volumes: Cache<WatchedVolume>,
+}
+
+impl Caches {
+    /// Begins to follow the cluster.
+    pub fn follow(client: &Client, shutdown: &Shutdown, readiness: &Readiness) -> Self {
+        Self {
+            pods: followed(client, shutdown, readiness, "placement pods"),
+            nodes: followed(client, shutdown, readiness, "placement nodes"),
+            groups: followed(client, shutdown, readiness, "placement groups"),
+            topologies: followed(client, shutdown, readiness, "cluster topologies"),
+            claims: followed(client, shutdown, readiness, "volume claims"),
+            volumes: followed(client, shutdown, readiness, "volumes"),
+        }
+    }
+
+    /// Completes once everything was listed.
+    pub async fn listed(&self) {
+        self.pods.listed().await;
+        self.nodes.listed().await;
+        self.groups.listed().await;
+        self.topologies.listed().await;
+        self.claims.listed().await;
+        self.volumes.listed().await;
+    }
+
+    /// The kind whose watch fails, if one does.
+    fn failing(&self) -> Option<&'static str> {
+        let watches = [
+            (self.pods.failing_since(), "pods"),
+            (self.nodes.failing_since(), "nodes"),
+            (self.groups.failing_since(), "placementgroups"),
+            (self.topologies.failing_since(), "clustertopologies"),
+            (self.claims.failing_since(), "persistentvolumeclaims"),
+            (self.volumes.failing_since(), "persistentvolumes"),
+        ];
+        let mut failing = watches.into_iter();
+        failing.find_map(|(since, kind)| since.map(|_| kind))
+    }
+}
+
+fn followed<K: Cached>(
+    client: &Client,
+    shutdown: &Shutdown,
+    readiness: &Readiness,
+    name: &'static str,
+) -> Cache<K>
+where
+    K: kube::Resource<DynamicType = ()>,
+{
+    let (cache, writer) = Cache::new();
+    let ready = readiness.register(name);
+    shutdown.spawn_until_stopped(name, writer.follow(client.clone(), ready));
+    cache
+}
+
+/// Places groups until the term ends.
+pub async fn run(context: &Context, caches: &Caches, term: &Term) {
+    let mut placing = Placing {
+        context,
+        caches,
+        started: Instant::now(),
+        started_seconds: wall_seconds(),
+        written: HashMap::new(),
+        states: HashMap::new(),
+        is_paused: false,
+    };
+    let (mut pods, mut groups) = (caches.pods.changes(), caches.groups.changes());
+    let (mut nodes, mut topologies) = (caches.nodes.changes(), caches.topologies.changes());
+    let mut next = Instant::now();
+    loop {
+        tokio::select! {
+            biased;
+            () = term.stop.cancelled() => break,
+            () = sleep_until(next) => {
+                let began = Instant::now();
+                placing.step(term).await;
+                // A step may take a part of the time and no more.
+                let pause = PAUSE.max(began.elapsed() * 2);
+                next = began + INTERVAL.max(pause);
+                placing.is_paused = false;
+            }
+            _ = pods.next() => next = placing.sooner(next),
+            _ = groups.next() => next = placing.sooner(next),
+            _ = nodes.next() => next = placing.sooner(next),
+            _ = topologies.next() => next = placing.sooner(next),
+        }
+    }
+    context.metrics.placement.forget();
+}
+
+fn wall_seconds() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(1, |since| since.as_secs())
+}
+
+/// Versions that caches have to show: the key is kind, namespace and name.
+type Written = HashMap<(&'static str, String, String), (u64, Instant)>;
+
+struct Placing<'a> {
+    context: &'a Context,
+    caches: &'a Caches,
+    started: Instant,
+    started_seconds: u64,
+    written: Written,
+    /// The state of each group as it was last reported.
+    states: HashMap<String, StateWord>,
+    is_paused: bool,
+}
+
+impl Placing<'_> {
+    /// The time of the next step after a change.
+    fn sooner(&mut self, next: Instant) -> Instant {
+        if self.is_paused {
+            return next;
+        }
+        self.is_paused = true;
+        next.min(Instant::now() + PAUSE)
+    }
+
+    async fn step(&mut self, term: &Term) {
+        let metrics = &self.context.metrics.placement;
+        if let Some(kind) = self.caches.failing() {
+            tracing::debug!(kind, "nothing is placed while a watch fails");
+            metrics.stepped("stale", Duration::ZERO);
+            return;
+        }
+        if !self.has_caught_up() {
+            metrics.stepped("behind", Duration::ZERO);
+            return;
+        }
+        let groups = self.caches.groups.store().state();
+        self.report(&groups).await;
+        if groups.is_empty() {
+            return;
+        }
+        let began = Instant::now();
+        let pods = self.caches.pods.store().state();
+        let by_group = by_group(&groups, &pods);
+        let seen = self.seen(&groups, &by_group, &pods);
+        let Ok(actions) = tokio::task::spawn_blocking(move || step(&seen)).await else {
+            tracing::error!("a step of placement panicked, and nothing is done");
+            metrics.stepped("failed", began.elapsed());
+            return;
+        };
+        metrics.stepped("made", began.elapsed());
+        self.carry_out(actions, &groups, &by_group, term).await;
+    }
+
+    fn seen(
+        &self,
+        groups: &[Arc<PlacementGroup>],
+        by_group: &BTreeMap<String, Vec<Arc<PlacementPod>>>,
+        pods: &[Arc<PlacementPod>],
+    ) -> Seen {
+        let objects = self.caches.topologies.store().state();
+        let topologies = read::topologies(objects.iter().map(|object| &**object));
+        let nodes = self.caches.nodes.store().state();
+        let others = pods.iter().filter(|pod| {
+            let group = group_of(pod);
+            group.is_none_or(|group| !by_group.contains_key(&group))
+        });
+        Seen {
+            now_seconds: self.started_seconds + self.started.elapsed().as_secs(),
+            nodes: read::nodes(
+                nodes.iter().filter_map(|node| node.node.as_ref()),
+                others.map(|pod| &**pod),
+            ),
+            groups: groups
+                .iter()
+                .map(|group| {
+                    let namespace = group.namespace().unwrap_or_default();
+                    let pods = by_group.get(&key(group)).map_or(&[][..], Vec::as_slice);
+                    let pods: Vec<&PlacementPod> = pods.iter().map(|pod| &**pod).collect();
+                    read::group(group, &pods, &topologies, &self.volume_rules(&namespace, &pods))
+                })
+                .collect(),
+            settings: GateSettings {
+                window_seconds: self.context.args.placement.placement_window.as_secs(),
+                ..GateSettings::default()
+            },
+        }
+    }
+
+    /// Where the claims of these pods can be reached from. A claim without a volume yet may be bound
+    /// anywhere; one that is not there is unknown.
+    fn volume_rules(&self, namespace: &str, pods: &[&PlacementPod]) -> VolumeRules {
+        let mut rules = VolumeRules::new();
+        for pod in pods {
+            let volumes = pod.spec["volumes"].as_array().into_iter().flatten();
+            for volume in volumes {
+                let stated = volume["persistentVolumeClaim"]["claimName"].as_str();
+                let ephemeral = volume["ephemeral"].is_object().then(|| {
+                    let name = volume["name"].as_str().unwrap_or_default();
+                    format!("{}-{name}", pod.name_any())
+                });
+                let Some(name) = stated.map(ToOwned::to_owned).or(ephemeral) else {
+                    continue;
+                };
+                let Some(claim) = self.caches.claims.get(&name, Some(namespace)) else {
+                    continue;
+                };
+                let volume = claim.spec.volume_name.as_ref();
+                let volume = volume.and_then(|name| self.caches.volumes.get(name, None));
+                let reach = volume.and_then(|volume| volume.reach());
+                rules.insert(name, reach.into_iter().collect());
+            }
+        }
+        rules
+    }
+
+    async fn carry_out(
+        &mut self,
+        actions: Vec<Action>,
+        groups: &[Arc<PlacementGroup>],
+        by_group: &BTreeMap<String, Vec<Arc<PlacementPod>>>,
+        term: &Term,
+    ) {
+        let pod_of = |group: &str, uid: &str| {
+            let mut pods = by_group.get(group)?.iter();
+            pods.find(|pod| pod.uid().as_deref() == Some(uid)).cloned()
+        };
+        let mut releases = Vec::new();
+        for action in actions {
+            if !term.may_write() {
+                return;
+            }
+            match action {
+                Action::Release { group, pod, node, .. } => {
+                    if let Some(pod) = pod_of(&group, &pod.uid) {
+                        releases.push((pod, node));
+                    }
+                }
+                Action::End { group, pod, is_bound } => {
+                    let namespace = namespace_of(&group);
+                    let ended = act::end(self.context, namespace, &pod, is_bound).await;
+                    let verb = if is_bound { "evict" } else { "delete" };
+                    self.note(verb, &group, &pod.name, &ended);
+                }
+                Action::Write { group, record } => {
+                    let found = groups.iter().find(|known| key(known) == group);
+                    if let Some(found) = found {
+                        self.write(found, &record).await;
+                    }
+                }
+            }
+        }
+        for some in releases.chunks(AT_ONCE) {
+            if !term.may_write() {
+                return;
+            }
+            self.release(some).await;
+        }
+    }
+
+    async fn release(&mut self, releases: &[(Arc<PlacementPod>, String)]) {
+        let context = self.context;
+        let nominates = context.args.placement.placement_nominate;
+        let requests = releases.iter().map(|(pod, node)| async move {
+            let mut pod = (**pod).clone();
+            if nominates {
+                match act::nominate(context, &pod, node).await {
+                    Ok(nominated) => pod = nominated,
+                    // The pin holds without it, too.
+                    Err(error) => tracing::debug!(%error, "the node is not kept for the pod"),
+                }
+            }
+            act::release(context, &pod, node).await
+        });
+        let answers = futures::future::join_all(requests).await;
+        for ((pod, node), answer) in releases.iter().zip(answers) {
+            let group = group_of(pod).unwrap_or_default();
+            if let Ok((_, Some(version))) = &answer {
+                self.expect("pods", pod.namespace(), pod.name_any(), version);
+            }
+            let outcome = answer.map(|(outcome, _)| outcome);
+            if matches!(outcome, Ok(WriteOutcome::Written)) {
+                tracing::info!(group, pod = pod.name_any(), node, "released");
+            }
+            self.note("release", &group, &pod.name_any(), &outcome);
+        }
+    }
+
+    async fn write(&mut self, group: &PlacementGroup, record: &Record) {
+        let answer = act::write(self.context, group, record).await;
+        let namespace = group.namespace();
+        let name = group.name_any();
+        if let Ok((_, Some(version))) = &answer {
+            self.expect("placementgroups", namespace.clone(), name.clone(), version);
+        } else if let Err(error) = &answer {
+            // It may have been made all the same: the object as it is says so.
+            tracing::debug!(%error, name, "the answer of a write is not known");
+            let groups: Api<PlacementGroup> = Api::namespaced(
+                self.context.client.clone(),
+                &namespace.clone().unwrap_or_default(),
+            );
+            let now = groups.get_metadata(&name).await;
+            if let Some(version) = now.ok().and_then(|now| now.resource_version()) {
+                self.expect("placementgroups", namespace, name.clone(), &version);
+            }
+        }
+        let outcome = answer.map(|(outcome, _)| outcome);
+        self.note("write", &key(group), &name, &outcome);
+    }
+
+    fn note(
+        &self,
+        verb: &'static str,
+        group: &str,
+        name: &str,
+        outcome: &Result<WriteOutcome, WriteError>,
+    ) {
+        let word = match outcome {
+            Ok(outcome) => outcome.as_str(),
+            Err(error) => {
+                tracing::warn!(%error, verb, group, name, "a request of placement failed");
+                "failed"
+            }
+        };
+        self.context.metrics.placement.acted(verb, word);
+    }
+
+    /// The cache must show this version before the next step.
+    fn expect(&mut self, kind: &'static str, namespace: Option<String>, name: String, version: &str) {
+        if self.context.args.control.dry_run {
+            return;
+        }
+        // Versions of one kind are numbers that grow (KEP-5504).
+        if let Ok(version) = version.parse() {
+            let key = (kind, namespace.unwrap_or_default(), name);
+            self.written.insert(key, (version, Instant::now()));
+        }
+    }
+
+    fn has_caught_up(&mut self) -> bool {
+        let caches = self.caches;
+        self.written.retain(|(kind, namespace, name), (version, since)| {
+            let shown = match *kind {
+                "pods" => caches
+                    .pods
+                    .get(name, Some(namespace))
+                    .and_then(|pod| pod.resource_version()),
+                _ => caches
+                    .groups
+                    .get(name, Some(namespace))
+                    .and_then(|group| group.resource_version()),
+            };
+            // One that is gone shows nothing any more.
+            let is_behind = shown
+                .and_then(|shown| shown.parse::<u64>().ok())
+                .is_some_and(|shown| shown < *version);
+            is_behind && since.elapsed() < CATCH_UP
+        });
+        self.written.is_empty()
+    }
+
+    /// Metrics of all groups, and an event of each whose state is another one.
+    async fn report(&mut self, groups: &[Arc<PlacementGroup>]) {
+        let mut counts: BTreeMap<&'static str, i64> = BTreeMap::new();
+        let mut events = Vec::new();
+        let mut states = HashMap::new();
+        for group in groups {
+            let Some(status) = &group.status else { continue };
+            let word = StateWord::all().find(|word| word.as_str() == status.state);
+            let Some(word) = word else { continue };
+            *counts.entry(word.as_str()).or_default() += 1;
+            let key = key(group);
+            if self.states.get(&key).is_some_and(|before| *before != word) {
+                events.push((group.object_ref(&()), event(word, &status.message)));
+            }
+            states.insert(key, word);
+        }
+        self.states = states;
+        self.context.metrics.placement.groups(&counts);
+        for (about, event) in events {
+            self.context.publish(&about, &event).await;
+        }
+    }
+}
+
+fn event(word: StateWord, message: &str) -> Event {
+    let is_normal = matches!(
+        word,
+        StateWord::Placed | StateWord::Placing | StateWord::WaitingForPods
+    );
+    let fallback = format!("the group is {}", word.as_str());
+    Event {
+        type_: if is_normal {
+            EventType::Normal
+        } else {
+            EventType::Warning
+        },
+        reason: word.as_str().to_owned(),
+        note: Some(if message.is_empty() { fallback } else { message.to_owned() }),
+        action: "Place".to_owned(),
+        secondary: None::<ObjectReference>,
+    }
+}
+
+/// Pods by the namespace and name of their group, of groups that there are.
+fn by_group(
+    groups: &[Arc<PlacementGroup>],
+    pods: &[Arc<PlacementPod>],
+) -> BTreeMap<String, Vec<Arc<PlacementPod>>> {
+    let mut by_group: BTreeMap<String, Vec<Arc<PlacementPod>>> =
+        groups.iter().map(|group| (key(group), Vec::new())).collect();
+    for pod in pods {
+        let of_group = group_of(pod).and_then(|group| by_group.get_mut(&group));
+        if let Some(of_group) = of_group {
+            of_group.push(pod.clone());
+        }
+    }
+    by_group
+}
+
+fn key(group: &PlacementGroup) -> String {
+    format!("{}/{}", group.namespace().unwrap_or_default(), group.name_any())
+}
+
+fn group_of(pod: &PlacementPod) -> Option<String> {
+    let group = pod.group()?;
+    Some(format!("{}/{group}", pod.namespace().unwrap_or_default()))
+}
+
+fn namespace_of(group: &str) -> Option<String> {
+    group.split_once('/').map(|(namespace, _)| namespace.to_owned())
+}
