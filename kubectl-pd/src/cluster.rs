@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use futures::future::try_join_all;
+use futures::future::join_all;
 use k8s_openapi::api::{apps::v1::Deployment, coordination::v1::Lease};
 use kube::{
     Api, Client, Config,
@@ -40,10 +40,10 @@ pub enum ClusterError {
     #[error("the kubeconfig cannot be used: {0}")]
     Client(String),
     /// There is no such object.
-    #[error("{kind} `{name}` is not in namespace `{namespace}`: kubectl pd status -A lists all")]
+    #[error(
+        "PDAutoscaler `{name}` is not in namespace `{namespace}`: kubectl pd status -A lists all"
+    )]
     NotFound {
-        /// The kind.
-        kind: String,
         /// The name.
         name: String,
         /// The namespace.
@@ -124,7 +124,6 @@ impl Cluster {
         match objects.get(name).await {
             Ok(object) => Ok(object),
             Err(kube::Error::Api(status)) if is_of_object(&status) => Err(ClusterError::NotFound {
-                kind: "PDAutoscaler".to_owned(),
                 name: name.to_owned(),
                 namespace: self.namespace.clone(),
             }),
@@ -183,24 +182,15 @@ impl Cluster {
     ) -> Result<Vec<Value>, ClusterError> {
         let resource =
             ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, kind), plural);
-        let objects: Api<DynamicObject> =
-            Api::namespaced_with(self.client.clone(), &self.namespace, &resource);
-        let listed = match objects.list(&ListParams::default()).await {
-            Ok(listed) => listed.items,
+        let params = ListParams::default();
+        match values(&self.client, &self.namespace, &resource, &params).await {
+            Ok(listed) => Ok(listed),
             Err(kube::Error::Api(status)) if status.code == 404 => {
                 let kind = format!("{kind} of {group}/{version}");
-                return Err(ClusterError::NotServed { kind, remedy });
+                Err(ClusterError::NotServed { kind, remedy })
             }
-            Err(error) => return Err(refused(&format!("list {plural}"), &error)),
-        };
-        let as_value = |object: DynamicObject| {
-            let mut value = serde_json::to_value(object).unwrap_or_default();
-            // Items of a list come without their kind.
-            value["apiVersion"] = format!("{group}/{version}").into();
-            value["kind"] = kind.into();
-            value
-        };
-        Ok(listed.into_iter().map(as_value).collect())
+            Err(error) => Err(refused(&format!("list {plural}"), &error)),
+        }
     }
 
     /// Every controller of the chart, with its Lease where it can be read.
@@ -215,9 +205,9 @@ impl Cluster {
                 Some((namespace, name)) => self.lease(namespace, name).await,
                 None => Ok(None),
             };
-            Ok::<_, ClusterError>((controller, lease))
+            (controller, lease)
         };
-        try_join_all(listed.items.iter().map(Controller::of).map(with_lease)).await
+        Ok(join_all(listed.items.iter().map(Controller::of).map(with_lease)).await)
     }
 
     async fn lease(&self, namespace: &str, name: &str) -> Result<Option<Lease>, String> {
@@ -227,6 +217,25 @@ impl Cluster {
             .await
             .map_err(|error| error_message(&error))
     }
+}
+
+/// The objects of a kind in `namespace`, as they are, each with its kind.
+pub async fn values(
+    client: &Client,
+    namespace: &str,
+    resource: &ApiResource,
+    params: &ListParams,
+) -> Result<Vec<Value>, kube::Error> {
+    let objects: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, resource);
+    let as_value = |object: DynamicObject| {
+        let mut value = serde_json::to_value(object).unwrap_or_default();
+        // Items of a list come without their kind.
+        value["apiVersion"] = resource.api_version.as_str().into();
+        value["kind"] = resource.kind.as_str().into();
+        value
+    };
+    let listed = objects.list(params).await?;
+    Ok(listed.items.into_iter().map(as_value).collect())
 }
 
 /// Whether an answer says that there is no such object, and not that the kind is unknown.

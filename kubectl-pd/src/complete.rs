@@ -31,9 +31,9 @@ pub enum Wanted {
 pub fn wanted(root: &Command, words: &[String]) -> Wanted {
     let mut command = root.clone();
     command.build();
-    let (last, before) = match words.split_last() {
+    let (last, before): (&str, &[String]) = match words.split_last() {
         Some((last, before)) => (last.as_str(), before),
-        None => ("", before_nothing()),
+        None => ("", &[]),
     };
     let mut at = &command;
     let mut flag: Option<&Arg> = None;
@@ -75,16 +75,10 @@ pub fn wanted(root: &Command, words: &[String]) -> Wanted {
         return Wanted::Words(subcommands);
     }
     match at.get_positionals().next() {
-        Some(arg) if arg.get_id() == "name" || arg.get_id() == "names" => {
-            Wanted::Objects(last.to_owned())
-        }
+        Some(arg) if arg.get_id() == "name" => Wanted::Objects(last.to_owned()),
         Some(arg) => values(arg, last),
         None => Wanted::Words(Vec::new()),
     }
-}
-
-const fn before_nothing() -> &'static [String] {
-    &[]
 }
 
 /// The lines that kubectl reads.

@@ -8,7 +8,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
 use pd_api::{
     ConditionType, condition,
-    v1alpha1::{LastDecision, PDAutoscaler, StepStatus},
+    v1alpha1::{LastDecision, Mode, PDAutoscaler, StepStatus},
 };
 use serde::Serialize;
 
@@ -93,10 +93,10 @@ pub fn prose(object: &PDAutoscaler, now: Timestamp) -> String {
 /// The deciding reason with its meaning, and whether the decision was applied.
 fn why(object: &PDAutoscaler, decision: &LastDecision, means: Option<&str>) -> String {
     let means = means.map_or_else(String::new, |means| format!(" {means}"));
-    let mode = match object.spec.mode.as_str() {
-        "Auto" => "",
-        "Recommend" => "\nThe mode is Recommend: decisions are shown and not applied.",
-        _ => "\nThe mode is Off: nothing is decided any more.",
+    let mode = match object.spec.mode {
+        Mode::Auto => "",
+        Mode::Recommend => "\nThe mode is Recommend: decisions are shown and not applied.",
+        Mode::Off => "\nThe mode is Off: nothing is decided any more.",
     };
     format!("The reason is {}.{means}{mode}\n", decision.reason)
 }

@@ -166,3 +166,20 @@ pub(crate) fn field_error(of: &str, field: &str, value: impl Display, remedy: &s
         remedy: remedy.to_owned(),
     }
 }
+
+/// The text `what` cannot be read. The first line of `cause` says where; a picture of the place
+/// follows.
+pub(crate) fn text_error(what: &str, cause: impl Display) -> ImportError {
+    let cause = cause.to_string();
+    ImportError::Text {
+        what: what.to_owned(),
+        cause: cause.lines().next().unwrap_or_default().to_owned(),
+    }
+}
+
+/// Names the source `from` in the field of each remark.
+pub(crate) fn name_source(remarks: &mut [Remark], from: &str) {
+    for remark in remarks {
+        remark.field = format!("{} of {from}", remark.field);
+    }
+}

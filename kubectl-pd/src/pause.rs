@@ -61,14 +61,10 @@ pub enum PauseError {
 /// The change that pauses `object`.
 pub fn pause(object: &PDAutoscaler, wanted: Pause) -> Change {
     let name = object.name_any();
-    let annotation = match wanted {
+    let (annotation, direction) = match wanted {
         Pause::Mode(mode) => return into_mode(object, mode),
-        Pause::ScaleUp => PAUSED_SCALE_UP,
-        Pause::ScaleDown => PAUSED_SCALE_DOWN,
-    };
-    let direction = match wanted {
-        Pause::ScaleUp => "scaling up",
-        _ => "scaling down",
+        Pause::ScaleUp => (PAUSED_SCALE_UP, "scaling up"),
+        Pause::ScaleDown => (PAUSED_SCALE_DOWN, "scaling down"),
     };
     if object
         .annotations()
@@ -90,10 +86,7 @@ fn into_mode(object: &PDAutoscaler, mode: Mode) -> Change {
     let back = record
         .cloned()
         .unwrap_or_else(|| before.as_str().to_owned());
-    let effect = match mode {
-        Mode::Recommend => "decisions are shown and not applied",
-        _ => "nothing is decided",
-    };
+    let effect = effect(mode);
     if before == mode {
         let text = format!("{name}: spec.mode is {} already: {effect}", mode.as_str());
         return unchanged(text);
@@ -152,16 +145,20 @@ pub fn resume(object: &PDAutoscaler, to: Option<Mode>) -> Result<Change, PauseEr
     if mode == before && removed.is_empty() {
         return Ok(unchanged(format!("{name}: is not paused")));
     }
-    let effect = match mode {
-        Mode::Auto => "decisions are applied",
-        Mode::Recommend => "decisions are shown and not applied",
-        Mode::Off => "nothing is decided",
-    };
-    said.push(effect.to_owned());
+    said.push(effect(mode).to_owned());
     Ok(Change {
         patch: Some(patch(object, (mode != before).then_some(mode), &removed)),
         message: format!("{name}: {}", said.join("; ")),
     })
+}
+
+/// The use of decisions in a mode, as a sentence says it.
+const fn effect(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Auto => "decisions are applied",
+        Mode::Recommend => "decisions are shown and not applied",
+        Mode::Off => "nothing is decided",
+    }
 }
 
 fn unchanged(message: String) -> Change {

@@ -195,10 +195,9 @@ async fn why_not(flags: &ClusterArgs, args: &NameArgs, now: Timestamp) -> Result
 /// seen, which most users may not.
 async fn leaderless(cluster: &Cluster, object: &PDAutoscaler, now: Timestamp) -> Option<String> {
     let controllers = cluster.controllers().await.ok()?;
-    let handling: Vec<_> = controllers
+    let handling = controllers
         .iter()
-        .filter(|(controller, _)| controller.handles(object))
-        .collect();
+        .filter(|(controller, _)| controller.handles(object));
     let mut why = None;
     for (controller, lease) in handling {
         let (namespace, name) = controller.lease.as_ref()?;

@@ -18,17 +18,17 @@ use crate::{
     table::{NONE, or_none, table},
 };
 
+/// The cell of an object in a column; nothing where it is not known.
+type Cell = fn(&PDAutoscaler, &PDAutoscalerStatus) -> Option<String>;
+
 /// A column, and whether it is shown only when all are.
 struct Column {
     name: &'static str,
     is_wide: bool,
-    cell: fn(&PDAutoscaler, &PDAutoscalerStatus) -> Option<String>,
+    cell: Cell,
 }
 
-const fn column(
-    name: &'static str,
-    cell: fn(&PDAutoscaler, &PDAutoscalerStatus) -> Option<String>,
-) -> Column {
+const fn column(name: &'static str, cell: Cell) -> Column {
     Column {
         name,
         is_wide: false,
@@ -36,14 +36,10 @@ const fn column(
     }
 }
 
-const fn wide(
-    name: &'static str,
-    cell: fn(&PDAutoscaler, &PDAutoscalerStatus) -> Option<String>,
-) -> Column {
+const fn wide(name: &'static str, cell: Cell) -> Column {
     Column {
-        name,
         is_wide: true,
-        cell,
+        ..column(name, cell)
     }
 }
 

@@ -13,7 +13,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt as _;
 use pd_api::{
     ConditionType, PauseReading, condition,
-    v1alpha1::{Mode, PDAutoscaler, PDAutoscalerStatus, StepStatus},
+    v1alpha1::{Mode, PDAutoscaler, PDAutoscalerStatus},
 };
 use pd_core::{Reason, Role};
 use serde::Serialize;
@@ -221,39 +221,38 @@ fn correct(found: &mut Vec<Blocker>, object: &PDAutoscaler) {
 
 /// The steps of the last decision that keep something back still, as far as conditions show.
 fn of_steps(status: &PDAutoscalerStatus) -> Vec<Blocker> {
-    let steps = status.last_decision.iter().flat_map(|last| &last.steps);
-    let counts = |step: &&StepStatus| {
-        let shown_by = known(&step.reason)
-            .and_then(block::block)
-            .and_then(|block| block.shown_by);
-        let shown =
-            shown_by.and_then(|kind| Some((kind, condition::get(&status.conditions, kind)?)));
-        shown.is_none_or(|(kind, condition)| {
-            // One limit of several is shown; the others hold as long.
-            let one_of_several =
-                kind == ConditionType::ScalingLimited && condition.status == "True";
-            condition.reason == step.reason || one_of_several
-        })
-    };
-    let blocker = |step: &StepStatus| {
-        let block = block::block(known(&step.reason)?)?;
+    let mut found: BTreeMap<(usize, Option<&str>), Blocker> = BTreeMap::new();
+    for step in status.last_decision.iter().flat_map(|last| &last.steps) {
+        let Some(block) = known(&step.reason).and_then(block::block) else {
+            continue;
+        };
+        if is_over(block, status) {
+            continue;
+        }
         let role = Role::ALL
             .into_iter()
             .find(|role| step.role.as_deref() == Some(role.as_str()));
-        Some(Blocker {
+        let blocker = Blocker {
             role,
             ..of_block(block, &step.message)
-        })
-    };
-    let mut found: BTreeMap<(usize, Option<&str>), Blocker> = BTreeMap::new();
-    for step in steps.filter(counts) {
-        if let (Some(blocker), Some(reason)) = (blocker(step), known(&step.reason)) {
-            found
-                .entry((place(reason), step.role.as_deref()))
-                .or_insert(blocker);
-        }
+        };
+        found
+            .entry((place(block.reason), step.role.as_deref()))
+            .or_insert(blocker);
     }
     found.into_values().collect()
+}
+
+/// Whether the condition that shows `block` says that it holds no longer.
+fn is_over(block: &Block, status: &PDAutoscalerStatus) -> bool {
+    let shown_by = block.shown_by;
+    let shown = shown_by.and_then(|kind| condition::get(&status.conditions, kind));
+    shown.is_some_and(|condition| {
+        // One limit of several is shown; the others hold as long.
+        let one_of_several =
+            shown_by == Some(ConditionType::ScalingLimited) && condition.status == "True";
+        condition.reason != block.reason.as_str() && !one_of_several
+    })
 }
 
 /// The answer for people.

@@ -19,7 +19,7 @@ use std::{
 
 use pd_placement::{
     Outcome, Placement, Problem, Session,
-    group::{Exclusive, Fallback, Group, Member, OnLoss, PodKind, Role, Traffic},
+    group::{Exclusive, Fallback, Group, OnLoss, PodKind, Role, Traffic},
     node::{Node, Occupant},
     place,
     pod::PodShape,
@@ -211,14 +211,10 @@ fn after_loss(problem: &Problem, placement: &Placement) -> Problem {
     let mut after = problem.clone();
     for group in &mut after.groups {
         let slots = placement.groups[&group.name].slots.iter();
-        let members = slots.enumerate().map(|(index, slot)| Member {
-            pod: format!("{}-{index}", group.name),
-            role: slot.role.clone(),
-            kind: slot.kind.clone(),
-            replica: slot.replica,
-            node: slot.node.clone(),
-        });
-        group.members = members.collect();
+        let members = slots.enumerate();
+        group.members = members
+            .map(|(index, slot)| slot.member(format!("{}-{index}", group.name)))
+            .collect();
     }
     let mut index = 0;
     after.nodes.retain(|_| {

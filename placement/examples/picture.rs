@@ -6,7 +6,7 @@
 
 use pd_placement::{
     Placement, Problem,
-    group::{Exclusive, Fallback, Group, Member, PodKind, Role},
+    group::{Exclusive, Fallback, Group, PodKind, Role},
     node::{Node, Occupant},
     picture::{Panel, picture},
     place,
@@ -133,14 +133,10 @@ fn running(problem: &Problem, placement: &Placement) -> Problem {
     for group in &mut running.groups {
         let plan = placement.groups.get(&group.name);
         let slots = plan.into_iter().flat_map(|plan| &plan.slots);
-        let members = slots.enumerate().map(|(index, slot)| Member {
-            pod: format!("{}-{index}", group.name),
-            role: slot.role.clone(),
-            kind: slot.kind.clone(),
-            replica: slot.replica,
-            node: slot.node.clone(),
-        });
-        group.members = members.collect();
+        let members = slots.enumerate();
+        group.members = members
+            .map(|(index, slot)| slot.member(format!("{}-{index}", group.name)))
+            .collect();
     }
     running
 }

@@ -6,23 +6,24 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
-    group::{Fallback, Group, Role},
+    group::{Fallback, Group},
     node::Node,
     plan::{GroupPlan, Outcome, Placement, Slot},
     pod::PodShape,
     port::HostPort,
     problem::Problem,
-    topology::{NODE_LEVEL, Topology},
+    resources::Resources,
+    topology::{Level, NODE_LEVEL, Topology},
 };
 
 /// Everything that a placement breaks.
 pub fn audit(problem: &Problem, placement: &Placement) -> Vec<String> {
+    let nodes = problem.nodes.iter();
+    let nodes: BTreeMap<&str, &Node> = nodes.map(|node| (node.name.as_str(), node)).collect();
+    let labels: Vec<_> = nodes.values().map(|node| &node.labels).collect();
     let mut audit = Audit {
-        nodes: problem
-            .nodes
-            .iter()
-            .map(|node| (node.name.as_str(), node))
-            .collect(),
+        levels: problem.topology.in_force(&labels),
+        nodes,
         problem,
         placement,
         findings: Vec::new(),
@@ -42,6 +43,8 @@ pub fn audit(problem: &Problem, placement: &Placement) -> Vec<String> {
 struct Audit<'a> {
     problem: &'a Problem,
     placement: &'a Placement,
+    /// The levels in force.
+    levels: Vec<&'a Level>,
     nodes: BTreeMap<&'a str, &'a Node>,
     findings: Vec<String>,
 }
@@ -61,7 +64,7 @@ impl<'a> Audit<'a> {
                 ));
                 continue;
             };
-            let Some((_, shape)) = shape_of(group, slot) else {
+            let Some(pods) = group.pods(&slot.role, &slot.kind) else {
                 self.finding(format!(
                     "group `{name}` has no pods {}/{}",
                     slot.role, slot.kind
@@ -69,7 +72,7 @@ impl<'a> Audit<'a> {
                 continue;
             };
             if slot.pod.is_none() {
-                if let Some(unfit) = shape.unfit(node) {
+                if let Some(unfit) = pods.shape.unfit(node) {
                     self.finding(format!("group `{name}`: `{}` is unfit: {unfit}", node.name));
                 }
                 if group.excluded_nodes.contains(&node.name) {
@@ -164,10 +167,8 @@ impl<'a> Audit<'a> {
         if level == NODE_LEVEL {
             return Some(vec![node.name.clone()]);
         }
-        let all: Vec<_> = self.nodes.values().map(|node| &node.labels).collect();
-        let levels = self.problem.topology.in_force(&all);
-        let depth = levels.iter().position(|known| known.name == level)?;
-        let path = Topology::path(&levels, &node.labels);
+        let depth = self.levels.iter().position(|known| known.name == level)?;
+        let path = Topology::path(&self.levels, &node.labels);
         let path = path.get(..=depth)?;
         Some(path.iter().map(ToString::to_string).collect())
     }
@@ -226,7 +227,6 @@ impl<'a> Audit<'a> {
             let ports = shape.ports.iter().map(|port| (port, slot.pod.is_none()));
             taken.entry(&slot.node).or_default().extend(ports);
         }
-        let mut findings = Vec::new();
         for (node, ports) in taken {
             for (place, (port, is_new)) in ports.iter().enumerate() {
                 let clash = ports
@@ -234,56 +234,47 @@ impl<'a> Audit<'a> {
                     .skip(place + 1)
                     .find(|(other, other_new)| port.conflicts(other) && (*is_new || *other_new));
                 if let Some((other, _)) = clash {
-                    findings.push(format!("node `{node}`: port {} is taken twice", other.port));
+                    self.finding(format!("node `{node}`: port {} is taken twice", other.port));
                 }
             }
         }
-        self.findings.append(&mut findings);
     }
 
     /// Exclusive domains and spreads, wherever a group has new pods.
     fn apart(&mut self) {
-        let mut findings = Vec::new();
-        for (one, other) in self.pairs() {
-            if let Some(claim) = &one.exclusive
-                && claim.fallback == Fallback::Wait
-                && self.share(one, other, &claim.level)
-            {
-                findings.push(format!(
-                    "group `{}` is not alone in its {}: `{}` is there",
-                    one.name, claim.level, other.name
-                ));
+        let groups = &self.problem.groups;
+        for one in groups {
+            let claim = one.exclusive.as_ref();
+            let Some(claim) = claim.filter(|claim| claim.fallback == Fallback::Wait) else {
+                continue;
+            };
+            for other in groups.iter().filter(|other| other.name != one.name) {
+                if self.share(one, other, &claim.level) {
+                    self.finding(format!(
+                        "group `{}` is not alone in its {}: `{}` is there",
+                        one.name, claim.level, other.name
+                    ));
+                }
             }
         }
-        for one in &self.problem.groups {
+        for one in groups {
             let Some(spread) = &one.spread else { continue };
             let Some(most) = spread.most_per_domain else {
                 continue;
             };
             let is_of_set =
                 |other: &&Group| other.spread.as_ref().is_some_and(|of| of.set == spread.set);
-            let others = self.problem.groups.iter().filter(is_of_set);
+            let others = groups.iter().filter(is_of_set);
             let beside = others
                 .filter(|other| other.name != one.name && self.share(one, other, &spread.level));
             let count = u32::try_from(beside.count()).unwrap_or(u32::MAX);
             if count >= most && self.has_new(one) {
-                findings.push(format!(
+                self.finding(format!(
                     "group `{}` shares its {} with {count} others of set `{}`",
                     one.name, spread.level, spread.set
                 ));
             }
         }
-        self.findings.append(&mut findings);
-    }
-
-    fn pairs(&self) -> Vec<(&'a Group, &'a Group)> {
-        let groups = &self.problem.groups;
-        let mut pairs = Vec::new();
-        for one in groups {
-            let others = groups.iter().filter(|other| other.name != one.name);
-            pairs.extend(others.map(|other| (one, other)));
-        }
-        pairs
     }
 
     /// Whether both are in one domain of `level`, and one of them came there now.
@@ -310,8 +301,8 @@ impl<'a> Audit<'a> {
         for group in &self.problem.groups {
             let plan = self.placement.groups.get(&group.name);
             for slot in plan.into_iter().flat_map(|plan| &plan.slots) {
-                if let Some((_, shape)) = shape_of(group, slot) {
-                    slots.push((group, slot, shape));
+                if let Some(pods) = group.pods(&slot.role, &slot.kind) {
+                    slots.push((group, slot, &pods.shape));
                 }
             }
         }
@@ -319,19 +310,9 @@ impl<'a> Audit<'a> {
     }
 }
 
-fn add<'a>(
-    used: &mut BTreeMap<(&'a str, &'a str), i64>,
-    node: &'a str,
-    requests: &'a crate::resources::Resources,
-) {
+fn add<'a>(used: &mut BTreeMap<(&'a str, &'a str), i64>, node: &'a str, requests: &'a Resources) {
     for (name, amount) in requests.iter() {
         let sum = used.entry((node, name)).or_default();
         *sum = sum.saturating_add(amount);
     }
-}
-
-fn shape_of<'a>(group: &'a Group, slot: &Slot) -> Option<(&'a Role, &'a PodShape)> {
-    let role = group.roles.iter().find(|role| role.name == slot.role)?;
-    let pods = role.pods.iter().find(|pods| pods.name == slot.kind)?;
-    Some((role, &pods.shape))
 }

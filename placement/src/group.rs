@@ -222,8 +222,9 @@ pub enum GroupError {
 }
 
 impl Group {
-    /// Whether some of its pods have nodes.
-    pub fn is_running(&self) -> bool {
-        !self.members.is_empty()
+    /// Its pods of a kind, by the names of their role and kind.
+    pub fn pods(&self, role: &str, kind: &str) -> Option<&PodKind> {
+        let role = self.roles.iter().find(|known| known.name == role)?;
+        role.pods.iter().find(|known| known.name == kind)
     }
 }

@@ -124,11 +124,9 @@ impl PodManifest {
 
     /// The pod as one that is on a node and in no group. Its hard rules were kept when it came.
     pub fn occupant(&self) -> Result<Occupant, ManifestError> {
-        let owners = self.metadata.owner_references.iter();
+        let mut owners = self.metadata.owner_references.iter();
         // Static pods are owned by their node.
-        let stays = owners
-            .clone()
-            .any(|owner| owner.kind == "DaemonSet" || owner.kind == "Node");
+        let stays = owners.any(|owner| owner.kind == "DaemonSet" || owner.kind == "Node");
         Ok(Occupant {
             name: format!("{}/{}", self.metadata.namespace, self.metadata.name),
             requests: self.requests()?.total(),
@@ -144,7 +142,7 @@ impl PodManifest {
         let node = &affinity.node;
         let of_pods = &affinity.pod;
         let anti = &affinity.pod_anti;
-        let spreads = self.spec.topology_spread_constraints.iter();
+        let mut spreads = self.spec.topology_spread_constraints.iter();
         let rules = [
             (
                 "preferred node affinity",
@@ -160,7 +158,7 @@ impl PodManifest {
             ),
             (
                 "topology spread with ScheduleAnyway",
-                spreads.clone().any(|spread| !spread.must_hold()),
+                spreads.any(|spread| !spread.must_hold()),
             ),
         ];
         let there = rules.into_iter().filter(|(_, is_there)| *is_there);
@@ -206,31 +204,15 @@ impl PodManifest {
     }
 
     fn requests(&self) -> Result<PodRequests, QuantityError> {
-        let container = |spec: &ContainerSpec| {
-            Ok(Container {
-                requests: amounts(&spec.resources.requests)?,
-                limits: amounts(&spec.resources.limits)?,
-                is_sidecar: spec.restart_policy == "Always",
-            })
+        let all = |specs: &[ContainerSpec]| -> Result<Vec<Container>, QuantityError> {
+            let each = specs.iter();
+            each.map(|spec| spec.resources.container(spec.is_sidecar()))
+                .collect()
         };
         Ok(PodRequests {
-            containers: self
-                .spec
-                .containers
-                .iter()
-                .map(container)
-                .collect::<Result<_, QuantityError>>()?,
-            init: self
-                .spec
-                .init_containers
-                .iter()
-                .map(container)
-                .collect::<Result<_, QuantityError>>()?,
-            whole: Container {
-                requests: amounts(&self.spec.resources.requests)?,
-                limits: amounts(&self.spec.resources.limits)?,
-                is_sidecar: false,
-            },
+            containers: all(&self.spec.containers)?,
+            init: all(&self.spec.init_containers)?,
+            whole: self.spec.resources.container(false)?,
             overhead: amounts(&self.spec.overhead)?,
         })
     }
@@ -238,7 +220,7 @@ impl PodManifest {
     /// Ports of the node. On the node's own network every port of a container is one.
     fn ports(&self) -> Vec<HostPort> {
         let sidecars = self.spec.init_containers.iter();
-        let sidecars = sidecars.filter(|container| container.restart_policy == "Always");
+        let sidecars = sidecars.filter(|container| container.is_sidecar());
         let containers = self.spec.containers.iter().chain(sidecars);
         let ports = containers.flat_map(|container| &container.ports);
         let of_node = ports.filter_map(|port| {
@@ -271,7 +253,7 @@ pub struct NodeManifest {
 impl NodeManifest {
     /// The node, with these pods on it.
     pub fn node(&self, occupants: Vec<Occupant>) -> Result<Node, ManifestError> {
-        let conditions = self.status.conditions.iter();
+        let mut conditions = self.status.conditions.iter();
         Ok(Node {
             name: self.metadata.name.clone(),
             labels: self.metadata.labels.clone(),
@@ -284,7 +266,6 @@ impl NodeManifest {
                 .collect(),
             is_cordoned: self.spec.unschedulable,
             is_ready: conditions
-                .clone()
                 .any(|condition| condition.kind == "Ready" && condition.status == "True"),
             allocatable: amounts(&self.status.allocatable)?,
             occupants,

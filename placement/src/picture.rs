@@ -10,7 +10,7 @@ use std::{
 
 use crate::{
     node::Node,
-    plan::{Placement, Slot},
+    plan::{Outcome, Placement, Slot},
     problem::Problem,
     topology::Topology,
 };
@@ -68,7 +68,7 @@ pub fn picture(panels: &[Panel<'_>], resource: &str) -> String {
             resource,
         };
         blocks.push(text(panel.title, "title"));
-        blocks.push(drawing.domain(&[], &drawing.nodes()));
+        blocks.push(drawing.domain(0, &drawing.nodes()));
         blocks.push(drawing.legend());
     }
     let all = stacked(blocks);
@@ -89,6 +89,14 @@ pub fn picture(panels: &[Panel<'_>], resource: &str) -> String {
         gap = GAP,
         svg = all.svg
     )
+}
+
+/// A unit of the drawn resource on a node.
+struct Cell {
+    /// Its attributes.
+    look: String,
+    letter: String,
+    title: String,
 }
 
 struct Drawing<'a> {
@@ -117,46 +125,38 @@ impl Drawing<'_> {
         nodes
     }
 
-    /// A domain with everything in it; `nodes` are those whose paths begin with `path`.
-    fn domain(&self, path: &[String], nodes: &[(Vec<String>, &Node)]) -> Block {
-        let mut own = Vec::new();
-        let mut inner: BTreeMap<&String, Vec<(Vec<String>, &Node)>> = BTreeMap::new();
-        for (of_node, node) in nodes {
-            match of_node.get(path.len()) {
-                Some(next) => inner.entry(next).or_default().push((of_node.clone(), node)),
-                None => own.push(self.node(node)),
+    /// All that is in a domain at `depth`, whose nodes are `nodes`, in order.
+    fn domain(&self, depth: usize, nodes: &[(Vec<String>, &Node)]) -> Block {
+        let mut parts = Vec::new();
+        for part in nodes.chunk_by(|one, other| one.0.get(depth) == other.0.get(depth)) {
+            let name = part.first().and_then(|(path, _)| path.get(depth));
+            if let Some(name) = name {
+                let inner = self.domain(depth + 1, part);
+                parts.push(framed(&stacked(vec![text(name, "name"), inner])));
+            } else {
+                parts.extend(part.iter().map(|(_, node)| self.node(node)));
             }
         }
-        let mut parts = own;
-        for (next, nodes) in inner {
-            let mut deeper = path.to_vec();
-            deeper.push(next.clone());
-            parts.push(self.domain(&deeper, &nodes));
-        }
-        let body = wrapped(parts);
-        match path.last() {
-            None => body,
-            Some(name) => framed(&stacked(vec![text(name, "name"), body])),
-        }
+        wrapped(parts)
     }
 
     fn node(&self, node: &Node) -> Block {
         let units = usize::try_from(node.allocatable.get(self.resource)).unwrap_or(0);
-        let mut cells: Vec<(String, String)> = Vec::new();
+        let mut cells = Vec::new();
         for (group, slot) in self.slots(&node.name) {
             let colour = self.colours.get(group).copied().unwrap_or("#000");
             let letter = slot.role.chars().next().unwrap_or('?').to_uppercase();
             let what = format!("{group}: {} {}", slot.role, slot.replica);
             for unit in 0..self.units(group, slot) {
-                let shown = if unit == 0 {
-                    letter.to_string()
-                } else {
-                    String::new()
-                };
-                cells.push((
-                    format!("class=\"pod\" fill=\"{colour}\""),
-                    format!("{shown}\u{0}{}", escaped(&what)),
-                ));
+                cells.push(Cell {
+                    look: format!("class=\"pod\" fill=\"{colour}\""),
+                    letter: if unit == 0 {
+                        letter.to_string()
+                    } else {
+                        String::new()
+                    },
+                    title: what.clone(),
+                });
             }
         }
         let others = node
@@ -164,10 +164,14 @@ impl Drawing<'_> {
             .iter()
             .map(|other| other.requests.get(self.resource));
         let others = usize::try_from(others.sum::<i64>()).unwrap_or(0);
-        let taken = std::iter::repeat_n(("class=\"other\"".to_owned(), String::new()), others);
-        cells.extend(taken);
+        let plain = |class: &str| Cell {
+            look: format!("class=\"{class}\""),
+            letter: String::new(),
+            title: String::new(),
+        };
+        cells.extend((0..others).map(|_| plain("other")));
         while cells.len() < units {
-            cells.push(("class=\"free\"".to_owned(), String::new()));
+            cells.push(plain("free"));
         }
         let rows = cells.len().div_ceil(CELLS_WIDE).max(1);
         let width = (CELLS_WIDE * CELL).max(letters(&node.name)) + GAP;
@@ -179,22 +183,23 @@ impl Drawing<'_> {
              <text x=\"4\" y=\"12\">{}</text>\n",
             escaped(&node.name)
         );
-        for (place, (class, label)) in cells.iter().enumerate() {
+        for (place, cell) in cells.iter().enumerate() {
             let x = GAP / 2 + place % CELLS_WIDE * CELL;
             let y = LINE + place / CELLS_WIDE * CELL;
-            let (letter, what) = label.split_once('\u{0}').unwrap_or(("", ""));
             let _ = writeln!(
                 svg,
-                "<rect x=\"{x}\" y=\"{y}\" width=\"{CELL}\" height=\"{CELL}\" {class}>\
-                 <title>{what}</title></rect>"
+                "<rect x=\"{x}\" y=\"{y}\" width=\"{CELL}\" height=\"{CELL}\" {}>\
+                 <title>{}</title></rect>",
+                cell.look,
+                escaped(&cell.title)
             );
-            if !letter.is_empty() {
+            if !cell.letter.is_empty() {
                 let _ = writeln!(
                     svg,
                     "<text class=\"letter\" x=\"{}\" y=\"{}\">{}</text>",
                     x + CELL / 2,
                     y + CELL - 4,
-                    escaped(letter)
+                    escaped(&cell.letter)
                 );
             }
         }
@@ -213,14 +218,9 @@ impl Drawing<'_> {
 
     /// Units of the drawn resource that a pod has.
     fn units(&self, group: &str, slot: &Slot) -> usize {
-        let groups = self.panel.problem.groups.iter();
-        let roles = groups
-            .filter(|known| known.name == group)
-            .flat_map(|group| &group.roles);
-        let pods = roles
-            .filter(|role| role.name == slot.role)
-            .flat_map(|role| &role.pods)
-            .find(|pods| pods.name == slot.kind);
+        let mut groups = self.panel.problem.groups.iter();
+        let group = groups.find(|known| known.name == group);
+        let pods = group.and_then(|group| group.pods(&slot.role, &slot.kind));
         let units = pods.map_or(0, |pods| pods.shape.requests.get(self.resource));
         usize::try_from(units).unwrap_or(0)
     }
@@ -236,12 +236,11 @@ impl Drawing<'_> {
                 .collect();
             let place = plan.domain.as_ref().map(|domain| format!(" in {domain}"));
             let said = format!(
-                "{group}: {:?}, {}{}",
+                "{group}: {}, {}{}",
                 outcome(&plan.outcome),
                 roles.join(" + "),
                 place.unwrap_or_default()
-            )
-            .replace('"', "");
+            );
             let width = CELL + GAP + letters(&said);
             parts.push(Block {
                 width,
@@ -257,12 +256,12 @@ impl Drawing<'_> {
     }
 }
 
-fn outcome(outcome: &crate::plan::Outcome) -> &'static str {
+fn outcome(outcome: &Outcome) -> &'static str {
     match outcome {
-        crate::plan::Outcome::Placed => "placed",
-        crate::plan::Outcome::Degraded => "degraded",
-        crate::plan::Outcome::Waiting => "waiting",
-        crate::plan::Outcome::Refused(_) => "refused",
+        Outcome::Placed => "placed",
+        Outcome::Degraded => "degraded",
+        Outcome::Waiting => "waiting",
+        Outcome::Refused(_) => "refused",
     }
 }
 

@@ -60,6 +60,8 @@ pub struct Session<'a> {
     jobs: Vec<Result<Job, Vec<GroupError>>>,
     /// Pods of each group by node, as they are or are planned.
     placed: Vec<BTreeMap<usize, Counts>>,
+    /// The reservations that are kept for each group.
+    reserved: Vec<Vec<&'a Reservation>>,
     lost: Vec<Vec<String>>,
     plans: Vec<GroupPlan>,
     order: Vec<usize>,
@@ -90,14 +92,9 @@ impl<'a> Session<'a> {
         let mut ledger = Ledger::new(problem);
         let mut jobs = Vec::new();
         for group in &groups {
-            let mut shapes = BTreeMap::new();
-            for (role, of_role) in group.roles.iter().enumerate() {
-                for (place, pods) in of_role.pods.iter().enumerate() {
-                    shapes.insert((role, place), ledger.shape(&pods.shape));
-                }
-            }
-            let shape = |role, place| shapes.get(&(role, place)).copied().unwrap_or(0);
-            let job = Job::new(group, &ledger.tree, shape);
+            let kinds = group.roles.iter().flat_map(|role| &role.pods);
+            let shapes: Vec<usize> = kinds.map(|pods| ledger.shape(&pods.shape)).collect();
+            let job = Job::new(group, &ledger.tree, &shapes);
             jobs.push(if twice.contains(group.name.as_str()) {
                 Err(vec![GroupError::NameTwice {
                     field: "groups".to_owned(),
@@ -113,6 +110,7 @@ impl<'a> Session<'a> {
             ledger,
             jobs,
             placed: vec![BTreeMap::new(); count],
+            reserved: vec![Vec::new(); count],
             lost: vec![Vec::new(); count],
             plans: vec![GroupPlan::empty(Outcome::Waiting); count],
             order: Vec::new(),
@@ -165,7 +163,7 @@ impl<'a> Session<'a> {
                     Some((node, kind_of(group, job, &member.role, &member.kind)?))
                 })
                 .collect();
-            let shapes: Vec<usize> = job.kinds.iter().map(|kind| kind.shape).collect();
+            let shapes = job.shapes();
             self.lost[index] = group
                 .members
                 .iter()
@@ -180,8 +178,12 @@ impl<'a> Session<'a> {
         }
         let problem = self.problem;
         for reservation in &problem.reservations {
+            let holder = reservation.holder.as_deref();
+            let holder = holder.and_then(|name| self.group_named(name));
+            if let Some(group) = holder {
+                self.reserved[group].push(reservation);
+            }
             if let Some(node) = self.ledger.node(&reservation.node) {
-                let holder = self.holder(reservation);
                 let amounts = self.ledger.vector(&reservation.requests);
                 self.ledger
                     .reserve(node, &amounts, &reservation.ports, holder);
@@ -193,8 +195,7 @@ impl<'a> Session<'a> {
     fn keep_refused(&mut self, index: usize) {
         let group = self.groups[index];
         for member in &group.members {
-            let role = group.roles.iter().find(|role| role.name == member.role);
-            let pods = role.and_then(|role| role.pods.iter().find(|pods| pods.name == member.kind));
+            let pods = group.pods(&member.role, &member.kind);
             if let (Some(pods), Some(node)) = (pods, self.ledger.node(&member.node)) {
                 let shape = self.ledger.shape(&pods.shape);
                 self.ledger.take(node, shape, index);
@@ -202,10 +203,10 @@ impl<'a> Session<'a> {
         }
     }
 
-    fn holder(&self, reservation: &Reservation) -> Option<usize> {
-        let holder = reservation.holder.as_deref()?;
+    /// The place of a group by its name.
+    fn group_named(&self, name: &str) -> Option<usize> {
         self.groups
-            .binary_search_by(|group| group.name.as_str().cmp(holder))
+            .binary_search_by(|group| group.name.as_str().cmp(name))
             .ok()
     }
 
@@ -253,10 +254,7 @@ impl<'a> Session<'a> {
                 return;
             }
         };
-        let own: Vec<usize> = (0..self.problem.reservations.len())
-            .filter(|place| self.holder(&self.problem.reservations[*place]) == Some(index))
-            .collect();
-        self.reserve_own(index, &own, false);
+        self.reserve_own(index, false);
         let mut search = Search::Exact;
         let found = self.stay(index, &job, &mut search).or_else(|| {
             let may_move = self.groups[index].on_loss == OnLoss::Relocate;
@@ -267,15 +265,14 @@ impl<'a> Session<'a> {
         if let Some(found) = found {
             self.commit(index, found);
         } else {
-            self.reserve_own(index, &own, true);
+            self.reserve_own(index, true);
             self.wait(index, &job, search);
         }
     }
 
     /// Gives the group's own reservations back, for it may use them, or takes them again.
-    fn reserve_own(&mut self, index: usize, own: &[usize], takes: bool) {
-        for place in own {
-            let reservation = &self.problem.reservations[*place];
+    fn reserve_own(&mut self, index: usize, takes: bool) {
+        for reservation in &self.reserved[index] {
             let Some(node) = self.ledger.node(&reservation.node) else {
                 continue;
             };

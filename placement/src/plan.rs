@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::{
     explain::Explanation,
-    group::GroupError,
+    group::{GroupError, Member},
     objective::{Objective, Search},
     problem::Hold,
     topology::DomainPath,
@@ -71,6 +71,19 @@ pub struct Slot {
     pub node: String,
     /// The pod, if it runs there already.
     pub pod: Option<String>,
+}
+
+impl Slot {
+    /// The slot as a member of its group, `pod` being the name of its pod.
+    pub fn member(&self, pod: String) -> Member {
+        Member {
+            pod,
+            role: self.role.clone(),
+            kind: self.kind.clone(),
+            replica: self.replica,
+            node: self.node.clone(),
+        }
+    }
 }
 
 impl GroupPlan {

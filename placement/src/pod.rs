@@ -6,7 +6,7 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use pd_tolerations::Rule;
+use pd_tolerations::{Effect, Rule, Taint, extension::ParsedTaint};
 
 use crate::{node::Node, port::HostPort, resources::Resources, selector::NodeSelector};
 
@@ -83,8 +83,7 @@ impl PodShape {
             return Some(Unfit::Cordoned);
         }
         for parsed in &node.taints {
-            let is_tolerated = self.tolerations.iter().any(|rule| rule.tolerates(parsed));
-            if parsed.taint.effect.forbids_scheduling() && !is_tolerated {
+            if parsed.taint.effect.forbids_scheduling() && !self.tolerates(parsed) {
                 return Some(Unfit::Taint(parsed.taint.to_string()));
             }
         }
@@ -113,8 +112,7 @@ impl PodShape {
     /// [`MARGIN_MOST`]. A node without a number promises nothing.
     pub fn reluctance(&self, node: &Node) -> u64 {
         let avoided = node.taints.iter().filter(|parsed| {
-            parsed.taint.effect == pd_tolerations::Effect::PreferNoSchedule
-                && !self.tolerations.iter().any(|rule| rule.tolerates(parsed))
+            parsed.taint.effect == Effect::PreferNoSchedule && !self.tolerates(parsed)
         });
         let avoided = u64::try_from(avoided.count()).unwrap_or(u64::MAX);
         let missing = if self.tolerations.iter().any(|rule| rule.is_numeric) {
@@ -139,10 +137,11 @@ impl PodShape {
     }
 
     fn tolerates_cordons(&self) -> bool {
-        let taint =
-            pd_tolerations::Taint::new(UNSCHEDULABLE, "", pd_tolerations::Effect::NoSchedule)
-                .into();
-        self.tolerations.iter().any(|rule| rule.tolerates(&taint))
+        self.tolerates(&Taint::new(UNSCHEDULABLE, "", Effect::NoSchedule).into())
+    }
+
+    fn tolerates(&self, parsed: &ParsedTaint) -> bool {
+        self.tolerations.iter().any(|rule| rule.tolerates(parsed))
     }
 
     /// Whether two pods with these needs cannot be on one node because of their ports.

@@ -3,13 +3,11 @@
 //! Two pods cannot share a protocol and port on one address of a node; the empty address and
 //! `0.0.0.0` stand for all of them.
 
-use serde::Deserialize;
-
 /// The address that stands for all.
 const EVERY_ADDRESS: &str = "0.0.0.0";
 
 /// A port of the node that a container takes.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct HostPort {
     /// The address; empty for all.
     pub address: String,

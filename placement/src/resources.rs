@@ -9,10 +9,7 @@
 //!
 //! Source: kubernetes `staging/src/k8s.io/component-helpers/resource/helpers.go`.
 
-use std::{
-    collections::{BTreeMap, btree_map},
-    fmt,
-};
+use std::{collections::BTreeMap, fmt};
 
 use crate::quantity::{Quantity, QuantityError};
 
@@ -76,7 +73,7 @@ impl Resources {
 
     /// Names and amounts, in order of the names.
     pub fn iter(&self) -> impl Iterator<Item = (&str, i64)> {
-        let amounts: btree_map::Iter<'_, String, i64> = self.0.iter();
+        let amounts = self.0.iter();
         amounts.map(|(name, amount)| (name.as_str(), *amount))
     }
 }

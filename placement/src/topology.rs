@@ -54,7 +54,7 @@ pub enum TopologyError {
     #[error("levels: `node` is always there, below all others: leave it out")]
     NodeLevel,
     /// Too many levels.
-    #[error("levels: {0} are too many: name at most 16")]
+    #[error("levels: {0} are too many: name at most {most}", most = LEVELS_MAX)]
     TooMany(usize),
 }
 
@@ -142,13 +142,6 @@ impl Topology {
 /// A domain, by its whole path: `block b1 / rack r2`. The empty path is the cluster.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct DomainPath(pub Vec<(String, String)>);
-
-impl DomainPath {
-    /// The name of the domain's level; nothing for the cluster.
-    pub fn level(&self) -> Option<&str> {
-        self.0.last().map(|(level, _)| level.as_str())
-    }
-}
 
 impl fmt::Display for DomainPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

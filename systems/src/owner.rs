@@ -32,10 +32,12 @@ impl Owner {
 
     /// A sentence about it, for the target `kind` `name`.
     pub fn sentence(&self, kind: &str, name: &str) -> String {
-        format!(
-            "{} sets the replicas of {kind} `{name}` too: {}",
-            self.who, self.remedy
-        )
+        format!("{}: {}", self.fact(kind, name), self.remedy)
+    }
+
+    /// The sentence without the remedy.
+    pub fn fact(&self, kind: &str, name: &str) -> String {
+        format!("{} sets the replicas of {kind} `{name}` too", self.who)
     }
 }
 

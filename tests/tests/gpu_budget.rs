@@ -8,6 +8,7 @@
 
 use std::{
     collections::BTreeMap,
+    fmt::Debug,
     io::Write as _,
     path::Path,
     sync::{Arc, Mutex, PoisonError},
@@ -17,7 +18,7 @@ use std::{
 use futures::TryStreamExt as _;
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
 use kube::{
-    Api, Client, ResourceExt as _,
+    Api, Client, Resource, ResourceExt as _,
     api::{WatchEvent, WatchParams},
 };
 use pd_api::v1alpha1::{GPUBudget, PDAutoscaler};
@@ -28,6 +29,7 @@ use pd_tests::{
     prometheus::{Prometheus, PrometheusOptions},
     stage::{DEADLINE, autoscaler, merge, prepared_cluster, run_controller, workload},
 };
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
@@ -71,61 +73,56 @@ fn version(version: Option<String>) -> u64 {
     version.unwrap_or_default().parse().unwrap_or(0)
 }
 
+/// Follows all objects of `api` into `events`, each as `seen` sees it: the Deployment, the pod if
+/// it is one, and the GPUs held.
+fn follow<K>(
+    api: Api<K>,
+    events: Events,
+    seen: impl Fn(&K) -> Option<(String, String, Held)> + Send + 'static,
+) -> JoinHandle<()>
+where
+    K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+{
+    tokio::spawn(async move {
+        let stream = api.watch(&WatchParams::default(), "0").await.unwrap();
+        let mut stream = std::pin::pin!(stream);
+        while let Ok(Some(event)) = stream.try_next().await {
+            let (object, gone) = match event {
+                WatchEvent::Added(object) | WatchEvent::Modified(object) => (object, false),
+                WatchEvent::Deleted(object) => (object, true),
+                WatchEvent::Bookmark(_) | WatchEvent::Error(_) => continue,
+            };
+            let Some((key, name, held)) = seen(&object) else {
+                continue;
+            };
+            let held = if gone { Held::Gone } else { held };
+            let at = version(object.resource_version());
+            let mut kept = events.lock().unwrap_or_else(PoisonError::into_inner);
+            kept.push((at, key, name, held));
+        }
+    })
+}
+
+fn requested(deployment: &Deployment) -> Option<(String, String, Held)> {
+    let key = format!("{}/{}", deployment.namespace()?, deployment.name_any());
+    let replicas = deployment.spec.as_ref().and_then(|spec| spec.replicas);
+    Some((key, String::new(), Held::Requested(replicas.unwrap_or(1))))
+}
+
+fn existing(pod: &Pod) -> Option<(String, String, Held)> {
+    let leaving = pod.metadata.deletion_timestamp.is_some();
+    Some((deployment_of(pod)?, pod.name_any(), Held::Pod { leaving }))
+}
+
 impl Observer {
     fn start(client: &Client, namespaces: &[&str]) -> Self {
         let events = Events::default();
         let mut tasks = Vec::new();
         for &namespace in namespaces {
-            let deployments = Api::<Deployment>::namespaced(client.clone(), namespace);
-            let pods = Api::<Pod>::namespaced(client.clone(), namespace);
-            let (kept, also) = (Arc::clone(&events), Arc::clone(&events));
-            tasks.push(tokio::spawn(async move {
-                let stream = deployments
-                    .watch(&WatchParams::default(), "0")
-                    .await
-                    .unwrap();
-                let mut stream = std::pin::pin!(stream);
-                while let Ok(Some(event)) = stream.try_next().await {
-                    let (object, gone) = match event {
-                        WatchEvent::Added(object) | WatchEvent::Modified(object) => (object, false),
-                        WatchEvent::Deleted(object) => (object, true),
-                        WatchEvent::Bookmark(_) | WatchEvent::Error(_) => continue,
-                    };
-                    let key = format!("{}/{}", object.namespace().unwrap(), object.name_any());
-                    let replicas = object.spec.as_ref().and_then(|spec| spec.replicas);
-                    let held = if gone {
-                        Held::Gone
-                    } else {
-                        Held::Requested(replicas.unwrap_or(1))
-                    };
-                    let at = version(object.resource_version());
-                    let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
-                    kept.push((at, key, String::new(), held));
-                }
-            }));
-            tasks.push(tokio::spawn(async move {
-                let stream = pods.watch(&WatchParams::default(), "0").await.unwrap();
-                let mut stream = std::pin::pin!(stream);
-                while let Ok(Some(event)) = stream.try_next().await {
-                    let (object, gone) = match event {
-                        WatchEvent::Added(object) | WatchEvent::Modified(object) => (object, false),
-                        WatchEvent::Deleted(object) => (object, true),
-                        WatchEvent::Bookmark(_) | WatchEvent::Error(_) => continue,
-                    };
-                    let Some(key) = deployment_of(&object) else {
-                        continue;
-                    };
-                    let leaving = object.metadata.deletion_timestamp.is_some();
-                    let held = if gone {
-                        Held::Gone
-                    } else {
-                        Held::Pod { leaving }
-                    };
-                    let at = version(object.resource_version());
-                    let mut kept = also.lock().unwrap_or_else(PoisonError::into_inner);
-                    kept.push((at, key, object.name_any(), held));
-                }
-            }));
+            let deployments = Api::namespaced(client.clone(), namespace);
+            let pods = Api::namespaced(client.clone(), namespace);
+            tasks.push(follow(deployments, Arc::clone(&events), requested));
+            tasks.push(follow(pods, Arc::clone(&events), existing));
         }
         Self { events, tasks }
     }

@@ -34,7 +34,7 @@ pub use self::{
 };
 use super::{
     Effect, Rule,
-    extension::{Accepts, ParsedTaint},
+    extension::{Accepts, ParsedTaint, compared},
     validation,
 };
 
@@ -125,19 +125,12 @@ fn tolerance(
     key: &str,
     effect: &Effect,
 ) -> Result<Option<Alternatives>, MirrorError> {
-    let concerned = || {
-        rules.iter().filter(|rule| {
-            (rule.effect.is_unset() || rule.effect == *effect)
-                && (rule.key.is_empty() || rule.key == key)
-        })
-    };
-    let is_compared = concerned().any(|rule| rule.is_numeric);
-    if !is_compared || concerned().any(|rule| rule.accepts == Accepts::Any) {
+    let Some(concerned) = compared(rules, key, effect) else {
         return Ok(None);
-    }
+    };
     let label = label(key, effect).ok_or_else(|| MirrorError::Key(key.to_owned()))?;
     let mut alternatives = vec![vec![Requirement::new(&label, "DoesNotExist", &[])]];
-    for rule in concerned() {
+    for rule in concerned {
         for alternative in accepted(&label, &rule.accepts) {
             if !alternatives.contains(&alternative) {
                 alternatives.push(alternative);

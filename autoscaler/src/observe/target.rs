@@ -89,6 +89,11 @@ pub fn kind(target: &TargetReference) -> Result<TargetKind, KindUnsupported> {
     TargetKind::of(&target.api_version, &target.kind)
 }
 
+/// Whether `target` is of a system other than Kubernetes' own, and can be scaled.
+pub fn is_of_system(target: &TargetReference) -> bool {
+    kind(target).is_err() && target.is_supported()
+}
+
 /// A workload as observed.
 #[derive(Clone, Debug)]
 pub struct ObservedTarget {

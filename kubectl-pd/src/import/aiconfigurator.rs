@@ -6,10 +6,8 @@
 //! not a performance profile: capacity is learnt. The workloads are those of the run's manifest
 //! for Dynamo, or are named by the caller.
 
-use std::time::Duration;
-
 use pd_api::v1alpha1::{
-    DurationText, OperatingPointSpec, RatioPolicyKind, RatioSpec, TargetReference,
+    OperatingPointSpec, RatioPolicyKind, RatioSpec, TargetReference,
     ratio::{OPERATING_POINT_TOKENS_MAX, OPERATING_POINTS_MAX},
 };
 use pd_core::{PerRole, Ratio, Role};
@@ -20,9 +18,10 @@ use super::{
     Fate, ImportError, Imported, Remark,
     dynamo::{self, budget},
     field_error,
-    pair::{Wanted, checked, combine, duration_text},
+    pair::{Wanted, checked, combine, milliseconds},
     role::RoleImport,
     select::documents,
+    text_error,
 };
 
 /// The texts of one run, from its folder `disagg`.
@@ -75,12 +74,18 @@ pub fn import(
             (gpus - i64::from(per_worker[role.other()])) / i64::from(per_worker[role])
         });
         roles[role].gpus_per_replica = i32::try_from(per_worker[role]).ok();
-        let bounds = (("minReplicas", 1), ("total_gpus", max.max(workers)));
-        roles[role] = roles[role].clone().bounded(bounds.0, bounds.1, "")?;
+        let (min, max) = (("minReplicas", 1), ("total_gpus", max.max(workers)));
+        roles[role].bound(min, max, "")?;
     }
     let wanted = Wanted {
-        ttft: wanted.ttft.clone().or_else(|| limit(experiment.ttft)),
-        tpot: wanted.tpot.clone().or_else(|| limit(experiment.tpot)),
+        ttft: wanted
+            .ttft
+            .clone()
+            .or_else(|| milliseconds(experiment.ttft?)),
+        tpot: wanted
+            .tpot
+            .clone()
+            .or_else(|| milliseconds(experiment.tpot?)),
         ..wanted.clone()
     };
     let mut imported = combine(&roles, &wanted)?;
@@ -150,22 +155,8 @@ fn experiment(run: &Run) -> Result<Experiment, ImportError> {
     let Some(text) = &run.experiment else {
         return Ok(Experiment::default());
     };
-    serde_saphyr::from_str(text).map_err(|error| ImportError::Text {
-        what: format!("{}/exp_config.yaml", run.folder),
-        cause: error
-            .to_string()
-            .lines()
-            .next()
-            .unwrap_or_default()
-            .to_owned(),
-    })
-}
-
-/// A limit of so many milliseconds, in whole microseconds.
-fn limit(milliseconds: Option<f64>) -> Option<DurationText> {
-    let span = Duration::try_from_secs_f64(milliseconds? * 1e-3).ok()?;
-    let micros = u64::try_from(span.as_micros()).ok()?;
-    (micros > 0).then(|| duration_text(Duration::from_micros(micros)))
+    let what = format!("{}/exp_config.yaml", run.folder);
+    serde_saphyr::from_str(text).map_err(|error| text_error(&what, error))
 }
 
 /// The workloads: those that are named, or the workers of the run's manifest.
@@ -180,8 +171,7 @@ fn roles(
     let graph = manifest.iter().find(|one| one["kind"] == dynamo::KIND);
     let role = |role: Role| -> Result<RoleImport, ImportError> {
         if let Some(target) = &targets[role] {
-            let from = format!("{} `{}`", target.kind, target.name);
-            return Ok(RoleImport::of_target(from, target.clone()));
+            return Ok(RoleImport::named(target));
         }
         let Some(graph) = graph else {
             let remedy = format!(
@@ -212,14 +202,11 @@ fn ratio(points: &[OperatingPoint], remarks: &mut Vec<Remark>) -> RatioSpec {
         let (input, output) = (tokens(point.input_tokens), tokens(point.output_tokens));
         let name = format!("isl{input}-osl{output}");
         let workers = format!("{}:{}", point.workers.prefill, point.workers.decode);
-        // The ratio in its smallest numbers, which the API bounds.
-        let Ok(smallest) = workers.parse::<Ratio>() else {
+        let Some((prefill, decode)) = parts(point.workers) else {
             let remark = "it is no ratio that the API holds: the ratio follows the traffic";
             remarks.push(Remark::new(Fate::Dropped, "workers", workers, remark));
             continue;
         };
-        let text = smallest.to_string();
-        let (prefill, decode) = text.split_once(':').unwrap_or(("1", "1"));
         let again = named.iter().any(|known| known.name == name);
         if again || named.len() == OPERATING_POINTS_MAX {
             let remark = "there is one operating point for a kind of traffic, and at most 32";
@@ -228,8 +215,8 @@ fn ratio(points: &[OperatingPoint], remarks: &mut Vec<Remark>) -> RatioSpec {
         }
         named.push(OperatingPointSpec {
             name,
-            prefill: prefill.parse().unwrap_or(1),
-            decode: decode.parse().unwrap_or(1),
+            prefill,
+            decode,
             input_tokens: input,
             output_tokens: output,
         });
@@ -242,6 +229,13 @@ fn ratio(points: &[OperatingPoint], remarks: &mut Vec<Remark>) -> RatioSpec {
         operating_points: Some(named),
         ..RatioSpec::default()
     }
+}
+
+/// The workers of both roles, where they make a ratio that the API holds.
+fn parts(workers: PerRole<u32>) -> Option<(i32, i32)> {
+    let ratio = Ratio::new(workers.prefill, workers.decode)?;
+    let part = |workers: u32| i32::try_from(workers).ok();
+    Some((part(ratio.prefill())?, part(ratio.decode())?))
 }
 
 /// Results of a run that a PDAutoscaler has another idea of.

@@ -24,12 +24,8 @@ pub fn behavior(
     roles: &PerRole<RoleImport>,
     remarks: &mut Vec<Remark>,
 ) -> Result<BehaviorSpec, ImportError> {
-    let both = |of: fn(&RoleImport) -> Option<HPAScalingRules>| PerRole {
-        prefill: of(&roles.prefill),
-        decode: of(&roles.decode),
-    };
-    let up = both(|role| role.behavior.as_ref()?.scale_up.clone());
-    let down = both(|role| role.behavior.as_ref()?.scale_down.clone());
+    let up = PerRole::from_fn(|role| roles[role].behavior.as_ref()?.scale_up.clone());
+    let down = PerRole::from_fn(|role| roles[role].behavior.as_ref()?.scale_down.clone());
     let mut spec = BehaviorSpec::default();
 
     let to = &mut spec.scale_up;
@@ -70,13 +66,8 @@ impl Direction<'_> {
     }
 
     fn window(&self, default: i32, remarks: &mut Vec<Remark>) -> i32 {
-        let of = |rules: &Option<HPAScalingRules>| {
-            let stated = rules
-                .as_ref()
-                .and_then(|rules| rules.stabilization_window_seconds);
-            stated.unwrap_or(default)
-        };
-        let (prefill, decode) = (of(&self.rules.prefill), of(&self.rules.decode));
+        let stated = self.stated(|rules| rules.stabilization_window_seconds);
+        let PerRole { prefill, decode } = stated.map(|seconds| seconds.unwrap_or(default));
         if prefill != decode {
             remarks.push(Remark::new(
                 Fate::Changed,
@@ -118,15 +109,7 @@ impl Direction<'_> {
         to: &mut Vec<ScalingPolicySpec>,
         remarks: &mut Vec<Remark>,
     ) -> Result<(), ImportError> {
-        let stated = self.stated(|rules| {
-            rules
-                .policies
-                .clone()
-                .filter(|policies| !policies.is_empty())
-        });
-        let Some(policies) =
-            self.agreed("policies", stated.map(|stated| stated.map(Shown)), remarks)
-        else {
+        let Some(policies) = self.agreed("policies", self.stated_policies(), remarks) else {
             return Ok(());
         };
         let converted = policies.0.iter().map(|policy| {
@@ -147,12 +130,8 @@ impl Direction<'_> {
 
     /// Where growth has no policies here, it had those of the `HorizontalPodAutoscaler` before.
     fn default_rate(&self, remarks: &mut Vec<Remark>) {
-        let stated = |rules: &Option<HPAScalingRules>| {
-            rules
-                .as_ref()
-                .is_some_and(|rules| rules.policies.as_ref().is_some_and(|all| !all.is_empty()))
-        };
-        if !stated(&self.rules.prefill) && !stated(&self.rules.decode) {
+        let stated = self.stated_policies();
+        if stated.prefill.is_none() && stated.decode.is_none() {
             remarks.push(Remark::new(
                 Fate::Changed,
                 self.field("policies"),
@@ -160,6 +139,13 @@ impl Direction<'_> {
                 "HorizontalPodAutoscaler then adds at most 4 pods or 100 % in 15 s; here nothing limits growth: state policies to keep a limit",
             ));
         }
+    }
+
+    fn stated_policies(&self) -> PerRole<Option<Shown>> {
+        self.stated(|rules| {
+            let policies = rules.policies.clone()?;
+            (!policies.is_empty()).then_some(Shown(policies))
+        })
     }
 
     fn stated<T>(&self, of: impl Fn(&HPAScalingRules) -> Option<T>) -> PerRole<Option<T>> {

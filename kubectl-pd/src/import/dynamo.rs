@@ -13,7 +13,7 @@ use super::{
     pair::{Wanted, checked, combine},
     planner::{Planner, of_arguments, planner},
     role::RoleImport,
-    select::{name_of, namespace_of},
+    select::{name_of, namespace_of, of_kind},
 };
 
 /// The kind.
@@ -80,41 +80,35 @@ pub fn with_planner(
     planner: &Planner,
     wanted: &Wanted,
 ) -> Result<Imported, ImportError> {
-    let (prefill, decode) = planner.gpus_per_replica;
     let mut remarks = planner.remarks.clone();
-    let gpus = PerRole {
-        prefill: gpus(&roles.prefill, prefill, &mut remarks),
-        decode: gpus(&roles.decode, decode, &mut remarks),
-    };
+    let gpus = PerRole::from_fn(|role| {
+        let stated = planner.gpus_per_replica[role];
+        gpus(&roles[role], stated, &mut remarks)
+    });
     for role in Role::ALL {
-        let max = match planner.gpus {
+        let (max, value, remedy) = match planner.gpus {
             Some(budget) => {
                 let other =
                     i64::from(gpus[role.other()]).saturating_mul(planner.min_replicas.max(1));
-                (i64::from(budget) - other) / i64::from(gpus[role])
+                let max = (i64::from(budget) - other) / i64::from(gpus[role]);
+                let remedy = "give a budget that both roles' minimums fit into";
+                (max, budget.to_string(), remedy)
             }
-            None => i64::from(roles[role].max_replicas.unwrap_or(0)),
+            None => (
+                i64::from(roles[role].max_replicas.unwrap_or(0)),
+                "none".to_owned(),
+                "give --max-replicas, for the planner has no budget",
+            ),
         };
         if max < 1 {
-            let (value, remedy) = match planner.gpus {
-                Some(budget) => (
-                    budget.to_string(),
-                    "give a budget that both roles' minimums fit into",
-                ),
-                None => (
-                    "none".to_owned(),
-                    "give --max-replicas, for the planner has no budget",
-                ),
-            };
             return Err(field_error(&planner.from, "max_gpu_budget", value, remedy));
         }
         let own = std::mem::take(&mut roles[role].remarks);
-        let bounded = roles[role].clone().bounded(
+        roles[role].bound(
             ("min_endpoint", planner.min_replicas),
             ("max_gpu_budget", max),
             AT_ZERO,
         )?;
-        roles[role] = bounded;
         roles[role].remarks.extend(own);
     }
     let wanted = Wanted {
@@ -213,17 +207,8 @@ fn role(
 }
 
 fn components(graph: &Value, from: &str) -> Result<Vec<Component>, ImportError> {
-    let version = graph["apiVersion"].as_str().unwrap_or_default();
-    if graph["kind"] != KIND || !version.starts_with("nvidia.com/") {
-        return Err(ImportError::Kind {
-            found: format!(
-                "{} of {version}",
-                graph["kind"].as_str().unwrap_or("a text")
-            ),
-            wanted: KIND,
-            remedy: "give a DynamoGraphDeployment of nvidia.com",
-        });
-    }
+    let remedy = "give a DynamoGraphDeployment of nvidia.com";
+    of_kind(graph, "nvidia.com", KIND, remedy)?;
     let spec = &graph["spec"];
     if let Some(components) = spec["components"].as_array() {
         return Ok(components.iter().map(of_list).collect());

@@ -8,34 +8,25 @@ use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscalerBehavior;
 use serde_json::Value;
 
 use super::{
-    Fate, ImportError, Remark, field_error,
+    Fate, ImportError, Remark, field_error, name_source,
     role::{RoleImport, target_of},
-    select::{name_of, namespace_of},
+    select::{name_of, namespace_of, of_kind},
 };
 
 /// The kind.
 pub const KIND: &str = "HorizontalPodAutoscaler";
 
 /// The API group.
-const GROUP: &str = "autoscaling/";
+const GROUP: &str = "autoscaling";
 
 /// Remark about a minimum of 0.
 const AT_ZERO: &str = "both roles go to zero together or not at all: minReplicas is 1; for zero state spec.scaleToZero with a wakeSignal";
 
 /// The role that `object` scales.
 pub fn role(object: &Value) -> Result<RoleImport, ImportError> {
+    let remedy = "give a HorizontalPodAutoscaler of autoscaling/v2";
+    of_kind(object, GROUP, KIND, remedy)?;
     let from = format!("{KIND} `{}`", name_of(object));
-    let version = object["apiVersion"].as_str().unwrap_or_default();
-    if object["kind"] != KIND || !version.starts_with(GROUP) {
-        return Err(ImportError::Kind {
-            found: format!(
-                "{} of {version}",
-                object["kind"].as_str().unwrap_or("a text")
-            ),
-            wanted: KIND,
-            remedy: "give a HorizontalPodAutoscaler of autoscaling/v2",
-        });
-    }
     let spec = &object["spec"];
     let target = target_of(&from, "spec.scaleTargetRef", &spec["scaleTargetRef"])?;
     let Some(max) = spec["maxReplicas"].as_i64() else {
@@ -53,15 +44,13 @@ pub fn role(object: &Value) -> Result<RoleImport, ImportError> {
         behavior: parsed(&from, "spec.behavior", &spec["behavior"])?,
         ..RoleImport::of_target(from, target)
     };
-    role = role.bounded(
+    role.bound(
         ("spec.minReplicas", min),
         ("spec.maxReplicas", max),
         AT_ZERO,
     )?;
     role.remarks.extend(metrics(spec));
-    for remark in &mut role.remarks {
-        remark.field = format!("{} of {}", remark.field, role.from);
-    }
+    name_source(&mut role.remarks, &role.from);
     Ok(role)
 }
 

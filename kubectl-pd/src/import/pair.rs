@@ -318,9 +318,15 @@ fn fallback(roles: &PerRole<RoleImport>, remarks: &mut Vec<Remark>) -> MissingMe
     }
 }
 
+/// A limit of so many milliseconds; nothing for one below a microsecond, which has no meaning.
+pub fn milliseconds(limit: f64) -> Option<DurationText> {
+    let span = Duration::try_from_secs_f64(limit * 1e-3).ok()?;
+    (span >= Duration::from_micros(1)).then(|| duration_text(span))
+}
+
 /// A span as the API has it: exact to the microsecond below a second, else to the millisecond, as
 /// its texts have few letters.
-pub fn duration_text(span: Duration) -> DurationText {
+fn duration_text(span: Duration) -> DurationText {
     let (seconds, micros) = (span.as_secs(), span.subsec_micros());
     let parts = [
         (seconds / 3_600, "h"),

@@ -5,12 +5,11 @@
 //! PDAutoscaler a percentile, which is stricter for the same number. A key that is not known is
 //! named in a remark like the others.
 
-use std::time::Duration;
-
 use pd_api::v1alpha1::DurationText;
+use pd_core::PerRole;
 use serde_json::{Map, Value};
 
-use super::{Fate, ImportError, Remark, field_error, pair::duration_text};
+use super::{Fate, ImportError, Remark, field_error, name_source, pair::milliseconds, text_error};
 
 /// The planner's own values where its configuration has none.
 const TTFT_MS: f64 = 500.0;
@@ -31,8 +30,8 @@ pub struct Planner {
     pub min_replicas: i64,
     /// Most GPUs of both roles; nothing without a limit.
     pub gpus: Option<i32>,
-    /// GPUs of a prefill replica, and of a decode replica, where it says.
-    pub gpus_per_replica: (Option<i32>, Option<i32>),
+    /// GPUs of a replica, where it says.
+    pub gpus_per_replica: PerRole<Option<i32>>,
     /// Settings that were not carried over as they are.
     pub remarks: Vec<Remark>,
 }
@@ -145,31 +144,24 @@ pub fn planner(from: &str, keys: &Map<String, Value>) -> Result<Planner, ImportE
     let mut remarks = Vec::new();
     let (ttft, tpot) = limits(from, keys, &mut remarks)?;
     let gpus = budget(from, keys, &mut remarks)?;
-    let whole = |name: &str| {
-        keys.get(name)
-            .map(|value| number(from, name, value))
-            .transpose()
+    let whole = |name: &str| -> Result<Option<i32>, ImportError> {
+        let value = keys.get(name).map(|value| number(from, name, value));
+        Ok(value.transpose()?.map(rounded))
     };
-    let replica =
-        |name: &str| -> Result<Option<i32>, ImportError> { Ok(whole(name)?.map(rounded)) };
-    let planner = Planner {
+    remarks.extend(dropped(keys));
+    name_source(&mut remarks, from);
+    Ok(Planner {
         from: from.to_owned(),
         ttft,
         tpot,
-        min_replicas: whole("min_endpoint")?
-            .map_or(MIN_ENDPOINT, |value| i64::from(rounded(value))),
+        min_replicas: whole("min_endpoint")?.map_or(MIN_ENDPOINT, i64::from),
         gpus,
-        gpus_per_replica: (
-            replica("prefill_engine_num_gpu")?,
-            replica("decode_engine_num_gpu")?,
-        ),
-        remarks: Vec::new(),
-    };
-    remarks.extend(dropped(keys));
-    for remark in &mut remarks {
-        remark.field = format!("{} of {from}", remark.field);
-    }
-    Ok(Planner { remarks, ..planner })
+        gpus_per_replica: PerRole {
+            prefill: whole("prefill_engine_num_gpu")?,
+            decode: whole("decode_engine_num_gpu")?,
+        },
+        remarks,
+    })
 }
 
 /// The limits of TTFT and of the time between tokens.
@@ -202,22 +194,14 @@ fn limit(
 ) -> Result<DurationText, ImportError> {
     let mut given = names.into_iter();
     let given = given.find_map(|name| Some((name, keys.get(name)?)));
-    if given.is_none() {
+    let (name, value) = if let Some((name, value)) = given {
+        (name, number(from, name, value)?)
+    } else {
         let remark = "the planner's own value is taken";
         remarks.push(Remark::new(Fate::Assumed, names[0], default, remark));
-    }
-    let (name, value) = match given {
-        Some((name, value)) => (name, number(from, name, value)?),
-        None => (names[0], default),
+        (names[0], default)
     };
-    // Whole microseconds: a limit has no finer meaning.
-    let span = Duration::try_from_secs_f64(value * 1e-3).unwrap_or_default();
-    let micros = u64::try_from(span.as_micros()).unwrap_or(u64::MAX);
-    if micros == 0 {
-        let remedy = "give milliseconds above 0";
-        return Err(field_error(from, name, value, remedy));
-    }
-    Ok(duration_text(Duration::from_micros(micros)))
+    milliseconds(value).ok_or_else(|| field_error(from, name, value, "give milliseconds above 0"))
 }
 
 fn budget(
@@ -312,15 +296,10 @@ pub fn of_arguments(from: &str, arguments: &[String]) -> Result<Map<String, Valu
 
 /// The configuration in a JSON or YAML text.
 pub fn of_text(from: &str, text: &str) -> Result<Map<String, Value>, ImportError> {
-    let unreadable = |cause: String| ImportError::Text {
-        what: from.to_owned(),
-        cause: cause.lines().next().unwrap_or_default().to_owned(),
-    };
-    let value: Value =
-        serde_saphyr::from_str(text).map_err(|error| unreadable(error.to_string()))?;
+    let value: Value = serde_saphyr::from_str(text).map_err(|error| text_error(from, error))?;
     match value {
         Value::Object(keys) => Ok(keys),
-        _ => Err(unreadable("it holds no keys".to_owned())),
+        _ => Err(text_error(from, "it holds no keys")),
     }
 }
 

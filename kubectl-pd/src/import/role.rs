@@ -73,14 +73,20 @@ impl RoleImport {
         }
     }
 
+    /// A role whose workload the caller names.
+    pub fn named(target: &TargetReference) -> Self {
+        let from = format!("{} `{}`", target.kind, target.name);
+        Self::of_target(from, target.clone())
+    }
+
     /// Takes the bounds of a source: 0 replicas are no minimum here, and no role has more than the
     /// API allows.
-    pub fn bounded(
-        mut self,
+    pub fn bound(
+        &mut self,
         min: (&str, i64),
         max: (&str, i64),
         at_zero: &str,
-    ) -> Result<Self, ImportError> {
+    ) -> Result<(), ImportError> {
         let ((min_field, min), (max_field, max)) = (min, max);
         if max < 1 {
             return Err(field_error(&self.from, max_field, max, "give at least 1"));
@@ -106,7 +112,7 @@ impl RoleImport {
             ));
         }
         (self.min_replicas, self.max_replicas) = (within(min), Some(within(max)));
-        Ok(self)
+        Ok(())
     }
 }
 
@@ -125,25 +131,12 @@ pub fn target_of(
             "name the workload",
         ));
     };
-    let kind = text("kind").unwrap_or("Deployment");
-    let api_version = text("apiVersion").unwrap_or("apps/v1");
-    supported(
-        from,
-        field,
-        TargetReference {
-            api_version: api_version.to_owned(),
-            kind: kind.to_owned(),
-            name: name.to_owned(),
-            role: None,
-        },
-    )
-}
-
-fn supported(
-    from: &str,
-    field: &str,
-    target: TargetReference,
-) -> Result<TargetReference, ImportError> {
+    let target = TargetReference {
+        api_version: text("apiVersion").unwrap_or("apps/v1").to_owned(),
+        kind: text("kind").unwrap_or("Deployment").to_owned(),
+        name: name.to_owned(),
+        role: None,
+    };
     if target.is_supported() {
         return Ok(target);
     }
@@ -181,38 +174,31 @@ impl FromStr for TargetFlag {
         if empty || parts.len() > 2 {
             return Err(TARGET_REMEDY.to_owned());
         }
+        let known = known(kind);
         let api_version = match parts.as_slice() {
-            [] => newest(kind).ok_or(TARGET_REMEDY)?,
+            [] => known.ok_or(TARGET_REMEDY)?.api_version(),
             parts => parts.join("/"),
         };
         let target = TargetReference {
             api_version,
-            kind: known_kind(kind),
+            kind: known.map_or(kind, |known| known.kind).to_owned(),
             name: name.to_owned(),
             role: role.map(str::to_owned),
         };
-        supported("the command line", "target", target)
-            .map(Self)
-            .map_err(|_| format!("kind `{kind}` is not scaled: {TARGET_REMEDY}"))
+        if !target.is_supported() {
+            return Err(format!("kind `{kind}` is not scaled: {TARGET_REMEDY}"));
+        }
+        Ok(Self(target))
     }
 }
 
-fn kinds() -> impl Iterator<Item = &'static pd_systems::kind::Kind> {
-    pd_systems::ALL
+/// The known kind of that name, in capitals or not, for kubectl's users write `deployment`. Of its
+/// versions the newest is listed first.
+fn known(kind: &str) -> Option<&'static pd_systems::kind::Kind> {
+    let mut kinds = pd_systems::ALL
         .into_iter()
-        .flat_map(pd_systems::system::System::kinds)
-}
-
-/// The version of a known kind that is listed first, which is its newest.
-fn newest(kind: &str) -> Option<String> {
-    let found = kinds().find(|known| known.kind.eq_ignore_ascii_case(kind))?;
-    Some(found.api_version())
-}
-
-/// The kind as its system spells it: kubectl's users write `deployment`.
-fn known_kind(kind: &str) -> String {
-    let found = kinds().find(|known| known.kind.eq_ignore_ascii_case(kind));
-    found.map_or_else(|| kind.to_owned(), |found| found.kind.to_owned())
+        .flat_map(pd_systems::system::System::kinds);
+    kinds.find(|known| known.kind.eq_ignore_ascii_case(kind))
 }
 
 /// The role that a name speaks of, if it speaks of one.
@@ -307,9 +293,9 @@ mod tests {
     #[test]
     fn a_maximum_below_one_is_refused_by_name() {
         let target = "Deployment/p".parse::<TargetFlag>().unwrap().0;
-        let role = RoleImport::of_target("HorizontalPodAutoscaler `h`".to_owned(), target);
+        let mut role = RoleImport::of_target("HorizontalPodAutoscaler `h`".to_owned(), target);
         let error = role
-            .bounded(("min", 1), ("spec.maxReplicas", 0), "")
+            .bound(("min", 1), ("spec.maxReplicas", 0), "")
             .unwrap_err();
         assert!(
             error.to_string().contains("spec.maxReplicas `0`"),

@@ -13,14 +13,15 @@ use serde_json::Value;
 use super::{
     Fate, ImportError, Remark,
     horizontal::parsed,
+    name_source,
     role::{Minimum, RoleImport, target_of},
-    select::{name_of, namespace_of},
+    select::{name_of, namespace_of, of_kind},
 };
 
 /// The kind.
 pub const KIND: &str = "ScaledObject";
 
-const GROUP: &str = "keda.sh/";
+const GROUP: &str = "keda.sh";
 
 /// KEDA's own values where a `ScaledObject` has none.
 const MIN_REPLICAS: i64 = 0;
@@ -61,18 +62,9 @@ const DROPPED: [(&str, &str); 6] = [
 
 /// The role that `object` scales.
 pub fn role(object: &Value) -> Result<RoleImport, ImportError> {
+    let remedy = "give a ScaledObject of keda.sh/v1alpha1";
+    of_kind(object, GROUP, KIND, remedy)?;
     let from = format!("{KIND} `{}`", name_of(object));
-    let version = object["apiVersion"].as_str().unwrap_or_default();
-    if object["kind"] != KIND || !version.starts_with(GROUP) {
-        return Err(ImportError::Kind {
-            found: format!(
-                "{} of {version}",
-                object["kind"].as_str().unwrap_or("a text")
-            ),
-            wanted: KIND,
-            remedy: "give a ScaledObject of keda.sh/v1alpha1",
-        });
-    }
     let spec = &object["spec"];
     let target = target_of(&from, "spec.scaleTargetRef", &spec["scaleTargetRef"])?;
     let behavior = &spec["advanced"]["horizontalPodAutoscalerConfig"]["behavior"];
@@ -84,7 +76,7 @@ pub fn role(object: &Value) -> Result<RoleImport, ImportError> {
         ..RoleImport::of_target(from, target)
     };
     let bound = |field: &str, default| spec[field].as_i64().unwrap_or(default);
-    role = role.bounded(
+    role.bound(
         (
             "spec.minReplicaCount",
             bound("minReplicaCount", MIN_REPLICAS),
@@ -114,9 +106,7 @@ pub fn role(object: &Value) -> Result<RoleImport, ImportError> {
     fallback(spec, &mut role);
     triggers(spec, &mut role);
     annotations(object, &mut role);
-    for remark in &mut role.remarks {
-        remark.field = format!("{} of {}", remark.field, role.from);
-    }
+    name_source(&mut role.remarks, &role.from);
     Ok(role)
 }
 
@@ -211,16 +201,11 @@ fn shown(kind: &str, of: &Value) -> String {
 
 /// The minimum of a cron trigger whose end follows its start within a day, at set times.
 fn schedule(of: &Value) -> Result<Minimum, &'static str> {
-    let start: Vec<&str> = of["start"]
-        .as_str()
-        .unwrap_or_default()
-        .split_whitespace()
-        .collect();
-    let end: Vec<&str> = of["end"]
-        .as_str()
-        .unwrap_or_default()
-        .split_whitespace()
-        .collect();
+    let fields = |key: &str| -> Vec<&str> {
+        let text = of[key].as_str().unwrap_or_default();
+        text.split_whitespace().collect()
+    };
+    let (start, end) = (fields("start"), fields("end"));
     let ([start_minute, start_hour, days @ ..], [end_minute, end_hour, end_days @ ..]) =
         (start.as_slice(), end.as_slice())
     else {

@@ -6,7 +6,7 @@
 use pd_core::{PerRole, Role};
 use serde_json::Value;
 
-use super::{ImportError, role::role_in};
+use super::{ImportError, role::role_in, text_error};
 
 /// The knowledge of a caller about both roles.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -19,13 +19,8 @@ pub struct Named {
 
 /// The documents of a text, each a YAML or JSON object; empty ones are left out.
 pub fn documents(what: &str, text: &str) -> Result<Vec<Value>, ImportError> {
-    let unreadable = |cause: String| ImportError::Text {
-        what: what.to_owned(),
-        // The first line says where; a picture of the place follows.
-        cause: cause.lines().next().unwrap_or_default().to_owned(),
-    };
     let read: Vec<Value> =
-        serde_saphyr::from_multiple(text).map_err(|error| unreadable(error.to_string()))?;
+        serde_saphyr::from_multiple(text).map_err(|error| text_error(what, error))?;
     let mut found = Vec::new();
     for document in read {
         match document["items"].as_array() {
@@ -104,6 +99,25 @@ fn one_of<'a>(
             )))
         }
     }
+}
+
+/// Refuses an object that is not of `kind` in some version of `group`.
+pub fn of_kind(
+    object: &Value,
+    group: &str,
+    kind: &'static str,
+    remedy: &'static str,
+) -> Result<(), ImportError> {
+    let version = object["apiVersion"].as_str().unwrap_or_default();
+    if object["kind"] == kind && pd_systems::target::group(version) == group {
+        return Ok(());
+    }
+    let found = object["kind"].as_str().unwrap_or("a text");
+    Err(ImportError::Kind {
+        found: format!("{found} of {version}"),
+        wanted: kind,
+        remedy,
+    })
 }
 
 /// The name of an object.

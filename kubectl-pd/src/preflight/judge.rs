@@ -7,7 +7,7 @@ use k8s_openapi::api::coordination::v1::Lease;
 use kube::ResourceExt as _;
 use pd_api::{
     ConditionType, condition,
-    v1alpha1::{Mode, PDAutoscaler, TargetReference},
+    v1alpha1::{GROUP, Mode, PDAutoscaler},
 };
 use pd_core::{PerRole, Role};
 
@@ -63,8 +63,8 @@ pub struct Found {
     pub replicas: u32,
     /// GPUs of one replica, or why they are not known.
     pub gpus: Seen<u32>,
-    /// Who else sets the replicas, each as a sentence with the remedy.
-    pub owners: Vec<String>,
+    /// Who else sets the replicas: a sentence about each, and the remedy.
+    pub owners: Vec<(String, String)>,
 }
 
 /// Every check, in the order of the subjects.
@@ -91,17 +91,12 @@ fn crds(served: &Seen<Option<BTreeSet<String>>>) -> Vec<Check> {
     let served = match served {
         Ok(Some(served)) => served,
         Ok(None) => {
-            let message = format!("the API server does not serve pdautoscaler.io/{VERSION}");
-            return vec![Check::failure(
-                Topic::Crd,
-                "pdautoscaler.io",
-                message,
-                remedy,
-            )];
+            let message = format!("the API server does not serve {GROUP}/{VERSION}");
+            return vec![Check::failure(Topic::Crd, GROUP, message, remedy)];
         }
         Err(why) => {
             let remedy = "allow the account to read the API server's list of resources";
-            return vec![Check::warning(Topic::Crd, "pdautoscaler.io", why, remedy)];
+            return vec![Check::warning(Topic::Crd, GROUP, why, remedy)];
         }
     };
     let check = |resource: &pd_api::Resource| {
@@ -235,20 +230,12 @@ fn missing(topic: Topic, who: &str, right: &Right) -> Check {
         "" => "in all namespaces".to_owned(),
         namespace => format!("in namespace {namespace}"),
     };
-    let message = format!(
-        "may not {} {place}, needed to {}",
-        right.named(),
-        right.purpose
-    );
+    let message = format!("may not {} {place}", right.named());
     if topic == Topic::YourRights {
         let remedy = format!("bind a role that has it, or do without {}", right.purpose);
-        return Check::warning(
-            topic,
-            who,
-            format!("may not {} {place}", right.named()),
-            remedy,
-        );
+        return Check::warning(topic, who, message, remedy);
     }
+    let message = format!("{message}, needed to {}", right.purpose);
     let remedy = match right.switch {
         "" => "upgrade the chart with rbac.create=true, or grant it as its README lists".to_owned(),
         switch => format!("helm upgrade with targets.{switch}.enabled=true"),
@@ -389,8 +376,7 @@ fn scaled(subject: &str, workload: &Workload, found: &Found, acts: bool) -> Vec<
         let remedy = "state gpusPerReplica of the role, if a budget shall count them";
         checks.push(Check::warning(Topic::Target, subject, why, remedy));
     }
-    checks.extend(found.owners.iter().map(|owner| {
-        let (message, remedy) = owner.split_once(": ").unwrap_or((owner, "remove it"));
+    checks.extend(found.owners.iter().map(|(message, remedy)| {
         if acts {
             Check::failure(Topic::Target, subject, message, remedy)
         } else {
@@ -417,11 +403,7 @@ pub fn kinds<'a>(
         .into_iter()
         .flat_map(|object| Role::ALL.map(|role| &object.spec.role(role).target));
     targets
-        .map(
-            |TargetReference {
-                 api_version, kind, ..
-             }| (api_version.clone(), kind.clone()),
-        )
+        .map(|target| (target.api_version.clone(), target.kind.clone()))
         .collect()
 }
 

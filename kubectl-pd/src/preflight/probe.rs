@@ -6,11 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use futures::future::join_all;
 use k8s_openapi::api::authorization::v1::{
     ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec, SubjectAccessReview,
-    SubjectAccessReviewSpec,
+    SubjectAccessReviewSpec, SubjectAccessReviewStatus,
 };
 use kube::{Api, Client, ResourceExt as _, api::PostParams};
 use pd_api::v1alpha1::PDAutoscaler;
-use pd_core::PerRole;
+use pd_core::{PerRole, Role};
 use pd_runtime::{
     kubernetes::error_message,
     prometheus::{PrometheusArgs, Servers},
@@ -21,7 +21,7 @@ use super::{
     judge::{Facts, Rights, Seen, VERSION, Workload, kinds},
     rights::{Right, of_controller, of_user},
     series::{Series, labels, query, service},
-    workload::workload,
+    workload::{Lists, workload},
 };
 use crate::{cluster::Cluster, controller::Controller};
 
@@ -47,10 +47,11 @@ pub async fn look(cluster: &Cluster, all: bool, prometheus: &PrometheusArgs) -> 
             .iter()
             .map(|controller| rights_of(&cluster.client, controller, &listed)),
     );
+    let lists = Lists::default();
     let workloads = join_all(
         listed
             .iter()
-            .map(|object| workloads(&cluster.client, object)),
+            .map(|object| workloads(&cluster.client, &lists, object)),
     );
     let (served, own_rights, controller_rights, workloads, prometheus) = futures::join!(
         served(&cluster.client),
@@ -93,8 +94,7 @@ async fn own_rights(client: &Client, rights: Vec<Right>) -> Rights {
             ..SelfSubjectAccessReview::default()
         };
         let answer = reviews.create(&PostParams::default(), &review).await;
-        let allowed = answer.map(|review| review.status.is_some_and(|status| status.allowed));
-        (right, allowed.map_err(|error| error_message(&error)))
+        (right, allowed(answer.map(|review| review.status)))
     };
     join_all(rights.into_iter().map(ask)).await
 }
@@ -131,8 +131,7 @@ async fn rights_of(
             ..SubjectAccessReview::default()
         };
         let answer = reviews.create(&PostParams::default(), &review).await;
-        let allowed = answer.map(|review| review.status.is_some_and(|status| status.allowed));
-        (right, allowed.map_err(|error| error_message(&error)))
+        (right, allowed(answer.map(|review| review.status)))
     };
     let answers = join_all(rights.into_iter().map(ask)).await;
     (
@@ -141,25 +140,37 @@ async fn rights_of(
     )
 }
 
+/// Whether a review allows it, or why that cannot be seen.
+fn allowed(answer: Result<Option<SubjectAccessReviewStatus>, kube::Error>) -> Seen<bool> {
+    match answer {
+        Ok(status) => Ok(status.is_some_and(|status| status.allowed)),
+        Err(error) => Err(error_message(&error)),
+    }
+}
+
 fn attributes(right: &Right) -> ResourceAttributes {
     let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
     ResourceAttributes {
         verb: Some(right.verb.to_owned()),
-        group: Some(right.group.clone()),
-        resource: Some(right.resource.clone()),
+        group: Some(right.group.to_owned()),
+        resource: Some(right.resource.to_owned()),
         subresource: some(right.subresource),
         namespace: some(&right.namespace),
         ..ResourceAttributes::default()
     }
 }
 
-async fn workloads(client: &Client, object: &PDAutoscaler) -> (String, String, PerRole<Workload>) {
+async fn workloads(
+    client: &Client,
+    lists: &Lists,
+    object: &PDAutoscaler,
+) -> (String, String, PerRole<Workload>) {
     let namespace = object.namespace().unwrap_or_default();
-    let (prefill, decode) = (&object.spec.prefill.target, &object.spec.decode.target);
-    let (prefill, decode) = futures::join!(
-        workload(client, &namespace, prefill, pd_core::Role::Prefill),
-        workload(client, &namespace, decode, pd_core::Role::Decode),
-    );
+    let of = |role: Role| {
+        let target = &object.spec.role(role).target;
+        workload(client, lists, &namespace, target, role)
+    };
+    let (prefill, decode) = futures::join!(of(Role::Prefill), of(Role::Decode));
     (namespace, object.name_any(), PerRole { prefill, decode })
 }
 

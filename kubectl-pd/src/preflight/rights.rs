@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 
+use pd_api::{Resource, v1alpha1::GROUP};
 use pd_systems::kind::Form;
 
 /// A right.
@@ -13,9 +14,9 @@ pub struct Right {
     /// The verb.
     pub verb: &'static str,
     /// The API group, empty for the core's.
-    pub group: String,
+    pub group: &'static str,
     /// The resource.
-    pub resource: String,
+    pub resource: &'static str,
     /// The subresource, empty for the object itself.
     pub subresource: &'static str,
     /// The namespace; all when empty.
@@ -29,7 +30,7 @@ pub struct Right {
 impl Right {
     /// The right in a few words, as `kubectl auth can-i` takes it.
     pub fn named(&self) -> String {
-        let group = match self.group.as_str() {
+        let group = match self.group {
             "" => String::new(),
             group => format!(".{group}"),
         };
@@ -41,18 +42,16 @@ impl Right {
     }
 }
 
-const OWN: &str = "pdautoscaler.io";
-
 fn right(
     verb: &'static str,
-    (group, resource, subresource): (&str, &str, &'static str),
+    (group, resource, subresource): (&'static str, &'static str, &'static str),
     namespace: &str,
     purpose: &'static str,
 ) -> Right {
     Right {
         verb,
-        group: group.to_owned(),
-        resource: resource.to_owned(),
+        group,
+        resource,
         subresource,
         namespace: namespace.to_owned(),
         purpose,
@@ -62,7 +61,7 @@ fn right(
 
 /// The rights that the plugin's user needs in `namespace`; in all when empty.
 pub fn of_user(namespace: &str) -> Vec<Right> {
-    let objects = (OWN, "pdautoscalers", "");
+    let objects = (GROUP, Resource::Autoscaler.plural(), "");
     vec![
         right("list", objects, namespace, "status"),
         right("get", objects, namespace, "explain and why-not"),
@@ -74,37 +73,15 @@ pub fn of_user(namespace: &str) -> Vec<Right> {
 /// The rights that a controller needs where PDAutoscalers are: in `namespace`, or in all when it
 /// is empty; and for targets of `kinds`, each an `apiVersion` and a kind.
 pub fn of_controller(namespace: &str, kinds: &BTreeSet<(String, String)>) -> Vec<Right> {
+    let objects = (GROUP, Resource::Autoscaler.plural(), "");
+    let status = (GROUP, Resource::Autoscaler.plural(), "status");
+    let checkpoints = (GROUP, Resource::Checkpoint.plural(), "");
     let mut rights = vec![
-        right(
-            "list",
-            (OWN, "pdautoscalers", ""),
-            namespace,
-            "find PDAutoscalers",
-        ),
-        right(
-            "watch",
-            (OWN, "pdautoscalers", ""),
-            namespace,
-            "find PDAutoscalers",
-        ),
-        right(
-            "patch",
-            (OWN, "pdautoscalers", "status"),
-            namespace,
-            "report decisions",
-        ),
-        right(
-            "get",
-            (OWN, "pdautoscalercheckpoints", ""),
-            namespace,
-            "remember",
-        ),
-        right(
-            "patch",
-            (OWN, "pdautoscalercheckpoints", ""),
-            namespace,
-            "remember",
-        ),
+        right("list", objects, namespace, "find PDAutoscalers"),
+        right("watch", objects, namespace, "find PDAutoscalers"),
+        right("patch", status, namespace, "report decisions"),
+        right("get", checkpoints, namespace, "remember"),
+        right("patch", checkpoints, namespace, "remember"),
         right("list", ("", "pods", ""), namespace, "count replicas"),
         right(
             "list",

@@ -3,6 +3,8 @@
 //!
 //! The user's rights count here, not the controller's: what the user may not see is not judged.
 
+use std::{collections::BTreeMap, sync::Arc};
+
 use kube::{
     Client, Resource as _,
     api::{ApiResource, DynamicObject, GetParams, GroupVersionKind, ListParams},
@@ -13,25 +15,57 @@ use pd_api::v1alpha1::TargetReference;
 use pd_core::Role;
 use pd_runtime::kubernetes::error_message;
 use pd_systems::target::{Near, Nearby, Target, Which};
-use serde_json::{Value, json};
+use serde_json::Value;
+use tokio::sync::{Mutex, OnceCell};
 
 use super::judge::{Found, Workload};
+use crate::cluster::values;
+
+/// Lists of objects near targets, by address and selector. Many targets need the same, such as the
+/// autoscalers of their namespace, and each is read once.
+#[derive(Debug, Default)]
+pub struct Lists(Mutex<BTreeMap<(String, String), List>>);
+
+type List = Arc<OnceCell<Vec<Value>>>;
+
+impl Lists {
+    /// The objects in `namespace` that match `labels`. Without the right to see them there are
+    /// none to see.
+    async fn read(
+        &self,
+        client: &Client,
+        namespace: &str,
+        of: &ApiResource,
+        labels: &str,
+    ) -> Vec<Value> {
+        let key = (
+            DynamicObject::url_path(of, Some(namespace)),
+            labels.to_owned(),
+        );
+        let list = Arc::clone(self.0.lock().await.entry(key).or_default());
+        let params = ListParams::default().labels(labels);
+        let read = async || {
+            let found = values(client, namespace, of, &params).await;
+            found.unwrap_or_default()
+        };
+        list.get_or_init(read).await.clone()
+    }
+}
 
 /// The workload of `role` that `reference` names.
 pub async fn workload(
     client: &Client,
+    lists: &Lists,
     namespace: &str,
     reference: &TargetReference,
     role: Role,
 ) -> Workload {
-    let target = Target {
-        api_version: reference.api_version.clone(),
-        kind: reference.kind.clone(),
-        name: reference.name.clone(),
-        role: reference.role.clone(),
-        side: role,
+    let target = reference.of_side(role);
+    let reader = Reader {
+        client,
+        lists,
+        namespace,
     };
-    let reader = Reader { client, namespace };
     let found = match reader.found(&target).await {
         Ok(found) => Some(Ok(found)),
         Err(Fault::Target(why)) => Some(Err(why)),
@@ -53,6 +87,7 @@ enum Fault {
 
 struct Reader<'a> {
     client: &'a Client,
+    lists: &'a Lists,
     namespace: &'a str,
 }
 
@@ -75,8 +110,7 @@ impl Reader<'_> {
         };
         let mut related = Vec::new();
         for nearby in system.nearby(target, &object) {
-            // Without the right to see what is near there is none to see.
-            related.extend(self.related(&nearby).await.unwrap_or_default());
+            related.extend(self.related(&nearby).await);
         }
         let near = Near {
             object: &object,
@@ -86,10 +120,10 @@ impl Reader<'_> {
         let place = system
             .resolve(target, &near)
             .map_err(|refusal| Fault::Target(refusal.to_string()))?;
-        let owners = place
-            .owners
-            .iter()
-            .map(|owner| owner.sentence(&target.kind, &target.name));
+        let owners = place.owners.iter().map(|owner| {
+            let fact = owner.fact(&target.kind, &target.name);
+            (fact, owner.remedy.clone())
+        });
         Ok(Found {
             replicas: place.desired,
             gpus: place.gpus.as_ref().copied().map_err(ToString::to_string),
@@ -134,35 +168,20 @@ impl Reader<'_> {
         }
     }
 
-    async fn related(&self, nearby: &Nearby) -> Result<Vec<Value>, Fault> {
+    /// The objects near a target. Without the right to see them there are none to see.
+    async fn related(&self, nearby: &Nearby) -> Vec<Value> {
         let of = resource(nearby.group, nearby.version, nearby.kind, nearby.plural);
         let labels = match &nearby.which {
-            Which::Named(name) if name.is_empty() => return Ok(Vec::new()),
+            Which::Named(name) if name.is_empty() => return Vec::new(),
             Which::Named(name) => {
-                let found = self.get(&of, name, None).await?;
-                return Ok(found.into_iter().collect());
+                let found = self.get(&of, name, None).await.unwrap_or_default();
+                return found.into_iter().collect();
             }
             Which::Labelled(labels) => labels.as_str(),
             Which::All => "",
         };
-        let request = Request::new(DynamicObject::url_path(&of, Some(self.namespace)));
-        let request = request
-            .list(&ListParams::default().labels(labels))
-            .map_err(|_| Fault::Unseen)?;
-        let mut listed: Value = self
-            .client
-            .request(request)
-            .await
-            .map_err(|_| Fault::Unseen)?;
-        let mut items = listed["items"]
-            .as_array_mut()
-            .map(std::mem::take)
-            .unwrap_or_default();
-        for item in &mut items {
-            item["apiVersion"] = json!(of.api_version);
-            item["kind"] = json!(of.kind);
-        }
-        Ok(items)
+        let (client, namespace) = (self.client, self.namespace);
+        self.lists.read(client, namespace, &of, labels).await
     }
 }
 

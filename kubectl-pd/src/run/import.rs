@@ -86,10 +86,7 @@ async fn pair(flags: &ClusterArgs, args: &PairArgs, kind: &Kind) -> Result<Impor
     let role = |role: Role| -> Result<RoleImport, ImportError> {
         match (&found[role], target(&args.object, role)) {
             (Some(object), _) => (kind.role)(object),
-            (None, Some(target)) => {
-                let from = format!("{} `{}`", target.kind, target.name);
-                Ok(RoleImport::of_target(from, target.clone()))
-            }
+            (None, Some(target)) => Ok(RoleImport::named(target)),
             (None, None) => Err(ImportError::Role {
                 role,
                 remedy: format!("give --{role}=NAME or --{role}-target=KIND/NAME"),
@@ -154,12 +151,9 @@ async fn graph(flags: &ClusterArgs, args: &DynamoArgs) -> Result<Imported, RunEr
         target(&args.object, Role::Decode),
     );
     if let (Some((name, keys)), (Some(prefill), Some(decode))) = (&config, roles) {
-        let of = |target: &pd_api::v1alpha1::TargetReference| {
-            RoleImport::of_target(format!("{} `{}`", target.kind, target.name), target.clone())
-        };
         let roles = PerRole {
-            prefill: of(prefill),
-            decode: of(decode),
+            prefill: RoleImport::named(prefill),
+            decode: RoleImport::named(decode),
         };
         let planner = planner::planner(name, keys)?;
         return Ok(dynamo::with_planner(roles, &planner, &wanted)?);

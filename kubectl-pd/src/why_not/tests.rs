@@ -1,6 +1,9 @@
 //! Blockers of objects as the controller leaves them, and laws of their order.
 
-use pd_api::condition::{ConditionState, Finding, set};
+use pd_api::{
+    condition::{ConditionState, Finding, set},
+    v1alpha1::StepStatus,
+};
 use proptest::{prelude::*, sample::select};
 use rstest::rstest;
 

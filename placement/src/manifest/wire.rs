@@ -5,7 +5,11 @@ use std::collections::BTreeMap;
 use pd_tolerations::{Taint, Toleration};
 use serde::Deserialize;
 
-use crate::{quantity::QuantityError, resources::Resources, selector::NodeSelector};
+use crate::{
+    quantity::QuantityError,
+    resources::{Container, Resources},
+    selector::NodeSelector,
+};
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -150,6 +154,24 @@ pub(super) struct Condition {
     #[serde(rename = "type")]
     pub(super) kind: String,
     pub(super) status: String,
+}
+
+impl ContainerSpec {
+    /// Whether it stays, if it is an init container.
+    pub(super) fn is_sidecar(&self) -> bool {
+        self.restart_policy == "Always"
+    }
+}
+
+impl ResourceSpec {
+    /// The amounts of a container with this specification.
+    pub(super) fn container(&self, is_sidecar: bool) -> Result<Container, QuantityError> {
+        Ok(Container {
+            requests: amounts(&self.requests)?,
+            limits: amounts(&self.limits)?,
+            is_sidecar,
+        })
+    }
 }
 
 impl SpreadConstraint {

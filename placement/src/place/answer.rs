@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Session, counts::Counts, job::Job};
+use super::{Session, job::Job};
 use crate::{
     group::PODS_MAX,
     objective::Search,
@@ -17,15 +17,15 @@ impl Session<'_> {
         more: &BTreeMap<String, u32>,
     ) -> Result<WhatIf, WhatIfError> {
         let index = self
-            .groups
-            .binary_search_by(|known| known.name.as_str().cmp(group))
-            .map_err(|_| WhatIfError::UnknownGroup(group.to_owned()))?;
+            .group_named(group)
+            .ok_or_else(|| WhatIfError::UnknownGroup(group.to_owned()))?;
         let Ok(job) = self.jobs[index].clone() else {
             return Err(WhatIfError::Refused(group.to_owned()));
         };
         let more = self.by_role(index, more)?;
+        let placed = self.running(index);
         let now: Vec<u32> = (0..job.roles.len())
-            .map(|role| self.has(index, &job, role))
+            .map(|role| job.replicas(role, &placed))
             .collect();
         let all = with_more(&job, &now, &more, 1)?;
         let mut search = Search::Exact;
@@ -74,16 +74,6 @@ impl Session<'_> {
         Ok(of.map(Option::unwrap_or_default).collect())
     }
 
-    /// Replicas of a role that have nodes. A group that has none is asked about as a whole: its
-    /// least comes with the first set.
-    fn has(&self, index: usize, job: &Job, role: usize) -> u32 {
-        let placed = self.running(index);
-        if placed == Counts::ZERO {
-            return 0;
-        }
-        job.replicas(role, &placed)
-    }
-
     fn fits(&mut self, index: usize, job: &Job, search: &mut Search) -> bool {
         self.solve(index, job, search).is_some()
     }
@@ -115,7 +105,8 @@ impl Session<'_> {
     }
 }
 
-/// The job of having, at least, `sets` times `more` replicas beside those there are `now`.
+/// The job of having, at least, `sets` times `more` replicas beside those there are `now`. A group
+/// that has none is asked about as a whole: its least comes with the first set.
 fn with_more(job: &Job, now: &[u32], more: &[u32], sets: u32) -> Result<Job, WhatIfError> {
     let mut job = job.clone();
     for ((rule, now), more) in job.roles.iter_mut().zip(now).zip(more) {

@@ -74,24 +74,23 @@ impl Session<'_> {
     }
 
     pub(super) fn take(&mut self, index: usize, job: &Job) {
-        for (node, counts) in self.placed[index].clone() {
-            each_pod(&counts, |kind| {
-                self.ledger.take(node, job.kinds[kind].shape, index);
+        for (node, counts) in &self.placed[index] {
+            each_pod(counts, |kind| {
+                self.ledger.take(*node, job.kinds[kind].shape, index);
             });
         }
     }
 
     pub(super) fn give_back(&mut self, index: usize, job: &Job) {
-        for (node, counts) in self.placed[index].clone() {
-            each_pod(&counts, |kind| {
-                self.ledger.give_back(node, job.kinds[kind].shape, index);
+        for (node, counts) in &self.placed[index] {
+            each_pod(counts, |kind| {
+                self.ledger.give_back(*node, job.kinds[kind].shape, index);
             });
         }
     }
 
     pub(super) fn running(&self, index: usize) -> Counts {
-        let counts = self.placed[index].values().copied();
-        counts.fold(Counts::ZERO, Counts::plus)
+        self.placed[index].values().copied().sum()
     }
 
     /// The nodes as the group sees them.
@@ -131,8 +130,8 @@ impl Session<'_> {
         let solver = self.solvers.front()?;
         let mut placed = solver.assignment(&self.ledger, choice.spot, choice.entry);
         let job = &solver.job;
-        let counts = placed.iter().map(|(_, counts)| *counts);
-        if counts.fold(Counts::ZERO, Counts::plus) != choice.extent.pods {
+        let all: Counts = placed.iter().map(|(_, counts)| *counts).sum();
+        if all != choice.extent.pods {
             let stays = |node: usize| match job.mode {
                 Mode::Move => Counts::ZERO,
                 _ => view.running.get(&node).copied().unwrap_or_default(),
@@ -165,7 +164,7 @@ impl Session<'_> {
     ) -> Option<Choice> {
         let (required, sure) = (job.required, job.sure_depth());
         for depth in [sure, required] {
-            self.refresh(job.clone(), view, depth, search);
+            self.refresh(job, view, depth, search);
             let solver = self.solvers.front_mut()?;
             let group = self.groups[index];
             let choice = choose(solver, &self.ledger, (group, &self.groups), view, depth);
@@ -182,11 +181,11 @@ impl Session<'_> {
 
     /// Brings the tables of a job from `depth` on up to the ledger, found or made, and puts them
     /// first.
-    pub(super) fn refresh(&mut self, job: Job, view: &View, depth: usize, search: &mut Search) {
-        let known = self.solvers.iter().position(|solver| solver.job == job);
+    pub(super) fn refresh(&mut self, job: &Job, view: &View, depth: usize, search: &mut Search) {
+        let known = self.solvers.iter().position(|solver| solver.job == *job);
         let mut solver = known
             .and_then(|place| self.solvers.remove(place))
-            .unwrap_or_else(|| Solver::new(job, Reach::All, &self.ledger));
+            .unwrap_or_else(|| Solver::new(job.clone(), Reach::All, &self.ledger));
         let work_max = self.problem.settings.work_max;
         while solver.refresh(&self.ledger, view, depth, work_max).is_err() {
             let next = match solver.reach {
@@ -220,9 +219,9 @@ impl Session<'_> {
                 .iter()
                 .filter_map(|name| self.ledger.node(name))
                 .collect();
-            self.solve_within(index, &job, Some(&nodes))
+            self.solve_within(index, &job, &nodes)
         });
-        kept.or_else(|| self.solve_within(index, &job, None))
+        kept.or_else(|| self.solve(index, &job, &mut Search::Exact))
     }
 
     /// The job of just the replicas that the group needs at least. Running pods beyond them may be
@@ -246,18 +245,11 @@ impl Session<'_> {
     }
 
     /// A placement within some nodes, and those with running pods of the group.
-    pub(super) fn solve_within(
-        &mut self,
-        index: usize,
-        job: &Job,
-        nodes: Option<&BTreeSet<usize>>,
-    ) -> Option<Found> {
+    fn solve_within(&mut self, index: usize, job: &Job, nodes: &BTreeSet<usize>) -> Option<Found> {
         let mut view = self.view(index);
-        if let Some(nodes) = nodes {
-            let all = 0..self.ledger.nodes.len();
-            view.excluded
-                .extend(all.filter(|node| !nodes.contains(node)));
-        }
+        let all = 0..self.ledger.nodes.len();
+        view.excluded
+            .extend(all.filter(|node| !nodes.contains(node)));
         self.solve_as(index, job, view, &mut Search::Exact)
     }
 }

@@ -62,7 +62,7 @@ pub(crate) fn choose(
     view: &View,
     depth: usize,
 ) -> Option<Choice> {
-    let job = &solver.job.clone();
+    let job = &solver.job;
     if job.required == NOWHERE {
         return None;
     }
@@ -152,13 +152,10 @@ fn whole_cost(
 
 /// Pods that run and stay whatever is chosen.
 pub(crate) fn must(job: &Job, view: &View) -> Counts {
-    let mut must = Counts::ZERO;
     if job.mode == Mode::Move {
-        return must;
+        return Counts::ZERO;
     }
-    for counts in view.running.values() {
-        must = must.plus(*counts);
-    }
+    let mut must: Counts = view.running.values().copied().sum();
     for (kind, shrinks) in job.shrinks.iter().enumerate() {
         if *shrinks {
             must.set(kind, 0);
@@ -253,11 +250,7 @@ pub(crate) fn room(
         Some(node) => ledger.free[node][scarcest].max(0),
         None => ledger.room[spot][scarcest],
     };
-    let kinds = job.kinds.iter().enumerate();
-    let used = kinds.fold(0_i64, |sum, (index, kind)| {
-        let amount = ledger.amounts[kind.shape][scarcest];
-        sum.saturating_add(amount.saturating_mul(i64::from(new.get(index))))
-    });
+    let used = ledger.requested(job, new, scarcest);
     u64::try_from(free.saturating_sub(used)).unwrap_or(0)
 }
 

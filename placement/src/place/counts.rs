@@ -1,5 +1,7 @@
 //! How many pods of each kind: a small vector that is added and compared millions of times.
 
+use std::iter::Sum;
+
 use crate::group::KINDS_MAX;
 
 /// Pods of each kind of one group.
@@ -60,5 +62,11 @@ impl Counts {
 
     pub(crate) fn total(&self) -> u64 {
         self.0.iter().map(|count| u64::from(*count)).sum()
+    }
+}
+
+impl Sum for Counts {
+    fn sum<I: Iterator<Item = Self>>(counts: I) -> Self {
+        counts.fold(Self::ZERO, Self::plus)
     }
 }

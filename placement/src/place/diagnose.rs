@@ -11,6 +11,7 @@ use super::{
     solver::Solver,
     table::Entry,
     tree::NOWHERE,
+    view::View,
 };
 use crate::{
     explain::{DomainReport, Explanation, LevelReport, Shortage},
@@ -32,6 +33,7 @@ impl Session<'_> {
         is_partial: bool,
     ) -> Explanation {
         let group = self.groups[index];
+        let view = self.view(index);
         let required = job.required;
         let wanted = job.roles.iter().zip(&group.roles);
         let mut explanation = Explanation {
@@ -42,7 +44,7 @@ impl Session<'_> {
                 .map(|(rule, role)| (role.name.clone(), rule.least))
                 .collect(),
             absent_levels: self.absent_levels(group),
-            unfit_nodes: self.unfit_nodes(index, job),
+            unfit_nodes: self.unfit_nodes(index, job, &view),
             search,
             ..Explanation::default()
         };
@@ -63,9 +65,8 @@ impl Session<'_> {
         for rule in &mut plain.roles {
             rule.preferred = 0;
         }
-        let view = self.view(index);
         let mut searched = Search::Exact;
-        self.refresh(plain, &view, 0, &mut searched);
+        self.refresh(&plain, &view, 0, &mut searched);
         let Some(solver) = self.solvers.front() else {
             return explanation;
         };
@@ -130,9 +131,8 @@ impl Session<'_> {
     }
 
     /// Nodes on which pods of a role may not be, by role and reason.
-    fn unfit_nodes(&self, index: usize, job: &Job) -> BTreeMap<String, u64> {
+    fn unfit_nodes(&self, index: usize, job: &Job, view: &View) -> BTreeMap<String, u64> {
         let group = self.groups[index];
-        let view = self.view(index);
         let mut counted = BTreeMap::new();
         for node in 0..self.ledger.nodes.len() {
             let reasons: Vec<Option<Unfit>> = job
@@ -181,18 +181,15 @@ impl Session<'_> {
             .collect();
         nearest.sort_by_key(|(missing, spot, _)| (*missing, *spot));
         nearest.truncate(DOMAINS_SHOWN);
-        let reports = nearest.into_iter().map(|(missing, spot, entry)| {
-            let roles = self.groups[index].roles.iter().enumerate();
-            DomainReport {
+        let reports = nearest
+            .into_iter()
+            .map(|(missing, spot, entry)| DomainReport {
                 path: self.ledger.tree.path_of(spot, &self.ledger.nodes),
-                replicas: roles
-                    .map(|(role, of)| (of.name.clone(), job.replicas(role, &entry.counts)))
-                    .collect(),
+                replicas: self.replicas(index, job, &entry.counts),
                 missing_pods: missing,
                 short: self.shortages(index, job, spot, &entry.counts),
                 is_kept_apart: missing == 0,
-            }
-        });
+            });
         reports.collect()
     }
 
@@ -200,7 +197,8 @@ impl Session<'_> {
     fn shortages(&self, index: usize, job: &Job, spot: usize, counts: &Counts) -> Vec<Shortage> {
         let ledger = &self.ledger;
         let group = self.groups[index];
-        let (least, running) = (job.least(), self.running(index));
+        let least = job.least();
+        let missing = least.minus(self.running(index));
         let nodes = ledger.tree.nodes_in(spot);
         let mut found: Vec<Shortage> = Vec::new();
         for (place, kind) in job.kinds.iter().enumerate() {
@@ -211,42 +209,31 @@ impl Session<'_> {
                 ledger.fit(kind.shape, **node).is_some() && !ledger.is_closed(**node, index)
             });
             let usable: Vec<usize> = usable.copied().collect();
-            let of_kind = ledger
-                .resources
-                .iter()
-                .enumerate()
-                .filter_map(|(resource, name)| {
-                    let of_one_pod = ledger.amounts[kind.shape][resource];
-                    let free = usable
-                        .iter()
-                        .map(|node| ledger.free[*node][resource].max(0));
-                    let kinds = job.kinds.iter().enumerate();
-                    let needed = kinds.fold(0_i64, |sum, (other, of)| {
-                        let pods = least.minus(running).get(other);
-                        let amount = ledger.amounts[of.shape][resource];
-                        sum.saturating_add(amount.saturating_mul(i64::from(pods)))
-                    });
-                    let shortage = Shortage {
-                        role: group.roles[kind.role].name.clone(),
-                        resource: name.clone(),
-                        of_one_pod,
-                        needed,
-                        free: free.clone().fold(0, i64::saturating_add),
-                        most_on_a_node: free.max().unwrap_or(0),
-                    };
-                    (of_one_pod > 0).then_some(shortage)
-                });
-            let all: Vec<Shortage> = of_kind.collect();
-            let is_short = |shortage: &&Shortage| shortage.needed > shortage.free;
-            let in_all: Vec<&Shortage> = all.iter().filter(is_short).collect();
-            let in_pieces = all
-                .iter()
-                .min_by_key(|shortage| pieces(ledger, shortage, &usable));
-            if in_all.is_empty() {
-                found.extend(in_pieces.cloned());
-            } else {
-                found.extend(in_all.into_iter().cloned());
-            }
+            let resources = ledger.resources.iter().enumerate();
+            let requested = resources.filter(|(at, _)| ledger.amounts[kind.shape][*at] > 0);
+            let all = requested.map(|(resource, name)| {
+                let of_one_pod = ledger.amounts[kind.shape][resource];
+                let free = usable
+                    .iter()
+                    .map(|node| ledger.free[*node][resource].max(0));
+                let pods = free.clone().map(|free| free / of_one_pod);
+                let shortage = Shortage {
+                    role: group.roles[kind.role].name.clone(),
+                    resource: name.clone(),
+                    of_one_pod,
+                    needed: ledger.requested(job, &missing, resource),
+                    free: free.clone().fold(0, i64::saturating_add),
+                    most_on_a_node: free.max().unwrap_or(0),
+                };
+                (pods.fold(0, i64::saturating_add), shortage)
+            });
+            let (short, enough): (Vec<_>, Vec<_>) =
+                all.partition(|(_, shortage)| shortage.needed > shortage.free);
+            // Where there is enough in all, the resource that the fewest pods find is in pieces.
+            let in_pieces = enough.into_iter().min_by_key(|(pods, _)| *pods);
+            let in_pieces = in_pieces.filter(|_| short.is_empty());
+            let named = short.into_iter().chain(in_pieces);
+            found.extend(named.map(|(_, shortage)| shortage));
         }
         found.dedup_by(|one, other| one.role == other.role && one.resource == other.resource);
         found
@@ -262,14 +249,11 @@ impl Session<'_> {
         for (node, counts) in &drained.placed {
             let running = self.placed[index].get(node).copied().unwrap_or_default();
             let new = counts.minus(running);
-            let mut short = self.ledger.free[*node].clone();
-            for (kind, of) in drained.job.kinds.iter().enumerate() {
-                let pods = i64::from(new.get(kind));
-                for (short, amount) in short.iter_mut().zip(&self.ledger.amounts[of.shape]) {
-                    *short = short.saturating_sub(amount.saturating_mul(pods));
-                }
-            }
-            let pods = self.leaving(index, *node, short);
+            let free = self.ledger.free[*node].iter().enumerate();
+            let left = free.map(|(resource, free)| {
+                free.saturating_sub(self.ledger.requested(&drained.job, &new, resource))
+            });
+            let pods = self.leaving(index, *node, left.collect());
             if !pods.is_empty() {
                 by_node.insert(self.ledger.nodes[*node].name.clone(), pods);
             }
@@ -289,12 +273,13 @@ impl Session<'_> {
                 )
             })
             .collect();
-        for (other, placed) in self.placed.iter().enumerate() {
+        let others = self.placed.iter().enumerate();
+        for (other, placed) in others.filter(|(other, _)| *other != index) {
             let (Some(counts), Ok(job)) = (placed.get(&node), &self.jobs[other]) else {
                 continue;
             };
             let group = self.groups[other];
-            for (kind, of) in job.kinds.iter().enumerate().filter(|_| other != index) {
+            for (kind, of) in job.kinds.iter().enumerate() {
                 let name = format!("a {} pod of {}", group.roles[of.role].name, group.name);
                 for _ in 0..counts.get(kind) {
                     there.push((self.ledger.amounts[of.shape].clone(), name.clone()));
@@ -320,19 +305,6 @@ impl Session<'_> {
         }
         leaving
     }
-}
-
-/// How many pods find the resource on the nodes that they may use: where there is enough in all,
-/// the one of which the fewest do is in pieces.
-fn pieces(ledger: &Ledger<'_>, shortage: &Shortage, usable: &[usize]) -> i64 {
-    let mut names = ledger.resources.iter();
-    let Some(resource) = names.position(|name| *name == shortage.resource) else {
-        return i64::MAX;
-    };
-    let pods = usable
-        .iter()
-        .map(|node| ledger.free[*node][resource].max(0) / shortage.of_one_pod.max(1));
-    pods.fold(0, i64::saturating_add)
 }
 
 fn level_name(group: &Group, ledger: &Ledger<'_>, required: usize) -> String {

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use super::{
     choose::{company, must, room},
     counts::Counts,
-    job::Job,
+    job::{Job, Mode},
     ledger::Ledger,
     view::View,
 };
@@ -33,9 +33,7 @@ pub(crate) fn evaluate(
         ..Objective::default()
     };
     let scarcest = ledger.scarcest(&job.shapes());
-    let all = placed
-        .iter()
-        .fold(Counts::ZERO, |sum, (_, counts)| sum.plus(*counts));
+    let all: Counts = placed.iter().map(|(_, counts)| *counts).sum();
     cost.room = room(job, ledger, (around, scarcest), &all.minus(must(job, view)));
     let on = |node: usize| {
         let found = placed.iter().find(|(other, _)| *other == node);
@@ -47,7 +45,7 @@ pub(crate) fn evaluate(
     for (node, counts) in placed {
         let running = view.running.get(node).copied().unwrap_or_default();
         let new = match job.mode {
-            super::job::Mode::Move => *counts,
+            Mode::Move => *counts,
             _ => counts.minus(running),
         };
         let mut left = ledger
@@ -81,8 +79,7 @@ fn preferred(job: &Job, ledger: &Ledger<'_>, placed: &[(usize, Counts)]) -> u64 
     for depth in 1..=ledger.tree.node_depth() {
         let mut used: BTreeMap<usize, Counts> = BTreeMap::new();
         for (node, counts) in placed {
-            let spot = ledger.tree.spot(*node);
-            let domain = ledger.tree.ancestor(spot, depth).unwrap_or(spot);
+            let domain = ledger.tree.domain_of(*node, depth);
             let sum = used.entry(domain).or_default();
             *sum = sum.plus(*counts);
         }

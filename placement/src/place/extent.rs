@@ -1,9 +1,10 @@
 //! How much of a group is placed: more replicas come before everything but required levels.
 
 use super::{counts::Counts, job::Job};
+use crate::group::KINDS_MAX;
 
 /// One, as shares of replicas are compared: fine enough that shares of up to 4,096 differ.
-const WHOLE: u64 = 1_000_000_000;
+pub(crate) const WHOLE: u64 = 1_000_000_000;
 
 /// Which replicas are placed: the larger, the better.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -22,7 +23,7 @@ pub(crate) fn extent(job: &Job, must: &Counts, counts: &Counts) -> Option<Extent
     let share = |role: usize, replicas: u32| {
         u64::from(replicas) * WHOLE / u64::from(job.roles[role].desired.max(1))
     };
-    let mut replicas = [0_u32; crate::group::KINDS_MAX];
+    let mut replicas = [0_u32; KINDS_MAX];
     let mut worst = None::<(u32, u32)>;
     for (role, rule) in job.roles.iter().enumerate() {
         replicas[role] = job.replicas(role, counts).min(rule.desired);

@@ -71,11 +71,11 @@ pub(crate) struct RoleRule {
 }
 
 impl Job {
-    /// The job of a group of which nothing runs. `shape` gives the number of a kind's shape.
+    /// The job of a group of which nothing runs. `shapes` are the places of its kinds' shapes.
     pub(crate) fn new(
         group: &Group,
         tree: &Tree,
-        mut shape: impl FnMut(usize, usize) -> usize,
+        shapes: &[usize],
     ) -> Result<Self, Vec<GroupError>> {
         let faults = faults(group, tree);
         if !faults.is_empty() {
@@ -88,13 +88,13 @@ impl Job {
         let mut most = Counts::ZERO;
         for (index, role) in group.roles.iter().enumerate() {
             let first = kinds.len();
-            for (place, pods) in role.pods.iter().enumerate() {
+            for pods in &role.pods {
                 let total = pods.count.saturating_mul(role.desired);
                 most.set(kinds.len(), u16::try_from(total).unwrap_or(u16::MAX));
                 kinds.push(Kind {
                     role: index,
                     per_replica: u16::try_from(pods.count).unwrap_or(u16::MAX),
-                    shape: shape(index, place),
+                    shape: shapes[kinds.len()],
                 });
             }
             roles.push(RoleRule {
@@ -128,7 +128,7 @@ impl Job {
     fn pairs(&self, group: &Group) -> Vec<(usize, usize, u64)> {
         let kinds_of = |name: &str| {
             let role = group.roles.iter().position(|role| role.name == name);
-            role.map_or(0..0, |role| self.roles[role].first..self.roles[role].end)
+            role.map_or(0..0, |role| self.kinds_of(role))
         };
         let mut weights: BTreeMap<(usize, usize), u64> = BTreeMap::new();
         for traffic in &group.traffic {
@@ -289,9 +289,7 @@ fn faults(group: &Group, tree: &Tree) -> Vec<GroupError> {
         }
     }
     for member in &group.members {
-        let role = group.roles.iter().find(|role| role.name == member.role);
-        let kind = role.and_then(|role| role.pods.iter().find(|pods| pods.name == member.kind));
-        if kind.is_none() {
+        if group.pods(&member.role, &member.kind).is_none() {
             faults.push(unknown(
                 &format!("members.{}", member.pod),
                 &format!("{}/{}", member.role, member.kind),
@@ -350,34 +348,35 @@ fn too_many(what: &'static str, count: usize, most: usize, faults: &mut Vec<Grou
 
 /// Faults of levels: unknown ones, and narrow rules that are wider than wide ones.
 fn levels(group: &Group, tree: &Tree, faults: &mut Vec<GroupError>) {
-    let exclusive = group.exclusive.as_ref().map(|claim| claim.level.clone());
-    let spread = group.spread.as_ref().map(|spread| spread.level.clone());
+    let exclusive = group.exclusive.as_ref().map(|claim| claim.level.as_str());
+    let spread = group.spread.as_ref().map(|spread| spread.level.as_str());
+    let required = group.required.as_deref();
+    // Fields with their levels, and the levels that these must lie in.
     let mut stated = vec![
-        ("required".to_owned(), group.required.clone()),
-        ("preferred".to_owned(), group.preferred.clone()),
-        ("exclusive.level".to_owned(), exclusive.clone()),
-        ("spread.level".to_owned(), spread.clone()),
+        ("required".to_owned(), required, None),
+        ("preferred".to_owned(), group.preferred.as_deref(), required),
+        ("exclusive.level".to_owned(), exclusive, None),
+        ("spread.level".to_owned(), spread, None),
     ];
-    let mut within = vec![("preferred".to_owned(), &group.preferred, &group.required)];
     for role in &group.roles {
-        let field = |name: &str| format!("roles.{}.{name}", role.name);
-        stated.push((field("required"), role.required.clone()));
-        stated.push((field("preferred"), role.preferred.clone()));
-        stated.push((field("replicaRequired"), role.replica_required.clone()));
-        within.push((field("required"), &role.required, &group.required));
-        within.push((field("preferred"), &role.preferred, &role.required));
-        within.push((
-            field("replicaRequired"),
-            &role.replica_required,
-            &role.required,
-        ));
+        let own = role.required.as_deref();
+        let parts = [
+            ("required", own, required),
+            ("preferred", role.preferred.as_deref(), own),
+            ("replicaRequired", role.replica_required.as_deref(), own),
+        ];
+        stated.extend(
+            parts.map(|(name, level, within)| {
+                (format!("roles.{}.{name}", role.name), level, within)
+            }),
+        );
     }
     let before = faults.len();
-    for (field, level) in stated {
+    for (field, level, _) in &stated {
         if let Some(level) = level.filter(|level| tree.rank(level).is_none()) {
             faults.push(GroupError::UnknownLevel {
-                field,
-                level,
+                field: field.clone(),
+                level: level.to_owned(),
                 known: tree.known_levels(),
             });
         }
@@ -385,20 +384,20 @@ fn levels(group: &Group, tree: &Tree, faults: &mut Vec<GroupError>) {
     if faults.len() > before {
         return;
     }
-    let rank = |level: &Option<String>| level.as_deref().and_then(|level| tree.rank(level));
-    for (field, level, other) in within {
-        if let (Some(narrow), Some(wide)) = (level, other)
-            && rank(level) < rank(other)
+    let rank = |level: Option<&str>| level.and_then(|level| tree.rank(level));
+    for (field, level, within) in stated {
+        if let (Some(narrow), Some(wide)) = (level, within)
+            && rank(level) < rank(within)
         {
             faults.push(GroupError::TooWide {
                 field,
-                level: narrow.clone(),
-                other: wide.clone(),
+                level: narrow.to_owned(),
+                other: wide.to_owned(),
             });
         }
     }
-    let held = rank(&group.required).max(rank(&exclusive));
+    let held = rank(required).max(rank(exclusive));
     if let Some(level) = spread.filter(|level| tree.rank(level) > held) {
-        faults.push(GroupError::SpreadWithoutRequired(level));
+        faults.push(GroupError::SpreadWithoutRequired(level.to_owned()));
     }
 }

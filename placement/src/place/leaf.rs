@@ -34,6 +34,9 @@ pub(crate) struct Leaves {
     pub(crate) amounts: Vec<Vec<i64>>,
     /// The place of the scarcest resource in them.
     pub(crate) scarcest: usize,
+    /// The most of each resource that the whole group uses. Free amounts are cut to it, so that
+    /// more nodes are alike; that of the scarcest resource is not, for what is left of it counts.
+    pub(crate) enough: Vec<i64>,
     /// Kinds that cannot be on one node with each other, or with a second of their own.
     pub(crate) conflicts: Vec<Vec<bool>>,
     /// The depth of nodes.
@@ -160,11 +163,7 @@ impl Leaves {
                 let missing = movable.saturating_sub((*left).max(0));
                 u64::try_from(missing.max(0)).unwrap_or(0)
             });
-            let places = short.clone().enumerate();
-            let scarcest = places
-                .filter(|(place, _)| *place == self.scarcest)
-                .map(|(_, missing)| missing)
-                .sum::<u64>();
+            let scarcest = short.clone().nth(self.scarcest).unwrap_or(0);
             let others = u64::from(short.clone().any(|missing| missing > 0));
             cost.company = if counts.is_zero() {
                 0

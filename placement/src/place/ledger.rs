@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::tree::Tree;
+use super::{counts::Counts, job::Job, tree::Tree};
 use crate::{
     node::Node,
     pod::{PodShape, Unfit},
@@ -92,12 +92,10 @@ impl<'a> Ledger<'a> {
             ledger.change(index, &amounts, 1);
             for occupant in &node.occupants {
                 let amounts = ledger.vector(&occupant.requests);
-                ledger.change(index, &amounts, -1);
+                ledger.reserve(index, &amounts, &occupant.ports, None);
                 if !occupant.stays {
                     ledger.shift(index, &amounts, 1);
                 }
-                let ports = occupant.ports.iter().map(|port| (None, port.clone()));
-                ledger.ports[index].extend(ports);
             }
         }
         ledger.journal.clear();
@@ -172,24 +170,18 @@ impl<'a> Ledger<'a> {
     /// Takes a node's amounts and ports for a pod of `group`.
     pub(crate) fn take(&mut self, node: usize, shape: usize, group: usize) {
         let amounts = self.amounts[shape].clone();
-        self.change(node, &amounts, -1);
+        let pod = self.shapes[shape];
+        self.reserve(node, &amounts, &pod.ports, Some(group));
         self.shift(node, &amounts, 1);
-        let ports = self.shapes[shape].ports.clone();
-        self.ports[node].extend(ports.into_iter().map(|port| (Some(group), port)));
         self.count(node, group, 1);
     }
 
     /// Gives back what a pod of `group` took.
     pub(crate) fn give_back(&mut self, node: usize, shape: usize, group: usize) {
         let amounts = self.amounts[shape].clone();
-        self.change(node, &amounts, 1);
+        let pod = self.shapes[shape];
+        self.release(node, &amounts, &pod.ports, Some(group));
         self.shift(node, &amounts, -1);
-        for port in &self.shapes[shape].ports {
-            let taken = (Some(group), port.clone());
-            if let Some(place) = self.ports[node].iter().position(|known| *known == taken) {
-                self.ports[node].swap_remove(place);
-            }
-        }
         self.count(node, group, -1);
     }
 
@@ -215,10 +207,11 @@ impl<'a> Ledger<'a> {
         holder: Option<usize>,
     ) {
         self.change(node, amounts, 1);
+        let taken = &mut self.ports[node];
         for port in ports {
-            let taken = (holder, port.clone());
-            if let Some(place) = self.ports[node].iter().position(|known| *known == taken) {
-                self.ports[node].swap_remove(place);
+            let mut known = taken.iter();
+            if let Some(place) = known.position(|(by, other)| *by == holder && other == port) {
+                taken.swap_remove(place);
             }
         }
     }
@@ -251,6 +244,17 @@ impl<'a> Ledger<'a> {
         self.movable[node][resource]
     }
 
+    /// The amount of a resource that pods of a job request.
+    pub(crate) fn requested(&self, job: &Job, pods: &Counts, resource: usize) -> i64 {
+        let kinds = job.kinds.iter().enumerate();
+        kinds.fold(0, |sum, (kind, of)| {
+            let amount = self.amounts[of.shape][resource];
+            amount
+                .saturating_mul(i64::from(pods.get(kind)))
+                .saturating_add(sum)
+        })
+    }
+
     /// The resource that is scarcest for pods of these shapes: the device most of which they
     /// request; CPU, or the first resource, where they request none.
     pub(crate) fn scarcest(&self, shapes: &[usize]) -> usize {
@@ -272,17 +276,16 @@ impl<'a> Ledger<'a> {
     }
 
     fn change(&mut self, node: usize, amounts: &[i64], sign: i64) {
-        let mut at = Some(self.tree.home[node]);
         for (place, amount) in amounts.iter().enumerate() {
             let before = self.free[node][place];
             let after = before.saturating_add(amount.saturating_mul(sign));
             self.free[node][place] = after;
             let more = after.max(0) - before.max(0);
+            let mut at = Some(self.tree.home[node]);
             while let Some(domain) = at {
                 self.room[domain][place] = self.room[domain][place].saturating_add(more);
                 at = self.tree.domains[domain].parent;
             }
-            at = Some(self.tree.home[node]);
         }
         self.journal.push(node);
     }

@@ -58,8 +58,7 @@ impl Filling<'_> {
         let depth = self.job.roles[role].replica;
         let mut buckets: BTreeMap<usize, Vec<(usize, Counts)>> = BTreeMap::new();
         for (node, counts) in placed {
-            let spot = self.ledger.tree.spot(*node);
-            let bucket = self.ledger.tree.ancestor(spot, depth).unwrap_or(spot);
+            let bucket = self.ledger.tree.domain_of(*node, depth);
             buckets.entry(bucket).or_default().push((*node, *counts));
         }
         let mut used = BTreeSet::new();
@@ -172,7 +171,7 @@ pub(crate) fn trimmed(
 ) -> Option<Vec<(usize, Counts)>> {
     let total = |placed: &[(usize, Counts)]| {
         let counts = placed.iter().map(|(_, counts)| *counts);
-        counts.fold(Counts::ZERO, Counts::plus)
+        counts.sum::<Counts>()
     };
     for (role, rule) in job.roles.iter().enumerate() {
         let mut surplus = total(&placed).minus(wanted);
@@ -181,18 +180,17 @@ pub(crate) fn trimmed(
         }
         let mut buckets: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
         for (place, (node, _)) in placed.iter().enumerate() {
-            let spot = ledger.tree.spot(*node);
-            let depth = rule.replica;
-            let bucket = ledger.tree.ancestor(spot, depth).unwrap_or(spot);
+            let bucket = ledger.tree.domain_of(*node, rule.replica);
             buckets.entry(bucket).or_default().push(place);
         }
         let replica = job.pods(|of| u32::from(of == role));
         for places in buckets.values().rev() {
             loop {
-                let free = places.iter().fold(Counts::ZERO, |sum, place| {
+                let spare = places.iter().map(|place| {
                     let (node, counts) = placed[*place];
-                    sum.plus(counts.minus(stays(node)))
+                    counts.minus(stays(node))
                 });
+                let free: Counts = spare.sum();
                 // Whole replicas where these have a domain; elsewhere pod by pod.
                 let unit = if rule.replica > 0 { replica } else { surplus };
                 if surplus.is_zero() || !surplus.covers(&unit) || !free.covers(&unit) {

@@ -11,7 +11,7 @@ use super::{
     job::Job,
     leaf::{Facts, Leaves},
     ledger::Ledger,
-    table::{Entry, Joiner, Reach, Table, Work, splits_role},
+    table::{Entry, Joiner, Reach, Table, Work, joint_cost, splits_role},
     view::View,
 };
 
@@ -43,16 +43,21 @@ pub(crate) struct Solver {
 
 impl Solver {
     pub(crate) fn new(job: Job, reach: Reach, ledger: &Ledger<'_>) -> Self {
-        let requests = |place: usize| {
-            let kinds = job.kinds.iter();
-            kinds
-                .map(|kind| ledger.amounts[kind.shape][place])
-                .any(|amount| amount > 0)
+        let requests = |place: &usize| {
+            let mut kinds = job.kinds.iter();
+            kinds.any(|kind| ledger.amounts[kind.shape][*place] > 0)
         };
-        let resources: Vec<usize> = (0..ledger.resources.len())
-            .filter(|place| requests(*place))
-            .collect();
+        let resources: Vec<usize> = (0..ledger.resources.len()).filter(requests).collect();
         let scarcest = ledger.scarcest(&job.shapes());
+        let mut places = resources.iter();
+        let scarcest = places.position(|place| *place == scarcest).unwrap_or(0);
+        let enough = resources.iter().enumerate().map(|(place, resource)| {
+            if place == scarcest {
+                i64::MAX
+            } else {
+                ledger.requested(&job, &job.most, *resource)
+            }
+        });
         let amounts = job.kinds.iter().map(|kind| {
             let of_shape = &ledger.amounts[kind.shape];
             resources.iter().map(|place| of_shape[*place]).collect()
@@ -66,13 +71,11 @@ impl Solver {
         });
         let leaves = Leaves {
             amounts: amounts.collect(),
-            scarcest: resources
-                .iter()
-                .position(|place| *place == scarcest)
-                .unwrap_or(0),
+            scarcest,
+            enough: enough.collect(),
             conflicts: conflicts.collect(),
-            resources: resources.clone(),
             node_depth: ledger.tree.node_depth(),
+            resources,
         };
         let spots = ledger.tree.domains.len() + ledger.nodes.len();
         Self {
@@ -229,11 +232,7 @@ impl Solver {
                 {
                     continue;
                 }
-                let mut cost = left.cost + right.cost;
-                let crossing = self.job.crossing(&left.counts, &right.counts);
-                cost.traffic = cost
-                    .traffic
-                    .saturating_add(crossing.saturating_mul(distance));
+                let cost = joint_cost(&self.job, left, right, distance);
                 let option = (cost, left.counts, right.counts);
                 if best.is_none_or(|best| option < best) {
                     best = Some(option);

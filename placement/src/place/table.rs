@@ -8,7 +8,7 @@
 //! always be left out, so the most pods are still found exactly; only costs are not compared for
 //! fewer. Where even those are too many, the best few are kept (`Beam`).
 
-use super::{counts::Counts, job::Job};
+use super::{counts::Counts, extent::WHOLE, job::Job};
 use crate::objective::Objective;
 
 /// Most counts with which a table of all of them is indexed densely.
@@ -84,9 +84,9 @@ impl Joiner {
         (depth, distance): (usize, u64),
         work: &mut Work,
     ) -> Option<Table> {
-        self.spend(work, one.len().saturating_mul(other.len()))?;
-        let may_split = job.roles.iter().any(|rule| rule.required > depth);
         let pairs = one.len().saturating_mul(other.len());
+        self.spend(work, pairs)?;
+        let may_split = job.roles.iter().any(|rule| rule.required > depth);
         let mut joined: Table = Vec::with_capacity(pairs.min(self.places.len()));
         for left in one {
             for right in other {
@@ -96,11 +96,7 @@ impl Joiner {
                 if may_split && splits_role(job, &left.counts, &right.counts, depth) {
                     continue;
                 }
-                let mut cost = left.cost + right.cost;
-                let crossing = job.crossing(&left.counts, &right.counts);
-                cost.traffic = cost
-                    .traffic
-                    .saturating_add(crossing.saturating_mul(distance));
+                let cost = joint_cost(job, left, right, distance);
                 let number = match self.reach {
                     Reach::All => left.number + right.number,
                     _ => self.number(&counts),
@@ -220,6 +216,17 @@ impl Joiner {
     }
 }
 
+/// The cost of two parts together, `distance` being that of two pods in different ones.
+#[inline]
+pub(crate) fn joint_cost(job: &Job, left: &Entry, right: &Entry, distance: u64) -> Objective {
+    let mut cost = left.cost + right.cost;
+    let crossing = job.crossing(&left.counts, &right.counts);
+    cost.traffic = cost
+        .traffic
+        .saturating_add(crossing.saturating_mul(distance));
+    cost
+}
+
 /// Whether replicas may be begun at `depth`, so that only whole ones can be left out.
 fn has_parts(job: &Job, depth: usize) -> bool {
     let mut roles = job.roles.iter();
@@ -233,11 +240,10 @@ pub(crate) fn splits_role(job: &Job, one: &Counts, other: &Counts, depth: usize)
     })
 }
 
-/// The smallest share of its pods that a kind has, in billionths.
+/// The smallest share of its pods that a kind has, in parts of [`WHOLE`].
 fn worst_share(job: &Job, counts: &Counts) -> u64 {
-    let shares = (0..job.kinds.len()).map(|kind| {
-        u64::from(counts.get(kind)) * 1_000_000_000 / u64::from(job.most.get(kind).max(1))
-    });
+    let shares = (0..job.kinds.len())
+        .map(|kind| u64::from(counts.get(kind)) * WHOLE / u64::from(job.most.get(kind).max(1)));
     shares.min().unwrap_or(0)
 }
 

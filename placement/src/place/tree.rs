@@ -157,6 +157,12 @@ impl Tree {
         (self.depth_of(at) == depth).then_some(at)
     }
 
+    /// The spot at `depth` that holds a node. A node whose labels end before is one for itself.
+    pub(crate) fn domain_of(&self, node: usize, depth: usize) -> usize {
+        let spot = self.spot(node);
+        self.ancestor(spot, depth).unwrap_or(spot)
+    }
+
     /// The path of a spot, the node's name last if it is one.
     pub(crate) fn path_of(&self, spot: usize, nodes: &[&Node]) -> DomainPath {
         match self.node_of(spot) {

@@ -39,13 +39,10 @@ impl Leaves {
         let mut movable = vec![0; free.len()];
         let running = view.running.get(&node).copied().unwrap_or_default();
         if job.mode == Mode::Drain {
-            for (place, (free, movable)) in free.iter_mut().zip(&mut movable).enumerate() {
-                let of_kinds = self.amounts.iter().enumerate();
-                let own = of_kinds.fold(0_i64, |sum, (kind, amounts)| {
-                    let pods = i64::from(running.get(kind));
-                    sum.saturating_add(amounts[place].saturating_mul(pods))
-                });
-                let all = ledger.movable(node, self.resources[place]);
+            let amounts = free.iter_mut().zip(&mut movable);
+            for ((free, movable), resource) in amounts.zip(&self.resources) {
+                let own = ledger.requested(job, &running, *resource);
+                let all = ledger.movable(node, *resource);
                 *movable = all.saturating_sub(own).max(0);
                 *free = free.saturating_add(*movable);
             }
@@ -55,8 +52,10 @@ impl Leaves {
             free.fill(0);
             movable.fill(0);
             reluctance.fill(0);
-        } else {
-            self.clip(job, &mut free);
+        } else if job.mode != Mode::Drain {
+            for (free, enough) in free.iter_mut().zip(&self.enough) {
+                *free = (*free).min(*enough);
+            }
         }
         let home = ledger.tree.home[node];
         Facts {
@@ -67,25 +66,6 @@ impl Leaves {
             free,
             movable,
             running,
-        }
-    }
-
-    /// Lowers amounts that are more than the whole group needs, so that more nodes are alike. The
-    /// scarcest resource stays as it is, for what is left of it counts.
-    fn clip(&self, job: &Job, free: &mut [i64]) {
-        if job.mode == Mode::Drain {
-            return;
-        }
-        for (place, free) in free.iter_mut().enumerate() {
-            let needed = self
-                .amounts
-                .iter()
-                .enumerate()
-                .map(|(kind, amounts)| amounts[place].saturating_mul(i64::from(job.most.get(kind))))
-                .fold(0, i64::saturating_add);
-            if place != self.scarcest {
-                *free = (*free).min(needed);
-            }
         }
     }
 }

@@ -8,11 +8,14 @@ use super::{
     counts::Counts,
     evaluate::evaluate,
     job::{Job, Mode},
+    ledger::Ledger,
     slots::slots,
 };
 use crate::{
+    group::Role,
     objective::Search,
     plan::{GroupPlan, Outcome},
+    topology::DomainPath,
 };
 
 impl Session<'_> {
@@ -39,13 +42,8 @@ impl Session<'_> {
         self.claim(index);
         let (slots, ends) = slots(&job, &self.ledger, group, &placed);
         let pods = choice.extent.pods;
-        let is_below =
-            |(role, rule): (usize, &crate::group::Role)| job.replicas(role, &pods) < rule.min;
+        let is_below = |(role, rule): (usize, &Role)| job.replicas(role, &pods) < rule.min;
         let is_degraded = group.roles.iter().enumerate().any(is_below);
-        let around = self
-            .ledger
-            .tree
-            .around(placed.iter().map(|(node, _)| *node));
         let is_partial =
             (0..job.roles.len()).any(|role| job.replicas(role, &pods) < job.roles[role].desired);
         self.plans[index] = GroupPlan {
@@ -57,7 +55,7 @@ impl Session<'_> {
             slots,
             ends,
             lost: self.lost[index].clone(),
-            domain: around.map(|spot| self.ledger.tree.path_of(spot, &self.ledger.nodes)),
+            domain: self.domain(index),
             replicas: self.replicas(index, &job, &pods),
             objective,
             search,
@@ -91,14 +89,10 @@ impl Session<'_> {
             }
         }
         let (slots, _) = slots(job, &self.ledger, group, &placed);
-        let around = self
-            .ledger
-            .tree
-            .around(placed.iter().map(|(node, _)| *node));
         self.plans[index] = GroupPlan {
             slots,
             lost: self.lost[index].clone(),
-            domain: around.map(|spot| self.ledger.tree.path_of(spot, &self.ledger.nodes)),
+            domain: self.domain(index),
             replicas: self.replicas(index, job, &self.running(index)),
             search,
             explanation: Some(explanation),
@@ -106,6 +100,14 @@ impl Session<'_> {
         };
     }
 
+    /// The smallest domain that holds the group's pods; nothing where there are none.
+    fn domain(&self, index: usize) -> Option<DomainPath> {
+        let Ledger { tree, nodes, .. } = &self.ledger;
+        let around = tree.around(self.placed[index].keys().copied())?;
+        Some(tree.path_of(around, nodes))
+    }
+
+    /// Replicas of each role among `pods`.
     pub(super) fn replicas(&self, index: usize, job: &Job, pods: &Counts) -> BTreeMap<String, u32> {
         let roles = self.groups[index].roles.iter().enumerate();
         roles
@@ -115,7 +117,7 @@ impl Session<'_> {
 
     /// Closes nodes to later groups: those of the hold before, while the group would fit into them
     /// once they have drained, or else the ones with the least to drain.
-    pub(super) fn hold(&mut self, index: usize, drained: &Found) {
+    fn hold(&mut self, index: usize, drained: &Found) {
         let nodes: BTreeSet<usize> = drained
             .placed
             .iter()

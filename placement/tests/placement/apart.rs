@@ -7,7 +7,8 @@ use pd_placement::{
 };
 
 use crate::world::{
-    domain, group, is_placed, member, node, placed, plan, pods, problem, rack, role, why, within,
+    assert_why, domain, faults, group, is_placed, member, node, placed, plan, pods, problem, rack,
+    role, two_racks, within,
 };
 
 fn exclusive(level: &str, fallback: Fallback, group: Group) -> Group {
@@ -68,10 +69,10 @@ fn g6_with_one_domain_the_claim_keeps_others_out() {
     problem.groups = vec![claimant("x-00"), three_and_five("g")];
     let placement = placed(&problem);
     assert_eq!(plan(&placement, "g").outcome, Outcome::Waiting);
-    let why = why(&placement, "g");
-    assert!(
-        why.contains("18 nodes are out for all roles: kept for another group"),
-        "{why}"
+    assert_why(
+        &placement,
+        "g",
+        "18 nodes are out for all roles: kept for another group",
     );
     problem.groups[0].exclusive = None;
     assert!(is_placed(&placed(&problem), "g"));
@@ -93,20 +94,16 @@ fn g6_a_claim_waits_for_a_domain_without_others() {
     problem.groups.push(also);
     let placement = placed(&problem);
     assert_eq!(plan(&placement, "g").outcome, Outcome::Waiting);
-    let why = why(&placement, "g");
-    assert!(
-        why.contains("must not be shared with the groups that are there"),
-        "{why}"
+    assert_why(
+        &placement,
+        "g",
+        "must not be shared with the groups that are there",
     );
 }
 
 #[test]
 fn g7_with_fallback_a_domain_is_shared_only_where_none_is_free() {
-    let two = [
-        rack("a", ("b1", "r1"), &[8, 8]),
-        rack("b", ("b1", "r2"), &[8, 8]),
-    ]
-    .concat();
+    let two = two_racks();
     let soft = |name: &str| {
         exclusive(
             "rack",
@@ -185,11 +182,7 @@ fn groups_of_a_set_are_in_different_blocks_and_each_in_one_rack() {
     assert!(is_placed(&placement, "i"), "a preference keeps nobody out");
     let placement = placed(&problem(nodes, sets(Some(1))));
     assert!(!is_placed(&placement, "i"));
-    assert!(
-        why(&placement, "i").contains("must not be shared"),
-        "{}",
-        why(&placement, "i")
-    );
+    assert_why(&placement, "i", "must not be shared");
 }
 
 #[test]
@@ -197,12 +190,5 @@ fn spread_without_co_location_is_refused() {
     let mut group = of_set("g", None);
     group.required = None;
     let placement = placed(&problem(rack("a", ("b1", "r1"), &[8]), vec![group]));
-    let Outcome::Refused(faults) = &plan(&placement, "g").outcome else {
-        panic!();
-    };
-    assert!(
-        faults[0]
-            .to_string()
-            .contains("set `required` to that level")
-    );
+    assert!(faults(&placement, "g")[0].contains("set `required` to that level"));
 }

@@ -2,7 +2,7 @@
 
 use pd_placement::{Outcome, objective::Search};
 
-use crate::world::{group, is_placed, placed, plan, problem, rack, role, within};
+use crate::world::{assert_why, group, is_placed, placed, plan, problem, rack, role, within};
 
 #[test]
 fn a_search_that_is_cut_says_so_and_finds_as_many_pods() {
@@ -35,17 +35,9 @@ fn a_cut_search_that_finds_nothing_claims_no_proof() {
     let nodes = rack("a", ("b1", "r1"), &[8, 8]);
     let gang = within("rack", group("g", &[role("prefill", 4, 5, 5)]));
     let mut problem = problem(nodes, vec![gang]);
-    let why = |problem: &pd_placement::Problem| {
-        let placement = placed(problem);
-        plan(&placement, "g")
-            .explanation
-            .clone()
-            .unwrap()
-            .to_string()
-    };
-    assert!(why(&problem).contains("no rack holds 5 prefill"));
+    assert_why(&placed(&problem), "g", "no rack holds 5 prefill");
     problem.settings.work_max = 0;
-    assert!(why(&problem).contains("before the search was cut off"));
+    assert_why(&placed(&problem), "g", "before the search was cut off");
 }
 
 #[test]

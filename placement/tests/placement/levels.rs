@@ -8,8 +8,8 @@ use pd_placement::{
 };
 
 use crate::world::{
-    domain, group, is_placed, node, nodes_of, placed, plan, pods, problem, rack, role, shown, why,
-    within,
+    assert_why, domain, faults, group, is_placed, node, nodes_of, placed, plan, pods, problem,
+    rack, role, shown, within,
 };
 
 /// Each role in a rack of its own, both in one block.
@@ -19,6 +19,15 @@ fn nested() -> Group {
         role.required = Some("rack".to_owned());
     }
     within("block", group("g", &roles))
+}
+
+/// Two levels, of which the narrow one may be missing everywhere.
+fn optional_rack() -> Topology {
+    Topology::new(vec![
+        Level::new("block", "block"),
+        Level::new("rack", "rack").optional(),
+    ])
+    .unwrap()
 }
 
 #[test]
@@ -70,10 +79,10 @@ fn n8_nodes_without_a_label_are_left_out_and_counted() {
     nodes.push(node("lost", ("", "r1"), 8));
     let gang = within("rack", group("g", &[role("prefill", 4, 2, 2)]));
     let placement = placed(&problem(nodes.clone(), vec![gang]));
-    let why = why(&placement, "g");
-    assert!(
-        why.contains("2 nodes have no label down to level `rack`"),
-        "{why}"
+    assert_why(
+        &placement,
+        "g",
+        "2 nodes have no label down to level `rack`",
     );
     // Where no rack is required they are nodes like others.
     let gang = group("g", &[role("prefill", 4, 5, 5)]);
@@ -97,18 +106,10 @@ fn n10_a_level_that_nobody_has_yet_makes_the_group_wait() {
     let mut problem = problem(nodes, vec![gang]);
     assert!(!is_placed(&placed(&problem), "g"));
     // An optional level is no less required by whoever requires it.
-    problem.topology = Topology::new(vec![
-        Level::new("block", "block"),
-        Level::new("rack", "rack").optional(),
-    ])
-    .unwrap();
+    problem.topology = optional_rack();
     let placement = placed(&problem);
     assert!(!is_placed(&placement, "g"));
-    let why = why(&placement, "g");
-    assert!(
-        why.contains("no node has a label for level `rack`"),
-        "{why}"
-    );
+    assert_why(&placement, "g", "no node has a label for level `rack`");
 }
 
 #[test]
@@ -116,10 +117,7 @@ fn n11_a_level_that_the_topology_lost_refuses_the_group() {
     let nodes = rack("a", ("b1", "r1"), &[8]);
     let gang = within("row", group("g", &[role("prefill", 4, 1, 1)]));
     let placement = placed(&problem(nodes, vec![gang]));
-    let Outcome::Refused(faults) = &plan(&placement, "g").outcome else {
-        panic!("{:?}", plan(&placement, "g").outcome);
-    };
-    let said = faults[0].to_string();
+    let said = &faults(&placement, "g")[0];
     assert!(
         said.contains("`row`") && said.contains("block, rack, node"),
         "{said}"
@@ -129,17 +127,13 @@ fn n11_a_level_that_the_topology_lost_refuses_the_group() {
 #[test]
 fn a_preference_that_no_label_can_meet_is_reported_where_it_matters() {
     let mut problem = problem(rack("a", ("b1", ""), &[4]), Vec::new());
-    problem.topology = Topology::new(vec![
-        Level::new("block", "block"),
-        Level::new("rack", "rack").optional(),
-    ])
-    .unwrap();
+    problem.topology = optional_rack();
     let mut gang = group("g", &[role("prefill", 4, 1, 2)]);
     gang.preferred = Some("rack".to_owned());
     problem.groups = vec![gang];
     let placement = placed(&problem);
     assert!(is_placed(&placement, "g"));
-    assert!(why(&placement, "g").contains("no node has a label for level `rack`"));
+    assert_why(&placement, "g", "no node has a label for level `rack`");
 }
 
 #[test]
@@ -213,8 +207,6 @@ fn traffic_outweighs_a_tighter_domain_and_a_preferred_level_outweighs_traffic() 
         domain(plan(&placement, "g")),
         "block b1 / rack r2 / node b-0"
     );
-    let mut spare = nodes.clone();
-    spare.truncate(2);
     gang.traffic = vec![Traffic {
         from: "prefill".to_owned(),
         to: "decode".to_owned(),
@@ -231,10 +223,7 @@ fn narrow_rules_that_are_wider_than_wide_ones_are_refused() {
     gang.preferred = Some("block".to_owned());
     gang.roles[0].required = Some("block".to_owned());
     let placement = placed(&problem(nodes, vec![gang]));
-    let Outcome::Refused(faults) = &plan(&placement, "g").outcome else {
-        panic!();
-    };
-    let said: Vec<String> = faults.iter().map(ToString::to_string).collect();
+    let said = faults(&placement, "g");
     assert_eq!(said.len(), 2, "{said:?}");
     assert!(said[0].starts_with("preferred:") && said[1].starts_with("roles.prefill.required:"));
 }
@@ -256,11 +245,7 @@ fn every_fault_of_a_group_is_named_and_harms_no_other() {
     huge.roles[0].pods = (0..9).map(|n| pods(&format!("k{n}"), 1, 1)).collect();
     let good = group("good", &[role("p", 1, 1, 1)]);
     let placement = placed(&problem(nodes, vec![bad, huge, good, group("none", &[])]));
-    let faults = |name: &str| match &plan(&placement, name).outcome {
-        Outcome::Refused(faults) => faults.iter().map(ToString::to_string).collect(),
-        _ => Vec::new(),
-    };
-    let bad = faults("bad").join("\n");
+    let bad = faults(&placement, "bad").join("\n");
     for part in [
         "min is `3`",
         "`p` is there twice",
@@ -270,11 +255,11 @@ fn every_fault_of_a_group_is_named_and_harms_no_other() {
     ] {
         assert!(bad.contains(part), "{part}: {bad}");
     }
-    let huge = faults("huge").join("\n");
+    let huge = faults(&placement, "huge").join("\n");
     assert!(
         huge.contains("`9` kinds of pods") && huge.contains("`5000` pods"),
         "{huge}"
     );
-    assert_eq!(faults("none").len(), 1);
+    assert_eq!(faults(&placement, "none").len(), 1);
     assert!(is_placed(&placement, "good"));
 }

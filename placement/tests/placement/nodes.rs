@@ -9,8 +9,8 @@ use pd_tolerations::{Comparison, Effect, Operator, Rule, Taint, Toleration};
 use rstest::rstest;
 
 use crate::world::{
-    GPU, amounts, group, is_placed, nodes_of, occupant, placed, plan, problem, rack, role, shape,
-    shown, why, within,
+    GPU, amounts, assert_why, group, is_placed, nodes_of, occupant, placed, plan, problem, rack,
+    role, shape, shown, within,
 };
 
 /// A gang of two whose pods are `shape`.
@@ -61,11 +61,7 @@ fn a_node_that_lacks_something_is_not_used(#[case] change: fn(&mut Node), #[case
     nodes.truncate(1);
     let placement = placed(&problem(nodes, vec![pair(shape(1))]));
     assert!(!is_placed(&placement, "g"));
-    assert!(
-        why(&placement, "g").contains(reason),
-        "{}",
-        why(&placement, "g")
-    );
+    assert_why(&placement, "g", reason);
 }
 
 #[rstest]
@@ -220,9 +216,5 @@ fn every_resource_counts_not_only_devices() {
     assert_eq!(nodes_of(plan(&placement, "g")).len(), 2);
     wide.requests.set("cpu", 4_001);
     let placement = placed(&problem(nodes, vec![pair(wide)]));
-    assert!(
-        why(&placement, "g").contains("cpu"),
-        "{}",
-        why(&placement, "g")
-    );
+    assert_why(&placement, "g", "cpu");
 }

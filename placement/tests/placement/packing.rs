@@ -1,19 +1,23 @@
 //! G1 to G4: packing where choosing pod by pod fails and an exact search succeeds.
 
-use pd_placement::{Outcome, objective::Search};
+use pd_placement::{Outcome, group::Group, objective::Search};
 
 use crate::world::{
-    group, is_placed, nodes_of, placed, plan, problem, rack, role, shown, why, within,
+    assert_why, group, is_placed, nodes_of, placed, plan, problem, rack, role, shown, why, within,
 };
+
+/// Two large pods and two small ones: a node of 8 takes just one of each.
+fn pairs() -> Group {
+    within(
+        "rack",
+        group("g", &[role("large", 5, 2, 2), role("small", 3, 2, 2)]),
+    )
+}
 
 #[test]
 fn g1_two_nodes_take_large_and_small_pods_that_only_fit_in_pairs() {
     let nodes = rack("a", ("b1", "r1"), &[8, 8]);
-    let gang = within(
-        "rack",
-        group("g", &[role("large", 5, 2, 2), role("small", 3, 2, 2)]),
-    );
-    let placement = placed(&problem(nodes, vec![gang]));
+    let placement = placed(&problem(nodes, vec![pairs()]));
     let shown = shown(plan(&placement, "g"));
     assert_eq!(shown["a-0"], "1 small + 1 large");
     assert_eq!(shown["a-1"], "1 small + 1 large");
@@ -31,22 +35,14 @@ fn g1_the_same_with_three_shapes_on_uneven_nodes() {
 #[test]
 fn g1_one_gpu_less_and_nothing_is_placed() {
     let nodes = rack("a", ("b1", "r1"), &[8, 7]);
-    let gang = within(
-        "rack",
-        group("g", &[role("large", 5, 2, 2), role("small", 3, 2, 2)]),
-    );
-    let placement = placed(&problem(nodes, vec![gang]));
+    let placement = placed(&problem(nodes, vec![pairs()]));
     let plan = plan(&placement, "g");
     assert_eq!(
         (&plan.outcome, plan.search),
         (&Outcome::Waiting, Search::Exact)
     );
     assert!(plan.slots.is_empty());
-    assert!(
-        why(&placement, "g").contains("1 nvidia.com/gpu short"),
-        "{}",
-        why(&placement, "g")
-    );
+    assert_why(&placement, "g", "1 nvidia.com/gpu short");
 }
 
 #[test]
@@ -106,10 +102,10 @@ fn g4_pieces_are_named_where_no_domain_fits() {
     let nodes = rack("a", ("b1", "r1"), &[2, 2, 2, 2]);
     let gang = within("rack", group("g", &[role("prefill", 4, 2, 2)]));
     let placement = placed(&problem(nodes, vec![gang]));
-    let why = why(&placement, "g");
-    assert!(
-        why.contains("8 nvidia.com/gpu are free but in pieces, at most 2 on a node"),
-        "{why}"
+    assert_why(
+        &placement,
+        "g",
+        "8 nvidia.com/gpu are free but in pieces, at most 2 on a node",
     );
 }
 

@@ -2,24 +2,15 @@
 
 use pd_placement::{
     Outcome, Problem,
-    group::{Group, OnLoss},
-    node::Node,
+    group::{Group, Member, OnLoss},
     place,
+    problem::Reservation,
 };
 
 use crate::world::{
-    domain, group, is_placed, member, nodes_of, placed, plan, problem, rack, role, shown, why,
-    within,
+    GPU, assert_why, domain, group, is_placed, member, node, nodes_of, occupant, placed, plan,
+    pods, problem, rack, role, shape, shown, two_racks, why, within,
 };
-
-/// Two racks of two nodes with 8 GPUs.
-fn two_racks() -> Vec<Node> {
-    [
-        rack("a", ("b1", "r1"), &[8, 8]),
-        rack("b", ("b1", "r2"), &[8, 8]),
-    ]
-    .concat()
-}
 
 /// A gang of 2 prefill and 2 decode pods of 4 GPUs in one rack; those listed run.
 fn gang(on_loss: OnLoss, running: &[(&str, u32, &str)]) -> Group {
@@ -45,7 +36,7 @@ const DEGRADED: [(&str, u32, &str); 3] = [
 fn n15_a_lost_pod_is_replaced_in_the_domain_of_the_others() {
     // The other rack is the tighter one; the group is in this one.
     let mut nodes = two_racks();
-    nodes[2].allocatable.set(crate::world::GPU, 4);
+    nodes[2].allocatable.set(GPU, 4);
     let placement = placed(&problem(nodes, vec![gang(OnLoss::Wait, &DEGRADED)]));
     let plan = plan(&placement, "g");
     let new: Vec<_> = plan
@@ -61,9 +52,7 @@ fn n15_a_lost_pod_is_replaced_in_the_domain_of_the_others() {
 #[test]
 fn n15_each_policy_does_what_it_says_where_the_domain_is_full() {
     let mut nodes = two_racks();
-    nodes[1]
-        .occupants
-        .push(crate::world::occupant("x/filler", 4));
+    nodes[1].occupants.push(occupant("x/filler", 4));
     let run = |on_loss| {
         let placement = placed(&problem(nodes.clone(), vec![gang(on_loss, &DEGRADED)]));
         (plan(&placement, "g").clone(), why(&placement, "g"))
@@ -98,12 +87,8 @@ fn n15_degraded_takes_what_fits() {
 #[test]
 fn relocation_needs_a_place_for_the_whole_group() {
     let mut nodes = two_racks();
-    nodes[1]
-        .occupants
-        .push(crate::world::occupant("x/filler", 4));
-    nodes[2]
-        .occupants
-        .push(crate::world::occupant("x/other", 4));
+    nodes[1].occupants.push(occupant("x/filler", 4));
+    nodes[2].occupants.push(occupant("x/other", 4));
     let placement = placed(&problem(nodes, vec![gang(OnLoss::Relocate, &DEGRADED)]));
     let plan = plan(&placement, "g");
     assert_eq!((&plan.outcome, plan.slots.len()), (&Outcome::Waiting, 3));
@@ -114,7 +99,7 @@ fn relocation_needs_a_place_for_the_whole_group() {
 fn a_member_whose_node_is_gone_is_lost_and_replaced() {
     let mut nodes = two_racks();
     nodes.remove(1);
-    nodes.push(crate::world::node("a-2", ("b1", "r1"), 8));
+    nodes.push(node("a-2", ("b1", "r1"), 8));
     let placement = placed(&problem(nodes, vec![gang(OnLoss::Wait, &DEGRADED)]));
     let plan = plan(&placement, "g");
     assert_eq!(plan.lost, ["decode-0-a-1"]);
@@ -128,7 +113,7 @@ fn n7_a_label_that_changes_under_a_group_is_reported_and_moves_nothing_by_itself
     let mut problem = problem(nodes, vec![gang(OnLoss::Wait, &DEGRADED)]);
     let placement = placed(&problem);
     assert_eq!(plan(&placement, "g").outcome, Outcome::Waiting);
-    assert!(why(&placement, "g").contains("its pods run in more than one rack"));
+    assert_why(&placement, "g", "its pods run in more than one rack");
     problem.groups[0].on_loss = OnLoss::Relocate;
     assert_eq!(domain(plan(&placed(&problem), "g")), "block b1 / rack r2");
 }
@@ -153,11 +138,8 @@ fn e2_without_room_in_the_domain_the_rest_is_not_placed_elsewhere() {
     let plan = plan(&placement, "g");
     assert_eq!(plan.outcome, Outcome::Placed);
     assert_eq!(plan.replicas["prefill"], 2);
-    let why = why(&placement, "g");
-    assert!(
-        why.contains("has less than it wants") && why.contains("short for prefill"),
-        "{why}"
-    );
+    assert_why(&placement, "g", "has less than it wants");
+    assert_why(&placement, "g", "short for prefill");
 }
 
 #[test]
@@ -219,9 +201,9 @@ fn n18_a_reserved_slot_of_a_degraded_group_is_not_stolen() {
     let nodes = rack("a", ("b1", "r1"), &[8, 8]);
     let filler = group("filler", &[role("prefill", 4, 1, 1)]);
     let mut degraded = gang(OnLoss::Wait, &DEGRADED);
-    let slot = pd_placement::problem::Reservation {
+    let slot = Reservation {
         node: "a-1".to_owned(),
-        requests: crate::world::shape(4).requests,
+        requests: shape(4).requests,
         ports: Vec::new(),
         holder: Some("g".to_owned()),
     };
@@ -242,13 +224,9 @@ fn n18_a_reserved_slot_of_a_degraded_group_is_not_stolen() {
 
 #[test]
 fn a_lost_pod_of_a_replica_is_replaced_in_the_rack_of_its_replica() {
-    let nodes = [
-        rack("a", ("b1", "r1"), &[8, 8]),
-        rack("b", ("b1", "r2"), &[8, 8]),
-    ]
-    .concat();
+    let nodes = two_racks();
     let mut prefill = role("prefill", 8, 2, 2);
-    prefill.pods = vec![crate::world::pods("engine", 2, 8)];
+    prefill.pods = vec![pods("engine", 2, 8)];
     prefill.replica_required = Some("rack".to_owned());
     let mut group = within("block", group("g", &[prefill]));
     group.members = vec![
@@ -266,12 +244,9 @@ fn a_lost_pod_of_a_replica_is_replaced_in_the_rack_of_its_replica() {
 fn halves_of_two_replicas_are_completed_and_not_taken_for_one() {
     let nodes = rack("a", ("b1", "r1"), &[8, 8]);
     let mut prefill = role("prefill", 4, 1, 2);
-    prefill.pods = vec![
-        crate::world::pods("leader", 1, 4),
-        crate::world::pods("worker", 1, 4),
-    ];
+    prefill.pods = vec![pods("leader", 1, 4), pods("worker", 1, 4)];
     let mut group = group("g", &[prefill]);
-    let half = |kind: &str, replica, node: &str| pd_placement::group::Member {
+    let half = |kind: &str, replica, node: &str| Member {
         kind: kind.to_owned(),
         ..member("prefill", replica, node)
     };

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use pd_placement::{Outcome, Placement, Problem, group::Group};
 
 use crate::world::{
-    group, is_placed, member, node, occupant, placed, plan, problem, rack, role, why, within,
+    assert_why, group, is_placed, member, node, occupant, placed, plan, problem, rack, role, within,
 };
 
 fn gang(name: &str, pods: u32) -> Group {
@@ -45,14 +45,13 @@ fn d5_a_gang_larger_than_any_domain_is_explained_by_level_domain_and_deficit() {
     ]
     .concat();
     let placement = placed(&problem(nodes, vec![gang("g", 5)]));
-    let why = why(&placement, "g");
     for part in [
         "no rack holds 5 prefill",
         "the best is block b1 / rack r1, which takes 4 prefill",
         "4 nvidia.com/gpu short for prefill",
         "1 of 1 domains of level `block` would hold it",
     ] {
-        assert!(why.contains(part), "{part}: {why}");
+        assert_why(&placement, "g", part);
     }
 }
 
@@ -162,15 +161,15 @@ fn d4_a_stream_of_small_groups_does_not_starve_a_large_one() {
 fn d4_a_hold_keeps_out_later_groups_only() {
     let mut nodes = rack("a", ("b1", "r1"), &[8]);
     nodes[0].occupants.push(occupant("x/y", 4));
-    let aged = Group {
+    let aged = |pods| Group {
         age_seconds: 6_000,
-        ..gang("aged", 2)
+        ..gang("aged", pods)
     };
-    let mut problem = problem(nodes, vec![aged, gang("later", 1)]);
+    let mut problem = problem(nodes, vec![aged(2), gang("later", 1)]);
     let placement = placed(&problem);
     assert_eq!(placement.holds[0].group, "aged");
     assert!(!is_placed(&placement, "later"));
-    assert!(why(&placement, "later").contains("kept for another group"));
+    assert_why(&placement, "later", "kept for another group");
     problem.groups[1].priority = 7;
     assert!(
         is_placed(&placed(&problem), "later"),
@@ -178,10 +177,7 @@ fn d4_a_hold_keeps_out_later_groups_only() {
     );
     // Where the group could never fit, nothing is closed for it.
     problem.groups[1].priority = 0;
-    problem.groups[0] = Group {
-        age_seconds: 6_000,
-        ..gang("aged", 3)
-    };
+    problem.groups[0] = aged(3);
     let placement = placed(&problem);
     assert!(placement.holds.is_empty() && is_placed(&placement, "later"));
 }

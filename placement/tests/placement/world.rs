@@ -53,6 +53,15 @@ pub(crate) fn rack(prefix: &str, place: (&str, &str), gpus: &[i64]) -> Vec<Node>
         .collect()
 }
 
+/// Two racks of two nodes with 8 GPUs, in one block.
+pub(crate) fn two_racks() -> Vec<Node> {
+    [
+        rack("a", ("b1", "r1"), &[8, 8]),
+        rack("b", ("b1", "r2"), &[8, 8]),
+    ]
+    .concat()
+}
+
 /// A pod outside of all groups.
 pub(crate) fn occupant(name: &str, gpus: i64) -> Occupant {
     Occupant {
@@ -171,6 +180,21 @@ pub(crate) fn nodes_of(plan: &GroupPlan) -> BTreeSet<&str> {
 pub(crate) fn why(placement: &Placement, name: &str) -> String {
     let explanation = plan(placement, name).explanation.as_ref();
     explanation.map(ToString::to_string).unwrap_or_default()
+}
+
+/// Asserts that `part` is among the words of why a group waits.
+#[track_caller]
+pub(crate) fn assert_why(placement: &Placement, name: &str, part: &str) {
+    let why = why(placement, name);
+    assert!(why.contains(part), "{part}: {why}");
+}
+
+/// The faults for which a group is refused; none if it is not.
+pub(crate) fn faults(placement: &Placement, name: &str) -> Vec<String> {
+    match &plan(placement, name).outcome {
+        Outcome::Refused(faults) => faults.iter().map(ToString::to_string).collect(),
+        _ => Vec::new(),
+    }
 }
 
 /// The plan's domain in words.

@@ -26,7 +26,7 @@ use serde_json::Value;
 use super::{
     super::{
         Effect, Rule, canonical_int64,
-        extension::{Accepts, Interval},
+        extension::{Accepts, Interval, compared, numeric_keys},
         null_is_default, validation,
     },
     label::{label, label_value},
@@ -147,12 +147,7 @@ struct Passing {
 
 impl Wanted {
     fn of(rules: &[Rule], margin: Margin) -> Self {
-        let mut keys: Vec<&str> = Vec::new();
-        for rule in rules.iter().filter(|rule| rule.is_numeric) {
-            if !keys.contains(&rule.key.as_str()) {
-                keys.push(&rule.key);
-            }
-        }
+        let keys = numeric_keys(rules);
         let by_effect = |key| EFFECTS.iter().map(move |effect| (key, effect));
         let labels = keys.iter().copied().flat_map(by_effect);
         let passing = labels.filter_map(|(key, effect)| passing(rules, key, effect, margin));
@@ -246,25 +241,16 @@ fn passing(rules: &[Rule], key: &str, effect: &Effect, margin: Margin) -> Option
 /// the pod does not tolerate; nothing if there is no such number.
 fn unavoided(rules: &[Rule], key: &str) -> Option<Vec<Vec<Requirement>>> {
     let effect = Effect::PreferNoSchedule;
-    let concerned = || {
-        rules.iter().filter(|rule| {
-            (rule.effect.is_unset() || rule.effect == effect)
-                && (rule.key.is_empty() || rule.key == key)
-        })
-    };
-    let is_compared = concerned().any(|rule| rule.is_numeric);
-    if !is_compared || concerned().any(|rule| rule.accepts == Accepts::Any) {
-        return None;
-    }
+    let concerned = compared(rules, key, &effect)?;
     let label = label(key, &effect)?;
-    let numbers = concerned().filter_map(|rule| match rule.accepts {
+    let numbers = concerned.iter().filter_map(|rule| match rule.accepts {
         Accepts::Numbers(interval) => Some(within(interval, 1)),
         _ => None,
     });
     let numbers = NumberSet::union(numbers);
     let mut ways = vec![vec![Requirement::new(&label, "DoesNotExist", &[])]];
     ways.extend(numbers.selected(&label));
-    for rule in concerned() {
+    for rule in concerned {
         let Accepts::Text(text) = &rule.accepts else {
             continue;
         };

@@ -182,7 +182,7 @@ fn the_controllers_word_about_metrics_counts_before_the_servers() {
 
 #[test]
 fn another_autoscaler_fails_an_object_that_acts_and_warns_one_that_recommends() {
-    let owner = "HorizontalPodAutoscaler `h` sets the replicas of Deployment `llama-prefill` too: delete it";
+    let owner = "HorizontalPodAutoscaler `h` sets the replicas of Deployment `llama-prefill` too";
     let mut facts = facts();
     let found = facts.workloads[0]
         .2
@@ -192,7 +192,9 @@ fn another_autoscaler_fails_an_object_that_acts_and_warns_one_that_recommends() 
         .unwrap()
         .as_mut()
         .unwrap();
-    found.owners.push(owner.to_owned());
+    found
+        .owners
+        .push((owner.to_owned(), "delete it".to_owned()));
     let check = only(&facts);
     assert_eq!(
         (check.verdict, check.remedy.as_deref()),
