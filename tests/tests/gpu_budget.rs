@@ -73,8 +73,8 @@ fn version(version: Option<String>) -> u64 {
     version.unwrap_or_default().parse().unwrap_or(0)
 }
 
-/// Follows all objects of `api` into `events`, each as `seen` sees it: the Deployment, the pod if it
-/// is one, and the GPUs held.
+/// Follows all objects of `api` into `events`, each as `seen` sees it: the Deployment, the pod if
+/// it is one, and the GPUs held.
 fn follow<K>(
     api: Api<K>,
     events: Events,
