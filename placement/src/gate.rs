@@ -1,6 +1,6 @@
 //! The gate: which pods of a group may go to the scheduler, to which node, and which have to end.
 //!
-//! A pod of a group is created with a scheduling gate ([`GATE`]), so the scheduler leaves it alone.
+//! A pod of a group is created with a scheduling gate of ours, so the scheduler leaves it alone.
 //! [`step`] looks at everything once and says what to do next. It remembers nothing: all that it
 //! needs of the past is in the [`Record`] of each group, which is in the cluster. A plan is
 //! written there first ([`Action::Write`]); pods are touched only for a plan that was *read back*
@@ -30,9 +30,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::{group::Group, node::Node, pod::PodShape, topology::Topology};
 
 pub use self::settle::step;
-
-/// The scheduling gate of pods that belong to a placement group.
-pub const GATE: &str = "pdautoscaler.io/placement";
 
 /// Longest text of a record, characters: longer ones are cut, so that they are read back as they
 /// were written.

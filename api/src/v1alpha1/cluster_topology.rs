@@ -11,7 +11,9 @@ pub const LEVELS_MAX: usize = 16;
 pub const LEVEL_LABELS_MAX: usize = 8;
 
 /// Levels of nearness, wide to narrow.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, CustomResource, KubeSchema)]
+#[derive(
+    Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, CustomResource, KubeSchema,
+)]
 #[kube(
     group = "pdautoscaler.io",
     version = "v1alpha1",

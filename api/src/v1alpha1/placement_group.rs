@@ -15,6 +15,8 @@ use super::{
 };
 use crate::derives::{CustomResource, JsonSchema, KubeSchema};
 
+/// The scheduling gate of pods that belong to a group.
+pub const GATE: &str = "pdautoscaler.io/placement";
 /// The label of a pod's group, in the pod's namespace.
 pub const GROUP_LABEL: &str = "pdautoscaler.io/placement-group";
 /// The label of a pod's role in its group. A group with one role needs none.
@@ -42,7 +44,9 @@ pub const PLANNED_MAX: usize = 4_096;
 pub const NODES_MAX: usize = 4_096;
 
 /// Pods of several roles that are placed together and near each other.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, CustomResource, KubeSchema)]
+#[derive(
+    Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, CustomResource, KubeSchema,
+)]
 #[kube(
     group = "pdautoscaler.io",
     version = "v1alpha1",

@@ -5,16 +5,16 @@ use std::borrow::Cow;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
 use super::duration::{DURATION_LENGTH_MAX, DurationText};
-use super::{
-    gpu_budget::{LABELS_MAX, NamespaceLabels},
-    placement_group::{self, PodLabels},
-};
 use super::metrics::{
     HEADER_VALUE_LENGTH_MAX, HEADERS_MAX, SELECTOR_VALUE_LENGTH_MAX, SELECTORS_MAX, Selectors,
     SourceHeaders,
 };
 use super::quantity::{self, QuantityText};
 use super::reserved::Reserved;
+use super::{
+    gpu_budget::{LABELS_MAX, NamespaceLabels},
+    placement_group::{self, PodLabels},
+};
 
 impl JsonSchema for DurationText {
     fn inline_schema() -> bool {

@@ -117,7 +117,10 @@ impl<'a> GroupView<'a> {
         let mut beyond = Vec::new();
         for role in &self.roles {
             for (pod, standing) in role.members.iter().flat_map(|replica| &replica.pods) {
-                let kind = role.kinds.iter().find(|kind| kind.name == role.kind_of(pod));
+                let kind = role
+                    .kinds
+                    .iter()
+                    .find(|kind| kind.name == role.kind_of(pod));
                 if let (Standing::Member { node }, Some(kind), Ok(shape)) =
                     (standing, kind, &pod.shape)
                 {
@@ -187,8 +190,9 @@ fn role_view<'a>(seen: &'a SeenGroup, rules: &'a Role, standings: &'a Standings)
         let mut pods = replica.pods.iter();
         pods.any(|(_, standing)| matches!(standing, Standing::Member { .. }))
     };
-    let (members, candidates): (Vec<_>, Vec<_>) =
-        replicas.into_values().partition(|replica| has_node(replica));
+    let (members, candidates): (Vec<_>, Vec<_>) = replicas
+        .into_values()
+        .partition(|replica| has_node(replica));
     let mut candidates: Vec<_> = candidates
         .into_iter()
         .filter(|replica| replica.pods.len() == whole)
@@ -204,10 +208,7 @@ fn role_view<'a>(seen: &'a SeenGroup, rules: &'a Role, standings: &'a Standings)
 }
 
 /// The pods of one replica, as the newest that is whole has them.
-fn kinds<'a>(
-    replicas: impl Iterator<Item = &'a ReplicaView<'a>>,
-    whole: usize,
-) -> Vec<PodKind> {
+fn kinds<'a>(replicas: impl Iterator<Item = &'a ReplicaView<'a>>, whole: usize) -> Vec<PodKind> {
     let newest = replicas
         .filter(|replica| replica.pods.len() == whole)
         .max_by_key(|replica| replica.created_seconds());

@@ -150,7 +150,10 @@ fn problem(
     taken: &[Reservation],
 ) -> Problem {
     let mut nodes = seen.nodes.clone();
-    let names: BTreeMap<String, usize> = (0..).zip(&nodes).map(|(place, node)| (node.name.clone(), place)).collect();
+    let names: BTreeMap<String, usize> = (0..)
+        .zip(&nodes)
+        .map(|(place, node)| (node.name.clone(), place))
+        .collect();
     let mut occupy = |node: &str, occupant: Occupant| {
         if let Some(node) = names.get(node).and_then(|place| nodes.get_mut(*place)) {
             node.occupants.push(occupant);
@@ -186,10 +189,14 @@ fn problem(
     }
     let groups = planned.iter().map(|view| {
         let mut group = view.group(seen.now_seconds, |role| wanted(view, role, seen));
-        group.excluded_nodes.extend(excluded(view.seen, seen.now_seconds));
+        group
+            .excluded_nodes
+            .extend(excluded(view.seen, seen.now_seconds));
         group
     });
-    let holds = planned.iter().filter(|view| !view.seen.record.holds.is_empty());
+    let holds = planned
+        .iter()
+        .filter(|view| !view.seen.record.holds.is_empty());
     Problem {
         groups: groups.collect(),
         topology: topology.clone(),
@@ -231,7 +238,10 @@ fn excluded(group: &SeenGroup, now_seconds: u64) -> BTreeSet<String> {
         PodState::Ended { refused_by } => refused_by.clone(),
         _ => None,
     });
-    failed.map(|(node, _)| node.clone()).chain(refused).collect()
+    failed
+        .map(|(node, _)| node.clone())
+        .chain(refused)
+        .collect()
 }
 
 /// Replicas of a role that are to have places: those that are there, and those that were there a
@@ -251,11 +261,7 @@ fn wanted(view: &GroupView<'_>, role: &RoleView<'_>, seen: &Seen) -> u32 {
 }
 
 /// The record of a group whose window is open, or that has none.
-fn next(
-    view: &GroupView<'_>,
-    plan: Option<&(GroupPlan, BTreeSet<String>)>,
-    seen: &Seen,
-) -> Record {
+fn next(view: &GroupView<'_>, plan: Option<&(GroupPlan, BTreeSet<String>)>, seen: &Seen) -> Record {
     let group = view.seen;
     let now_seconds = seen.now_seconds;
     let mut next = group.record.clone();
@@ -361,7 +367,10 @@ fn follow(
         .explanation
         .as_ref()
         .map_or_else(String::new, ToString::to_string);
-    next.domain = plan.domain.as_ref().map_or_else(String::new, ToString::to_string);
+    next.domain = plan
+        .domain
+        .as_ref()
+        .map_or_else(String::new, ToString::to_string);
     match &plan.outcome {
         Outcome::Refused(faults) => {
             let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
@@ -376,10 +385,15 @@ fn follow(
         return relocate(next, view, plan);
     }
     let may_assign = next.retry_seconds.is_none();
-    let assigned = if may_assign { assign(view, &plan.slots) } else { Vec::new() };
+    let assigned = if may_assign {
+        assign(view, &plan.slots)
+    } else {
+        Vec::new()
+    };
     if !assigned.is_empty() && has_least_with(view, plan) {
         let is_open = next.deadline_seconds.filter(|_| !next.was_placed);
-        next.assignments.retain(|planned| is_member(view, &planned.uid));
+        next.assignments
+            .retain(|planned| is_member(view, &planned.uid));
         next.assignments.extend(assigned);
         next.plan += 1;
         next.deadline_seconds =
@@ -415,9 +429,9 @@ fn has_least_with(view: &GroupView<'_>, plan: &GroupPlan) -> bool {
 
 fn is_member(view: &GroupView<'_>, uid: &str) -> bool {
     let members = view.roles.iter().flat_map(|role| &role.members);
-    members.flat_map(|replica| &replica.pods).any(|(pod, standing)| {
-        pod.uid == uid && matches!(standing, Standing::Member { .. })
-    })
+    members
+        .flat_map(|replica| &replica.pods)
+        .any(|(pod, standing)| pod.uid == uid && matches!(standing, Standing::Member { .. }))
 }
 
 /// The pods that run elsewhere end; those that are made again go to the new domain.

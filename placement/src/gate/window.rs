@@ -2,10 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{
-    Ending, GateSettings, PodState, Record, SeenGroup, SeenPod,
-    composition::GroupView,
-};
+use super::{Ending, GateSettings, PodState, Record, SeenGroup, SeenPod, composition::GroupView};
 use crate::node::Node;
 
 /// The record after the window, where the window has come to an end; nothing while it is open.
@@ -17,7 +14,9 @@ pub(super) fn close(
 ) -> Option<Record> {
     let group = view.seen;
     let record = &group.record;
-    let is_over = record.deadline_seconds.is_some_and(|end| now_seconds >= end);
+    let is_over = record
+        .deadline_seconds
+        .is_some_and(|end| now_seconds >= end);
     let late: Vec<&SeenPod> = group
         .pods
         .iter()

@@ -43,7 +43,14 @@ fn d2_pods_that_come_one_by_one_are_not_placed_before_the_least_is_there() {
         cluster.groups["a"].record.message,
         "2 of at least 3 replicas of prefill are there"
     );
-    cluster.groups.get_mut("a").unwrap().owned.get_mut("prefill").unwrap().0 = 3;
+    cluster
+        .groups
+        .get_mut("a")
+        .unwrap()
+        .owned
+        .get_mut("prefill")
+        .unwrap()
+        .0 = 3;
     cluster.run(5);
     assert_eq!(cluster.nodes_of("a").len(), 3);
 }
@@ -53,7 +60,10 @@ fn a_plan_is_written_before_any_pod_is_touched() {
     let mut cluster = Cluster::new(two_racks(), vec![group("a", &[("prefill", 2, 2, 8)])]);
     cluster.owners_act();
     let first = step(&cluster.seen());
-    assert!(matches!(first.as_slice(), [Action::Write { .. }]), "{first:?}");
+    assert!(
+        matches!(first.as_slice(), [Action::Write { .. }]),
+        "{first:?}"
+    );
     let versions = cluster.versions();
     cluster.carry_out(&first[0], &versions).unwrap();
     let second = step(&cluster.seen());
@@ -63,7 +73,12 @@ fn a_plan_is_written_before_any_pod_is_touched() {
 
 #[test]
 fn p1_a_crash_after_each_release_ends_in_the_same_placement() {
-    let gang = || within("rack", group("a", &[("prefill", 2, 2, 4), ("decode", 2, 2, 4)]));
+    let gang = || {
+        within(
+            "rack",
+            group("a", &[("prefill", 2, 2, 4), ("decode", 2, 2, 4)]),
+        )
+    };
     for killed_after in 0..=5 {
         let mut cluster = Cluster::new(two_racks(), vec![gang()]);
         cluster.owners_act();
@@ -79,8 +94,16 @@ fn p1_a_crash_after_each_release_ends_in_the_same_placement() {
         }
         cluster.schedule(&cluster.released());
         cluster.run(10);
-        assert_eq!(cluster.nodes_of("a").len(), 4, "killed after {killed_after}");
-        assert_eq!(cluster.racks_of("a").len(), 1, "killed after {killed_after}");
+        assert_eq!(
+            cluster.nodes_of("a").len(),
+            4,
+            "killed after {killed_after}"
+        );
+        assert_eq!(
+            cluster.racks_of("a").len(),
+            1,
+            "killed after {killed_after}"
+        );
         assert_eq!(cluster.groups["a"].record.failures, 0);
     }
 }
@@ -98,7 +121,9 @@ fn p6_a_pod_made_again_under_its_name_gets_no_place_of_the_one_before() {
     cluster.pods.insert(pod.uid.clone(), (of, pod));
     let released = step(&cluster.seen());
     assert!(
-        !released.iter().any(|action| matches!(action, Action::Release { .. })),
+        !released
+            .iter()
+            .any(|action| matches!(action, Action::Release { .. })),
         "the plan lost a pod that it needs: {released:?}"
     );
     cluster.run(5);
@@ -107,7 +132,10 @@ fn p6_a_pod_made_again_under_its_name_gets_no_place_of_the_one_before() {
 
 #[test]
 fn d9_a_place_that_a_filler_took_is_given_up_within_the_window() {
-    let mut cluster = Cluster::new(two_racks(), vec![within("rack", group("a", &[("prefill", 2, 2, 8)]))]);
+    let mut cluster = Cluster::new(
+        two_racks(),
+        vec![within("rack", group("a", &[("prefill", 2, 2, 8)]))],
+    );
     cluster.owners_act();
     for _ in 0..2 {
         let versions = cluster.versions();
@@ -117,7 +145,9 @@ fn d9_a_place_that_a_filler_took_is_given_up_within_the_window() {
     }
     // Both are released to rack r1, and a filler is faster on a1.
     assert_eq!(cluster.released().len(), 2);
-    cluster.fillers.insert("filler".to_owned(), ("a1".to_owned(), 8));
+    cluster
+        .fillers
+        .insert("filler".to_owned(), ("a1".to_owned(), 8));
     cluster.run(59);
     assert_eq!(cluster.nodes_of("a").len(), 1, "the window is open");
     cluster.run(30);
@@ -142,7 +172,10 @@ fn d12_pods_that_others_gate_are_left_alone_until_they_have_let_go() {
 
 #[test]
 fn n1_a_node_lost_before_the_release_makes_another_plan() {
-    let mut cluster = Cluster::new(two_racks(), vec![within("rack", group("a", &[("prefill", 2, 2, 8)]))]);
+    let mut cluster = Cluster::new(
+        two_racks(),
+        vec![within("rack", group("a", &[("prefill", 2, 2, 8)]))],
+    );
     cluster.owners_act();
     let versions = cluster.versions();
     for action in step(&cluster.seen()) {
@@ -168,7 +201,11 @@ fn n2_a_pod_released_to_a_node_that_is_lost_ends_at_once() {
     let node = cluster.groups["a"].record.assignments[0].node.clone();
     cluster.lose(&node);
     cluster.run(10);
-    assert_eq!(cluster.nodes_of("a").len(), 2, "without waiting for the window");
+    assert_eq!(
+        cluster.nodes_of("a").len(),
+        2,
+        "without waiting for the window"
+    );
     assert_eq!(cluster.groups["a"].record.failures, 0);
 }
 
@@ -188,13 +225,24 @@ fn n11_a_topology_that_is_gone_is_not_dropped_in_silence() {
 #[test]
 fn n15_a_lost_pod_is_made_again_in_the_domain_of_the_others() {
     for lost in ["a1", "b1"] {
-        let mut cluster = Cluster::new(two_racks(), vec![within("rack", group("a", &[("prefill", 2, 2, 4)]))]);
+        let mut cluster = Cluster::new(
+            two_racks(),
+            vec![within("rack", group("a", &[("prefill", 2, 2, 4)]))],
+        );
         cluster.run(10);
         let racks = cluster.racks_of("a");
-        cluster.nodes.insert("a3".to_owned(), node("a3", "b1", "r1", 8));
-        cluster.nodes.insert("b3".to_owned(), node("b3", "b1", "r2", 8));
+        cluster
+            .nodes
+            .insert("a3".to_owned(), node("a3", "b1", "r1", 8));
+        cluster
+            .nodes
+            .insert("b3".to_owned(), node("b3", "b1", "r2", 8));
         let on = cluster.nodes_of("a").into_values().next().unwrap();
-        cluster.lose(if on.starts_with(&lost[..1]) { &on } else { lost });
+        cluster.lose(if on.starts_with(&lost[..1]) {
+            &on
+        } else {
+            lost
+        });
         cluster.run(10);
         assert_eq!(cluster.nodes_of("a").len(), 2);
         if !cluster.racks_of("a").is_empty() && on.starts_with(&lost[..1]) {
@@ -221,7 +269,10 @@ fn n16_a_node_that_refused_a_pod_gets_no_other_of_the_group() {
     cluster.change(&uid, |pod| pod.state = PodState::Ended { refused_by });
     cluster.run(10);
     let nodes = cluster.nodes_of("a");
-    assert!(nodes.len() == 1 && !nodes.values().any(|on| *on == node), "{nodes:?}");
+    assert!(
+        nodes.len() == 1 && !nodes.values().any(|on| *on == node),
+        "{nodes:?}"
+    );
 }
 
 #[test]
@@ -243,13 +294,30 @@ fn relocation_moves_the_whole_group_and_waiting_moves_nothing() {
 
 #[test]
 fn e1_more_replicas_join_the_domain_of_the_others_or_wait_for_it() {
-    let mut cluster = Cluster::new(two_racks(), vec![within("rack", group("a", &[("prefill", 1, 1, 8), ("decode", 1, 1, 4)]))]);
+    let mut cluster = Cluster::new(
+        two_racks(),
+        vec![within(
+            "rack",
+            group("a", &[("prefill", 1, 1, 8), ("decode", 1, 1, 4)]),
+        )],
+    );
     cluster.run(10);
     let racks = cluster.racks_of("a");
-    cluster.groups.get_mut("a").unwrap().owned.get_mut("decode").unwrap().0 = 4;
+    cluster
+        .groups
+        .get_mut("a")
+        .unwrap()
+        .owned
+        .get_mut("decode")
+        .unwrap()
+        .0 = 4;
     cluster.run(10);
     assert_eq!(cluster.racks_of("a"), racks);
-    assert_eq!(cluster.nodes_of("a").len(), 3, "two of the rack's nodes are full");
+    assert_eq!(
+        cluster.nodes_of("a").len(),
+        3,
+        "two of the rack's nodes are full"
+    );
     assert_eq!(state(&cluster, "a"), GroupState::PlacedInPart);
 }
 
@@ -261,7 +329,10 @@ fn replicas_of_several_pods_are_released_whole() {
     cluster.run(10);
     assert_eq!(cluster.nodes_of("a").len(), 2, "a rack takes one replica");
     let nodes = cluster.nodes_of("a");
-    assert!(nodes.contains_key("a-decode-0-0") && nodes.contains_key("a-decode-0-1"), "{nodes:?}");
+    assert!(
+        nodes.contains_key("a-decode-0-0") && nodes.contains_key("a-decode-0-1"),
+        "{nodes:?}"
+    );
 }
 
 #[test]
@@ -285,7 +356,10 @@ fn pods_that_nobody_makes_again_are_never_ended() {
 
 #[test]
 fn p10_a_clock_set_back_does_not_lengthen_the_window() {
-    let mut cluster = Cluster::new(two_racks(), vec![within("rack", group("a", &[("prefill", 2, 2, 8)]))]);
+    let mut cluster = Cluster::new(
+        two_racks(),
+        vec![within("rack", group("a", &[("prefill", 2, 2, 8)]))],
+    );
     cluster.owners_act();
     for _ in 0..2 {
         let versions = cluster.versions();
@@ -293,7 +367,9 @@ fn p10_a_clock_set_back_does_not_lengthen_the_window() {
             cluster.carry_out(&action, &versions).unwrap();
         }
     }
-    cluster.fillers.insert("filler".to_owned(), ("a1".to_owned(), 8));
+    cluster
+        .fillers
+        .insert("filler".to_owned(), ("a1".to_owned(), 8));
     cluster.now_seconds -= 3_600;
     cluster.run(120);
     assert_eq!(cluster.nodes_of("a").len(), 2);

@@ -3,9 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use pd_placement::{
-    gate::{
-        Action, GateSettings, PodState, PodVersion, Record, Seen, SeenGroup, SeenPod,
-    },
+    gate::{Action, GateSettings, PodState, PodVersion, Record, Seen, SeenGroup, SeenPod},
     group::{Group, Role},
     node::{Node, Occupant},
     pod::PodShape,
@@ -382,9 +380,8 @@ impl Cluster {
     pub(crate) fn lose(&mut self, name: &str) {
         self.nodes.remove(name);
         self.fillers.retain(|_, (node, _)| node != name);
-        self.pods.retain(|_, (_, pod)| {
-            !matches!(&pod.state, PodState::Bound { node } if node == name)
-        });
+        self.pods
+            .retain(|_, (_, pod)| !matches!(&pod.state, PodState::Bound { node } if node == name));
     }
 
     /// Lets a controller without faults work for some seconds.

@@ -60,7 +60,12 @@ impl Life {
         for place in 0..3 + chance.below(6) {
             let block = ["b1", "b2"][chance.below(2)];
             let rack = ["r1", "r2"][chance.below(2)];
-            nodes.push(node(&format!("n{place}"), block, rack, 4 + 4 * i64::from(chance.happens(60))));
+            nodes.push(node(
+                &format!("n{place}"),
+                block,
+                rack,
+                4 + 4 * i64::from(chance.happens(60)),
+            ));
         }
         let groups = (0..1 + chance.below(4)).map(|number| a_group(number, &mut chance));
         let mut cluster = Cluster::new(nodes, groups.collect());
@@ -131,7 +136,8 @@ impl Life {
     }
 
     fn note(&mut self) {
-        self.past.push((self.cluster.clone(), self.cluster.versions()));
+        self.past
+            .push((self.cluster.clone(), self.cluster.versions()));
     }
 
     /// Something happens to the cluster.
@@ -179,16 +185,21 @@ impl Life {
             }
             6 => self.an_owner_scales(),
             7 => {
-                let Some(uid) = self.chance.pick(&uids) else { return };
+                let Some(uid) = self.chance.pick(&uids) else {
+                    return;
+                };
                 let on = match &self.cluster.pods[&uid].1.state {
                     PodState::Bound { node } => node.clone(),
                     _ => return,
                 };
                 let refused_by = self.chance.happens(50).then_some(on);
-                self.cluster.change(&uid, |pod| pod.state = PodState::Ended { refused_by });
+                self.cluster
+                    .change(&uid, |pod| pod.state = PodState::Ended { refused_by });
             }
             _ => {
-                let name = self.chance.pick(&self.cluster.groups.keys().cloned().collect::<Vec<_>>());
+                let name = self
+                    .chance
+                    .pick(&self.cluster.groups.keys().cloned().collect::<Vec<_>>());
                 let has_topology = self.chance.happens(70);
                 if let Some(group) = name.and_then(|name| self.cluster.groups.get_mut(&name)) {
                     group.has_topology = has_topology;
@@ -350,8 +361,7 @@ fn a_group(number: usize, chance: &mut Chance) -> OwnedGroup {
         made.pods_per_replica.insert("decode".to_owned(), whole);
     }
     made.rules.required = [None, Some("rack"), Some("block")][chance.below(3)].map(str::to_owned);
-    made.rules.on_loss =
-        [OnLoss::Wait, OnLoss::Relocate, OnLoss::Degrade][chance.below(3)];
+    made.rules.on_loss = [OnLoss::Wait, OnLoss::Relocate, OnLoss::Degrade][chance.below(3)];
     made.is_gated_by_others = chance.happens(10);
     made
 }

@@ -44,7 +44,11 @@ impl Observer {
             }
             Action::End { pod, .. } => {
                 if let Some((_, pod)) = cluster.pods.get(&pod.uid) {
-                    assert!(pod.has_owner, "{} is ended and nobody makes it again", pod.name);
+                    assert!(
+                        pod.has_owner,
+                        "{} is ended and nobody makes it again",
+                        pod.name
+                    );
                 }
             }
         }
@@ -65,7 +69,10 @@ impl Observer {
             self.is_whole(cluster, name, group);
         }
         for name in cluster.nodes.keys() {
-            assert!(cluster.free(name) >= 0, "node {name} has less than its pods use");
+            assert!(
+                cluster.free(name) >= 0,
+                "node {name} has less than its pods use"
+            );
         }
     }
 

@@ -7,6 +7,7 @@
 //! that a clock that is set does not end windows.
 
 mod act;
+pub mod caches;
 mod member;
 pub mod metrics;
 pub mod objects;
@@ -22,24 +23,21 @@ use std::{
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::{
-    Api, Client, Resource as _, ResourceExt as _,
+    Api, Resource as _, ResourceExt as _,
     runtime::events::{Event, EventType},
 };
-use pd_api::v1alpha1::{ClusterTopology, PlacementGroup};
+use pd_api::v1alpha1::PlacementGroup;
 use pd_placement::{
     gate::{Action, GateSettings, Record, Seen, step},
     manifest::VolumeRules,
 };
-use pd_runtime::{leader::Term, readiness::Readiness, shutdown::Shutdown};
+use pd_runtime::leader::Term;
 use tokio::time::{Instant, sleep_until};
 
-use self::{
-    objects::{PlacementNode, PlacementPod, WatchedClaim, WatchedVolume},
-    record::StateWord,
-};
+pub use self::caches::Caches;
+use self::{objects::PlacementPod, record::StateWord};
 use super::{
     Context,
-    cache::{Cache, Cached},
     write::{WriteError, WriteOutcome},
 };
 
@@ -55,70 +53,6 @@ const CATCH_UP: Duration = Duration::from_secs(15);
 
 /// Pods that are released at a time.
 const AT_ONCE: usize = 16;
-
-/// The caches of placing.
-#[derive(Debug, Clone)]
-pub struct Caches {
-    pods: Cache<PlacementPod>,
-    nodes: Cache<PlacementNode>,
-    groups: Cache<PlacementGroup>,
-    topologies: Cache<ClusterTopology>,
-    claims: Cache<WatchedClaim>,
-    volumes: Cache<WatchedVolume>,
-}
-
-impl Caches {
-    /// Begins to follow the cluster.
-    pub fn follow(client: &Client, shutdown: &Shutdown, readiness: &Readiness) -> Self {
-        Self {
-            pods: followed(client, shutdown, readiness, "placement pods"),
-            nodes: followed(client, shutdown, readiness, "placement nodes"),
-            groups: followed(client, shutdown, readiness, "placement groups"),
-            topologies: followed(client, shutdown, readiness, "cluster topologies"),
-            claims: followed(client, shutdown, readiness, "volume claims"),
-            volumes: followed(client, shutdown, readiness, "volumes"),
-        }
-    }
-
-    /// Completes once everything was listed.
-    pub async fn listed(&self) {
-        self.pods.listed().await;
-        self.nodes.listed().await;
-        self.groups.listed().await;
-        self.topologies.listed().await;
-        self.claims.listed().await;
-        self.volumes.listed().await;
-    }
-
-    /// The kind whose watch fails, if one does.
-    fn failing(&self) -> Option<&'static str> {
-        let watches = [
-            (self.pods.failing_since(), "pods"),
-            (self.nodes.failing_since(), "nodes"),
-            (self.groups.failing_since(), "placementgroups"),
-            (self.topologies.failing_since(), "clustertopologies"),
-            (self.claims.failing_since(), "persistentvolumeclaims"),
-            (self.volumes.failing_since(), "persistentvolumes"),
-        ];
-        let mut failing = watches.into_iter();
-        failing.find_map(|(since, kind)| since.map(|_| kind))
-    }
-}
-
-fn followed<K: Cached>(
-    client: &Client,
-    shutdown: &Shutdown,
-    readiness: &Readiness,
-    name: &'static str,
-) -> Cache<K>
-where
-    K: kube::Resource<DynamicType = ()>,
-{
-    let (cache, writer) = Cache::new();
-    let ready = readiness.register(name);
-    shutdown.spawn_until_stopped(name, writer.follow(client.clone(), ready));
-    cache
-}
 
 /// Places groups until the term ends.
 pub async fn run(context: &Context, caches: &Caches, term: &Term) {
@@ -238,7 +172,12 @@ impl Placing<'_> {
                     let namespace = group.namespace().unwrap_or_default();
                     let pods = by_group.get(&key(group)).map_or(&[][..], Vec::as_slice);
                     let pods: Vec<&PlacementPod> = pods.iter().map(|pod| &**pod).collect();
-                    read::group(group, &pods, &topologies, &self.volume_rules(&namespace, &pods))
+                    read::group(
+                        group,
+                        &pods,
+                        &topologies,
+                        &self.volume_rules(&namespace, &pods),
+                    )
                 })
                 .collect(),
             settings: GateSettings {
@@ -292,12 +231,18 @@ impl Placing<'_> {
                 return;
             }
             match action {
-                Action::Release { group, pod, node, .. } => {
+                Action::Release {
+                    group, pod, node, ..
+                } => {
                     if let Some(pod) = pod_of(&group, &pod.uid) {
                         releases.push((pod, node));
                     }
                 }
-                Action::End { group, pod, is_bound } => {
+                Action::End {
+                    group,
+                    pod,
+                    is_bound,
+                } => {
                     let namespace = namespace_of(&group);
                     let ended = act::end(self.context, namespace, &pod, is_bound).await;
                     let verb = if is_bound { "evict" } else { "delete" };
@@ -387,7 +332,13 @@ impl Placing<'_> {
     }
 
     /// The cache must show this version before the next step.
-    fn expect(&mut self, kind: &'static str, namespace: Option<String>, name: String, version: &str) {
+    fn expect(
+        &mut self,
+        kind: &'static str,
+        namespace: Option<String>,
+        name: String,
+        version: &str,
+    ) {
         if self.context.args.control.dry_run {
             return;
         }
@@ -400,23 +351,24 @@ impl Placing<'_> {
 
     fn has_caught_up(&mut self) -> bool {
         let caches = self.caches;
-        self.written.retain(|(kind, namespace, name), (version, since)| {
-            let shown = match *kind {
-                "pods" => caches
-                    .pods
-                    .get(name, Some(namespace))
-                    .and_then(|pod| pod.resource_version()),
-                _ => caches
-                    .groups
-                    .get(name, Some(namespace))
-                    .and_then(|group| group.resource_version()),
-            };
-            // One that is gone shows nothing any more.
-            let is_behind = shown
-                .and_then(|shown| shown.parse::<u64>().ok())
-                .is_some_and(|shown| shown < *version);
-            is_behind && since.elapsed() < CATCH_UP
-        });
+        self.written
+            .retain(|(kind, namespace, name), (version, since)| {
+                let shown = match *kind {
+                    "pods" => caches
+                        .pods
+                        .get(name, Some(namespace))
+                        .and_then(|pod| pod.resource_version()),
+                    _ => caches
+                        .groups
+                        .get(name, Some(namespace))
+                        .and_then(|group| group.resource_version()),
+                };
+                // One that is gone shows nothing any more.
+                let is_behind = shown
+                    .and_then(|shown| shown.parse::<u64>().ok())
+                    .is_some_and(|shown| shown < *version);
+                is_behind && since.elapsed() < CATCH_UP
+            });
         self.written.is_empty()
     }
 
@@ -426,7 +378,9 @@ impl Placing<'_> {
         let mut events = Vec::new();
         let mut states = HashMap::new();
         for group in groups {
-            let Some(status) = &group.status else { continue };
+            let Some(status) = &group.status else {
+                continue;
+            };
             let word = StateWord::all().find(|word| word.as_str() == status.state);
             let Some(word) = word else { continue };
             *counts.entry(word.as_str()).or_default() += 1;
@@ -457,7 +411,11 @@ fn event(word: StateWord, message: &str) -> Event {
             EventType::Warning
         },
         reason: word.as_str().to_owned(),
-        note: Some(if message.is_empty() { fallback } else { message.to_owned() }),
+        note: Some(if message.is_empty() {
+            fallback
+        } else {
+            message.to_owned()
+        }),
         action: "Place".to_owned(),
         secondary: None::<ObjectReference>,
     }
@@ -468,8 +426,10 @@ fn by_group(
     groups: &[Arc<PlacementGroup>],
     pods: &[Arc<PlacementPod>],
 ) -> BTreeMap<String, Vec<Arc<PlacementPod>>> {
-    let mut by_group: BTreeMap<String, Vec<Arc<PlacementPod>>> =
-        groups.iter().map(|group| (key(group), Vec::new())).collect();
+    let mut by_group: BTreeMap<String, Vec<Arc<PlacementPod>>> = groups
+        .iter()
+        .map(|group| (key(group), Vec::new()))
+        .collect();
     for pod in pods {
         let of_group = group_of(pod).and_then(|group| by_group.get_mut(&group));
         if let Some(of_group) = of_group {
@@ -480,7 +440,11 @@ fn by_group(
 }
 
 fn key(group: &PlacementGroup) -> String {
-    format!("{}/{}", group.namespace().unwrap_or_default(), group.name_any())
+    format!(
+        "{}/{}",
+        group.namespace().unwrap_or_default(),
+        group.name_any()
+    )
 }
 
 fn group_of(pod: &PlacementPod) -> Option<String> {
@@ -489,5 +453,7 @@ fn group_of(pod: &PlacementPod) -> Option<String> {
 }
 
 fn namespace_of(group: &str) -> Option<String> {
-    group.split_once('/').map(|(namespace, _)| namespace.to_owned())
+    group
+        .split_once('/')
+        .map(|(namespace, _)| namespace.to_owned())
 }

@@ -2,15 +2,16 @@
 //! one that was changed meanwhile is left as it is.
 
 use json_patch::{AddOperation, PatchOperation, RemoveOperation, jsonptr::PointerBuf};
-use k8s_openapi::{
-    api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp,
-};
+use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 use kube::{
     Api, ResourceExt as _,
     api::{DeleteParams, EvictParams, Patch, PostParams, Preconditions},
 };
-use pd_api::v1alpha1::{PlacementGroup, placement_group::NODE_ANNOTATION};
-use pd_placement::gate::{GATE, PodVersion, Record};
+use pd_api::v1alpha1::{
+    PlacementGroup,
+    placement_group::{GATE, NODE_ANNOTATION},
+};
+use pd_placement::gate::{PodVersion, Record};
 use serde_json::{Value, json};
 
 use super::{objects::PlacementPod, pin::pinned, record};
@@ -78,12 +79,18 @@ fn release_patch(pod: &PlacementPod, node: &str) -> Option<Vec<PatchOperation>> 
     let gate = gates.iter().position(|gate| gate["name"] == GATE)?;
     let mut patch = vec![
         at(&["metadata", "uid"], pod.uid()?.into()),
-        at(&["metadata", "resourceVersion"], pod.resource_version()?.into()),
+        at(
+            &["metadata", "resourceVersion"],
+            pod.resource_version()?.into(),
+        ),
     ];
     if pod.metadata.annotations.is_none() {
         patch.push(at(&["metadata", "annotations"], json!({})));
     }
-    patch.push(at(&["metadata", "annotations", NODE_ANNOTATION], node.into()));
+    patch.push(at(
+        &["metadata", "annotations", NODE_ANNOTATION],
+        node.into(),
+    ));
     patch.push(at(&["spec", "affinity"], pinned(&pod.spec, node)));
     let path = pointer(&["spec", "schedulingGates", &gate.to_string()]);
     patch.push(PatchOperation::Remove(RemoveOperation { path }));

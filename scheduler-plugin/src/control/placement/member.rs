@@ -64,7 +64,9 @@ const SYSTEMS: [Marks; 5] = [
 pub(super) fn replica(labels: &BTreeMap<String, String>, name: &str) -> (String, String) {
     let marked = SYSTEMS.iter().find_map(|marks| {
         let values = marks.replica.iter().map(|label| labels.get(*label));
-        let values: Vec<&str> = values.map(|value| value.map(String::as_str)).collect::<Option<_>>()?;
+        let values: Vec<&str> = values
+            .map(|value| value.map(String::as_str))
+            .collect::<Option<_>>()?;
         Some((values.join("/"), kind(marks, labels, &values)))
     });
     marked.unwrap_or_else(|| (name.to_owned(), "pod".to_owned()))

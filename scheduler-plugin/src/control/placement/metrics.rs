@@ -54,7 +54,8 @@ impl PlacementMetrics {
     pub fn register(&self, registry: &mut Registry) {
         let groups = "Placement groups by state, as the leader sees them";
         registry.register("placement_groups", groups, self.groups.clone());
-        let steps = "Steps of placement, by outcome: made, or not made because caches are stale or behind";
+        let steps =
+            "Steps of placement, by outcome: made, or not made because caches are stale or behind";
         registry.register("placement_steps", steps, self.steps.clone());
         let seconds = "Time of a step that was made";
         registry.register("placement_step_seconds", seconds, self.seconds.clone());

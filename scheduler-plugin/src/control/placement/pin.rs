@@ -90,15 +90,20 @@ mod tests {
     fn a_pin_is_in_every_term_and_comes_off_again(#[case] terms: Value) {
         let spec = with_terms(&terms);
         let pinned = json!({ "affinity": pinned(&spec, "n1") });
-        let of_pin = super::terms(&pinned).unwrap();
+        let of_pin = terms(&pinned).unwrap();
         assert_eq!(of_pin.len(), terms.as_array().unwrap().len());
         for term in of_pin {
-            assert!(term["matchFields"].as_array().unwrap().contains(&requirement("n1")));
+            assert!(
+                term["matchFields"]
+                    .as_array()
+                    .unwrap()
+                    .contains(&requirement("n1"))
+            );
         }
         assert_eq!(pinned["affinity"]["podAffinity"]["kept"], true);
         assert_eq!(unpinned(&pinned, "n2"), None, "pinned to another node");
         let back = unpinned(&pinned, "n1").unwrap();
-        for (now, before) in super::terms(&back).unwrap().iter().zip(terms.as_array().unwrap()) {
+        for (now, before) in terms(&back).unwrap().iter().zip(terms.as_array().unwrap()) {
             assert_eq!(now["matchExpressions"], before["matchExpressions"]);
         }
     }
@@ -106,8 +111,8 @@ mod tests {
     #[test]
     fn a_pod_without_affinity_gets_a_term_of_its_own() {
         let pinned = json!({ "affinity": pinned(&json!({}), "n1") });
-        assert_eq!(super::terms(&pinned).unwrap().len(), 1);
+        assert_eq!(terms(&pinned).unwrap().len(), 1);
         let back = unpinned(&pinned, "n1").unwrap();
-        assert!(super::terms(&back).is_none());
+        assert!(terms(&back).is_none());
     }
 }

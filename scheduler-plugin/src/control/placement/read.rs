@@ -7,12 +7,12 @@ use kube::ResourceExt as _;
 use pd_api::v1alpha1::{
     ClusterTopology, ClusterTopologySpec, PlacementGroup, TopologyProfile,
     placement_group::{
-        DEFAULT_TOPOLOGY, FallbackKind, NODE_ANNOTATION, OnLossKind, PlacementGroupSpec,
+        DEFAULT_TOPOLOGY, FallbackKind, GATE, NODE_ANNOTATION, OnLossKind, PlacementGroupSpec,
         PlacementRoleSpec, ROLE_LABEL,
     },
 };
 use pd_placement::{
-    gate::{GATE, PodState, SeenGroup, SeenPod},
+    gate::{PodState, SeenGroup, SeenPod},
     group::{Exclusive, Fallback, Group, OnLoss, Role, Spread, Traffic},
     manifest::{PodManifest, VolumeRules},
     node::Node,
@@ -43,7 +43,11 @@ pub(super) fn group(
     volumes: &VolumeRules,
 ) -> SeenGroup {
     let spec = &object.spec;
-    let name = format!("{}/{}", object.namespace().unwrap_or_default(), object.name_any());
+    let name = format!(
+        "{}/{}",
+        object.namespace().unwrap_or_default(),
+        object.name_any()
+    );
     let per_replica = |role: &PlacementRoleSpec| (role.name.clone(), whole(role.pods_per_replica));
     let pods_per_replica: BTreeMap<String, u32> = spec.roles.iter().map(per_replica).collect();
     let is_named = spec.topology_name.is_some() || names_levels(spec);
@@ -118,7 +122,9 @@ fn role(spec: &PlacementRoleSpec) -> Role {
 
 fn names_levels(spec: &PlacementGroupSpec) -> bool {
     let of_role = |role: &PlacementRoleSpec| {
-        role.required_level.is_some() || role.preferred_level.is_some() || role.replica_level.is_some()
+        role.required_level.is_some()
+            || role.preferred_level.is_some()
+            || role.replica_level.is_some()
     };
     spec.required_level.is_some()
         || spec.preferred_level.is_some()

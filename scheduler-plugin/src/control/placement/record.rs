@@ -1,7 +1,5 @@
 //! What is known of a group, to and from the status of its object.
 
-use std::collections::BTreeMap;
-
 use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{Condition, Time},
     jiff::Timestamp,
@@ -106,7 +104,9 @@ pub(super) fn read(status: Option<&PlacementGroupStatus>) -> Record {
         excluded: status
             .excluded_nodes
             .iter()
-            .filter_map(|excluded| Some((excluded.node.clone(), seconds(excluded.until.as_ref()?)?)))
+            .filter_map(|excluded| {
+                Some((excluded.node.clone(), seconds(excluded.until.as_ref()?)?))
+            })
             .collect(),
         failures: u32::try_from(status.failures).unwrap_or(0),
         retry_seconds: status.retry_at.as_ref().and_then(seconds),
@@ -194,7 +194,8 @@ fn condition(
         reason: word.as_str().to_owned(),
         message: record.message.clone(),
         observed_generation: generation,
-        last_transition_time: same.map_or_else(|| now.clone(), |same| same.last_transition_time.clone()),
+        last_transition_time: same
+            .map_or_else(|| now.clone(), |same| same.last_transition_time.clone()),
     }
 }
 
@@ -224,7 +225,7 @@ fn time(seconds: u64) -> Option<Time> {
 
 /// Roles and their replicas, for tests and logs.
 #[cfg(test)]
-pub(super) fn replicas(pairs: &[(&str, u32)]) -> BTreeMap<String, u32> {
+pub(super) fn replicas(pairs: &[(&str, u32)]) -> std::collections::BTreeMap<String, u32> {
     pairs
         .iter()
         .map(|(name, count)| ((*name).to_owned(), *count))
