@@ -7,7 +7,7 @@
 //! ([`Action::Release`], [`Action::End`]). A process that is killed between any two actions, or
 //! another that leads after it, therefore goes on where this one was.
 //!
-//! What holds at every moment:
+//! These hold at every moment:
 //!
 //! - **All or nothing.** A group that has nothing yet gets its least replicas or none. Between the
 //!   first pod that is bound and the last there is a window; when it ends, pods that the scheduler
@@ -51,8 +51,8 @@ pub struct Seen {
 /// A placement group as it is seen.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SeenGroup {
-    /// What its owner wrote: name, roles and levels. Shapes, members, age and priority are filled
-    /// in here, and a `desired` of 0 means as many replicas as there are pods for.
+    /// The rules that its owner wrote: name, roles and levels. Shapes, members, age and priority
+    /// are filled in here, and a `desired` of 0 means as many replicas as there are pods for.
     pub rules: Group,
     /// Pods of one replica, by role; 1 where nothing is stated.
     pub pods_per_replica: BTreeMap<String, u32>,
@@ -60,7 +60,7 @@ pub struct SeenGroup {
     pub topology_name: String,
     /// Its topology, or why there is none.
     pub topology: Result<Topology, String>,
-    /// What is known of it from before.
+    /// All that is known of it from before.
     pub record: Record,
     /// Its pods.
     pub pods: Vec<SeenPod>,
@@ -85,7 +85,7 @@ pub struct SeenPod {
     pub kind: String,
     /// Its priority.
     pub priority: i32,
-    /// What it needs, or what of it cannot be kept.
+    /// Its needs, or what of it cannot be kept.
     pub shape: Result<PodShape, String>,
     /// Whether somebody makes it again when it ends.
     pub has_owner: bool,
@@ -120,7 +120,7 @@ pub enum PodState {
     },
 }
 
-/// What is known of a group from before, kept in the cluster.
+/// All that is known of a group from before, kept in the cluster.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Record {
     /// The number of the plan, one more for each.
@@ -197,7 +197,7 @@ pub enum GroupState {
     Degraded,
     /// It moves to another domain.
     Relocating,
-    /// What its owner wrote cannot be.
+    /// Its owner wrote something that cannot be.
     Refused,
 }
 

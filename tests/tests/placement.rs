@@ -1,5 +1,5 @@
-//! Placement groups on a real scheduler and controller-manager, with the chart's policy, account and
-//! arguments: nothing here knows more than a user.
+//! Placement groups on a real scheduler and controller-manager, with the chart's policy, account
+//! and arguments: nothing here knows more than a user.
 
 #![expect(clippy::unwrap_used, reason = "a failed step of a test ends it")]
 

@@ -131,11 +131,11 @@ pub struct PlacementGroupSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = TRAFFIC_MAX))]
     pub traffic: Vec<TrafficSpec>,
-    /// What happens where lost pods find no place near the others. Default Wait.
+    /// The answer to lost pods that find no place near the others. Default Wait.
     #[serde(default)]
     pub on_loss: OnLossKind,
-    /// Whether replicas of one role are useless without those of the others: none then gets a larger
-    /// share of its replicas. Default false.
+    /// Whether replicas of one role are useless without those of the others: none then gets a
+    /// larger share of its replicas. Default false.
     #[serde(default)]
     pub lockstep: bool,
 }
@@ -152,7 +152,8 @@ pub struct PlacementRoleSpec {
     /// `pdautoscaler.io/placement-role`, or all labels of podLabels.
     #[schemars(length(min = 1, max = 63))]
     pub name: String,
-    /// Fewest replicas with which the group is of use: it gets those of every role, or nothing. 1 to
+    /// Fewest replicas with which the group is of use: it gets those of every role, or nothing. 1
+    /// to
     /// 4096. Default 1.
     #[serde(default = "one")]
     #[schemars(range(min = 1, max = REPLICAS_MAX))]
@@ -199,7 +200,7 @@ pub struct ExclusiveSpec {
     /// The level of the domain. At most 63 characters.
     #[schemars(length(min = 1, max = 63))]
     pub level: String,
-    /// What happens where no domain is free of others. Default Wait.
+    /// The answer where no domain is free of others. Default Wait.
     #[serde(default)]
     pub fallback: FallbackKind,
 }

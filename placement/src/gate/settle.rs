@@ -18,8 +18,8 @@ use crate::{
     topology::Topology,
 };
 
-/// What to do next. Actions of one group follow each other in the order given; a failed one makes
-/// those after it void until everything is seen again.
+/// The things to do next. Actions of one group follow each other in the order given; a failed one
+/// makes those after it void until everything is seen again.
 pub fn step(seen: &Seen) -> Vec<Action> {
     let standings = Standings::read(seen);
     let nodes: BTreeMap<&str, &Node> = seen
@@ -295,7 +295,7 @@ fn cut(mut record: Record) -> Record {
     record
 }
 
-/// What is over is taken off the record.
+/// Takes off the record whatever is over.
 fn tidy(next: &mut Record, view: &GroupView<'_>, seen: &Seen) {
     let group = view.seen;
     let now_seconds = seen.now_seconds;

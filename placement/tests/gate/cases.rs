@@ -1,4 +1,4 @@
-//! Named cases of scheduling.md's catalogue, each on a small cluster.
+//! Named cases, each on a small cluster. Letters and numbers are those of the placement tests.
 
 use pd_placement::gate::{Action, GroupState, PodState, step};
 use pd_placement::group::OnLoss;

@@ -120,7 +120,7 @@ impl Cluster {
         }
     }
 
-    /// What a controller sees that has read everything now.
+    /// All that a controller sees that has read everything now.
     pub(crate) fn seen(&self) -> Seen {
         let mut nodes: BTreeMap<&str, Node> = self
             .nodes

@@ -48,7 +48,7 @@ struct Life {
     observer: Observer,
     /// Clusters of before, of which caches show one.
     past: Vec<(Cluster, BTreeMap<String, u64>)>,
-    /// What each cache shows: nodes, pods, groups.
+    /// The moment that each cache shows: nodes, pods, groups.
     behind: [usize; 3],
     made: usize,
 }
@@ -81,7 +81,7 @@ impl Life {
         }
     }
 
-    /// What the caches show. They go forwards only.
+    /// The view of the caches. They go forwards only.
     fn seen(&mut self, is_fresh: bool) -> (Seen, BTreeMap<String, u64>) {
         let newest = self.past.len() - 1;
         for behind in &mut self.behind {

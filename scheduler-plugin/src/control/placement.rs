@@ -1,7 +1,7 @@
 //! Placement groups: pods are planned together and released to their nodes.
 //!
-//! Everything is decided by the pure [`step`](pd_placement::gate::step); here are the caches that it
-//! looks at and the requests that it asks for. A step is made only when the caches show all that
+//! Everything is decided by the pure [`step`](pd_placement::gate::step); here are the caches that
+//! it looks at and the requests that it asks for. A step is made only when the caches show all that
 //! this process has written, so that no place is given twice, and while all of them are kept up.
 //! Time is the wall clock at the start of a term and runs by the monotonic clock from then on, so
 //! that a clock that is set does not end windows.
@@ -187,8 +187,8 @@ impl Placing<'_> {
         }
     }
 
-    /// Where the claims of these pods can be reached from. A claim without a volume yet may be bound
-    /// anywhere; one that is not there is unknown.
+    /// Where the claims of these pods can be reached from. A claim without a volume yet may be
+    /// bound anywhere; one that is not there is unknown.
     fn volume_rules(&self, namespace: &str, pods: &[&PlacementPod]) -> VolumeRules {
         let mut rules = VolumeRules::new();
         for pod in pods {

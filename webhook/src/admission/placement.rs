@@ -16,7 +16,7 @@ use super::{
     wire::{AdmissionChange, AdmissionVerdict, Review},
 };
 
-/// What is read of a pod.
+/// The parts that are read of a pod.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Pod {

@@ -59,8 +59,8 @@ const SYSTEMS: [Marks; 5] = [
     },
 ];
 
-/// The replica of a pod and its kind within it, by its labels. A pod of no known system is a replica
-/// of its own.
+/// The replica of a pod and its kind within it, by its labels. A pod of no known system is a
+/// replica of its own.
 pub(super) fn replica(labels: &BTreeMap<String, String>, name: &str) -> (String, String) {
     let marked = SYSTEMS.iter().find_map(|marks| {
         let values = marks.replica.iter().map(|label| labels.get(*label));

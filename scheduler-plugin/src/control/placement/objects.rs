@@ -1,7 +1,7 @@
 //! The objects that placing reads, cut down to what it needs as soon as they arrive.
 //!
-//! A pod that belongs to no group is kept as an amount on a node and nothing else: a cluster's worth
-//! of them has to fit a small process. Pods of groups keep their spec.
+//! A pod that belongs to no group is kept as an amount on a node and nothing else: a cluster's
+//! worth of them has to fit a small process. Pods of groups keep their spec.
 
 use k8s_openapi::{
     api::core::v1::{Node as KubernetesNode, PersistentVolume, PersistentVolumeClaim, Pod},
@@ -34,7 +34,8 @@ pub struct PlacementPod {
     /// Its node, if it has one.
     #[serde(skip)]
     pub node: Option<String>,
-    /// What it uses of its node, if it belongs to no group; nothing if that cannot be read.
+    /// The amounts that it uses of its node, if it belongs to no group; nothing if that cannot be
+    /// read.
     #[serde(skip)]
     pub occupant: Option<Occupant>,
 }

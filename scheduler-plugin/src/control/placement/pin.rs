@@ -1,9 +1,9 @@
 //! The pin: required node affinity that lets a released pod go to one node and no other.
 //!
-//! A gated pod's affinity may only become narrower (KEP-3838): a pod without terms may get some, one
-//! that has terms may get further requirements in each. So the node's name is added to every term.
-//! It is one name, for the API server takes no more in a field requirement, and because a spare node
-//! could be the planned one of another pod of the group.
+//! A gated pod's affinity may only become narrower (KEP-3838): a pod without terms may get some,
+//! one that has terms may get further requirements in each. So the node's name is added to every
+//! term. It is one name, for the API server takes no more in a field requirement, and because a
+//! spare node could be the planned one of another pod of the group.
 
 use serde_json::{Value, json};
 

@@ -222,7 +222,8 @@ fn pod(
     }
 }
 
-/// The role of a pod, by the labels that roles name, by its own label, or because there is only one.
+/// The role of a pod, by the labels that roles name, by its own label, or because there is only
+/// one.
 fn role_of<'a>(object: &PlacementPod, spec: &'a PlacementGroupSpec) -> Option<&'a str> {
     let labels = object.labels();
     let has = |role: &&PlacementRoleSpec| {

@@ -1,4 +1,4 @@
-//! What is known of a group, to and from the status of its object.
+//! All that is known of a group, to and from the status of its object.
 
 use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{Condition, Time},
@@ -35,7 +35,7 @@ pub enum StateWord {
     Degraded,
     /// It moves.
     Relocating,
-    /// What its owner wrote cannot be.
+    /// Its owner wrote something that cannot be.
     Refused,
 }
 
