@@ -149,51 +149,41 @@ fn placement() -> Value {
     })
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn groups_are_placed_whole_near_each_other_and_again_after_a_loss() {
-    let plane = cluster().await;
-    let client = plane.client().await.unwrap();
-    let mut controllers = Controllers::start(&plane, &placement()).await.unwrap();
-    plane.apply(&topology().to_string()).await.unwrap();
-
-    // Two gangs that fit alone and not together: one is placed, the other holds nothing.
+/// Two gangs that fit alone and not together: one is placed, the other holds nothing. The first
+/// goes, and the second gets its place, though the controllers are killed meanwhile.
+async fn one_of_two_is_placed(
+    plane: &ControlPlane,
+    client: &Client,
+    controllers: &mut Controllers,
+) {
     apply(
-        &plane,
+        plane,
         &gang("one", None, &[("prefill", 3, 8), ("decode", 2, 8)]),
     )
     .await;
-    until(&client, &controllers, "one", "Placed", 5).await;
+    until(client, controllers, "one", "Placed", 5).await;
     apply(
-        &plane,
+        plane,
         &gang("two", None, &[("prefill", 3, 8), ("decode", 2, 8)]),
     )
     .await;
-    until(&client, &controllers, "two", "WaitingForRoom", 0).await;
-    let waiting = pods(&client, "two").await;
+    until(client, controllers, "two", "WaitingForRoom", 0).await;
+    let waiting = pods(client, "two").await;
     assert!(
         waiting.len() == 5 && waiting.values().all(|(_, gated)| *gated),
         "{waiting:?}"
     );
-    let status = group(&client, "two").await.status.unwrap();
+    let status = group(client, "two").await.status.unwrap();
     assert!(
         status.message.contains("nvidia.com/gpu short"),
         "{}",
         status.message
     );
     assert_eq!(status.conditions[0].status, "False");
-
-    // Pods that are of no group are not touched.
-    let free = json!({
-        "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "free", "namespace": "default" },
-        "spec": { "containers": [{ "name": "c", "image": "x" }] },
-    });
-    plane.apply(&free.to_string()).await.unwrap();
-
-    // The first goes, and the second gets its place. The controllers are killed meanwhile.
     let deployments = ["delete", "deployment", "one-prefill", "one-decode"];
     plane.kubectl(&deployments).await.unwrap();
-    controllers.kill_and_start(&plane).await.unwrap();
-    until(&client, &controllers, "two", "Placed", 5).await;
+    controllers.kill_and_start(plane).await.unwrap();
+    until(client, controllers, "two", "Placed", 5).await;
     plane
         .kubectl(&["delete", "placementgroup", "one", "two"])
         .await
@@ -202,15 +192,18 @@ async fn groups_are_placed_whole_near_each_other_and_again_after_a_loss() {
         .kubectl(&["delete", "deployment", "two-prefill", "two-decode"])
         .await
         .unwrap();
+}
 
-    // A rack for all of it, and the same rack after a node is lost.
+/// A rack for all of it, the same rack after a node is lost, and for more replicas as far as it has
+/// room.
+async fn all_are_in_one_rack(plane: &ControlPlane, client: &Client, controllers: &Controllers) {
     apply(
-        &plane,
+        plane,
         &gang("near", Some("rack"), &[("prefill", 2, 2), ("decode", 2, 2)]),
     )
     .await;
-    let nodes = until(&client, &controllers, "near", "Placed", 4).await;
-    let before = racks(&client, &nodes).await;
+    let nodes = until(client, controllers, "near", "Placed", 4).await;
+    let before = racks(client, &nodes).await;
     assert_eq!(before.len(), 1, "{nodes:?}");
     let lost = nodes.iter().next().unwrap();
     plane.kubectl(&["delete", "node", lost]).await.unwrap();
@@ -219,17 +212,35 @@ async fn groups_are_placed_whole_near_each_other_and_again_after_a_loss() {
         .kubectl(&["delete", "pod", &on_lost, "--force"])
         .await
         .unwrap();
-    let nodes = until(&client, &controllers, "near", "Placed", 4).await;
+    let nodes = until(client, controllers, "near", "Placed", 4).await;
     assert!(!nodes.contains(lost));
-    assert_eq!(racks(&client, &nodes).await, before);
+    assert_eq!(racks(client, &nodes).await, before);
 
     // More replicas join the others, as far as the rack has room.
     plane
         .kubectl(&["scale", "deployment", "near-decode", "--replicas=4"])
         .await
         .unwrap();
-    let nodes = until(&client, &controllers, "near", "PlacedInPart", 4).await;
-    assert_eq!(racks(&client, &nodes).await, before);
+    let nodes = until(client, controllers, "near", "PlacedInPart", 4).await;
+    assert_eq!(racks(client, &nodes).await, before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn groups_are_placed_whole_near_each_other_and_again_after_a_loss() {
+    let plane = cluster().await;
+    let client = plane.client().await.unwrap();
+    let mut controllers = Controllers::start(&plane, &placement()).await.unwrap();
+    plane.apply(&topology().to_string()).await.unwrap();
+
+    // Pods that are of no group are not touched.
+    let free = json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "free", "namespace": "default" },
+        "spec": { "containers": [{ "name": "c", "image": "x" }] },
+    });
+    plane.apply(&free.to_string()).await.unwrap();
+
+    one_of_two_is_placed(&plane, &client, &mut controllers).await;
+    all_are_in_one_rack(&plane, &client, &controllers).await;
     let kept = eventually("the free pod to have a node", DEADLINE, async || {
         let pod = Api::<Pod>::namespaced(client.clone(), "default")
             .get("free")

@@ -266,15 +266,12 @@ fn next(view: &GroupView<'_>, plan: Option<&(GroupPlan, BTreeSet<String>)>, seen
     let now_seconds = seen.now_seconds;
     let mut next = group.record.clone();
     tidy(&mut next, view, seen);
-    let (state, message) = match plan {
-        Some((plan, drains)) => {
-            next.holds.clone_from(drains);
-            follow(&mut next, view, plan, seen)
-        }
-        None => {
-            next.holds.clear();
-            unplanned(view)
-        }
+    let (state, message) = if let Some((plan, drains)) = plan {
+        next.holds.clone_from(drains);
+        follow(&mut next, view, plan, seen)
+    } else {
+        next.holds.clear();
+        unplanned(view)
     };
     let changes = is_settled(state) != is_settled(next.state);
     if next.since_seconds == 0 || changes || next.since_seconds > now_seconds {

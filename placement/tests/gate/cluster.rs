@@ -76,10 +76,10 @@ pub(crate) fn topology() -> Topology {
 }
 
 /// A group of roles with a name, least replicas, replicas that are made, and GPUs of a pod.
-pub(crate) fn group(name: &str, roles: &[(&str, u32, u32, i64)]) -> OwnedGroup {
+pub(crate) fn group(name: &str, of: &[(&str, u32, u32, i64)]) -> OwnedGroup {
     let rules = Group {
         name: name.to_owned(),
-        roles: roles
+        roles: of
             .iter()
             .map(|(name, min, _, _)| Role {
                 name: (*name).to_owned(),
@@ -95,7 +95,7 @@ pub(crate) fn group(name: &str, roles: &[(&str, u32, u32, i64)]) -> OwnedGroup {
         has_topology: true,
         record: Record::default(),
         version: 1,
-        owned: roles
+        owned: of
             .iter()
             .map(|(name, _, made, gpus)| ((*name).to_owned(), (*made, *gpus)))
             .collect(),
@@ -165,54 +165,63 @@ impl Cluster {
 
     /// Owners make the pods that are missing, and end those that are too many.
     pub(crate) fn owners_act(&mut self) {
-        for (name, group) in self.groups.clone() {
+        for group in self.groups.clone().values() {
             for (role, (replicas, gpus)) in &group.owned {
                 let whole = group.pods_per_replica.get(role).copied().unwrap_or(1);
-                let mut there: Vec<SeenPod> = self
-                    .pods_of(&name)
-                    .filter(|pod| pod.role == *role && !pod.is_ending)
-                    .filter(|pod| !matches!(pod.state, PodState::Ended { .. }))
-                    .cloned()
-                    .collect();
-                let mut wanted: BTreeMap<(String, String), ()> = BTreeMap::new();
                 if whole == 1 {
-                    while u32::try_from(there.len()).unwrap() > *replicas {
-                        let last = there.pop().unwrap();
-                        self.end(&last.uid);
-                    }
-                    let missing = *replicas - u32::try_from(there.len()).unwrap();
-                    if missing > 0 && !group.has_owner && !there.is_empty() {
-                        continue;
-                    }
-                    for _ in 0..missing {
-                        self.made += 1;
-                        let text = format!("{name}-{role}-{}", self.made);
-                        self.make(&group, role, (&text, "pod"), *gpus);
-                    }
-                    continue;
-                }
-                for replica in 0..*replicas {
-                    for pod in 0..whole {
-                        let kind = if pod == 0 { "leader" } else { "worker" };
-                        let text = format!("{name}-{role}-{replica}-{pod}");
-                        wanted.insert((text.clone(), kind.to_owned()), ());
-                        if !there.iter().any(|known| known.name == text) {
-                            self.make_named(
-                                &group,
-                                role,
-                                (&text, &format!("{replica}"), kind),
-                                *gpus,
-                            );
-                        }
-                    }
-                }
-                let extra = there
-                    .iter()
-                    .filter(|pod| !wanted.contains_key(&(pod.name.clone(), pod.kind.clone())));
-                for pod in extra.cloned().collect::<Vec<_>>() {
-                    self.end(&pod.uid);
+                    self.deployment_acts(group, role, *replicas, *gpus);
+                } else {
+                    self.set_of_groups_acts(group, role, (*replicas, whole), *gpus);
                 }
             }
+        }
+    }
+
+    fn live_pods(&self, group: &OwnedGroup, role: &str) -> Vec<SeenPod> {
+        self.pods_of(&group.rules.name)
+            .filter(|pod| pod.role == role && !pod.is_ending)
+            .filter(|pod| !matches!(pod.state, PodState::Ended { .. }))
+            .cloned()
+            .collect()
+    }
+
+    fn deployment_acts(&mut self, group: &OwnedGroup, role: &str, replicas: u32, gpus: i64) {
+        let mut there = self.live_pods(group, role);
+        let wanted = usize::try_from(replicas).unwrap();
+        for pod in there.split_off(there.len().min(wanted)) {
+            self.end(&pod.uid);
+        }
+        if !group.has_owner && !there.is_empty() {
+            return;
+        }
+        for _ in there.len()..wanted {
+            self.made += 1;
+            let text = format!("{}-{role}-{}", group.rules.name, self.made);
+            self.make(group, role, (&text, "pod"), gpus);
+        }
+    }
+
+    fn set_of_groups_acts(
+        &mut self,
+        group: &OwnedGroup,
+        role: &str,
+        (replicas, whole): (u32, u32),
+        gpus: i64,
+    ) {
+        let there = self.live_pods(group, role);
+        let mut wanted = BTreeSet::new();
+        for replica in 0..replicas {
+            for pod in 0..whole {
+                let kind = if pod == 0 { "leader" } else { "worker" };
+                let text = format!("{}-{role}-{replica}-{pod}", group.rules.name);
+                if !there.iter().any(|known| known.name == text) {
+                    self.make_named(group, role, (&text, &format!("{replica}"), kind), gpus);
+                }
+                wanted.insert(text);
+            }
+        }
+        for pod in there.iter().filter(|pod| !wanted.contains(&pod.name)) {
+            self.end(&pod.uid);
         }
     }
 

@@ -4,12 +4,7 @@
 //! `PD_GATE_SEEDS=10000 cargo test -p pd-placement --test gate --release` plays as many lives; the
 //! seed of one that breaks a promise is in the message, and `PD_GATE_SEED` plays it alone.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a failed step of a test ends it"
-)]
+#![expect(clippy::unwrap_used, reason = "a failed step of a test ends it")]
 
 mod cases;
 mod chance;

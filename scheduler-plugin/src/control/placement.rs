@@ -266,10 +266,10 @@ impl Placing<'_> {
 
     async fn release(&mut self, releases: &[(Arc<PlacementPod>, String)]) {
         let context = self.context;
-        let nominates = context.args.placement.placement_nominate;
+        let keeps_room = context.args.placement.placement_nominate;
         let requests = releases.iter().map(|(pod, node)| async move {
             let mut pod = (**pod).clone();
-            if nominates {
+            if keeps_room {
                 match act::nominate(context, &pod, node).await {
                     Ok(nominated) => pod = nominated,
                     // The pin holds without it, too.
@@ -376,7 +376,7 @@ impl Placing<'_> {
     async fn report(&mut self, groups: &[Arc<PlacementGroup>]) {
         let mut counts: BTreeMap<&'static str, i64> = BTreeMap::new();
         let mut events = Vec::new();
-        let mut states = HashMap::new();
+        let mut known = HashMap::new();
         for group in groups {
             let Some(status) = &group.status else {
                 continue;
@@ -388,9 +388,9 @@ impl Placing<'_> {
             if self.states.get(&key).is_some_and(|before| *before != word) {
                 events.push((group.object_ref(&()), event(word, &status.message)));
             }
-            states.insert(key, word);
+            known.insert(key, word);
         }
-        self.states = states;
+        self.states = known;
         self.context.metrics.placement.groups(&counts);
         for (about, event) in events {
             self.context.publish(&about, &event).await;

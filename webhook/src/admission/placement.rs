@@ -126,7 +126,7 @@ mod tests {
         (pod, warnings)
     }
 
-    fn labelled(spec: Value) -> Value {
+    fn labelled(spec: &Value) -> Value {
         json!({ "metadata": { "labels": { GROUP_LABEL: "g" } }, "spec": spec })
     }
 
@@ -139,7 +139,7 @@ mod tests {
         #[case] spec: Value,
         #[case] want: Value,
     ) {
-        let (pod, warnings) = stored("CREATE", labelled(spec));
+        let (pod, warnings) = stored("CREATE", labelled(&spec));
         assert_eq!(pod["spec"]["schedulingGates"], want);
         assert_eq!(warnings, 0);
         let (again, _) = stored("CREATE", pod.clone());
@@ -149,21 +149,21 @@ mod tests {
     #[rstest]
     #[case::without_label("CREATE", json!({ "metadata": {}, "spec": {} }))]
     #[case::with_an_empty_label("CREATE", json!({ "metadata": { "labels": { GROUP_LABEL: "" } }, "spec": {} }))]
-    #[case::updated("UPDATE", labelled(json!({})))]
-    #[case::deleted("DELETE", labelled(json!({})))]
+    #[case::updated("UPDATE", labelled(&json!({})))]
+    #[case::deleted("DELETE", labelled(&json!({})))]
     fn other_pods_stay_as_they_are(#[case] operation: &str, #[case] pod: Value) {
         assert_eq!(stored(operation, pod.clone()), (pod, 0));
     }
 
     #[test]
     fn a_pod_that_names_its_node_is_let_through_with_a_warning() {
-        let pod = labelled(json!({ "nodeName": "n" }));
+        let pod = labelled(&json!({ "nodeName": "n" }));
         assert_eq!(stored("CREATE", pod.clone()), (pod, 1));
     }
 
     #[test]
     fn nobody_creates_a_pod_that_seems_released() {
-        let mut pod = labelled(json!({}));
+        let mut pod = labelled(&json!({}));
         pod["metadata"]["annotations"] = json!({ NODE_ANNOTATION: "n", "kept": "a" });
         let (pod, _) = stored("CREATE", pod);
         assert_eq!(pod["metadata"]["annotations"], json!({ "kept": "a" }));

@@ -92,8 +92,9 @@ fn release_patch(pod: &PlacementPod, node: &str) -> Option<Vec<PatchOperation>> 
         node.into(),
     ));
     patch.push(at(&["spec", "affinity"], pinned(&pod.spec, node)));
-    let path = pointer(&["spec", "schedulingGates", &gate.to_string()]);
-    patch.push(PatchOperation::Remove(RemoveOperation { path }));
+    patch.push(PatchOperation::Remove(RemoveOperation {
+        path: pointer(&["spec", "schedulingGates", &gate.to_string()]),
+    }));
     Some(patch)
 }
 

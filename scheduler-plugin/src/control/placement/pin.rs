@@ -87,11 +87,11 @@ mod tests {
         { "matchExpressions": [{ "key": "a", "operator": "Exists" }] },
         { "matchFields": [{ "key": "metadata.name", "operator": "NotIn", "values": ["bad"] }] },
     ]))]
-    fn a_pin_is_in_every_term_and_comes_off_again(#[case] terms: Value) {
-        let spec = with_terms(&terms);
+    fn a_pin_is_in_every_term_and_comes_off_again(#[case] alternatives: Value) {
+        let spec = with_terms(&alternatives);
         let pinned = json!({ "affinity": pinned(&spec, "n1") });
         let of_pin = terms(&pinned).unwrap();
-        assert_eq!(of_pin.len(), terms.as_array().unwrap().len());
+        assert_eq!(of_pin.len(), alternatives.as_array().unwrap().len());
         for term in of_pin {
             assert!(
                 term["matchFields"]
@@ -103,7 +103,11 @@ mod tests {
         assert_eq!(pinned["affinity"]["podAffinity"]["kept"], true);
         assert_eq!(unpinned(&pinned, "n2"), None, "pinned to another node");
         let back = unpinned(&pinned, "n1").unwrap();
-        for (now, before) in terms(&back).unwrap().iter().zip(terms.as_array().unwrap()) {
+        for (now, before) in terms(&back)
+            .unwrap()
+            .iter()
+            .zip(alternatives.as_array().unwrap())
+        {
             assert_eq!(now["matchExpressions"], before["matchExpressions"]);
         }
     }
