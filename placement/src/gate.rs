@@ -91,6 +91,8 @@ pub struct SeenPod {
     pub has_owner: bool,
     /// Whether it is being deleted.
     pub is_ending: bool,
+    /// The state of the group that it carries as a condition.
+    pub marked: Option<GroupState>,
     /// How far it is.
     pub state: PodState,
 }
@@ -201,6 +203,16 @@ pub enum GroupState {
     Refused,
 }
 
+impl GroupState {
+    /// Whether its pods wait for something that may not come.
+    pub const fn is_waiting(self) -> bool {
+        matches!(
+            self,
+            Self::WaitingForRoom | Self::WaitingForTopology | Self::BackingOff | Self::Refused
+        )
+    }
+}
+
 /// Times and bounds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GateSettings {
@@ -253,6 +265,16 @@ pub enum Action {
         pod: PodVersion,
         /// The node.
         node: String,
+    },
+    /// Say on a pod how its group is: who reads pods and no groups, such as an autoscaler, then
+    /// knows why it waits.
+    Mark {
+        /// The group.
+        group: String,
+        /// The pod.
+        pod: PodVersion,
+        /// The state.
+        state: GroupState,
     },
     /// End a pod, if it is still the one that was seen.
     End {

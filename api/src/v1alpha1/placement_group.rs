@@ -13,6 +13,8 @@ use super::{
     rules::{rule, rule_naming_value},
     status::conditions_schema,
 };
+pub use pd_systems::stuck::PLACEMENT_CONDITION;
+
 use crate::derives::{CustomResource, JsonSchema, KubeSchema};
 
 /// The scheduling gate of pods that belong to a group.

@@ -46,6 +46,7 @@ pub fn step(seen: &Seen) -> Vec<Action> {
             None => next(view, plans.get(group.rules.name.as_str()), seen),
         };
         actions.extend(touch(view, &next, &standings));
+        actions.extend(mark(view, &next));
         if next != group.record {
             actions.push(Action::Write {
                 group: group.rules.name.clone(),
@@ -89,6 +90,34 @@ fn touch(view: &GroupView<'_>, next: &Record, standings: &Standings) -> Vec<Acti
         }
     }
     actions
+}
+
+/// Pods that wait carry the state of their group, and those that were placed carry that. A pod that
+/// is about to be released is not touched, for it would not be the one that was seen any more.
+fn mark(view: &GroupView<'_>, next: &Record) -> Vec<Action> {
+    let state = view.seen.record.state;
+    let wanted = |pod: &SeenPod| match &pod.state {
+        PodState::Gated => {
+            let mut planned = next.assignments.iter();
+            let is_planned = planned.any(|planned| planned.uid == pod.uid);
+            (state.is_waiting() && !is_planned).then_some(state)
+        }
+        PodState::Bound { .. } => {
+            let waited = pod.marked.is_some_and(GroupState::is_waiting);
+            waited.then_some(GroupState::Placed)
+        }
+        _ => None,
+    };
+    let pods = view.seen.pods.iter().filter(|pod| !pod.is_ending);
+    let unlike = pods.filter_map(|pod| {
+        let state = wanted(pod).filter(|state| pod.marked != Some(*state))?;
+        Some(Action::Mark {
+            group: view.seen.rules.name.clone(),
+            pod: pod.version(),
+            state,
+        })
+    });
+    unlike.collect()
 }
 
 /// The plans of all groups that can be planned. Those of one topology are made together; later

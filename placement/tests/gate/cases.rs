@@ -29,6 +29,9 @@ fn d1_of_two_gangs_that_fit_alone_one_is_placed_and_the_other_holds_nothing() {
     assert_eq!(cluster.nodes_of("b").len(), 0);
     assert_eq!(state(&cluster, "a"), GroupState::Placed);
     assert_eq!(state(&cluster, "b"), GroupState::WaitingForRoom);
+    let marks = |name| -> Vec<_> { cluster.pods_of(name).map(|pod| pod.marked).collect() };
+    assert_eq!(marks("b"), [Some(GroupState::WaitingForRoom); 3]);
+    assert_eq!(marks("a"), [None; 3]);
     let message = &cluster.groups["b"].record.message;
     assert!(message.contains("nvidia.com/gpu"), "{message}");
 }

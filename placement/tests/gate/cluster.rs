@@ -253,6 +253,7 @@ impl Cluster {
             }),
             has_owner: group.has_owner,
             is_ending: false,
+            marked: None,
             state: if group.is_gated_by_others {
                 PodState::GatedByOthers
             } else {
@@ -361,6 +362,11 @@ impl Cluster {
                 self.current(pod, true)?;
                 let node = Some(node.clone());
                 self.change(&pod.uid, |pod| pod.state = PodState::Released { node });
+            }
+            Action::Mark { pod, state, .. } => {
+                self.current(pod, false)?;
+                let state = *state;
+                self.change(&pod.uid, |pod| pod.marked = Some(state));
             }
             Action::End { pod, .. } => {
                 self.current(pod, false)?;

@@ -117,6 +117,7 @@ impl Life {
             let group = match &action {
                 Action::Write { group, .. }
                 | Action::Release { group, .. }
+                | Action::Mark { group, .. }
                 | Action::End { group, .. } => group.clone(),
             };
             if failed.contains(&group) {
@@ -271,6 +272,18 @@ impl Life {
         let seen = self.cluster.seen();
         for group in &seen.groups {
             let name = &group.rules.name;
+            let waits = group.record.state.is_waiting();
+            for pod in &group.pods {
+                let says = pod.marked.is_some_and(GroupState::is_waiting);
+                let is_gated = pod.state == PodState::Gated;
+                assert!(
+                    says == waits || (!waits && is_gated),
+                    "{} is marked {:?} and its group is {:?}",
+                    pod.name,
+                    pod.marked,
+                    group.record.state
+                );
+            }
             assert!(
                 group.record.deadline_seconds.is_none(),
                 "{name} is still on its way: {:?}",

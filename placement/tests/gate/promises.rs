@@ -21,7 +21,7 @@ impl Observer {
     /// Before an action is carried out.
     pub(crate) fn before(&self, cluster: &Cluster, action: &Action) {
         match action {
-            Action::Write { .. } => {}
+            Action::Write { .. } | Action::Mark { .. } => {}
             Action::Release {
                 group,
                 plan,

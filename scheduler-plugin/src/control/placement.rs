@@ -248,6 +248,11 @@ impl Placing<'_> {
                     let verb = if is_bound { "evict" } else { "delete" };
                     self.note(verb, &group, &pod.name, &ended);
                 }
+                Action::Mark { group, pod, state } => {
+                    let state = StateWord::from(state);
+                    let marked = act::mark(self.context, &group, &pod, state).await;
+                    self.note("mark", &group, &pod.name, &marked);
+                }
                 Action::Write { group, record } => {
                     let found = groups.iter().find(|known| key(known) == group);
                     if let Some(found) = found {

@@ -9,12 +9,16 @@ use kube::{
 };
 use pd_api::v1alpha1::{
     PlacementGroup,
-    placement_group::{GATE, NODE_ANNOTATION},
+    placement_group::{GATE, NODE_ANNOTATION, PLACEMENT_CONDITION},
 };
 use pd_placement::gate::{PodVersion, Record};
 use serde_json::{Value, json};
 
-use super::{objects::PlacementPod, pin::pinned, record};
+use super::{
+    objects::PlacementPod,
+    pin::pinned,
+    record::{self, StateWord},
+};
 use crate::control::{
     Context,
     write::{WriteError, WriteOutcome},
@@ -122,6 +126,33 @@ pub(super) async fn nominate(
         })
         .await?;
     Ok(nominated)
+}
+
+/// Says on a pod how its group is.
+pub(super) async fn mark(
+    context: &Context,
+    group: &str,
+    pod: &PodVersion,
+    state: StateWord,
+) -> Result<WriteOutcome, WriteError> {
+    let (namespace, name) = group.split_once('/').unwrap_or(("", group));
+    let pods: Api<PlacementPod> = api(context, Some(namespace.to_owned()));
+    let is_placed = state.is_placed() == Some(true);
+    let patch = json!({
+        "metadata": { "uid": pod.uid },
+        "status": { "conditions": [{
+            "type": PLACEMENT_CONDITION,
+            "status": if is_placed { "True" } else { "False" },
+            "reason": state.as_str(),
+            "message": format!("PlacementGroup `{name}` is {}; its status says why", state.as_str()),
+            "lastTransitionTime": Time(Timestamp::now()),
+        }] },
+    });
+    let patch = Patch::Strategic(&patch);
+    let params = context.patch_params();
+    context
+        .write(pods.patch_status(&pod.name, &params, &patch))
+        .await
 }
 
 /// Ends a pod: one that has a node by an eviction, so that disruption budgets are kept to.

@@ -4,11 +4,16 @@
 //! worth of them has to fit a small process. Pods of groups keep their spec.
 
 use k8s_openapi::{
-    api::core::v1::{Node as KubernetesNode, PersistentVolume, PersistentVolumeClaim, Pod},
+    api::core::v1::{
+        Node as KubernetesNode, PersistentVolume, PersistentVolumeClaim, Pod, PodCondition,
+    },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use kube::{Resource, ResourceExt as _};
-use pd_api::v1alpha1::{ClusterTopology, PlacementGroup, placement_group::GROUP_LABEL};
+use pd_api::v1alpha1::{
+    ClusterTopology, PlacementGroup,
+    placement_group::{GROUP_LABEL, PLACEMENT_CONDITION},
+};
 use pd_placement::{
     manifest::{NodeManifest, PodManifest},
     node::{Node, Occupant},
@@ -50,6 +55,18 @@ pub struct PlacementPodStatus {
     pub reason: Option<String>,
     /// The node that is kept for it.
     pub nominated_node_name: Option<String>,
+    /// Its condition about placing; others are dropped.
+    #[serde(default)]
+    conditions: Option<Vec<PodCondition>>,
+}
+
+impl PlacementPodStatus {
+    /// The state of its group that the pod carries.
+    pub fn mark(&self) -> Option<&str> {
+        let mut conditions = self.conditions.iter().flatten();
+        let found = conditions.find(|condition| condition.type_ == PLACEMENT_CONDITION)?;
+        found.reason.as_deref()
+    }
 }
 
 impl PlacementPod {
@@ -74,6 +91,9 @@ impl Cached for PlacementPod {
         let metadata = self.meta_mut();
         metadata.managed_fields = None;
         self.node = self.spec["nodeName"].as_str().map(ToOwned::to_owned);
+        let conditions = self.status.conditions.take().into_iter().flatten();
+        let ours = conditions.filter(|condition| condition.type_ == PLACEMENT_CONDITION);
+        self.status.conditions = Some(ours.collect());
         if self.group().is_some() {
             return;
         }

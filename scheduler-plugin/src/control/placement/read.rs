@@ -218,6 +218,7 @@ fn pod(
         shape,
         has_owner: object.owner_references().iter().any(is_controller),
         is_ending: object.metadata.deletion_timestamp.is_some(),
+        marked: object.status.mark().and_then(record::state_named),
         state,
     }
 }

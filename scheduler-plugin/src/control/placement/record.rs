@@ -51,7 +51,7 @@ impl StateWord {
     }
 
     /// Whether the group has its least replicas; nothing while it is on its way there.
-    const fn is_placed(self) -> Option<bool> {
+    pub(super) const fn is_placed(self) -> Option<bool> {
         match self {
             Self::Placed | Self::PlacedInPart => Some(true),
             Self::Placing => None,
@@ -83,12 +83,17 @@ impl From<GroupState> for StateWord {
     }
 }
 
+/// The state of this name.
+pub(super) fn state_named(name: &str) -> Option<GroupState> {
+    let word = StateWord::iter().find(|word| word.as_str() == name);
+    word.map(StateWord::state)
+}
+
 /// Reads a record. Times and numbers that cannot be are absent.
 pub(super) fn read(status: Option<&PlacementGroupStatus>) -> Record {
     let Some(status) = status else {
         return Record::default();
     };
-    let word = StateWord::iter().find(|word| word.as_str() == status.state);
     let roles = status.roles.iter();
     Record {
         plan: u64::try_from(status.plan).unwrap_or(0),
@@ -110,7 +115,7 @@ pub(super) fn read(status: Option<&PlacementGroupStatus>) -> Record {
             .collect(),
         failures: u32::try_from(status.failures).unwrap_or(0),
         retry_seconds: status.retry_at.as_ref().and_then(seconds),
-        state: word.map_or_else(GroupState::default, StateWord::state),
+        state: state_named(&status.state).unwrap_or_default(),
         message: status.message.clone(),
         domain: status.domain.clone(),
         holds: status.held_nodes.iter().cloned().collect(),
