@@ -76,7 +76,11 @@ pub fn prose(group: &PlacementGroup, pods: &[Pod], now: Timestamp) -> String {
 fn remarks(status: &PlacementGroupStatus, now: Timestamp) -> String {
     let mut lines = Vec::new();
     if let Some(deadline) = &status.deadline {
-        let seconds = deadline.0.as_second().saturating_sub(now.as_second()).max(0);
+        let seconds = deadline
+            .0
+            .as_second()
+            .saturating_sub(now.as_second())
+            .max(0);
         let count = status.planned.len();
         lines.push(format!(
             "Plan {}: {count} pods have {seconds} s left to get their nodes",
@@ -131,7 +135,11 @@ fn role_of<'a>(group: &'a PlacementGroup, pod: &Pod) -> Option<&'a str> {
         })
     };
     let roles = &group.spec.roles;
-    let by_name = || roles.iter().find(|role| labels.get(ROLE_LABEL) == Some(&role.name));
+    let by_name = || {
+        roles
+            .iter()
+            .find(|role| labels.get(ROLE_LABEL) == Some(&role.name))
+    };
     let found = roles.iter().find(carries).or_else(by_name);
     let only = match roles.as_slice() {
         [only] => Some(only),
@@ -226,7 +234,11 @@ mod tests {
         });
         let gated = json!({ "containers": [], "schedulingGates": [{ "name": GATE }] });
         let pods = [
-            pod("p1", &json!({ ROLE_LABEL: "prefill" }), &json!({ "containers": [], "nodeName": "n1" })),
+            pod(
+                "p1",
+                &json!({ ROLE_LABEL: "prefill" }),
+                &json!({ "containers": [], "nodeName": "n1" }),
+            ),
             pod("d1", &json!({ "app": "d" }), &gated),
             pod("d2", &json!({ "app": "d" }), &gated),
         ];
