@@ -51,7 +51,7 @@ pub fn prose(group: &PlacementGroup, pods: &[Pod], now: Timestamp) -> String {
         status.state
     );
     if !status.message.is_empty() {
-        text.push_str(&format!("\n  {}\n", sentence(&status.message)));
+        text.extend(["\n  ", &sentence(&status.message), "\n"]);
     }
     text.push_str(&remarks(status, now));
     text.push('\n');

@@ -14,6 +14,7 @@ pub mod objects;
 mod pin;
 mod read;
 mod record;
+mod request;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -23,23 +24,24 @@ use std::{
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::{
-    Api, Resource as _, ResourceExt as _,
+    Resource as _, ResourceExt as _,
     runtime::events::{Event, EventType},
 };
 use pd_api::v1alpha1::PlacementGroup;
 use pd_placement::{
-    gate::{Action, GateSettings, Record, Seen, step},
+    gate::{Action, GateSettings, Seen, step},
     manifest::VolumeRules,
 };
 use pd_runtime::leader::Term;
 use tokio::time::{Instant, sleep_until};
 
 pub use self::caches::Caches;
-use self::{objects::PlacementPod, record::StateWord};
-use super::{
-    Context,
-    write::{WriteError, WriteOutcome},
+use self::{
+    objects::{PlacementPod, key},
+    record::StateWord,
+    request::{Answer, Request},
 };
+use super::Context;
 
 /// Shortest time between two steps. Pods of a gang are created within tenths of a second.
 const PAUSE: Duration = Duration::from_millis(250);
@@ -51,8 +53,8 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// each object, and a plan that was made twice is dropped when it is seen.
 const CATCH_UP: Duration = Duration::from_secs(15);
 
-/// Pods that are released at a time.
-const AT_ONCE: usize = 16;
+/// Requests that are under way at a time.
+const AT_ONCE: usize = 32;
 
 /// Places groups until the term ends.
 pub async fn run(context: &Context, caches: &Caches, term: &Term) {
@@ -157,7 +159,7 @@ impl Placing<'_> {
         let topologies = read::topologies(objects.iter().map(|object| &**object));
         let nodes = self.caches.nodes.store().state();
         let others = pods.iter().filter(|pod| {
-            let group = group_of(pod);
+            let group = pod.group_key();
             group.is_none_or(|group| !by_group.contains_key(&group))
         });
         Seen {
@@ -214,6 +216,8 @@ impl Placing<'_> {
         rules
     }
 
+    /// Sends the requests of all actions, some at a time: each names the version of its object, so
+    /// none depends on another.
     async fn carry_out(
         &mut self,
         actions: Vec<Action>,
@@ -221,136 +225,47 @@ impl Placing<'_> {
         by_group: &BTreeMap<String, Vec<Arc<PlacementPod>>>,
         term: &Term,
     ) {
-        let pod_of = |group: &str, uid: &str| {
-            let mut pods = by_group.get(group)?.iter();
-            pods.find(|pod| pod.uid().as_deref() == Some(uid)).cloned()
-        };
-        let mut releases = Vec::new();
-        for action in actions {
+        let requests = actions.into_iter();
+        let requests: Vec<Request> = requests
+            .filter_map(|action| Request::of(action, groups, by_group))
+            .collect();
+        for some in requests.chunks(AT_ONCE) {
             if !term.may_write() {
                 return;
             }
-            match action {
-                Action::Release {
-                    group, pod, node, ..
-                } => {
-                    if let Some(pod) = pod_of(&group, &pod.uid) {
-                        releases.push((pod, node));
-                    }
-                }
-                Action::End {
-                    group,
-                    pod,
-                    is_bound,
-                } => {
-                    let namespace = namespace_of(&group);
-                    let ended = act::end(self.context, namespace, &pod, is_bound).await;
-                    let verb = if is_bound { "evict" } else { "delete" };
-                    self.note(verb, &group, &pod.name, &ended);
-                }
-                Action::Mark { group, pod, state } => {
-                    let state = StateWord::from(state);
-                    let marked = act::mark(self.context, &group, &pod, state).await;
-                    self.note("mark", &group, &pod.name, &marked);
-                }
-                Action::Write { group, record } => {
-                    let found = groups.iter().find(|known| key(known) == group);
-                    if let Some(found) = found {
-                        self.write(found, &record).await;
-                    }
-                }
+            let context = self.context;
+            let sent = some.iter().map(|request| request.send(context));
+            let answers = futures::future::join_all(sent).await;
+            for (request, answer) in some.iter().zip(answers) {
+                self.note(request, &answer);
             }
-        }
-        for some in releases.chunks(AT_ONCE) {
-            if !term.may_write() {
-                return;
-            }
-            self.release(some).await;
         }
     }
 
-    async fn release(&mut self, releases: &[(Arc<PlacementPod>, String)]) {
-        let context = self.context;
-        let keeps_room = context.args.placement.placement_nominate;
-        let requests = releases.iter().map(|(pod, node)| async move {
-            let mut pod = (**pod).clone();
-            if keeps_room {
-                match act::nominate(context, &pod, node).await {
-                    Ok(nominated) => pod = nominated,
-                    // The pin holds without it, too.
-                    Err(error) => tracing::debug!(%error, "the node is not kept for the pod"),
-                }
-            }
-            act::release(context, &pod, node).await
-        });
-        let answers = futures::future::join_all(requests).await;
-        for ((pod, node), answer) in releases.iter().zip(answers) {
-            let group = group_of(pod).unwrap_or_default();
-            if let Ok((_, Some(version))) = &answer {
-                self.expect("pods", pod.namespace(), pod.name_any(), version);
-            }
-            let outcome = answer.map(|(outcome, _)| outcome);
-            if matches!(outcome, Ok(WriteOutcome::Written)) {
-                tracing::info!(group, pod = pod.name_any(), node, "released");
-            }
-            self.note("release", &group, &pod.name_any(), &outcome);
-        }
-    }
-
-    async fn write(&mut self, group: &PlacementGroup, record: &Record) {
-        let answer = act::write(self.context, group, record).await;
-        let namespace = group.namespace();
-        let name = group.name_any();
-        if let Ok((_, Some(version))) = &answer {
-            self.expect("placementgroups", namespace.clone(), name.clone(), version);
-        } else if let Err(error) = &answer {
-            // It may have been made all the same: the object as it is says so.
-            tracing::debug!(%error, name, "the answer of a write is not known");
-            let groups: Api<PlacementGroup> = Api::namespaced(
-                self.context.client.clone(),
-                &namespace.clone().unwrap_or_default(),
-            );
-            let now = groups.get_metadata(&name).await;
-            if let Some(version) = now.ok().and_then(|now| now.resource_version()) {
-                self.expect("placementgroups", namespace, name.clone(), &version);
-            }
-        }
-        let outcome = answer.map(|(outcome, _)| outcome);
-        self.note("write", &key(group), &name, &outcome);
-    }
-
-    fn note(
-        &self,
-        verb: &'static str,
-        group: &str,
-        name: &str,
-        outcome: &Result<WriteOutcome, WriteError>,
-    ) {
-        let word = match outcome {
+    fn note(&mut self, request: &Request, answer: &Answer) {
+        let verb = request.verb();
+        let (kind, namespace, name) = request.about();
+        let word = match &answer.outcome {
             Ok(outcome) => outcome.as_str(),
             Err(error) => {
-                tracing::warn!(%error, verb, group, name, "a request of placement failed");
+                tracing::warn!(%error, verb, namespace, name, "a request of placement failed");
                 "failed"
             }
         };
         self.context.metrics.placement.acted(verb, word);
+        if let Some(version) = &answer.version {
+            self.expect((kind, namespace, name), version);
+        }
     }
 
     /// The cache must show this version before the next step.
-    fn expect(
-        &mut self,
-        kind: &'static str,
-        namespace: Option<String>,
-        name: String,
-        version: &str,
-    ) {
+    fn expect(&mut self, object: (&'static str, String, String), version: &str) {
         if self.context.args.control.dry_run {
             return;
         }
         // Versions of one kind are numbers that grow (KEP-5504).
         if let Ok(version) = version.parse() {
-            let key = (kind, namespace.unwrap_or_default(), name);
-            self.written.insert(key, (version, Instant::now()));
+            self.written.insert(object, (version, Instant::now()));
         }
     }
 
@@ -436,29 +351,10 @@ fn by_group(
         .map(|group| (key(group), Vec::new()))
         .collect();
     for pod in pods {
-        let of_group = group_of(pod).and_then(|group| by_group.get_mut(&group));
+        let of_group = pod.group_key().and_then(|group| by_group.get_mut(&group));
         if let Some(of_group) = of_group {
             of_group.push(pod.clone());
         }
     }
     by_group
-}
-
-fn key(group: &PlacementGroup) -> String {
-    format!(
-        "{}/{}",
-        group.namespace().unwrap_or_default(),
-        group.name_any()
-    )
-}
-
-fn group_of(pod: &PlacementPod) -> Option<String> {
-    let group = pod.group()?;
-    Some(format!("{}/{group}", pod.namespace().unwrap_or_default()))
-}
-
-fn namespace_of(group: &str) -> Option<String> {
-    group
-        .split_once('/')
-        .map(|(namespace, _)| namespace.to_owned())
 }

@@ -75,6 +75,12 @@ impl PlacementPod {
         self.labels().get(GROUP_LABEL).map(String::as_str)
     }
 
+    /// Namespace and name of its group.
+    pub fn group_key(&self) -> Option<String> {
+        let group = self.group()?;
+        Some(format!("{}/{group}", self.namespace().unwrap_or_default()))
+    }
+
     /// Whether it has ended and uses nothing.
     pub fn has_ended(&self) -> bool {
         matches!(self.status.phase.as_deref(), Some("Succeeded" | "Failed"))
@@ -106,6 +112,15 @@ impl Cached for PlacementPod {
         metadata.labels = None;
         metadata.owner_references = None;
     }
+}
+
+/// Namespace and name of a group.
+pub(super) fn key(group: &PlacementGroup) -> String {
+    format!(
+        "{}/{}",
+        group.namespace().unwrap_or_default(),
+        group.name_any()
+    )
 }
 
 /// A node.
