@@ -22,6 +22,7 @@
 mod assign;
 mod composition;
 mod facts;
+mod planned;
 mod settle;
 mod window;
 

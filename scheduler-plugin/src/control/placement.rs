@@ -133,12 +133,18 @@ impl Placing<'_> {
         }
         let groups = self.caches.groups.store().state();
         self.report(&groups).await;
+        let pods = self.caches.pods.store().state();
+        let by_group = by_group(&groups, &pods);
+        let orphans = pods.iter().filter(|pod| {
+            let group = pod.group_key();
+            group.is_some_and(|group| !by_group.contains_key(&group))
+        });
+        let orphans = orphans.filter_map(|pod| Request::without_group(pod));
+        self.send(&orphans.collect::<Vec<_>>(), term).await;
         if groups.is_empty() {
             return;
         }
         let began = Instant::now();
-        let pods = self.caches.pods.store().state();
-        let by_group = by_group(&groups, &pods);
         let seen = self.seen(&groups, &by_group, &pods);
         let Ok(actions) = tokio::task::spawn_blocking(move || step(&seen)).await else {
             tracing::error!("a step of placement panicked, and nothing is done");
@@ -229,6 +235,10 @@ impl Placing<'_> {
         let requests: Vec<Request> = requests
             .filter_map(|action| Request::of(action, groups, by_group))
             .collect();
+        self.send(&requests, term).await;
+    }
+
+    async fn send(&mut self, requests: &[Request], term: &Term) {
         for some in requests.chunks(AT_ONCE) {
             if !term.may_write() {
                 return;

@@ -24,6 +24,9 @@ use crate::control::{
     write::{WriteError, WriteOutcome},
 };
 
+/// The reason on a pod whose group does not exist.
+pub(super) const NO_GROUP: &str = "NoGroup";
+
 /// Writes a group's record. The version after the write comes back.
 pub(super) async fn write(
     context: &Context,
@@ -128,23 +131,38 @@ pub(super) async fn nominate(
     Ok(nominated)
 }
 
-/// Says on a pod how its group is.
+/// Says on a pod how its group is, or that there is none.
 pub(super) async fn mark(
     context: &Context,
     group: &str,
     pod: &PodVersion,
-    state: StateWord,
+    state: Option<StateWord>,
 ) -> Result<WriteOutcome, WriteError> {
     let (namespace, name) = group.split_once('/').unwrap_or(("", group));
     let pods: Api<PlacementPod> = api(context, Some(namespace.to_owned()));
-    let is_placed = state.is_placed() == Some(true);
+    let is_placed = state.and_then(StateWord::is_placed) == Some(true);
+    let (reason, message) = match state {
+        Some(state) => {
+            let word = state.as_str();
+            (
+                word,
+                format!("PlacementGroup `{name}` is {word}; its status says why"),
+            )
+        }
+        None => (
+            NO_GROUP,
+            format!(
+                "PlacementGroup `{name}` does not exist: create it, or create the pod without its label"
+            ),
+        ),
+    };
     let patch = json!({
         "metadata": { "uid": pod.uid },
         "status": { "conditions": [{
             "type": PLACEMENT_CONDITION,
             "status": if is_placed { "True" } else { "False" },
-            "reason": state.as_str(),
-            "message": format!("PlacementGroup `{name}` is {}; its status says why", state.as_str()),
+            "reason": reason,
+            "message": message,
             "lastTransitionTime": Time(Timestamp::now()),
         }] },
     });

@@ -12,7 +12,7 @@ use k8s_openapi::{
 use kube::{Resource, ResourceExt as _};
 use pd_api::v1alpha1::{
     ClusterTopology, PlacementGroup,
-    placement_group::{GROUP_LABEL, PLACEMENT_CONDITION},
+    placement_group::{GATE, GROUP_LABEL, PLACEMENT_CONDITION},
 };
 use pd_placement::{
     manifest::{NodeManifest, PodManifest},
@@ -79,6 +79,12 @@ impl PlacementPod {
     pub fn group_key(&self) -> Option<String> {
         let group = self.group()?;
         Some(format!("{}/{group}", self.namespace().unwrap_or_default()))
+    }
+
+    /// Whether our gate holds it.
+    pub fn is_gated(&self) -> bool {
+        let gates = self.spec["schedulingGates"].as_array();
+        gates.into_iter().flatten().any(|gate| gate["name"] == GATE)
     }
 
     /// Whether it has ended and uses nothing.

@@ -12,7 +12,7 @@ use pd_api::v1alpha1::{
     },
 };
 use pd_placement::{
-    gate::{PodState, SeenGroup, SeenPod},
+    gate::{GroupState, PodState, SeenGroup, SeenPod},
     group::{Exclusive, Fallback, Group, OnLoss, Role, Spread, Traffic},
     manifest::{PodManifest, VolumeRules},
     node::Node,
@@ -218,7 +218,11 @@ fn pod(
         shape,
         has_owner: object.owner_references().iter().any(is_controller),
         is_ending: object.metadata.deletion_timestamp.is_some(),
-        marked: object.status.mark().and_then(record::state_named),
+        // A pod that says that its group does not exist is refused by what it says.
+        marked: object
+            .status
+            .mark()
+            .map(|name| record::state_named(name).unwrap_or(GroupState::Refused)),
         state,
     }
 }

@@ -29,7 +29,8 @@ pub(super) enum Request {
     Mark {
         group: String,
         pod: PodVersion,
-        state: StateWord,
+        /// Nothing where the group does not exist.
+        state: Option<StateWord>,
     },
     End {
         group: String,
@@ -73,7 +74,7 @@ impl Request {
             Action::Mark { group, pod, state } => Some(Self::Mark {
                 group,
                 pod,
-                state: state.into(),
+                state: Some(state.into()),
             }),
             Action::End {
                 group,
@@ -85,6 +86,23 @@ impl Request {
                 is_bound,
             }),
         }
+    }
+
+    /// Says on a gated pod that its group does not exist; nothing if it says so already, or is not
+    /// held by us.
+    pub(super) fn without_group(pod: &PlacementPod) -> Option<Self> {
+        let is_held = pod.is_gated() && pod.metadata.deletion_timestamp.is_none();
+        let is_known = pod.status.mark() == Some(act::NO_GROUP);
+        let group = pod.group_key().filter(|_| is_held && !is_known)?;
+        Some(Self::Mark {
+            group,
+            pod: PodVersion {
+                name: pod.name_any(),
+                uid: pod.uid().unwrap_or_default(),
+                resource_version: pod.resource_version().unwrap_or_default(),
+            },
+            state: None,
+        })
     }
 
     /// Its word in metrics and logs.
