@@ -275,13 +275,15 @@ impl Life {
             let waits = group.record.state.is_waiting();
             for pod in &group.pods {
                 let says = pod.marked.is_some_and(GroupState::is_waiting);
-                let is_gated = pod.state == PodState::Gated;
+                let is_right = match pod.state {
+                    PodState::Gated => says || !waits,
+                    PodState::Bound { .. } => !says,
+                    _ => true,
+                };
                 assert!(
-                    says == waits || (!waits && is_gated),
+                    is_right,
                     "{} is marked {:?} and its group is {:?}",
-                    pod.name,
-                    pod.marked,
-                    group.record.state
+                    pod.name, pod.marked, group.record.state
                 );
             }
             assert!(
