@@ -9,7 +9,9 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::CustomResourceExt;
 use serde_json::{Map, Value};
 
-use crate::v1alpha1::{GPUBudget, PDAutoscaler, PDAutoscalerCheckpoint};
+use crate::v1alpha1::{
+    ClusterTopology, GPUBudget, PDAutoscaler, PDAutoscalerCheckpoint, PlacementGroup,
+};
 
 /// The command that writes the CRD files of the chart.
 pub const REGENERATE: &str = "cargo run -p pd-api --bin crdgen";
@@ -23,6 +25,10 @@ pub enum Resource {
     Checkpoint,
     /// `GPUBudget`.
     Budget,
+    /// `PlacementGroup`.
+    Group,
+    /// `ClusterTopology`.
+    Topology,
 }
 
 /// A CRD that could not be made; only a defect of the types does this.
@@ -38,7 +44,13 @@ pub enum CrdError {
 
 impl Resource {
     /// Every resource.
-    pub const ALL: [Self; 3] = [Self::Autoscaler, Self::Checkpoint, Self::Budget];
+    pub const ALL: [Self; 5] = [
+        Self::Autoscaler,
+        Self::Checkpoint,
+        Self::Budget,
+        Self::Group,
+        Self::Topology,
+    ];
 
     /// Its name in paths of the API.
     pub const fn plural(self) -> &'static str {
@@ -46,6 +58,8 @@ impl Resource {
             Self::Autoscaler => "pdautoscalers",
             Self::Checkpoint => "pdautoscalercheckpoints",
             Self::Budget => "gpubudgets",
+            Self::Group => "placementgroups",
+            Self::Topology => "clustertopologies",
         }
     }
 
@@ -55,6 +69,8 @@ impl Resource {
             Self::Autoscaler => "api/src/v1alpha1.rs",
             Self::Checkpoint => "api/src/v1alpha1/checkpoint.rs",
             Self::Budget => "api/src/v1alpha1/gpu_budget.rs",
+            Self::Group => "api/src/v1alpha1/placement_group.rs",
+            Self::Topology => "api/src/v1alpha1/cluster_topology.rs",
         }
     }
 
@@ -83,6 +99,8 @@ impl Resource {
             Self::Autoscaler => PDAutoscaler::crd(),
             Self::Checkpoint => PDAutoscalerCheckpoint::crd(),
             Self::Budget => GPUBudget::crd(),
+            Self::Group => PlacementGroup::crd(),
+            Self::Topology => ClusterTopology::crd(),
         })?;
         finish(&mut crd);
         Ok(crd)

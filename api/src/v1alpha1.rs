@@ -30,11 +30,15 @@ pub mod capacity;
 #[cfg(feature = "kube")]
 pub mod checkpoint;
 pub mod class;
+#[cfg(feature = "kube")]
+pub mod cluster_topology;
 pub mod duration;
 #[cfg(feature = "kube")]
 pub mod gpu_budget;
 pub mod metrics;
 pub mod objective;
+#[cfg(feature = "kube")]
+pub mod placement_group;
 pub mod quantity;
 pub mod ratio;
 pub mod reserved;
@@ -55,10 +59,16 @@ use serde::{Deserialize, Serialize};
 #[cfg(feature = "kube")]
 pub use self::checkpoint::{PDAutoscalerCheckpoint, PDAutoscalerCheckpointSpec};
 #[cfg(feature = "kube")]
+pub use self::cluster_topology::{
+    ClusterTopology, ClusterTopologySpec, TopologyLevelSpec, TopologyProfile,
+};
+#[cfg(feature = "kube")]
 pub use self::gpu_budget::{
     BorrowingKind, BudgetAccountStatus, BudgetMemberSpec, GPUBudget, GPUBudgetSpec,
     GPUBudgetStatus, NamespaceLabels, PreemptionKind, SurgeKind,
 };
+#[cfg(feature = "kube")]
+pub use self::placement_group::{PlacementGroup, PlacementGroupSpec, PlacementGroupStatus};
 #[cfg(feature = "kube")]
 use self::rules::rule_naming_value;
 #[cfg(feature = "kube")]

@@ -60,6 +60,9 @@ pub enum Command {
     /// PDAutoscalers, one line each, or everything about one
     Status(StatusArgs),
     /// Why an object has the replicas that it has: its last decision as prose
+    ///
+    /// With placementgroup/NAME it says where the pods of a placement group are, and why others
+    /// wait.
     Explain(NameArgs),
     /// All that keeps an object from scaling, the most important first, each with its remedy
     WhyNot(NameArgs),

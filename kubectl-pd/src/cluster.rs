@@ -6,14 +6,14 @@
 use std::time::Duration;
 
 use futures::future::join_all;
-use k8s_openapi::api::{apps::v1::Deployment, coordination::v1::Lease};
+use k8s_openapi::api::{apps::v1::Deployment, coordination::v1::Lease, core::v1::Pod};
 use kube::{
     Api, Client, Config,
     api::{ApiResource, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams},
     config::{KubeConfigOptions, Kubeconfig},
     core::Status,
 };
-use pd_api::v1alpha1::PDAutoscaler;
+use pd_api::v1alpha1::{PDAutoscaler, PlacementGroup, placement_group::GROUP_LABEL};
 use pd_runtime::kubernetes::{error_message, install_crypto_provider};
 use serde_json::Value;
 
@@ -49,6 +49,16 @@ pub enum ClusterError {
         /// The namespace.
         namespace: String,
     },
+    /// There is no such group.
+    #[error(
+        "PlacementGroup `{name}` is not in namespace `{namespace}`: kubectl get placementgroups -A lists all"
+    )]
+    NoGroup {
+        /// The name.
+        name: String,
+        /// The namespace.
+        namespace: String,
+    },
     /// The API server does not serve the kind.
     #[error("the cluster does not serve {kind}: {remedy}")]
     NotServed {
@@ -77,7 +87,7 @@ impl ClusterError {
     /// How the command ends.
     pub const fn exit(&self) -> Exit {
         match self {
-            Self::NotFound { .. } => Exit::NotFound,
+            Self::NotFound { .. } | Self::NoGroup { .. } => Exit::NotFound,
             _ => Exit::Cluster,
         }
     }
@@ -129,6 +139,29 @@ impl Cluster {
             }),
             Err(error) => Err(refused("get pdautoscalers", &error)),
         }
+    }
+
+    /// The PlacementGroup `name` and its pods.
+    pub async fn placement_group(
+        &self,
+        name: &str,
+    ) -> Result<(PlacementGroup, Vec<Pod>), ClusterError> {
+        let groups: Api<PlacementGroup> = Api::namespaced(self.client.clone(), &self.namespace);
+        let group = match groups.get(name).await {
+            Ok(group) => group,
+            Err(kube::Error::Api(status)) if is_of_object(&status) => {
+                return Err(ClusterError::NoGroup {
+                    name: name.to_owned(),
+                    namespace: self.namespace.clone(),
+                });
+            }
+            Err(error) => return Err(refused("get placementgroups", &error)),
+        };
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), &self.namespace);
+        let of_group = ListParams::default().labels(&format!("{GROUP_LABEL}={name}"));
+        let pods = pods.list(&of_group).await;
+        let pods = pods.map_err(|error| refused("list pods", &error))?;
+        Ok((group, pods.items))
     }
 
     /// The PDAutoscalers of the namespace, or of all.

@@ -20,6 +20,7 @@ pub mod explain;
 pub mod import;
 pub mod output;
 pub mod pause;
+pub mod placement;
 pub mod preflight;
 pub mod reason;
 pub mod run;

@@ -25,7 +25,7 @@ use crate::{
     explain, output,
     output::{Output, OutputError},
     pause::{self, Change, Pause, PauseError},
-    preflight,
+    placement, preflight,
     source::SourceError,
     status::{self, Columns, detail::detail},
     why_not,
@@ -162,7 +162,17 @@ fn in_form(
 }
 
 async fn explain(flags: &ClusterArgs, args: &NameArgs, now: Timestamp) -> Result<Answer, RunError> {
-    let object = Cluster::connect(flags).await?.object(&args.name).await?;
+    let cluster = Cluster::connect(flags).await?;
+    if let Some(name) = placement::named(&args.name) {
+        let (group, pods) = cluster.placement_group(name).await?;
+        let text = match args.output.output {
+            None | Some(Output::Table | Output::Wide) => placement::prose(&group, &pods, now),
+            Some(Output::Yaml) => output::yaml(&group)?,
+            Some(Output::Json) => output::json(&group)?,
+        };
+        return Ok(text.into());
+    }
+    let object = cluster.object(&args.name).await?;
     let text = match args.output.output {
         None => explain::prose(&object, now),
         Some(Output::Table | Output::Wide) => explain::steps(&object),

@@ -16,6 +16,7 @@
 
 pub mod audit;
 pub mod explain;
+pub mod gate;
 pub mod group;
 pub mod manifest;
 pub mod node;

@@ -200,6 +200,9 @@ pub struct ControlArgs {
     /// The SLA publisher.
     #[command(flatten)]
     pub publisher: PublisherArgs,
+    /// Placement groups.
+    #[command(flatten)]
+    pub placement: PlacementArgs,
     /// Prometheus.
     #[command(flatten)]
     pub prometheus: PrometheusArgs,
@@ -252,6 +255,29 @@ pub struct PublisherArgs {
     /// evaluation. Without it nothing is published.
     #[arg(long, value_name = "FILE", requires = "prometheus_url")]
     pub publisher_config: Option<PathBuf>,
+}
+
+/// How placement groups are placed.
+#[derive(Debug, Clone, ClapArgs)]
+#[command(next_help_heading = "Placement groups")]
+pub struct PlacementArgs {
+    /// Place the pods of PlacementGroups. It needs the CRDs, and the webhook or policy that gates
+    /// pods.
+    #[arg(long)]
+    pub placement: bool,
+
+    /// Time in which the pods of a plan must have nodes. Those that have none by then are deleted
+    /// and planned again; a group that never had its least replicas then gives up all that it has.
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = humantime::parse_duration)]
+    pub placement_window: Duration,
+
+    /// Have the scheduler keep the planned node's room for a pod before it is released, by its
+    /// status.nominatedNodeName.
+    #[arg(
+        long, action = ArgAction::Set, value_name = "BOOL",
+        default_value_t = true, default_missing_value = "true", num_args = 0..=1, require_equals = true
+    )]
+    pub placement_nominate: bool,
 }
 
 #[cfg(test)]

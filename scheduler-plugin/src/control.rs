@@ -32,6 +32,7 @@ use self::{
     cache::Cache,
     metrics::Metrics,
     objects::{WatchedNode, WatchedPod},
+    placement::Caches,
 };
 use crate::args::ControlArgs;
 
@@ -45,6 +46,7 @@ mod holds;
 pub mod metrics;
 pub mod mirror;
 pub mod objects;
+pub mod placement;
 pub mod publisher;
 pub mod wake;
 pub mod write;
@@ -111,9 +113,16 @@ pub async fn control(args: ControlArgs) -> anyhow::Result<Ending> {
         .serve_admin(|registry| metrics.register(registry))
         .await?;
     let Process {
-        shutdown, client, ..
+        shutdown,
+        client,
+        readiness,
+        ..
     } = process;
 
+    let placement = args
+        .placement
+        .placement
+        .then(|| Caches::follow(&client, &shutdown, &readiness));
     let (nodes, node_writer) = Cache::new();
     let (pods, pod_writer) = Cache::new();
     shutdown.spawn_until_stopped("nodes", node_writer.follow(client.clone(), nodes_ready));
@@ -131,7 +140,8 @@ pub async fn control(args: ControlArgs) -> anyhow::Result<Ending> {
         metrics,
         args: Arc::new(args),
     };
-    shutdown.spawn("control", lead(context, leadership, shutdown.stopping()));
+    let leading = lead(context, placement, leadership, shutdown.stopping());
+    shutdown.spawn("control", leading);
     let ending = shutdown.wait().await;
     tracing::info!(?ending, "ended");
     Ok(ending)
@@ -140,27 +150,37 @@ pub async fn control(args: ControlArgs) -> anyhow::Result<Ending> {
 /// Runs the controllers whenever this process leads and the caches are filled.
 async fn lead(
     context: Context,
+    placement: Option<Caches>,
     leadership: watch::Receiver<Leadership>,
     stopping: CancellationToken,
 ) {
     let filled = async {
         context.nodes.listed().await;
         context.pods.listed().await;
+        if let Some(caches) = &placement {
+            caches.listed().await;
+        }
     };
     if stopping.run_until_cancelled(filled).await.is_none() {
         return;
     }
     while let Some(term) = Term::next(&leadership, &stopping).await {
         context.metrics.leads(true);
-        let controllers = Box::pin(run_controllers(&context, &term));
+        let controllers = Box::pin(run_controllers(&context, placement.as_ref(), &term));
         term.clone().run(controllers).await;
         context.metrics.leads(false);
     }
 }
 
 /// All controllers, side by side, until the term ends.
-async fn run_controllers(context: &Context, term: &Term) {
+async fn run_controllers(context: &Context, placement: Option<&Caches>, term: &Term) {
+    let placing = async {
+        if let Some(caches) = placement {
+            placement::run(context, caches, term).await;
+        }
+    };
     tokio::join!(
+        placing,
         mirror::run(context, term),
         eviction::run(context, term),
         publisher::run(context, term),

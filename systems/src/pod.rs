@@ -7,7 +7,7 @@ use crate::{
     gpus::{GpusUnknown, of_pod},
     json::{controller, list, name, text},
     selector::Labels,
-    stuck::cause_of_wait,
+    stuck::{cause_of_wait, is_without_place},
 };
 
 /// The facts of one pod.
@@ -110,9 +110,8 @@ fn phase(pod: &Value) -> PodPhase {
 /// Why a pod that should start will not; nothing for one that just starts.
 fn stuck(pod: &Value) -> Option<StuckCause> {
     let unschedulable = list(pod, "/status/conditions").iter().any(|condition| {
-        text(condition, "/type") == Some("PodScheduled")
-            && text(condition, "/status") == Some("False")
-            && text(condition, "/reason") == Some("Unschedulable")
+        let of = |field| text(condition, field).unwrap_or_default();
+        is_without_place(of("/type"), of("/status"), of("/reason"))
     });
     if unschedulable {
         return Some(StuckCause::Unschedulable);
@@ -128,6 +127,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::stuck::PLACEMENT_CONDITION;
 
     fn waits(reason: &str) -> Value {
         json!({ "phase": "Pending", "containerStatuses": [
@@ -142,6 +142,8 @@ mod tests {
     #[rstest]
     #[case::no_node(scheduled("False", "Unschedulable"), Some(StuckCause::Unschedulable))]
     #[case::held_back_on_purpose(scheduled("False", "SchedulingGated"), None)]
+    #[case::no_place(json!({ "conditions": [{ "type": PLACEMENT_CONDITION, "status": "False", "reason": "WaitingForRoom" }] }), Some(StuckCause::Unschedulable))]
+    #[case::placed(json!({ "conditions": [{ "type": PLACEMENT_CONDITION, "status": "True", "reason": "Placed" }] }), None)]
     #[case::scheduled(scheduled("True", ""), None)]
     #[case::pull_fails(waits("ErrImagePull"), Some(StuckCause::ImagePull))]
     #[case::crashes(waits("CrashLoopBackOff"), Some(StuckCause::CrashLoop))]

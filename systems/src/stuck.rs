@@ -13,6 +13,19 @@ pub(crate) const CAUSES: [StuckCause; 5] = [
     StuckCause::CreateFailed,
 ];
 
+/// The condition of a pod that a placement group holds back: false while there is no place for it.
+pub const PLACEMENT_CONDITION: &str = "pdautoscaler.io/placement";
+
+/// Whether a condition of a pod, by its type, status and reason, says that no node takes the pod. A
+/// gate alone does not: it is there on purpose, and who set it may take it off at any moment.
+pub fn is_without_place(kind: &str, status: &str, reason: &str) -> bool {
+    status == "False"
+        && match kind {
+            "PodScheduled" => reason == "Unschedulable",
+            _ => kind == PLACEMENT_CONDITION,
+        }
+}
+
 /// The cause for which a container waits, in the kubelet's words (`pkg/kubelet/images/types.go`,
 /// `pkg/kubelet/container/sync_result.go`); nothing for one that just starts.
 pub fn cause_of_wait(reason: &str) -> Option<StuckCause> {

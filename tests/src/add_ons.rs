@@ -305,6 +305,36 @@ impl Everything {
     }
 }
 
+/// The controllers of the chart installed with `values`, as the chart runs them: its arguments, its
+/// account. They can be started again.
+#[derive(Debug)]
+pub struct Controllers {
+    /// The process that runs now.
+    pub process: Process,
+    spec: ProcessSpec,
+}
+
+impl Controllers {
+    /// Installs the chart with its controllers on and `values` over that, and starts them; returns
+    /// when they lead.
+    pub async fn start(plane: &ControlPlane, values: &Value) -> anyhow::Result<Self> {
+        plane.kubectl(&["create", "namespace", NAMESPACE]).await?;
+        let mut all = json!({ "control": { "enabled": true } });
+        merge(&mut all, values);
+        let installed = chart::install_as_is(plane, NAMESPACE, &all).await?;
+        let spec = spec(plane, &installed, "control", &[]).await?;
+        let process = start_leading(plane, &spec).await?;
+        Ok(Self { process, spec })
+    }
+
+    /// Kills the process, with no chance to end anything, and starts another.
+    pub async fn kill_and_start(&mut self, plane: &ControlPlane) -> anyhow::Result<()> {
+        self.process.kill().await?;
+        self.process = start_leading(plane, &self.spec).await?;
+        Ok(())
+    }
+}
+
 /// How to run the chart's part `name` of pd-scheduler-plugin here. Its first argument is the
 /// subcommand.
 async fn spec(

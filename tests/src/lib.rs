@@ -17,6 +17,7 @@ pub mod chart;
 pub mod control_plane;
 pub mod dashboards;
 pub mod emulator;
+pub mod gangs;
 pub mod late;
 pub mod meter;
 pub mod mirror_pace;

@@ -1,10 +1,11 @@
 //! Admission as pure functions: the bytes of an `AdmissionReview` in, the bytes of its answer out.
 //!
-//! [`mutate`] handles pods and every built-in kind with a pod template; [`validate`] handles
-//! PDAutoscalers. Both are total: what is no review is a [`ReviewError`] with a status, what is a
-//! review is answered, and an object of a kind that nobody asked us about is allowed, for a
-//! configuration may send more than we need. Only the parts of an object that matter are read, so
-//! that an object without numeric tolerations costs a scan of its bytes.
+//! [`mutate`] handles pods and every built-in kind with a pod template, [`hold`] pods of placement
+//! groups; [`validate`] handles PDAutoscalers. All are total: what is no review is a
+//! [`ReviewError`] with a status, what is a review is answered, and an object of a kind that nobody
+//! asked us about is allowed, for a configuration may send more than we need. Only the parts of an
+//! object that matter are read, so that an object without numeric tolerations costs a scan of its
+//! bytes.
 //!
 //! Answers are JSON patches of single fields. Nothing depends on `dryRun`, for nothing is written
 //! anywhere.
@@ -13,6 +14,7 @@ mod annotation;
 mod defaults;
 mod members;
 mod patch;
+mod placement;
 mod subject;
 mod template;
 #[cfg(test)]
@@ -27,7 +29,10 @@ use pd_api::v1alpha1::PDAutoscaler;
 use pd_tolerations::{Comparison, mirror::Margin};
 use serde_json::value::RawValue;
 
-pub use self::defaults::{Defaults, Workload};
+pub use self::{
+    defaults::{Defaults, Workload},
+    placement::hold,
+};
 use strum::IntoStaticStr;
 
 use self::{

@@ -116,11 +116,12 @@ pub fn router(
     };
     let routes = Router::new()
         .route("/mutate", post(mutate))
+        .route("/hold", post(hold))
         .route("/validate", post(validate));
     let edge = PostOnly {
         body_max: BODY_MAX,
         caller: "the API server posts its reviews",
-        paths: "use /mutate or /validate",
+        paths: "use /mutate, /hold or /validate",
         refuse: fault,
     };
     edge.around(routes).with_state(webhook)
@@ -135,6 +136,10 @@ async fn mutate(State(webhook): State<Webhook>, body: Result<Bytes, BytesRejecti
     webhook.answer("mutate", body.as_ref().map(|body| &**body), |body| {
         admission::mutate(body, rewriting, &claims)
     })
+}
+
+async fn hold(State(webhook): State<Webhook>, body: Result<Bytes, BytesRejection>) -> Response {
+    webhook.answer("hold", body.as_ref().map(|body| &**body), admission::hold)
 }
 
 async fn validate(State(webhook): State<Webhook>, body: Result<Bytes, BytesRejection>) -> Response {

@@ -5,13 +5,16 @@ use std::borrow::Cow;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
 use super::duration::{DURATION_LENGTH_MAX, DurationText};
-use super::gpu_budget::{LABELS_MAX, NamespaceLabels};
 use super::metrics::{
     HEADER_VALUE_LENGTH_MAX, HEADERS_MAX, SELECTOR_VALUE_LENGTH_MAX, SELECTORS_MAX, Selectors,
     SourceHeaders,
 };
 use super::quantity::{self, QuantityText};
 use super::reserved::Reserved;
+use super::{
+    gpu_budget::{LABELS_MAX, NamespaceLabels},
+    placement_group::{self, PodLabels},
+};
 
 impl JsonSchema for DurationText {
     fn inline_schema() -> bool {
@@ -118,11 +121,30 @@ impl JsonSchema for NamespaceLabels {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({
-            "type": "object",
-            "minProperties": 1,
-            "maxProperties": LABELS_MAX,
-            "additionalProperties": { "type": "string", "maxLength": 63 },
-        })
+        labels(LABELS_MAX)
     }
+}
+
+impl JsonSchema for PodLabels {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "PodLabels".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        labels(placement_group::LABELS_MAX)
+    }
+}
+
+/// Labels, at least one and at most `most`.
+fn labels(most: usize) -> Schema {
+    json_schema!({
+        "type": "object",
+        "minProperties": 1,
+        "maxProperties": most,
+        "additionalProperties": { "type": "string", "maxLength": 63 },
+    })
 }

@@ -3,7 +3,7 @@
 
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use pd_core::role_state::StuckCause;
-use pd_systems::stuck::cause_of_wait;
+use pd_systems::stuck::{cause_of_wait, is_without_place};
 
 use super::pod_phase::{PodPhase, pod_phase};
 
@@ -14,9 +14,8 @@ pub fn pod_cause(pod: &Pod) -> Option<StuckCause> {
     }
     let status = pod.status.as_ref()?;
     let unschedulable = status.conditions.iter().flatten().any(|condition| {
-        condition.type_ == "PodScheduled"
-            && condition.status == "False"
-            && condition.reason.as_deref() == Some("Unschedulable")
+        let reason = condition.reason.as_deref().unwrap_or_default();
+        is_without_place(&condition.type_, &condition.status, reason)
     });
     if unschedulable {
         return Some(StuckCause::Unschedulable);

@@ -86,6 +86,8 @@ mod tests {
     #[rstest]
     #[case::no_node(scheduled("False", "Unschedulable"), Some(StuckCause::Unschedulable))]
     #[case::held_back_on_purpose(scheduled("False", "SchedulingGated"), None)]
+    #[case::no_place(json!({ "phase": "Pending", "conditions": [
+        { "type": "pdautoscaler.io/placement", "status": "False", "reason": "WaitingForRoom" }] }), Some(StuckCause::Unschedulable))]
     #[case::scheduled(scheduled("True", ""), None)]
     #[case::pull_fails(waits("ErrImagePull"), Some(StuckCause::ImagePull))]
     #[case::pull_waits(waits("ImagePullBackOff"), Some(StuckCause::ImagePull))]

@@ -9,7 +9,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use super::eviction::metrics::EvictionMetrics;
+use super::{eviction::metrics::EvictionMetrics, placement::metrics::PlacementMetrics};
 use crate::preflight::evidence::Gate;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -40,6 +40,8 @@ struct PublisherStateLabels {
 pub struct Metrics {
     /// Evictions.
     pub evictions: EvictionMetrics,
+    /// Placement groups.
+    pub placement: PlacementMetrics,
     leader: Gauge,
     nodes_out_of_date: Gauge,
     label_writes: Family<OutcomeLabels, Counter>,
@@ -57,6 +59,7 @@ impl Metrics {
     pub fn register(&self, registry: &mut Registry) {
         let registry = registry.sub_registry_with_prefix("pd_scheduler_plugin");
         self.evictions.register(registry);
+        self.placement.register(registry);
         let leader = "1 if this replica's controllers act";
         registry.register("leader", leader, self.leader.clone());
         let nodes = "Nodes whose labels do not mirror their taints, as the leader sees them";

@@ -19,7 +19,8 @@ async fn control(changes: Value) -> Part {
 /// The controllers, with values about the way into Prometheus.
 async fn control_with(changes: Value, mut prometheus: Value) -> Part {
     prometheus["url"] = json!("http://prometheus:9090");
-    let others = json!({ "prometheus": prometheus });
+    // Policies gate pods of placement groups without a webhook.
+    let others = json!({ "prometheus": prometheus, "webhook": { "edition": "policy" } });
     Part::enabled("control", changes, others).await
 }
 
@@ -38,6 +39,7 @@ fn everything() -> Value {
         "eviction": { "persist": true, "moveDeadlines": "both", "method": "evict", "groupLabel": "gang", "perMinute": 6 },
         "publisher": { "config": { "interval": "30s", "publishers": [] } },
         "preflight": { "tryWebhook": true, "metricsUrls": ["kube-scheduler=https://10.0.0.1:10259/metrics"] },
+        "placement": { "enabled": true, "window": "30s", "nominate": false },
     })
 }
 
@@ -98,6 +100,8 @@ async fn every_flag_has_a_value_and_defaults_agree() {
     );
     assert_eq!(chart.preflight_interval, default.preflight_interval);
     assert_eq!(chart.probe.kubelets_max, default.probe.kubelets_max);
+    let placing = parsed(&full).placement;
+    assert!(!chart.placement.placement && placing.placement && !placing.placement_nominate);
     assert!(!chart.control.dry_run && chart.publisher.publisher_config.is_none());
     assert!(parsed(&full).publisher.publisher_config.is_some());
 }
@@ -136,13 +140,59 @@ async fn its_rights_follow_what_is_switched_on() {
             "pods/status patch"
         ])
     );
-    let full = with(&[
-        "nodes patch",
-        "nodes/proxy get",
+    let placing = [
+        "clustertopologies list",
+        "clustertopologies watch",
+        "persistentvolumeclaims list",
+        "persistentvolumeclaims watch",
+        "persistentvolumes list",
+        "persistentvolumes watch",
+        "placementgroups get",
+        "placementgroups list",
+        "placementgroups watch",
+        "placementgroups/status patch",
+        "pods delete",
         "pods/eviction create",
         "pods/status patch",
-    ]);
-    assert_eq!(control(everything()).await.rights(), full);
+    ];
+    let quiet = json!({ "mirrorLabels": false, "eviction": { "enabled": false }, "preflight": { "readComponents": false },
+        "placement": { "enabled": true } });
+    assert_eq!(control(quiet).await.rights(), with(&placing));
+    let full = [&placing[..], &["nodes patch", "nodes/proxy get"]].concat();
+    assert_eq!(control(everything()).await.rights(), with(&full));
+}
+
+#[tokio::test]
+async fn pods_of_groups_are_gated_by_a_policy_or_by_the_webhook_and_never_by_none() {
+    let placement = json!({ "enabled": true, "placement": { "enabled": true } });
+    let gates = async |webhook: Value| {
+        let values = json!({ "control": placement, "webhook": webhook });
+        let objects = pd_tests::chart::render(&values).await?;
+        let of = |kind: &str, text: &str| {
+            let is_it =
+                |object: &&Value| object["kind"] == kind && object.to_string().contains(text);
+            objects.iter().filter(is_it).count()
+        };
+        Ok::<_, pd_tests::chart::ChartError>((
+            of("MutatingAdmissionPolicy", "pdautoscaler.io/placement-group"),
+            of(
+                "MutatingWebhookConfiguration",
+                "placement.webhook.pdautoscaler.io",
+            ),
+        ))
+    };
+    assert_eq!(gates(json!({ "enabled": true })).await.unwrap(), (0, 1));
+    let policy = json!({ "enabled": true, "edition": "policy" });
+    assert_eq!(gates(policy).await.unwrap(), (1, 0));
+    assert_eq!(gates(json!({ "edition": "policy" })).await.unwrap(), (1, 0));
+    let none = gates(json!({})).await.unwrap_err().to_string();
+    assert!(none.contains("webhook.enabled=true"), "{none}");
+    let alone = json!({ "control": { "placement": { "enabled": true } } });
+    let alone = pd_tests::chart::render(&alone)
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(alone.contains("control.enabled=true"), "{alone}");
 }
 
 #[tokio::test]

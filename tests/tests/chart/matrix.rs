@@ -100,7 +100,7 @@ fn matrix(namespace: &str) -> Vec<(&'static str, Value)> {
                 "prometheus": { "url": "http://prometheus:9090", "auth": { "serviceAccountToken": { "enabled": true } } },
                 "control": { "enabled": true, "publisher": { "config": { "interval": "30s" } },
                     "eviction": { "method": "evict", "groupLabel": "app", "perMinute": 6 },
-                    "preflight": { "tryWebhook": true } },
+                    "preflight": { "tryWebhook": true }, "placement": { "enabled": true, "nominate": false } },
             })),
         ),
         (
@@ -108,7 +108,7 @@ fn matrix(namespace: &str) -> Vec<(&'static str, Value)> {
             monitoring(json!({
                 "webhook": { "enabled": true, "edition": "policy" },
                 "extender": { "enabled": true, "tls": { "secretName": "theirs" }, "service": { "type": "NodePort", "nodePort": 31234 } },
-                "control": { "enabled": true, "dryRun": true },
+                "control": { "enabled": true, "dryRun": true, "placement": { "enabled": true } },
                 "prometheus": { "tls": { "caSecretName": "ca" } },
             })),
         ),

@@ -44,7 +44,10 @@ const MAY_DEPEND_ON: [(&str, &[&str]); 14] = [
             "pd-runtime",
         ],
     ),
-    ("pd-scheduler-plugin", &["pd-tolerations", "pd-runtime"]),
+    (
+        "pd-scheduler-plugin",
+        &["pd-api", "pd-placement", "pd-tolerations", "pd-runtime"],
+    ),
     ("pd-sim", &["pd-core", "pd-api", "pd-signals"]),
     (
         "pd-webhook",

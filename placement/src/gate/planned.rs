@@ -1,0 +1,186 @@
+//! The plans of all groups that can be planned: what is seen as a problem for the planner.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{
+    PodState, Seen, SeenGroup, SeenPod,
+    composition::{GroupView, RoleView},
+    facts::{Standing, Standings},
+};
+use crate::{
+    node::Occupant,
+    place,
+    plan::{GroupPlan, Outcome, Placement, Slot},
+    pod::PodShape,
+    problem::{Hold, Problem, Reservation},
+    topology::Topology,
+};
+
+/// The plans of all groups that can be planned. Those of one topology are made together; later
+/// topologies find the places of earlier ones taken.
+pub(super) fn plans(
+    seen: &Seen,
+    views: &[GroupView<'_>],
+    standings: &Standings,
+) -> BTreeMap<String, (GroupPlan, BTreeSet<String>)> {
+    let mut topologies: BTreeMap<&str, &Topology> = BTreeMap::new();
+    for view in views {
+        if let Ok(topology) = &view.seen.topology {
+            topologies.insert(&view.seen.topology_name, topology);
+        }
+    }
+    let mut plans = BTreeMap::new();
+    let mut taken: Vec<Reservation> = Vec::new();
+    for (name, topology) in topologies {
+        let is_planned = |view: &&GroupView<'_>| {
+            let group = view.seen;
+            let can_be = group.topology.is_ok() && group.topology_name == name;
+            can_be && view.fault.is_none() && view.lacks().is_none() && !is_put_off(view, seen)
+        };
+        let planned: Vec<&GroupView<'_>> = views.iter().filter(is_planned).collect();
+        let problem = problem(seen, views, &planned, standings, topology, &taken);
+        let Placement {
+            mut groups, holds, ..
+        } = place(&problem);
+        for group in &problem.groups {
+            let Some(plan) = groups.remove(&group.name) else {
+                continue;
+            };
+            let open = plan.slots.iter().filter(|slot| slot.pod.is_none());
+            let is_taken = matches!(plan.outcome, Outcome::Placed | Outcome::Degraded);
+            taken.extend(open.filter(|_| is_taken).filter_map(|slot| {
+                let kind = group.pods(&slot.role, &slot.kind)?;
+                Some(reservation(slot, &kind.shape))
+            }));
+            let mut of_group = holds.iter().filter(|hold| hold.group == group.name);
+            let drains = of_group.next().map(|hold| hold.nodes.clone());
+            plans.insert(group.name.clone(), (plan, drains.unwrap_or_default()));
+        }
+    }
+    plans
+}
+
+/// Whether it has nothing, and failed so lately that it is not tried again yet.
+fn is_put_off(view: &GroupView<'_>, seen: &Seen) -> bool {
+    let retry = view.seen.record.retry_seconds;
+    !view.has_members() && retry.is_some_and(|retry| seen.now_seconds < retry)
+}
+
+fn problem(
+    seen: &Seen,
+    views: &[GroupView<'_>],
+    planned: &[&GroupView<'_>],
+    standings: &Standings,
+    topology: &Topology,
+    taken: &[Reservation],
+) -> Problem {
+    let mut nodes = seen.nodes.clone();
+    let names: BTreeMap<String, usize> = (0..)
+        .zip(&nodes)
+        .map(|(place, node)| (node.name.clone(), place))
+        .collect();
+    let mut occupy = |node: &str, occupant: Occupant| {
+        if let Some(node) = names.get(node).and_then(|place| nodes.get_mut(*place)) {
+            node.occupants.push(occupant);
+        }
+    };
+    for view in views {
+        let is_planned = planned
+            .iter()
+            .any(|other| other.seen.rules.name == view.seen.rules.name);
+        for pod in &view.seen.pods {
+            let node = match standings.of(pod) {
+                Standing::Leaving { node } => node,
+                Standing::Member { node } if !is_planned => node,
+                _ => continue,
+            };
+            if let Ok(shape) = &pod.shape {
+                occupy(node, occupant(view.seen, pod, shape));
+            }
+        }
+        if is_planned {
+            for (node, pod, requests) in view.beyond() {
+                let name = format!("{} (beyond its kind)", pod.name);
+                occupy(
+                    node,
+                    Occupant {
+                        name,
+                        requests,
+                        ..Occupant::default()
+                    },
+                );
+            }
+        }
+    }
+    let groups = planned.iter().map(|view| {
+        let mut group = view.group(seen.now_seconds, |role| wanted(view, role, seen));
+        group
+            .excluded_nodes
+            .extend(excluded(view.seen, seen.now_seconds));
+        group
+    });
+    let holds = planned
+        .iter()
+        .filter(|view| !view.seen.record.holds.is_empty());
+    Problem {
+        groups: groups.collect(),
+        topology: topology.clone(),
+        reservations: taken.to_vec(),
+        holds: holds
+            .map(|view| Hold {
+                group: view.seen.rules.name.clone(),
+                nodes: view.seen.record.holds.clone(),
+            })
+            .collect(),
+        settings: seen.settings.planner,
+        nodes,
+    }
+}
+
+fn occupant(group: &SeenGroup, pod: &SeenPod, shape: &PodShape) -> Occupant {
+    Occupant {
+        name: format!("{} of {}", pod.name, group.rules.name),
+        requests: shape.requests.clone(),
+        ports: shape.ports.clone(),
+        stays: false,
+    }
+}
+
+fn reservation(slot: &Slot, shape: &PodShape) -> Reservation {
+    Reservation {
+        node: slot.node.clone(),
+        requests: shape.requests.clone(),
+        ports: shape.ports.clone(),
+        holder: None,
+    }
+}
+
+/// Nodes that failed the group lately, or refused one of its pods.
+fn excluded(group: &SeenGroup, now_seconds: u64) -> BTreeSet<String> {
+    let failed = group.record.excluded.iter();
+    let failed = failed.filter(|(_, until)| now_seconds < **until);
+    let refused = group.pods.iter().filter_map(|pod| match &pod.state {
+        PodState::Ended { refused_by } => refused_by.clone(),
+        _ => None,
+    });
+    failed
+        .map(|(node, _)| node.clone())
+        .chain(refused)
+        .collect()
+}
+
+/// Replicas of a role that are to have places: those that are there, and those that were there a
+/// while ago and may come back.
+fn wanted(view: &GroupView<'_>, role: &RoleView<'_>, seen: &Seen) -> u32 {
+    let record = &view.seen.record;
+    let had = record.replicas.get(&role.rules.name).copied().unwrap_or(0);
+    let is_kept = record
+        .short_since_seconds
+        .is_none_or(|since| seen.now_seconds < since.saturating_add(seen.settings.protect_seconds));
+    let kept = if is_kept { had } else { 0 };
+    let wanted = role.there().max(kept);
+    match role.rules.desired {
+        0 => wanted,
+        desired => wanted.min(desired),
+    }
+}

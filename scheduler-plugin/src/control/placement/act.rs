@@ -1,0 +1,224 @@
+//! The gate's actions as requests. Each names the object that was seen, by UID and version, so that
+//! one that was changed meanwhile is left as it is.
+
+use json_patch::{AddOperation, PatchOperation, RemoveOperation, jsonptr::PointerBuf};
+use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
+use kube::{
+    Api, ResourceExt as _,
+    api::{DeleteParams, EvictParams, Patch, PostParams, Preconditions},
+};
+use pd_api::v1alpha1::{
+    PlacementGroup,
+    placement_group::{GATE, NODE_ANNOTATION, PLACEMENT_CONDITION},
+};
+use pd_placement::gate::{PodVersion, Record};
+use serde_json::{Value, json};
+
+use super::{
+    objects::PlacementPod,
+    pin::pinned,
+    record::{self, StateWord},
+};
+use crate::control::{
+    Context,
+    write::{WriteError, WriteOutcome},
+};
+
+/// The reason on a pod whose group does not exist.
+pub(super) const NO_GROUP: &str = "NoGroup";
+
+/// Writes a group's record. The version after the write comes back.
+pub(super) async fn write(
+    context: &Context,
+    group: &PlacementGroup,
+    next: &Record,
+) -> Result<(WriteOutcome, Option<String>), WriteError> {
+    let groups: Api<PlacementGroup> = api(context, group.namespace());
+    let now = Time(Timestamp::now());
+    let generation = group.metadata.generation;
+    let status = record::written(next, group.status.as_ref(), generation, &now);
+    let version = group.resource_version().unwrap_or_default();
+    let patch = vec![
+        at(&["metadata", "uid"], group.uid().unwrap_or_default().into()),
+        at(&["metadata", "resourceVersion"], version.into()),
+        at(&["status"], json!(status)),
+    ];
+    let name = group.name_any();
+    let mut version = None;
+    let outcome = context
+        .write(async {
+            let patch = Patch::Json::<()>(json_patch::Patch(patch));
+            let written = groups
+                .patch_status(&name, &context.patch_params(), &patch)
+                .await?;
+            version = written.resource_version();
+            Ok(written)
+        })
+        .await?;
+    Ok((outcome, version))
+}
+
+/// Pins a pod to its node and takes our gate off, in one patch. The version after it comes back.
+pub(super) async fn release(
+    context: &Context,
+    pod: &PlacementPod,
+    node: &str,
+) -> Result<(WriteOutcome, Option<String>), WriteError> {
+    let pods: Api<PlacementPod> = api(context, pod.namespace());
+    let Some(patch) = release_patch(pod, node) else {
+        return Ok((WriteOutcome::Conflict, None));
+    };
+    let name = pod.name_any();
+    let mut version = None;
+    let outcome = context
+        .write(async {
+            let patch = Patch::Json::<()>(json_patch::Patch(patch));
+            let written = pods.patch(&name, &context.patch_params(), &patch).await?;
+            version = written.resource_version();
+            Ok(written)
+        })
+        .await?;
+    Ok((outcome, version))
+}
+
+fn release_patch(pod: &PlacementPod, node: &str) -> Option<Vec<PatchOperation>> {
+    let gates = pod.spec["schedulingGates"].as_array()?;
+    let gate = gates.iter().position(|gate| gate["name"] == GATE)?;
+    let mut patch = vec![
+        at(&["metadata", "uid"], pod.uid()?.into()),
+        at(
+            &["metadata", "resourceVersion"],
+            pod.resource_version()?.into(),
+        ),
+    ];
+    if pod.metadata.annotations.is_none() {
+        patch.push(at(&["metadata", "annotations"], json!({})));
+    }
+    patch.push(at(
+        &["metadata", "annotations", NODE_ANNOTATION],
+        node.into(),
+    ));
+    patch.push(at(&["spec", "affinity"], pinned(&pod.spec, node)));
+    patch.push(PatchOperation::Remove(RemoveOperation {
+        path: pointer(&["spec", "schedulingGates", &gate.to_string()]),
+    }));
+    Some(patch)
+}
+
+/// Keeps the node's room for a pod that is still gated: the scheduler counts it there.
+pub(super) async fn nominate(
+    context: &Context,
+    pod: &PlacementPod,
+    node: &str,
+) -> Result<PlacementPod, WriteError> {
+    let pods: Api<PlacementPod> = api(context, pod.namespace());
+    let patch = json!({
+        "metadata": { "uid": pod.uid(), "resourceVersion": pod.resource_version() },
+        "status": { "nominatedNodeName": node },
+    });
+    let mut nominated = pod.clone();
+    let name = pod.name_any();
+    context
+        .write(async {
+            let patch = Patch::Merge(&patch);
+            let written = pods
+                .patch_status(&name, &context.patch_params(), &patch)
+                .await?;
+            nominated.metadata = written.metadata.clone();
+            Ok(written)
+        })
+        .await?;
+    Ok(nominated)
+}
+
+/// Says on a pod how its group is, or that there is none.
+pub(super) async fn mark(
+    context: &Context,
+    group: &str,
+    pod: &PodVersion,
+    state: Option<StateWord>,
+) -> Result<WriteOutcome, WriteError> {
+    let (namespace, name) = group.split_once('/').unwrap_or(("", group));
+    let pods: Api<PlacementPod> = api(context, Some(namespace.to_owned()));
+    let is_placed = state.and_then(StateWord::is_placed) == Some(true);
+    let (reason, message) = match state {
+        Some(state) => {
+            let word = state.as_str();
+            (
+                word,
+                format!("PlacementGroup `{name}` is {word}; its status says why"),
+            )
+        }
+        None => (
+            NO_GROUP,
+            format!(
+                "PlacementGroup `{name}` does not exist: create it, or create the pod without its label"
+            ),
+        ),
+    };
+    let patch = json!({
+        "metadata": { "uid": pod.uid },
+        "status": { "conditions": [{
+            "type": PLACEMENT_CONDITION,
+            "status": if is_placed { "True" } else { "False" },
+            "reason": reason,
+            "message": message,
+            "lastTransitionTime": Time(Timestamp::now()),
+        }] },
+    });
+    let patch = Patch::Strategic(&patch);
+    let params = context.patch_params();
+    context
+        .write(pods.patch_status(&pod.name, &params, &patch))
+        .await
+}
+
+/// Ends a pod: one that has a node by an eviction, so that disruption budgets are kept to.
+pub(super) async fn end(
+    context: &Context,
+    namespace: Option<String>,
+    pod: &PodVersion,
+    is_bound: bool,
+) -> Result<WriteOutcome, WriteError> {
+    let pods: Api<Pod> = api(context, namespace);
+    let delete = DeleteParams {
+        dry_run: context.args.control.dry_run,
+        preconditions: Some(Preconditions {
+            uid: Some(pod.uid.clone()),
+            // One that has just got a node has another version, and is not deleted.
+            resource_version: (!is_bound).then(|| pod.resource_version.clone()),
+        }),
+        ..DeleteParams::default()
+    };
+    if is_bound {
+        let evict = EvictParams {
+            delete_options: Some(delete),
+            post_options: PostParams {
+                dry_run: context.args.control.dry_run,
+                ..PostParams::default()
+            },
+        };
+        return context.write(pods.evict(&pod.name, &evict)).await;
+    }
+    context.write(pods.delete(&pod.name, &delete)).await
+}
+
+fn api<K>(context: &Context, namespace: Option<String>) -> Api<K>
+where
+    K: kube::Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>,
+{
+    Api::namespaced(context.client.clone(), &namespace.unwrap_or_default())
+}
+
+fn at(path: &[&str], value: Value) -> PatchOperation {
+    let path = pointer(path);
+    PatchOperation::Add(AddOperation { path, value })
+}
+
+fn pointer(parts: &[&str]) -> PointerBuf {
+    let mut path = PointerBuf::new();
+    for part in parts {
+        path.push_back(*part);
+    }
+    path
+}

@@ -1,0 +1,93 @@
+//! Metrics of placement groups.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    registry::Registry,
+};
+
+use super::record::StateWord;
+
+/// Upper bounds of a step's time, seconds: a plan of 1,000 nodes and 100 groups takes 0.04 to 0.2.
+const STEP_SECONDS: [f64; 9] = [0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0];
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StateLabels {
+    state: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StepLabels {
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RequestLabels {
+    verb: &'static str,
+    outcome: &'static str,
+}
+
+/// All metrics of placement groups.
+#[derive(Debug)]
+pub struct PlacementMetrics {
+    groups: Family<StateLabels, Gauge>,
+    steps: Family<StepLabels, Counter>,
+    seconds: Histogram,
+    requests: Family<RequestLabels, Counter>,
+}
+
+impl Default for PlacementMetrics {
+    fn default() -> Self {
+        Self {
+            groups: Family::default(),
+            steps: Family::default(),
+            seconds: Histogram::new(STEP_SECONDS),
+            requests: Family::default(),
+        }
+    }
+}
+
+impl PlacementMetrics {
+    /// Registers every metric.
+    pub fn register(&self, registry: &mut Registry) {
+        let groups = "Placement groups by state, as the leader sees them";
+        registry.register("placement_groups", groups, self.groups.clone());
+        let steps =
+            "Steps of placement, by outcome: made, or not made because caches are stale or behind";
+        registry.register("placement_steps", steps, self.steps.clone());
+        let seconds = "Time of a step that was made";
+        registry.register("placement_step_seconds", seconds, self.seconds.clone());
+        let requests = "Requests of placement by verb and outcome";
+        registry.register("placement_requests", requests, self.requests.clone());
+    }
+
+    /// Groups by their state.
+    pub(super) fn groups(&self, counts: &BTreeMap<&'static str, i64>) {
+        for word in StateWord::all() {
+            let state = word.as_str();
+            let count = counts.get(state).copied().unwrap_or(0);
+            self.groups.get_or_create(&StateLabels { state }).set(count);
+        }
+    }
+
+    /// A step ended as `outcome` after this time.
+    pub(super) fn stepped(&self, outcome: &'static str, took: Duration) {
+        self.steps.get_or_create(&StepLabels { outcome }).inc();
+        if outcome == "made" {
+            self.seconds.observe(took.as_secs_f64());
+        }
+    }
+
+    /// A request ended as `outcome`.
+    pub(super) fn acted(&self, verb: &'static str, outcome: &'static str) {
+        let labels = RequestLabels { verb, outcome };
+        self.requests.get_or_create(&labels).inc();
+    }
+
+    /// Forgets the groups, for another replica looks at them now.
+    pub(super) fn forget(&self) {
+        self.groups.clear();
+    }
+}
