@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use self::{
     history::{History, SLOT},
-    predictor::{Mixture, PREDICTORS, Predictions},
+    predictor::{Mixture, PREDICTORS, Predictions, continued},
 };
 use crate::time::Timestamp;
 
@@ -55,18 +55,22 @@ const OVERLAP_ERRORS: f64 = 0.25;
 const CAUTION_MAX: f64 = 0.5;
 
 /// Quantiles that stand for all work that may come, and the share of it that each stands for:
-/// fifths, the highest one in two, because misses rise steeply with load.
+/// fifths, and the highest one in finer parts, because nearly all misses are made there.
 const SCENARIOS: Scenarios = [
     (0.1, 0.2),
     (0.3, 0.2),
     (0.5, 0.2),
     (0.7, 0.2),
-    (0.9, 0.15),
-    (0.98, 0.05),
+    (0.85, 0.1),
+    (0.925, 0.05),
+    (0.965, 0.03),
+    (0.985, 0.01),
+    (0.993_5, 0.007),
+    (0.998_5, 0.003),
 ];
 
 /// Work that may come, as `(work, probability)`; probabilities sum to 1.
-pub type Scenarios = [(f64, f64); 6];
+pub type Scenarios = [(f64, f64); 10];
 
 /// The past work of one role, from which forecasts are made. Plain data, at most 1.8 KiB of JSON.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -102,6 +106,45 @@ pub struct ForecastDistribution {
     pub forecast: Forecast,
     /// All work that may come, in scenarios.
     pub scenarios: Scenarios,
+}
+
+impl ForecastDistribution {
+    /// The same for what follows the work only by `part`, 0 to 1, of its change from now.
+    #[must_use]
+    pub fn damped(self, part: f64) -> Self {
+        let Self {
+            forecast,
+            scenarios,
+        } = self;
+        let latest = forecast.latest;
+        let damped = |work: f64| latest + (work - latest) * part;
+        Self {
+            forecast: Forecast {
+                value: damped(forecast.value),
+                mean: damped(forecast.mean),
+                ..forecast
+            },
+            scenarios: scenarios.map(|(work, share)| (damped(work), share)),
+        }
+    }
+
+    /// The same in another unit, of which there are `factor` in one of this.
+    #[must_use]
+    pub fn times(self, factor: f64) -> Self {
+        let Self {
+            forecast,
+            scenarios,
+        } = self;
+        Self {
+            forecast: Forecast {
+                value: forecast.value * factor,
+                mean: forecast.mean * factor,
+                latest: forecast.latest * factor,
+                ..forecast
+            },
+            scenarios: scenarios.map(|(work, share)| (work * factor, share)),
+        }
+    }
 }
 
 /// Where a forecast comes from.
@@ -215,10 +258,14 @@ impl Forecaster {
         let predictions = Predictions::replay(&replay, slots);
         let pairs = predictions.pairs();
         let weights = predictions.weights(1.0 - allowed(quantile, slots, pairs));
+        let mut mixture = predictions.mixed(&weights);
+        // Averages lag behind growth that goes on.
+        let continued = continued(&replay, slots).unwrap_or(0.0);
+        mixture.mean = mixture.mean.max(continued);
         let mut ahead = Ahead {
             slots,
             pairs,
-            mixture: predictions.mixed(&weights),
+            mixture,
             most: BEYOND_SEEN * replay.largest(),
         };
         let heaviest = (0..PREDICTORS).max_by(|&a, &b| weights[a].total_cmp(&weights[b]));

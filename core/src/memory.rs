@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    capacity::{Ceiling, Estimator},
+    capacity::{Ceiling, Estimator, Proven, WindowMean},
     forecast::Forecaster,
     guard::{BrokenMemory, FlapMemory, Gap, StabilizationWindows, StuckMemory},
     lead::LeadTimes,
@@ -187,6 +187,10 @@ pub struct CapacityMemory {
     /// Share of each role's requests that no number of replicas served in time, of late.
     #[serde(default)]
     pub unreachable: PerRole<UnreachableShare>,
+    /// The batch that decode replicas kept the TPOT limit with.
+    pub decode_proven: Proven,
+    /// Decode workers, as the rate window shows them.
+    pub decode_workers: WindowMean,
 }
 
 impl StabilizationMemory {

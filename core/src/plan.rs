@@ -48,6 +48,7 @@ use crate::{
     snapshot::Snapshot,
     step::Steps,
     time::Timestamp,
+    tuning::Tuning,
 };
 
 /// Replicas both roles should have.
@@ -85,6 +86,16 @@ impl Decision {
 
 /// Decides.
 pub fn plan(snapshot: &Snapshot, memory: &Memory, now: Timestamp) -> Decision {
+    plan_tuned(snapshot, memory, now, &Tuning::NONE)
+}
+
+/// Decides with other constants, to show what they do.
+pub fn plan_tuned(
+    snapshot: &Snapshot,
+    memory: &Memory,
+    now: Timestamp,
+    tuning: &Tuning,
+) -> Decision {
     let mut memory = memory.clone().usable();
     // Schedules go by the clock; all that is remembered has a time of its own.
     let clock = now;
@@ -128,9 +139,17 @@ pub fn plan(snapshot: &Snapshot, memory: &Memory, now: Timestamp) -> Decision {
         &reach,
         unreachable,
         moment.since_last,
+        tuning,
     );
-    let forecast =
-        forecast_work(&seen, &demand, risk_target, &mut memory.forecast, now).record(&mut steps);
+    let forecast = forecast_work(
+        &seen,
+        &demand,
+        &capacity.replica,
+        risk_target,
+        &mut memory.forecast,
+        now,
+    )
+    .record(&mut steps);
     let needs = size(
         &policy,
         &seen,
@@ -139,6 +158,7 @@ pub fn plan(snapshot: &Snapshot, memory: &Memory, now: Timestamp) -> Decision {
         &reach,
         risk_target,
         &forecast,
+        tuning,
     )
     .record(&mut steps);
     let wanted =

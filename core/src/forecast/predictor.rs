@@ -34,6 +34,19 @@ const DEVIATION_MAX: f64 = 2.0;
 /// Bounds of the correction, as a share of the base.
 const CORRECTION: (f64, f64) = (-0.7, 1.5);
 
+/// Slots over which growth is measured: a window of two minutes and one more.
+const GROWTH_SLOTS: usize = 3;
+
+/// Pairs of growth that stand for none going on.
+const GROWTH_PRIOR: f64 = 8.0;
+
+/// Slots for which a surprise counts: a quarter of an hour, in which what was asked for against it
+/// has come and the load has shown whether it stays.
+const SURPRISE_SLOTS: usize = 15;
+
+/// Errors of which one event is too large a part to be left out.
+const SURPRISE_PAIRS_MIN: usize = 60;
+
 /// Fewest errors by which predictors are compared.
 const PAIRS_MIN: usize = 8;
 
@@ -144,16 +157,38 @@ impl Predictions {
             let said = self.said.iter().map(|said| said[then]);
             said.zip(weights).map(|(said, weight)| said * weight).sum()
         };
-        let errors = self.answered.iter().map(|&then| {
-            let said = average(then);
-            self.error(then, said, scale(said, self.floor))
-        });
+        let errors: Vec<f64> = self
+            .answered
+            .iter()
+            .map(|&then| {
+                let said = average(then);
+                self.error(then, said, scale(said, self.floor))
+            })
+            .collect();
         let mean = self.values.len().checked_sub(1).map_or(0.0, average);
         Mixture {
-            errors: errors.collect(),
+            errors: self.without_surprise(errors),
             mean,
             scale: scale(mean, self.floor),
         }
+    }
+
+    /// `errors` without the largest and those of the same event. What happened once in four hours
+    /// shows that it may happen and not how often; counted as a frequency it would be held against
+    /// for four hours. While it is new it counts, since it may go on, and so does what comes twice.
+    fn without_surprise(&self, mut errors: Vec<f64>) -> Vec<f64> {
+        let worst = (0..errors.len()).max_by(|&a, &b| errors[a].total_cmp(&errors[b]));
+        let (Some(worst), Some(&last)) = (worst, self.answered.last()) else {
+            return errors;
+        };
+        let at = self.answered[worst];
+        if last.saturating_sub(at) < SURPRISE_SLOTS || errors.len() <= SURPRISE_PAIRS_MIN {
+            return errors;
+        }
+        let near = |then: usize| then.abs_diff(at) <= self.ahead;
+        let mut answered = self.answered.iter();
+        errors.retain(|_| answered.next().is_none_or(|&then| !near(then)));
+        errors
     }
 
     /// The value `ahead` slots after `then`, less the prediction, in units of `scale`.
@@ -199,6 +234,37 @@ fn autoregression(replay: &Replay, base: &[f64; SLOTS_MAX], ahead: usize) -> [f6
         said[now] = base[now] * (1.0 + squares.predict(seen[now]).clamp(low, high));
     }
     said
+}
+
+/// The value `ahead` slots later if the growth of the last slots goes on as far as growth has gone
+/// on in this history: least squares of what followed on what went before, drawn to nothing.
+///
+/// In a large pool, where noise is small, growth goes on; in a small one it is noise, which comes
+/// back, and nothing is continued.
+pub(super) fn continued(replay: &Replay, ahead: usize) -> Option<f64> {
+    let values = &replay.values;
+    let last = values.len().checked_sub(1)?;
+    let growth = |now: usize, then: usize| {
+        let whole = replay.run_start[now] <= then && values[then] > 0.0;
+        whole.then(|| (values[now] / values[then] - 1.0).clamp(-1.0, DEVIATION_MAX))
+    };
+    let (mut squares, mut products, mut count) = (0.0, 0.0, 0.0);
+    for now in GROWTH_SLOTS..values.len().saturating_sub(ahead) {
+        let before = growth(now, now - GROWTH_SLOTS);
+        if let (Some(before), Some(after)) = (before, growth(now + ahead, now)) {
+            squares += before * before;
+            products += before * after;
+            count += 1.0;
+        }
+    }
+    if count <= 0.0 || squares <= 0.0 {
+        return None;
+    }
+    let drawn = squares * (1.0 + GROWTH_PRIOR / count);
+    let most = ahead as f64 / GROWTH_SLOTS as f64;
+    let goes_on = (products / drawn).clamp(0.0, most);
+    let grown = growth(last, last.checked_sub(GROWTH_SLOTS)?)?;
+    Some(values[last] * (1.0 + goes_on * grown.max(0.0)))
 }
 
 /// Recursive least squares with forgetting, from coefficients of zero.

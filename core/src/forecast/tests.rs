@@ -72,7 +72,7 @@ fn zero_load_is_forecast_as_zero() {
 }
 
 #[test]
-fn a_step_is_followed_within_three_minutes_and_its_size_remembered() {
+fn a_step_is_followed_within_three_minutes_and_one_alone_is_no_frequency() {
     let step = |seconds: i64| if seconds < 3_600 { 10.0 } else { 20.0 };
     let (forecaster, now) = after(63, step);
     let forecast = p95(&forecaster, now);
@@ -80,12 +80,13 @@ fn a_step_is_followed_within_three_minutes_and_its_size_remembered() {
         forecast.mean > 17.0 && forecast.value < 60.0,
         "{forecast:?}"
     );
-    let (forecaster, now) = after(180, step);
-    let forecast = forecaster.forecast(LEAD, 0.995, at(now)).unwrap();
-    assert!(
-        forecast.value > 24.0,
-        "such a step may come again: {forecast:?}"
-    );
+    let value = |minutes: i64| {
+        let (forecaster, now) = after(minutes, step);
+        forecaster.forecast(LEAD, 0.995, at(now)).unwrap().value
+    };
+    assert!(value(70) > 24.0, "such a step may go on: {}", value(70));
+    // Held against for hours it would keep replicas that serve nobody.
+    assert!(value(90) < 24.0, "{}", value(90));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The needs of one moment under two loads, for the law that more load never needs fewer replicas.
 //!
 //! Both are computed as the stages of a decision compute them, but with the same memory, unchanged:
-//! nothing is learnt, and both get the forecast of the first.
+//! nothing is learnt, and both get the forecast and the risk of the first.
 
 use super::{
     forecast::forecast_work,
@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     demand::Demand,
-    error_budget::risk_targets,
+    error_budget::{RiskTarget, risk_targets},
     forecast::ForecastDistribution,
     memory::{CapacityMemory, Memory},
     need::Need,
@@ -20,6 +20,7 @@ use crate::{
     role::{PerRole, Role},
     snapshot::Snapshot,
     time::Timestamp,
+    tuning::Tuning,
 };
 
 /// Replicas that each role needs by `snapshot` and by `loaded`, with `memory` as it is after the
@@ -49,11 +50,24 @@ pub(crate) fn needs_under(
         return PerRole::default();
     }
     let objective = &snapshot.policy.objective;
-    let risk_target = risk_targets(objective, base.demand.workload.attained);
+    let risk_target = risk_targets(
+        objective,
+        base.demand.workload.budget_attained(),
+        &Tuning::NONE,
+    );
     let (seen, demand) = (&base.seen, &base.demand);
-    let forecast = forecast_work(seen, demand, risk_target, &mut memory.forecast, now).value;
-    let needs = base.needs(&memory.capacity, &forecast, clock, now);
-    let needs_more = more.needs(&memory.capacity, &forecast, clock, now);
+    let known = LearntCapacity::remembered(&memory.capacity, snapshot.profile.as_ref(), now);
+    let forecast = forecast_work(
+        seen,
+        demand,
+        &known.replica,
+        risk_target,
+        &mut memory.forecast,
+        now,
+    )
+    .value;
+    let needs = base.needs(&memory.capacity, risk_target, &forecast, clock, now);
+    let needs_more = more.needs(&memory.capacity, risk_target, &forecast, clock, now);
     PerRole::from_fn(|role: Role| {
         let need = |needs: &PerRole<Option<Need>>| needs[role].as_ref().map(|need| need.replicas);
         need(&needs).zip(need(&needs_more))
@@ -79,6 +93,7 @@ impl<'a> Case<'a> {
     fn needs(
         &self,
         memory: &CapacityMemory,
+        risk_target: PerRole<RiskTarget>,
         forecast: &PerRole<Option<ForecastDistribution>>,
         clock: Timestamp,
         now: Timestamp,
@@ -93,7 +108,6 @@ impl<'a> Case<'a> {
         let (seen, demand) = (&self.seen, &self.demand);
         let policy = policy_in_force(policy, *paused, &seen.replicas, clock).value;
         let capacity = LearntCapacity::remembered(memory, profile.as_ref(), now);
-        let risk_target = risk_targets(policy.objective, demand.workload.attained);
         let signals = &seen.signals.signals;
         let reach = reach(
             policy.objective,
@@ -109,6 +123,7 @@ impl<'a> Case<'a> {
             &reach,
             risk_target,
             forecast,
+            &Tuning::NONE,
         )
         .value
     }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::observe::Observation;
 use crate::{
+    capacity::Capacity,
     demand::Demand,
     error_budget::RiskTarget,
     forecast::{ForecastDistribution, Forecaster},
@@ -11,15 +12,6 @@ use crate::{
     role::{PerRole, Role},
     step::{Stage, Staged, Step},
     time::Timestamp,
-};
-
-/// Standard deviations by which the forecast takes more risk than sizing: the sizing of a pool has
-/// headroom for bursts of its own, and a forecast that is exceeded is exceeded by a little and for
-/// a while. Decode bears that for as long as an answer lasts, so its forecast is the median until
-/// the budget is spent.
-const FORECAST_Z_LESS: PerRole<f64> = PerRole {
-    prefill: 0.3,
-    decode: 1.6,
 };
 
 /// Longest horizon: further ahead the history of four hours shows nothing.
@@ -30,24 +22,44 @@ const HORIZON_MAX: Duration = Duration::from_mins(30);
 pub(super) fn forecast_work(
     seen: &Observation<'_>,
     demand: &Demand,
+    capacity: &Capacity<'_>,
     risk_target: PerRole<RiskTarget>,
     memory: &mut PerRole<Forecaster>,
     now: Timestamp,
 ) -> Staged<PerRole<Option<ForecastDistribution>>> {
     // A rate is of half its window ago, so the forecast has to reach over that too.
     let lag = seen.signals.signals.rate_window / 2;
+    // Prompts are forecast in tokens: the time of a token falls as a full pool shares its steps, and
+    // a forecast of time would take a pool that is full for one that is not.
+    let unit = PerRole {
+        prefill: seconds_per_token(demand, capacity).unwrap_or(1.0),
+        decode: 1.0,
+    };
+    let tokens_per_second = seconds_per_token(demand, capacity).and_then(|_| {
+        let tokens = demand.workload.prompt_tokens?.first;
+        Some(demand.workload.arrival_rate_rps? * tokens)
+    });
     let mut steps = Vec::new();
     let forecast = PerRole::from_fn(|role: Role| {
         // Work that is known in part would look like a fall of the load.
         if seen.signals.evidence[role].complete()
             && let Some(work) = demand.work[role]
         {
+            let work = match tokens_per_second.filter(|_| role == Role::Prefill) {
+                Some(tokens) => tokens,
+                None => work / unit[role],
+            };
             memory[role].observe(work, now);
         }
         let lead = seen.replicas[role].lead.p90;
         let horizon = lead.saturating_add(lag).min(HORIZON_MAX);
-        let quantile = risk_target[role].less(FORECAST_Z_LESS[role]).quantile();
+        let quantile = risk_target[role].quantile();
         let distribution = memory[role].distribution(horizon, quantile, now)?;
+        let distribution = distribution.times(unit[role]);
+        let distribution = match role {
+            Role::Prefill => distribution,
+            Role::Decode => distribution.damped(felt(demand, capacity, horizon)),
+        };
         let message = distribution.forecast.message();
         steps.push(Step::of_role(
             Stage::Forecast,
@@ -58,4 +70,36 @@ pub(super) fn forecast_work(
         Some(distribution)
     });
     Staged::new(forecast, steps)
+}
+
+/// Compute seconds per prompt token as replicas are known, mean; nothing when not known.
+fn seconds_per_token(demand: &Demand, capacity: &Capacity<'_>) -> Option<f64> {
+    let tokens = demand.workload.prompt_tokens?.first;
+    let times = demand.workload.service_times(capacity);
+    let seconds: f64 = times.iter().map(|(seconds, share)| seconds * share).sum();
+    (tokens > 0.0 && seconds > 0.0).then(|| seconds / tokens)
+}
+
+/// The part, 0 to 1, of a change of the load that the requests in flight have followed after
+/// `horizon`, if the load changes evenly until then.
+///
+/// Requests leave at the rate N / (output * ITL(N)) and ITL(N) = floor + slope * N, so a batch
+/// follows its load with the time constant output * ITL^2 / floor: that of the answers, longer the
+/// more of a step the batch makes.
+fn felt(demand: &Demand, capacity: &Capacity<'_>, horizon: Duration) -> f64 {
+    let workload = &demand.workload;
+    let floor = capacity.itl_seconds(1.0, workload.context_tokens());
+    let (Some(output), Some(itl), Some(floor)) = (
+        workload.output_tokens_mean,
+        workload.itl_seconds_mean,
+        floor,
+    ) else {
+        return 1.0;
+    };
+    let ratio = horizon.as_secs_f64() / (output * itl * (itl / floor).max(1.0));
+    if ratio.is_finite() && ratio > 0.0 {
+        1.0 + (-ratio).exp_m1() / ratio
+    } else {
+        1.0
+    }
 }

@@ -11,6 +11,7 @@ use crate::{
     objective::Objective,
     reach::{Reach, UnreachableShare},
     role::{PerRole, Role},
+    tuning::Tuning,
 };
 
 /// Share of the requests out of reach from which the others are too few to judge a budget by.
@@ -24,8 +25,9 @@ pub(super) fn risk_targets(
     reach: &PerRole<Option<Reach>>,
     memory: &mut PerRole<UnreachableShare>,
     since_last: Option<Duration>,
+    tuning: &Tuning,
 ) -> PerRole<RiskTarget> {
-    let mut attained = demand.workload.attained;
+    let mut attained = demand.workload.budget_attained();
     for role in Role::ALL {
         if let Some(reach) = reach[role] {
             let window = objective.attainment.window;
@@ -39,5 +41,5 @@ pub(super) fn risk_targets(
             share.high = (share.high + in_vain).min(1.0);
         }
     }
-    error_budget::risk_targets(objective, attained)
+    error_budget::risk_targets(objective, attained, tuning)
 }

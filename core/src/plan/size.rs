@@ -12,6 +12,7 @@ use crate::{
     reason::Reason,
     role::{PerRole, Role},
     step::{Stage, Staged, Step},
+    tuning::Tuning,
 };
 
 /// Replicas that each role needs, or nothing where that is not known.
@@ -23,6 +24,7 @@ pub(super) fn size(
     reach: &PerRole<Option<Reach>>,
     risk_target: PerRole<RiskTarget>,
     forecast: &PerRole<Option<ForecastDistribution>>,
+    tuning: &Tuning,
 ) -> Staged<PerRole<Option<Need>>> {
     let sizing = Sizing {
         objective: policy.objective,
@@ -33,6 +35,8 @@ pub(super) fn size(
         capacity: &capacity.replica,
         reach,
         decode_ceiling_tps: capacity.decode_ceiling_tps,
+        decode_proven: capacity.decode_proven,
+        tuning,
         risk_target,
         forecast,
     };
