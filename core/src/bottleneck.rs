@@ -25,6 +25,9 @@ const KV_USAGE_ROOMY: f64 = 0.5;
 /// Share of the TTFT limit from which one leg is the bottleneck.
 pub const LARGE_LEG: f64 = 0.5;
 
+/// Load per prefill worker from which prompts must wait at times.
+const BUSY: f64 = 0.6;
+
 /// Preemptions per second that are no accident: one in half a minute.
 const PREEMPTING_RPS: f64 = 1.0 / 30.0;
 
@@ -44,6 +47,9 @@ pub enum Bottleneck {
     DecodeBatch,
     /// Between the roles: KV transfer. More replicas do not help.
     KvTransfer,
+    /// In neither queue nor compute: proxies, tokenizers, steps of the engine between both. More
+    /// replicas do not help.
+    Overhead,
     /// Before the engines: the gateway holds requests that the engines answer in time.
     Outside,
 }
@@ -59,7 +65,11 @@ impl Bottleneck {
         match self {
             Self::PrefillQueue => Some(Role::Prefill),
             Self::DecodeAdmission | Self::DecodeBatch => Some(Role::Decode),
-            Self::None | Self::PrefillCompute | Self::KvTransfer | Self::Outside => None,
+            Self::None
+            | Self::PrefillCompute
+            | Self::KvTransfer
+            | Self::Overhead
+            | Self::Outside => None,
         }
     }
 }
@@ -103,18 +113,38 @@ fn of_ttft(signals: &Signals, workload: &Workload, limit: f64) -> Bottleneck {
         return Bottleneck::Outside;
     }
     let transfer = workload.transfer_seconds_mean.unwrap_or(0.0);
-    if transfer > limit * LARGE_LEG {
-        return if waits_for_room(signals) {
-            Bottleneck::DecodeAdmission
-        } else {
-            Bottleneck::KvTransfer
-        };
-    }
     let compute = workload.prefill_seconds_mean.unwrap_or(0.0);
+    let on_prefill = signals.recent.prefill_ttft.mean().unwrap_or(0.0);
+    let (full, queue) = (waits_for_room(signals), prompts_queue(signals, workload));
+    // Of two queues the one that takes longer; beyond half of the limit decode's in any case, since
+    // it backs up into prefill.
+    let longer = transfer > (on_prefill - compute).max(0.0);
+    if transfer > limit * LARGE_LEG && !full {
+        return Bottleneck::KvTransfer;
+    }
+    if full && (transfer > limit * LARGE_LEG || longer || !queue) {
+        return Bottleneck::DecodeAdmission;
+    }
     if compute > limit * LARGE_LEG && !some(signals.waiting_requests.prefill, 1.0) {
         return Bottleneck::PrefillCompute;
     }
-    Bottleneck::PrefillQueue
+    if queue {
+        Bottleneck::PrefillQueue
+    } else {
+        Bottleneck::Overhead
+    }
+}
+
+/// Whether prompts wait for a prefill worker: somebody waits, more wait than did, or workers are so
+/// busy that some must. Time that is lost otherwise no replica brings back.
+fn prompts_queue(signals: &Signals, workload: &Workload) -> bool {
+    let workers = f64::from(signals.coverage.prefill.spoken_for());
+    let busy = workload
+        .arrival_rate_rps
+        .zip(workload.prefill_seconds_mean)
+        .is_some_and(|(rate, seconds)| workers > 0.0 && rate * seconds >= workers * BUSY);
+    busy || some(signals.waiting_requests.prefill, 1.0)
+        || some(signals.prefill_queue_growth_rps, f64::MIN_POSITIVE)
 }
 
 /// Whether requests on decode workers wait for room there, rather than for their KV cache.

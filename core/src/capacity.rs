@@ -10,6 +10,7 @@ pub mod ceiling;
 pub mod coefficients;
 pub mod estimator;
 mod fit;
+pub mod kv;
 pub mod learn;
 pub mod limits;
 pub mod profile;
@@ -19,6 +20,7 @@ pub mod window_mean;
 
 pub use ceiling::Ceiling;
 pub use estimator::{Capacity, Estimator, Source};
+pub use kv::{KvCapacity, kv_capacity};
 pub use profile::{DecodeModel, PrefillModel, Profile};
 pub use proven::{Fit, Proven};
 pub use window_mean::WindowMean;

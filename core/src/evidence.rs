@@ -5,10 +5,12 @@
 //! cannot be true counts as missing, also one that the role could do without: whatever spoilt it
 //! may have spoilt the others.
 
+use std::time::Duration;
+
 use crate::{
     role::{PerRole, Role},
     role_state::RoleState,
-    signal::{Gap, Reading, Signals, name::SignalName},
+    signal::{Gap, Reading, Signals, name::SignalName, standstill::STANDSTILL},
 };
 
 /// Signals as decisions may use them, and the evidence that they are.
@@ -18,6 +20,9 @@ pub struct JudgedSignals {
     pub signals: Signals,
     /// Gaps of each role, by the signals as they were read.
     pub evidence: PerRole<Evidence>,
+    /// A sentence without its full stop about signals that contradict each other, and which is not
+    /// believed.
+    pub contradiction: Option<String>,
 }
 
 impl JudgedSignals {
@@ -27,6 +32,26 @@ impl JudgedSignals {
         Self {
             signals: read.judged(ready),
             evidence: PerRole::from_fn(|role| evidence(read, role, ready[role])),
+            contradiction: None,
+        }
+    }
+
+    /// The same, once the gauges have stood still for `standing`.
+    #[must_use]
+    pub fn without_standing_gauges(self, standing: Option<Duration>) -> Self {
+        let Some(standing) = standing.filter(|standing| *standing >= STANDSTILL) else {
+            return self;
+        };
+        let running = self.signals.running_requests.decode.known().unwrap_or(0.0);
+        let contradiction = format!(
+            "decode workers state {running:.0} running requests and have generated no token for {} s, so \
+             their gauges are not believed",
+            standing.as_secs()
+        );
+        Self {
+            signals: self.signals.without_standing_gauges(),
+            contradiction: Some(contradiction),
+            ..self
         }
     }
 }

@@ -229,6 +229,11 @@ impl Forecaster {
         self.history.observe(value, now);
     }
 
+    /// The work at the last observation.
+    pub fn latest(&self) -> Option<f64> {
+        self.history.latest().map(|(work, _)| work)
+    }
+
     /// Work at `now + horizon` that is not exceeded with probability `quantile`. Nothing before the
     /// first observation.
     ///

@@ -3,14 +3,17 @@
 //! Buckets bound what can be known. A quantile is interpolated inside its bucket, as the buckets
 //! beside it suggest, and says so when it falls beyond the last finite edge or into the first
 //! bucket; a share below a limit is exact at an edge and interpolated between two, with the shares
-//! at both edges beside it. The mean is exact, and moments are scaled to it. Observations of
-//! several workers are summed bucket by bucket before any of this: quantiles do not average.
+//! at both edges beside it, as far as the exact sum does not rule them out. The mean is exact, and
+//! moments are scaled to it. Observations of several workers are summed bucket by bucket before any
+//! of this: quantiles do not average.
 
+mod bounds;
 mod curve;
+pub mod legs;
 
 use serde::{Deserialize, Serialize};
 
-use self::curve::Curve;
+use self::{bounds::Around, curve::Curve};
 
 /// Observations of a window, in cumulative buckets.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -51,9 +54,11 @@ pub struct Quantile {
 pub struct Share {
     /// Exact at a bucket edge, interpolated between two, 0 to 1.
     pub value: f64,
-    /// The share at or below the edge under the limit: surely within.
+    /// The least that is within: the share at or below the edge under the limit, and what the sum
+    /// adds to that.
     pub low: f64,
-    /// The share at or below the edge over the limit: all that may be within.
+    /// The most that may be within: the share at or below the edge over the limit, less what the
+    /// sum rules out.
     pub high: f64,
 }
 
@@ -118,6 +123,19 @@ impl Histogram {
         })
     }
 
+    /// As many observations times `factor`, spread as they are; unchanged where that is no number.
+    #[must_use]
+    pub fn times(mut self, factor: f64) -> Self {
+        if factor.is_finite() && factor >= 0.0 && (self.sum * factor).is_finite() {
+            for (_, at_or_below) in &mut self.buckets {
+                *at_or_below *= factor;
+            }
+            self.count *= factor;
+            self.sum *= factor;
+        }
+        self
+    }
+
     /// Number of observations; a rate times a window, so not always whole.
     pub const fn count(&self) -> f64 {
         self.count
@@ -148,8 +166,9 @@ impl Histogram {
                         bound: Bound::AtMost,
                     }
                 } else {
+                    let (least, most) = self.around(index).value_of(rank - below);
                     Quantile {
-                        value: self.curve(index).argument(rank),
+                        value: self.curve(index).argument(rank).clamp(least, most),
                         bound: Bound::Near,
                     }
                 });
@@ -171,21 +190,27 @@ impl Histogram {
         let mut below = 0.0;
         for (index, &(edge, at_or_below)) in self.buckets.iter().enumerate() {
             if edge >= limit {
-                let at_edge = edge <= limit;
-                let inside = if at_edge {
-                    at_or_below
-                } else {
-                    self.curve(index).value(limit)
-                };
+                if edge <= limit {
+                    let value = at_or_below / self.count;
+                    return Some(Share {
+                        value,
+                        low: value,
+                        high: value,
+                    });
+                }
+                let (least, most) = self.around(index).within(limit);
+                let (low, high) = (below + least, (below + most).min(at_or_below));
                 return Some(Share {
-                    value: inside / self.count,
-                    low: if at_edge { at_or_below } else { below } / self.count,
-                    high: at_or_below / self.count,
+                    value: self.curve(index).value(limit).clamp(low, high) / self.count,
+                    low: low / self.count,
+                    high: high / self.count,
                 });
             }
             below = at_or_below;
         }
-        let value = below / self.count;
+        // The more of the sum is needed for those above the limit, the fewer there can be.
+        let (least, _) = self.around(self.buckets.len()).within(limit);
+        let value = (below + least).min(self.count) / self.count;
         Some(Share {
             value,
             low: value,
@@ -207,6 +232,33 @@ impl Histogram {
             knot(index + 2),
         );
         Curve::through(before, low, high, after)
+    }
+
+    /// The bucket at `index`, or the one beyond the last edge, and the sum that is left for it.
+    fn around(&self, index: usize) -> Around {
+        let (mut others_least, mut others_most) = (0.0, 0.0);
+        let (mut low, mut below) = (0.0_f64, 0.0);
+        let (mut own, last) = ((0.0, f64::INFINITY, 0.0), self.buckets.len());
+        let beyond = (f64::INFINITY, self.count);
+        for (at, &(high, at_or_below)) in self.buckets.iter().chain([&beyond]).enumerate() {
+            let inside = (at_or_below - below).max(0.0);
+            if at == index {
+                own = (low, high, inside);
+            } else if inside > 0.0 {
+                others_least += low * inside;
+                others_most += high * inside;
+            }
+            (below, low) = (at_or_below, if at < last { high } else { low });
+        }
+        let (low, high, inside) = own;
+        Around {
+            low,
+            high,
+            inside,
+            others_least,
+            others_most,
+            sum: self.sum,
+        }
     }
 
     /// The value of [`Histogram::share_within`], 0 to 1.
@@ -408,7 +460,53 @@ mod tests {
         );
     }
 
+    /// All between 1 and 2.5 s.
+    fn of_one_bucket(mean: f64) -> Histogram {
+        Histogram::from_cumulative(vec![(1.0, 0.0), (2.5, 200.0)], 200.0, 200.0 * mean).unwrap()
+    }
+
+    #[test]
+    fn a_mean_rules_out_shares_that_the_edges_allow() {
+        let near_the_end = of_one_bucket(2.45).share_within(2.0).unwrap();
+        assert!((near_the_end.high - 0.1).abs() < 1e-9 && near_the_end.value <= near_the_end.high);
+        let near_the_start = of_one_bucket(1.05).share_within(2.0).unwrap();
+        assert!(
+            (near_the_start.low - 0.95).abs() < 1e-9,
+            "{near_the_start:?}"
+        );
+        let median = of_one_bucket(2.45).quantile(0.5).unwrap().value;
+        assert!(median >= 2.4, "{median}");
+    }
+
+    #[test]
+    fn a_sum_bounds_what_lies_beyond_the_last_edge() {
+        // Half are beyond 1 s, with a mean of 1.1 s: hardly any is beyond 5 s.
+        let h = Histogram::from_cumulative(vec![(1.0, 50.0)], 100.0, 25.0 + 55.0).unwrap();
+        let within = h.share_within(5.0).unwrap();
+        assert!(within.low > 0.9, "{within:?}");
+    }
+
+    #[test]
+    fn a_sum_that_cannot_be_rules_nothing_out() {
+        for mean in [0.2, 9.0] {
+            let share = of_one_bucket(mean).share_within(2.0).unwrap();
+            assert_eq!((share.low, share.high), (0.0, 1.0));
+        }
+    }
+
     proptest! {
+        #[test]
+        fn the_true_share_lies_inside_its_bounds(
+            values in prop::collection::vec(0.0f64..3.0, 1..60), limit in 0.01f64..3.0,
+        ) {
+            let count = |edge: f64| values.iter().filter(|value| **value <= edge).count() as f64;
+            let buckets = [0.1, 0.25, 0.5, 1.0, 2.5].map(|edge| (edge, count(edge)));
+            let all = values.len() as f64;
+            let h = Histogram::from_cumulative(buckets.to_vec(), all, values.iter().sum()).unwrap();
+            let (share, met) = (h.share_within(limit).unwrap(), count(limit) / all);
+            prop_assert!(share.low - 1e-9 <= met && met <= share.high + 1e-9, "{met} {share:?}");
+        }
+
         #[test]
         fn quantile_and_share_are_inverse(
             counts in prop::collection::vec(0.0f64..50.0, 4), share in 0.01f64..0.99,

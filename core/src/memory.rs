@@ -61,6 +61,9 @@ pub struct Memory {
     pub replicas: PerRole<ReplicaMemory>,
     /// Since when the role's metrics have not been complete.
     pub missing_since: PerRole<Option<Timestamp>>,
+    /// Since when gauges have stood still while no counter moved.
+    #[serde(default)]
+    pub standing_since: Option<Timestamp>,
     /// Idleness, and the wake signal at zero.
     pub zero: ZeroMemory,
     /// Performance of one replica.
@@ -84,6 +87,7 @@ impl Default for Memory {
             rare: false,
             replicas: PerRole::default(),
             missing_since: PerRole::default(),
+            standing_since: None,
             zero: ZeroMemory::default(),
             capacity: CapacityMemory::default(),
             forecast: PerRole::default(),

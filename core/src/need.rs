@@ -4,14 +4,16 @@
 //! whole number, the number before rounding, which the tolerance is judged by, and the share of the
 //! requests that other numbers of replicas would serve, by which a short budget is split.
 
+mod busy;
 mod decode;
 mod prefill;
 
 use std::time::Duration;
 
+pub use self::decode::{BUSY_BATCH, SLOW_SAMPLES_MIN};
 use crate::{
     bounds::Bounds,
-    capacity::{Capacity, Proven},
+    capacity::{Capacity, KvCapacity, Proven},
     demand::Demand,
     error_budget::RiskTarget,
     forecast::ForecastDistribution,
@@ -98,6 +100,8 @@ pub struct Sizing<'a> {
     pub demand: &'a Demand,
     /// Performance of one replica.
     pub capacity: &'a Capacity<'a>,
+    /// Tokens that a decode worker's KV cache holds.
+    pub kv_capacity: KvCapacity,
     /// How far the limits can be met at all.
     pub reach: &'a PerRole<Option<Reach>>,
     /// Output tokens per second that a decode replica failed at lately.
@@ -122,8 +126,8 @@ pub fn needs(sizing: &Sizing<'_>) -> PerRole<Option<Need>> {
         });
     }
     PerRole {
-        prefill: prefill::need(sizing),
-        decode: decode::need(sizing),
+        prefill: prefill::need(sizing).map(|need| busy::keep(sizing, Role::Prefill, need)),
+        decode: decode::need(sizing).map(|need| busy::keep(sizing, Role::Decode, need)),
     }
 }
 

@@ -106,7 +106,8 @@ pub fn plan_tuned(
 
     let blocked =
         PerRole::from_fn(|role| memory.stabilization[role].blocked(&snapshot.roles[role]));
-    let seen = observe(snapshot, moment, blocked, &mut memory.replicas);
+    let standing = &mut memory.standing_since;
+    let seen = observe(snapshot, moment, blocked, &mut memory.replicas, standing);
     let policy = policy_in_force(&snapshot.policy, snapshot.paused, &seen.replicas, clock)
         .record(&mut steps);
     let demand = Demand::estimate(&seen.signals.signals, policy.objective);
@@ -122,8 +123,7 @@ pub fn plan_tuned(
         return Decision::new(report, memory, now);
     }
 
-    let gaps =
-        metrics_missing(&seen.signals.evidence, &mut memory.missing_since, now).record(&mut steps);
+    let gaps = metrics_missing(&seen.signals, &mut memory.missing_since, now).record(&mut steps);
     let capacity = learn(&policy, &seen, &demand, profile, &mut memory.capacity, now);
     let signals = &seen.signals.signals;
     let reach = reach(

@@ -55,12 +55,16 @@ pub enum Reason {
     DecodeLatency,
     /// No number of replicas serves enough requests within the limit.
     ObjectiveUnreachable,
+    /// The role is busy or its queue stands, so replicas are not lowered.
+    StillBusy,
     /// Nothing is learnt yet about a replica, and it is saturated.
     Saturated,
     /// Metrics are missing, so replicas are not lowered.
     MetricsMissing,
     /// Some ready workers are not scraped, so replicas are not lowered.
     MetricsPartial,
+    /// Two signals contradict each other, and one of them is not believed.
+    SignalsContradict,
     /// Metrics have been missing for long, and the fallback replicas are the floor.
     FallbackReplicas,
     /// The need is too close to the current replicas to act.

@@ -16,6 +16,7 @@ pub mod estimate;
 pub mod inputs;
 pub mod judge;
 pub mod name;
+pub mod standstill;
 
 use std::time::Duration;
 
@@ -226,7 +227,10 @@ pub struct Signals {
     pub decode_completion_rate_rps: Reading,
     /// Change of the prefill queue, requests per second; negative change reads as zero.
     pub prefill_queue_growth_rps: Reading,
-    /// Requests per second that arrive, stated by the user's own query. Wins over the two above.
+    /// How fast the prefill queue shrinks, requests per second; growth reads as zero.
+    pub prefill_queue_drain_rps: Reading,
+    /// Requests per second that arrive, stated by the user's own query, as of a gateway's metrics. Wins over
+    /// what the engines count.
     pub arrival_rate_rps_override: Reading,
     /// Index of dispersion of request counts in [`DISPERSION_SPAN`]: their variance over their
     /// mean. 1 is Poisson, above is bursty.
@@ -259,6 +263,8 @@ pub struct Signals {
     pub wide: Distributions,
     /// `prefill_ttft` over the attainment window.
     pub prefill_ttft_attainment: HistogramReading,
+    /// `decode_ttft` over the attainment window.
+    pub decode_ttft_attainment: HistogramReading,
     /// `tpot` over the attainment window.
     pub tpot_attainment: HistogramReading,
     /// TTFT at the objective's percentile by the user's own query, seconds.

@@ -134,6 +134,7 @@ pub(crate) fn snapshot(prefill: u32, decode: u32, load: Load) -> Snapshot {
             prefill_completion_rate_rps: Reading::of(load.rate_rps),
             decode_completion_rate_rps: Reading::of(load.rate_rps),
             prefill_queue_growth_rps: Reading::KnownZero,
+            prefill_queue_drain_rps: Reading::KnownZero,
             waiting_requests: PerRole {
                 prefill: Reading::KnownZero,
                 decode: Reading::KnownZero,
@@ -156,6 +157,7 @@ pub(crate) fn snapshot(prefill: u32, decode: u32, load: Load) -> Snapshot {
             recent: distributions.clone(),
             wide: distributions,
             prefill_ttft_attainment: around(load.prefill_seconds * 1.2, requests),
+            decode_ttft_attainment: around(0.02, requests),
             tpot_attainment: around(itl, requests),
             ..Signals::default()
         },

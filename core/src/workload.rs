@@ -6,6 +6,7 @@
 //! request holds its KV cache for as long as it answers. Prompt and answer lengths are taken as
 //! independent, because engines publish them apart.
 
+mod legs;
 mod sharing;
 
 use serde::{Deserialize, Serialize};
@@ -29,6 +30,12 @@ const MEAN_SAMPLES_MIN: f64 = 1.0;
 
 /// Finished requests from which the share of those that used prefill is believed.
 const PREFILL_SHARE_SAMPLES_MIN: f64 = 20.0;
+
+/// Tokens per observation from which there is more than one: below, windows of both counts differ.
+const TOKENS_PER_OBSERVATION_MIN: f64 = 1.1;
+
+/// Most tokens that a step gives one request: far more than any draft.
+const TOKENS_PER_OBSERVATION_MAX: f64 = 64.0;
 
 /// Most that burstiness may count for: beyond, a few minutes' counts are no statistics.
 const ARRIVAL_SCV_MAX: f64 = 10.0;
@@ -151,13 +158,13 @@ impl Workload {
     pub fn estimate(signals: &Signals, objective: &Objective) -> Self {
         let (recent, wide) = (&signals.recent, &signals.wide);
         let transfer_seconds_mean = mean(&recent.decode_ttft, &wide.decode_ttft);
-        let ttft_engines = estimate::quantile(
-            &recent.prefill_ttft,
-            &wide.prefill_ttft,
+        let prefill_share = prefill_share(signals);
+        let ttft_engines = legs::ttft(
+            signals,
             share(objective.ttft.percentile),
-        )
-        .map(|prefill| prefill.plus(transfer_seconds_mean.unwrap_or(0.0)))
-        .ok();
+            prefill_share.unwrap_or(1.0),
+            transfer_seconds_mean.unwrap_or(0.0),
+        );
         let tpot =
             estimate::quantile(&recent.tpot, &wide.tpot, share(objective.tpot.percentile)).ok();
         let stated = |reading: Reading| reading.known().map(Estimate::stated);
@@ -176,7 +183,7 @@ impl Workload {
             prompts_in_step,
             prompt_tokens,
             prefix_hit_share: signals.prefix_hit_share.known(),
-            prefill_share: prefill_share(signals),
+            prefill_share,
             output_tokens_mean: output_tokens.map(|moments| moments.first),
             output_tokens,
             residence: prompt_tokens
@@ -186,7 +193,8 @@ impl Workload {
                 .inter_token_latency
                 .with_samples(MEAN_SAMPLES_MIN)
                 .ok()
-                .and_then(Histogram::mean),
+                .and_then(Histogram::mean)
+                .map(|seconds| seconds / tokens_per_observation(signals)),
             transfer_seconds_mean,
             ttft: stated(signals.ttft_seconds_override).or(ttft_engines),
             ttft_engines,
@@ -232,6 +240,8 @@ impl Workload {
             && none(signals.waiting_requests.prefill)
             && none(signals.waiting_requests.decode)
             && none(signals.running_requests.decode)
+            // A prompt of minutes is in no counter before its end.
+            && signals.running_prompts().is_none_or(none)
     }
 
     /// Caveats about latencies, each a sentence without its full stop; none when they are as good
@@ -254,10 +264,13 @@ impl Workload {
             let histogram = reading.with_samples(SHARE_SAMPLES_MIN).ok()?;
             histogram.share_within(limit_seconds)
         };
+        let ttft_limit_seconds = objective.ttft.limit.as_secs_f64();
         PerRole {
-            prefill: within(
-                &signals.prefill_ttft_attainment,
-                self.prefill_limit_seconds(objective),
+            prefill: legs::within(
+                signals,
+                ttft_limit_seconds,
+                self.prefill_share.unwrap_or(1.0),
+                SHARE_SAMPLES_MIN,
             ),
             decode: within(&signals.tpot_attainment, objective.tpot.limit.as_secs_f64()),
         }
@@ -318,9 +331,35 @@ fn arrival_rate(signals: &Signals) -> Option<f64> {
     match signals.arrival_rate_rps_override.gap() {
         Some(Gap::NotAsked) => {
             let finished = signals.prefill_completion_rate_rps.known()?;
-            Some(finished + signals.prefill_queue_growth_rps.known().unwrap_or(0.0))
+            let known = |reading: Reading| reading.known().unwrap_or(0.0);
+            // A backlog that drains is served and does not arrive.
+            let waits =
+                known(signals.prefill_queue_growth_rps) - known(signals.prefill_queue_drain_rps);
+            Some((finished + waits).max(0.0))
         }
         _ => signals.arrival_rate_rps_override.known(),
+    }
+}
+
+/// Output tokens per observation of the time between them. Engines that draft several tokens and
+/// check them in one step, and those that send tokens in chunks, observe the time of a step. The
+/// first token of a request has none before it.
+fn tokens_per_observation(signals: &Signals) -> f64 {
+    let times = signals
+        .recent
+        .inter_token_latency
+        .with_samples(SHARE_SAMPLES_MIN);
+    let (Ok(times), Some(tokens_tps)) = (times, signals.output_token_rate_tps.known()) else {
+        return 1.0;
+    };
+    let firsts_rps = signals.decode_completion_rate_rps.known().unwrap_or(0.0);
+    // A distribution is of the workers that are scraped; both rates were carried to all.
+    let seconds = signals.rate_window.as_secs_f64() / signals.coverage.decode.scale();
+    let per_observation = (tokens_tps - firsts_rps) * seconds / times.count();
+    if (TOKENS_PER_OBSERVATION_MIN..=TOKENS_PER_OBSERVATION_MAX).contains(&per_observation) {
+        per_observation
+    } else {
+        1.0
     }
 }
 

@@ -232,6 +232,7 @@ impl Numbers<'_> {
             Recipe::GaugeSum(_) => self.by_pod.sum(value, role),
             Recipe::GaugeMean(_) => self.by_pod.mean(value, role),
             Recipe::GaugeGrowth(_) => self.by_pod.growth(value, role),
+            Recipe::GaugeShrinkage(_) => self.by_pod.shrinkage(value, role),
             // Pods that have left were part of the peak, so it is a total.
             Recipe::GaugePeak(_) => self.state.total(value),
             Recipe::CounterRate(_) => {

@@ -51,6 +51,8 @@ pub enum Recipe {
     GaugeMean(Metric),
     /// How fast a gauge grows, summed over the workers; nothing shrinks below zero.
     GaugeGrowth(Metric),
+    /// How fast a gauge shrinks, summed over the workers; nothing grows below zero.
+    GaugeShrinkage(Metric),
     /// The most that gauges added up to on each worker in the window, summed.
     GaugePeak(&'static [Metric]),
     /// How fast a counter grows, summed over the workers.
@@ -85,6 +87,7 @@ impl Recipe {
             Self::GaugeSum(metric)
             | Self::GaugeMean(metric)
             | Self::GaugeGrowth(metric)
+            | Self::GaugeShrinkage(metric)
             | Self::CounterRate(metric)
             | Self::CounterDispersion(metric)
             | Self::LabelProduct { metric, .. }
@@ -142,6 +145,7 @@ mod tests {
         match recipe {
             Recipe::GaugeSum(_)
             | Recipe::GaugeGrowth(_)
+            | Recipe::GaugeShrinkage(_)
             | Recipe::GaugePeak(_)
             | Recipe::CounterRate(_) => kind == Kind::Sum,
             Recipe::GaugeMean(_)

@@ -162,7 +162,7 @@ impl Scope {
             Recipe::GaugeMean(metric) => {
                 vec![self.by_pod(tag(Part::Value), "avg", &pods.gauge(metric))]
             }
-            Recipe::GaugeGrowth(metric) => {
+            Recipe::GaugeGrowth(metric) | Recipe::GaugeShrinkage(metric) => {
                 let growth = self.once(&pods.over("deriv", metric, window));
                 vec![self.by_pod(tag(Part::Value), "sum", &growth)]
             }

@@ -68,6 +68,7 @@ fn source(engine: &Engine, signal: SignalName) -> String {
         Recipe::GaugeSum(metric) => format!("sum of {}", named(metric)),
         Recipe::GaugeMean(metric) => format!("mean of {}", named(metric)),
         Recipe::GaugeGrowth(metric) => format!("growth of {}", named(metric)),
+        Recipe::GaugeShrinkage(metric) => format!("shrinkage of {}", named(metric)),
         Recipe::GaugePeak(metrics) => {
             let metrics: Vec<String> = metrics.iter().map(|metric| named(*metric)).collect();
             format!("most of {}", metrics.join(" + "))

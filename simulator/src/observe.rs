@@ -61,6 +61,7 @@ pub struct Observer {
     now: Nanos,
     workers: BTreeMap<String, History>,
     prefill_ttft: Attainment,
+    decode_ttft: Attainment,
     tpot: Attainment,
     finished: Counts,
     kv_capacity_tokens: u64,
@@ -75,6 +76,7 @@ impl Observer {
             now: 0,
             workers: BTreeMap::new(),
             prefill_ttft: Attainment::new(engine::TTFT_BUCKETS),
+            decode_ttft: Attainment::new(engine::TTFT_BUCKETS),
             tpot: Attainment::new(engine::ITL_BUCKETS),
             finished: Counts::default(),
             kv_capacity_tokens: 0,
@@ -128,17 +130,27 @@ impl Observer {
                         let count = finished(worker.metrics) - finished(before);
                         self.finished.add(count);
                     }
-                    Role::Decode => self.tpot.add(
-                        &before.request_time_per_output_token,
-                        &worker.metrics.request_time_per_output_token,
-                    ),
+                    Role::Decode => {
+                        self.decode_ttft.add(
+                            &before.time_to_first_token,
+                            &worker.metrics.time_to_first_token,
+                        );
+                        self.tpot.add(
+                            &before.request_time_per_output_token,
+                            &worker.metrics.request_time_per_output_token,
+                        );
+                    }
                 }
             }
             history.push(self.now, worker.metrics.clone());
         }
         self.finished.close(self.now, self.windows.wide);
         self.kv_capacity_tokens = service.profile().kv_capacity_tokens;
-        for window in [&mut self.prefill_ttft, &mut self.tpot] {
+        for window in [
+            &mut self.prefill_ttft,
+            &mut self.decode_ttft,
+            &mut self.tpot,
+        ] {
             window.close(self.now, self.windows.attainment);
         }
         let longest = self.windows.rate.max(self.windows.wide);
@@ -159,7 +171,8 @@ impl Observer {
             rate_window: Duration::from_nanos(self.windows.rate),
             prefill_completion_rate_rps: reading(self.rate(Prefill, finished)),
             decode_completion_rate_rps: reading(self.rate(Decode, finished)),
-            prefill_queue_growth_rps: reading(self.queue_growth()),
+            prefill_queue_growth_rps: reading(self.queue_slope().map(|slope| slope.max(0.0))),
+            prefill_queue_drain_rps: reading(self.queue_slope().map(|slope| (-slope).max(0.0))),
             arrival_dispersion: self.finished.dispersion(self.now),
             waiting_requests: PerRole::from_fn(|role| {
                 reading(self.gauge_sum(role, |m| m.requests_waiting() as f64))
@@ -183,6 +196,7 @@ impl Observer {
             recent: self.distributions(self.windows.rate),
             wide: self.distributions(self.windows.wide),
             prefill_ttft_attainment: self.prefill_ttft.reading(),
+            decode_ttft_attainment: self.decode_ttft.reading(),
             tpot_attainment: self.tpot.reading(),
             // Nobody queries a simulated service.
             arrival_rate_rps_override: Reading::default(),
@@ -247,13 +261,13 @@ impl Observer {
         Some(sum / self.ready(Role::Decode).count().max(1) as f64)
     }
 
-    /// A queue that shrinks does not grow.
-    fn queue_growth(&self) -> Option<f64> {
+    /// How fast the prefill queue grows, requests per second; below zero it shrinks.
+    fn queue_slope(&self) -> Option<f64> {
         let slopes = self.ready(Role::Prefill).filter_map(|worker| {
             let waiting = |m: &WorkerMetrics| m.requests_waiting() as f64;
             worker.slope_per_second(self.now, self.windows.rate, waiting)
         });
-        Some(sum_if_any(slopes)?.max(0.0))
+        sum_if_any(slopes)
     }
 
     /// Most requests that ran and that waited, of each worker, summed.

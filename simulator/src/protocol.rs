@@ -1,8 +1,8 @@
 //! The policy protocol: one observation per line out, one answer per line back, both JSON.
 //!
 //! It lets anybody's policy decide in this simulator, and ours in anybody's. The same lines with
-//! the decision added are a recording, which `pd-sim replay` reads. `docs/policy-protocol.md` tells
-//! users all of it, and [`schema`] says it to programs. A field that is not known is refused: a
+//! the decision added are a recording, which `pd-sim replay` reads. `docs/policy-protocol.md` has
+//! all of it for users, and [`schema`] for programs. A field that is not known is refused: a
 //! misspelt signal that was let pass would be a signal that is missing.
 
 mod filled;
@@ -57,7 +57,7 @@ pub enum Answer {
 }
 
 /// A line that is not what it should be: what is wrong with it.
-fn told(text: &str, error: &str, wanted: &str) -> String {
+fn refused(text: &str, error: &str, wanted: &str) -> String {
     let shown: String = text.chars().take(80).collect();
     let dots = if shown.len() < text.len() { "..." } else { "" };
     format!("`{shown}{dots}` is not {wanted}: {error}")
@@ -71,7 +71,7 @@ impl ObservationLine {
 
     /// Reads a line where a `PDAutoscaler` says so much.
     pub fn read_given(line: &str, given: &Given) -> Result<Self, String> {
-        let wrong = |error: String| told(line, &error, "an observation of the policy protocol");
+        let wrong = |error: String| refused(line, &error, "an observation of the policy protocol");
         let mut value: Value =
             serde_json::from_str(line).map_err(|error| wrong(error.to_string()))?;
         match value.get("version").map(Value::as_u64) {
@@ -141,7 +141,7 @@ impl Answer {
     /// Reads a line.
     pub fn read(line: &str) -> Result<Self, String> {
         let wanted = "an answer such as {\"replicas\":{\"prefill\":2,\"decode\":3}}";
-        let wrong = |error: String| told(line, &error, wanted);
+        let wrong = |error: String| refused(line, &error, wanted);
         let value: Value = serde_json::from_str(line).map_err(|error| wrong(error.to_string()))?;
         let known = ["replicas", "reason", "report", "error"];
         let fields = value.as_object().into_iter().flatten();

@@ -27,7 +27,7 @@ fn made() -> Value {
     schema(&full_policy())
 }
 
-/// What `value` breaks of `schema`, as far as ours uses JSON Schema.
+/// The places where `value` breaks `schema`, as far as ours uses JSON Schema.
 fn broken(root: &Value, schema: &Value, value: &Value, path: &str) -> Vec<String> {
     if let Some(reference) = schema.get("$ref").and_then(Value::as_str) {
         let target = root.pointer(reference.trim_start_matches('#')).unwrap();

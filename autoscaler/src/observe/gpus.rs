@@ -11,7 +11,7 @@ use k8s_openapi::{
     apimachinery::pkg::api::resource::Quantity,
 };
 
-/// Why a template does not tell its GPUs, as the end of a sentence about it.
+/// Why the GPUs of a template are not known, as the end of a sentence about it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum GpusUnknown {
     /// It asks for a resource that is no whole GPU.

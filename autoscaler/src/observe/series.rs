@@ -16,7 +16,7 @@ use crate::{
     prometheus::{self, Answer, NativeHistogram},
 };
 
-/// What an object's series have shown.
+/// The spelling and the pace of an object's series, as far as answers have shown them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Series {
     /// Beginning of the engine's metrics' names, where it is not the usual one.
@@ -26,7 +26,7 @@ pub struct Series {
 }
 
 impl Series {
-    /// What the answers to the queries of `scope` show.
+    /// Those that the answers to the queries of `scope` show.
     pub fn of<E>(answers: &Answers<E>, scope: &Scope) -> Self {
         Self {
             prefix: scope.prefix.clone(),

@@ -133,6 +133,7 @@ fn signals(rate_rps: f64, replicas: PerRole<u32>) -> Signals {
         prefill_completion_rate_rps: Reading::of(rate_rps),
         decode_completion_rate_rps: Reading::of(rate_rps),
         prefill_queue_growth_rps: Reading::KnownZero,
+        prefill_queue_drain_rps: Reading::KnownZero,
         waiting_requests: PerRole {
             prefill: Reading::of(1.0),
             decode: Reading::KnownZero,
@@ -149,6 +150,7 @@ fn signals(rate_rps: f64, replicas: PerRole<u32>) -> Signals {
         recent: distributions.clone(),
         wide: distributions,
         prefill_ttft_attainment: spread(prefill_seconds * 1.2, requests * 60.0),
+        decode_ttft_attainment: spread(0.02, requests * 60.0),
         tpot_attainment: spread(itl, requests * 60.0),
         ..Signals::default()
     }

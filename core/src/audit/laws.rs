@@ -18,7 +18,7 @@ use crate::{
     memory::Memory,
     plan::{Decision, needs_under, plan},
     role::Role,
-    signal::{Reading, Signals},
+    signal::{HistogramReading, Reading, Signals},
     snapshot::Snapshot,
     time::Timestamp,
 };
@@ -82,6 +82,7 @@ pub fn with_load(signals: &Signals, factor: f64) -> Signals {
         &mut loaded.decode_completion_rate_rps,
         &mut loaded.arrival_rate_rps_override,
         &mut loaded.prefill_queue_growth_rps,
+        &mut loaded.prefill_queue_drain_rps,
         &mut loaded.output_token_rate_tps,
         &mut loaded.decode_preemption_rate_rps,
         &mut loaded.waiting_requests.prefill,
@@ -90,6 +91,15 @@ pub fn with_load(signals: &Signals, factor: f64) -> Signals {
         &mut loaded.wake_requests,
     ] {
         *reading = more(*reading);
+    }
+    // As many times as tokens.
+    for times in [
+        &mut loaded.recent.inter_token_latency,
+        &mut loaded.wide.inter_token_latency,
+    ] {
+        if let HistogramReading::Value(histogram) = times {
+            *histogram = histogram.clone().times(factor);
+        }
     }
     if let Reading::Value(usage) = loaded.decode_kv_usage {
         // A cache that is fuller than full is no plausible reading; one that was so stays so.

@@ -145,6 +145,7 @@ impl Estimator {
             prefill,
             decode,
             profile,
+            kv_measured_tokens: None,
             prefill_factor: prefill_factor.value(),
             decode_factor: decode_factor.value(),
             ttft_residual_seconds: self.ttft_residual.seconds(),
@@ -263,6 +264,7 @@ pub struct Capacity<'a> {
     prefill: Prefill<'a>,
     decode: Decode<'a>,
     profile: Option<&'a Profile>,
+    kv_measured_tokens: Option<f64>,
     /// Multiple that prefill times were corrected by.
     pub prefill_factor: f64,
     /// Multiple that times per token were corrected by.
@@ -314,9 +316,10 @@ impl Capacity<'_> {
     pub fn batch_within(&self, itl_limit_seconds: f64, context_tokens: f64) -> Option<f64> {
         let limit = itl_limit_seconds / self.decode_factor;
         match (self.decode, self.profile) {
-            (Decode::Profile(_), Some(profile)) => {
-                Some(profile.batch_within(limit, context_tokens))
-            }
+            (Decode::Profile(_), Some(profile)) => Some(match self.kv_measured_tokens {
+                Some(tokens) => profile.batch_with_kv(limit, context_tokens, tokens),
+                None => profile.batch_within(limit, context_tokens),
+            }),
             (Decode::Learnt(learnt, trusted), _) => {
                 let context = size(context_tokens, PREFILL_TOKENS_MAX);
                 let within = learnt.batch_within(limit, context).unwrap_or(1.0);
@@ -326,9 +329,18 @@ impl Capacity<'_> {
         }
     }
 
-    /// Tokens that the KV cache holds, if a profile says so.
+    /// Tokens that the KV cache holds, if a profile says so and its use does not contradict it.
     pub fn kv_capacity_tokens(&self) -> Option<f64> {
-        self.profile?.kv_capacity_tokens
+        self.kv_measured_tokens.or(self.profile?.kv_capacity_tokens)
+    }
+
+    /// The same with a KV cache that was seen to hold `tokens`, whatever a profile states.
+    #[must_use]
+    pub fn with_kv_measured(self, tokens: f64) -> Self {
+        Self {
+            kv_measured_tokens: Some(tokens),
+            ..self
+        }
     }
 
     /// The weaker of both sources.

@@ -121,6 +121,21 @@ impl Profile {
     /// somebody.
     pub fn batch_within(&self, itl_limit_seconds: f64, context_tokens: f64) -> f64 {
         let batch_max = self.batch_held(context_tokens);
+        self.batch_up_to(itl_limit_seconds, context_tokens, batch_max)
+    }
+
+    /// The same with a KV cache of `kv_tokens`, whatever the profile states.
+    pub fn batch_with_kv(
+        &self,
+        itl_limit_seconds: f64,
+        context_tokens: f64,
+        kv_tokens: f64,
+    ) -> f64 {
+        let batch_max = self.batch_holding(context_tokens, Some(kv_tokens));
+        self.batch_up_to(itl_limit_seconds, context_tokens, batch_max)
+    }
+
+    fn batch_up_to(&self, itl_limit_seconds: f64, context_tokens: f64, batch_max: f64) -> f64 {
         self.decode
             .as_ref()
             .and_then(|decode| decode.batch_within(itl_limit_seconds, context_tokens, batch_max))
@@ -129,10 +144,12 @@ impl Profile {
 
     /// The largest batch of requests with `context_tokens` each that fits, at least 1.
     pub fn batch_held(&self, context_tokens: f64) -> f64 {
+        self.batch_holding(context_tokens, self.kv_capacity_tokens)
+    }
+
+    fn batch_holding(&self, context_tokens: f64, kv_tokens: Option<f64>) -> f64 {
         let context = size(context_tokens, PREFILL_TOKENS_MAX).max(1.0);
-        let kv = self
-            .kv_capacity_tokens
-            .map_or(BATCH_LIMIT, |tokens| tokens / context);
+        let kv = kv_tokens.map_or(BATCH_LIMIT, |tokens| tokens / context);
         let batch = self.batch_max.map_or(BATCH_LIMIT, f64::from);
         size(kv.min(batch), BATCH_LIMIT).max(1.0)
     }

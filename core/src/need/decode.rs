@@ -32,6 +32,14 @@ const ASSUMED_ERROR: f64 = 0.5;
 /// Share of KV-cache blocks that may be in use: beyond it engines start to preempt.
 const KV_USAGE_MAX: f64 = 0.85;
 
+/// Fewest requests whose steps show that a replica has too much work: a few slow tokens of a quiet
+/// minute show nothing.
+pub const SLOW_SAMPLES_MIN: f64 = 20.0;
+
+/// Requests in a step from which its time says something about work: one request alone is as fast
+/// as the replica can be, whatever the load.
+pub const BUSY_BATCH: f64 = 2.0;
+
 /// A pool whose requests do not fit serves at best the part that does, and late.
 const OVERLOADED_SHARE: f64 = 0.5;
 
@@ -203,8 +211,7 @@ fn kv_tokens(
     peakedness: f64,
 ) -> Option<(Scattered, f64)> {
     let residence = sizing.demand.workload.residence?;
-    let measured = sizing.signals.decode_kv_capacity_tokens.known();
-    let capacity = measured.or(sizing.capacity.kv_capacity_tokens())?;
+    let capacity = sizing.kv_capacity.tokens?;
     if capacity <= 0.0 || residence.steps <= 0.0 {
         return None;
     }
@@ -347,7 +354,11 @@ fn by_ceiling(sizing: &Sizing<'_>) -> Option<Need> {
 fn by_latency(sizing: &Sizing<'_>, modelled: Option<u32>) -> Option<Need> {
     let limit_seconds = limit_seconds(sizing);
     let stated = sizing.signals.tpot_seconds_override.known();
-    let measured = stated.or(sizing.demand.workload.itl_seconds_mean)?;
+    // Requests one after the other are as fast as a replica can be.
+    let many = sizing.signals.recent.tpot.with_samples(SLOW_SAMPLES_MIN);
+    let busy = many.is_ok() && sizing.signals.decode_batch() >= Some(BUSY_BATCH);
+    let seen = sizing.demand.workload.itl_seconds_mean.filter(|_| busy);
+    let measured = stated.or(seen)?;
     if measured <= limit_seconds {
         return None;
     }

@@ -26,6 +26,9 @@ const DRAIN_SECONDS_MIN: f64 = 60.0;
 /// is requested again by the next burst otherwise, and starts and winds down without serving much.
 const RELEASE_SHARE: f64 = 0.5;
 
+/// Fewest prompts whose waits are sized by: of fewer, one in twenty is no number.
+const PROMPTS_MIN: f64 = 20.0;
+
 /// Before anything is learnt: waiting prompts per ready worker from which one more is requested.
 const SATURATED_WAITING_PER_WORKER: f64 = 2.0;
 
@@ -50,7 +53,7 @@ fn by_work(sizing: &Sizing<'_>) -> Option<Need> {
     let scenarios = distribution.map_or(&now[..], |distribution| &distribution.scenarios);
     let served = demand.served(sizing, scenarios, replicas_max);
     let allowed = sizing.risk_target.prefill.miss_share();
-    let raised_to = served.enough(allowed);
+    let raised_to = served.enough(allowed).min(most_by_few(sizing, &served));
     let current = f64::from(sizing.replicas.prefill.state.current);
     let release = RELEASE_SHARE * sizing.tuning.release_share;
     let kept = served.enough(allowed * release).min(current);
@@ -76,6 +79,23 @@ fn by_work(sizing: &Sizing<'_>) -> Option<Need> {
     need.exact = (need.exact - 1.0 + (load / need.exact.max(1.0))).max(load);
     need.attained = served.attained.shares;
     Some(need)
+}
+
+/// Replicas that so few prompts may call for: those that are there, or those that their work keeps
+/// busy. A handful of prompts shows no tail, so only a queue buys more on it.
+fn most_by_few(sizing: &Sizing<'_>, served: &Served) -> f64 {
+    let windows = [&sizing.signals.recent, &sizing.signals.wide];
+    let known = windows
+        .iter()
+        .any(|window| window.prompt_tokens.gap().is_none());
+    let many = windows
+        .iter()
+        .any(|window| window.prompt_tokens.with_samples(PROMPTS_MIN).is_ok());
+    if many || !known {
+        return f64::INFINITY;
+    }
+    let current = f64::from(sizing.replicas.prefill.state.current);
+    served.load.ceil().max(current)
 }
 
 fn drain_seconds(sizing: &Sizing<'_>) -> f64 {

@@ -38,11 +38,16 @@ pub(crate) fn needs_under(
     let now = moment.now;
     let blocked = PerRole::default();
     let mut replicas = memory.replicas.clone();
+    let [mut standing, mut standing_more] = [memory.standing_since; 2];
+    let (mine, others) = (&mut memory.replicas, &mut replicas);
     let base = Case::new(
         snapshot,
-        observe(snapshot, moment, blocked, &mut memory.replicas),
+        observe(snapshot, moment, blocked, mine, &mut standing),
     );
-    let more = Case::new(loaded, observe(loaded, moment, blocked, &mut replicas));
+    let more = Case::new(
+        loaded,
+        observe(loaded, moment, blocked, others, &mut standing_more),
+    );
     let same_gaps = Role::ALL.into_iter().all(|role| {
         base.seen.signals.evidence[role].missing == more.seen.signals.evidence[role].missing
     });

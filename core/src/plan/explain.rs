@@ -219,6 +219,7 @@ fn holds(step: &Step) -> bool {
         Reason::RatioBand,
         Reason::AtMinReplicas,
         Reason::WithinTolerance,
+        Reason::SignalsContradict,
         Reason::OperatingPoint,
         Reason::ScheduleActive,
         Reason::ScheduleAhead,

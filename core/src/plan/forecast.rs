@@ -41,15 +41,19 @@ pub(super) fn forecast_work(
     });
     let mut steps = Vec::new();
     let forecast = PerRole::from_fn(|role: Role| {
-        // Work that is known in part would look like a fall of the load.
-        if seen.signals.evidence[role].complete()
-            && let Some(work) = demand.work[role]
-        {
+        // Work that is known in part is at least that: it may show a rise, and no fall.
+        if let Some(work) = demand.work[role] {
             let work = match tokens_per_second.filter(|_| role == Role::Prefill) {
                 Some(tokens) => tokens,
                 None => work / unit[role],
             };
-            memory[role].observe(work, now);
+            let least = match memory[role].latest() {
+                Some(latest) if !seen.signals.evidence[role].complete() => latest,
+                _ => 0.0,
+            };
+            if work > least || seen.signals.evidence[role].complete() {
+                memory[role].observe(work, now);
+            }
         }
         let lead = seen.replicas[role].lead.p90;
         let horizon = lead.saturating_add(lag).min(HORIZON_MAX);

@@ -314,7 +314,14 @@ fn more_load_is_more_of_what_arrives_and_waits_and_no_longer_requests() {
     let loaded = with_load(&signals, 2.0);
     assert_eq!(loaded.output_token_rate_tps.known(), Some(4_000.0));
     assert_eq!(loaded.decode_kv_usage.known(), Some(0.4));
-    assert_eq!(loaded.recent, signals.recent);
+    let (recent, before) = (&loaded.recent, &signals.recent);
+    assert_eq!(recent.prefill_time, before.prefill_time);
+    assert_eq!(recent.tpot, before.tpot);
+    let mean = recent
+        .inter_token_latency
+        .mean()
+        .zip(before.inter_token_latency.mean());
+    assert!(mean.is_some_and(|(now, before)| (now / before - 1.0).abs() < 1e-9));
     assert_eq!(loaded.running_requests, signals.running_requests);
     assert_eq!(with_load(&signals, 9.0).decode_kv_usage.known(), Some(1.0));
 }

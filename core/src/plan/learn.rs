@@ -13,11 +13,12 @@ use crate::{
     capacity::{Capacity, Ceiling, Estimator, Fit, Profile, Proven, WindowMean},
     demand::Demand,
     memory::CapacityMemory,
+    need::{BUSY_BATCH, SLOW_SAMPLES_MIN},
     objective::Objective,
     queueing::{Work, mean_wait_seconds},
     reach::reach,
     replicas::ObservedReplicas,
-    signal::Signals,
+    signal::{HistogramReading, Signals, WIDE_WINDOW},
     time::Timestamp,
     workload::Workload,
 };
@@ -42,13 +43,6 @@ const WAIT_SAMPLES_MIN: f64 = 50.0;
 /// Shortest mean wait by the formula that is compared with the measured one, seconds.
 const WAIT_SECONDS_MIN: f64 = 0.002;
 
-/// Fewest requests that must have ended for their steps to show that a replica has too much work,
-/// or has not: a few slow tokens of a quiet minute show nothing.
-const FAILURE_SAMPLES_MIN: f64 = 20.0;
-
-/// Requests in a step from which its time says something about work: one request alone is as fast
-/// as the replica can be, whatever the load.
-const BUSY_BATCH: f64 = 2.0;
 /// Misses, as a multiple of those allowed, from which a batch is too large and not only at its limit.
 const MISSED_FOR_SURE: f64 = 5.0;
 
@@ -58,6 +52,10 @@ const WORKERS_DIFFER: f64 = 0.25;
 
 /// Prompts in a prefill step, mean over prompts, from which steps are full of a queue.
 const FULL_STEPS: f64 = 2.0;
+
+/// How many times the arrivals of ten minutes those of now may be, and the other way round, in a
+/// steady state. A day's rise takes hours to double; a start and a step take seconds.
+const STEADY_WITHIN: f64 = 1.5;
 
 /// The span that a first decision stands for.
 const FIRST_ELAPSED: Duration = Duration::from_secs(1);
@@ -148,6 +146,20 @@ fn cooled_down(replicas: &ObservedReplicas<'_>) -> bool {
         && !replicas.state.is_rolling_out()
 }
 
+/// Whether prompts come as fast as they have for ten minutes. Windows that a start has filled in
+/// part, and a load that just rose or fell, show waits of one load beside arrivals of another.
+fn is_steady(signals: &Signals) -> bool {
+    let per_second = |reading: &HistogramReading, window: Duration| {
+        let histogram = reading.with_samples(1.0).ok()?;
+        Some(histogram.count() / window.as_secs_f64().max(1.0))
+    };
+    let now = per_second(&signals.recent.prefill_ttft, signals.rate_window);
+    let window = signals.rate_window.max(WIDE_WINDOW);
+    let over_ten_minutes = per_second(&signals.wide.prefill_ttft, window);
+    now.zip(over_ten_minutes)
+        .is_some_and(|(now, mean)| now <= mean * STEADY_WITHIN && mean <= now * STEADY_WITHIN)
+}
+
 impl Lesson<'_> {
     fn of_prefill(&self, estimator: &mut Estimator) {
         let workload = self.workload;
@@ -223,7 +235,11 @@ impl Lesson<'_> {
             return None;
         }
         let workload = self.workload;
-        let ttft = &self.seen.signals.signals.recent.prefill_ttft;
+        let signals = &self.seen.signals.signals;
+        if !is_steady(signals) {
+            return None;
+        }
+        let ttft = &signals.recent.prefill_ttft;
         let measured = ttft.with_samples(WAIT_SAMPLES_MIN).ok()?.mean()?;
         let compute = workload.prefill_seconds_mean?;
         let workers = replicas.state.ready;
@@ -261,7 +277,7 @@ impl Lesson<'_> {
         let itl = self.workload.itl_seconds_mean?;
         let rate_tps = signals.output_token_rate_tps.known()?;
         let busy = rate_tps * itl / f64::from(state.ready) >= BUSY_BATCH;
-        signals.recent.tpot.with_samples(FAILURE_SAMPLES_MIN).ok()?;
+        signals.recent.tpot.with_samples(SLOW_SAMPLES_MIN).ok()?;
         if !whole || !busy {
             return None;
         }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::{
-    evidence::Evidence,
+    evidence::JudgedSignals,
     reason::Reason,
     role::{PerRole, Role},
     step::{Stage, Staged, Step},
@@ -13,13 +13,13 @@ use crate::{
 
 /// For how long each role's metrics have not been complete; nothing while they are.
 pub(super) fn metrics_missing(
-    evidence: &PerRole<Evidence>,
+    signals: &JudgedSignals,
     memory: &mut PerRole<Option<Timestamp>>,
     now: Timestamp,
 ) -> Staged<PerRole<Option<Duration>>> {
     let mut steps = Vec::new();
     for role in Role::ALL {
-        let evidence = &evidence[role];
+        let evidence = &signals.evidence[role];
         if evidence.complete() {
             memory[role] = None;
             continue;
@@ -33,6 +33,14 @@ pub(super) fn metrics_missing(
         };
         let message = format!("{}; replicas are not lowered", evidence.message());
         steps.push(Step::of_role(Stage::Signals, role, reason, message));
+    }
+    if let Some(message) = &signals.contradiction {
+        let message = message.clone();
+        steps.push(Step::of_both(
+            Stage::Signals,
+            Reason::SignalsContradict,
+            message,
+        ));
     }
     let gaps = memory.map(|since| since.map(|since| now.since(since)));
     Staged::new(gaps, steps)

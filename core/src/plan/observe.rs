@@ -12,7 +12,9 @@ use crate::{
     replicas::ObservedReplicas,
     role::{PerRole, Role},
     role_state::RoleState,
+    signal::standstill::standing_since,
     snapshot::Snapshot,
+    time::Timestamp,
 };
 
 /// The facts that a decision rests on.
@@ -48,6 +50,7 @@ pub(super) fn observe<'a>(
     moment: Moment,
     blocked: PerRole<bool>,
     memory: &'a mut PerRole<ReplicaMemory>,
+    standing: &mut Option<Timestamp>,
 ) -> Observation<'a> {
     let Snapshot {
         policy,
@@ -58,7 +61,8 @@ pub(super) fn observe<'a>(
     } = snapshot;
     Observation {
         replicas: observe_replicas(roles, policy.lead.assumed, moment, blocked, memory),
-        signals: JudgedSignals::judge(signals, roles),
+        signals: JudgedSignals::judge(signals, roles)
+            .without_standing_gauges(standing_since(signals, standing, moment.now)),
         since_last: moment.since_last,
         gap: moment.gap,
     }

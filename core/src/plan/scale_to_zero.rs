@@ -35,7 +35,9 @@ pub(super) fn decide_about_zero(
 
 fn activity(seen: &Observation<'_>, demand: &Demand) -> Activity {
     let mut evidence = seen.signals.evidence.iter();
-    let complete = evidence.all(|(_, evidence)| evidence.complete());
+    // Gauges that counters contradict show neither work nor idleness.
+    let complete =
+        evidence.all(|(_, evidence)| evidence.complete()) && seen.signals.contradiction.is_none();
     let arriving = demand.workload.arrival_rate_rps.map(Reading::of);
     let signals = &seen.signals.signals;
     Activity::judge(
@@ -44,6 +46,7 @@ fn activity(seen: &Observation<'_>, demand: &Demand) -> Activity {
             signals.waiting_requests.prefill,
             signals.waiting_requests.decode,
             signals.running_requests.decode,
+            signals.running_prompts().unwrap_or(Reading::KnownZero),
         ],
         complete,
     )

@@ -7,6 +7,7 @@
 //! target (F15) in `tests/tests/end_to_end.rs`.
 
 mod ceiling;
+mod evidence;
 mod faults;
 mod late;
 mod limits;

@@ -2,7 +2,7 @@
 
 use super::{in_force::PolicyInForce, learn::LearntCapacity, observe::Observation};
 use crate::{
-    capacity::{Capacity, Source},
+    capacity::{Capacity, KvCapacity, Source, kv_capacity},
     demand::Demand,
     error_budget::RiskTarget,
     forecast::ForecastDistribution,
@@ -26,13 +26,25 @@ pub(super) fn size(
     forecast: &PerRole<Option<ForecastDistribution>>,
     tuning: &Tuning,
 ) -> Staged<PerRole<Option<Need>>> {
+    let (signals, replica) = (&seen.signals.signals, capacity.replica);
+    let context = demand.workload.context_tokens();
+    let of_engine = signals.decode_kv_capacity_tokens.known();
+    let of_profile = kv_capacity(signals, replica.kv_capacity_tokens(), context);
+    let kv = of_engine.map_or(of_profile, |tokens| {
+        kv_capacity(signals, Some(tokens), context)
+    });
+    let replica = match (of_profile.contradicted, of_profile.tokens) {
+        (Some(_), Some(tokens)) => replica.with_kv_measured(tokens),
+        _ => replica,
+    };
     let sizing = Sizing {
         objective: policy.objective,
         bounds: policy.bounds,
         replicas: &seen.replicas,
-        signals: &seen.signals.signals,
+        signals,
         demand,
-        capacity: &capacity.replica,
+        capacity: &replica,
+        kv_capacity: kv,
         reach,
         decode_ceiling_tps: capacity.decode_ceiling_tps,
         decode_proven: capacity.decode_proven,
@@ -48,6 +60,10 @@ pub(super) fn size(
         Some(Step::of_role(Stage::Need, role, need.reason, message))
     });
     steps.extend(of_roles);
+    steps.extend(contradicted(kv));
+    if of_profile != kv {
+        steps.extend(contradicted(of_profile));
+    }
     steps.extend(unreachable(policy.objective, reach));
     for role in Role::ALL {
         steps.extend(at_maximum(
@@ -57,6 +73,16 @@ pub(super) fn size(
         ));
     }
     Staged::new(needs, steps)
+}
+
+/// A KV cache that was seen to hold something else than is stated.
+fn contradicted(found: KvCapacity) -> Option<Step> {
+    let (stated, tokens) = found.contradicted.zip(found.tokens)?;
+    let message = format!(
+        "a KV cache is stated to hold {stated:.0} tokens, and by its use it holds {tokens:.0}; its use counts"
+    );
+    let reason = Reason::SignalsContradict;
+    Some(Step::of_role(Stage::Need, Role::Decode, reason, message))
 }
 
 /// A need beyond the maximum, whoever lowers it later and why.

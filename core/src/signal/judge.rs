@@ -105,6 +105,7 @@ impl Signals {
         judged.update_distributions(|name, reading| {
             let base = match name {
                 SignalName::PrefillTtftAttainment => SignalName::PrefillTtft,
+                SignalName::DecodeTtftAttainment => SignalName::DecodeTtft,
                 SignalName::TpotAttainment => SignalName::Tpot,
                 other => other,
             };
@@ -115,6 +116,14 @@ impl Signals {
             }
         });
         judged
+    }
+
+    /// Prompts that prefill workers compute; nothing where the engine does not count them.
+    pub fn running_prompts(&self) -> Option<Reading> {
+        match self.running_requests.prefill {
+            Reading::Unknown(Gap::NotAsked | Gap::Empty) => None,
+            counted => Some(counted),
+        }
     }
 
     /// Requests that run on a decode worker, mean; of judged signals.

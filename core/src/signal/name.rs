@@ -201,6 +201,7 @@ signals! {
     PrefillCompletionRate: PREFILL, RequestsPerSecond, Sum, REQUEST_RATE, prefill_completion_rate_rps;
     DecodeCompletionRate: DECODE, RequestsPerSecond, Sum, REQUEST_RATE, decode_completion_rate_rps;
     PrefillQueueGrowth: PREFILL, RequestsPerSecond, Sum, REQUEST_RATE, prefill_queue_growth_rps;
+    PrefillQueueDrain: PREFILL, RequestsPerSecond, Sum, REQUEST_RATE, prefill_queue_drain_rps;
     ArrivalRate: NO_ROLE, RequestsPerSecond, UserQuery, REQUEST_RATE, arrival_rate_rps_override;
     ArrivalDispersion: PREFILL, Number, Mean, DISPERSION, arrival_dispersion;
     PrefillWaitingRequests: PREFILL, Requests, Sum, REQUESTS, waiting_requests.prefill;
@@ -225,6 +226,7 @@ signals! {
     Tpot: DECODE, Seconds, Distribution, TOKEN_SECONDS, tpot;
     InterTokenLatency: DECODE, Seconds, Distribution, TOKEN_SECONDS, inter_token_latency;
     PrefillTtftAttainment: PREFILL, Seconds, Attainment, PHASE_SECONDS, prefill_ttft_attainment;
+    DecodeTtftAttainment: DECODE, Seconds, Attainment, PHASE_SECONDS, decode_ttft_attainment;
     TpotAttainment: DECODE, Seconds, Attainment, TOKEN_SECONDS, tpot_attainment;
     TtftOverride: NO_ROLE, Seconds, UserQuery, PHASE_SECONDS, ttft_seconds_override;
     TpotOverride: NO_ROLE, Seconds, UserQuery, TOKEN_SECONDS, tpot_seconds_override;

@@ -134,6 +134,14 @@ impl<'a> ByPod<'a> {
         }
     }
 
+    /// Sum of what gauges shrink by; what grows does not shrink.
+    pub(super) fn shrinkage(&self, tag: Tag, role: Role) -> Reading {
+        match self.of_role(tag, role) {
+            Ok(values) => Reading::of((-values.iter().sum::<f64>()).max(0.0)),
+            Err(gap) => Reading::Unknown(gap),
+        }
+    }
+
     /// The product of two labels of `samples`, summed over the engines of a pod, mean over the
     /// pods. A sample's value is how many engines of its pod have these labels.
     pub(super) fn label_product(

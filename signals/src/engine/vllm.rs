@@ -42,14 +42,15 @@ const TPOT: Metric = Metric::named(&[
 
 const fn recipe(signal: SignalName) -> Recipe {
     use Recipe::{
-        CounterDispersion, CounterRate, CounterShare, GaugeGrowth, GaugeMean, GaugePeak, GaugeSum,
-        Histogram, LabelProduct, UserQuery,
+        CounterDispersion, CounterRate, CounterShare, GaugeGrowth, GaugeMean, GaugePeak,
+        GaugeShrinkage, GaugeSum, Histogram, LabelProduct, UserQuery,
     };
     use SignalName as S;
 
     match signal {
         S::PrefillCompletionRate | S::DecodeCompletionRate => CounterRate(FINISHED),
         S::PrefillQueueGrowth => GaugeGrowth(WAITING),
+        S::PrefillQueueDrain => GaugeShrinkage(WAITING),
         S::ArrivalDispersion => CounterDispersion(FINISHED),
         S::PrefillWaitingRequests | S::DecodeWaitingRequests => GaugeSum(WAITING),
         S::PrefillRunningRequests | S::DecodeRunningRequests => GaugeSum(RUNNING),
@@ -74,7 +75,9 @@ const fn recipe(signal: SignalName) -> Recipe {
         },
         S::DecodePreemptionRate => CounterRate(Metric::named(&["vllm:num_preemptions_total"])),
         S::OutputTokenRate => CounterRate(Metric::named(&["vllm:generation_tokens_total"])),
-        S::PrefillTtft | S::DecodeTtft | S::PrefillTtftAttainment => Histogram(TTFT),
+        S::PrefillTtft | S::DecodeTtft | S::PrefillTtftAttainment | S::DecodeTtftAttainment => {
+            Histogram(TTFT)
+        }
         S::PrefillTime => Histogram(Metric::named(&["vllm:request_prefill_time_seconds"])),
         // A histogram, despite its name.
         S::PrefillStepTokens => Histogram(Metric::named(&["vllm:iteration_tokens_total"])),

@@ -89,7 +89,7 @@ pub struct Policy {
     pub period: Nanos,
 }
 
-/// What `spec.behavior` says.
+/// The meaning of `spec.behavior`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Behavior {
     /// Policies upwards.

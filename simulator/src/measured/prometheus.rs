@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use pd_signals::Sample;
 use serde::Deserialize;
 use thiserror::Error;
 
@@ -58,11 +59,50 @@ pub(super) struct Series {
     #[serde(rename = "metric")]
     pub(super) labels: BTreeMap<String, String>,
     /// Unix time in seconds, and the value as text.
-    #[serde(rename = "values")]
+    #[serde(rename = "values", default)]
     points: Vec<(f64, String)>,
+    /// Unix time in seconds, and a native histogram.
+    #[serde(default)]
+    histograms: Vec<(f64, Native)>,
+}
+
+/// A native histogram, its numbers as text.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+struct Native {
+    count: String,
+    sum: String,
+    /// Rule of the edges, lower edge, upper edge, observations.
+    #[serde(default)]
+    buckets: Vec<(u8, String, String, String)>,
 }
 
 impl Series {
+    /// The series, its native histograms as series of their pieces.
+    fn in_pieces(self) -> Vec<Self> {
+        if self.histograms.is_empty() {
+            return vec![self];
+        }
+        let number = |text: &str| text.parse().unwrap_or(f64::NAN);
+        let mut pieces: BTreeMap<BTreeMap<String, String>, Vec<(f64, String)>> = BTreeMap::new();
+        for (at, native) in &self.histograms {
+            let buckets = native.buckets.iter();
+            let buckets: Vec<(f64, f64)> = buckets
+                .map(|(_, _, edge, count)| (number(edge), number(count)))
+                .collect();
+            let (count, sum) = (number(&native.count), number(&native.sum));
+            for sample in Sample::of_native(&self.labels, count, sum, &buckets) {
+                let points = pieces.entry(sample.labels).or_default();
+                points.push((*at, sample.value.to_string()));
+            }
+        }
+        let piece = |(labels, points)| Self {
+            labels,
+            points,
+            histograms: Vec::new(),
+        };
+        pieces.into_iter().map(piece).collect()
+    }
+
     /// Unix time in seconds and value; the value may be NaN or infinite.
     pub(super) fn points(&self) -> impl Iterator<Item = (f64, f64)> {
         let value = |text: &str| text.parse().unwrap_or(f64::NAN);
@@ -138,7 +178,10 @@ impl Server {
             .read_to_string()
             .map_err(|error| unreachable(error.to_string()))?;
         match serde_json::from_str(&text) {
-            Ok(Answer::Success { data }) => Ok(data.result),
+            Ok(Answer::Success { data }) => {
+                let series = data.result.into_iter();
+                Ok(series.flat_map(Series::in_pieces).collect())
+            }
             Ok(Answer::Error { kind, error }) if QUERY_AT_FAULT.contains(&kind.as_str()) => {
                 Err(QueryError::Refused {
                     server: self.address.clone(),
@@ -212,6 +255,25 @@ mod tests {
         let points: Vec<_> = series.points().collect();
         assert_eq!(points[0], (60.0, 1.5));
         assert!(points[1].1.is_nan() && points[2] == (180.0, f64::INFINITY));
+    }
+
+    #[test]
+    fn a_past_of_native_histograms_is_read_piece_by_piece() {
+        let body = r#"{"status":"success","data":{"resultType":"matrix","result":[
+            {"metric":{"signal":"tpot_native"},"histograms":[
+                [60,{"count":"4","sum":"1","buckets":[[0,"0.1","0.2","1"],[0,"0.2","0.4","3"]]}],
+                [120,{"count":"2","sum":"1","buckets":[[0,"0.2","0.4","2"]]}]]}]}}"#;
+        let (_, got) = asked("200 OK", body);
+        let series = got.unwrap();
+        let of = |name: &str, value: &str| {
+            let found = series
+                .iter()
+                .find(|series| series.labels.get(name).is_some_and(|is| is == value));
+            found.unwrap().points().collect::<Vec<_>>()
+        };
+        assert_eq!(of("native", "count"), [(60.0, 4.0), (120.0, 2.0)]);
+        assert_eq!(of("edge", "0.2"), [(60.0, 1.0)]);
+        assert_eq!(of("edge", "0.4"), [(60.0, 4.0), (120.0, 2.0)]);
     }
 
     #[rstest]

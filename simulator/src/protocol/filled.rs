@@ -1,4 +1,4 @@
-//! What an observation need not say: the owner's policy where a `PDAutoscaler` gives it, the
+//! Values that an observation may leave out: the owner's policy where a `PDAutoscaler` gives it, the
 //! defaults of that object's fields, and counts that are nought or whole unless somebody says
 //! otherwise.
 
@@ -6,7 +6,7 @@ use pd_core::policy::Policy;
 use pd_core::{PerRole, Role};
 use serde_json::{Map, Value, json};
 
-/// What a `PDAutoscaler` says beside its policy.
+/// Everything that a `PDAutoscaler` says.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Given {
     /// The owner's policy.

@@ -94,7 +94,7 @@ fn an_object_says_what_the_observation_need_not() {
     let read = ObservationLine::read_given(&silent.to_string(), &given).unwrap();
     assert_eq!(Some(read.snapshot.policy), given.policy);
     assert_eq!(read.snapshot.roles.prefill.gpus_per_replica, 4);
-    // What the object says wins over the observation.
+    // The object wins over the observation.
     let read = ObservationLine::read_given(&least().to_string(), &given).unwrap();
     assert_eq!(Some(read.snapshot.policy), given.policy);
 }
@@ -133,7 +133,7 @@ fn a_version_that_nobody_speaks_is_refused(#[case] version: Value, #[case] want:
 }
 
 #[test]
-fn what_is_no_observation_at_all_is_told() {
+fn a_line_that_is_no_observation_at_all_is_refused() {
     for text in ["{}", "nonsense", "[1]"] {
         let message = ObservationLine::read(text).unwrap_err();
         let begins = format!("`{text}` is not an observation");

@@ -19,7 +19,7 @@
 //! Estimates come from the true profile where the planner fits a model on line
 //! (`core/perf_model/rust_adapter.py` at 051ed926fbf6, whose synthetic requests these are), and
 //! mean lengths from the gateway over the time that its 64 samples take at one a decision. Queued prompts count as mean prompts, as the engine model
-//! does not tell the tokens of its queue.
+//! does not state the tokens of its queue.
 
 use std::collections::VecDeque;
 
