@@ -1,7 +1,8 @@
 //! Version v1alpha1 of the API group `pdautoscaler.io`: the objects as users write them.
 //!
 //! [`PDAutoscaler`] scales one service: a prefill workload and a decode workload, together. Each
-//! part of the spec has a module of its own; [`status`] is what the controller answers, [`checkpoint`] what it remembers.
+//! part of the spec has a module of its own; [`status`] is what the controller answers,
+//! [`checkpoint`] what it remembers.
 //!
 //! Doc comments of these types are what `kubectl explain` prints, so they speak to users: unit,
 //! default and bounds of every field. Rules are CEL in the schema and repeated in

@@ -18,7 +18,7 @@ pub struct Args {
     /// Metrics and where they come from.
     #[command(flatten)]
     pub metrics: MetricsArgs,
-    /// What owners of PDAutoscalers may ask for.
+    /// The requests that owners of PDAutoscalers may make.
     #[command(flatten)]
     pub tenancy: TenancyArgs,
     /// Leader election.
@@ -67,11 +67,13 @@ pub struct MetricsArgs {
     #[command(flatten)]
     pub server: prometheus::PrometheusArgs,
 
-    /// Window of rates and latency histograms; wider where it would be less than four scrape intervals.
+    /// Window of rates and latency histograms; wider where it would be less than four scrape
+    /// intervals.
     #[arg(long, default_value = "2m", env = "PD_METRICS_WINDOW", value_parser = positive_duration, value_name = "DURATION")]
     pub metrics_window: Duration,
 
-    /// Age from which a worker's newest sample counts as stale; more where scrapes are further apart.
+    /// Age from which a worker's newest sample counts as stale; more where scrapes are further
+    /// apart.
     #[arg(long, default_value = "90s", env = "PD_METRICS_AGE_MAX", value_parser = positive_duration, value_name = "DURATION")]
     pub metrics_age_max: Duration,
 

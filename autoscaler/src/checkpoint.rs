@@ -23,7 +23,10 @@ use serde_json::json;
 use tokio::time::Instant;
 use tracing::warn;
 
-use crate::{answer::within_limit, context::Context};
+use crate::{
+    answer::within_limit,
+    context::{CheckpointState, Context},
+};
 
 /// Why a stored memory cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -57,8 +60,8 @@ fn decoded(text: &str) -> Result<Memory, MemoryError> {
     Ok(serde_json::from_slice(&json)?)
 }
 
-/// What memory is about: with another workload, size of a replica or engine, what was learnt of the
-/// ones before holds no longer.
+/// The subject of memory: with another workload, size of a replica or engine, what was learnt of
+/// the ones before holds no longer.
 pub fn subject(
     object: &PDAutoscaler,
     roles: &PerRole<RoleState>,
@@ -125,15 +128,6 @@ fn is_about(known: &(String, String), now: &(String, String)) -> bool {
     let ((was, was_engine), (is, is_engine)) = (workloads(&known.1), workloads(&now.1));
     let same_engine = was_engine.zip(is_engine).is_none_or(|(was, is)| was == is);
     known.0 == now.0 && was == is && same_engine
-}
-
-/// State of one checkpoint.
-#[derive(Clone, Debug, Default)]
-pub struct CheckpointState {
-    /// Its version as last read or written; none when there was none.
-    version: Option<String>,
-    /// The text last written, and when.
-    written: Option<(String, Instant)>,
 }
 
 /// Writes memory, unless that was done a moment ago or nothing changed.

@@ -23,7 +23,6 @@ use tokio::{sync::watch, time::Instant};
 
 use crate::{
     args::{DecisionArgs, MetricsArgs},
-    checkpoint::CheckpointState,
     metrics::Metrics,
     observe::{profile::Cache, series::Series},
     prometheus::{Endpoint, Servers},
@@ -62,6 +61,15 @@ pub struct ObjectState {
     pub failures: u32,
 }
 
+/// A checkpoint as last seen.
+#[derive(Clone, Debug, Default)]
+pub struct CheckpointState {
+    /// Its version as last read or written; none when there was none.
+    pub version: Option<String>,
+    /// The text last written, and when.
+    pub written: Option<(String, Instant)>,
+}
+
 /// Shared by all reconciles.
 pub struct Context {
     /// The API server.
@@ -70,7 +78,7 @@ pub struct Context {
     pub decision_args: DecisionArgs,
     /// Where metrics come from.
     pub metrics_args: MetricsArgs,
-    /// What owners of objects may ask for.
+    /// The requests that owners of objects may make.
     pub tenancy: TenancyArgs,
     /// The controller's own Prometheus server, if it has one.
     pub own_server: Option<Endpoint>,

@@ -1,6 +1,6 @@
 //! The third step: the decision of pd-core, audited. No I/O.
 
-use pd_core::{Decision, Finding, Memory, Timestamp, audit};
+use pd_core::{Decision, Facts, Finding, Memory, Timestamp, audit_after};
 
 use crate::observe::Observed;
 
@@ -18,7 +18,8 @@ pub struct Planned<'a> {
 /// Decides about what was `observed`, remembering `memory`.
 pub fn plan<'a>(observed: Observed<'a>, memory: &Memory, now: Timestamp) -> Planned<'a> {
     let decision = pd_core::plan(&observed.snapshot, memory, now);
-    let findings = audit(&observed.snapshot, &decision);
+    let facts = Facts::of(memory, &observed.snapshot, now);
+    let findings = audit_after(&facts, &observed.snapshot, &decision);
     Planned {
         observed,
         decision,

@@ -1,4 +1,4 @@
-//! What the owner of a PDAutoscaler may have the controller ask, and whom.
+//! Bounds on what the owner of a PDAutoscaler may have the controller ask, and whom.
 //!
 //! The controller reaches servers and reads series that the owners of objects may not. It lends
 //! them neither: a server that an object names must be on the operator's list, and an object's own
@@ -18,7 +18,7 @@ const SERVER_REMEDY: &str = "is not allowed: leave it out to use the controller'
 const QUERY_REMEDY: &str =
     "is not allowed: the operator runs the controller with --object-queries=Refused";
 
-/// What owners of PDAutoscalers may ask for.
+/// The requests that owners of PDAutoscalers may make.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Tenants")]
 pub struct TenancyArgs {
@@ -29,8 +29,8 @@ pub struct TenancyArgs {
     #[arg(long, env = "PD_ALLOW_SERVER_URLS", value_name = "GLOB", value_delimiter = ',', value_parser = server_glob)]
     pub allow_server_urls: Vec<ServerGlob>,
 
-    /// What PromQL of objects on the controller's own server may read: spec.metrics.overrides and
-    /// spec.scaleToZero.wakeSignal.
+    /// The series that PromQL of objects may read on the controller's own server:
+    /// spec.metrics.overrides and spec.scaleToZero.wakeSignal.
     #[arg(
         long,
         default_value = "Namespace",
@@ -40,7 +40,7 @@ pub struct TenancyArgs {
     pub object_queries: ObjectQueries,
 }
 
-/// What PromQL of an object may read.
+/// The series that PromQL of an object may read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 #[value(rename_all = "PascalCase")]
 pub enum ObjectQueries {
@@ -101,17 +101,20 @@ impl TenancyArgs {
         owner: Owner,
         namespace: (&str, &str),
     ) -> Result<String, QueryError> {
-        let not_allowed = |remedy: String| QueryError::NotAllowed {
-            field,
-            value: query.to_owned(),
-            remedy,
-        };
         match (self.object_queries, owner) {
-            (ObjectQueries::Refused, _) => Err(not_allowed(QUERY_REMEDY.to_owned())),
+            (ObjectQueries::Refused, _) => Err(QueryError::NotAllowed {
+                field,
+                value: query.to_owned(),
+                remedy: QUERY_REMEDY.to_owned(),
+            }),
             (ObjectQueries::All, _) | (_, Owner::Tenant { .. }) => Ok(query.to_owned()),
             (ObjectQueries::Namespace, Owner::Operator) => {
                 let (label, namespace) = namespace;
-                confine(query, label, namespace).map_err(|error| not_allowed(error.to_string()))
+                confine(query, label, namespace).map_err(|error| QueryError::Invalid {
+                    field,
+                    query: query.to_owned(),
+                    cause: error.to_string(),
+                })
             }
         }
     }

@@ -1,30 +1,55 @@
-//! A linter for plans: invariants that hold whatever the inputs were.
+//! A linter for plans: promises that hold whatever the inputs were.
 //!
-//! It shares no code with the stages that it checks, runs on every plan in tests and simulation,
-//! and in production before a plan is applied. A finding is a bug; the plan is then not applied.
+//! It shares no code with the stages that it checks: it reads the snapshot, the policy in it, the
+//! past as plain facts, and the plan, and believes nothing that the decision says of itself. It
+//! runs on every plan in tests and simulation, and in production before a plan is applied. A
+//! finding is a bug; the plan is then not applied. The promises:
 //!
-//! The replica bounds and the ratio band in force are taken from the report, and the report is held
-//! against the policy: only schedules may move the bounds, only operating points the band. Laws
-//! about several decisions, which take deciding again, are in `laws`.
+//! 1. The report states the replicas of the snapshot and of the plan.
+//! 2. The bounds in force are the policy's, or those of schedules that are open or ahead; the ratio
+//!    band is the policy's, or that of one of its operating points.
+//! 3. No role goes to zero alone; both only where scale to zero is allowed and nobody waits.
+//! 4. No role is moved out of its bounds, nor further out.
+//! 5. No direction that a person paused is taken.
+//! 6. No role grows beyond the GPU budget, with all that is requested, exists or is leaving.
+//! 7. A hard ratio band is not left.
+//! 8. A role is lowered only on complete metrics, its own and for decode those of prefill, which
+//!    supplies it; or by the user's maximum or budget, as far as these require; or as far as
+//!    replicas never served, and never during a rollout.
+//!
+//! With the past, too:
+//!
+//! 9. No replica that served is taken back without metrics, and no role is lowered while no replica
+//!    of the other serves that did.
+//! 10. No change is faster than the scaling policies of its direction; where there are none, the
+//!     user's own limits take a tenth of the replicas a minute.
+//! 11. No role is lowered below a need of the scale-down window, nor raised above one of the
+//!     scale-up window, but for bounds, a ratio band and a full budget.
+//!
+//! Laws about several decisions, which take deciding again, are in `laws`.
 
+mod calendar;
+mod facts;
+mod known;
 mod laws;
+mod limits;
 
 use serde::{Deserialize, Serialize};
 
 #[cfg(test)]
 pub(crate) use self::laws::monotone;
-pub use self::laws::{LOAD_FACTOR, laws, with_load};
+pub use self::{
+    facts::{Facts, RoleFacts},
+    laws::{LOAD_FACTOR, laws, with_load},
+};
 use crate::{
+    behavior::SelectPolicy,
     bounds::Bounds,
-    evidence::evidence,
-    memory::Memory,
     plan::Decision,
-    ratio::Enforcement,
     report::Report,
     role::{PerRole, Role},
     role_state::RoleState,
     snapshot::Snapshot,
-    time::Timestamp,
 };
 
 /// An invariant that a plan breaks.
@@ -48,20 +73,48 @@ pub enum Finding {
         /// Most allowed.
         max: u32,
     },
-    /// The report names bounds that neither the policy nor a schedule states.
-    #[error("bounds of {role} differ from the policy's and there is no schedule")]
+    /// The report names bounds that neither the policy nor a schedule states now.
+    #[error("the policy and its schedules do not state the bounds of {role}")]
     StrangeBounds {
         /// The role.
         role: Role,
     },
     /// The report names a ratio band that neither the policy nor an operating point states.
-    #[error("the ratio band differs from the policy's and there is no operating point")]
+    #[error("the policy and its operating points do not state the ratio band")]
     StrangeRatio,
     /// Replicas would be lowered without complete metrics.
     #[error("{role} would be lowered although its metrics are not complete")]
     LoweredBlindly {
         /// The role.
         role: Role,
+    },
+    /// Replicas would be lowered although the metrics of the role that supplies them are not
+    /// complete, or none of its replicas serves that did.
+    #[error("{role} would be lowered although the other role may hold its load up")]
+    LoweredWithoutOther {
+        /// The role.
+        role: Role,
+    },
+    /// Replicas would change faster than the scaling policies allow, or the tenth a minute that
+    /// holds without.
+    #[error("{role} would go to {replicas} replicas, and {limit} is as far as it may go now")]
+    TooFast {
+        /// The role.
+        role: Role,
+        /// Replicas in the plan.
+        replicas: u32,
+        /// The furthest allowed.
+        limit: u32,
+    },
+    /// Replicas would leave the needs of a stabilization window.
+    #[error("{role} would go to {replicas} replicas, and a window still holds {held}")]
+    OutsideWindow {
+        /// The role.
+        role: Role,
+        /// Replicas in the plan.
+        replicas: u32,
+        /// The need that holds.
+        held: u32,
     },
     /// Replicas would change in a paused direction.
     #[error("{role} would change although this direction is paused")]
@@ -117,36 +170,48 @@ pub enum Finding {
     },
 }
 
-/// Checks the plan of `decision`, made on `snapshot`, against the invariants; nothing found means
-/// it may be applied.
+/// Checks the plan of `decision`, made on `snapshot`, against the promises that the snapshot alone
+/// shows; nothing found means that none is broken.
 pub fn audit(snapshot: &Snapshot, decision: &Decision) -> Vec<Finding> {
-    let case = Case {
-        snapshot,
-        report: &decision.report,
-        memory: &decision.memory,
-        now: decision.memory.decided_at,
-        replicas: decision.plan.replicas,
-    };
-    let mut findings: Vec<Finding> = Role::ALL
-        .into_iter()
-        .flat_map(|role| case.of_role(role))
-        .collect();
-    findings.extend(case.strange_ratio());
-    findings.extend(case.over_budget());
-    findings.extend(case.leaves_hard_band());
-    findings
+    Case::new(snapshot, None, decision).findings()
+}
+
+/// Checks the plan of `decision`, made on `snapshot` after the past that `facts` state, against all
+/// promises; nothing found means it may be applied.
+pub fn audit_after(facts: &Facts, snapshot: &Snapshot, decision: &Decision) -> Vec<Finding> {
+    Case::new(snapshot, Some(facts), decision).findings()
 }
 
 /// The decision to audit.
 struct Case<'a> {
     snapshot: &'a Snapshot,
+    facts: Option<&'a Facts>,
     report: &'a Report,
-    memory: &'a Memory,
-    now: Option<Timestamp>,
     replicas: PerRole<u32>,
+    /// Whether the metrics of each role are complete.
+    known: PerRole<bool>,
 }
 
-impl Case<'_> {
+impl<'a> Case<'a> {
+    fn new(snapshot: &'a Snapshot, facts: Option<&'a Facts>, decision: &'a Decision) -> Self {
+        Self {
+            snapshot,
+            facts,
+            report: &decision.report,
+            replicas: decision.plan.replicas,
+            known: PerRole::from_fn(|role| known::known(snapshot, role)),
+        }
+    }
+
+    fn findings(&self) -> Vec<Finding> {
+        let roles = Role::ALL.into_iter();
+        let mut findings: Vec<Finding> = roles.flat_map(|role| self.of_role(role)).collect();
+        findings.extend(self.strange_ratio());
+        findings.extend(self.over_budget());
+        findings.extend(self.leaves_hard_band());
+        findings
+    }
+
     fn of_role(&self, role: Role) -> Vec<Finding> {
         let (replicas, current) = (self.replicas[role], self.state(role).current);
         let mut findings = Vec::new();
@@ -155,20 +220,24 @@ impl Case<'_> {
             findings.push(Finding::Misreported { role, from, to });
         }
         let bounds = self.report.bounds[role];
-        let policy = &self.snapshot.policy;
-        if policy.schedules.is_empty() && bounds != policy.bounds[role] {
+        let clock = self.facts.map(|facts| facts.clock);
+        if !calendar::in_force(&self.snapshot.policy, role, bounds, clock) {
             findings.push(Finding::StrangeBounds { role });
         }
         if self.no_replicas(role) {
             findings.push(Finding::NoReplicas { role });
         }
         findings.extend(self.out_of_bounds(role, bounds));
-        if replicas < current && !self.may_lower(role, bounds) {
-            findings.push(Finding::LoweredBlindly { role });
+        if replicas < current {
+            findings.extend(self.lowered(role, bounds));
         }
         let paused = self.snapshot.paused;
         if (replicas > current && paused.scale_up) || (replicas < current && paused.scale_down) {
             findings.push(Finding::ChangedWhilePaused { role });
+        }
+        if !self.to_zero() {
+            findings.extend(self.too_fast(role, bounds));
+            findings.extend(self.outside_window(role, bounds));
         }
         findings
     }
@@ -211,92 +280,141 @@ impl Case<'_> {
         })
     }
 
-    /// Whether `role` may be lowered to the plan: on complete metrics, by the user's own limits, or
-    /// as far as replicas never served.
-    fn may_lower(&self, role: Role, bounds: Bounds) -> bool {
-        let known =
-            |role: Role| evidence(&self.snapshot.signals, role, self.state(role).ready).complete();
+    /// `role` is lowered: on complete metrics, by the user's own limits, or as far as replicas
+    /// never served.
+    fn lowered(&self, role: Role, bounds: Bounds) -> Option<Finding> {
         if self.to_zero() {
-            // Of a service that serves all must be known. When one role is at zero already, nothing
-            // is served, and the gateway's signal is all there is.
-            let serves = Role::ALL
-                .into_iter()
-                .all(|role| self.state(role).current > 0);
-            let requests_wait = self.snapshot.signals.wake_requests.known() != Some(0.0);
-            return !requests_wait && (!serves || Role::ALL.into_iter().all(known));
+            return self
+                .rest_is_not_safe()
+                .then_some(Finding::LoweredBlindly { role });
         }
-        let over_budget = (self.snapshot.policy.budget_gpus)
-            .is_some_and(|budget| self.requested_gpus() > u64::from(budget));
-        // Above the maximum or over the budget the user's own limits lower, whatever is known.
-        let limited = over_budget || self.replicas[role] >= bounds.max_replicas;
-        limited || known(role) || self.replicas[role] >= self.least_without_metrics(role)
+        let replicas = self.replicas[role];
+        let by_limits = replicas >= bounds.max_replicas
+            || self.budget_requires(role)
+            || self.band_requires(role);
+        if by_limits || replicas >= self.never_served_floor(role) {
+            return None;
+        }
+        if !self.known[role] {
+            return Some(Finding::LoweredBlindly { role });
+        }
+        let other = role.other();
+        let (served, ready) = (self.served(other), self.state(other).ready);
+        let down = served.is_some_and(|served| served > 0) && ready == 0;
+        let unknown = role == Role::Decode && !self.known[other];
+        (down || unknown).then_some(Finding::LoweredWithoutOther { role })
     }
 
-    /// Replicas that serve or may still come: of a cancelled request only the stuck ones are taken
-    /// back. While a cancelled request may not be repeated, no pending replica needs to stay.
-    fn least_without_metrics(&self, role: Role) -> u32 {
+    /// Whether going to zero, or staying there, is not safe. Of a service that serves all must be
+    /// known. When one role is at zero already, nothing is served, and the gateway's signal is all
+    /// there is.
+    fn rest_is_not_safe(&self) -> bool {
+        let mut roles = Role::ALL.into_iter();
+        let serves = roles.all(|role| self.state(role).current > 0);
+        let unknown = Role::ALL.into_iter().any(|role| !self.known[role]);
+        let requests_wait = self.snapshot.signals.wake_requests.known() != Some(0.0);
+        requests_wait || (serves && unknown)
+    }
+
+    /// Replicas of `role` that have served, where the past is known.
+    fn served(&self, role: Role) -> Option<u32> {
+        Some(self.facts?.roles[role].served)
+    }
+
+    /// Fewest replicas of `role` without metrics: those that served, where that is not known those
+    /// that serve; and of the others those that do not fail to come. In a rollout all.
+    fn never_served_floor(&self, role: Role) -> u32 {
         let state = self.state(role);
-        let backing_off = self.now.is_some_and(|now| {
-            let memory = &self.memory.stabilization[role];
-            memory.stuck.ceiling(now).is_some()
+        let exists = state.ready.saturating_add(state.starting);
+        if state.rolling_out || exists > state.current {
+            return state.current;
+        }
+        let past = self.facts.map(|facts| &facts.roles[role]);
+        let backs_off = past.is_some_and(|past| past.backs_off);
+        let late = past.is_none_or(|past| {
+            let patience = self.snapshot.policy.lead.stuck_after;
+            past.waiting.is_some_and(|waiting| waiting >= patience)
         });
-        let stuck = match state.stuck {
-            _ if backing_off => u32::MAX,
-            Some((stuck, _)) => stuck,
-            None => 0,
+        let failing = match state.stuck {
+            _ if backs_off => u32::MAX,
+            Some((count, cause)) if cause.foretells() => count,
+            None if late => u32::MAX,
+            Some(_) | None => 0,
         };
-        state.ready.max(state.current.saturating_sub(stuck))
+        let served = state.ready.max(past.map_or(0, |past| past.served));
+        served.max(state.current.saturating_sub(failing))
     }
 
-    fn requested_gpus(&self) -> u64 {
-        let of_role = |role| {
-            let state = self.state(role);
-            u64::from(state.current) * u64::from(state.gpus_per_replica)
+    /// The change beyond the scaling policies. A minimum waits for none, and a role at zero comes
+    /// back at once. Replicas that never served are taken back at any rate.
+    fn too_fast(&self, role: Role, bounds: Bounds) -> Option<Finding> {
+        let past = &self.facts?.roles[role];
+        let (replicas, current) = (self.replicas[role], self.state(role).current);
+        let behavior = &self.snapshot.policy.behavior;
+        let limit = if replicas > current {
+            let most = past.most(current, &behavior.scale_up);
+            most.max(bounds.min_replicas)
+        } else {
+            self.fewest(role, bounds)
         };
-        let all = Role::ALL.into_iter().map(of_role);
-        all.fold(0, u64::saturating_add)
-    }
-
-    fn over_budget(&self) -> Option<Finding> {
-        let budget = self.snapshot.policy.budget_gpus?;
-        let before = self.gpus_at_worst(self.currents());
-        let gpus = self.gpus_at_worst(self.replicas);
-        (gpus > before && gpus > u64::from(budget)).then_some(Finding::OverBudget { gpus, budget })
-    }
-
-    /// GPUs held at the worst moment while `replicas` are requested: pods that exist stay until
-    /// they are gone, and pods on their way out make no room for new ones.
-    fn gpus_at_worst(&self, replicas: PerRole<u32>) -> u64 {
-        let of_role = |role| {
-            let state = self.state(role);
-            let existing = u64::from(state.ready) + u64::from(state.starting);
-            let requested = u64::from(replicas[role].max(state.current));
-            let held = existing.max(requested) + u64::from(state.terminating);
-            held.saturating_mul(state.gpus_per_replica.into())
+        let beyond = if replicas > current {
+            replicas > limit
+        } else {
+            replicas < limit.min(current)
         };
-        let all = Role::ALL.into_iter().map(of_role);
-        all.fold(0, u64::saturating_add)
+        beyond.then_some(Finding::TooFast {
+            role,
+            replicas,
+            limit,
+        })
     }
 
-    fn strange_ratio(&self) -> Option<Finding> {
+    /// Fewest replicas that the rate of scale-down allows now.
+    fn fewest(&self, role: Role, bounds: Bounds) -> u32 {
+        let current = self.state(role).current;
+        let Some(facts) = self.facts else {
+            return 0;
+        };
+        let past = &facts.roles[role];
         let policy = &self.snapshot.policy;
-        let strange = policy.operating_points.is_none() && self.report.ratio.policy != policy.ratio;
-        strange.then_some(Finding::StrangeRatio)
+        let rules = &policy.behavior.scale_down;
+        let over_maximum = current > bounds.max_replicas;
+        let over_budget = policy
+            .budget_gpus
+            .is_some_and(|budget| self.gpus(self.currents()) > u64::from(budget));
+        let disabled = rules.select == SelectPolicy::Disabled;
+        let limited = over_maximum || over_budget;
+        let fewest = match (limited, disabled || rules.policies.is_empty()) {
+            (true, true) if over_maximum || disabled || !self.known[role] => {
+                past.tenth_less(current)
+            }
+            _ => past.fewest(current, rules),
+        };
+        fewest.min(self.never_served_floor(role))
     }
 
-    fn leaves_hard_band(&self) -> Option<Finding> {
-        let in_force = self.report.ratio.policy;
-        let ratio = in_force.filter(|ratio| ratio.enforcement == Enforcement::Hard)?;
-        let current = self.currents();
-        let PerRole { prefill, decode } = self.replicas;
-        let leaves = ratio.band.contains(current.prefill, current.decode)
-            && !ratio.band.contains(prefill, decode);
-        // Leaving is inevitable when the bounds moved away from the band.
-        let inside = Role::ALL.into_iter().all(|role| {
-            let bounds = self.report.bounds[role];
-            (bounds.min_replicas..=bounds.max_replicas).contains(&current[role])
-        });
-        (leaves && inside && !self.to_zero()).then_some(Finding::LeavesHardBand { prefill, decode })
+    /// The needs of the windows that the plan leaves.
+    fn outside_window(&self, role: Role, bounds: Bounds) -> Option<Finding> {
+        let past = &self.facts?.roles[role];
+        let policy = &self.snapshot.policy;
+        let (replicas, current) = (self.replicas[role], self.state(role).current);
+        let found = |held| Finding::OutsideWindow {
+            role,
+            replicas,
+            held,
+        };
+        let banded = policy.ratio.is_some() || policy.operating_points.is_some();
+        if replicas < current {
+            let window = policy.behavior.scale_down.stabilization_window;
+            let held = past.largest_within(window)?.min(bounds.max_replicas);
+            let limited = banded || self.budget_is_full();
+            let broken = replicas < held.min(current) && replicas < self.never_served_floor(role);
+            return (broken && !limited).then(|| found(held));
+        }
+        let window = policy.behavior.scale_up.stabilization_window;
+        let held = past.least_within(window)?.max(current);
+        let least = bounds.min_replicas.max(1);
+        (replicas > held.max(least) && !banded).then(|| found(held))
     }
 }
 

@@ -166,12 +166,13 @@ impl LeadTimes {
             self.arrive(serving - kept, now);
         }
         let rise = current.saturating_sub(before.current);
-        let kind = if rolling || ready > before.current {
+        let kind = if rolling || blocked || unwatched || ready > before.current {
             RequestKind::Untimed
         } else {
             RequestKind::Timed
         };
-        self.request(rise, kind, requested_at.min(now));
+        let at = if unwatched { now } else { requested_at };
+        self.request(rise, kind, at.min(now));
         self.reconcile(pending, now);
     }
 

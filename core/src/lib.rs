@@ -60,7 +60,7 @@ pub mod tuning;
 pub mod workload;
 pub mod zero;
 
-pub use audit::{Finding, audit};
+pub use audit::{Facts, Finding, audit, audit_after};
 pub use forecast::{Forecast, Forecaster};
 pub use memory::Memory;
 pub use plan::{Decision, Plan, plan, plan_tuned};

@@ -27,7 +27,7 @@ use crate::{
 /// Version of the format.
 ///
 /// Memory of any other version is forgotten, which only costs one window.
-pub const MEMORY_VERSION: u32 = 4;
+pub const MEMORY_VERSION: u32 = 5;
 
 /// Most bytes of JSON that the memory of one service takes.
 pub const MEMORY_BYTES_MAX: usize = 16 * 1_024;

@@ -33,7 +33,8 @@ const REPLICAS_MAX: f64 = 100_000.0;
 /// Replicas a role needs.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Need {
-    /// Whole replicas, at least 1: whatever the most allowed are, so that a maximum that binds shows.
+    /// Whole replicas, at least 1: whatever the most allowed are, so that a maximum that binds
+    /// shows.
     pub replicas: u32,
     /// Before rounding up.
     pub exact: f64,

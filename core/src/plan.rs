@@ -28,21 +28,21 @@ use self::{
     explain::{Conclusion, report},
     forecast::forecast_work,
     hold::hold,
-    in_force::{policy_in_force, ratio_in_force},
+    in_force::{PolicyInForce, policy_in_force, ratio_in_force},
     joint::solve,
     learn::{LearntCapacity, learn},
     missing::metrics_missing,
-    observe::observe,
+    observe::{Observation, observe},
     ratio::judge_ratio,
     risk::risk_targets,
     scale_to_zero::decide_about_zero,
-    size::size,
+    size::{Expected, size},
     stabilize::{stabilize, watch_replicas},
 };
 use crate::{
     demand::Demand,
     memory::Memory,
-    reach::reach,
+    reach::{Reach, reach},
     report::Report,
     role::{PerRole, Role},
     snapshot::Snapshot,
@@ -125,13 +125,7 @@ pub fn plan_tuned(
 
     let gaps = metrics_missing(&seen.signals, &mut memory.missing_since, now).record(&mut steps);
     let capacity = learn(&policy, &seen, &demand, profile, &mut memory.capacity, now);
-    let signals = &seen.signals.signals;
-    let reach = reach(
-        policy.objective,
-        signals,
-        &demand.workload,
-        &capacity.replica,
-    );
+    let reach = reach_of(&policy, &seen, &demand, &capacity);
     let unreachable = &mut memory.capacity.unreachable;
     let risk_target = risk_targets(
         policy.objective,
@@ -150,15 +144,12 @@ pub fn plan_tuned(
         now,
     )
     .record(&mut steps);
-    let needs = size(
-        &policy,
-        &seen,
-        &demand,
-        &capacity,
-        &reach,
+    let expected = Expected {
+        forecast: &forecast,
         risk_target,
-        &forecast,
-        tuning,
+    };
+    let needs = size(
+        &policy, &seen, &demand, &capacity, &reach, &expected, tuning,
     )
     .record(&mut steps);
     let wanted =
@@ -179,6 +170,18 @@ pub fn plan_tuned(
     };
     let report = report(&policy, &seen, &demand, conclusion, steps);
     Decision::new(report, memory, now)
+}
+
+/// The requests that no number of replicas serves in time.
+fn reach_of(
+    policy: &PolicyInForce<'_>,
+    seen: &Observation<'_>,
+    demand: &Demand,
+    capacity: &LearntCapacity<'_>,
+) -> PerRole<Option<Reach>> {
+    let signals = &seen.signals.signals;
+    let (workload, replica) = (&demand.workload, &capacity.replica);
+    reach(policy.objective, signals, workload, replica)
 }
 
 #[cfg(test)]

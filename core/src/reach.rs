@@ -104,8 +104,8 @@ fn of_prefill(
     let limit = ttft - rest;
     let beyond = |limit: f64| share_beyond(workload, capacity, limit);
     let modelled = beyond(limit)?;
-    // Prompts that were computed in less were reachable, and those that took more were not, whatever
-    // a model makes of their lengths.
+    // Prompts that were computed in less were reachable, and those that took more were not,
+    // whatever a model makes of their lengths.
     let computed = signals.recent.prefill_time.with_samples(SAMPLES_MIN).ok();
     let computed = computed.and_then(|times| times.share_within(limit * workload.prompts_in_step));
     let served = signals.recent.prefill_ttft.with_samples(SAMPLES_MIN).ok();
@@ -126,9 +126,9 @@ fn of_prefill(
     })
 }
 
-/// Seconds of the TTFT limit that prefill leaves to decode: those that KV transfer takes while decode
-/// has room. Prefill does not grow for requests that wait for room there, nor for a transfer that
-/// takes most of the limit: it would grow without end.
+/// Seconds of the TTFT limit that prefill leaves to decode: those that KV transfer takes while
+/// decode has room. Prefill does not grow for requests that wait for room there, nor for a transfer
+/// that takes most of the limit: it would grow without end.
 fn transfer_seconds(workload: &Workload, capacity: &Capacity<'_>, limit_seconds: f64) -> f64 {
     let now = workload.transfer_seconds_mean.unwrap_or(0.0);
     let with_room = capacity.transfer_seconds.unwrap_or(f64::INFINITY);

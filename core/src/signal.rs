@@ -229,8 +229,8 @@ pub struct Signals {
     pub prefill_queue_growth_rps: Reading,
     /// How fast the prefill queue shrinks, requests per second; growth reads as zero.
     pub prefill_queue_drain_rps: Reading,
-    /// Requests per second that arrive, stated by the user's own query, as of a gateway's metrics. Wins over
-    /// what the engines count.
+    /// Requests per second that arrive, stated by the user's own query, as of a gateway's metrics.
+    /// Wins over what the engines count.
     pub arrival_rate_rps_override: Reading,
     /// Index of dispersion of request counts in [`DISPERSION_SPAN`]: their variance over their
     /// mean. 1 is Poisson, above is bursty.

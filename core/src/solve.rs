@@ -73,6 +73,15 @@ impl Problem<'_> {
         }
     }
 
+    /// Whether some pair lies inside bounds, floors, budget, and a hard band.
+    pub fn is_feasible(&self) -> bool {
+        let hard = self
+            .ratio
+            .filter(|ratio| ratio.enforcement == Enforcement::Hard);
+        let mut prefills = self.least(Role::Prefill)..=self.most(Role::Prefill);
+        prefills.any(|prefill| self.decode_range(prefill, hard).is_some())
+    }
+
     /// Fewest replicas of `role`, never zero.
     fn least(&self, role: Role) -> u32 {
         self.bounds[role].clamp(self.floor[role]).max(1)

@@ -1,10 +1,10 @@
 //! The Prometheus servers that are asked, and what can go wrong there.
 //!
 //! The client library stays inside this module. An answer is a list of samples with labels; a
-//! failure is either the server's (unreachable, slow, overloaded) or the query's (Prometheus refuses
-//! it), which must not be confused: users can fix only one of them. Servers that tenants name are
-//! not trusted: not with memory, not with the way to other addresses, and not with words that end
-//! in somebody's status.
+//! failure is either the server's (unreachable, slow, overloaded) or the query's (Prometheus
+//! refuses it), which must not be confused: users can fix only one of them. Servers that tenants
+//! name are not trusted: not with memory, not with the way to other addresses, and not with words
+//! that end in somebody's status.
 
 mod address;
 mod answer;

@@ -37,8 +37,8 @@ const COUNT_MEAN_MIN: f64 = 1.0;
 /// Answers of the queries of one reconcile; `E` is the error of whoever sent them.
 #[derive(Debug)]
 pub struct Answers<E> {
-    /// Whether a server said that an answer is not whole, as Thanos and Mimir do when a part of them
-    /// does not answer.
+    /// Whether a server said that an answer is not whole, as Thanos and Mimir do when a part of
+    /// them does not answer.
     pub partial: bool,
     /// Gauges and counters by pod.
     pub state: Result<Vec<Sample>, E>,

@@ -6,8 +6,9 @@
 //!
 //! Each engine counts once. Before anything is summed, series are reduced to the labels that
 //! separate engines and parts of a metric, so that a pair of Prometheus servers behind one address,
-//! two jobs that scrape the same port, or two ports of one engine do not double the load. The bounds
-//! of buckets are reduced to their shortest spelling before, for pipelines spell them differently.
+//! two jobs that scrape the same port, or two ports of one engine do not double the load. The
+//! bounds of buckets are reduced to their shortest spelling before, for pipelines spell them
+//! differently.
 //!
 //! A histogram is asked for in both forms: classic, and native, which a server may have alone.
 //!
@@ -32,8 +33,8 @@ use crate::{
     tag::{EDGE, METRIC, POD, Part, TAG, Tag},
 };
 
-/// Window of gauges where that of rates is of the usual two minutes or less: long enough to hold two
-/// samples at the usual 15 s, short enough to follow.
+/// Window of gauges where that of rates is of the usual two minutes or less: long enough to hold
+/// two samples at the usual 15 s, short enough to follow.
 const GAUGE_WINDOW: Duration = Duration::from_secs(30);
 
 /// Scrape intervals in the window of rates, at least.
@@ -49,9 +50,9 @@ pub struct Windows {
 }
 
 impl Windows {
-    /// Those that were set, wider where a scrape every `interval` needs it: four scrapes for a rate,
-    /// and one and a half until a sample is stale, so that one may be late. Nothing is as wide as to
-    /// look further back than the wide window, unless it was set so.
+    /// Those that were set, wider where a scrape every `interval` needs it: four scrapes for a
+    /// rate, and one and a half until a sample is stale, so that one may be late. Nothing is as
+    /// wide as to look further back than the wide window, unless it was set so.
     #[must_use]
     pub fn stretched(self, interval: Option<Duration>) -> Self {
         let interval = interval.unwrap_or_default();
@@ -306,7 +307,8 @@ impl Scope {
         )
     }
 
-    /// `of` the series of each name of `metric`, united, so that a series counts by its newest name.
+    /// `of` the series of each name of `metric`, united, so that a series counts by its newest
+    /// name.
     fn series(&self, metric: Metric, matchers: &str, of: impl Fn(String) -> String) -> String {
         let named = |name: &&str| of(self.selector(name, metric, matchers));
         let parts: Vec<String> = metric.names.iter().map(named).collect();

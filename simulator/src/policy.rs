@@ -3,15 +3,15 @@
 //!
 //! Observations come from standard input and answers go to standard output, line by line. What the
 //! owner wants is taken from a `PDAutoscaler` file if one is given, as the controller would take
-//! it, its performance profile included, and otherwise from each observation. Memory is kept between
-//! lines; time must not fall.
+//! it, its performance profile included, and otherwise from each observation. Memory is kept
+//! between lines; time must not fall.
 
 use std::io::{BufRead, Write};
 use std::path::{Path, PathBuf};
 
 use pd_api::Manifest;
 use pd_core::policy::Policy;
-use pd_core::{Memory, PerRole, Report, Timestamp, audit::audit, plan};
+use pd_core::{Facts, Memory, PerRole, Report, Timestamp, audit_after, plan};
 use pd_signals::stated::Stated;
 use thiserror::Error;
 
@@ -126,8 +126,10 @@ impl Decider {
             let stated = Stated::of(snapshot.policy.coefficients, PerRole::default());
             snapshot.profile = stated.profile;
         }
-        let decision = plan(&snapshot, &self.memory, Timestamp::from_millis(at));
-        if let Some(finding) = audit(&snapshot, &decision).first() {
+        let now = Timestamp::from_millis(at);
+        let decision = plan(&snapshot, &self.memory, now);
+        let facts = Facts::of(&self.memory, &snapshot, now);
+        if let Some(finding) = audit_after(&facts, &snapshot, &decision).first() {
             return Err(format!("the plan breaks an invariant: {finding:?}"));
         }
         self.memory = decision.memory;

@@ -224,6 +224,13 @@ async fn describe(
 }
 
 impl Installed {
+    /// The name of the controller's lease, empty without leader election.
+    pub fn lease(&self) -> &str {
+        let mut args = self.args.iter();
+        args.find_map(|arg| arg.strip_prefix("--leader-election-lease="))
+            .unwrap_or_default()
+    }
+
     /// The arguments to run the controller with outside of its pod: as rendered, but with the
     /// service account's kubeconfig, a free admin port (it is logged), and `changes` by flag, such
     /// as `("--interval", "1s")`.

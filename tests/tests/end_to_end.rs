@@ -215,9 +215,8 @@ async fn of_two_controllers_one_acts_and_the_other_takes_over() {
     let holder = async || {
         let path = [
             "get",
-            "lease",
-            "pd-autoscaler",
-            "--output=jsonpath={.spec.holderIdentity}",
+            "leases",
+            "--output=jsonpath={.items[*].spec.holderIdentity}",
         ];
         stage.namespace.kubectl(&path).await.unwrap_or_default()
     };

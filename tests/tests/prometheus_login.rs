@@ -1,4 +1,5 @@
-//! A real Prometheus that asks for a client certificate and a password, and the controller's client.
+//! A real Prometheus that asks for a client certificate and a password, and the controller's
+//! client.
 //!
 //! Each part of the login is left out or wrong once: the server then refuses, and the text for
 //! tenants does not say why.

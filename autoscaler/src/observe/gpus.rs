@@ -2,9 +2,9 @@
 //!
 //! Extended resources of every vendor in use count, from limits (requests equal them for extended
 //! resources). Containers add up, native sidecars among them; other init containers run before and
-//! hold the same devices. Slices, shares and claims of dynamic resource allocation name no number of
-//! GPUs, so a template with them has an unknown one, which is not zero: users who want GPUs counted
-//! then state `gpusPerReplica`.
+//! hold the same devices. Slices, shares and claims of dynamic resource allocation name no number
+//! of GPUs, so a template with them has an unknown one, which is not zero: users who want GPUs
+//! counted then state `gpusPerReplica`.
 
 use k8s_openapi::{
     api::core::v1::{Container, PodSpec},
@@ -76,8 +76,8 @@ fn is_gpu(resource: &str) -> bool {
         .is_some_and(|model| !model.contains('-'))
 }
 
-/// Whether `resource` is a part of an accelerator, such as a slice, a share or its memory, or one of
-/// a vendor that is not known.
+/// Whether `resource` is a part of an accelerator, such as a slice, a share or its memory, or one
+/// of a vendor that is not known.
 fn is_part(resource: &str) -> bool {
     let name = resource.to_ascii_lowercase();
     let accelerators = [

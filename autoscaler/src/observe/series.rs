@@ -1,7 +1,7 @@
 //! How an object's series are spelt and how often they come: learnt from one answer for the next.
 //!
-//! Nothing of it is stored. After a start the first answer teaches the spelling, and the windows are
-//! those of the flags until an answer shows how often workers are scraped.
+//! Nothing of it is stored. After a start the first answer teaches the spelling, and the windows
+//! are those of the flags until an answer shows how often workers are scraped.
 
 use std::time::Duration;
 

@@ -10,8 +10,8 @@ use pd_core::role_state::StuckCause;
 
 use super::pod_phase::{PodPhase, pod_phase};
 
-/// Causes, those first that foretell that new pods fail as well, and of those the ones that a person
-/// would fix first; of several equally common ones the first is reported.
+/// Causes, those first that foretell that new pods fail as well, and of those the ones that a
+/// person would fix first; of several equally common ones the first is reported.
 const CAUSES: [StuckCause; 5] = [
     StuckCause::QuotaExceeded,
     StuckCause::Unschedulable,
@@ -28,8 +28,9 @@ pub struct CreateFailure {
 }
 
 /// Replicas of `pods` that will not serve without help, together with those of the `wanted` ones
-/// that `failure` keeps from being created; and the most common cause. Where new pods would not come
-/// either, only the replicas that show it: to the core these are another matter than broken ones.
+/// that `failure` keeps from being created; and the most common cause. Where new pods would not
+/// come either, only the replicas that show it: to the core these are another matter than broken
+/// ones.
 pub fn stuck(
     pods: &[Pod],
     wanted: u32,

@@ -7,7 +7,7 @@
 mod services;
 
 use divan::{AllocProfiler, Bencher, black_box};
-use pd_core::{Memory, Snapshot, Timestamp, audit, audit::laws, plan};
+use pd_core::{Facts, Memory, Snapshot, Timestamp, audit::laws, audit_after, plan};
 
 #[global_allocator]
 static ALLOCATOR: AllocProfiler = AllocProfiler::system();
@@ -37,7 +37,10 @@ fn audit_of_a_typical(bencher: Bencher<'_, '_>) {
     let (memory, now) = services::after_a_day(services::typical, 20.0);
     let snapshot = services::typical(20.6);
     let decision = plan(&snapshot, &memory, now);
-    bencher.bench_local(|| audit(black_box(&snapshot), black_box(&decision)));
+    bencher.bench_local(|| {
+        let facts = Facts::of(black_box(&memory), &snapshot, now);
+        audit_after(&facts, black_box(&snapshot), black_box(&decision))
+    });
 }
 
 #[divan::bench]
@@ -66,7 +69,8 @@ fn ten_thousand_objects(bencher: Bencher<'_, '_>) {
 fn tick(objects: &[(Snapshot, Memory)], now: Timestamp) -> Vec<Memory> {
     let decided = objects.iter().map(|(snapshot, memory)| {
         let decision = plan(snapshot, memory, now);
-        assert!(audit(snapshot, &decision).is_empty());
+        let facts = Facts::of(memory, snapshot, now);
+        assert!(audit_after(&facts, snapshot, &decision).is_empty());
         decision.memory
     });
     decided.collect()

@@ -3,12 +3,15 @@
 //! Every case is a real decision whose plan is then changed, with the report changed along, so that
 //! the finding is about the invariant and not about the report.
 
+mod mutations;
+
 use std::time::Duration;
 
 use super::*;
 use crate::{
     memory::Memory,
     plan::plan,
+    ratio::Enforcement,
     ratio::RatioPolicy,
     ratio::{Ratio, RatioBand},
     role_state::StuckCause,

@@ -15,6 +15,10 @@ use super::calibrate::{keep, weight_of};
 /// Seconds after which a batch that was not seen again counts for half.
 const HALF_LIFE_SECONDS: f64 = 3_600.0;
 
+/// The part of a batch that missed the limit which is taken to keep it: the step that is tried
+/// again is then no larger than the batch that missed.
+const BELOW_A_MISS: f64 = 0.9;
+
 /// How a batch kept the limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fit {
@@ -45,10 +49,10 @@ impl Proven {
         let known = self.batch(context_tokens).unwrap_or(0.0);
         match fit {
             Fit::Kept if batch >= known => {
-                (self.batch, self.context_tokens) = (batch, context_tokens)
+                (self.batch, self.context_tokens) = (batch, context_tokens);
             }
             Fit::Missed if batch <= known => {
-                (self.batch, self.context_tokens) = (batch * 0.9, context_tokens)
+                (self.batch, self.context_tokens) = (batch * BELOW_A_MISS, context_tokens);
             }
             _ => self.batch = faded,
         }

@@ -1,9 +1,9 @@
 //! The hard ratio band on the way: guards that cut a change short must not leave the band.
 //!
 //! The solve gives a pair inside the band; rates and releases may move one role of it less than the
-//! other. Of the pairs on the way this picks the furthest one that the band holds. Bounds and budget
-//! come before the band: a role outside of them goes on its way to them, even through pairs outside
-//! the band.
+//! other. Of the pairs on the way this picks the furthest one that the band holds. Bounds and
+//! budget come before the band: a role outside of them goes on its way to them, even through pairs
+//! outside the band.
 
 use crate::{
     bounds::Bounds,

@@ -187,8 +187,8 @@ impl StuckMemory {
         count.saturating_sub(u8::from(self.backs_off()))
     }
 
-    /// What is long past, and stamps that lie ahead, are no memory; but for the end of a pause that
-    /// is no longer than one.
+    /// Events of long ago, and stamps that lie ahead, are no memory; but for the end of a pause
+    /// that is no longer than one.
     fn forget(&mut self, now: Timestamp) {
         self.episode = self.episode.filter(|episode| episode.seen <= now);
         self.counted = self

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{behavior::Behavior, time::Timestamp};
 
-/// Samples a window keeps at most: one in every default interval of the longest window, an hour, and
-/// some more.
+/// Samples a window keeps at most: one in every default interval of the longest window, an hour,
+/// and some more.
 pub const WINDOW_SAMPLES_MAX: usize = 256;
 
 /// The two windows of one role.
@@ -125,6 +125,11 @@ impl Window {
     /// Whether a sample is held. Those that lie ahead are none.
     fn remembers(&self, now: Timestamp) -> bool {
         self.0.iter().any(|&(at, _)| at <= now)
+    }
+
+    /// The samples that may still become the extreme, oldest first.
+    pub fn samples(&self) -> &[(Timestamp, u32)] {
+        &self.0
     }
 
     /// Samples held.

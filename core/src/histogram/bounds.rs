@@ -47,7 +47,8 @@ impl Around {
         (least.clamp(0.0, most), most)
     }
 
-    /// Least and most that the value can be which `rank` of the bucket's observations do not exceed.
+    /// Least and most that the value can be which `rank` of the bucket's observations do not
+    /// exceed.
     pub(super) fn value_of(&self, rank: f64) -> (f64, f64) {
         let beyond = self.inside - rank;
         if !self.is_possible() || rank <= 0.0 {

@@ -2,8 +2,8 @@
 //!
 //! Engines count requests when they end. A prompt that computes for minutes, and requests whose
 //! clients give up, fail or try again, are in no count of what is done, and completions then say
-//! nothing of what arrives. What runs and waits is there to be seen: a role is not lowered below the
-//! workers that compute now, and not at all while its queue stands. That raises nothing.
+//! nothing of what arrives. What runs and waits is there to be seen: a role is not lowered below
+//! the workers that compute now, and not at all while its queue stands. That raises nothing.
 
 use super::{Need, Sizing};
 use crate::{bottleneck::Bottleneck, reach::NEAR, reason::Reason, role::Role};

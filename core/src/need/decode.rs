@@ -22,7 +22,7 @@ const TPOT_AIM: f64 = 0.9;
 const BATCH_STEP: f64 = 1.25;
 
 /// How much longer a step may take for being padded to the next size that an engine has recorded:
-/// from 128 to 160 requests AIConfigurator's table of Llama-70B FP8 on two H200 has 28 / 17.6 ms.
+/// from 128 to 160 requests `AIConfigurator`'s table of Llama-70B FP8 on two H200 has 28 / 17.6 ms.
 const PADDED: f64 = 1.6;
 
 /// Error of a model whose shape is only assumed, beyond the batches that were seen: comparing it

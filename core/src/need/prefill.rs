@@ -53,11 +53,13 @@ fn by_work(sizing: &Sizing<'_>) -> Option<Need> {
     let scenarios = distribution.map_or(&now[..], |distribution| &distribution.scenarios);
     let served = demand.served(sizing, scenarios, replicas_max);
     let allowed = sizing.risk_target.prefill.miss_share();
-    let raised_to = served.enough(allowed).min(most_by_few(sizing, &served));
+    let most = most_by_few(sizing, &served);
+    let raised_to = served.enough(allowed).min(most);
     let current = f64::from(sizing.replicas.prefill.state.current);
     let release = RELEASE_SHARE * sizing.tuning.release_share;
     let kept = served.enough(allowed * release).min(current);
     let enough_now = demand.served(sizing, &now, replicas_max).enough(allowed);
+    let enough_now = enough_now.min(most);
     let servers = raised_to.max(kept).max(enough_now);
     let reason = if servers > enough_now {
         Reason::PrefillForecast

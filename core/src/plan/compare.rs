@@ -8,7 +8,7 @@ use super::{
     in_force::policy_in_force,
     learn::LearntCapacity,
     observe::{Observation, observe},
-    size::size,
+    size::{Expected, size},
 };
 use crate::{
     demand::Demand,
@@ -120,16 +120,11 @@ impl<'a> Case<'a> {
             &demand.workload,
             &capacity.replica,
         );
-        size(
-            &policy,
-            seen,
-            demand,
-            &capacity,
-            &reach,
-            risk_target,
+        let expected = Expected {
             forecast,
-            &Tuning::NONE,
-        )
-        .value
+            risk_target,
+        };
+        let tuning = &Tuning::NONE;
+        size(&policy, seen, demand, &capacity, &reach, &expected, tuning).value
     }
 }

@@ -11,7 +11,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    audit::{audit, laws, monotone, with_load},
+    audit::{Facts, audit, audit_after, laws, monotone, with_load},
     memory::{MEMORY_BYTES_MAX, MEMORY_VERSION},
     role::Role,
     signal::{Coverage, HistogramReading, Signals},
@@ -77,8 +77,9 @@ proptest! {
 
     #[test]
     fn any_decision_passes_the_audit_and_the_laws(history in history(4)) {
-        for (now, snapshot, _, decision) in carried_out(&history) {
+        for (now, snapshot, before, decision) in carried_out(&history) {
             let mut findings = audit(&snapshot, &decision);
+            findings.extend(audit_after(&Facts::of(&before, &snapshot, now), &snapshot, &decision));
             findings.extend(laws(&snapshot, now, &decision));
             prop_assert!(findings.is_empty(), "{findings:?}\n{}", decision.report.paragraph());
         }
@@ -91,7 +92,7 @@ proptest! {
         for (pause, snapshot) in &history {
             now = now.plus(Duration::from_secs(*pause));
             let decision = plan(snapshot, &memory, now);
-            let findings = audit(snapshot, &decision);
+            let findings = audit_after(&Facts::of(&memory, snapshot, now), snapshot, &decision);
             prop_assert!(findings.is_empty(), "{findings:?}\n{}", decision.report.paragraph());
             let again = plan(snapshot, &decision.memory, now);
             prop_assert_eq!(again.plan, decision.plan);

@@ -15,6 +15,14 @@ use crate::{
     tuning::Tuning,
 };
 
+/// The load that replicas must be ready for, and the risk that they are not.
+pub(super) struct Expected<'a> {
+    /// Work of each role when replicas requested now would serve.
+    pub(super) forecast: &'a PerRole<Option<ForecastDistribution>>,
+    /// Risk of a miss that sizing takes.
+    pub(super) risk_target: PerRole<RiskTarget>,
+}
+
 /// Replicas that each role needs, or nothing where that is not known.
 pub(super) fn size(
     policy: &PolicyInForce<'_>,
@@ -22,8 +30,7 @@ pub(super) fn size(
     demand: &Demand,
     capacity: &LearntCapacity<'_>,
     reach: &PerRole<Option<Reach>>,
-    risk_target: PerRole<RiskTarget>,
-    forecast: &PerRole<Option<ForecastDistribution>>,
+    expected: &Expected<'_>,
     tuning: &Tuning,
 ) -> Staged<PerRole<Option<Need>>> {
     let (signals, replica) = (&seen.signals.signals, capacity.replica);
@@ -49,8 +56,8 @@ pub(super) fn size(
         decode_ceiling_tps: capacity.decode_ceiling_tps,
         decode_proven: capacity.decode_proven,
         tuning,
-        risk_target,
-        forecast,
+        risk_target: expected.risk_target,
+        forecast: expected.forecast,
     };
     let needs = needs(&sizing);
     let mut steps = describe(demand, &capacity.replica);

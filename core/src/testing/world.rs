@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use crate::{
-    audit::{audit, laws},
+    audit::{Facts, audit_after, laws},
     memory::Memory,
     plan::{Decision, plan},
     policy::Policy,
@@ -59,7 +59,7 @@ pub(crate) struct World {
     pub(crate) node_after: Duration,
     /// Replicas that started and do not serve, because they crash or a probe fails.
     pub(crate) broken: PerRole<u32>,
-    /// What the pods in `broken` show.
+    /// The cause that the pods in `broken` show.
     pub(crate) broken_cause: Option<StuckCause>,
     pods: PerRole<Pods>,
     prefill_queue: f64,
@@ -209,7 +209,8 @@ impl World {
         let mut snapshot = self.snapshot();
         see(&mut snapshot);
         let decision = plan(&snapshot, &self.memory, self.now);
-        let mut findings = audit(&snapshot, &decision);
+        let facts = Facts::of(&self.memory, &snapshot, self.now);
+        let mut findings = audit_after(&facts, &snapshot, &decision);
         findings.extend(laws(&snapshot, self.now, &decision));
         assert!(
             findings.is_empty(),

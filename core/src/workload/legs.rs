@@ -12,8 +12,8 @@ use crate::{
     },
 };
 
-/// TTFT at `quantile` (0 to 1) as the engines show it, of requests of which `prefill_share` (0 to 1)
-/// use prefill. Where samples are too few for that, the prefill part plus `transfer_seconds`.
+/// TTFT at `quantile` (0 to 1) as the engines show it, of requests of which `prefill_share` (0 to
+/// 1) use prefill. Where samples are too few for that, the prefill part plus `transfer_seconds`.
 pub(super) fn ttft(
     signals: &Signals,
     quantile: f64,

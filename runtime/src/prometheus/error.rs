@@ -1,9 +1,9 @@
-//! What can go wrong with a query, in two versions: with everything that is known, for whoever runs
+//! Failures of a query, in two versions: with everything that is known, for whoever runs
 //! this process, and with what anybody may know, for the status of an object.
 //!
 //! A tenant may learn whether its own query can be parsed. It may not learn what answers at an
-//! address, whether refused or silent, for that would make the process a scanner of its network; nor
-//! the words of a server, which hold other tenants' labels or the body of any web page.
+//! address, whether refused or silent, for that would make the process a scanner of its network;
+//! nor the words of a server, which hold other tenants' labels or the body of any web page.
 
 use super::{
     answer::{BODY_BYTES_MAX, SAMPLES_MAX, Unusable},
@@ -66,6 +66,16 @@ pub enum QueryError {
         /// The server's address.
         server: String,
         /// The server's warning.
+        cause: String,
+    },
+    /// The query of an object cannot be sent.
+    #[error("{field} `{query}` {cause}")]
+    Invalid {
+        /// The field.
+        field: &'static str,
+        /// The query.
+        query: String,
+        /// The fault and its remedy.
         cause: String,
     },
     /// The operator does not allow what an object asks for.
@@ -131,6 +141,7 @@ impl QueryError {
             Self::Unreachable { .. } => "unreachable",
             Self::TooLarge { .. } => "too_large",
             Self::Refused { .. } => "refused",
+            Self::Invalid { .. } => "invalid",
             Self::NotAVector { .. } => "not_a_vector",
             Self::Partial { .. } => "partial",
             Self::NotAllowed { .. } => "not_allowed",
@@ -142,7 +153,10 @@ impl QueryError {
     pub const fn is_query_at_fault(&self) -> bool {
         matches!(
             self,
-            Self::Refused { .. } | Self::NotAVector { .. } | Self::TooLarge { .. }
+            Self::Refused { .. }
+                | Self::Invalid { .. }
+                | Self::NotAVector { .. }
+                | Self::TooLarge { .. }
         )
     }
 
@@ -169,7 +183,7 @@ impl QueryError {
             ),
             // The words of the server may name other tenants.
             Self::Partial { .. } => "prometheus says that its answer is not whole, as when a store behind it does not answer".to_owned(),
-            Self::NotAVector { .. } | Self::NotAllowed { .. } | Self::NoServer { .. } => {
+            Self::Invalid { .. } | Self::NotAVector { .. } | Self::NotAllowed { .. } | Self::NoServer { .. } => {
                 self.to_string()
             }
         }

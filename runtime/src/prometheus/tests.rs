@@ -1,3 +1,5 @@
+//! Servers that lie, flood, redirect and stay silent, and logins as they arrive.
+
 use std::{
     convert::Infallible,
     fs,

@@ -8,8 +8,9 @@
 //! - `autoscaler.go`, `applyPendingReplicaGuard` at 015a2e5f3572, later than the former and in its
 //!   favour: upwards replicas that are not ready count as idle, downwards as at the target, and a
 //!   change never becomes larger or turns round by it.
-//! - `podautoscaler_controller.go`, `stabilizeRecommendation` at e3e10f9e4aeb: downwards the *lowest*
-//!   recommendation of less than 300 s ago, against what the HPA does, so one low blip is replayed.
+//! - `podautoscaler_controller.go`, `stabilizeRecommendation` at e3e10f9e4aeb: downwards the
+//!   *lowest* recommendation of less than 300 s ago, against what the HPA does, so one low blip is
+//!   replayed.
 //!
 //! Metrics are scraped from the pods as single gauges: `vllm:gpu_cache_usage_perc` at 0.5 as in the
 //! project's samples for decode, and for prefill, whose cache is empty, `vllm:num_requests_waiting`

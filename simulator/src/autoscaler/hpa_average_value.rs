@@ -81,8 +81,8 @@ mod tests {
     use super::*;
 
     /// The sum over the target, rounded up, and a tolerance of 10 % of target times existing pods.
-    /// The last three are the rows of upstream's `replica_calculator_test.go` for an external metric
-    /// per pod.
+    /// The last three are the rows of upstream's `replica_calculator_test.go` for an external
+    /// metric per pod.
     #[rstest]
     #[case::exact(8.0, 4.0, 2, 2)]
     #[case::within(8.7, 4.0, 2, 2)]

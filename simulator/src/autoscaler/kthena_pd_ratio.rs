@@ -2,11 +2,11 @@
 //!
 //! Rule and defaults: volcano-sh/kthena at 3cc057284c34, every 15 s.
 //!
-//! - `pkg/autoscaler/algorithm/recommendation.go`, `getDesiredInstancesForSingleInstanceMetric`: the
-//!   gauge summed over the pods counts as that of *one* instance, so the tolerance of 10 % compares
-//!   sum over target with 1. From 1 upwards unready instances count as instances without load: they
-//!   share the sum, and a role stays as it is where that ends within the tolerance, below 1, or at
-//!   fewer replicas.
+//! - `pkg/autoscaler/algorithm/recommendation.go`, `getDesiredInstancesForSingleInstanceMetric`:
+//!   the gauge summed over the pods counts as that of *one* instance, so the tolerance of 10 %
+//!   compares sum over target with 1. From 1 upwards unready instances count as instances without
+//!   load: they share the sum, and a role stays as it is where that ends within the tolerance,
+//!   below 1, or at fewer replicas.
 //! - `algorithm/revision.go` and `pkg/autoscaler/util/settings.go`: upwards at most the greater of
 //!   one instance and 100 % per 15 s; a recommendation of 200 % of the replicas or more is panic
 //!   and may be 1000 % for 60 s; downwards the highest recommendation of five minutes.

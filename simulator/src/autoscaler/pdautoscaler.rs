@@ -8,7 +8,7 @@
 
 use pd_core::{
     Memory, Timestamp, Tuning,
-    audit::{audit, laws},
+    audit::{Facts, audit_after, laws},
     plan_tuned,
 };
 
@@ -56,7 +56,8 @@ impl Autoscaler for PdAutoscaler {
         let millis = i64::try_from(now / MILLISECOND).unwrap_or(i64::MAX);
         let at = Timestamp::from_millis(self.began_millis.saturating_add(millis));
         let decision = plan_tuned(snapshot, &self.memory, at, &self.tuning);
-        let mut findings = audit(snapshot, &decision);
+        let facts = Facts::of(&self.memory, snapshot, at);
+        let mut findings = audit_after(&facts, snapshot, &decision);
         let replicas = if findings.is_empty() {
             decision.plan.replicas
         } else {

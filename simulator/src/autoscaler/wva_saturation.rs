@@ -3,20 +3,21 @@
 //! Rule and defaults: llm-d/llm-d-workload-variant-autoscaler at 2976e4eeee13, every 15 s.
 //!
 //! - `internal/engines/analyzers/saturation_v2/analyzer.go`: a replica takes min(k1, k2) tokens; k1
-//!   is 0.80 of its KV cache, k2 the compute bound `N (I + O/2)` with `N = min(B O/(I + O), S)` from
-//!   the batched tokens B and places S of the engine. Demand is the tokens in use plus the queue
-//!   times I (prefill) or I + O (decode), each worker's share of KV and queue being its highest of a
-//!   minute (`internal/collector/registration/saturation.go`, `max_over_time(...[1m])`).
+//!   is 0.80 of its KV cache, k2 the compute bound `N (I + O/2)` with `N = min(B O/(I + O), S)`
+//!   from the batched tokens B and places S of the engine. Demand is the tokens in use plus the
+//!   queue times I (prefill) or I + O (decode), each worker's share of KV and queue being its
+//!   highest of a minute (`internal/collector/registration/saturation.go`,
+//!   `max_over_time(...[1m])`).
 //! - `internal/engines/saturation/engine_v2.go`, `applyUniversalThreshold`: required is demand/0.85
-//!   less the *anticipated* supply, pending replicas included; spare is the supply of those that are
-//!   *ready* less demand/0.70.
+//!   less the *anticipated* supply, pending replicas included; spare is the supply of those that
+//!   are *ready* less demand/0.70.
 //! - `internal/engines/pipeline/cost_aware_optimizer.go`: any role that needs more keeps the other
 //!   from going down; a role's last replica stays.
 //!
 //! The result is a gauge that an HPA takes as `AverageValue` 1. The project's samples for prefill
-//! and decode (`config/samples/simulator/label/*/hpa.yaml`) give that HPA a `behavior`: ten pods per
-//! 15 s upwards, one pod a minute downwards after 300 s. k2 as observed by the engine is left out:
-//! its derivation is used, from the true engine's limits. Tuning divides both utilisation
+//! and decode (`config/samples/simulator/label/*/hpa.yaml`) give that HPA a `behavior`: ten pods
+//! per 15 s upwards, one pod a minute downwards after 300 s. k2 as observed by the engine is left
+//! out: its derivation is used, from the true engine's limits. Tuning divides both utilisation
 //! thresholds.
 
 use std::collections::{BTreeMap, VecDeque};

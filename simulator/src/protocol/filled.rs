@@ -1,5 +1,5 @@
-//! Values that an observation may leave out: the owner's policy where a `PDAutoscaler` gives it, the
-//! defaults of that object's fields, and counts that are nought or whole unless somebody says
+//! Values that an observation may leave out: the owner's policy where a `PDAutoscaler` gives it,
+//! the defaults of that object's fields, and counts that are nought or whole unless somebody says
 //! otherwise.
 
 use pd_core::policy::Policy;

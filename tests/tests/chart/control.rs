@@ -13,7 +13,13 @@ const NAME: &str = "pd-pd-autoscaler-control";
 const PROGRAM: &str = "pd-scheduler-plugin";
 
 async fn control(changes: Value) -> Part {
-    let others = json!({ "prometheus": { "url": "http://prometheus:9090" } });
+    control_with(changes, json!({})).await
+}
+
+/// The controllers, with values about the way into Prometheus.
+async fn control_with(changes: Value, mut prometheus: Value) -> Part {
+    prometheus["url"] = json!("http://prometheus:9090");
+    let others = json!({ "prometheus": prometheus });
     Part::enabled("control", changes, others).await
 }
 
@@ -56,8 +62,19 @@ async fn it_is_off_unless_asked_for() {
 #[tokio::test]
 async fn every_flag_has_a_value_and_defaults_agree() {
     let plain = control(json!({})).await.command(PROGRAM);
-    let full = control(everything()).await.command(PROGRAM);
-    let all: BTreeSet<String> = plain.iter().chain(&full).cloned().collect();
+    let login = json!({
+        "auth": { "secretName": "login", "username": "me" },
+        "tls": { "caSecretName": "authorities", "clientSecretName": "client" },
+        "headers": { "X-Scope-OrgID": "a" },
+    });
+    let full = control_with(everything(), login).await.command(PROGRAM);
+    let token = json!({ "auth": { "secretName": "login" } });
+    let token = control_with(json!({}), token).await.command(PROGRAM);
+    let all: BTreeSet<String> = [&plain, &full, &token]
+        .into_iter()
+        .flatten()
+        .cloned()
+        .collect();
     let command = Args::command();
     let command = command.find_subcommand("control").unwrap();
     let left_out = [

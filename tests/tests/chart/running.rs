@@ -110,7 +110,8 @@ async fn done(client: &Client, installed: &Installed, namespace: &str) -> Result
         return Err("no event".to_owned());
     }
     let leases = Api::<Lease>::namespaced(client.clone(), &installed.namespace);
-    let lease = leases.get("pd-autoscaler").await.map_err(text)?;
+    let name = installed.lease();
+    let lease = leases.get(name).await.map_err(text)?;
     let holder = lease
         .spec
         .and_then(|spec| spec.holder_identity)

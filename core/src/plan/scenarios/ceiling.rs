@@ -1,5 +1,5 @@
-//! What a decode replica failed at: learnt from busy replicas and enough requests, and forgotten
-//! when a replica does as much in time.
+//! The ceiling at which a decode replica failed: learnt from busy replicas and enough requests, and
+//! forgotten when a replica does as much in time.
 
 use rstest::rstest;
 

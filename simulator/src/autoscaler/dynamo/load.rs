@@ -1,9 +1,9 @@
 //! The load loop: one replica more or less, from what every engine has queued now.
 //!
-//! Rule: ai-dynamo/dynamo `components/src/dynamo/planner/core/load_scaling.py` at 0c6da1ec762c. With
-//! the target `sla` a role grows by one when the estimated latency of *all* engines is over the
-//! target (`_scale_decision`), and shrinks by one when every engine would suffice with the load of
-//! one engine fewer:
+//! Rule: ai-dynamo/dynamo `components/src/dynamo/planner/core/load_scaling.py` at 0c6da1ec762c.
+//! With the target `sla` a role grows by one when the estimated latency of *all* engines is over
+//! the target (`_scale_decision`), and shrinks by one when every engine would suffice with the load
+//! of one engine fewer:
 //!
 //! - prefill (`_prefill_load_decision`): the estimate is the compute of the *queued* tokens and of
 //!   one prompt; the part that the queue adds must stay below 80 % of the target less the prompt's
@@ -18,8 +18,8 @@
 //!
 //! Estimates come from the true profile where the planner fits a model on line
 //! (`core/perf_model/rust_adapter.py` at 051ed926fbf6, whose synthetic requests these are), and
-//! mean lengths from the gateway over the time that its 64 samples take at one a decision. Queued prompts count as mean prompts, as the engine model
-//! does not state the tokens of its queue.
+//! mean lengths from the gateway over the time that its 64 samples take at one a decision. Queued
+//! prompts count as mean prompts, as the engine model does not state the tokens of its queue.
 
 use std::collections::VecDeque;
 
