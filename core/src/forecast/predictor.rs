@@ -44,8 +44,15 @@ const GROWTH_PRIOR: f64 = 8.0;
 /// has come and the load has shown whether it stays.
 const SURPRISE_SLOTS: usize = 15;
 
-/// Errors of which one event is too large a part to be left out.
+/// Errors from which on one event may be left out: an hour of them.
 const SURPRISE_PAIRS_MIN: usize = 60;
+
+/// An event is left out only while it is a smaller part of the history than one in so many slots.
+/// It is in twice as many errors as the forecast reaches ahead, so this holds up to four minutes.
+/// On days of three traces leaving it out makes the pinball loss at p99 smaller at horizons of one
+/// and three minutes (by 2 to 6 %), no different at five, and a fifth larger at ten, where one in
+/// twenty-five is missed instead of one in a hundred.
+const SURPRISE_ONE_IN: usize = 25;
 
 /// Fewest errors by which predictors are compared.
 const PAIRS_MIN: usize = 8;
@@ -182,7 +189,9 @@ impl Predictions {
             return errors;
         };
         let at = self.answered[worst];
-        if last.saturating_sub(at) < SURPRISE_SLOTS || errors.len() <= SURPRISE_PAIRS_MIN {
+        let is_new = last.saturating_sub(at) < SURPRISE_SLOTS;
+        let is_large = (2 * self.ahead + 1) * SURPRISE_ONE_IN > SLOTS_MAX;
+        if is_new || is_large || errors.len() <= SURPRISE_PAIRS_MIN {
             return errors;
         }
         let near = |then: usize| then.abs_diff(at) <= self.ahead;
