@@ -143,9 +143,7 @@ impl World {
     async fn pod_with(&self, name: &str, node: &str, tolerations: &[Toleration], metadata: &Value) {
         let mut pod = body(self.numbers, name, tolerations);
         pod["metadata"]["name"] = json!(name);
-        for (key, value) in metadata.as_object().unwrap() {
-            pod["metadata"][key] = value.clone();
-        }
+        json_patch::merge(&mut pod["metadata"], metadata);
         pod["spec"]["nodeName"] = json!(format!("{node}-0"));
         let pod: Pod = serde_json::from_value(pod).unwrap();
         self.pods()
@@ -437,15 +435,19 @@ async fn evicted_pods_are_marked_and_told_and_only_they_are_touched() {
         .await
         .unwrap();
 
-    // The deadline finds another pod of that name, while the controller was asleep.
+    // The deadline finds another pod of that name, while the controller was asleep. The emulated
+    // kubelet deletes by name alone what it sees terminating, so it must leave the first pod alone:
+    // its late request would take the second one.
+    let spared = json!({ "annotations": { "tests.pdautoscaler.io/delete-after": "1h" } });
     world
-        .pod(
+        .pod_with(
             "name",
             "name",
             &[
                 toleration("Gt", "950", None),
                 toleration("Gt", "800", Some(3)),
             ],
+            &spared,
         )
         .await;
     let lowered = world.value("name", Some("900")).await;

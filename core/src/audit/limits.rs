@@ -56,10 +56,14 @@ impl Case<'_> {
         all.fold(0, u64::saturating_add)
     }
 
-    /// Whether no replica more fits into the budget beside the present ones: then one role gives
-    /// way to the other.
+    /// Whether the budget does not hold one replica more of each role, and of a role that needs
+    /// more, or must have more, as many as that: then one role gives way to the other.
     pub(super) fn budget_is_full(&self) -> bool {
-        let all = self.currents().map(|current| current.saturating_add(1));
+        let all = PerRole::from_fn(|role: Role| {
+            let needed = self.report.need[role].unwrap_or(0);
+            let needed = self.report.bounds[role].clamp(needed);
+            self.state(role).current.saturating_add(1).max(needed)
+        });
         let budget = self.snapshot.policy.budget_gpus;
         budget.is_some_and(|budget| self.gpus(all) > u64::from(budget))
     }
