@@ -127,23 +127,10 @@ pub fn plan_tuned(
     let capacity = learn(&policy, &seen, &demand, profile, &mut memory.capacity, now);
     let reach = reach_of(&policy, &seen, &demand, &capacity);
     let unreachable = &mut memory.capacity.unreachable;
-    let risk_target = risk_targets(
-        policy.objective,
-        &demand,
-        &reach,
-        unreachable,
-        moment.since_last,
-        tuning,
-    );
-    let forecast = forecast_work(
-        &seen,
-        &demand,
-        &capacity.replica,
-        risk_target,
-        &mut memory.forecast,
-        now,
-    )
-    .record(&mut steps);
+    let risk_target = risk_targets(&policy, &seen, &demand, &reach, unreachable, tuning);
+    let past = &mut memory.forecast;
+    let forecast =
+        forecast_work(&seen, &demand, &capacity.replica, risk_target, past, now).record(&mut steps);
     let expected = Expected {
         forecast: &forecast,
         risk_target,

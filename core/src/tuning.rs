@@ -19,7 +19,7 @@ pub struct Tuning {
     pub tpot_aim: f64,
     /// How far beyond proven batches decode replicas are taken away at once.
     pub batch_step: f64,
-    /// What padding may add to a decode step.
+    /// How many times longer a decode step may take for being padded.
     pub padded: f64,
     /// Part of the dispersion of arrivals that a queue feels.
     pub bursts_felt: f64,

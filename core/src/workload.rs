@@ -86,8 +86,8 @@ pub struct Workload {
     /// Share of requests within each role's limit over the attainment window, as far as buckets
     /// show.
     pub attained: PerRole<Option<Share>>,
-    /// Part of the attainment window's requests, 0 to 1, that the shares are of: less than all while
-    /// the window is not full yet, or was quieter than now.
+    /// Part of the attainment window's requests, 0 to 1, that the shares are of: not all of it
+    /// while the window is not full yet, or was quieter than now.
     pub attained_part: PerRole<Option<f64>>,
     /// Values worth showing.
     pub observed: Observed,

@@ -70,3 +70,74 @@ impl Proven {
         (batch >= 1.0).then_some(batch)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const TICK: Duration = Duration::from_secs(15);
+
+    fn seen(batches: &[(f64, Fit)]) -> Proven {
+        let mut proven = Proven::default();
+        for &(batch, fit) in batches {
+            proven.observe(batch, 1_000.0, fit, TICK);
+        }
+        proven
+    }
+
+    #[test]
+    fn the_largest_batch_that_kept_the_limit_is_known_while_smaller_ones_run() {
+        let proven = seen(&[(60.0, Fit::Kept), (20.0, Fit::Kept), (20.0, Fit::Kept)]);
+        let batch = proven.batch(1_000.0).unwrap();
+        assert!((59.0..=60.0).contains(&batch), "{batch}");
+    }
+
+    #[test]
+    fn a_batch_that_missed_is_proven_no_more() {
+        let proven = seen(&[(60.0, Fit::Kept), (50.0, Fit::Missed)]);
+        assert!(proven.batch(1_000.0) < Some(50.0));
+    }
+
+    #[test]
+    fn a_batch_that_some_missed_proves_nothing() {
+        assert_eq!(seen(&[(60.0, Fit::Unsure)]).batch(1_000.0), None);
+    }
+
+    #[test]
+    fn a_batch_that_is_not_seen_again_counts_for_half_after_an_hour() {
+        let mut proven = seen(&[(60.0, Fit::Kept)]);
+        for _ in 0..240 {
+            proven.observe(1.0, 1_000.0, Fit::Kept, TICK);
+        }
+        let batch = proven.batch(1_000.0).unwrap();
+        assert!((batch - 30.0).abs() < 1.0, "{batch}");
+    }
+
+    #[test]
+    fn longer_contexts_make_it_smaller_and_shorter_ones_no_larger() {
+        let proven = seen(&[(60.0, Fit::Kept)]);
+        assert_eq!(proven.batch(2_000.0), Some(30.0));
+        assert_eq!(proven.batch(500.0), Some(60.0));
+    }
+
+    proptest! {
+        #[test]
+        fn it_is_never_more_than_was_seen_to_work(
+            seen in prop::collection::vec((0.0f64..500.0, 0u8..3, 0u64..3_600), 1..40),
+        ) {
+            let (mut proven, mut most) = (Proven::default(), 0.0_f64);
+            for (batch, fit, seconds) in seen {
+                let fit = [Fit::Kept, Fit::Unsure, Fit::Missed][usize::from(fit)];
+                proven.observe(batch, 1_000.0, fit, Duration::from_secs(seconds));
+                if fit == Fit::Kept {
+                    most = most.max(batch);
+                }
+                let now = proven.batch(1_000.0).unwrap_or(0.0);
+                prop_assert!(now <= most);
+                prop_assert!(fit != Fit::Missed || batch < 1.0 || now < batch);
+            }
+        }
+    }
+}

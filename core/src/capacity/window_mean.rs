@@ -33,3 +33,49 @@ impl WindowMean {
         self.0.filter(|workers| *workers > 0.0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const WINDOW: Duration = Duration::from_mins(2);
+    const TICK: Duration = Duration::from_secs(15);
+
+    #[test]
+    fn workers_that_came_count_as_far_as_the_window_shows_them() {
+        let mut mean = WindowMean::default();
+        mean.observe(4, WINDOW, TICK);
+        assert_eq!(mean.value(), Some(4.0));
+        mean.observe(8, WINDOW, TICK);
+        let after_one = mean.value().unwrap();
+        assert!((4.0..6.0).contains(&after_one), "{after_one}");
+        for _ in 0..16 {
+            mean.observe(8, WINDOW, TICK);
+        }
+        assert!(mean.value().unwrap() > 7.9);
+    }
+
+    #[test]
+    fn without_workers_there_is_no_mean() {
+        let mut mean = WindowMean::default();
+        mean.observe(0, WINDOW, TICK);
+        assert_eq!(mean.value(), None);
+    }
+
+    proptest! {
+        #[test]
+        fn the_mean_lies_between_what_was_seen(
+            seen in prop::collection::vec(1u32..500, 1..40), window in 0u64..900, tick in 0u64..600,
+        ) {
+            let mut mean = WindowMean::default();
+            for &workers in &seen {
+                mean.observe(workers, Duration::from_secs(window), Duration::from_secs(tick));
+            }
+            let (least, most) = (seen.iter().min().unwrap(), seen.iter().max().unwrap());
+            let within = f64::from(*least) - 1e-9..=f64::from(*most) + 1e-9;
+            prop_assert!(within.contains(&mean.value().unwrap()));
+        }
+    }
+}

@@ -37,9 +37,6 @@ const CORRECTION: (f64, f64) = (-0.7, 1.5);
 /// Slots over which growth is measured: a window of two minutes and one more.
 const GROWTH_SLOTS: usize = 3;
 
-/// Pairs of growth that stand for none going on.
-const GROWTH_PRIOR: f64 = 8.0;
-
 /// Slots for which a surprise counts: a quarter of an hour, in which what was asked for against it
 /// has come and the load has shown whether it stays.
 const SURPRISE_SLOTS: usize = 15;
@@ -54,7 +51,8 @@ const SURPRISE_PAIRS_MIN: usize = 60;
 /// twenty-five is missed instead of one in a hundred.
 const SURPRISE_ONE_IN: usize = 25;
 
-/// Fewest errors by which predictors are compared.
+/// Fewest errors by which predictors are compared, and pairs of growth that stand for none going
+/// on: of fewer, one value decides.
 const PAIRS_MIN: usize = 8;
 
 /// Least value an error is scaled by, as a share of the mean: near zero the root knows no bound.
@@ -180,7 +178,7 @@ impl Predictions {
         }
     }
 
-    /// `errors` without the largest and those of the same event. What happened once in four hours
+    /// `errors` without the largest and those of the same event. An event of once in four hours
     /// shows that it may happen and not how often; counted as a frequency it would be held against
     /// for four hours. While it is new it counts, since it may go on, and so does what comes twice.
     fn without_surprise(&self, mut errors: Vec<f64>) -> Vec<f64> {
@@ -269,7 +267,7 @@ pub(super) fn continued(replay: &Replay, ahead: usize) -> Option<f64> {
     if count <= 0.0 || squares <= 0.0 {
         return None;
     }
-    let drawn = squares * (1.0 + GROWTH_PRIOR / count);
+    let drawn = squares * (1.0 + PAIRS_MIN as f64 / count);
     let most = ahead as f64 / GROWTH_SLOTS as f64;
     let goes_on = (products / drawn).clamp(0.0, most);
     let grown = growth(last, last.checked_sub(GROWTH_SLOTS)?)?;

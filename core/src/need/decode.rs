@@ -17,7 +17,7 @@ use crate::{bottleneck::Bottleneck, capacity::Source, reason::Reason, role::Role
 const TPOT_AIM: f64 = 0.9;
 
 /// How far beyond the largest batch that kept the limit replicas may be taken away at once: one of
-/// five. What did not fail is seen within a window and allows the next step; what failed is one
+/// five. A batch that holds is seen within a window and allows the next step; one that fails is one
 /// replica, which is asked for again at once.
 const BATCH_STEP: f64 = 1.25;
 

@@ -29,8 +29,8 @@ pub(super) fn forecast_work(
 ) -> Staged<PerRole<Option<ForecastDistribution>>> {
     // A rate is of half its window ago, so the forecast has to reach over that too.
     let lag = seen.signals.signals.rate_window / 2;
-    // Prompts are forecast in tokens: the time of a token falls as a full pool shares its steps, and
-    // a forecast of time would take a pool that is full for one that is not.
+    // Prompts are forecast in tokens: the time of a token falls as a full pool shares its steps,
+    // and a forecast of time would take a pool that is full for one that is not.
     let unit = PerRole {
         prefill: seconds_per_token(demand, capacity).unwrap_or(1.0),
         decode: 1.0,

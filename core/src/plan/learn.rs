@@ -43,14 +43,17 @@ const WAIT_SAMPLES_MIN: f64 = 50.0;
 /// Shortest mean wait by the formula that is compared with the measured one, seconds.
 const WAIT_SECONDS_MIN: f64 = 0.002;
 
-/// Misses, as a multiple of those allowed, from which a batch is too large and not only at its limit.
+/// Misses, as a multiple of those allowed, from which a batch is too large and not only at its
+/// limit. Of the fewest requests that are judged, 50, with 1 % allowed half a request misses on
+/// average, and by chance more than this one time in seventy.
 const MISSED_FOR_SURE: f64 = 5.0;
 
 /// How far the workers may differ from their mean over the rate window for the rate to describe
-/// them.
+/// them: a batch that is learnt is off by no more than the step that sizing goes beyond it.
 const WORKERS_DIFFER: f64 = 0.25;
 
-/// Prompts in a prefill step, mean over prompts, from which steps are full of a queue.
+/// Prompts in a prefill step, mean over prompts, from which steps are full of a queue: two meet by
+/// chance in any busy pool, and of more all but one have waited.
 const FULL_STEPS: f64 = 2.0;
 
 /// How many times the arrivals of ten minutes those of now may be, and the other way round, in a

@@ -36,7 +36,7 @@ pub struct Profile {
     pub decode_milliseconds_per_request: f64,
     /// Decode step time per million tokens of context in the batch, in milliseconds; 0 or more.
     pub decode_milliseconds_per_megatoken: f64,
-    /// What steps take longer by the size that their batch is padded to; empty where nothing is.
+    /// Time that steps take longer by the size their batch is padded to; empty where none is.
     pub decode_stairs: Vec<DecodeStair>,
     /// KV tokens that one worker holds; at least 1024. What does not fill a block is not used.
     pub kv_capacity_tokens: u64,
@@ -70,7 +70,7 @@ pub struct DecodeStair {
     /// Largest batch on this stair, above that of the stair before. Batches beyond the last stair
     /// run in several passes of it.
     pub batch: u32,
-    /// What a step on it takes longer, in milliseconds; 0 or more.
+    /// Time that a step on it takes longer, in milliseconds; 0 or more.
     pub milliseconds: f64,
 }
 
@@ -285,7 +285,7 @@ impl Profile {
             .saturating_add(by_context)
     }
 
-    /// What a step of a batch of `requests` takes longer because it is padded.
+    /// Time that a step of a batch of `requests` takes longer because it is padded.
     #[inline]
     fn stair_milliseconds(&self, requests: usize) -> f64 {
         let Some(last) = self.decode_stairs.last() else {
