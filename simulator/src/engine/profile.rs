@@ -405,7 +405,7 @@ mod tests {
             ..Profile::default()
         };
         assert_eq!(profile.validate(), Ok(()));
-        let taken = |batch: u32| profile.decode_step_nanos(batch, 0) * 1e-6;
+        let taken = |batch: usize| profile.decode_step_nanos(batch, 0) * 1e-6;
         for (batch, milliseconds) in [
             (1, 15.0),
             (64, 15.0),
