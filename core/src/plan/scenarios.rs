@@ -13,7 +13,6 @@ mod late;
 mod limits;
 mod metrics;
 mod replicas;
-mod sizing;
 mod time;
 
 use std::time::Duration;
