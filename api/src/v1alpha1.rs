@@ -69,7 +69,10 @@ pub use self::{
         PrefillCoefficientsSpec, ProfileKind, ProfileReference,
     },
     duration::{DurationText, ParseDurationError},
-    metrics::{Engine, MetricsSource, MetricsSpec, QueryOverrides, Selectors},
+    metrics::{
+        Engine, MetricsSource, MetricsSpec, QueryOverrides, SecretReference, Selectors,
+        SourceHeaders, SourceSecret,
+    },
     objective::{AttainmentSpec, LatencyTargetSpec, ObjectiveSpec},
     quantity::QuantityText,
     ratio::{

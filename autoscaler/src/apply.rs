@@ -32,9 +32,8 @@ pub async fn apply(
         snapshot,
         contender,
         stated,
-        engine,
+        sources,
         metrics_error,
-        scraped_twice,
         annotation_errors,
     } = observed;
     let outcome = match contender {
@@ -62,9 +61,8 @@ pub async fn apply(
         snapshot,
         decision,
         stated,
-        engine,
+        sources,
         metrics_error,
-        scraped_twice,
         annotation_errors,
         outcome,
     })

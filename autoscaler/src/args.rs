@@ -84,6 +84,16 @@ pub struct MetricsArgs {
     /// Label that holds the pod's name.
     #[arg(long, default_value = "pod", env = "PD_POD_LABEL", value_parser = label_name, value_name = "LABEL")]
     pub pod_label: String,
+
+    /// Namespaces of gateways that serve every namespace, such as aibrix-system: their series of a
+    /// model are read for the PDAutoscalers whose pods serve it. None when not given.
+    #[arg(
+        long,
+        env = "PD_GATEWAY_NAMESPACES",
+        value_name = "NAMESPACE",
+        value_delimiter = ','
+    )]
+    pub gateway_namespaces: Vec<String>,
 }
 
 /// Decisions further apart than a minute would each look like a gap in the watch, after which a

@@ -16,13 +16,14 @@ use kube::{
         reflector::ObjectRef,
     },
 };
-use pd_api::v1alpha1::{PDAutoscaler, PDAutoscalerStatus};
+use pd_api::v1alpha1::{MetricsSource, PDAutoscaler, PDAutoscalerStatus};
 use pd_core::{Memory, Timestamp};
 use pd_runtime::leader::Leadership;
 use tokio::{sync::watch, time::Instant};
 
 use crate::{
     args::{DecisionArgs, MetricsArgs},
+    cluster::Cluster,
     metrics::Metrics,
     observe::{profile::Cache, series::Series},
     prometheus::{Endpoint, Servers},
@@ -43,6 +44,8 @@ pub struct ObjectState {
     pub checkpoint: CheckpointState,
     /// Performance profiles as last read.
     pub profiles: Cache,
+    /// The login for a server that the object names, as last read.
+    pub login: Option<CachedLogin>,
     /// How its series are spelt, and how often they come.
     pub series: Series,
     /// Why metrics were missing, as last logged.
@@ -70,10 +73,23 @@ pub struct CheckpointState {
     pub written: Option<(String, Instant)>,
 }
 
+/// The login for a server that an object names, as last read from its Secrets.
+#[derive(Clone, Debug)]
+pub struct CachedLogin {
+    /// The part of the spec that it is for.
+    pub source: MetricsSource,
+    /// The server with the login.
+    pub endpoint: Endpoint,
+    /// When its Secrets were read.
+    pub read_at: Instant,
+}
+
 /// Shared by all reconciles.
 pub struct Context {
     /// The API server.
     pub client: Client,
+    /// Workloads, pods and other autoscalers, as watched.
+    pub cluster: Cluster,
     /// When to decide.
     pub decision_args: DecisionArgs,
     /// Where metrics come from.
@@ -132,6 +148,7 @@ impl Context {
             shares: Shares::new(most),
             tenancy,
             own_server: server.endpoint(),
+            cluster: Cluster::new(client.clone(), decision_args.watch_namespace.clone()),
             client,
             decision_args,
             metrics_args,
@@ -179,6 +196,7 @@ impl Context {
 
     /// Forgets everything: another process leads now, and goes on from the checkpoints.
     pub fn forget_all(&self) {
+        self.cluster.stop();
         let mut objects = self.objects.lock().unwrap_or_else(PoisonError::into_inner);
         for key in std::mem::take(&mut *objects).keys() {
             self.metrics.forget(key);

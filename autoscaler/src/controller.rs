@@ -228,7 +228,11 @@ async fn steps(
     let observed = observed
         .await
         .unwrap_or(Err(Stopped::TooSlow(OBSERVE_WITHIN)))?;
-    let subject = subject(observed.object, &observed.snapshot.roles, observed.engine);
+    let subject = subject(
+        observed.object,
+        &observed.snapshot.roles,
+        observed.sources.engine,
+    );
     let memory = recall(context, key, observed.object, &subject).await;
     let memory = memory.map_err(Stopped::MemoryUnreadable)?;
     let planned = plan(observed, &memory, context.now());

@@ -11,8 +11,9 @@
 //! them and metrics into a [`pd_core::Snapshot`]. [`plan`] is [`pd_core::plan`] and its audit.
 //! [`apply`] writes replicas, and [`report`] metrics, events and status. Each value is the only
 //! input of the next step: `ValidObject`, `Observed`, `Planned`, `Applied`. Only `observe`, `apply`
-//! and `report` touch the network. [`controller`] strings the steps together and decides when to
-//! look again.
+//! and `report` touch the network. [`cluster`] is what `observe` reads of workloads: watched, so
+//! that a steady pass sends the API server nothing. [`controller`] strings the steps together and
+//! decides when to look again.
 //!
 //! [`tenancy`] bounds what an object may have the controller ask.
 //!
@@ -24,6 +25,7 @@ pub mod answer;
 pub mod apply;
 pub mod args;
 pub mod checkpoint;
+pub mod cluster;
 pub mod context;
 pub mod controller;
 pub mod error;

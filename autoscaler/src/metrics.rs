@@ -2,8 +2,10 @@
 //!
 //! Names carry the prefix `pd_autoscaler_`, base units and no label of unbounded values but the
 //! object's own namespace and name. Gauges of an object go when the object goes. The inputs of
-//! sizing have a file of their own below this one.
+//! sizing and the facts of an object have files of their own below this one. Counters whose labels
+//! are words of this crate begin at zero, so that the first failure is an increase too.
 
+mod facts;
 mod sizing;
 
 use std::{
@@ -12,9 +14,10 @@ use std::{
     time::Duration,
 };
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::runtime::reflector::ObjectRef;
 use pd_api::v1alpha1::PDAutoscaler;
-use pd_core::{PerRole, Reason, Report, Role, RoleState};
+use pd_core::{PerRole, Reason, Report, Role, RoleState, Snapshot};
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{
@@ -26,7 +29,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use self::sizing::Sizing;
+use self::{facts::Facts, sizing::Sizing};
 use crate::prometheus::QueryError;
 
 /// Upper edges of the durations of reconciles and queries, seconds: from an answer out of a cache
@@ -37,8 +40,19 @@ const DURATION_SECONDS: [f64; 9] = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0,
 /// watch without a break.
 const LATENESS_SECONDS: [f64; 9] = [0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 45.0, 75.0, 300.0];
 
+/// Requests of reconciles that the API server may fail to serve: the label of their counter.
+const API_CATEGORIES: [&str; 7] = [
+    "checkpoint",
+    "contention",
+    "crd",
+    "event",
+    "panic",
+    "scale",
+    "status",
+];
+
 /// Labels of an object.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, EncodeLabelSet)]
 struct ObjectLabels {
     namespace: String,
     name: String,
@@ -100,6 +114,7 @@ pub struct Metrics {
     attainment: Family<ObjectiveLabels, FloatGauge>,
     arrival_rate: Family<ObjectLabels, FloatGauge>,
     sizing: Sizing,
+    facts: Facts,
     query_duration: Histogram,
     query_errors: Family<CategoryLabels, Counter>,
     apply_conflicts: Counter,
@@ -114,6 +129,15 @@ where
     fn() -> M: MetricConstructor<M>,
 {
     Family::default()
+}
+
+/// Counters at zero, one for each category.
+fn counters(categories: &[&'static str]) -> Family<CategoryLabels, Counter> {
+    let counters = family::<CategoryLabels, Counter>();
+    for &category in categories {
+        drop(counters.get_or_create(&CategoryLabels { category }));
+    }
+    counters
 }
 
 impl Default for Metrics {
@@ -134,11 +158,12 @@ impl Default for Metrics {
             attainment: family(),
             arrival_rate: family(),
             sizing: Sizing::default(),
+            facts: Facts::default(),
             query_duration: Histogram::new(DURATION_SECONDS),
-            query_errors: family(),
+            query_errors: counters(&QueryError::CATEGORIES),
             apply_conflicts: Counter::default(),
             audit_findings: Counter::default(),
-            api_errors: family(),
+            api_errors: counters(&API_CATEGORIES),
             leader: Gauge::default(),
         }
     }
@@ -188,6 +213,7 @@ impl Metrics {
             self.arrival_rate.clone(),
         );
         self.sizing.register(registry);
+        self.facts.register(registry);
     }
 
     fn register_controller(&self, registry: &mut Registry) {
@@ -367,9 +393,20 @@ impl Metrics {
         }
     }
 
+    /// The conditions of `key`, and its last decision unless nothing was decided.
+    pub fn stated(
+        &self,
+        key: &ObjectRef<PDAutoscaler>,
+        conditions: &[Condition],
+        decided: Option<(&Snapshot, &Report)>,
+    ) {
+        self.facts.set(key, conditions, decided);
+    }
+
     /// `key` is gone.
     pub fn forget(&self, key: &ObjectRef<PDAutoscaler>) {
         self.undecided(key);
+        self.facts.forget(key);
         self.ready.remove(&object(key));
         let scalings = self.scaling_labels().remove(&object(key));
         for labels in scalings.into_iter().flatten() {

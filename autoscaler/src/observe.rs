@@ -1,11 +1,13 @@
-//! The second step: everything about one PDAutoscaler is read over the network.
+//! The second step: everything about one PDAutoscaler is read.
 //!
-//! Workloads and other autoscalers are read first: without workloads there is nothing to decide.
-//! Metrics are read next, and their failure is not an error but `Unknown` in the snapshot.
+//! Workloads and other autoscalers are read first, as watched: without workloads there is nothing
+//! to decide. Metrics are read next, and their failure is not an error but `Unknown` in the
+//! snapshot.
 
 pub mod contention;
+pub mod gateway;
 pub mod gpus;
-pub mod pod_phase;
+pub mod login;
 pub mod profile;
 pub mod rollout;
 pub mod series;
@@ -14,15 +16,15 @@ pub mod target;
 
 use std::sync::{Mutex, PoisonError};
 
-use kube::{Client, runtime::reflector::ObjectRef};
+use kube::runtime::reflector::ObjectRef;
 use pd_api::{
     FieldError,
     v1alpha1::{PDAutoscaler, PDAutoscalerSpec},
 };
-use pd_core::{PerRole, Policy, Role, Snapshot};
+use pd_core::{PerRole, Policy, Role, Signals, Snapshot};
 use pd_signals::{
     decode::{self, Answers, Overrides},
-    engine::VLLM,
+    engine::Engine,
     queries::Scope,
     stated::Stated,
 };
@@ -37,8 +39,9 @@ use self::{
 };
 use crate::{
     args::MetricsArgs,
+    cluster::{Cluster, Unseen},
     context::Context,
-    outcome::Stopped,
+    outcome::{Sources, Stopped},
     prometheus::{Endpoint, QueryError},
     validate::ValidObject,
 };
@@ -51,15 +54,13 @@ pub struct Observed<'a> {
     /// Input of the core.
     pub snapshot: Snapshot,
     /// Who else scales a target, if that could be read.
-    pub contender: Result<Option<String>, kube::Error>,
+    pub contender: Result<Option<String>, Unseen>,
     /// Performance profiles as the user states them.
     pub stated: Stated,
-    /// The engine whose metrics were found.
-    pub engine: Option<&'static str>,
+    /// The metrics that were found.
+    pub sources: Sources,
     /// Why metrics are missing, if a query failed or its answer is not whole.
     pub metrics_error: Option<QueryError>,
-    /// A sentence on engines that are scraped at several addresses, if any are.
-    pub scraped_twice: Option<String>,
     /// Annotations that hold values that cannot be used.
     pub annotation_errors: Vec<FieldError>,
 }
@@ -76,24 +77,24 @@ pub async fn observe<'a>(
         policy,
         pauses,
     } = valid;
-    let (args, client) = (&context.metrics_args, &context.client);
+    let (args, client, cluster) = (&context.metrics_args, &context.client, &context.cluster);
     let namespace = key.namespace.as_deref().unwrap_or_default();
     let (targets, contender) = futures::join!(
-        targets(client, namespace, &object.spec),
-        contention::contender(client, claims, object),
+        targets(cluster, namespace, &object.spec),
+        contention::contender(cluster, claims, object),
     );
     let targets = targets?;
     let known = context.read(key, |state| Some(state.series.clone()));
     let series = known.unwrap_or_default();
-    let windows = series.windows(args);
-    let scope = scope(args, &object.spec, namespace, &targets, &policy);
-    let scope = series.spelt(scope, windows);
+    let engine = series.engine(object);
+    let scope = scope(args, &object.spec, namespace, &targets, &policy, engine);
     let roles = PerRole::from_fn(|role| targets[role].state);
     let gpus = roles.map(|state| state.gpus_per_replica);
     let cache = context.read(key, |state| Some(state.profiles.clone()));
-    let (asked, (stated, cache)) = futures::join!(
+    let ready = PerRole::from_fn(|role| targets[role].ready_pods.as_slice());
+    let (measured, (stated, cache)) = futures::join!(
         // Boxed, for eight queries at once make the future large.
-        Box::pin(asked(context, &object.spec, scope)),
+        Box::pin(measured(context, key, object, series, scope, ready)),
         profile::stated(
             client,
             namespace,
@@ -103,47 +104,96 @@ pub async fn observe<'a>(
             cache.unwrap_or_default()
         ),
     );
-    let Asked {
-        answers,
-        scope,
-        warning,
-    } = asked;
     context.update(key, |state| {
         state.profiles = cache;
-        state.series = Series::of(&answers, &scope);
+        state.series = measured.series;
     });
-    let metrics_error = answers.first_error().cloned().or(warning);
-    if let Some(error) = &metrics_error {
+    if let Some(error) = &measured.metrics_error {
         context.metrics.query_failed(error);
     }
-    log_change(context, key, metrics_error.as_ref());
-    let ready = PerRole::from_fn(|role| targets[role].ready_pods.as_slice());
+    log_change(context, key, measured.metrics_error.as_ref());
     Ok(Observed {
         object,
         snapshot: Snapshot {
             policy,
             roles,
-            signals: decode::signals(&answers, ready, &scope, windows.age_max),
+            signals: measured.signals,
             paused: pauses.paused,
             profile: stated.profile.clone(),
         },
         contender,
         stated,
-        engine: decode::engine(&answers, &scope),
-        metrics_error,
-        scraped_twice: decode::scraped_twice(&answers),
+        sources: measured.sources,
+        metrics_error: measured.metrics_error,
         annotation_errors: pauses.errors,
     })
 }
 
+/// The measurements of an object.
+struct Measured {
+    signals: Signals,
+    sources: Sources,
+    /// Why metrics are missing, if a query failed or its answer is not whole.
+    metrics_error: Option<QueryError>,
+    /// For the next time.
+    series: Series,
+}
+
+/// Asks for everything that is measured of the pods of `scope`, of which `ready` are ready, and of
+/// the gateway before them. `series` is what earlier answers have shown.
+async fn measured(
+    context: &Context,
+    key: &ObjectRef<PDAutoscaler>,
+    object: &PDAutoscaler,
+    series: Series,
+    scope: Scope,
+    ready: PerRole<&[String]>,
+) -> Measured {
+    let windows = series.windows(&context.metrics_args);
+    let known_gateway = series.gateway(object);
+    let any_engine = series::stated_engine(object).is_none();
+    let scope = series.spelt(scope, windows);
+    let endpoint = endpoint(context, key, &object.spec).await;
+    let Asked {
+        answers,
+        scope,
+        warning,
+    } = asked(context, &endpoint, &object.spec, scope, any_engine).await;
+    let mut signals = decode::signals(&answers, ready, &scope, windows.age_max);
+    let at_gateway = gateway::read(
+        context,
+        &object.spec,
+        endpoint,
+        (&scope, &answers),
+        known_gateway,
+        &mut signals,
+    )
+    .await;
+    Measured {
+        signals,
+        sources: Sources {
+            engine: decode::engine(&answers, &scope),
+            engine_missing: decode::names_tried(&answers, &scope, any_engine),
+            gateway: at_gateway.gateway.map(|gateway| gateway.name),
+            gateway_note: at_gateway.note,
+            scraped_twice: decode::scraped_twice(&answers),
+        },
+        metrics_error: answers.first_error().cloned().or(warning),
+        series: Series {
+            gateway: at_gateway.gateway,
+            ..Series::of(&answers, &scope)
+        },
+    }
+}
+
 /// Reads both workloads of `spec`.
 async fn targets(
-    client: &Client,
+    cluster: &Cluster,
     namespace: &str,
     spec: &PDAutoscalerSpec,
 ) -> Result<PerRole<ObservedTarget>, Stopped> {
     let read = |role: Role| async move {
-        let observed = target::observe(client, namespace, spec.role(role)).await;
+        let observed = target::observe(cluster, namespace, spec.role(role)).await;
         observed.map_err(|error| Stopped::Untargeted { role, error })
     };
     // Both are waited for, so that of two failures always the same one is reported.
@@ -175,10 +225,11 @@ fn scope(
     namespace: &str,
     targets: &PerRole<ObservedTarget>,
     policy: &Policy,
+    engine: &'static Engine,
 ) -> Scope {
     let selectors = &spec.metrics.selectors.0;
     Scope {
-        engine: &VLLM,
+        engine,
         prefix: None,
         namespace_label: args.namespace_label.clone(),
         pod_label: args.pod_label.clone(),
@@ -200,9 +251,13 @@ const NO_SERVER: QueryError = QueryError::NoServer {
 };
 
 /// The server that is asked about an object.
-fn endpoint(context: &Context, spec: &PDAutoscalerSpec) -> Result<Endpoint, QueryError> {
+async fn endpoint(
+    context: &Context,
+    key: &ObjectRef<PDAutoscaler>,
+    spec: &PDAutoscalerSpec,
+) -> Result<Endpoint, QueryError> {
     match &spec.metrics.source {
-        Some(source) => context.tenancy.server(&source.server_url),
+        Some(source) => login::endpoint(context, key, source).await,
         None => context.own_server.clone().ok_or(NO_SERVER),
     }
 }
@@ -216,10 +271,16 @@ struct Asked {
 }
 
 /// Sends every query of an object at once, and again where the answer shows that the engine's
-/// metrics are spelt otherwise.
-async fn asked(context: &Context, spec: &PDAutoscalerSpec, scope: Scope) -> Asked {
-    let (answers, warning) = answers(context, spec, &scope).await;
-    let Some(prefix) = decode::prefix(&answers, &scope) else {
+/// metrics are spelt otherwise or, with `any_engine`, that another engine runs.
+async fn asked(
+    context: &Context,
+    endpoint: &Result<Endpoint, QueryError>,
+    spec: &PDAutoscalerSpec,
+    scope: Scope,
+    any_engine: bool,
+) -> Asked {
+    let (answers, warning) = answers(context, endpoint, spec, &scope).await;
+    let Some(found) = decode::another(&answers, &scope, any_engine) else {
         return Asked {
             answers,
             scope,
@@ -227,10 +288,11 @@ async fn asked(context: &Context, spec: &PDAutoscalerSpec, scope: Scope) -> Aske
         };
     };
     let scope = Scope {
-        prefix: Some(prefix),
+        engine: found.engine,
+        prefix: found.prefix,
         ..scope
     };
-    let (answers, warning) = self::answers(context, spec, &scope).await;
+    let (answers, warning) = self::answers(context, endpoint, spec, &scope).await;
     Asked {
         answers,
         scope,
@@ -241,10 +303,10 @@ async fn asked(context: &Context, spec: &PDAutoscalerSpec, scope: Scope) -> Aske
 /// The answers, and the first warning among them.
 async fn answers(
     context: &Context,
+    endpoint: &Result<Endpoint, QueryError>,
     spec: &PDAutoscalerSpec,
     scope: &Scope,
 ) -> (Answers<QueryError>, Option<QueryError>) {
-    let endpoint = endpoint(context, spec);
     let warnings = Warnings::default();
     let query = |text: String| async {
         let text = text;
@@ -258,7 +320,7 @@ async fn answers(
     };
     let stated = |field: &'static str, text: Option<&String>| {
         let text = text.cloned();
-        let (endpoint, query) = (&endpoint, &query);
+        let query = &query;
         async move {
             let text = text?;
             let namespace = (scope.namespace_label.as_str(), scope.namespace.as_str());

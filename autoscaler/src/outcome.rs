@@ -9,7 +9,9 @@ use pd_api::FieldError;
 use pd_core::{Decision, Finding, PerRole, Role, Snapshot};
 use pd_signals::stated::Stated;
 
-use crate::{apply::scale::ScaleError, observe::target::TargetError, prometheus::QueryError};
+use crate::{
+    apply::scale::ScaleError, cluster::Unseen, observe::target::TargetError, prometheus::QueryError,
+};
 
 /// How a reconcile ended.
 pub type ReconcileOutcome = Result<Box<Applied>, Stopped>;
@@ -52,6 +54,21 @@ impl Stopped {
     }
 }
 
+/// The metrics that were found. A sentence has no full stop.
+#[derive(Clone, Debug, Default)]
+pub struct Sources {
+    /// The engine whose metrics were found.
+    pub engine: Option<&'static str>,
+    /// A sentence on the names of metrics that were looked for, if none of any engine was found.
+    pub engine_missing: Option<String>,
+    /// The gateway whose metrics were found.
+    pub gateway: Option<&'static str>,
+    /// A sentence on what is not read of a gateway, if there is anything.
+    pub gateway_note: Option<String>,
+    /// A sentence on engines that are scraped at several addresses, if any are.
+    pub scraped_twice: Option<String>,
+}
+
 /// A decision after its apply step.
 #[derive(Debug)]
 pub struct Applied {
@@ -61,12 +78,10 @@ pub struct Applied {
     pub decision: Decision,
     /// Performance profiles as the user states them.
     pub stated: Stated,
-    /// The engine whose metrics were found.
-    pub engine: Option<&'static str>,
+    /// The metrics that were found.
+    pub sources: Sources,
     /// Why metrics are missing, if a query failed or its answer is not whole.
     pub metrics_error: Option<QueryError>,
-    /// A sentence on engines that are scraped at several addresses, if any are.
-    pub scraped_twice: Option<String>,
     /// Annotations that hold values that cannot be used.
     pub annotation_errors: Vec<FieldError>,
     /// Whether the plan was written.
@@ -85,7 +100,7 @@ pub enum ApplyOutcome {
     /// Somebody else scales a target.
     Contended(String),
     /// It is not known whether somebody else scales a target.
-    ContentionUnknown(kube::Error),
+    ContentionUnknown(Unseen),
     /// The plan breaks an invariant.
     AuditFailed(Vec<Finding>),
 }

@@ -117,6 +117,9 @@ fn measure(
     let ready = condition::get(&after.conditions, ConditionType::Ready)
         .is_some_and(|ready| ready.status == ConditionState::True.as_str());
     context.metrics.readiness(key, ready);
+    let decided = outcome.as_ref().ok();
+    let decided = decided.map(|applied| (&applied.snapshot, &applied.decision.report));
+    context.metrics.stated(key, &after.conditions, decided);
     let Ok(applied) = outcome else {
         context.metrics.undecided(key);
         return;

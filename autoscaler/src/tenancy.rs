@@ -6,7 +6,7 @@
 
 mod confine;
 
-use clap::{Args, ValueEnum};
+use clap::{ArgAction, Args, ValueEnum};
 use globset::{Glob, GlobBuilder, GlobMatcher};
 use pd_runtime::prometheus::{Endpoint, Owner, QueryError};
 
@@ -28,6 +28,14 @@ pub struct TenancyArgs {
     /// metadata addresses.
     #[arg(long, env = "PD_ALLOW_SERVER_URLS", value_name = "GLOB", value_delimiter = ',', value_parser = server_glob)]
     pub allow_server_urls: Vec<ServerGlob>,
+
+    /// Let objects name Secrets of their namespace, labelled pdautoscaler.io/prometheus-login:
+    /// "true", with the login for a server of their own. Needs the right to read Secrets.
+    #[arg(
+        long, action = ArgAction::Set, env = "PD_ALLOW_SECRET_REFERENCES", value_name = "BOOL",
+        default_value_t = false, default_missing_value = "true", num_args = 0..=1, require_equals = true
+    )]
+    pub allow_secret_references: bool,
 
     /// The series that PromQL of objects may read on the controller's own server:
     /// spec.metrics.overrides and spec.scaleToZero.wakeSignal.
@@ -132,6 +140,7 @@ mod tests {
                 .iter()
                 .map(|glob| server_glob(glob).unwrap())
                 .collect(),
+            allow_secret_references: false,
             object_queries,
         }
     }

@@ -183,6 +183,10 @@ pub enum Reason {
     QueryInvalid,
     /// The operator of the controller does not allow the server or query that the object names.
     SourceNotAllowed,
+    /// A Secret with the login for a server is missing, not lent, or has not the right keys.
+    LoginInvalid,
+    /// A Secret with the login for a server could not be read.
+    LoginUnreadable,
     /// Too few requests in the window to judge the objective.
     TooFewRequests,
     /// The objective holds over the attainment window.

@@ -189,6 +189,9 @@ impl Default for HistogramReading {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Distributions {
+    /// Time from a request's arrival at the gateway to its first token there, seconds: the user's
+    /// own, whatever the legs behind it.
+    pub gateway_ttft: HistogramReading,
     /// Time from arrival at a prefill worker to the first token there, seconds.
     pub prefill_ttft: HistogramReading,
     /// Time from arrival at a decode worker to the first token there, seconds: KV transfer and
@@ -229,6 +232,11 @@ pub struct Signals {
     pub prefill_queue_growth_rps: Reading,
     /// How fast the prefill queue shrinks, requests per second; growth reads as zero.
     pub prefill_queue_drain_rps: Reading,
+    /// Requests per second that prefill workers refused or dropped and that no completion rate
+    /// counts; not asked for where the engine does not publish it.
+    pub prefill_unserved_rate_rps: Reading,
+    /// Requests per second that arrive at the gateway, those that it has not sent on included.
+    pub gateway_arrival_rate_rps: Reading,
     /// Requests per second that arrive, stated by the user's own query, as of a gateway's metrics.
     /// Wins over what the engines count.
     pub arrival_rate_rps_override: Reading,
@@ -261,6 +269,8 @@ pub struct Signals {
     pub recent: Distributions,
     /// The same over [`WIDE_WINDOW`], for services with few requests.
     pub wide: Distributions,
+    /// `gateway_ttft` over the attainment window.
+    pub gateway_ttft_attainment: HistogramReading,
     /// `prefill_ttft` over the attainment window.
     pub prefill_ttft_attainment: HistogramReading,
     /// `decode_ttft` over the attainment window.

@@ -113,6 +113,7 @@ pub(crate) fn snapshot(prefill: u32, decode: u32, load: Load) -> Snapshot {
         output_tokens: around(load.output_tokens, requests),
         tpot: around(itl, requests),
         inter_token_latency: around(itl, tokens_per_second * 60.0),
+        ..Distributions::default()
     };
     let covered = |scraped| Coverage {
         scraped,

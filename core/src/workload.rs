@@ -1,12 +1,14 @@
 //! The workload: rates, lengths and measured latency, condensed from the signals.
 //!
 //! Engines count requests when they finish, not when they arrive. Arrivals are therefore the
-//! requests that finished prefill plus the growth of the prefill queue, unless the user's own query
-//! states them. Lengths are kept as moments: the work of a mean request is not the mean work, and a
-//! request holds its KV cache for as long as it answers. Prompt and answer lengths are taken as
-//! independent, because engines publish them apart.
+//! requests that finished prefill, those that it refused, and the growth of the prefill queue; or
+//! what the gateway counts, if that is more; unless the user's own query states them. Lengths are
+//! kept as moments: the work of a mean request is not the mean work, and a request holds its KV
+//! cache for as long as it answers. Prompt and answer lengths are taken as independent, because
+//! engines publish them apart.
 
 mod legs;
+mod observations;
 mod sharing;
 
 use serde::{Deserialize, Serialize};
@@ -30,12 +32,6 @@ const MEAN_SAMPLES_MIN: f64 = 1.0;
 
 /// Finished requests from which the share of those that used prefill is believed.
 const PREFILL_SHARE_SAMPLES_MIN: f64 = 20.0;
-
-/// Tokens per observation from which there is more than one: below, windows of both counts differ.
-const TOKENS_PER_OBSERVATION_MIN: f64 = 1.1;
-
-/// Most tokens that a step gives one request: far more than any draft.
-const TOKENS_PER_OBSERVATION_MAX: f64 = 64.0;
 
 /// Most that burstiness may count for: beyond, a few minutes' counts are no statistics.
 const ARRIVAL_SCV_MAX: f64 = 10.0;
@@ -76,7 +72,8 @@ pub struct Workload {
     pub itl_seconds_mean: Option<f64>,
     /// Seconds between a request's arrival at decode and its first token there, mean.
     pub transfer_seconds_mean: Option<f64>,
-    /// TTFT at the objective's percentile: the user's own, else that of the engines.
+    /// TTFT at the objective's percentile: the user's own, else the gateway's, else that of the
+    /// engines.
     pub ttft: Option<Estimate>,
     /// TTFT at the objective's percentile as the engines show it: the prefill quantile plus the
     /// decode mean, which add up where two quantiles would not.
@@ -84,7 +81,8 @@ pub struct Workload {
     /// TPOT at the objective's percentile.
     pub tpot: Option<Estimate>,
     /// Share of requests within each role's limit over the attainment window, as far as buckets
-    /// show.
+    /// show: on the way through the workers, where those are known, for what is lost before them no
+    /// replica wins back.
     pub attained: PerRole<Option<Share>>,
     /// Part of the attainment window's requests, 0 to 1, that the shares are of: not all of it
     /// while the window is not full yet, or was quieter than now.
@@ -103,7 +101,8 @@ pub struct Observed {
     pub ttft_seconds: Option<f64>,
     /// TPOT at the objective's percentile, seconds.
     pub tpot_seconds: Option<f64>,
-    /// Share of requests within the TTFT limit over the attainment window, 0 to 1.
+    /// Share of requests within the TTFT limit over the attainment window, 0 to 1: the gateway's,
+    /// else that of the engines.
     pub ttft_attainment: Option<f64>,
     /// Share of requests within the TPOT limit over the attainment window, 0 to 1.
     pub tpot_attainment: Option<f64>,
@@ -165,8 +164,11 @@ impl Workload {
             prefill_share.unwrap_or(1.0),
             transfer_seconds_mean.unwrap_or(0.0),
         );
-        let tpot =
-            estimate::quantile(&recent.tpot, &wide.tpot, share(objective.tpot.percentile)).ok();
+        let per_observation = observations::tokens(signals);
+        let per_tpot = observations::tokens_of_tpot(signals);
+        let tpot = estimate::quantile(&recent.tpot, &wide.tpot, share(objective.tpot.percentile))
+            .ok()
+            .map(|tpot| tpot.over(per_tpot));
         let stated = |reading: Reading| reading.known().map(Estimate::stated);
         let prompts = estimate::better(&recent.prompt_tokens, &wide.prompt_tokens).ok();
         let outputs = estimate::better(&recent.output_tokens, &wide.output_tokens).ok();
@@ -194,9 +196,11 @@ impl Workload {
                 .with_samples(MEAN_SAMPLES_MIN)
                 .ok()
                 .and_then(Histogram::mean)
-                .map(|seconds| seconds / tokens_per_observation(signals)),
+                .map(|seconds| seconds / per_observation),
             transfer_seconds_mean,
-            ttft: stated(signals.ttft_seconds_override).or(ttft_engines),
+            ttft: stated(signals.ttft_seconds_override)
+                .or_else(|| gateway_ttft(signals, objective))
+                .or(ttft_engines),
             ttft_engines,
             tpot: stated(signals.tpot_seconds_override).or(tpot),
             attained: PerRole::default(),
@@ -205,7 +209,7 @@ impl Workload {
         };
         workload.attained = workload.attained(signals, objective);
         workload.attained_part = workload.attained_part(signals, objective);
-        workload.observed = workload.observe();
+        workload.observed = workload.observe(signals, objective);
         workload
     }
 
@@ -265,14 +269,21 @@ impl Workload {
             histogram.share_within(limit_seconds)
         };
         let ttft_limit_seconds = objective.ttft.limit.as_secs_f64();
-        PerRole {
-            prefill: legs::within(
+        let by_legs = || {
+            legs::within(
                 signals,
                 ttft_limit_seconds,
                 self.prefill_share.unwrap_or(1.0),
                 SHARE_SAMPLES_MIN,
+            )
+        };
+        PerRole {
+            prefill: by_legs()
+                .or_else(|| within(&signals.gateway_ttft_attainment, ttft_limit_seconds)),
+            decode: within(
+                &signals.tpot_attainment,
+                objective.tpot.limit.as_secs_f64() * observations::tokens_of_tpot(signals),
             ),
-            decode: within(&signals.tpot_attainment, objective.tpot.limit.as_secs_f64()),
         }
     }
 
@@ -305,18 +316,32 @@ impl Workload {
         })
     }
 
-    fn observe(&self) -> Observed {
+    fn observe(&self, signals: &Signals, objective: &Objective) -> Observed {
         let value = |share: Option<Share>| share.map(|share| share.value);
+        let at_gateway = signals
+            .gateway_ttft_attainment
+            .with_samples(SHARE_SAMPLES_MIN)
+            .ok()
+            .and_then(|ttft| ttft.share_within(objective.ttft.limit.as_secs_f64()));
         Observed {
             arrival_rate_rps: self.arrival_rate_rps,
             ttft_seconds: self.ttft.map(|ttft| ttft.value),
             tpot_seconds: self.tpot.map(|tpot| tpot.value),
-            ttft_attainment: value(self.attained.prefill),
+            ttft_attainment: value(at_gateway.or(self.attained.prefill)),
             tpot_attainment: value(self.attained.decode),
             prompt_tokens_mean: self.prompt_tokens.map(|moments| moments.first),
             output_tokens_mean: self.output_tokens_mean,
         }
     }
+}
+
+/// TTFT at the objective's percentile as the gateway shows it; nothing where it has too few
+/// requests for a percentile.
+fn gateway_ttft(signals: &Signals, objective: &Objective) -> Option<Estimate> {
+    let (recent, wide) = (&signals.recent.gateway_ttft, &signals.wide.gateway_ttft);
+    let quantile = share(objective.ttft.percentile);
+    let ttft = estimate::quantile(recent, wide, quantile).ok()?;
+    (!ttft.is_mean).then(|| ttft.at_gateway())
 }
 
 fn share(percentile: u8) -> f64 {
@@ -330,37 +355,25 @@ fn mean(recent: &HistogramReading, wide: &HistogramReading) -> Option<f64> {
 fn arrival_rate(signals: &Signals) -> Option<f64> {
     match signals.arrival_rate_rps_override.gap() {
         Some(Gap::NotAsked) => {
-            let finished = signals.prefill_completion_rate_rps.known()?;
-            let known = |reading: Reading| reading.known().unwrap_or(0.0);
-            // A backlog that drains is served and does not arrive.
-            let waits =
-                known(signals.prefill_queue_growth_rps) - known(signals.prefill_queue_drain_rps);
-            Some((finished + waits).max(0.0))
+            let at_engines = arrivals_at_engines(signals);
+            let at_gateway = signals.gateway_arrival_rate_rps.known();
+            // A gateway counts requests when they come, and those that it holds back. One that is
+            // not wholly scraped, or that some clients go past, counts less than the engines serve.
+            match (at_gateway, at_engines) {
+                (Some(gateway), Some(engines)) => Some(gateway.max(engines)),
+                (gateway, engines) => engines.or(gateway),
+            }
         }
         _ => signals.arrival_rate_rps_override.known(),
     }
 }
 
-/// Output tokens per observation of the time between them. Engines that draft several tokens and
-/// check them in one step, and those that send tokens in chunks, observe the time of a step. The
-/// first token of a request has none before it.
-fn tokens_per_observation(signals: &Signals) -> f64 {
-    let times = signals
-        .recent
-        .inter_token_latency
-        .with_samples(SHARE_SAMPLES_MIN);
-    let (Ok(times), Some(tokens_tps)) = (times, signals.output_token_rate_tps.known()) else {
-        return 1.0;
-    };
-    let firsts_rps = signals.decode_completion_rate_rps.known().unwrap_or(0.0);
-    // A distribution is of the workers that are scraped; both rates were carried to all.
-    let seconds = signals.rate_window.as_secs_f64() / signals.coverage.decode.scale();
-    let per_observation = (tokens_tps - firsts_rps) * seconds / times.count();
-    if (TOKENS_PER_OBSERVATION_MIN..=TOKENS_PER_OBSERVATION_MAX).contains(&per_observation) {
-        per_observation
-    } else {
-        1.0
-    }
+fn arrivals_at_engines(signals: &Signals) -> Option<f64> {
+    let finished = signals.prefill_completion_rate_rps.known()?;
+    let known = |reading: Reading| reading.known().unwrap_or(0.0);
+    // A backlog that drains is served and does not arrive.
+    let waits = known(signals.prefill_queue_growth_rps) - known(signals.prefill_queue_drain_rps);
+    Some((finished + known(signals.prefill_unserved_rate_rps) + waits).max(0.0))
 }
 
 /// Over spans long against the time between arrivals, the index of dispersion of the counts is the

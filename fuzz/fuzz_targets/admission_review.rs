@@ -88,6 +88,41 @@ fn around(kind: &str, template: Value) -> Value {
     }
 }
 
+/// Where the tolerations of an object of the kind are.
+fn tolerations<'a>(kind: &str, object: &'a mut Value) -> Option<&'a mut Vec<Value>> {
+    let path = match kind {
+        "Pod" => "/spec/tolerations",
+        "CronJob" => "/spec/jobTemplate/spec/template/spec/tolerations",
+        _ => "/spec/template/spec/tolerations",
+    };
+    object.pointer_mut(path)?.as_array_mut()
+}
+
+/// Edits what is stored: the last bytes say what is removed, moved, or comes first. Whatever comes
+/// of it needs no other answer, and no number changes its seconds unasked.
+fn edit(kind: (&str, &str), data: &[u8], stored: &Value, gate: Comparison, cluster: &Cluster) {
+    let mut edited = stored.clone();
+    let Some(list) = tolerations(kind.1, &mut edited).filter(|list| !list.is_empty()) else {
+        return;
+    };
+    for byte in data.iter().rev().take(3) {
+        let place = usize::from(byte >> 2) % list.len().max(1);
+        match byte & 3 {
+            0 if list.len() > 1 => drop(list.remove(place)),
+            1 => list.rotate_left(place),
+            2 => list.insert(0, json!({ "key": "sla", "operator": "Gt", "value": "970", "effect": "NoExecute" })),
+            _ => {}
+        }
+    }
+    let body = review(kind, "UPDATE", &edited, stored);
+    let Some(once) = admitted(&body, &edited, gate, cluster) else {
+        return;
+    };
+    let again = review(kind, "UPDATE", &once, stored);
+    let again = admitted(&again, &once, gate, cluster);
+    assert_eq!(again.as_ref(), Some(&once), "an edit is not settled: {edited}");
+}
+
 fuzz_target!(|data: &[u8]| {
     let Some((choice, data)) = data.split_first() else {
         return;
@@ -144,6 +179,9 @@ fuzz_target!(|data: &[u8]| {
         gate,
         &cluster,
     );
+    if let Some(once) = &once {
+        edit(kind, data, once, gate, &cluster);
+    }
     if let Some(once) = once {
         let again = admitted(&review(kind, operation, &once, &old), &once, gate, &cluster);
         assert_eq!(again.as_ref(), Some(&once), "not settled: {object}");

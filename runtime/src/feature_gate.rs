@@ -83,9 +83,13 @@ fn answer_of(made: &Pod) -> ProbeAnswer {
     }
 }
 
-/// Every release names the field; the list of supported values differs.
+/// Every release names the field; the list of supported values differs. Something may have put
+/// tolerations of its own before ours, which is the only one with this operator.
 fn is_about_operator(message: &str) -> bool {
-    message.contains("spec.tolerations[0].operator: Unsupported value")
+    message.split("spec.tolerations[").skip(1).any(|rest| {
+        let index = rest.trim_start_matches(|letter: char| letter.is_ascii_digit());
+        index.starts_with("].operator: Unsupported value: \"Gt\"")
+    })
 }
 
 /// A pod that the restricted Pod Security Standard takes.
@@ -130,6 +134,15 @@ mod tests {
         assert!(is_about_operator(
             r#"Pod "x" is invalid: spec.tolerations[0].operator: Unsupported value: "Gt": supported values: "Equal", "Exists""#
         ));
-        assert!(!is_about_operator("exceeded quota: pods"));
+        assert!(is_about_operator(
+            r#"Pod "x" is invalid: spec.tolerations[12].operator: Unsupported value: "Gt": supported values: "Equal", "Exists", "Lt", "Gt""#
+        ));
+        for other in [
+            "exceeded quota: pods",
+            r#"spec.tolerations[0].operator: Unsupported value: "Near": supported values: "Equal", "Exists""#,
+            r#"spec.topologySpreadConstraints[0].operator: Unsupported value: "Gt""#,
+        ] {
+            assert!(!is_about_operator(other), "{other}");
+        }
     }
 }

@@ -41,6 +41,7 @@ pub mod backlog;
 pub mod cache;
 pub mod eviction;
 pub mod gates;
+mod holds;
 pub mod metrics;
 pub mod mirror;
 pub mod objects;

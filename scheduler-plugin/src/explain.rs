@@ -221,7 +221,7 @@ pub fn explain(pod: &Pod, nodes: &[Node], gate: Gate) -> Explanation {
             errors: given,
             errors_without_gate: errors(Comparison::Off),
             annotation_error,
-            tolerations: asked.iter().map(line).collect(),
+            tolerations: asked.iter().map(ToString::to_string).collect(),
         },
         nodes,
     }
@@ -233,13 +233,6 @@ fn words(errors: &[FieldError]) -> Vec<Words> {
         message: error.to_string(),
     });
     words.collect()
-}
-
-fn line(asked: &Authored<'_>) -> String {
-    match asked {
-        Authored::Plain(toleration) => toleration.to_string(),
-        Authored::Rewritten { original, .. } => original.to_string(),
-    }
 }
 
 fn explain_node(node: &Node, asked: &[Authored<'_>], comparison: Comparison) -> NodePart {

@@ -7,6 +7,8 @@
 
 mod answer;
 mod by_pod;
+mod detection;
+mod gateway;
 mod past;
 
 use std::time::Duration;
@@ -19,8 +21,12 @@ use pd_core::{
     },
 };
 
-pub use self::past::Past;
 use self::{answer::Answer, by_pod::ByPod};
+pub use self::{
+    detection::{Found, another, model, names_tried, prefix},
+    gateway::{add_gateway, gateway_found},
+    past::Past,
+};
 use crate::{
     engine::Recipe,
     queries::Scope,
@@ -122,6 +128,9 @@ pub fn signals<E>(
         ..Signals::default()
     };
     for &signal in SignalName::ALL {
+        if scope.engine.recipe(signal) == Recipe::Absent {
+            continue;
+        }
         match signals.slot_mut(signal) {
             SlotMut::Number(reading) => {
                 *reading = match answers.overrides.of(signal) {
@@ -129,6 +138,8 @@ pub fn signals<E>(
                     None => numbers.read(signal, scope.engine.recipe(signal)),
                 }
             }
+            // The gateway's are read from its own answer.
+            SlotMut::Distribution(..) | SlotMut::Attainment(_) if signal.is_gateway() => {}
             SlotMut::Distribution(over_recent, over_wide) => {
                 *over_recent = recent.histogram(signal);
                 *over_wide = wide.histogram(signal);
@@ -156,32 +167,6 @@ pub fn engine<E>(answers: &Answers<E>, scope: &Scope) -> Option<&'static str> {
         (true, true) => Some(engine.name_of_several),
         (false, false) => None,
     }
-}
-
-/// How the engine's metrics begin, where none is found under the beginning that was asked for and
-/// others are: the usual one if it is among them, or the first by name.
-pub fn prefix<E>(answers: &Answers<E>, scope: &Scope) -> Option<String> {
-    let state = Answer::of(&answers.state);
-    let engine = scope.engine;
-    let asked = scope.prefix.as_deref().unwrap_or(engine.prefix);
-    let metrics = state.samples(Tag::Generation);
-    let mut found: Vec<&str> = metrics
-        .iter()
-        .filter_map(|sample| beginning(sample.label(METRIC), scope))
-        .collect();
-    found.sort_unstable_by_key(|prefix| (*prefix != engine.prefix, *prefix));
-    if found.contains(&asked) {
-        return None;
-    }
-    found.first().map(|prefix| (*prefix).to_owned())
-}
-
-/// The part of a metric's name before what the catalogue knows.
-fn beginning<'a>(metric: &'a str, scope: &Scope) -> Option<&'a str> {
-    let engine = scope.engine;
-    let known = engine.generation.names.iter();
-    let mut known = known.filter_map(|name| name.strip_prefix(engine.prefix));
-    known.find_map(|name| metric.strip_suffix(name))
 }
 
 /// How often workers are scraped, once one was there for all of the wide window.
@@ -229,8 +214,10 @@ impl Numbers<'_> {
         };
         let value = Tag::Signal(signal, Part::Value);
         match recipe {
-            Recipe::GaugeSum(_) => self.by_pod.sum(value, role),
-            Recipe::GaugeMean(_) => self.by_pod.mean(value, role),
+            Recipe::GaugeSum(_) | Recipe::GaugesSum(_) => self.by_pod.sum(value, role),
+            Recipe::GaugeMean(_) | Recipe::WorkerMean(_) | Recipe::GaugeProduct(_) => {
+                self.by_pod.mean(value, role)
+            }
             Recipe::GaugeGrowth(_) => self.by_pod.growth(value, role),
             Recipe::GaugeShrinkage(_) => self.by_pod.shrinkage(value, role),
             // Pods that have left were part of the peak, so it is a total.
@@ -245,8 +232,12 @@ impl Numbers<'_> {
                 self.by_pod
                     .label_product(self.state.samples(value), labels, role)
             }
-            // Not read as numbers.
-            Recipe::Histogram(_) | Recipe::UserQuery => Reading::Unknown(Gap::NotAsked),
+            // Not read as numbers, or not at all.
+            Recipe::Histogram(_)
+            | Recipe::HistogramAt(..)
+            | Recipe::Lengths { .. }
+            | Recipe::Absent
+            | Recipe::UserQuery => Reading::Unknown(Gap::NotAsked),
         }
     }
 }

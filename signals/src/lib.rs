@@ -13,6 +13,7 @@
 
 pub mod decode;
 pub mod engine;
+pub mod gateway;
 pub mod import;
 pub mod pods;
 pub mod profile;

@@ -66,6 +66,11 @@ pub fn pod_pattern(kind: TargetKind, name: &str, ready_pods: &[String]) -> Strin
     past_pod_pattern(kind, name)
 }
 
+/// The beginning that the names of all pods of the workload `name` share.
+pub fn pod_name_beginning(name: &str) -> &str {
+    name.get(..NAME_LENGTH_UNCUT).unwrap_or(name)
+}
+
 /// RE2 for the names that the workload's pods have, or had, as far as its name shows. Kubernetes
 /// cuts long names of a Deployment's pods, so of those only the beginning is sure.
 pub fn past_pod_pattern(kind: TargetKind, name: &str) -> String {

@@ -15,27 +15,28 @@
 //! During a rolling upgrade a renamed metric is there under both names; `new or old` picks per
 //! series, which is per pod.
 
+pub mod gateway;
 mod promql;
+mod role_pods;
 
 use std::time::Duration;
 
 use pd_core::{
     Role,
     signal::{
-        DISPERSION_SPAN, WIDE_WINDOW,
+        WIDE_WINDOW,
         name::{Kind, SignalName},
     },
 };
 
-use self::promql::{duration, escaped, relabelled, shortened, united};
-use crate::{
-    engine::{Engine, Metric, Recipe},
-    tag::{EDGE, METRIC, POD, Part, TAG, Tag},
+use self::{
+    promql::{duration, escaped, relabelled, tagged, terms, united},
+    role_pods::Pods,
 };
-
-/// Window of gauges where that of rates is of the usual two minutes or less: long enough to hold
-/// two samples at the usual 15 s, short enough to follow.
-const GAUGE_WINDOW: Duration = Duration::from_secs(30);
+use crate::{
+    engine::{ENGINES, Engine, Metric, Recipe},
+    tag::{METRIC, POD, Part, Tag},
+};
 
 /// Scrape intervals in the window of rates, at least.
 const INTERVALS: u32 = 4;
@@ -104,11 +105,12 @@ impl Scope {
             self.generation(),
             self.samples(),
             self.addresses(),
+            self.models(),
         ];
         for &signal in SignalName::ALL {
             match signal.kind() {
                 Kind::Sum | Kind::Mean => parts.extend(self.parts(signal, self.window)),
-                Kind::UserQuery | Kind::Distribution | Kind::Attainment => {}
+                Kind::UserQuery | Kind::Gateway | Kind::Distribution | Kind::Attainment => {}
             }
         }
         united(&parts)
@@ -149,7 +151,7 @@ impl Scope {
         united(&parts)
     }
 
-    /// The parts of `signal` over `window`; none where the user's own query gives it.
+    /// The parts of `signal` over `window`; none where nothing of the engine gives it.
     fn parts(&self, signal: SignalName, window: Duration) -> Vec<String> {
         let Some(role) = signal.role() else {
             return Vec::new();
@@ -157,7 +159,17 @@ impl Scope {
         let pods = Pods { scope: self, role };
         let tag = |part: Part| Tag::Signal(signal, part);
         match self.engine.recipe(signal) {
-            Recipe::GaugeSum(metric) => {
+            Recipe::GaugesSum(metrics) => {
+                let gauges = terms(metrics.iter().map(|metric| pods.gauge(*metric)));
+                vec![self.by_pod(tag(Part::Value), "sum", &gauges)]
+            }
+            Recipe::GaugeProduct([one, other]) => {
+                let product = format!("{} * {}", pods.gauge(one), pods.gauge(other));
+                vec![self.by_pod(tag(Part::Value), "sum", &product)]
+            }
+            // A worker's mean is of the sums over its engines; the mean over workers is the
+            // reader's.
+            Recipe::GaugeSum(metric) | Recipe::WorkerMean(metric) => {
                 vec![self.by_pod(tag(Part::Value), "sum", &pods.gauge(metric))]
             }
             Recipe::GaugeMean(metric) => {
@@ -169,9 +181,10 @@ impl Scope {
             }
             Recipe::GaugePeak(metrics) => {
                 // Each at its own time, so the sum may be more than there were at once.
-                let most = |metric: &Metric| pods.summed("max_over_time", *metric, window);
-                let most: Vec<String> = metrics.iter().map(most).collect();
-                vec![tagged(tag(Part::Value), &format!("({})", most.join(" + ")))]
+                let most =
+                    |metric: &Metric| self.once(&pods.over("max_over_time", *metric, window));
+                let most = terms(metrics.iter().map(most));
+                vec![tagged(tag(Part::Value), &format!("sum({most})"))]
             }
             Recipe::CounterRate(metric) => {
                 vec![tagged(
@@ -179,10 +192,13 @@ impl Scope {
                     &pods.summed("rate", metric, window),
                 )]
             }
-            Recipe::CounterShare { part, whole } => vec![
-                tagged(tag(Part::Share), &pods.summed("rate", part, window)),
-                tagged(tag(Part::Whole), &pods.summed("rate", whole, window)),
-            ],
+            Recipe::CounterShare { parts, whole } => {
+                let share = parts.iter().map(|part| pods.summed("rate", *part, window));
+                vec![
+                    tagged(tag(Part::Share), &format!("sum({})", terms(share))),
+                    tagged(tag(Part::Whole), &pods.summed("rate", whole, window)),
+                ]
+            }
             Recipe::CounterDispersion(metric) => {
                 let (mean, squared_change) = pods.dispersion(metric);
                 vec![
@@ -193,22 +209,37 @@ impl Scope {
             Recipe::LabelProduct { metric, labels } => {
                 vec![self.under_pod(tag(Part::Value), &pods.engines_by(metric, labels))]
             }
-            Recipe::Histogram(metric) => {
-                let increase = |suffix| pods.increase(metric, suffix, window);
-                let buckets = self.once(&shortened(&increase("_bucket"), EDGE, "le"));
-                let total = |suffix| format!("sum({})", self.once(&increase(suffix)));
-                vec![
-                    tagged(tag(Part::Buckets), &format!("sum by ({EDGE}) ({buckets})")),
-                    tagged(tag(Part::Count), &total("_count")),
-                    tagged(tag(Part::Sum), &total("_sum")),
-                    // No aggregation but the mean gives one of several equal histograms.
-                    tagged(
-                        tag(Part::Native),
-                        &format!("sum({})", self.each("avg", &increase(""))),
-                    ),
-                ]
+            distribution => self.distribution(signal, distribution, window),
+        }
+    }
+
+    /// The same of a signal that is a distribution; none of another.
+    fn distribution(&self, signal: SignalName, recipe: Recipe, window: Duration) -> Vec<String> {
+        let Some(role) = signal.role() else {
+            return Vec::new();
+        };
+        let pods = Pods { scope: self, role };
+        match recipe {
+            Recipe::Histogram(metric) => pods.histogram(signal, metric, window),
+            Recipe::HistogramAt(role, metric) => {
+                Pods { scope: self, role }.histogram(signal, metric, window)
             }
-            Recipe::UserQuery => Vec::new(),
+            Recipe::Lengths {
+                histogram,
+                tokens,
+                requests,
+            } => {
+                let histogram = histogram.map(|metric| pods.histogram(signal, metric, window));
+                let mut parts = histogram.unwrap_or_default();
+                for (part, metric) in [(Part::Tokens, tokens), (Part::Requests, requests)] {
+                    parts.push(tagged(
+                        Tag::Signal(signal, part),
+                        &pods.summed("increase", metric, window),
+                    ));
+                }
+                parts
+            }
+            _ => Vec::new(),
         }
     }
 
@@ -252,20 +283,32 @@ impl Scope {
         self.under_pod(Tag::Addresses, &several)
     }
 
-    /// The names that exist of the metric that shows the engine's generation, whatever they begin
-    /// with.
+    /// The names that exist of the metrics that show an engine and its generation, whatever they
+    /// begin with. Those of every engine are looked for: a service may run another one than it did.
     fn generation(&self) -> String {
-        let engine = self.engine;
-        let plain = |name: &&'static str| name.strip_prefix(engine.prefix).unwrap_or(name);
-        let names: Vec<&str> = engine.generation.names.iter().map(plain).collect();
         // Names of metrics hold no character that RE2 takes for anything else.
+        let names = |engine: &&'static Engine| {
+            let names = engine.generation.names.iter();
+            let names: Vec<&str> = names.map(|name| engine.plain(name)).collect();
+            let beginning = engine.prefix.trim_end_matches([':', '_']);
+            format!("{beginning}[:_]({})", names.join("|"))
+        };
+        let engines: Vec<String> = ENGINES.iter().map(names).collect();
         let found = format!(
-            "count by (__name__) ({{__name__=~\"[a-zA-Z0-9_:]*{}[:_]({})\",{}}})",
-            engine.prefix.trim_end_matches(':'),
-            names.join("|"),
+            "count by (__name__) ({{__name__=~\"[a-zA-Z0-9_:]*({})\",{}}})",
+            engines.join("|"),
             self.both_roles()
         );
         tagged(Tag::Generation, &relabelled(&found, METRIC, "__name__"))
+    }
+
+    /// The models that the pods serve.
+    fn models(&self) -> String {
+        let (matchers, metric) = (self.both_roles(), self.engine.presence);
+        let model = self.engine.model_label;
+        let found = self.series(metric, &matchers, |series| series);
+        let models = format!("count by ({model}) ({found})");
+        tagged(Tag::Models, &relabelled(&models, METRIC, model))
     }
 
     /// Pods that were scraped within the window: without one, those that have gone would count for
@@ -308,7 +351,7 @@ impl Scope {
     }
 
     /// `of` the series of each name of `metric`, united, so that a series counts by its newest
-    /// name.
+    /// name. Metrics that count instead of it are others.
     fn series(&self, metric: Metric, matchers: &str, of: impl Fn(String) -> String) -> String {
         let named = |name: &&str| of(self.selector(name, metric, matchers));
         let parts: Vec<String> = metric.names.iter().map(named).collect();
@@ -356,112 +399,6 @@ impl Scope {
     }
 }
 
-/// The pods of one role, as series are read from them.
-#[derive(Clone, Copy)]
-struct Pods<'a> {
-    scope: &'a Scope,
-    role: Role,
-}
-
-impl Pods<'_> {
-    fn matchers(self) -> String {
-        self.scope.matchers(self.pattern(), |_| true)
-    }
-
-    fn pattern(&self) -> &str {
-        match self.role {
-            Role::Prefill => &self.scope.prefill_pods,
-            Role::Decode => &self.scope.decode_pods,
-        }
-    }
-
-    /// `function` of each series of `metric` over `window`.
-    fn over(self, function: &str, metric: Metric, window: Duration) -> String {
-        let window = duration(window);
-        self.scope.series(metric, &self.matchers(), |series| {
-            format!("{function}({series}[{window}])")
-        })
-    }
-
-    /// The same, of each engine once, summed.
-    fn summed(self, function: &str, metric: Metric, window: Duration) -> String {
-        format!(
-            "sum({})",
-            self.scope.once(&self.over(function, metric, window))
-        )
-    }
-
-    /// The mean of a gauge over a short window, of each engine once; its newest sample where the
-    /// short window has none.
-    fn gauge(self, metric: Metric) -> String {
-        let (window, once) = (self.scope.window, |text: &str| self.scope.once(text));
-        // A short window of rates says that scrapes come fast, so gauges may follow as fast. In a
-        // long one a quarter is a scrape interval or more.
-        let short = window.min(GAUGE_WINDOW.max(window / INTERVALS));
-        let mean = once(&self.over("avg_over_time", metric, short));
-        let newest = once(&self.over("last_over_time", metric, window));
-        format!("({mean} or {newest})")
-    }
-
-    /// Growth of one counter of a histogram.
-    fn increase(self, metric: Metric, suffix: &str, window: Duration) -> String {
-        let window = duration(window);
-        let matchers = self.matchers();
-        let named = |name: &&str| {
-            let name = format!("{name}{suffix}");
-            let series = self.scope.selector(&name, metric, &matchers);
-            format!("increase({series}[{window}])")
-        };
-        let increases: Vec<String> = metric.names.iter().map(named).collect();
-        united(&increases)
-    }
-
-    /// Engines of each pod by two labels of `metric`, which does not have the label of the model.
-    fn engines_by(self, metric: Metric, labels: [&str; 2]) -> String {
-        let (scope, labels) = (self.scope, labels.join(", "));
-        let (pod, series_labels) = (&scope.pod_label, scope.series_labels());
-        // A matcher of a label that a series lacks would leave out all of them.
-        let model = scope.engine.model_label;
-        let matchers = scope.matchers(self.pattern(), |label| label != model);
-        let infos = scope.series(metric, &matchers, |series| series);
-        format!("count by ({pod}, {labels}) (max by ({pod}, {series_labels}, {labels}) ({infos}))")
-    }
-
-    /// Mean of a counter's growth in a span, and of the squared differences of neighbouring spans,
-    /// over the wide window. A slow trend drops out of the differences. Growth is carried from the
-    /// samples' own times to the span, or the beat of scrapes would count as burstiness; without a
-    /// new sample in a span there is none.
-    fn dispersion(self, metric: Metric) -> (String, String) {
-        let span = DISPERSION_SPAN.as_secs();
-        let (pod, series_labels) = (&self.scope.pod_label, self.scope.series_labels());
-        let matchers = self.matchers();
-        let back = |spans: u64| match spans {
-            0 => String::new(),
-            spans => format!(" offset {}s", spans * span),
-        };
-        let counted = |spans: u64| {
-            let growth = self.scope.series(metric, &matchers, |series| {
-                let last = format!("{series}{}", back(spans));
-                let first = format!("{series}{}", back(spans + 1));
-                format!(
-                    "clamp_min({last} - {first}, 0) / ((timestamp({last}) - timestamp({first})) > 0)"
-                )
-            });
-            format!("sum(avg by ({pod}, {series_labels}) ({growth})) * {span}")
-        };
-        let over = format!("{}:{span}s", duration(WIDE_WINDOW));
-        let (now, before) = (counted(0), counted(1));
-        (
-            format!("avg_over_time(({now})[{over}])"),
-            format!("avg_over_time(((({now}) - ({before})) ^ 2)[{over}])"),
-        )
-    }
-}
-
-fn tagged(tag: Tag, expression: &str) -> String {
-    format!("label_replace({expression}, \"{TAG}\", \"{tag}\", \"\", \"\")")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -483,7 +420,11 @@ mod tests {
     }
 
     fn queries() -> [String; 5] {
-        let scope = scope();
+        queries_of(&VLLM)
+    }
+
+    fn queries_of(engine: &'static Engine) -> [String; 5] {
+        let scope = Scope { engine, ..scope() };
         [
             scope.state_query(),
             scope.histogram_query(),
@@ -502,11 +443,14 @@ mod tests {
 
     #[test]
     fn every_signal_is_queried_under_all_names_of_its_metrics() {
-        let text = queries().concat();
-        for &signal in SignalName::ALL {
-            let metrics = VLLM.recipe(signal).metrics();
-            for name in metrics.iter().flat_map(|metric| metric.names) {
-                assert!(text.contains(name), "{signal:?}: {name}");
+        for engine in ENGINES {
+            let text = queries_of(engine).concat();
+            for &signal in SignalName::ALL {
+                let metrics = engine.recipe(signal).metrics();
+                let choices = metrics.iter().flat_map(Metric::choices);
+                for name in choices.flat_map(|metric| metric.names) {
+                    assert!(text.contains(name), "{} {signal:?}: {name}", engine.name);
+                }
             }
         }
     }

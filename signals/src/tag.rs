@@ -30,6 +30,9 @@ pub(crate) const NATIVE_SUM: &str = "sum";
 /// Observations up to an edge of a native histogram.
 pub(crate) const NATIVE_BUCKET: &str = "bucket";
 
+/// Label that keeps the summands of a sum apart.
+pub(crate) const TERM: &str = "term";
+
 /// Label of the part [`Tag::Generation`] that holds a metric's name.
 pub(crate) const METRIC: &str = "metric";
 
@@ -42,12 +45,18 @@ pub(crate) enum Tag {
     Age,
     /// By pod: samples within the wide window.
     Seen,
-    /// By metric: series of each name of the metric that shows the engine's generation.
+    /// By metric: series of each name of the metrics that show an engine and its generation.
     Generation,
     /// Most samples of a worker within the wide window, of those that were there all along.
     Samples,
     /// By pod: addresses under which one engine of it is scraped, where they are several.
     Addresses,
+    /// By metric: series of the names that show a gateway.
+    Gateway,
+    /// By metric: series of each model that the pods serve.
+    Models,
+    /// A part of a signal over the wide window, where one query has several windows.
+    Wide(SignalName, Part),
     /// Workers of a role with a sample in the window.
     Workers(Role),
 }
@@ -65,6 +74,12 @@ pub(crate) enum Part {
     Sum,
     /// All of a native histogram.
     Native,
+    /// Counters of disjoint ranges.
+    Ranges,
+    /// Tokens of requests, counted where no histogram is.
+    Tokens,
+    /// The requests that they belong to.
+    Requests,
     /// The counted part of a whole, for a share.
     Share,
     /// The whole that it is a share of.
@@ -83,6 +98,9 @@ impl Part {
             Self::Count => "_count",
             Self::Sum => "_sum",
             Self::Native => "_native",
+            Self::Ranges => "_ranges",
+            Self::Tokens => "_tokens",
+            Self::Requests => "_requests",
             Self::Share => "_share",
             Self::Whole => "_whole",
             Self::Mean => "_mean",
@@ -100,6 +118,9 @@ impl fmt::Display for Tag {
             Self::Generation => f.write_str("generation"),
             Self::Samples => f.write_str("samples"),
             Self::Addresses => f.write_str("addresses"),
+            Self::Gateway => f.write_str("gateway"),
+            Self::Models => f.write_str("models"),
+            Self::Wide(signal, part) => write!(f, "{}_wide{}", signal.as_str(), part.suffix()),
             Self::Workers(role) => write!(f, "{role}_workers"),
         }
     }

@@ -200,6 +200,10 @@ impl Observer {
             tpot_attainment: self.tpot.reading(),
             // Nobody queries a simulated service.
             arrival_rate_rps_override: Reading::default(),
+            // A simulated service has no gateway, and serves whatever it took.
+            gateway_arrival_rate_rps: Reading::default(),
+            gateway_ttft_attainment: HistogramReading::default(),
+            prefill_unserved_rate_rps: Reading::default(),
             wake_requests: Reading::default(),
             ttft_seconds_override: Reading::default(),
             tpot_seconds_override: Reading::default(),
@@ -217,6 +221,7 @@ impl Observer {
             output_tokens: self.distribution(window, Decode, |m| &m.request_generation_tokens),
             tpot: self.distribution(window, Decode, |m| &m.request_time_per_output_token),
             inter_token_latency: self.distribution(window, Decode, |m| &m.inter_token_latency),
+            ..Distributions::default()
         }
     }
 

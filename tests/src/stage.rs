@@ -22,6 +22,7 @@ use crate::{
     control_plane::{ControlPlane, GPU_RESOURCE, Namespace, NodeSpec, eventually, shared},
     emulator::{Emulator, EmulatorOptions, LoadChange},
     prometheus::{Prometheus, PrometheusOptions},
+    scrape::Scrape,
     supervisor::{Process, ProcessSpec},
 };
 
@@ -75,6 +76,8 @@ pub struct Stage {
     pub emulator: Emulator,
     /// Scrapes the emulator.
     pub prometheus: Prometheus,
+    /// Our programs that it scrapes too.
+    pub scrape: Scrape,
     /// An administrator's client.
     pub client: Client,
     release: OnceCell<Installed>,
@@ -133,8 +136,10 @@ impl Stage {
             ..EmulatorOptions::default()
         };
         let emulator = Emulator::start(client.clone(), options).await?;
+        let scrape = Scrape::new()?;
         let prometheus = Prometheus::start(&PrometheusOptions {
             http_sd_urls: vec![emulator.service_discovery_url()],
+            scrape_configs: vec![scrape.config()],
             ..PrometheusOptions::default()
         })
         .await?;
@@ -143,6 +148,7 @@ impl Stage {
             namespace,
             emulator,
             prometheus,
+            scrape,
             client,
             release,
         })

@@ -20,6 +20,7 @@ use std::{
     process::Command,
 };
 
+pub use module::source;
 pub use version::{KubernetesVersion, VersionError};
 
 use module::{MODULES, Module, Program};

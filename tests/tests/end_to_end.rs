@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use pd_tests::{
     control_plane::eventually,
+    dashboards,
+    scrape::until_shown,
     stage::{DEADLINE, Stage, WINDOW, autoscaler, workload},
 };
 use serde_json::json;
@@ -31,7 +33,8 @@ async fn longer_prompts_grow_prefill_and_leave_decode() {
     light(&stage);
     stage.deploy(1, 1).await.unwrap();
     stage.autoscale(&json!({})).await.unwrap();
-    let _controller = stage.controller("one").await.unwrap();
+    let controller = stage.controller("one").await.unwrap();
+    stage.scrape.add("one", &controller).await.unwrap();
     let before = stage.settled(CALM).await.unwrap();
     let watch = stage.watch();
     long_prompts(&stage);
@@ -65,6 +68,20 @@ async fn longer_prompts_grow_prefill_and_leave_decode() {
         .into_iter()
         .find(|&(_, p, d)| p * 6 < d || d * 6 < p);
     assert_eq!(outside, None, "every pair on the way lies in the band");
+    dashboards_show(&stage).await;
+}
+
+/// Every panel about services and about the controller has data.
+async fn dashboards_show(stage: &Stage) {
+    let all = dashboards::all();
+    let shown = all
+        .iter()
+        .filter(|dashboard| dashboard.uid != "pd-placement");
+    let panels: Vec<_> = shown.flat_map(dashboards::Dashboard::panels).collect();
+    let variables = [("namespace", stage.namespace.name()), ("name", "llama")];
+    until_shown(&stage.prometheus, &panels, &variables)
+        .await
+        .unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

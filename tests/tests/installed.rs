@@ -53,6 +53,20 @@ async fn until_answer(url: &str, status: u16, text: &str) {
     .unwrap();
 }
 
+/// Waits until the counter whose line begins with `series` is above zero, where it begins.
+async fn until_counted(admin: &str, series: &str) {
+    eventually(series, DEADLINE, async || {
+        let body = get(&format!("{admin}/metrics")).await.1;
+        let mut lines = body.lines();
+        match lines.find_map(|line| line.strip_prefix(series)) {
+            Some(count) if count != "0" => Ok(()),
+            _ => Err(body),
+        }
+    })
+    .await
+    .unwrap();
+}
+
 /// Waits until kubectl's answer contains `text`.
 async fn until_kubectl(namespace: &Namespace<'_>, arguments: &[&str], text: &str) {
     eventually(
@@ -133,10 +147,14 @@ async fn a_release_waits_for_its_crd_and_then_works_everywhere() {
         "process_resident_memory_bytes ",
         "pd_autoscaler_leader 1",
         "pd_autoscaler_reconciles_total{reason=\"PrometheusUnreachable\"}",
-        "pd_autoscaler_prometheus_query_errors_total{category=\"no_server\"}",
     ] {
         until_answer(&format!("{admin}/metrics"), 200, metric).await;
     }
+    until_counted(
+        &admin,
+        "pd_autoscaler_prometheus_query_errors_total{category=\"no_server\"} ",
+    )
+    .await;
     // The service went with its namespace, and its series go with it though no object is left.
     eventually("metrics without the object", DEADLINE, async || {
         let body = get(&format!("{admin}/metrics")).await.1;

@@ -1,5 +1,5 @@
-//! A real Prometheus that asks for a client certificate and a password, and the controller's
-//! client.
+//! A real Prometheus that asks for a client certificate and a password, the controller's client,
+//! and an object that brings a login of its own.
 //!
 //! Each part of the login is left out or wrong once: the server then refuses, and the text for
 //! tenants does not say why.
@@ -7,6 +7,7 @@
 #![expect(clippy::unwrap_used, reason = "a failed step of a test ends it")]
 
 use std::{
+    collections::BTreeMap,
     fs,
     net::{IpAddr, Ipv4Addr},
     path::Path,
@@ -15,8 +16,10 @@ use std::{
 
 use pd_runtime::prometheus::{Endpoint, Hidden, Login, Material, Owner, Servers, TlsMaterial};
 use pd_tests::{
+    chart,
     control_plane::eventually,
     prometheus::{Prometheus, PrometheusOptions},
+    stage::{Stage, StageError, run_controller},
 };
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair,
@@ -52,7 +55,7 @@ fn text(text: &str) -> Material {
 }
 
 /// A Prometheus that lets in `me` with a certificate of `authority`.
-async fn locked(directory: &Path, authority: &Issuer) -> Prometheus {
+async fn locked(directory: &Path, authority: &Issuer, http_sd_urls: Vec<String>) -> Prometheus {
     let (certificate, key) = signed(authority, ExtendedKeyUsagePurpose::ServerAuth);
     let files = [
         ("server.crt", certificate),
@@ -73,6 +76,7 @@ async fn locked(directory: &Path, authority: &Issuer) -> Prometheus {
     });
     let options = PrometheusOptions {
         web_config: Some(web_config),
+        http_sd_urls,
         ..PrometheusOptions::default()
     };
     Prometheus::start(&options).await.unwrap()
@@ -82,7 +86,7 @@ async fn locked(directory: &Path, authority: &Issuer) -> Prometheus {
 async fn a_login_with_certificate_and_password_works_and_no_part_of_it_can_be_missing() {
     let directory = tempfile::tempdir().unwrap();
     let authority = authority();
-    let prometheus = locked(directory.path(), &authority).await;
+    let prometheus = locked(directory.path(), &authority, vec![]).await;
     let (certificate, key) = signed(&authority, ExtendedKeyUsagePurpose::ClientAuth);
     let basic = |password: &str| Login::Basic {
         user: "me".to_owned(),
@@ -125,4 +129,81 @@ async fn a_login_with_certificate_and_password_works_and_no_part_of_it_can_be_mi
         assert_eq!(error.category(), "unreachable", "{error}");
         assert!(!error.for_tenant().contains("127.0.0.1"), "{error}");
     }
+}
+
+/// Puts a Secret of `entries` there, lent to the controller.
+async fn lend(stage: &Stage, name: &str, entries: &[(&str, &str)]) -> Result<(), StageError> {
+    let entries: BTreeMap<&str, &str> = entries.iter().copied().collect();
+    let secret = json!({
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {
+            "name": name,
+            "labels": { "pdautoscaler.io/prometheus-login": "true" },
+        },
+        "stringData": entries,
+    });
+    stage.namespace.apply(&secret.to_string()).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_object_with_a_login_of_its_own_is_let_in_and_a_new_password_is_used()
+-> Result<(), StageError> {
+    let stage = Stage::set("own-login").await?;
+    stage.deploy(1, 1).await?;
+    stage.load(4.0, 500.0, 100.0)?;
+    let directory = tempfile::tempdir()?;
+    let authority = authority();
+    let discovery = vec![stage.emulator.service_discovery_url()];
+    let prometheus = locked(directory.path(), &authority, discovery).await;
+    let url = prometheus.url();
+    let values = json!({
+        "watchNamespace": stage.namespace.name(),
+        "tenants": { "allowServerUrls": [url], "secretReferences": true },
+    });
+    let plane = stage.namespace.plane();
+    let release = chart::install(plane, stage.namespace.name(), &values).await?;
+    let _controller = run_controller(plane, &release, "controller", &[]).await?;
+    let source = json!({
+        "serverUrl": url,
+        "auth": { "secretRef": { "name": "login" } },
+        "tls": { "secretRef": { "name": "certificates" } },
+    });
+    let change = json!({ "metrics": { "source": source } });
+    stage.autoscale(&change).await?;
+
+    let available = async |status, reason: &str| {
+        let reasons = [reason];
+        let condition = stage.until_condition("llama", "MetricsAvailable", status, &reasons);
+        condition.await
+    };
+    let message = available("False", "LoginInvalid").await?;
+    assert!(message.contains("`login` is no Secret"), "{message}");
+
+    let (certificate, key) = signed(&authority, ExtendedKeyUsagePurpose::ClientAuth);
+    let authorities = authority.pem();
+    let certificates = [
+        ("ca.crt", authorities.as_str()),
+        ("tls.crt", certificate.as_str()),
+        ("tls.key", key.as_str()),
+    ];
+    lend(&stage, "certificates", &certificates).await?;
+    lend(
+        &stage,
+        "login",
+        &[("username", "me"), ("password", "please")],
+    )
+    .await?;
+    let message = available("False", "PrometheusUnreachable").await?;
+    assert!(!message.contains("please"), "{message}");
+
+    lend(
+        &stage,
+        "login",
+        &[("username", "me"), ("password", PASSWORD)],
+    )
+    .await?;
+    available("True", "AllMetricsAvailable").await?;
+    Ok(())
 }

@@ -24,6 +24,9 @@ use kube::{
 use pd_tests::{
     add_ons::{Everything, GATE},
     control_plane::{Component, ControlPlane, NodeSpec, Options, eventually, throughout},
+    dashboards,
+    prometheus::{Prometheus, PrometheusOptions},
+    scrape::{Scrape, until_shown},
 };
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep_until};
@@ -118,6 +121,8 @@ struct World {
     pods: Pods,
     watching: tokio::task::JoinHandle<()>,
     ours: Option<Everything>,
+    /// What scrapes our programs.
+    scraped: Option<(Scrape, Prometheus)>,
 }
 
 impl Drop for World {
@@ -148,6 +153,10 @@ impl World {
                     .unwrap(),
             )
         };
+        let scraped = match &ours {
+            Some(ours) => Some(scraped(ours).await),
+            None => None,
+        };
         let pods = Pods::default();
         let api = Api::namespaced(client.clone(), "default");
         let watching = tokio::spawn(watch(api, pods.clone()));
@@ -158,6 +167,7 @@ impl World {
             pods,
             watching,
             ours,
+            scraped,
         };
         for (group, values) in NODES {
             for value in values {
@@ -277,6 +287,41 @@ impl Moment {
     }
 }
 
+/// A Prometheus that scrapes our programs.
+async fn scraped(ours: &Everything) -> (Scrape, Prometheus) {
+    let scrape = Scrape::new().unwrap();
+    let prometheus = Prometheus::start(&PrometheusOptions {
+        scrape_configs: vec![scrape.config()],
+        ..PrometheusOptions::default()
+    })
+    .await
+    .unwrap();
+    for (name, process) in [
+        ("webhook", &ours.webhook.process),
+        ("extender", &ours.extender),
+        ("control", &ours.control),
+    ] {
+        scrape.add(name, process).await.unwrap();
+    }
+    (scrape, prometheus)
+}
+
+/// Every panel about numeric tolerations has data; those of publishers are another test's.
+async fn dashboards_show(prometheus: &Prometheus) {
+    let all = dashboards::all();
+    let placement = all.iter().find(|one| one.uid == "pd-placement").unwrap();
+    let of_publishers = |panel: &&dashboards::Panel| {
+        let mut queries = panel.queries.iter();
+        queries.any(|query| query.expression.contains("publisher"))
+    };
+    let panels: Vec<_> = placement
+        .panels()
+        .filter(|panel| !of_publishers(panel))
+        .collect();
+    assert!(panels.len() > 10);
+    until_shown(prometheus, &panels, &[]).await.unwrap();
+}
+
 fn short_certificates() -> Value {
     json!({ "extender": { "tls": { "interval": "500ms", "validity": "24s" } } })
 }
@@ -389,7 +434,11 @@ async fn restarts(world: &mut World) {
     sleep_until(fallen.before + Duration::from_secs(4)).await;
     let before = Instant::now();
     match &mut world.ours {
-        Some(ours) => ours.restart_control(&world.plane).await.unwrap(),
+        Some(ours) => {
+            ours.restart_control(&world.plane).await.unwrap();
+            let (scrape, _) = world.scraped.as_ref().unwrap();
+            scrape.add("control", &ours.control).await.unwrap();
+        }
         None => world
             .plane
             .restart(Component::ControllerManager)
@@ -406,6 +455,9 @@ async fn restarts(world: &mut World) {
 async fn story(mut world: World) -> World {
     tokio::join!(the_seeds(&world), values_fall(&world), daemons(&world));
     restarts(&mut world).await;
+    if let Some((_, prometheus)) = &world.scraped {
+        dashboards_show(prometheus).await;
+    }
     world
 }
 

@@ -6,8 +6,8 @@
 //! argument. [`number`] is the grammar of numbers, [`matching`] one toleration against one taint,
 //! [`node`] all tolerations against a whole node, [`eviction`] how long a running pod may stay,
 //! [`validation`] what the API server says about a list, in its words. What goes beyond Kubernetes
-//! is in [`extension`] alone; [`rewrite`] and [`mirror`] are how clusters without the feature are
-//! served.
+//! is in [`extension`] alone; [`rewrite`], [`carrier`] and [`mirror`] are how clusters without the
+//! feature are served.
 //!
 //! Directions are where people go wrong: `Gt` tolerates a taint whose value is **above** the
 //! toleration's, `Lt` one whose value is **below** it, both strictly. A toleration permits; it
@@ -30,6 +30,7 @@
 //! assert_eq!(node::first_untolerated(&[taint], &[above("800")], Comparison::On), None);
 //! ```
 
+pub mod carrier;
 pub mod eviction;
 pub mod extension;
 pub mod format;

@@ -7,73 +7,65 @@
 //! module: what is found on them is replaced, so that lowering twice is lowering once, and lowering
 //! for nothing restores what the author wrote.
 //!
-//! A label says what its taint says, but for numbers with leading zeros: affinity's own `Gt` takes
-//! them, tolerations do not, so their label is [`NOT_A_NUMBER`]. Affinity's `Gt` takes no negative
-//! bound, and no taint is negative, so bounds end at zero. Preferences (`PreferNoSchedule`) stay
-//! with the scheduler's score. Affinity is not looked at again once a pod runs: eviction is
-//! somebody else's work.
+//! Affinity's own `Gt` takes no negative bound, and no taint is negative, so bounds end at zero.
+//! Preferences (`PreferNoSchedule`) stay with the scheduler's score.
+//!
+//! The scheduler looks at affinity once, but a kubelet that starts again and the controller of
+//! `DaemonSets` look again, while `NoSchedule` and a taint that must be present are about new pods
+//! alone. So a pod has one alternative more ([`Constraints::unless`]): a label that its node gets
+//! while the pod runs there and would not be placed there now ([`is_held`]). `NoExecute` holds
+//! either way.
 
-use std::collections::BTreeMap;
+mod label;
+mod selector;
 
-use serde::{Deserialize, Serialize};
-
+pub use self::{
+    label::{
+        HOLD, LABEL_DOMAIN, NOT_A_NUMBER, changes, hold_of_daemon_set, hold_of_pod, is_mirrored,
+        label, label_value, labels,
+    },
+    selector::{Requirement, Term},
+};
 use super::{
-    Effect, Rule, Taint, canonical_int64, extension::Accepts, null_is_default, validation,
+    Effect, Rule,
+    extension::{Accepts, ParsedTaint},
+    validation,
 };
 
-/// End of the prefix of every mirrored label.
-pub const LABEL_DOMAIN: &str = "taint.pdautoscaler.io";
-
-/// Label of a taint whose value is a number to affinity and none to tolerations, such as `0950`.
-pub const NOT_A_NUMBER: &str = "NaN";
-
-/// Most terms of a lowered affinity: two for each key and effect that is compared, times the
-/// author's own.
+/// Most terms of a lowered affinity, holds aside: two for each key and effect that is compared,
+/// times the author's own.
 pub const TERMS_MAX: usize = 128;
 
 /// The effects that keep pods from nodes.
 const HARD: [Effect; 2] = [Effect::NoSchedule, Effect::NoExecute];
 
-/// One condition on a node's label or field, as Kubernetes writes it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Requirement {
-    /// The label or field.
-    #[serde(default)]
-    pub key: String,
-    /// `In`, `NotIn`, `Exists`, `DoesNotExist`, `Gt` or `Lt`.
-    #[serde(default)]
-    pub operator: String,
-    /// The values that the operator compares with.
-    #[serde(
-        default,
-        deserialize_with = "null_is_default",
-        skip_serializing_if = "Vec::is_empty"
-    )]
-    pub values: Vec<String>,
-}
-
-/// A node selector term: all its requirements must hold. An empty term matches no node.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Term {
-    /// Requirements on labels.
-    #[serde(
-        default,
-        deserialize_with = "null_is_default",
-        skip_serializing_if = "Vec::is_empty"
-    )]
-    pub match_expressions: Vec<Requirement>,
-    /// Requirements on fields.
-    #[serde(
-        default,
-        deserialize_with = "null_is_default",
-        skip_serializing_if = "Vec::is_empty"
-    )]
-    pub match_fields: Vec<Requirement>,
-}
-
 /// Sets of requirements of which one must hold.
 pub type Alternatives = Vec<Vec<Requirement>>;
+
+/// The conditions on a node's labels that tolerations make.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Constraints {
+    /// Those of a pod that is to be placed: one of each of the alternatives.
+    placing: Vec<Alternatives>,
+    /// Those of them that hold for a pod that runs, too.
+    running: Vec<Alternatives>,
+    /// The label of the hold.
+    hold: Option<String>,
+}
+
+impl Constraints {
+    /// The same, but what is about new pods alone does not count on a node with the label `hold`.
+    #[must_use]
+    pub fn unless(mut self, hold: Option<String>) -> Self {
+        self.hold = hold.filter(|_| self.running.len() < self.placing.len());
+        self
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.placing.is_empty()
+    }
+}
 
 /// Why tolerations have no affinity.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -95,115 +87,27 @@ pub enum MirrorError {
     NoNode,
 }
 
-impl Requirement {
-    fn new(key: &str, operator: &str, values: &[String]) -> Self {
-        Self {
-            key: key.to_owned(),
-            operator: operator.to_owned(),
-            values: values.to_vec(),
-        }
-    }
-
-    /// Whether it is on a mirrored label.
-    fn is_ours(&self) -> bool {
-        is_mirrored(&self.key)
-    }
-
-    fn is_absence(&self) -> bool {
-        self.operator == "DoesNotExist"
-    }
-}
-
-impl Term {
-    fn is_empty(&self) -> bool {
-        self.match_expressions.is_empty() && self.match_fields.is_empty()
-    }
-
-    /// Whether a label must be absent and have a value at once.
-    fn contradicts_itself(&self) -> bool {
-        let ours = || self.match_expressions.iter().filter(|one| one.is_ours());
-        ours()
-            .filter(|one| one.is_absence())
-            .any(|absent| ours().any(|other| other.key == absent.key && !other.is_absence()))
-    }
-}
-
-/// The label of taints with `key` and `effect`, such as
-/// `node.kubernetes.io.no-execute.taint.pdautoscaler.io/sla`. Nothing for a key that has no room
-/// for it, or an effect that Kubernetes does not know.
-pub fn label(key: &str, effect: &Effect) -> Option<String> {
-    let effect = match effect {
-        Effect::NoSchedule => "no-schedule",
-        Effect::PreferNoSchedule => "prefer-no-schedule",
-        Effect::NoExecute => "no-execute",
-        Effect::Unset | Effect::Other(_) => return None,
-    };
-    let label = match key.split_once('/') {
-        Some((prefix, name)) => format!("{prefix}.{effect}.{LABEL_DOMAIN}/{name}"),
-        None => format!("{effect}.{LABEL_DOMAIN}/{key}"),
-    };
-    validation::label_key(&label).is_empty().then_some(label)
-}
-
-/// The label's value for a taint's value.
-pub fn label_value(taint_value: &str) -> &str {
-    if canonical_int64(taint_value).is_err() && taint_value.parse::<i64>().is_ok() {
-        NOT_A_NUMBER
-    } else {
-        taint_value
-    }
-}
-
-/// Whether a label belongs to the mirror, by its key.
-pub fn is_mirrored(label: &str) -> bool {
-    let prefix = label.split_once('/').map_or("", |(prefix, _)| prefix);
-    let rest = prefix.strip_suffix(LABEL_DOMAIN);
-    rest.is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
-}
-
-/// The changes of a node's `labels` that make them mirror its `taints`: values to set, and nothing
-/// for labels to remove. Empty if they do already; a label that does not belong to the mirror is
-/// never named.
-pub fn changes(
-    labels: &BTreeMap<String, String>,
-    taints: &[Taint],
-) -> BTreeMap<String, Option<String>> {
-    let due = self::labels(taints);
-    let stale = labels
-        .keys()
-        .filter(|label| is_mirrored(label) && !due.contains_key(*label))
-        .map(|label| (label.clone(), None));
-    let wrong = due
-        .iter()
-        .filter(|(label, value)| labels.get(*label) != Some(value))
-        .map(|(label, value)| (label.clone(), Some(value.clone())));
-    stale.chain(wrong).collect()
-}
-
-/// The labels that mirror `taints`.
-pub fn labels(taints: &[Taint]) -> BTreeMap<String, String> {
-    let label_of = |taint: &Taint| {
-        let label = label(&taint.key, &taint.effect)?;
-        Some((label, label_value(&taint.value).to_owned()))
-    };
-    taints.iter().filter_map(label_of).collect()
-}
-
-/// The conditions on a node's labels for a pod with these rules: one of each of the alternatives.
-/// Keys and effects that are not compared by number are left to the scheduler.
-pub fn constraints(rules: &[Rule]) -> Result<Vec<Alternatives>, MirrorError> {
-    let mut found = Vec::new();
+/// The conditions on a node's labels for a pod with these rules. Keys and effects that are not
+/// compared by number are left to the scheduler.
+pub fn constraints(rules: &[Rule]) -> Result<Constraints, MirrorError> {
+    let mut found = Constraints::default();
     let mut done: Vec<&str> = Vec::new();
     for rule in rules.iter().filter(|rule| rule.is_numeric) {
         if rule.must_be_present {
-            found.push(presence(rule)?);
+            found.placing.push(presence(rule)?);
         }
         if done.contains(&rule.key.as_str()) {
             continue;
         }
         done.push(&rule.key);
         for effect in &HARD {
-            found.extend(tolerance(rules, &rule.key, effect)?);
+            let Some(alternatives) = tolerance(rules, &rule.key, effect)? else {
+                continue;
+            };
+            if *effect == Effect::NoExecute {
+                found.running.push(alternatives.clone());
+            }
+            found.placing.push(alternatives);
         }
     }
     Ok(found)
@@ -264,7 +168,7 @@ fn accepted(label: &str, accepts: &Accepts) -> Alternatives {
         // No taint has a value that is no label value.
         Accepts::Text(text) if !validation::label_value(text).is_empty() => return Vec::new(),
         Accepts::Text(text) => {
-            let value = label_value(text).to_owned();
+            let value = label_value(text).into_owned();
             return vec![vec![Requirement::new(label, "In", &[value])]];
         }
         Accepts::Nothing => return Vec::new(),
@@ -288,39 +192,81 @@ fn accepted(label: &str, accepts: &Accepts) -> Alternatives {
     vec![above.into_iter().chain(below).collect()]
 }
 
+/// Whether a pod with these rules that runs on a node with `taints` would not be placed there now,
+/// because of numbers that are about new pods alone.
+pub fn is_held(rules: &[Rule], taints: &[ParsedTaint]) -> bool {
+    let is_tolerated = |taint: &ParsedTaint| rules.iter().any(|rule| rule.tolerates(taint));
+    let is_compared = |parsed: &ParsedTaint| {
+        let mut numeric = rules.iter().filter(|rule| rule.is_numeric);
+        numeric.any(|rule| rule.concerns(&parsed.taint))
+    };
+    let mut soft = taints
+        .iter()
+        .filter(|parsed| parsed.taint.effect == Effect::NoSchedule);
+    let lacks = |rule: &Rule| !taints.iter().any(|taint| rule.tolerates(taint));
+    let mut required = rules.iter().filter(|rule| rule.must_be_present);
+    soft.any(|taint| is_compared(taint) && !is_tolerated(taint)) || required.any(lacks)
+}
+
 /// The terms of a required node affinity with `constraints` multiplied in, in place of those of an
 /// earlier call. Nothing in and out means no required affinity.
 pub fn lower(
     terms: Option<&[Term]>,
-    constraints: &[Alternatives],
+    constraints: &Constraints,
 ) -> Result<Option<Vec<Term>>, MirrorError> {
     let authored = authored(terms);
     if constraints.is_empty() {
         return Ok(authored);
     }
     let mut lowered = Vec::new();
+    let mut held = Vec::new();
     for term in authored.as_deref().unwrap_or(&[Term::default()]) {
         if authored.is_some() && term.is_empty() {
             // It matches no node, and must not begin to.
-            lowered.push(Term::default());
+            add(&mut lowered, Term::default());
             continue;
         }
-        let mut product = vec![term.clone()];
-        for alternatives in constraints {
-            if product.len().saturating_mul(alternatives.len()) > 4 * TERMS_MAX {
-                return Err(MirrorError::TooManyTerms);
-            }
-            product = multiplied(&product, alternatives);
-        }
+        let product = product(term, &constraints.placing)?;
         if product.is_empty() {
             return Err(MirrorError::NoNode);
         }
-        lowered.append(&mut product);
+        for term in product {
+            add(&mut lowered, term);
+        }
         if lowered.len() > TERMS_MAX {
             return Err(MirrorError::TooManyTerms);
         }
+        if let Some(hold) = &constraints.hold {
+            let mut term = term.clone();
+            term.match_expressions
+                .push(Requirement::new(hold, "Exists", &[]));
+            held.extend(self::product(&term, &constraints.running)?);
+        }
+    }
+    for term in held {
+        add(&mut lowered, term);
     }
     Ok(Some(lowered))
+}
+
+/// Adds a term that is not there. The author may have written one twice, and lowering again would
+/// find it once.
+fn add(terms: &mut Vec<Term>, term: Term) {
+    if !terms.contains(&term) {
+        terms.push(term);
+    }
+}
+
+/// A term with one of each of the alternatives, in every combination that a node can satisfy.
+fn product(term: &Term, constraints: &[Alternatives]) -> Result<Vec<Term>, MirrorError> {
+    let mut product = vec![term.clone()];
+    for alternatives in constraints {
+        if product.len().saturating_mul(alternatives.len()) > 4 * TERMS_MAX {
+            return Err(MirrorError::TooManyTerms);
+        }
+        product = multiplied(&product, alternatives);
+    }
+    Ok(product)
 }
 
 /// Every term with every alternative, without those that no node satisfies.

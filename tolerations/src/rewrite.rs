@@ -3,11 +3,15 @@
 //! [`rewrite`] turns each `Gt` and `Lt` into `Exists` at the same place, with effect and seconds
 //! kept, and records the originals, which the pod carries in [`ANNOTATION`] as a JSON list.
 //! [`restore`] reads both and says what the pod asks for: whoever places or evicts it judges that,
-//! never the `Exists`. An annotation that the list does not bear out is an error, not a guess, for
-//! else a pod could claim `Exists` and no number.
+//! never the `Exists`. Which `Exists` an original belongs to is [`carrier`]'s to find. An
+//! annotation that the list does not bear out is an error, not a guess, for else a pod could claim
+//! `Exists` and no number.
+
+use std::fmt;
 
 use super::{
     Comparison, ExtendedToleration, Operator, Rule, Toleration,
+    carrier::{self, Carrier},
     extension::{BoundError, NumericOperator},
 };
 
@@ -24,10 +28,11 @@ pub enum Authored<'a> {
     Plain(&'a Toleration),
     /// The spec says `Exists`, the annotation says this.
     Rewritten {
-        /// The entry of the spec, whose seconds count: a live pod may change them.
-        spec: &'a Toleration,
         /// The original.
         original: &'a ExtendedToleration,
+        /// How long it tolerates a `NoExecute` taint, seconds. Those of the spec, which a live pod
+        /// may change, unless its toleration was merged into another.
+        seconds: Option<i64>,
     },
 }
 
@@ -88,7 +93,8 @@ pub fn rewrite(list: &[Toleration]) -> (Vec<Toleration>, Vec<ExtendedToleration>
     (rewritten, originals)
 }
 
-/// The list as its author meant it, in the order of `spec`.
+/// The list as its author meant it, in the order of `spec`. Several numbers that one `Exists`
+/// carries are in the order of the annotation.
 pub fn restore<'a>(
     spec: &'a [Toleration],
     originals: &'a [ExtendedToleration],
@@ -96,20 +102,10 @@ pub fn restore<'a>(
     if originals.len() > ORIGINALS_MAX {
         return Err(Disagreement::TooMany(originals.len()));
     }
-    let mut asked: Vec<Authored<'a>> = spec.iter().map(Authored::Plain).collect();
-    for (entry, original) in originals.iter().enumerate() {
-        let stands_for = |asked: &Authored<'a>| {
-            matches!(asked, Authored::Plain(spec)
-            if spec.operator == Operator::Exists
-                && spec.key == original.key
-                && spec.effect == original.effect)
-        };
-        let at_its_place = original
-            .index
-            .filter(|index| asked.get(*index).is_some_and(stands_for));
-        let place = at_its_place.or_else(|| asked.iter().position(stands_for));
-        let slot = place.and_then(|place| asked.get_mut(place));
-        let Some(Authored::Plain(spec)) = slot.as_deref().copied() else {
+    let mut pairs: Vec<(Carrier, &ExtendedToleration)> = Vec::with_capacity(originals.len());
+    let found = carrier::find(spec, originals);
+    for (entry, (original, carrier)) in originals.iter().zip(found).enumerate() {
+        let Some(carrier) = carrier else {
             return Err(Disagreement::NotInSpec {
                 entry,
                 toleration: original.to_string(),
@@ -118,8 +114,22 @@ pub fn restore<'a>(
         if let Err(source) = original.interval() {
             return Err(Disagreement::Bound { entry, source });
         }
-        if let Some(slot) = slot {
-            *slot = Authored::Rewritten { spec, original };
+        pairs.push((carrier, original));
+    }
+    let mut asked = Vec::with_capacity(spec.len());
+    for (place, plain) in spec.iter().enumerate() {
+        let before = asked.len();
+        let here = pairs.iter().filter(|(carrier, _)| carrier.place == place);
+        asked.extend(here.map(|(carrier, original)| Authored::Rewritten {
+            original,
+            seconds: if carrier.has_its_seconds {
+                plain.toleration_seconds
+            } else {
+                original.toleration_seconds
+            },
+        }));
+        if asked.len() == before {
+            asked.push(Authored::Plain(plain));
         }
     }
     Ok(asked)
@@ -138,7 +148,22 @@ impl Authored<'_> {
     /// How long it tolerates a `NoExecute` taint, seconds; absent means forever.
     pub const fn toleration_seconds(&self) -> Option<i64> {
         match self {
-            Self::Plain(spec) | Self::Rewritten { spec, .. } => spec.toleration_seconds,
+            Self::Plain(spec) => spec.toleration_seconds,
+            Self::Rewritten { seconds, .. } => *seconds,
+        }
+    }
+}
+
+/// As a plain toleration displays, with the seconds that count.
+impl fmt::Display for Authored<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Plain(toleration) => toleration.fmt(f),
+            Self::Rewritten { original, seconds } => ExtendedToleration {
+                toleration_seconds: *seconds,
+                ..(*original).clone()
+            }
+            .fmt(f),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The rules of taints and tolerations: known vectors as tables, laws against an independent
 //! reading of the rules, the API server's words against a recording of Kubernetes' own code.
 
+mod carriers;
 mod differential;
 mod evictions;
 mod extensions;

@@ -9,6 +9,7 @@
 //! Answers are JSON patches of single fields. Nothing depends on `dryRun`, for nothing is written
 //! anywhere.
 
+mod annotation;
 mod defaults;
 mod members;
 mod patch;
@@ -30,7 +31,7 @@ pub use self::defaults::{Defaults, Workload};
 use strum::IntoStaticStr;
 
 use self::{
-    subject::Subject,
+    subject::{Hold, Subject},
     template::{Holder, Kind},
     wire::{AdmissionVerdict, Request, Review},
 };
@@ -137,6 +138,7 @@ fn mutated(
         old: old.as_ref(),
         gate,
         defaults: defaults.as_deref(),
+        hold: Hold::of(kind, request, &new.pod),
     };
     match tolerate::decide(&new, &subject, unchanged) {
         Ok(change) => AdmissionVerdict::change(change),

@@ -4,7 +4,9 @@
 //! which its configuration leaves out, so that the API server answers for itself. Its refusal of
 //! the operator means off, success means on, anything else (a quota, a policy, an outage) means
 //! nothing, and the answer so far stays. Before the first answer the gate counts as off: rewriting
-//! is right on every cluster. Probes go on for ever, for clusters are upgraded and rolled back.
+//! is right on every cluster, so a webhook whose probes are refused is ready all the same. Probes
+//! go on for ever, for clusters are upgraded and rolled back, and less and less often without an
+//! answer.
 //!
 //! Several API servers may differ while a change rolls out. A rewritten pod is right with all of
 //! them, a numeric one is not, so a single off counts at once, and on only after several in a row.
@@ -68,12 +70,18 @@ impl FeatureGate {
 pub struct ProbeHistory {
     known: Option<Comparison>,
     on_in_a_row: u32,
+    /// Probes without an answer since the last one that had one.
+    unanswered: u32,
 }
 
 impl ProbeHistory {
     /// Takes the next answer, and gives the state of the gate that follows from all of them. A
     /// probe without an answer changes nothing.
     pub fn take(&mut self, answer: Option<Comparison>) -> Option<Comparison> {
+        self.unanswered = match answer {
+            Some(_) => 0,
+            None => self.unanswered.saturating_add(1),
+        };
         match answer {
             Some(Comparison::Off) => {
                 self.on_in_a_row = 0;
@@ -88,6 +96,27 @@ impl ProbeHistory {
             None => {}
         }
         self.known
+    }
+
+    /// Whether reviews can be answered: the gate is known, or nobody says so, and then it counts as
+    /// off.
+    pub const fn is_ready(self) -> bool {
+        self.known.is_some() || self.unanswered > 0
+    }
+
+    /// Whether the last probe is the first of its row without an answer, which is worth a warning.
+    const fn has_just_failed(self) -> bool {
+        self.unanswered == 1
+    }
+
+    /// The time until the next probe, at most `interval`: that for a steady answer, else little,
+    /// and twice as long after each probe without an answer.
+    pub fn pause(self, interval: Duration) -> Duration {
+        if self.is_steady() {
+            return interval;
+        }
+        let factor = 2_u32.saturating_pow(self.unanswered);
+        EAGER.saturating_mul(factor).min(interval)
     }
 
     const fn is_steady(self) -> bool {
@@ -126,25 +155,26 @@ pub async fn watch(
         let answer = probe(&client, &namespace, PROBE_NAME).await;
         let known = history.take(answer.as_ref().ok().map(comparison));
         if let Err(error) = &answer {
-            let reason = error.to_string();
-            tracing::warn!(reason, "the gate cannot be probed");
-            if known.is_none() {
-                ready.set_waiting(format!("the gate cannot be probed: {reason}"));
+            if history.has_just_failed() {
+                tracing::warn!(
+                    %error,
+                    is_on = gate.read() == Comparison::On,
+                    "the gate cannot be probed: it counts as it was, and as off before the first answer"
+                );
+            } else {
+                tracing::debug!(%error, "the gate cannot be probed");
             }
+        }
+        if history.is_ready() {
+            ready.set_ready();
         }
         if let Some(comparison) = known.filter(|_| known != reported) {
             tracing::info!(is_on = comparison == Comparison::On, "gate known");
             gate.set(comparison);
             metrics.gate(comparison);
-            ready.set_ready();
             reported = known;
         }
-        let pause = if history.is_steady() {
-            interval
-        } else {
-            EAGER.min(interval)
-        };
-        sleep(pause).await;
+        sleep(history.pause(interval)).await;
     }
 }
 
@@ -182,6 +212,49 @@ mod tests {
             });
         }
         assert_eq!(known, want);
+    }
+
+    fn after(answers: &str) -> ProbeHistory {
+        let mut history = ProbeHistory::default();
+        for answer in answers.chars() {
+            history.take(match answer {
+                '+' => Some(Comparison::On),
+                '-' => Some(Comparison::Off),
+                _ => None,
+            });
+        }
+        history
+    }
+
+    #[rstest]
+    #[case::nothing_yet("", false)]
+    #[case::a_policy_refuses_the_pod("?", true)]
+    #[case::off("-", true)]
+    #[case::on_so_far("+", false)]
+    #[case::on_and_then_refused("+?", true)]
+    #[case::known("+++", true)]
+    fn a_refused_probe_keeps_nobody_waiting(#[case] answers: &str, #[case] is_ready: bool) {
+        assert_eq!(after(answers).is_ready(), is_ready);
+    }
+
+    #[rstest]
+    #[case::first("?", 500)]
+    #[case::fourth("????", 4_000)]
+    #[case::for_ever("??????????????????????????????????????", 30_000)]
+    #[case::on_so_far("+", 250)]
+    #[case::steady("+++", 30_000)]
+    #[case::steady_in_an_outage("+++?", 30_000)]
+    #[case::answered_again("????+", 250)]
+    fn probes_without_an_answer_become_rare(#[case] answers: &str, #[case] millis: u64) {
+        let pause = after(answers).pause(Duration::from_secs(30));
+        assert_eq!(pause, Duration::from_millis(millis));
+    }
+
+    #[test]
+    fn an_outage_is_reported_once() {
+        let reported = (1..=9).filter(|count| after(&"?".repeat(*count)).has_just_failed());
+        assert_eq!(reported.count(), 1);
+        assert!(after("???-?").has_just_failed(), "another outage");
     }
 
     #[test]

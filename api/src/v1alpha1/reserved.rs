@@ -22,9 +22,3 @@ pub(crate) const BUDGET_PRIORITY: &str = "it only orders objects that share a bu
 /// Remedy in place of `scaleDown.drain`.
 pub(crate) const DRAIN: &str =
     "set terminationGracePeriodSeconds and a preStop hook in the pod template instead";
-/// Remedy in place of `source.auth`.
-pub(crate) const SOURCE_AUTH: &str =
-    "use a serverUrl that needs no credentials, or the controller's own metrics source";
-/// Remedy in place of `source.tls`.
-pub(crate) const SOURCE_TLS: &str =
-    "use a serverUrl with a publicly trusted certificate, or the controller's own metrics source";

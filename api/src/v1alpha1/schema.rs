@@ -5,7 +5,10 @@ use std::borrow::Cow;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
 use super::duration::{DURATION_LENGTH_MAX, DurationText};
-use super::metrics::{SELECTOR_VALUE_LENGTH_MAX, SELECTORS_MAX, Selectors};
+use super::metrics::{
+    HEADER_VALUE_LENGTH_MAX, HEADERS_MAX, SELECTOR_VALUE_LENGTH_MAX, SELECTORS_MAX, Selectors,
+    SourceHeaders,
+};
 use super::quantity::{self, QuantityText};
 use super::reserved::Reserved;
 
@@ -59,6 +62,28 @@ impl JsonSchema for Selectors {
                 "type": "string",
                 "minLength": 1,
                 "maxLength": SELECTOR_VALUE_LENGTH_MAX,
+            },
+        })
+    }
+}
+
+impl JsonSchema for SourceHeaders {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "SourceHeaders".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "object",
+            "maxProperties": HEADERS_MAX,
+            "additionalProperties": {
+                "type": "string",
+                "maxLength": HEADER_VALUE_LENGTH_MAX,
+                "pattern": "^[ -~]*$",
             },
         })
     }

@@ -67,6 +67,10 @@ pub struct PDAutoscalerStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = WORD_LENGTH_MAX))]
     pub engine: Option<String>,
+    /// The gateway whose metrics are read, such as EPP; absent while none is found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = WORD_LENGTH_MAX))]
+    pub gateway: Option<String>,
     /// The last decision, and why it was taken.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_decision: Option<LastDecision>,

@@ -8,8 +8,9 @@ use crate::v1alpha1::{
     self as api, PDAutoscalerSpec,
     budget::BUDGET_EMPTY_REMEDY,
     metrics::{
-        ENGINE_REMEDY, LABEL_REMEDY, LABELS_TAKEN, QUERY_LENGTH_MAX, SELECTOR_VALUE_LENGTH_MAX,
-        SELECTORS_MAX, SERVER_URL_LENGTH_MAX, SERVER_URL_REMEDY,
+        ENGINE_REMEDY, HEADER_REMEDY, HEADER_VALUE_LENGTH_MAX, HEADERS_MAX, HEADERS_TAKEN,
+        LABEL_REMEDY, LABELS_TAKEN, QUERY_LENGTH_MAX, SELECTOR_VALUE_LENGTH_MAX, SELECTORS_MAX,
+        SERVER_URL_LENGTH_MAX, SERVER_URL_REMEDY,
     },
     reserved,
     target::{NAME_REMEDY, TARGET_REMEDY},
@@ -47,14 +48,8 @@ fn metrics(metrics: &api::MetricsSpec, errors: &mut Errors) {
     if !metrics.engine.is_supported() {
         errors.push("metrics.engine", metrics.engine.as_str(), ENGINE_REMEDY);
     }
-    if let Some(source) = &metrics.source
-        && !is_server_url(&source.server_url)
-    {
-        errors.push(
-            "metrics.source.serverUrl",
-            &source.server_url,
-            SERVER_URL_REMEDY,
-        );
+    if let Some(source) = &metrics.source {
+        check_source(source, errors);
     }
     let labels = &metrics.selectors.0;
     if labels.len() > SELECTORS_MAX {
@@ -99,6 +94,48 @@ fn is_label_name(label: &str) -> bool {
             .all(|b| b.is_ascii_alphanumeric() || b == b'_')
 }
 
+fn check_source(source: &api::MetricsSource, errors: &mut Errors) {
+    if !is_server_url(&source.server_url) {
+        let path = "metrics.source.serverUrl";
+        errors.push(path, &source.server_url, SERVER_URL_REMEDY);
+    }
+    for (field, secret) in [("auth", &source.auth), ("tls", &source.tls)] {
+        if let Some(secret) = secret
+            && !is_object_name(&secret.secret_ref.name)
+        {
+            let path = format!("metrics.source.{field}.secretRef.name");
+            errors.push(&path, &secret.secret_ref.name, NAME_REMEDY);
+        }
+    }
+    let headers = &source.headers.0;
+    if headers.len() > HEADERS_MAX {
+        let count = format!("{} headers", headers.len());
+        let remedy = format!("must be at most {HEADERS_MAX}");
+        errors.push("metrics.source.headers", count, remedy);
+    }
+    for (name, value) in headers {
+        let path = format!("metrics.source.headers.{name}");
+        if !is_header_name(name) {
+            errors.push(&path, value, HEADER_REMEDY);
+        }
+        let is_visible = value.bytes().all(|byte| (b' '..=b'~').contains(&byte));
+        if !is_visible || value.len() > HEADER_VALUE_LENGTH_MAX {
+            let remedy = format!("must have at most {HEADER_VALUE_LENGTH_MAX} ASCII characters");
+            errors.push(&path, value, remedy);
+        }
+    }
+}
+
+/// Whether `name` is that of a header that a query may have.
+fn is_header_name(name: &str) -> bool {
+    let mut bytes = name.bytes();
+    bytes
+        .next()
+        .is_some_and(|first| first.is_ascii_alphabetic())
+        && bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+        && !HEADERS_TAKEN.contains(&name.to_ascii_lowercase().as_str())
+}
+
 /// Whether `url` is an HTTP address without user, query and fragment.
 fn is_server_url(url: &str) -> bool {
     let rest = url
@@ -112,7 +149,6 @@ fn is_server_url(url: &str) -> bool {
 
 /// Fields that later versions will use.
 fn reserved_fields(spec: &PDAutoscalerSpec, errors: &mut Errors) {
-    let source = spec.metrics.source.as_ref();
     let budget = spec.budget.as_ref();
     let mut refuse = |path: &str, present: bool, remedy: &str| {
         if present {
@@ -130,10 +166,6 @@ fn reserved_fields(spec: &PDAutoscalerSpec, errors: &mut Errors) {
     refuse("budget.priority", has_priority, reserved::BUDGET_PRIORITY);
     let has_drain = spec.behavior.scale_down.drain.is_some();
     refuse("behavior.scaleDown.drain", has_drain, reserved::DRAIN);
-    let has_auth = source.is_some_and(|s| s.auth.is_some());
-    refuse("metrics.source.auth", has_auth, reserved::SOURCE_AUTH);
-    let has_tls = source.is_some_and(|s| s.tls.is_some());
-    refuse("metrics.source.tls", has_tls, reserved::SOURCE_TLS);
     if budget.is_some_and(|b| b.gpus.is_none() && b.reference.is_none()) {
         errors.push(
             "budget",

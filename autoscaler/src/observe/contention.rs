@@ -3,14 +3,12 @@
 
 use std::collections::HashMap;
 
-use k8s_openapi::{
-    api::autoscaling::v2::HorizontalPodAutoscaler, apimachinery::pkg::apis::meta::v1::Time,
-};
-use kube::{Api, Client, ResourceExt as _, api::ListParams};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::ResourceExt as _;
 use pd_api::v1alpha1::{Mode, PDAutoscaler};
 use pd_core::Role;
 
-use crate::answer::within_limit;
+use crate::cluster::{Cluster, Unseen};
 
 /// The PDAutoscaler that may scale each workload: the oldest that names it, and among equally old
 /// ones the first by name.
@@ -68,39 +66,41 @@ impl Claims {
 
 /// A sentence about who else scales a target of `object`, if anyone does.
 pub async fn contender(
-    client: &Client,
+    cluster: &Cluster,
     claims: &Claims,
     object: &PDAutoscaler,
-) -> Result<Option<String>, kube::Error> {
+) -> Result<Option<String>, Unseen> {
     match claims.older_claimant(object) {
         Some(older) => Ok(Some(older)),
-        None => horizontal_autoscaler(client, object).await,
+        None => other_autoscaler(cluster, object).await,
     }
 }
 
-/// A sentence about the autoscaler of Kubernetes that scales a target of `object`, if there is one.
-async fn horizontal_autoscaler(
-    client: &Client,
+/// A sentence about the autoscaler of another kind that scales a target of `object`, if there is
+/// one. KEDA's comes first, for it makes one of Kubernetes's again when that is deleted.
+async fn other_autoscaler(
+    cluster: &Cluster,
     object: &PDAutoscaler,
-) -> Result<Option<String>, kube::Error> {
+) -> Result<Option<String>, Unseen> {
     let namespace = object.namespace().unwrap_or_default();
-    let targets = Role::ALL.map(|role| &object.spec.role(role).target);
-    let api = Api::<HorizontalPodAutoscaler>::namespaced(client.clone(), &namespace);
-    // From the API server's cache, as the pods are: an autoscaler of a moment ago is soon enough.
-    let params = ListParams::default().match_any();
-    let autoscalers = within_limit(api.list(&params)).await?;
-    Ok(autoscalers.items.iter().find_map(|autoscaler| {
-        let scaled = &autoscaler.spec.as_ref()?.scale_target_ref;
-        let target = targets
-            .into_iter()
-            .find(|target| scaled.kind == target.kind && scaled.name == target.name)?;
-        Some(format!(
-            "HorizontalPodAutoscaler `{}` scales {} `{}` too: delete it, or set spec.mode to Recommend",
-            autoscaler.name_any(),
-            target.kind,
-            target.name
-        ))
-    }))
+    for role in Role::ALL {
+        let target = &object.spec.role(role).target;
+        let (kind, name) = (target.kind.as_str(), target.name.as_str());
+        let by_keda = cluster.scaled_object(&namespace, kind, name).await?;
+        let found = match by_keda {
+            Some(found) => Some(("ScaledObject", found)),
+            None => cluster
+                .horizontal_autoscaler(&namespace, kind, name)
+                .await?
+                .map(|found| ("HorizontalPodAutoscaler", found)),
+        };
+        if let Some((of_kind, scaler)) = found {
+            return Ok(Some(format!(
+                "{of_kind} `{scaler}` scales {kind} `{name}` too: delete it, or set spec.mode to Recommend"
+            )));
+        }
+    }
+    Ok(None)
 }
 
 #[cfg(test)]

@@ -1,8 +1,10 @@
 //! Profiles in `ConfigMap`s, read from the API server.
 //!
-//! Each reconcile looks at a `ConfigMap`'s metadata alone, and reads it again only when its version
-//! has changed. While the API server does not answer, the version that was read last counts. The
-//! texts and their joining with the coefficients of the spec are pd-signals'.
+//! Once a minute a reconcile looks at a `ConfigMap`'s metadata alone, and reads it again only when
+//! its version has changed. While the API server does not answer, the version that was read last
+//! counts. The texts and their joining with the coefficients of the spec are pd-signals'.
+
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{Api, Client};
@@ -12,9 +14,13 @@ use pd_signals::{
     profile::{ProfileError, Wanted},
     stated::{ReadPart, Reference, Stated},
 };
+use tokio::time::Instant;
 use tracing::debug;
 
 use crate::answer::within_limit;
+
+/// How long a part counts before its `ConfigMap`'s version is looked at again.
+const KEPT: Duration = Duration::from_mins(1);
 
 /// A part as it was read, and what from.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,6 +28,7 @@ pub struct CachedPart {
     reference: ProfileReference,
     gpus_per_replica: u32,
     resource_version: Option<String>,
+    looked_at: Instant,
     part: Result<Profile, ProfileError>,
 }
 
@@ -68,6 +75,12 @@ async fn read(
     gpus_per_replica: u32,
     cached: Option<CachedPart>,
 ) -> (Result<Profile, ProfileError>, Option<CachedPart>) {
+    if let Some(recent) = cached
+        .as_ref()
+        .filter(|cached| cached.looked_at.elapsed() < KEPT)
+    {
+        return (recent.part.clone(), cached);
+    }
     let config_maps: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
     let name = reference.name.as_str();
     let absent = || ProfileError::NotFound {
@@ -91,10 +104,11 @@ async fn read(
         Err(error) => return unread(error, cached),
     };
     if let Some(same) = cached
-        .as_ref()
+        .clone()
         .filter(|cached| cached.resource_version == version)
     {
-        return (same.part.clone(), cached);
+        let looked_at = Instant::now();
+        return (same.part.clone(), Some(CachedPart { looked_at, ..same }));
     }
     let found = match within_limit(config_maps.get_opt(name)).await {
         Ok(Some(found)) => found,
@@ -113,6 +127,7 @@ async fn read(
         reference: reference.clone(),
         gpus_per_replica,
         resource_version: found.metadata.resource_version,
+        looked_at: Instant::now(),
         part: part.clone(),
     };
     (part, Some(cached))

@@ -1,13 +1,18 @@
-//! How an object's series are spelt and how often they come: learnt from one answer for the next.
+//! Which engine an object's series are of, how they are spelt and how often they come: learnt from
+//! one answer for the next.
 //!
-//! Nothing of it is stored. After a start the first answer teaches the spelling, and the windows
-//! are those of the flags until an answer shows how often workers are scraped.
+//! Of that only the engine is stored, in status: one that was found stays until another is found in
+//! its place. After a start the first answer teaches the spelling, and the windows are those of the
+//! flags until an answer shows how often workers are scraped.
 
 use std::time::Duration;
 
+use pd_api::v1alpha1::PDAutoscaler;
 use pd_signals::{
     Sample,
     decode::{Answers, scrape_interval},
+    engine::{Engine, VLLM},
+    gateway::Gateway,
     queries::{Scope, Windows},
 };
 
@@ -16,9 +21,18 @@ use crate::{
     prometheus::{self, Answer, NativeHistogram},
 };
 
-/// The spelling and the pace of an object's series, as far as answers have shown them.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// The engine that `object` states, if it states one.
+pub fn stated_engine(object: &PDAutoscaler) -> Option<&'static Engine> {
+    Engine::named(object.spec.metrics.engine.as_str())
+}
+
+/// The engine, spelling and pace of an object's series, as far as answers have shown them.
+#[derive(Clone, Debug, Default)]
 pub struct Series {
+    /// The engine that was asked for, and stays until another is found.
+    pub engine: Option<&'static Engine>,
+    /// The gateway that was found.
+    pub gateway: Option<&'static Gateway>,
     /// Beginning of the engine's metrics' names, where it is not the usual one.
     pub prefix: Option<String>,
     /// Time between two scrapes of a worker.
@@ -29,6 +43,8 @@ impl Series {
     /// Those that the answers to the queries of `scope` show.
     pub fn of<E>(answers: &Answers<E>, scope: &Scope) -> Self {
         Self {
+            engine: Some(scope.engine),
+            gateway: None,
             prefix: scope.prefix.clone(),
             scrape_interval: scrape_interval(answers),
         }
@@ -43,10 +59,35 @@ impl Series {
         set.stretched(self.scrape_interval)
     }
 
-    /// `scope` with the spelling and the windows of these series.
+    /// The engine to ask for: the one that `object` states, else the one that was found last, by
+    /// this process or the one before.
+    pub fn engine(&self, object: &PDAutoscaler) -> &'static Engine {
+        let before = || {
+            let status = object.status.as_ref()?;
+            Engine::named(status.engine.as_deref()?)
+        };
+        stated_engine(object)
+            .or(self.engine)
+            .or_else(before)
+            .unwrap_or(&VLLM)
+    }
+
+    /// The gateway that was found last, by this process or the one before.
+    pub fn gateway(&self, object: &PDAutoscaler) -> Option<&'static Gateway> {
+        let before = || {
+            let status = object.status.as_ref()?;
+            Gateway::named(status.gateway.as_deref()?)
+        };
+        self.gateway.or_else(before)
+    }
+
+    /// `scope` with the spelling and the windows of these series. The spelling is of their engine.
     pub fn spelt(self, scope: Scope, windows: Windows) -> Scope {
+        let is_same = self
+            .engine
+            .is_some_and(|engine| engine.name == scope.engine.name);
         Scope {
-            prefix: self.prefix,
+            prefix: self.prefix.filter(|_| is_same),
             window: windows.rates,
             ..scope
         }

@@ -1,14 +1,13 @@
 //! Replicas that will not serve without help, and the cause.
 //!
-//! A pod shows it in its conditions and in what its containers wait for. Pods that cannot even be
-//! created show nothing: their controller does, in a condition of the workload. StatefulSets have
+//! A pod's own cause is [`crate::cluster::pod_cause`]'s. Pods that cannot even be created show
+//! nothing: their controller does, in a condition of the workload. StatefulSets have
 //! no such condition; their missing replicas count as late in the core. Pure: objects in, a count
 //! and a cause out.
 
-use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use pd_core::role_state::StuckCause;
 
-use super::pod_phase::{PodPhase, pod_phase};
+use crate::cluster::{pod_phase::PodPhase, pods::PodFacts};
 
 /// Causes, those first that foretell that new pods fail as well, and of those the ones that a
 /// person would fix first; of several equally common ones the first is reported.
@@ -32,7 +31,7 @@ pub struct CreateFailure {
 /// come either, only the replicas that show it: to the core these are another matter than broken
 /// ones.
 pub fn stuck(
-    pods: &[Pod],
+    pods: &[PodFacts],
     wanted: u32,
     failure: Option<&CreateFailure>,
 ) -> Option<(u32, StuckCause)> {
@@ -43,14 +42,14 @@ pub fn stuck(
         }
     };
     for pod in pods {
-        if let Some(cause) = cause(pod) {
+        if let Some(cause) = pod.stuck {
             count(cause, 1);
         }
     }
     if let Some(failure) = failure {
         let existing = pods
             .iter()
-            .filter(|pod| matches!(pod_phase(pod), PodPhase::Ready | PodPhase::Starting))
+            .filter(|pod| matches!(pod.phase, PodPhase::Ready | PodPhase::Starting))
             .count();
         let existing = u32::try_from(existing).unwrap_or(u32::MAX);
         count(failure.cause(), wanted.saturating_sub(existing));
@@ -77,50 +76,16 @@ impl CreateFailure {
     }
 }
 
-/// Why a pod that should start will not; nothing for one that serves, ends, leaves or just starts.
-fn cause(pod: &Pod) -> Option<StuckCause> {
-    if !matches!(pod_phase(pod), PodPhase::Starting) {
-        return None;
-    }
-    let status = pod.status.as_ref()?;
-    let unschedulable = status.conditions.iter().flatten().any(|condition| {
-        condition.type_ == "PodScheduled"
-            && condition.status == "False"
-            && condition.reason.as_deref() == Some("Unschedulable")
-    });
-    if unschedulable {
-        return Some(StuckCause::Unschedulable);
-    }
-    let init = status.init_container_statuses.iter().flatten();
-    let containers = status.container_statuses.iter().flatten();
-    init.chain(containers).find_map(container_cause)
-}
-
-/// The kubelet's words (`pkg/kubelet/images/types.go`, `pkg/kubelet/container/sync_result.go`).
-fn container_cause(container: &ContainerStatus) -> Option<StuckCause> {
-    let waiting = container.state.as_ref()?.waiting.as_ref()?;
-    match waiting.reason.as_deref()? {
-        "ImagePullBackOff"
-        | "ErrImagePull"
-        | "ErrImageNeverPull"
-        | "InvalidImageName"
-        | "ImageInspectError"
-        | "RegistryUnavailable"
-        | "SignatureValidationFailed" => Some(StuckCause::ImagePull),
-        "CrashLoopBackOff" => Some(StuckCause::CrashLoop),
-        "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" => {
-            Some(StuckCause::CreateFailed)
-        }
-        _ => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use k8s_openapi::api::core::v1::Pod;
     use rstest::rstest;
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::cluster::{pod_cause::pod_cause, pod_phase::pod_phase};
 
     fn waits(reason: &str) -> Value {
         json!({ "phase": "Pending", "containerStatuses": [{
@@ -135,12 +100,24 @@ mod tests {
         ] })
     }
 
-    fn pods(statuses: &[Value]) -> Vec<Pod> {
-        let pod = |status: &Value| json!({ "metadata": { "name": "x" }, "status": status });
+    fn pods(statuses: &[Value]) -> Vec<PodFacts> {
+        let statuses = statuses.iter();
         statuses
-            .iter()
-            .map(|status| serde_json::from_value(pod(status)).unwrap())
+            .map(|status| {
+                let pod = json!({ "metadata": { "name": "x" }, "status": status });
+                facts(&serde_json::from_value(pod).unwrap())
+            })
             .collect()
+    }
+
+    fn facts(pod: &Pod) -> PodFacts {
+        PodFacts {
+            name: "x".into(),
+            labels: Arc::default(),
+            owner: Arc::default(),
+            phase: pod_phase(pod),
+            stuck: pod_cause(pod),
+        }
     }
 
     #[rstest]
@@ -220,9 +197,12 @@ mod tests {
     fn pods_that_serve_or_leave_are_not_stuck() {
         let mut serving = waits("CrashLoopBackOff");
         serving["conditions"] = json!([{ "type": "Ready", "status": "True" }]);
-        let mut all = pods(&[serving, waits("CrashLoopBackOff")]);
-        all[1].metadata.deletion_timestamp =
-            serde_json::from_value(json!("2026-01-01T00:00:00Z")).unwrap();
+        let leaving = json!({
+            "metadata": { "name": "x", "deletionTimestamp": "2026-01-01T00:00:00Z" },
+            "status": waits("CrashLoopBackOff"),
+        });
+        let mut all = pods(&[serving]);
+        all.push(facts(&serde_json::from_value(leaving).unwrap()));
         assert_eq!(stuck(&all, 2, None), None);
     }
 }

@@ -1,27 +1,30 @@
 //! Workloads as observed: replicas requested, pods that serve, start and leave.
 //!
-//! Deployments and StatefulSets. The pods are listed by the workload's own selector and filtered by
-//! owner, because selectors of two workloads may overlap while ownership never does.
+//! Deployments and StatefulSets. A workload's pods are those that its selector matches and that it
+//! owns, because selectors of two workloads may overlap while ownership never does.
 
 use k8s_openapi::{
     api::{
         apps::v1::{Deployment, StatefulSet},
-        core::v1::{Pod, PodTemplateSpec},
+        core::v1::PodTemplateSpec,
     },
-    apimachinery::pkg::apis::meta::v1::{LabelSelector, OwnerReference},
+    apimachinery::pkg::apis::meta::v1::LabelSelector,
 };
-use kube::{Api, Client, ResourceExt as _, api::ListParams, core::Selector};
+use kube::core::{GroupVersionKind, Selector, SelectorExt as _};
 use pd_api::v1alpha1::{RoleSpec, TargetReference};
 use pd_core::{Role, RoleState};
-use pd_signals::pods::{KindUnsupported, TargetKind, pod_pattern};
+use pd_signals::pods::{KindUnsupported, TargetKind, pod_name_beginning, pod_pattern};
 
 use super::{
     gpus::{GpusUnknown, gpus_per_pod},
-    pod_phase::{PodPhase, pod_phase},
     rollout,
     stuck::{CreateFailure, stuck},
 };
-use crate::answer::within_limit;
+use crate::cluster::{
+    Cluster, ObjectError,
+    pod_phase::PodPhase,
+    pods::{Owner, PodFacts},
+};
 
 /// Why a target cannot be scaled.
 #[derive(Debug, thiserror::Error)]
@@ -39,15 +42,15 @@ pub enum TargetError {
         /// The namespace.
         namespace: String,
     },
-    /// The API server did not give it.
-    #[error("{kind} `{name}` cannot be read: {source}")]
+    /// It is not known as it is now.
+    #[error("{kind} `{name}` cannot be read: {cause}")]
     Unreadable {
         /// The kind.
         kind: String,
         /// The name.
         name: String,
         /// The cause.
-        source: kube::Error,
+        cause: ObjectError,
     },
     /// Its selector is of no use.
     #[error("{kind} `{name}` has a selector that cannot be used: {cause}")]
@@ -148,14 +151,14 @@ fn replicas(stated: Option<i32>) -> u32 {
 
 /// Reads the workload of `role` in `namespace`.
 pub async fn observe(
-    client: &Client,
+    cluster: &Cluster,
     namespace: &str,
     role: &RoleSpec,
 ) -> Result<ObservedTarget, TargetError> {
     let target = &role.target;
     let kind = kind(target)?;
-    let workload = read(client, namespace, target, kind).await?;
-    let pods = pods(client, namespace, target, &workload).await?;
+    let workload = read(cluster, namespace, target, kind).await?;
+    let pods = pods(cluster, namespace, target, &workload).await?;
     let stated_gpus = role
         .gpus_per_replica
         .and_then(|gpus| u32::try_from(gpus).ok());
@@ -173,10 +176,10 @@ pub async fn observe(
     };
     let mut ready_pods = Vec::new();
     for pod in pods {
-        match pod_phase(&pod) {
+        match pod.phase {
             PodPhase::Ready => {
                 state.ready += 1;
-                ready_pods.push(pod.name_any());
+                ready_pods.push(pod.name.into_string());
             }
             PodPhase::Starting => state.starting += 1,
             PodPhase::Terminating => state.terminating += 1,
@@ -194,49 +197,46 @@ pub async fn observe(
 }
 
 async fn read(
-    client: &Client,
+    cluster: &Cluster,
     namespace: &str,
     target: &TargetReference,
     kind: TargetKind,
 ) -> Result<Workload, TargetError> {
-    let absent = |found: Result<Option<Workload>, kube::Error>| match found {
-        Ok(Some(workload)) => Ok(workload),
-        Ok(None) => Err(TargetError::NotFound {
-            kind: target.kind.clone(),
-            name: target.name.clone(),
-            namespace: namespace.to_owned(),
-        }),
-        Err(source) => Err(unreadable(target, source)),
-    };
-    let (client, name) = (client.clone(), target.name.as_str());
-    match kind {
+    let (api_version, kind_name) = kind.type_meta();
+    let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+    let of_kind = GroupVersionKind::gvk(group, version, kind_name);
+    let found = match kind {
         TargetKind::Deployment => {
-            let api = Api::<Deployment>::namespaced(client, namespace);
-            let found = within_limit(api.get_opt(name)).await;
-            absent(found.map(|found| found.and_then(Workload::of_deployment)))
+            let found = cluster.object(&of_kind, namespace, &target.name).await;
+            found.map(|found| found.and_then(Workload::of_deployment))
         }
         TargetKind::StatefulSet => {
-            let api = Api::<StatefulSet>::namespaced(client, namespace);
-            let found = within_limit(api.get_opt(name)).await;
-            absent(found.map(|found| found.and_then(Workload::of_stateful_set)))
+            let found = cluster.object(&of_kind, namespace, &target.name).await;
+            found.map(|found| found.and_then(Workload::of_stateful_set))
         }
-    }
+    };
+    let found = found.map_err(|cause| unreadable(target, cause))?;
+    found.ok_or_else(|| TargetError::NotFound {
+        kind: target.kind.clone(),
+        name: target.name.clone(),
+        namespace: namespace.to_owned(),
+    })
 }
 
-fn unreadable(target: &TargetReference, source: kube::Error) -> TargetError {
+fn unreadable(target: &TargetReference, cause: ObjectError) -> TargetError {
     TargetError::Unreadable {
         kind: target.kind.clone(),
         name: target.name.clone(),
-        source,
+        cause,
     }
 }
 
 async fn pods(
-    client: &Client,
+    cluster: &Cluster,
     namespace: &str,
     target: &TargetReference,
     workload: &Workload,
-) -> Result<Vec<Pod>, TargetError> {
+) -> Result<Vec<PodFacts>, TargetError> {
     let selector: Selector = workload.selector.clone().try_into().map_err(
         |error: kube::core::ParseExpressionError| TargetError::Selector {
             kind: target.kind.clone(),
@@ -244,43 +244,26 @@ async fn pods(
             cause: error.to_string(),
         },
     )?;
-    // From the API server's cache: a decision tolerates data of a second ago, 10,000 decisions a
-    // round do not tolerate quorum reads.
-    let params = ListParams::default().labels_from(&selector).match_any();
-    let listed = Api::<Pod>::namespaced(client.clone(), namespace);
-    let listed = within_limit(listed.list(&params)).await;
-    let pods = listed.map_err(|source| unreadable(target, source))?.items;
-    Ok(pods
-        .into_iter()
-        .filter(|pod| belongs(pod, target, workload))
-        .collect())
+    let beginning = pod_name_beginning(&target.name);
+    let wanted =
+        |pod: &PodFacts| belongs(&pod.owner, target, workload) && selector.matches(&pod.labels);
+    let found = cluster.pods(namespace, beginning, wanted).await;
+    found.map_err(|unseen| unreadable(target, unseen.into()))
 }
 
-/// Whether the pod is the workload's: directly, or through a ReplicaSet named after it.
-fn belongs(pod: &Pod, target: &TargetReference, workload: &Workload) -> bool {
-    let owner: Option<&OwnerReference> = pod
-        .owner_references()
-        .iter()
-        .find(|owner| owner.controller == Some(true));
-    owner.is_some_and(|owner| {
-        owner.uid == workload.uid
-            || (owner.kind == "ReplicaSet"
-                && owner.name.strip_prefix(&target.name).is_some_and(|rest| {
-                    rest.strip_prefix('-')
-                        .is_some_and(|hash| !hash.contains('-'))
-                }))
-    })
+/// Whether a pod of `owner` is the workload's: directly, or through a ReplicaSet named after it.
+fn belongs(owner: &Owner, target: &TargetReference, workload: &Workload) -> bool {
+    owner.uid == workload.uid
+        || (owner.kind == "ReplicaSet"
+            && owner.name.strip_prefix(&target.name).is_some_and(|rest| {
+                rest.strip_prefix('-')
+                    .is_some_and(|hash| !hash.contains('-'))
+            }))
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
-
-    fn pod(value: serde_json::Value) -> Pod {
-        serde_json::from_value(value).unwrap()
-    }
 
     #[test]
     fn pods_belong_by_owner_and_not_by_label() {
@@ -298,34 +281,17 @@ mod tests {
             rolling_out: false,
             create_failure: None,
         };
-        let owned = |kind: &str, name: &str, uid: &str| {
-            pod(json!({"metadata": {"name": "x", "ownerReferences": [
-                {"apiVersion": "apps/v1", "kind": kind, "name": name, "uid": uid, "controller": true}]}}))
+        let belongs = |kind: &str, name: &str, uid: &str| {
+            let owner = Owner {
+                kind: kind.into(),
+                name: name.into(),
+                uid: uid.into(),
+            };
+            belongs(&owner, &target, &workload)
         };
-        assert!(belongs(
-            &owned("ReplicaSet", "llama-7d9f8b", "9"),
-            &target,
-            &workload
-        ));
-        assert!(belongs(
-            &owned("StatefulSet", "llama", "1"),
-            &target,
-            &workload
-        ));
-        assert!(!belongs(
-            &owned("ReplicaSet", "llama-decode-7d9f8b", "9"),
-            &target,
-            &workload
-        ));
-        assert!(!belongs(
-            &owned("StatefulSet", "llama", "2"),
-            &target,
-            &workload
-        ));
-        assert!(!belongs(
-            &pod(json!({"metadata": {"name": "x"}})),
-            &target,
-            &workload
-        ));
+        assert!(belongs("ReplicaSet", "llama-7d9f8b", "9"));
+        assert!(belongs("StatefulSet", "llama", "1"));
+        assert!(!belongs("ReplicaSet", "llama-decode-7d9f8b", "9"));
+        assert!(!belongs("StatefulSet", "llama", "2"));
     }
 }

@@ -11,6 +11,7 @@ use pd_signals::{profile::ProfileError, stated::Origin};
 use super::sentence::with_role;
 use crate::{
     apply::scale::ScaleError,
+    cluster::Unseen,
     observe::target::TargetError,
     outcome::{Applied, ApplyOutcome, ReconcileOutcome, Stopped},
     prometheus::QueryError,
@@ -132,7 +133,7 @@ fn ready_when_decided(applied: &Applied) -> Finding {
     }
 }
 
-fn contention_unknown(error: &kube::Error) -> String {
+fn contention_unknown(error: &Unseen) -> String {
     format!(
         "whether another autoscaler scales a target cannot be read, and nothing is applied until then: {error}"
     )
@@ -182,6 +183,8 @@ fn metrics_available(applied: &Applied) -> Finding {
     if let Some(error) = &applied.metrics_error {
         let reason = match error {
             QueryError::NotAllowed { .. } => Reason::SourceNotAllowed,
+            QueryError::LoginInvalid { .. } => Reason::LoginInvalid,
+            QueryError::LoginUnreadable { .. } => Reason::LoginUnreadable,
             QueryError::Partial { .. } => Reason::MetricsPartial,
             error if error.is_query_at_fault() => Reason::QueryInvalid,
             _ => Reason::PrometheusUnreachable,
@@ -199,14 +202,23 @@ fn metrics_available(applied: &Applied) -> Finding {
         return of(Unknown, Reason::MetricsMissing, message);
     }
     if let Some(message) = step(Reason::MetricsMissing) {
-        return of(False, Reason::MetricsMissing, message);
+        let none_found = applied.sources.engine_missing.as_ref();
+        let names = none_found.map_or(String::new(), |names| format!("; {names}"));
+        return of(False, Reason::MetricsMissing, format!("{message}{names}"));
     }
     // New workers are scraped a moment after they are ready; a condition must not flap for that.
     if let Some(message) = step(Reason::MetricsPartial) {
         return of(True, Reason::MetricsPartial, message);
     }
-    let note = applied.scraped_twice.as_ref();
-    let note = note.map_or(String::new(), |text| format!("; {text}"));
+    let notes = [
+        &applied.sources.scraped_twice,
+        &applied.sources.gateway_note,
+    ];
+    let note: String = notes
+        .into_iter()
+        .flatten()
+        .map(|text| format!("; {text}"))
+        .collect();
     of(
         True,
         Reason::AllMetricsAvailable,

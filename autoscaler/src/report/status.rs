@@ -108,9 +108,11 @@ fn describe(status: &mut PDAutoscalerStatus, applied: &Applied, now: &Time) {
     status.attainment = (attainment != AttainmentStatus::default()).then_some(attainment);
     status.bottleneck = Some(report.bottleneck.as_str().to_owned());
     status.engine = applied
+        .sources
         .engine
         .map(str::to_owned)
         .or_else(|| status.engine.take());
+    status.gateway = applied.sources.gateway.map(str::to_owned);
     let changes = report.from != report.to;
     let another = status
         .last_decision
@@ -282,6 +284,7 @@ pub fn differs(before: Option<&PDAutoscalerStatus>, after: &PDAutoscalerStatus) 
         || before.schedules != after.schedules
         || before.bottleneck != after.bottleneck
         || before.engine != after.engine
+        || before.gateway != after.gateway
         || before.last_decision.as_ref().map(|d| &d.reason)
             != after.last_decision.as_ref().map(|d| &d.reason)
 }

@@ -1,7 +1,7 @@
 //! An API server in memory that fails on request.
 //!
 //! It holds PDAutoscalers, Deployments and their pods, answers what the controller asks of it as
-//! the real one would, tells watchers of changes, and remembers every request. A fault answers
+//! the real one would, shows watchers changes, and remembers every request. A fault answers
 //! instead of it, for as long as it is set.
 
 use std::{
@@ -15,7 +15,8 @@ use axum::{
     body::{Body, Bytes},
     http::{Method, Request, Response, StatusCode, header},
 };
-use futures::{StreamExt as _, channel::mpsc, stream};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use futures::{StreamExt as _, channel::mpsc};
 use kube::{Client, client::Body as KubeBody};
 use pd_runtime::leader::Leadership;
 use serde_json::{Value, json};
@@ -52,11 +53,16 @@ struct State {
     autoscalers: BTreeMap<String, Value>,
     deployments: BTreeMap<String, Value>,
     checkpoints: BTreeMap<String, Value>,
+    secrets: BTreeMap<String, Value>,
     horizontal: Vec<Value>,
     faults: Vec<(Place, Fault, Option<u32>)>,
-    watchers: Vec<mpsc::UnboundedSender<Value>>,
+    /// KEDA's objects; none while KEDA is not installed.
+    scaled_objects: Option<Vec<Value>>,
+    /// Those who watch a resource, by its plural.
+    watchers: Vec<(String, mpsc::UnboundedSender<Value>)>,
     scale_writes: Vec<(String, i64, i64)>,
     events: Vec<(String, String)>,
+    notes: Vec<String>,
     requests: Vec<String>,
     version: u64,
 }
@@ -105,6 +111,41 @@ impl ApiServer {
         self.state().deployments.insert(name.to_owned(), deployment);
     }
 
+    /// Changes a Deployment, as its user would.
+    pub(crate) fn edit_deployment(&self, name: &str, change: impl FnOnce(&mut Value)) {
+        let mut state = self.state();
+        if let Some(deployment) = state.deployments.get_mut(name) {
+            change(deployment);
+            let deployment = deployment.clone();
+            state.show("deployments", "MODIFIED", &deployment);
+        }
+    }
+
+    /// Deletes a Deployment and its pods.
+    pub(crate) fn undeploy(&self, name: &str) {
+        let mut state = self.state();
+        for pod in state.pods_of(name) {
+            state.show("pods", "DELETED", &pod);
+        }
+        if let Some(deployment) = state.deployments.remove(name) {
+            state.show("deployments", "DELETED", &deployment);
+        }
+    }
+
+    /// Installs KEDA, which scales a Deployment.
+    pub(crate) fn add_scaled_object(&self, deployment: &str) {
+        self.state().scaled_objects = Some(vec![json!({
+            "apiVersion": "keda.sh/v1alpha1", "kind": "ScaledObject",
+            "metadata": { "name": "scaled", "namespace": NAMESPACE, "resourceVersion": "1" },
+            "spec": { "scaleTargetRef": { "name": deployment } },
+        })]);
+    }
+
+    /// Ends every watch under way.
+    pub(crate) fn end_watches(&self) {
+        self.state().watchers.clear();
+    }
+
     /// Replaces a PDAutoscaler by what `change` makes of it, as its user would; watchers see it.
     pub(crate) fn edit(&self, name: &str, change: impl FnOnce(&mut Value)) {
         let mut state = self.state();
@@ -145,6 +186,26 @@ impl ApiServer {
         self.state().keep(name, checkpoint);
     }
 
+    /// Puts a Secret there, lent to the controller if it carries the label.
+    pub(crate) fn put_secret(&self, name: &str, labels: &Value, data: &[(&str, &str)]) {
+        let coded = |&(key, text): &(&str, &str)| (key.to_owned(), STANDARD.encode(text).into());
+        let data: serde_json::Map<String, Value> = data.iter().map(coded).collect();
+        let secret = json!({
+            "apiVersion": "v1", "kind": "Secret", "data": data,
+            "metadata": { "name": name, "namespace": NAMESPACE, "labels": labels },
+        });
+        self.state().secrets.insert(name.to_owned(), secret);
+    }
+
+    /// Everything that tenants may read: objects with their status, and events.
+    pub(crate) fn everything_shown(&self) -> String {
+        let state = self.state();
+        format!(
+            "{:?} {:?} {:?}",
+            state.autoscalers, state.checkpoints, state.notes
+        )
+    }
+
     /// Kubernetes's own autoscaler scales a Deployment too.
     pub(crate) fn add_horizontal(&self, deployment: &str) {
         self.state().horizontal.push(json!({
@@ -157,9 +218,7 @@ impl ApiServer {
 
     /// Somebody else scales a Deployment.
     pub(crate) fn scale_by_hand(&self, name: &str, replicas: i64) {
-        if let Some(deployment) = self.state().deployments.get_mut(name) {
-            deployment["spec"]["replicas"] = replicas.into();
-        }
+        self.state().set_replicas(name, replicas);
     }
 
     /// From now on `fault` answers requests of `method` whose path and query contain `place`.
@@ -209,14 +268,26 @@ impl ApiServer {
         events.map(|(_, reason)| reason.clone()).collect()
     }
 
-    /// How many requests had `part` in their method and path.
-    pub(crate) fn requests(&self, part: &str) -> usize {
+    /// Paths of all requests for Secrets.
+    pub(crate) fn secrets_read(&self) -> Vec<String> {
         let state = self.state();
-        state
+        let of_secrets = state
             .requests
             .iter()
-            .filter(|line| line.contains(part))
-            .count()
+            .filter(|line| line.contains("/secrets"));
+        of_secrets.cloned().collect()
+    }
+
+    /// How many requests had `part` in their method and path.
+    pub(crate) fn requests(&self, part: &str) -> usize {
+        self.lines(part).len()
+    }
+
+    /// Method and path of the requests that had `part` in them.
+    pub(crate) fn lines(&self, part: &str) -> Vec<String> {
+        let state = self.state();
+        let lines = state.requests.iter();
+        lines.filter(|line| line.contains(part)).cloned().collect()
     }
 
     async fn answer(&self, request: Request<KubeBody>) -> Response<Body> {
@@ -242,9 +313,9 @@ impl ApiServer {
             }
         }
         if place.contains("watch=true") {
-            return self.watch();
+            return self.watch(path.rsplit('/').next().unwrap_or_default());
         }
-        self.own_answer(&head.method, &path, &place, &body)
+        self.own_answer(&head.method, &path, &body)
     }
 
     /// The fault that strikes, if one does; one that was set for one request is gone then.
@@ -263,15 +334,16 @@ impl ApiServer {
         Some(fault)
     }
 
-    fn watch(&self) -> Response<Body> {
+    fn watch(&self, resource: &str) -> Response<Body> {
         let (sender, changes) = mpsc::unbounded();
-        self.state().watchers.push(sender);
+        let mut state = self.state();
+        state.watchers.push((resource.to_owned(), sender));
         let lines =
             changes.map(|change: Value| Ok::<_, Infallible>(Bytes::from(format!("{change}\n"))));
-        Response::new(Body::from_stream(lines.chain(stream::pending())))
+        Response::new(Body::from_stream(lines))
     }
 
-    fn own_answer(&self, method: &Method, path: &str, place: &str, body: &Value) -> Response<Body> {
+    fn own_answer(&self, method: &Method, path: &str, body: &Value) -> Response<Body> {
         let mut state = self.state();
         let parts: Vec<&str> = path.rsplit('/').collect();
         match (method, parts.as_slice()) {
@@ -305,19 +377,29 @@ impl ApiServer {
                 let items = &state.horizontal;
                 list("autoscaling/v2", "HorizontalPodAutoscalerList", items)
             }
-            (&Method::GET, ["pods", ..]) => list("v1", "PodList", &state.pods(place)),
-            (&Method::GET, ["scale", name, "deployments", ..]) => state.scale(name),
-            (&Method::PATCH, ["scale", name, "deployments", ..]) => state.write_scale(name, body),
-            (&Method::GET, [name, "deployments", ..]) => match state.deployments.get(*name) {
+            (&Method::GET, ["scaledobjects", ..]) => match &state.scaled_objects {
+                Some(items) => list("keda.sh/v1alpha1", "ScaledObjectList", items),
+                None => status(404, None),
+            },
+            (&Method::GET, [name, "secrets", ..]) => match state.secrets.get(*name) {
                 Some(found) => respond(200, found.to_string()),
                 None => status(404, None),
             },
+            (&Method::GET, ["pods", ..]) => list("v1", "PodList", &state.pods()),
+            (&Method::GET, ["deployments", ..]) => {
+                let items: Vec<Value> = state.deployments.values().cloned().collect();
+                list("apps/v1", "DeploymentList", &items)
+            }
+            (&Method::GET, ["statefulsets", ..]) => list("apps/v1", "StatefulSetList", &[]),
+            (&Method::GET, ["scale", name, "deployments", ..]) => state.scale(name),
+            (&Method::PATCH, ["scale", name, "deployments", ..]) => state.write_scale(name, body),
             (&Method::PATCH, ["status", name, "pdautoscalers", ..]) => {
                 state.write_status(name, body)
             }
             (&Method::POST, ["events", ..]) => {
                 let about = text(&body["regarding"]["name"]);
                 state.events.push((about, text(&body["reason"])));
+                state.notes.push(text(&body["note"]));
                 respond(201, body.to_string())
             }
             // A repeated event counts up.
@@ -328,24 +410,27 @@ impl ApiServer {
 }
 
 impl State {
-    /// Ready pods of the Deployment that the label selector names.
-    fn pods(&self, place: &str) -> Vec<Value> {
-        let selected = |name: &&String| {
-            place
-                .split(['&', '?'])
-                .any(|parameter| parameter.ends_with(&format!("app%3D{name}")))
-        };
-        let Some(name) = self.deployments.keys().find(selected) else {
+    /// Ready pods of every Deployment.
+    fn pods(&self) -> Vec<Value> {
+        let names = self.deployments.keys();
+        names.flat_map(|name| self.pods_of(name)).collect()
+    }
+
+    /// Ready pods of a Deployment.
+    fn pods_of(&self, name: &str) -> Vec<Value> {
+        let Some(deployment) = self.deployments.get(name) else {
             return Vec::new();
         };
-        let count = self.deployments[name]["spec"]["replicas"]
-            .as_i64()
-            .unwrap_or(0);
+        let count = deployment["spec"]["replicas"].as_i64().unwrap_or(0);
         let pod = |index: i64| {
             json!({
-                "metadata": { "name": format!("{name}-7d9f8b-{index:05}"), "ownerReferences": [{
-                    "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": format!("{name}-7d9f8b"),
-                    "uid": "1", "controller": true }] },
+                "apiVersion": "v1", "kind": "Pod",
+                "metadata": {
+                    "name": format!("{name}-7d9f8b-{index:05}"), "namespace": NAMESPACE,
+                    "resourceVersion": "1", "labels": { "app": name }, "ownerReferences": [{
+                        "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": format!("{name}-7d9f8b"),
+                        "uid": "1", "controller": true }],
+                },
                 "status": { "phase": "Running", "conditions": [{ "type": "Ready", "status": "True" }] },
             })
         };
@@ -365,14 +450,40 @@ impl State {
     }
 
     fn write_scale(&mut self, name: &str, patch: &Value) -> Response<Body> {
-        let Some(deployment) = self.deployments.get_mut(name) else {
+        let Some(deployment) = self.deployments.get(name) else {
             return status(404, None);
         };
         let before = deployment["spec"]["replicas"].as_i64().unwrap_or(0);
         let after = patch["spec"]["replicas"].as_i64().unwrap_or(-1);
-        deployment["spec"]["replicas"] = after.into();
+        self.set_replicas(name, after);
         self.scale_writes.push((name.to_owned(), before, after));
         self.scale(name)
+    }
+
+    /// Sets the replicas of a Deployment, whose pods come and go at once.
+    fn set_replicas(&mut self, name: &str, replicas: i64) {
+        let before = self.pods_of(name);
+        let Some(deployment) = self.deployments.get_mut(name) else {
+            return;
+        };
+        deployment["spec"]["replicas"] = replicas.into();
+        let deployment = deployment.clone();
+        self.show("deployments", "MODIFIED", &deployment);
+        let after = self.pods_of(name);
+        for pod in after.iter().filter(|pod| !before.contains(pod)) {
+            self.show("pods", "ADDED", pod);
+        }
+        for pod in before.iter().filter(|pod| !after.contains(pod)) {
+            self.show("pods", "DELETED", pod);
+        }
+    }
+
+    /// Shows a change to those who watch `resource`.
+    fn show(&mut self, resource: &str, kind: &str, object: &Value) {
+        let change = json!({ "type": kind, "object": object });
+        self.watchers.retain(|(watched, watcher)| {
+            watched != resource || watcher.unbounded_send(change.clone()).is_ok()
+        });
     }
 
     fn write_status(&mut self, name: &str, patch: &Value) -> Response<Body> {
@@ -402,9 +513,8 @@ impl State {
             return;
         };
         object["metadata"]["resourceVersion"] = (100 + self.version).to_string().into();
-        let change = json!({ "type": "MODIFIED", "object": object });
-        self.watchers
-            .retain(|watcher| watcher.unbounded_send(change.clone()).is_ok());
+        let object = object.clone();
+        self.show("pdautoscalers", "MODIFIED", &object);
     }
 }
 

@@ -7,8 +7,8 @@ use serde_json::json;
 use crate::{api_server::Fault, stage::Stage};
 
 #[rstest]
-#[case::workload("deployments/llama-decode", "TargetUnreadable")]
-#[case::pods("app%3Dllama-decode", "TargetUnreadable")]
+#[case::workloads("v1/deployments?", "TargetUnreadable")]
+#[case::pods("v1/pods?", "TargetUnreadable")]
 #[case::scale("llama-prefill/scale", "ApplyFailed")]
 #[case::autoscalers("horizontalpodautoscalers", "ContentionUnknown")]
 #[tokio::test(start_paused = true)]
@@ -20,6 +20,20 @@ async fn an_answer_that_does_not_decode_is_no_answer(#[case] place: &str, #[case
     stage.assert_reported(reason);
     stage.assert_nothing_is_scaled_down();
     stage.assert_it_recovers_within(20).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_workload_that_does_not_decode_harms_no_other() {
+    let (stage, start) = Stage::new();
+    stage.server.edit_deployment("llama-decode", |deployment| {
+        deployment["spec"]["selector"] = json!("app");
+    });
+    start.controller();
+    stage.wait(2).await;
+    stage.assert_reported("TargetUnreadable");
+    assert_eq!(stage.server.replicas("llama-prefill"), 1);
+    stage.assert_nothing_is_scaled_down();
+    stage.assert_the_other_is_served();
 }
 
 #[tokio::test(start_paused = true)]

@@ -6,7 +6,7 @@ use rstest::rstest;
 use crate::{api_server::Fault, stage::Stage};
 
 #[rstest]
-#[case::while_the_workload_is_read(Method::GET, "app%3Dllama-decode", 0)]
+#[case::while_workloads_are_read(Method::GET, "v1/pods?&limit", 0)]
 #[case::after_the_first_write(Method::PATCH, "llama-prefill/scale", 1)]
 #[tokio::test(start_paused = true)]
 async fn who_no_longer_leads_writes_nothing_more(

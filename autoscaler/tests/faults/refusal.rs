@@ -29,24 +29,35 @@ async fn a_refused_write_of_replicas_is_reported_and_stops_the_removal(#[case] f
 }
 
 #[rstest]
-#[case::not_found(Fault::Code(404), "TargetNotFound")]
-#[case::version_expired(Fault::Code(410), "TargetUnreadable")]
-#[case::too_many_requests(Fault::TooManyRequests(60), "TargetUnreadable")]
-#[case::internal(Fault::Code(500), "TargetUnreadable")]
+#[case::not_served(Fault::Code(404))]
+#[case::forbidden(Fault::Code(403))]
+#[case::version_expired(Fault::Code(410))]
+#[case::too_many_requests(Fault::TooManyRequests(60))]
+#[case::internal(Fault::Code(500))]
 #[tokio::test(start_paused = true)]
-async fn a_workload_that_cannot_be_read_is_not_written(
+async fn workloads_that_cannot_be_read_are_not_written(
     #[case] fault: Fault,
-    #[case] reason: &str,
-    #[values("deployments/llama-decode", "app%3Dllama-decode")] place: &str,
+    #[values("v1/deployments?", "v1/pods?")] place: &str,
 ) {
-    let of_pods = place.starts_with("app");
-    let reason = if of_pods { "TargetUnreadable" } else { reason };
     let stage = Stage::after(2, |server| server.break_at(Method::GET, place, fault)).await;
-    stage.assert_reported(reason);
-    assert_eq!(stage.server.replicas("llama-prefill"), 1);
-    stage.assert_nothing_is_scaled_down();
-    stage.assert_the_other_is_served();
+    stage.assert_reported("TargetUnreadable");
+    assert_eq!(stage.server.scale_writes(), []);
     stage.assert_it_recovers_within(20).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_workload_that_does_not_exist_harms_no_other() {
+    let (stage, start) = Stage::new();
+    stage.server.undeploy("llama-decode");
+    start.controller();
+    stage.wait(2).await;
+    stage.assert_reported("TargetNotFound");
+    assert_eq!(stage.server.replicas("llama-prefill"), 1);
+    stage.assert_the_other_is_served();
+    stage.server.deploy("llama-decode", 6);
+    stage.server.edit_deployment("llama-decode", |_| {});
+    stage.wait(20).await;
+    stage.assert_all_is_applied();
 }
 
 #[rstest]

@@ -198,10 +198,26 @@ pub(crate) struct Start {
 impl Start {
     /// Starts the controller.
     pub(crate) fn controller(self) {
-        let args = <Args as clap::Parser>::try_parse_from(["pd-autoscaler"]).unwrap();
+        self.controller_with(&[]);
+    }
+
+    /// Starts the controller with `flags`.
+    pub(crate) fn controller_with(self, flags: &[&str]) {
+        let client = self.server.client();
+        tokio::spawn(controller::run(
+            Arc::new(self.context(flags)),
+            Api::all(client),
+            std::future::pending(),
+        ));
+    }
+
+    /// What a controller with `flags` knows at its start.
+    pub(crate) fn context(self, flags: &[&str]) -> Context {
+        let line = ["pd-autoscaler"].iter().chain(flags);
+        let args = <Args as clap::Parser>::try_parse_from(line).unwrap();
         let client = self.server.client();
         let mut context = Context::new(
-            client.clone(),
+            client,
             args.decisions,
             args.metrics,
             args.tenancy,
@@ -209,10 +225,6 @@ impl Start {
             self.leadership,
         );
         context.clock = clock;
-        tokio::spawn(controller::run(
-            Arc::new(context),
-            Api::all(client),
-            std::future::pending(),
-        ));
+        context
     }
 }

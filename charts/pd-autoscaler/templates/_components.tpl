@@ -17,7 +17,7 @@ app.kubernetes.io/component: {{ last . | kebabcase }}
 
 {{- define "pd-autoscaler.componentMetadata" -}}
 name: {{ include "pd-autoscaler.componentName" . }}
-namespace: {{ (first .).Release.Namespace }}
+namespace: {{ include "pd-autoscaler.namespace" (first .) }}
 labels:
   {{- include "pd-autoscaler.componentLabels" . | nindent 2 }}
 {{- end }}
@@ -78,14 +78,31 @@ topologySpreadConstraints:
 - {{ printf "--log-filter=%s" . | quote }}
 {{- end }}
 - --shutdown-grace-period={{ $root.Values.shutdown.gracePeriod }}
+{{- with (index $root.Values (last .)).extraArgs }}
+{{ toYaml . }}
+{{- end }}
 {{- end }}
 
-{{/* Where the part runs, as an environment variable: its Secrets, leases and probes are there. */}}
-{{- define "pd-autoscaler.componentNamespace" -}}
+{{/* The environment of every part. Its Secrets, leases and probes are in the namespace where it runs. */}}
+{{- define "pd-autoscaler.componentEnvironment" -}}
 - name: POD_NAMESPACE
   valueFrom:
     fieldRef:
       fieldPath: metadata.namespace
+{{- with (index (first .).Values (last .)).extraEnv }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{/* Labels and annotations of a part's pods. */}}
+{{- define "pd-autoscaler.componentPodMetadata" -}}
+{{- $values := index (first .).Values (last .) }}
+labels:
+  {{- merge (include "pd-autoscaler.componentLabels" . | fromYaml) $values.podLabels | toYaml | nindent 2 }}
+{{- with $values.podAnnotations }}
+annotations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
 {{- end }}
 
 {{/* Everything of a container but its name, image, arguments, environment, ports and mounts. */}}
@@ -149,5 +166,5 @@ roleRef:
 subjects:
   - kind: ServiceAccount
     name: {{ include "pd-autoscaler.componentName" $part }}
-    namespace: {{ (first .).Release.Namespace }}
+    namespace: {{ include "pd-autoscaler.namespace" (first .) }}
 {{- end }}

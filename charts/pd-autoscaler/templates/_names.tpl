@@ -16,13 +16,23 @@
 {{- end }}
 {{- end }}
 
+{{/* Where the release's own objects are. */}}
+{{- define "pd-autoscaler.namespace" -}}
+{{- default .Release.Namespace .Values.namespaceOverride }}
+{{- end }}
+
 {{- define "pd-autoscaler.selectorLabels" -}}
 app.kubernetes.io/name: {{ include "pd-autoscaler.name" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}
 app.kubernetes.io/component: autoscaler
 {{- end }}
 
+{{/* The labels of every object: the chart's, and under them the user's. */}}
 {{- define "pd-autoscaler.labels" -}}
+{{- merge (include "pd-autoscaler.chartLabels" . | fromYaml) .Values.commonLabels | toYaml }}
+{{- end }}
+
+{{- define "pd-autoscaler.chartLabels" -}}
 {{ include "pd-autoscaler.selectorLabels" . }}
 app.kubernetes.io/part-of: pdautoscaler
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
@@ -69,6 +79,12 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- end }}
 {{- if and .Values.prometheus.tls.caSecretName .Values.prometheus.tls.caConfigMapName }}
 {{- fail "prometheus.tls.caSecretName and prometheus.tls.caConfigMapName are both given: choose one" }}
+{{- end }}
+{{- if and .Values.scheduler.enabled (not .Values.extender.enabled) }}
+{{- fail "scheduler.enabled is true and extender.enabled is false, so that there is nothing for it to ask: enable the extender" }}
+{{- end }}
+{{- if and .Values.scheduler.enabled (not .Values.scheduler.image.registry) }}
+{{- fail "scheduler.enabled is true and scheduler.image.registry is empty: name the registry that the cluster's kube-scheduler image comes from" }}
 {{- end }}
 {{- if and .Values.control.enabled .Values.control.publisher.config (not (default .Values.prometheus.url .Values.control.prometheusUrl)) }}
 {{- fail "control.publisher.config is given and there is no Prometheus to ask: set control.prometheusUrl or prometheus.url" }}

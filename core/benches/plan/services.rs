@@ -117,6 +117,7 @@ fn signals(rate_rps: f64, replicas: PerRole<u32>) -> Signals {
         output_tokens: spread(output_tokens, requests),
         tpot: spread(itl, requests),
         inter_token_latency: spread(itl, requests * output_tokens),
+        ..Distributions::default()
     };
     let covered = replicas.map(|scraped| Coverage {
         scraped,

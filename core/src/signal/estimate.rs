@@ -27,6 +27,8 @@ pub enum Source {
     Engine,
     /// The engines' metrics over the wide window.
     WideWindow,
+    /// The gateway's metrics.
+    Gateway,
     /// The user's own query.
     UserQuery,
 }
@@ -66,6 +68,24 @@ impl Estimate {
             (false, Bound::Near) => Some(self.value > limit),
             (false, Bound::AtLeast) => (self.value >= limit).then_some(true),
             (false, Bound::AtMost) => (self.value <= limit).then_some(false),
+        }
+    }
+
+    /// The same, of each of `count` parts.
+    #[must_use]
+    pub fn over(self, count: f64) -> Self {
+        Self {
+            value: self.value / count,
+            ..self
+        }
+    }
+
+    /// The same, as the gateway before the workers published it.
+    #[must_use]
+    pub const fn at_gateway(self) -> Self {
+        Self {
+            source: Source::Gateway,
+            ..self
         }
     }
 

@@ -74,6 +74,8 @@ pub fn inputs(signals: &Signals, ready: PerRole<u32>) -> Vec<Input> {
         .map(|(signal, reading)| {
             let source = if signal.is_override() {
                 Source::UserQuery
+            } else if signal.is_gateway() {
+                Source::Gateway
             } else {
                 Source::Engine
             };
@@ -90,7 +92,12 @@ pub fn inputs(signals: &Signals, ready: PerRole<u32>) -> Vec<Input> {
                 };
                 let window = match source {
                     Source::WideWindow => WIDE_WINDOW,
-                    Source::Engine | Source::UserQuery => signals.rate_window,
+                    Source::Engine | Source::Gateway | Source::UserQuery => signals.rate_window,
+                };
+                let source = if signal.is_gateway() {
+                    Source::Gateway
+                } else {
+                    source
                 };
                 asked(&reading).then(|| about(signal, reading, source, samples, window))
             }),

@@ -104,6 +104,7 @@ impl Signals {
         });
         judged.update_distributions(|name, reading| {
             let base = match name {
+                SignalName::GatewayTtftAttainment => SignalName::GatewayTtft,
                 SignalName::PrefillTtftAttainment => SignalName::PrefillTtft,
                 SignalName::DecodeTtftAttainment => SignalName::DecodeTtft,
                 SignalName::TpotAttainment => SignalName::Tpot,

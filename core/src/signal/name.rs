@@ -87,6 +87,8 @@ pub enum Kind {
     Mean,
     /// A number that the user's own query gives.
     UserQuery,
+    /// A number that the gateway before the workers counts.
+    Gateway,
     /// A distribution over the rate window, and over the wide one.
     Distribution,
     /// A distribution over the attainment window.
@@ -144,7 +146,8 @@ macro_rules! signals {
         }
 
         impl SignalName {
-            /// The role whose workers it is read from; none for the user's own queries.
+            /// The role whose workers it is read from; none for the user's own queries and what the
+            /// gateway publishes.
             pub const fn role(self) -> Option<Role> {
                 match self {
                     $(Self::$name => $role,)+
@@ -201,7 +204,9 @@ signals! {
     PrefillCompletionRate: PREFILL, RequestsPerSecond, Sum, REQUEST_RATE, prefill_completion_rate_rps;
     DecodeCompletionRate: DECODE, RequestsPerSecond, Sum, REQUEST_RATE, decode_completion_rate_rps;
     PrefillQueueGrowth: PREFILL, RequestsPerSecond, Sum, REQUEST_RATE, prefill_queue_growth_rps;
+    PrefillUnservedRate: PREFILL, RequestsPerSecond, Sum, REQUEST_RATE, prefill_unserved_rate_rps;
     PrefillQueueDrain: PREFILL, RequestsPerSecond, Sum, REQUEST_RATE, prefill_queue_drain_rps;
+    GatewayArrivalRate: NO_ROLE, RequestsPerSecond, Gateway, REQUEST_RATE, gateway_arrival_rate_rps;
     ArrivalRate: NO_ROLE, RequestsPerSecond, UserQuery, REQUEST_RATE, arrival_rate_rps_override;
     ArrivalDispersion: PREFILL, Number, Mean, DISPERSION, arrival_dispersion;
     PrefillWaitingRequests: PREFILL, Requests, Sum, REQUESTS, waiting_requests.prefill;
@@ -217,6 +222,7 @@ signals! {
     DecodeKvCapacity: DECODE, Tokens, Mean, CACHE_TOKENS, decode_kv_capacity_tokens;
     DecodePreemptionRate: DECODE, RequestsPerSecond, Sum, REQUEST_RATE, decode_preemption_rate_rps;
     OutputTokenRate: DECODE, TokensPerSecond, Sum, TOKEN_RATE, output_token_rate_tps;
+    GatewayTtft: NO_ROLE, Seconds, Distribution, PHASE_SECONDS, gateway_ttft;
     PrefillTtft: PREFILL, Seconds, Distribution, PHASE_SECONDS, prefill_ttft;
     DecodeTtft: DECODE, Seconds, Distribution, PHASE_SECONDS, decode_ttft;
     PrefillTime: PREFILL, Seconds, Distribution, PHASE_SECONDS, prefill_time;
@@ -225,6 +231,7 @@ signals! {
     OutputTokens: DECODE, Tokens, Distribution, REQUEST_TOKENS, output_tokens;
     Tpot: DECODE, Seconds, Distribution, TOKEN_SECONDS, tpot;
     InterTokenLatency: DECODE, Seconds, Distribution, TOKEN_SECONDS, inter_token_latency;
+    GatewayTtftAttainment: NO_ROLE, Seconds, Attainment, PHASE_SECONDS, gateway_ttft_attainment;
     PrefillTtftAttainment: PREFILL, Seconds, Attainment, PHASE_SECONDS, prefill_ttft_attainment;
     DecodeTtftAttainment: DECODE, Seconds, Attainment, PHASE_SECONDS, decode_ttft_attainment;
     TpotAttainment: DECODE, Seconds, Attainment, TOKEN_SECONDS, tpot_attainment;
@@ -249,6 +256,11 @@ impl SignalName {
     /// Whether the user's own query gives it.
     pub const fn is_override(self) -> bool {
         matches!(self.kind(), Kind::UserQuery)
+    }
+
+    /// Whether the gateway before the workers publishes it.
+    pub const fn is_gateway(self) -> bool {
+        self.role().is_none() && !self.is_override()
     }
 }
 
@@ -325,9 +337,12 @@ mod tests {
     }
 
     #[test]
-    fn a_signal_without_a_role_is_the_users_own() {
+    fn a_signal_without_a_role_is_the_users_own_or_the_gateways() {
         for name in SignalName::ALL {
-            assert_eq!(name.role().is_none(), name.is_override(), "{name:?}");
+            let is_gateway = name.as_str().starts_with("gateway");
+            assert_eq!(name.is_gateway(), is_gateway, "{name:?}");
+            let has_no_role = name.is_override() || is_gateway;
+            assert_eq!(name.role().is_none(), has_no_role, "{name:?}");
         }
     }
 }

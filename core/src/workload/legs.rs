@@ -26,7 +26,7 @@ pub(super) fn ttft(
     let window = match prefill.source {
         Source::Engine => recent,
         Source::WideWindow => wide,
-        Source::UserQuery => return Some(added),
+        Source::Gateway | Source::UserQuery => return Some(added),
     };
     let needed = samples_min(quantile);
     let (false, Bound::Near, Ok(first), Ok(second)) = (

@@ -136,3 +136,113 @@ fn nothing_known_estimates_nothing() {
     };
     assert_eq!(workload, nothing);
 }
+
+/// Steps of 50 ms that give `tokens` tokens each, as an engine with one distribution for both the
+/// time between tokens and that per output token publishes them: 10 requests/s of 201 tokens.
+fn one_distribution(signals: &mut Signals, tokens: f64) {
+    let count = 2_000.0 * signals.rate_window.as_secs_f64() / tokens;
+    signals.decode_completion_rate_rps = Reading::of(10.0);
+    signals.output_token_rate_tps = Reading::of(2_010.0);
+    let times = around(0.05, count);
+    for window in [&mut signals.recent, &mut signals.wide] {
+        window.inter_token_latency = times.clone();
+        window.tpot = times.clone();
+    }
+    signals.tpot_attainment = times;
+}
+
+#[rstest]
+#[case::one_token_a_step(1.0)]
+#[case::two_drafted(2.0)]
+#[case::chunks_of_eight(8.0)]
+fn the_time_of_a_step_is_not_that_of_its_tokens(#[case] tokens: f64) {
+    let workload = estimated(|signals| one_distribution(signals, tokens));
+    let tpot = workload.tpot.unwrap().value;
+    let one = estimated(|signals| one_distribution(signals, 1.0));
+    let one = one.tpot.unwrap().value;
+    assert!((tpot * tokens / one - 1.0).abs() < 1e-9, "{tpot}");
+    let itl = workload.itl_seconds_mean.unwrap();
+    assert!((itl - 0.05 / tokens).abs() < 1e-9, "{itl}");
+}
+
+#[test]
+fn attainment_holds_tokens_against_the_limit_and_not_their_step() {
+    let within = |tokens| {
+        let mut snapshot = snapshot();
+        snapshot.policy.objective.tpot.limit = std::time::Duration::from_millis(30);
+        one_distribution(&mut snapshot.signals, tokens);
+        let workload = Workload::estimate(&snapshot.signals, &snapshot.policy.objective);
+        workload.attained.decode.unwrap().value
+    };
+    assert!(within(1.0) < 0.01, "a token takes 50 ms");
+    assert!(within(2.0) > 0.99, "a token takes 25 ms");
+}
+
+#[test]
+fn a_time_per_output_token_of_requests_in_place_of_that_between_tokens_is_not_divided() {
+    let workload = estimated(|signals| {
+        one_distribution(signals, 1.0);
+        let requests = around(0.05, 10.0 * signals.rate_window.as_secs_f64());
+        signals.recent.inter_token_latency = requests.clone();
+        signals.recent.tpot = requests;
+    });
+    let itl = workload.itl_seconds_mean.unwrap();
+    assert!((itl - 0.05).abs() < 1e-9, "{itl}");
+}
+
+#[rstest]
+#[case::it_holds_requests_back(Some(14.0), 14.0)]
+#[case::some_clients_go_past_it(Some(6.0), 10.0)]
+#[case::one_of_its_pods_is_not_scraped(Some(0.0), 10.0)]
+#[case::it_is_silent(None, 10.0)]
+fn arrivals_are_the_most_that_gateway_and_engines_count(
+    #[case] gateway: Option<f64>,
+    #[case] expected: f64,
+) {
+    let workload = estimated(|signals| {
+        signals.prefill_queue_growth_rps = Reading::KnownZero;
+        signals.prefill_queue_drain_rps = Reading::KnownZero;
+        signals.gateway_arrival_rate_rps = gateway.map_or(Reading::default(), Reading::of);
+    });
+    assert_eq!(workload.arrival_rate_rps, Some(expected));
+}
+
+#[test]
+fn the_users_own_arrivals_win_over_the_gateways() {
+    let workload = estimated(|signals| {
+        signals.gateway_arrival_rate_rps = Reading::of(14.0);
+        signals.arrival_rate_rps_override = Reading::of(12.0);
+    });
+    assert_eq!(workload.arrival_rate_rps, Some(12.0));
+}
+
+#[test]
+fn requests_that_were_refused_have_arrived() {
+    let served = estimated(|_| ()).arrival_rate_rps.unwrap();
+    let workload = estimated(|signals| signals.prefill_unserved_rate_rps = Reading::of(4.0));
+    assert_eq!(workload.arrival_rate_rps, Some(served + 4.0));
+}
+
+#[test]
+fn ttft_and_attainment_are_the_gateways_where_it_has_them() {
+    let workload = estimated(|signals| {
+        signals.recent.gateway_ttft = around(0.78, 600.0);
+        signals.gateway_ttft_attainment = around(0.78, 600.0);
+    });
+    let ttft = workload.ttft.unwrap();
+    assert_eq!(ttft.source, estimate::Source::Gateway);
+    assert!(ttft.value > 0.7, "{ttft:?}");
+    assert!(workload.ttft_engines.unwrap().value < 0.2);
+    assert!(workload.observed.ttft_attainment.unwrap() < 0.01);
+    let spent = workload.attained.prefill.unwrap().value;
+    assert!(
+        spent > 0.99,
+        "what is lost before the workers spends no budget: {spent}"
+    );
+}
+
+#[test]
+fn a_gateway_with_too_few_requests_for_a_percentile_leaves_ttft_to_the_engines() {
+    let workload = estimated(|signals| signals.recent.gateway_ttft = around(5.0, 3.0));
+    assert_eq!(workload.ttft, workload.ttft_engines);
+}

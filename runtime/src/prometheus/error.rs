@@ -88,6 +88,26 @@ pub enum QueryError {
         /// The fault and its remedy.
         remedy: String,
     },
+    /// A Secret that an object names holds no login.
+    #[error("{field} `{secret}` {remedy}")]
+    LoginInvalid {
+        /// The field.
+        field: &'static str,
+        /// The Secret's name.
+        secret: String,
+        /// The fault and its remedy, without any content of the Secret.
+        remedy: String,
+    },
+    /// A Secret that an object names cannot be read now.
+    #[error("{field} `{secret}` cannot be read: {cause}")]
+    LoginUnreadable {
+        /// The field.
+        field: &'static str,
+        /// The Secret's name.
+        secret: String,
+        /// The API server's reason.
+        cause: String,
+    },
     /// No server is configured.
     #[error("no prometheus server is known: {remedy}")]
     NoServer {
@@ -135,7 +155,19 @@ impl QueryError {
         }
     }
 
-    /// Label of the error metric.
+    /// Every [`Self::category`].
+    pub const CATEGORIES: [&'static str; 8] = [
+        "unreachable",
+        "too_large",
+        "refused",
+        "invalid",
+        "not_a_vector",
+        "partial",
+        "not_allowed",
+        "no_server",
+    ];
+
+    /// Label of the error metric, one of [`Self::CATEGORIES`].
     pub const fn category(&self) -> &'static str {
         match self {
             Self::Unreachable { .. } => "unreachable",
@@ -145,6 +177,8 @@ impl QueryError {
             Self::NotAVector { .. } => "not_a_vector",
             Self::Partial { .. } => "partial",
             Self::NotAllowed { .. } => "not_allowed",
+            Self::LoginInvalid { .. } => "login_invalid",
+            Self::LoginUnreadable { .. } => "login_unreadable",
             Self::NoServer { .. } => "no_server",
         }
     }
@@ -183,9 +217,15 @@ impl QueryError {
             ),
             // The words of the server may name other tenants.
             Self::Partial { .. } => "prometheus says that its answer is not whole, as when a store behind it does not answer".to_owned(),
-            Self::Invalid { .. } | Self::NotAVector { .. } | Self::NotAllowed { .. } | Self::NoServer { .. } => {
-                self.to_string()
-            }
+            // The API server names the controller's own account and rights.
+            Self::LoginUnreadable { field, secret, .. } => format!(
+                "{field} `{secret}` cannot be read: the operator finds the cause in the controller's log"
+            ),
+            Self::Invalid { .. }
+            | Self::NotAVector { .. }
+            | Self::NotAllowed { .. }
+            | Self::LoginInvalid { .. }
+            | Self::NoServer { .. } => self.to_string(),
         }
     }
 }

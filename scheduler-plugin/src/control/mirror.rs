@@ -1,13 +1,14 @@
 //! The label mirror: every node carries the labels that say what its taints say.
 //!
-//! The labels to write are [`pd_tolerations::mirror::changes`], a function of the node as last
-//! seen, so a restart needs no memory and looking twice writes once. A write names our labels alone
+//! The labels to write are [`pd_tolerations::mirror::changes`], a function of the node as last seen
+//! and of the pods that run there ([`Holds`]), so a restart needs no memory and looking twice writes
+//! once. A write names our labels alone
 //! and the node's version: whoever changed the node in between wins, and the node is looked at
 //! again. Conflicts are no failures. Failures are reported once per node, as an event, and tried
 //! again with growing pauses; other nodes do not wait for them.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     time::Duration,
 };
 
@@ -20,6 +21,7 @@ use kube::{
 };
 use pd_tolerations::{
     eviction::rate_limit::{Bucket, RateLimit},
+    extension::ParsedTaint,
     mirror,
 };
 use serde_json::{Value, json};
@@ -29,6 +31,7 @@ use super::{
     Context, Term,
     backlog::Backlog,
     cache::CacheChange,
+    holds::Holds,
     objects::WatchedNode,
     write::{WriteError, WriteOutcome},
 };
@@ -59,6 +62,7 @@ type Labels = BTreeMap<String, Option<String>>;
 struct Mirror<'a> {
     context: &'a Context,
     backlog: Backlog,
+    holds: Holds,
     writes: Bucket<std::time::Instant>,
     events: Bucket<std::time::Instant>,
     /// The labels that dry runs would have written.
@@ -71,13 +75,17 @@ pub async fn run(context: &Context, term: &Term) {
         return;
     }
     let mut changes = context.nodes.changes();
+    let mut pods = context.pods.changes();
     let mut mirror = Mirror::new(context);
+    mirror.pods_changed(&CacheChange::All);
     mirror.look_at(&CacheChange::All);
     loop {
         let next = mirror.next();
         tokio::select! {
             biased;
             () = term.stop.cancelled() => break,
+            // Pods first: a node's change must not make one illegal that is known to run there.
+            change = pods.next() => mirror.pods_changed(&change),
             change = changes.next() => mirror.look_at(&change),
             () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => mirror.write(term).await,
         }
@@ -92,6 +100,7 @@ impl<'a> Mirror<'a> {
         Self {
             context,
             backlog: Backlog::default(),
+            holds: Holds::default(),
             writes: Bucket::new(RateLimit::of(rate, Duration::from_secs(1), rate)),
             events: Bucket::new(events),
             dry: HashMap::new(),
@@ -114,8 +123,32 @@ impl<'a> Mirror<'a> {
         self.count();
     }
 
+    /// Looks at the nodes of pods that changed.
+    fn pods_changed(&mut self, change: &CacheChange) {
+        let names: BTreeSet<(String, String)> = match change {
+            CacheChange::One { name, namespace } => {
+                BTreeSet::from([(namespace.clone().unwrap_or_default(), name.clone())])
+            }
+            CacheChange::All => {
+                let seen = self.context.pods.store().state();
+                let seen = seen
+                    .iter()
+                    .map(|pod| (pod.namespace().unwrap_or_default(), pod.name_any()));
+                seen.chain(self.holds.known().cloned()).collect()
+            }
+        };
+        for (namespace, name) in names {
+            let pod = self.context.pods.get(&name, Some(&namespace));
+            for node in self.holds.pod((namespace, name), pod.as_deref()) {
+                self.look_at_node(&node);
+            }
+        }
+        self.count();
+    }
+
     fn look_at_node(&mut self, name: &str) {
-        let due = self.context.nodes.get(name, None).map(|node| due(&node));
+        let node = self.context.nodes.get(name, None);
+        let due = node.map(|node| due(&node, &self.holds));
         match due {
             Some(due) if due.is_empty() => self.forget(name),
             Some(due) if self.dry.get(name) == Some(&due) => {}
@@ -153,10 +186,10 @@ impl<'a> Mirror<'a> {
             .take_while(|_| self.writes.take(1, now.into_std()).is_ok())
             .count();
         names.truncate(allowed);
-        let context = self.context;
+        let (context, holds) = (self.context, &self.holds);
         let written: Vec<_> = stream::iter(names)
             .map(|name| async move {
-                let written = write(context, term, &name).await;
+                let written = write(context, holds, term, &name).await;
                 (name, written)
             })
             .buffer_unordered(WRITES_AT_ONCE)
@@ -220,8 +253,12 @@ impl<'a> Mirror<'a> {
 }
 
 /// The changes that a node's labels need.
-fn due(node: &WatchedNode) -> Labels {
-    mirror::changes(node.labels(), node.taints())
+fn due(node: &WatchedNode, holds: &Holds) -> Labels {
+    let mut labels = mirror::labels(node.taints());
+    let taints = node.taints().iter().cloned().map(ParsedTaint::from);
+    let taints: Vec<ParsedTaint> = taints.collect();
+    labels.extend(holds.labels(&node.name_any(), &taints));
+    mirror::changes(node.labels(), &labels)
 }
 
 /// The patch that makes `labels` of `node`, as it was seen.
@@ -229,11 +266,11 @@ fn patch(node: &WatchedNode, labels: &Labels) -> Value {
     json!({ "metadata": { "resourceVersion": node.metadata.resource_version, "labels": labels } })
 }
 
-async fn write(context: &Context, term: &Term, name: &str) -> Written {
+async fn write(context: &Context, holds: &Holds, term: &Term, name: &str) -> Written {
     let Some(node) = context.nodes.get(name, None) else {
         return Written::Unneeded;
     };
-    let labels = due(&node);
+    let labels = due(&node, holds);
     if labels.is_empty() {
         return Written::Unneeded;
     }
@@ -264,7 +301,7 @@ mod tests {
         }))
         .unwrap();
         assert_eq!(
-            patch(&node, &due(&node)),
+            patch(&node, &due(&node, &Holds::default())),
             json!({ "metadata": { "resourceVersion": "7", "labels": {
                 "no-execute.taint.pdautoscaler.io/sla": "950",
                 "no-execute.taint.pdautoscaler.io/old": null } } })

@@ -9,7 +9,10 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use kube::{Resource, ResourceExt as _};
-use pd_tolerations::{Taint, Toleration};
+use pd_tolerations::{
+    ExtendedToleration, Rule, Taint, Toleration,
+    rewrite::{ANNOTATION, Authored, restore},
+};
 use serde::{Deserialize, Serialize};
 
 use super::cache::Cached;
@@ -104,6 +107,16 @@ pub struct WatchedPodStatus {
 }
 
 impl WatchedPod {
+    /// Its tolerations as meant, if it was rewritten and can be read.
+    pub fn numeric_rules(&self) -> Option<Vec<Rule>> {
+        let annotation = self.annotations().get(ANNOTATION)?;
+        let originals: Vec<ExtendedToleration> = serde_json::from_str(annotation).ok()?;
+        let tolerations = self.spec.tolerations.as_deref().unwrap_or_default();
+        let asked = restore(tolerations, &originals).ok()?;
+        let rules = asked.iter().map(Authored::rule);
+        rules.collect::<Result<_, _>>().ok()
+    }
+
     /// A reference for events about it.
     pub fn reference(&self) -> ObjectReference {
         ObjectReference {

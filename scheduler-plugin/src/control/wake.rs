@@ -17,10 +17,9 @@ use std::{
 
 use kube::{Api, ResourceExt as _, api::Patch};
 use pd_tolerations::{
-    ExtendedToleration, Rule,
+    Rule,
     eviction::rate_limit::{Bucket, RateLimit},
     extension::ParsedTaint,
-    rewrite::{ANNOTATION, Authored, restore},
 };
 use serde_json::json;
 use tokio::time::{Instant, sleep_until};
@@ -253,15 +252,7 @@ fn rules_of_waiting(pod: &WatchedPod) -> Option<Vec<Rule>> {
     if pod.spec.node_name.is_some() || pod.metadata.deletion_timestamp.is_some() || is_over {
         return None;
     }
-    let annotation = pod.annotations().get(ANNOTATION)?;
-    let originals: Vec<ExtendedToleration> = serde_json::from_str(annotation).ok()?;
-    let tolerations = pod.spec.tolerations.as_deref().unwrap_or_default();
-    let asked = restore(tolerations, &originals).ok()?;
-    asked
-        .iter()
-        .map(Authored::rule)
-        .collect::<Result<_, _>>()
-        .ok()
+    pod.numeric_rules()
 }
 
 fn fits(rules: &[Rule], taints: &[ParsedTaint]) -> bool {
@@ -276,7 +267,7 @@ fn fits(rules: &[Rule], taints: &[ParsedTaint]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use pd_tolerations::{Effect, Taint};
+    use pd_tolerations::{Effect, Taint, rewrite::ANNOTATION};
 
     use super::*;
 

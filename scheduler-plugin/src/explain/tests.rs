@@ -277,3 +277,24 @@ An API server without the feature gate TaintTolerationComparisonOperators refuse
 "
     );
 }
+
+#[test]
+fn the_seconds_of_the_spec_are_shown_and_those_of_a_merged_toleration() {
+    let entries = json!([
+        { "key": SLA, "operator": "Gt", "value": "950", "effect": "NoExecute", "tolerationSeconds": 30, "index": 0 },
+        { "key": SLA, "operator": "Lt", "value": "50", "effect": "NoExecute", "tolerationSeconds": 10, "index": 0 },
+    ]);
+    let pod = json!({ "kind": "Pod", "metadata": { "name": "p", "annotations": { "pdautoscaler.io/numeric-tolerations": entries.to_string() } },
+        "spec": { "tolerations": [{ "key": SLA, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 90 }] } });
+    let said = answer(&pod.to_string(), &at("970"), Gate::Off).unwrap();
+    assert_eq!(
+        said["pod"]["tolerations"],
+        json!([
+            format!("{SLA} Gt 950:NoExecute for 90 s"),
+            format!("{SLA} Lt 50:NoExecute for 10 s")
+        ])
+    );
+    assert_eq!(said["nodes"][0]["eviction"]["seconds"], 90);
+    let said = answer(&pod.to_string(), &at("7"), Gate::Off).unwrap();
+    assert_eq!(said["nodes"][0]["eviction"]["seconds"], 10);
+}

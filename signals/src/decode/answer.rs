@@ -51,31 +51,46 @@ impl<'a> Answer<'a> {
             .map_or(Reading::Unknown(Gap::Empty), Reading::of)
     }
 
-    /// The histogram of `signal`: the classic one, or the native one where there is no other.
+    /// The histogram of `signal`: the classic one, or the native one where there is no other, or an
+    /// even spread where only the mean is known.
     pub(super) fn histogram(&self, signal: SignalName) -> HistogramReading {
         if self.failed() {
             return HistogramReading::Unknown(Gap::QueryFailed);
         }
-        let Some(parts) = self.classic(signal).or_else(|| self.native(signal)) else {
-            return HistogramReading::Unknown(Gap::Empty);
-        };
-        let Parts {
-            buckets,
-            count,
-            sum,
-        } = parts;
-        Histogram::from_cumulative(merged(buckets, count), count, sum).map_or(
-            HistogramReading::Unknown(Gap::NotANumber),
-            HistogramReading::Value,
-        )
+        let found = self
+            .classic(&|part| Tag::Signal(signal, part))
+            .or_else(|| self.native(signal))
+            .or_else(|| self.even(signal));
+        read(found)
     }
 
-    fn classic(&self, signal: SignalName) -> Option<Parts> {
-        let number = |part| self.number(Tag::Signal(signal, part));
+    /// The classic histogram whose parts have the tags of `tag`.
+    pub(super) fn histogram_of(&self, tag: &dyn Fn(Part) -> Tag) -> HistogramReading {
+        if self.failed() {
+            return HistogramReading::Unknown(Gap::QueryFailed);
+        }
+        read(self.classic(tag))
+    }
+
+    fn classic(&self, tag: &dyn Fn(Part) -> Tag) -> Option<Parts> {
+        let number = |part| self.number(tag(part));
         let (count, sum) = number(Part::Count).zip(number(Part::Sum))?;
-        let buckets = self.samples(Tag::Signal(signal, Part::Buckets));
+        let buckets = self.samples(tag(Part::Buckets));
         Some(Parts {
             buckets: edges(buckets.iter().copied()),
+            count,
+            sum,
+        })
+    }
+
+    /// Of an engine that counts tokens and requests and has no distribution: lengths spread evenly
+    /// from none to twice their mean, for nothing is known but that.
+    fn even(&self, signal: SignalName) -> Option<Parts> {
+        let number = |part| self.number(Tag::Signal(signal, part));
+        let (sum, count) = number(Part::Tokens).zip(number(Part::Requests))?;
+        let edge = if count > 0.0 { 2.0 * sum / count } else { 1.0 };
+        Some(Parts {
+            buckets: vec![(edge, count)],
             count,
             sum,
         })
@@ -104,6 +119,22 @@ struct Parts {
     buckets: Vec<(f64, f64)>,
     count: f64,
     sum: f64,
+}
+
+/// The histogram of `parts`, if there are any.
+fn read(parts: Option<Parts>) -> HistogramReading {
+    let Some(parts) = parts else {
+        return HistogramReading::Unknown(Gap::Empty);
+    };
+    let Parts {
+        buckets,
+        count,
+        sum,
+    } = parts;
+    Histogram::from_cumulative(merged(buckets, count), count, sum).map_or(
+        HistogramReading::Unknown(Gap::NotANumber),
+        HistogramReading::Value,
+    )
 }
 
 /// `(upper edge, observations up to it)` of samples.

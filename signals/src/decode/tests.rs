@@ -339,9 +339,9 @@ fn answered(query: &str, left_out: Option<&str>) -> Vec<Sample> {
         .collect()
 }
 
-/// Whether each signal is known, who was seen, and whether the engine, the scrape interval and
-/// addresses are.
-type Read = (Vec<(SignalName, bool)>, PerRole<u32>, [bool; 3]);
+/// Whether each signal is known, who was seen, and whether the engine, the scrape interval,
+/// addresses and the model are.
+type Read = (Vec<(SignalName, bool)>, PerRole<u32>, [bool; 4]);
 
 /// All queries answered but for the parts of one tag.
 fn all_answered(left_out: Option<&str>) -> Read {
@@ -367,13 +367,14 @@ fn all_answered(left_out: Option<&str>) -> Read {
     };
     let engines = SignalName::ALL
         .iter()
-        .filter(|s| s.kind() != Kind::UserQuery);
+        .filter(|signal| signal.kind() != Kind::UserQuery && !signal.is_gateway());
     let known = engines.map(|signal| (*signal, known(signal))).collect();
     let seen = signals.coverage.map(|coverage| coverage.seen);
     let others = [
         engine(&answers, &scope).is_some(),
         scrape_interval(&answers).is_some(),
         scraped_twice(&answers).is_some(),
+        model(&answers, &scope).is_some(),
     ];
     (known, seen, others)
 }

@@ -12,6 +12,7 @@ pub static VLLM: Engine = Engine {
     product: "vLLM",
     prefix: "vllm:",
     versions: "0.8.5 to 0.33.0",
+    checked: "packages vllm 0.8.5, 0.9.1, 0.24.0 and 0.33.0; recorded text of 0.32.0",
     presence: RUNNING,
     series_labels: &[
         "engine",
@@ -32,6 +33,21 @@ const RUNNING: Metric = Metric::named(&["vllm:num_requests_running"]);
 const WAITING: Metric = Metric::named(&["vllm:num_requests_waiting"]);
 const FINISHED: Metric = Metric::named(&["vllm:request_success_total"]);
 const KV_USAGE: Metric = Metric::named(&["vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc"]);
+/// Prompt tokens that the engine's own cache held.
+const OWN_HITS: Metric = Metric::named(&[
+    "vllm:prefix_cache_hits_total",
+    "vllm:gpu_prefix_cache_hits_total",
+]);
+
+/// Prompt tokens beyond those that a cache outside of the engine held, such as LMCache. Engines
+/// count them since 0.13; before that only LMCache does.
+const EXTERNAL_HITS: Metric =
+    Metric::named(&["vllm:external_prefix_cache_hits_total"]).or(&LMCACHE_HITS);
+
+/// Tokens that LMCache gave to the engine (checked against the package lmcache 0.5.6). Each rank of
+/// tensor parallelism counts all of them.
+const LMCACHE_HITS: Metric = Metric::named(&["lmcache:num_hit_tokens_total"]).foreign();
+
 const TTFT: Metric = Metric::named(&["vllm:time_to_first_token_seconds"]);
 
 /// TPOT of a request; engines before 0.9 only have the time between tokens.
@@ -42,13 +58,15 @@ const TPOT: Metric = Metric::named(&[
 
 const fn recipe(signal: SignalName) -> Recipe {
     use Recipe::{
-        CounterDispersion, CounterRate, CounterShare, GaugeGrowth, GaugeMean, GaugePeak,
+        Absent, CounterDispersion, CounterRate, CounterShare, GaugeGrowth, GaugeMean, GaugePeak,
         GaugeShrinkage, GaugeSum, Histogram, LabelProduct, UserQuery,
     };
     use SignalName as S;
 
     match signal {
         S::PrefillCompletionRate | S::DecodeCompletionRate => CounterRate(FINISHED),
+        S::PrefillUnservedRate => CounterRate(Metric::named(&["vllm:admission_rejections_total"])),
+        S::GatewayArrivalRate | S::GatewayTtft | S::GatewayTtftAttainment => Absent,
         S::PrefillQueueGrowth => GaugeGrowth(WAITING),
         S::PrefillQueueDrain => GaugeShrinkage(WAITING),
         S::ArrivalDispersion => CounterDispersion(FINISHED),
@@ -59,10 +77,7 @@ const fn recipe(signal: SignalName) -> Recipe {
             Metric::named(&["vllm:num_requests_waiting_by_reason"]).with("reason", "deferred"),
         ),
         S::PrefixHitShare => CounterShare {
-            part: Metric::named(&[
-                "vllm:prefix_cache_hits_total",
-                "vllm:gpu_prefix_cache_hits_total",
-            ]),
+            parts: &[OWN_HITS, EXTERNAL_HITS],
             whole: Metric::named(&[
                 "vllm:prefix_cache_queries_total",
                 "vllm:gpu_prefix_cache_queries_total",

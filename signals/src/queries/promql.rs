@@ -1,6 +1,9 @@
-//! The grammar of PromQL as far as it is needed: unions, labels, durations, quotes.
+//! The grammar of PromQL as far as it is needed: unions, labels, durations, quotes, and the names
+//! of parts.
 
 use std::time::Duration;
+
+use crate::tag::{TAG, TERM, Tag};
 
 /// The series of each part that no part before it has.
 pub(super) fn united(parts: &[String]) -> String {
@@ -35,9 +38,30 @@ pub(super) fn duration(span: Duration) -> String {
     format!("{}ms", span.as_millis().max(1))
 }
 
+/// `text` so that RE2 matches it literally.
+pub(super) fn literal(text: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '/' || c == '_';
+    text.chars()
+        .flat_map(|c| (!is_plain(c)).then_some('\\').into_iter().chain([c]))
+        .collect()
+}
+
 /// A value inside a double-quoted PromQL string.
 pub(super) fn escaped(text: &str) -> String {
     text.replace('\\', "\\\\")
         .replace('"', "\\\"")
         .replace('\n', "\\n")
+}
+
+/// Expressions that are added up where each may lack series that the others have.
+pub(super) fn terms(expressions: impl Iterator<Item = String>) -> String {
+    let term = |(number, expression): (usize, String)| {
+        format!("label_replace({expression}, \"{TERM}\", \"{number}\", \"\", \"\")")
+    };
+    united(&expressions.enumerate().map(term).collect::<Vec<_>>())
+}
+
+/// `expression` under the label that says which part of an answer it is.
+pub(super) fn tagged(tag: Tag, expression: &str) -> String {
+    format!("label_replace({expression}, \"{TAG}\", \"{tag}\", \"\", \"\")")
 }

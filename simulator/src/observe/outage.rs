@@ -38,7 +38,7 @@ pub(super) fn failed(rate_window: Duration) -> Signals {
         ..Signals::default()
     };
     let lost = HistogramReading::Unknown(Gap::QueryFailed);
-    for &name in SignalName::ALL.iter().filter(|name| !name.is_override()) {
+    for &name in SignalName::ALL.iter().filter(|name| name.role().is_some()) {
         match signals.slot_mut(name) {
             SlotMut::Number(reading) => *reading = Reading::Unknown(Gap::QueryFailed),
             SlotMut::Attainment(reading) => *reading = lost.clone(),

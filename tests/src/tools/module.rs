@@ -225,6 +225,23 @@ struct ModulePath {
     path: String,
 }
 
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Source {
+    dir: PathBuf,
+}
+
+/// The source of `module` in the version that `tests/tools/NAME` requires, for the manifests in it.
+/// Nothing is built; it is downloaded once, into Go's own cache.
+pub fn source(name: &str, module: &str) -> Result<PathBuf, ToolsError> {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tools")
+        .join(name);
+    let answer = go(&directory, &["mod", "download", "-json", module])?;
+    let source: Source = serde_json::from_str(&answer).map_err(ToolsError::answer(module))?;
+    Ok(source.dir)
+}
+
 /// Makes in `directory` a module like the shipped one for another Kubernetes version.
 pub(super) fn generate_kubernetes_module(
     module: &Module,

@@ -11,15 +11,21 @@
     reason = "a failed step of a test ends it"
 )]
 
+mod alerts;
 mod control;
+mod dashboards;
 mod documentation;
 mod extender;
 mod installation;
+mod matrix;
+mod monitors;
+mod options;
 mod parts;
 mod refusals;
 mod rendering;
 mod rights;
 mod running;
+mod scheduler;
 mod webhook;
 
 use clap::Parser as _;
@@ -36,11 +42,12 @@ pub(crate) fn everything() -> Value {
         "prometheus": {
             "url": "http://prometheus:9090", "timeout": "4s", "metricsWindow": "3m",
             "metricsAgeMax": "45s", "namespaceLabel": "ns", "podLabel": "pod_name",
+            "gatewayNamespaces": ["aibrix-system", "kthena-system"],
             "auth": { "secretName": "login", "username": "me" },
             "tls": { "caConfigMapName": "authorities", "clientSecretName": "client" },
             "headers": { "X-Scope-OrgID": "a" },
         },
-        "tenants": { "allowServerUrls": ["http://p.*.svc:9090", "http://q"], "objectQueries": "Refused" },
+        "tenants": { "allowServerUrls": ["http://p.*.svc:9090", "http://q"], "secretReferences": true, "objectQueries": "Refused" },
         "leaderElection": { "leaseDuration": "30s", "renewDeadline": "20s", "retryPeriod": "5s" },
         "admin": { "host": "[::]", "port": 9000 },
         "log": { "format": "text", "filter": "info,kube=warn" },

@@ -37,21 +37,27 @@ fn rights(objects: &[Value]) -> BTreeSet<String> {
 }
 
 /// All that the controller may do; a new right is a decision, made here too.
-pub(crate) const RIGHTS: [&str; 21] = [
+pub(crate) const RIGHTS: [&str; 27] = [
     "/configmaps get",
     "/pods list",
-    "apps/deployments get",
+    "/pods watch",
+    "apps/deployments list",
+    "apps/deployments watch",
     "apps/deployments/scale get",
     "apps/deployments/scale patch",
-    "apps/statefulsets get",
+    "apps/statefulsets list",
+    "apps/statefulsets watch",
     "apps/statefulsets/scale get",
     "apps/statefulsets/scale patch",
     "autoscaling/horizontalpodautoscalers list",
+    "autoscaling/horizontalpodautoscalers watch",
     "coordination.k8s.io/leases create",
     "coordination.k8s.io/leases/pd-pd-autoscaler get",
     "coordination.k8s.io/leases/pd-pd-autoscaler update",
     "events.k8s.io/events create",
     "events.k8s.io/events patch",
+    "keda.sh/scaledobjects list",
+    "keda.sh/scaledobjects watch",
     "pdautoscaler.io/pdautoscalercheckpoints create",
     "pdautoscaler.io/pdautoscalercheckpoints get",
     "pdautoscaler.io/pdautoscalercheckpoints patch",
@@ -68,6 +74,10 @@ async fn the_controller_gets_exactly_the_rights_it_uses() {
     assert_eq!(rights(&everywhere), want);
     let in_one_namespace = rendered(json!({ "watchNamespace": "inference" })).await;
     assert_eq!(rights(&in_one_namespace), want);
+    let secrets = json!({ "tenants": { "secretReferences": true } });
+    let with_secrets = rights(&rendered(secrets).await);
+    let added: Vec<&String> = with_secrets.difference(&want).collect();
+    assert_eq!(added, ["/secrets get"]);
     for object in everywhere
         .iter()
         .filter(|object| object["rules"].is_array())

@@ -22,7 +22,9 @@ use kube::{Api, Client};
 use pd_tests::{
     add_ons::start_control_as,
     control_plane::{ControlPlane, NodeSpec, Options, eventually},
+    dashboards,
     prometheus::{Prometheus, PrometheusOptions},
+    scrape::{Scrape, until_shown},
     supervisor::Process,
 };
 use tokio::net::TcpListener;
@@ -183,6 +185,7 @@ async fn a_dry_run_says_what_it_would_do() {
 /// The value of each node, as a real Prometheus scrapes it, and the publishers' file.
 struct Measured {
     prometheus: Prometheus,
+    scrape: Scrape,
     values: Arc<Mutex<BTreeMap<&'static str, f64>>>,
     file: PathBuf,
 }
@@ -200,8 +203,10 @@ impl Measured {
         });
         let pages = Router::new().route("/metrics", page);
         tokio::spawn(async move { axum::serve(listener, pages).await.unwrap() });
+        let scrape = Scrape::new().unwrap();
         let prometheus = Prometheus::start(&PrometheusOptions {
             targets: vec![target],
+            scrape_configs: vec![scrape.config()],
             ..PrometheusOptions::default()
         })
         .await
@@ -209,6 +214,7 @@ impl Measured {
         let file = plane.directory().join("publishers.yaml");
         let measured = Self {
             prometheus,
+            scrape,
             values,
             file,
         };
@@ -277,6 +283,7 @@ async fn taints_follow_prometheus_within_their_limits() {
     measured.set("n-0", 0.9951);
     measured.set("n-1", f64::NAN);
     let process = measured.control(&plane, "publisher-a").await;
+    measured.scrape.add("control", &process).await.unwrap();
     until_published(&client, "n-0", "9951:NoExecute").await;
     until_labelled(&client, "n-0", SLA_LABEL, Some("9951")).await;
     let added = slas(&client, "n-0").await[1].1.clone();
@@ -298,6 +305,20 @@ async fn taints_follow_prometheus_within_their_limits() {
         ]
     );
     assert!(slas(&client, "n-1").await.is_empty() && slas(&client, "n-3").await.is_empty());
+
+    // The dashboard shows what was published.
+    let all = dashboards::all();
+    let panels = all.iter().flat_map(dashboards::Dashboard::panels);
+    let published: Vec<_> = panels
+        .filter(|panel| {
+            let mut queries = panel.queries.iter();
+            queries.any(|query| query.expression.contains("publisher"))
+        })
+        .collect();
+    assert_eq!(published.len(), 3);
+    until_shown(&measured.prometheus, &published, &[])
+        .await
+        .unwrap();
 
     // Three changes are made in this minute: the deepest fall has to wait, whoever runs the
     // controllers.

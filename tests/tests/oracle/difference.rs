@@ -7,7 +7,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use pd_tolerations::Toleration;
+use pd_tolerations::{Operator, Toleration};
+
+use crate::generate::Edited;
 
 /// Something that a cluster with us does otherwise, on purpose or for want of a way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -19,13 +21,19 @@ pub(crate) enum Difference {
     /// The cluster evicts by the seconds of the first rewritten `Exists`, and not of the first
     /// number that fits.
     FirstExistsCounts,
+    /// An `Exists` that an update adds, or leaves, may be that of a number, and the number counts.
+    ExistsMayBeANumbers,
+    /// An edit of what is stored has two readings.
+    TwoReadings,
 }
 
 impl Difference {
-    pub(crate) const ALL: [Self; 3] = [
+    pub(crate) const ALL: [Self; 5] = [
         Self::TooManyTerms,
         Self::MarginsBreakTies,
         Self::FirstExistsCounts,
+        Self::ExistsMayBeANumbers,
+        Self::TwoReadings,
     ];
 
     /// The name of its row in the documentation.
@@ -34,6 +42,8 @@ impl Difference {
             Self::TooManyTerms => "many keys without an effect",
             Self::MarginsBreakTies => "margins break ties",
             Self::FirstExistsCounts => "the first `Exists` counts",
+            Self::ExistsMayBeANumbers => "an `Exists` beside a number that an update adds",
+            Self::TwoReadings => "an edit with two readings",
         }
     }
 
@@ -45,6 +55,43 @@ impl Difference {
     ) -> Option<Self> {
         let says = |text: &str| ours.iter().any(|(_, words)| words.contains(text));
         says("would have more than 128 terms").then_some(Self::TooManyTerms)
+    }
+}
+
+impl Difference {
+    /// The explanation that an update of a list that is stored as `stored` comes out differently.
+    pub(crate) fn of_update(
+        stored: &[Toleration],
+        edited: &Edited,
+        ours: &BTreeSet<(String, String)>,
+    ) -> Option<Self> {
+        if ours
+            .iter()
+            .any(|(_, words)| words.contains("cannot be known"))
+        {
+            return Some(Self::TwoReadings);
+        }
+        // Where an `Exists` is new among those of its key and effect, or has the seconds of another
+        // now, the request says the same as one that changes a number's seconds or moves it.
+        let seconds = |list: &[Toleration], one: &Toleration| -> Vec<Option<i64>> {
+            let alike = list.iter().filter(|other| {
+                other.operator == Operator::Exists
+                    && (&one.key, &one.effect) == (&other.key, &other.effect)
+            });
+            let mut seconds: Vec<Option<i64>> =
+                alike.map(|other| other.toleration_seconds).collect();
+            seconds.sort_unstable();
+            seconds
+        };
+        let is_added = edited
+            .plain
+            .iter()
+            .any(|one| !seconds(stored, one).is_empty());
+        let is_retimed = stored.iter().any(|one| {
+            let before = seconds(stored, one);
+            before.len() > 1 && before != seconds(&edited.said, one)
+        });
+        (is_added || is_retimed).then_some(Self::ExistsMayBeANumbers)
     }
 }
 

@@ -220,24 +220,71 @@ impl Generator {
         list
     }
 
-    /// An edit of `list`: more tolerations, fewer, other seconds, other values.
-    pub(crate) fn updated(&mut self, list: &[Toleration]) -> Vec<Toleration> {
-        let mut list = list.to_vec();
+    /// An edit of the list `meant`, which is stored as `said`: more tolerations at any place, fewer,
+    /// another order, other seconds, other values.
+    pub(crate) fn updated(&mut self, meant: &[Toleration], said: &[Toleration]) -> Edited {
+        let mut edited = Edited {
+            meant: meant.to_vec(),
+            said: said.to_vec(),
+            plain: Vec::new(),
+        };
         for _ in 0..=self.below(2) {
-            let place = self.below(list.len());
-            match self.below(8) {
-                0..=2 => list.extend(self.any_number(&[]).pop()),
-                3 => list.extend(self.odd().pop()),
+            let place = self.below(edited.meant.len());
+            match self.below(9) {
+                0..=2 => {
+                    let one = self.any_number(&[]).pop();
+                    edited.insert(place, one);
+                }
+                3 => {
+                    let one = self.odd().pop();
+                    edited.insert(place, one);
+                }
                 4 | 5 => {
                     let seconds = (!self.once_in(4)).then(|| self.pick(&SECONDS));
-                    list[place].toleration_seconds = seconds;
+                    edited.meant[place].toleration_seconds = seconds;
+                    edited.said[place].toleration_seconds = seconds;
                 }
-                6 => self.pick(&BOUNDS).clone_into(&mut list[place].value),
-                _ if list.len() > 1 => drop(list.remove(place)),
+                6 => {
+                    // Whoever changes a number writes one.
+                    let value = self.pick(&BOUNDS);
+                    value.clone_into(&mut edited.meant[place].value);
+                    edited.said[place] = edited.meant[place].clone();
+                }
+                7 => {
+                    let other = self.below(edited.meant.len());
+                    edited.meant.swap(place, other);
+                    edited.said.swap(place, other);
+                }
+                _ if edited.meant.len() > 1 => {
+                    edited.meant.remove(place);
+                    edited.said.remove(place);
+                }
                 _ => {}
             }
         }
-        list
+        edited
+    }
+}
+
+/// An edited list: as its author means it, and as the request says it.
+#[derive(Debug)]
+pub(crate) struct Edited {
+    pub(crate) meant: Vec<Toleration>,
+    pub(crate) said: Vec<Toleration>,
+    /// Each `Exists` that was added.
+    pub(crate) plain: Vec<Toleration>,
+}
+
+impl Edited {
+    fn insert(&mut self, place: usize, one: Option<Toleration>) {
+        let Some(one) = one else {
+            return;
+        };
+        if one.operator == Operator::Exists {
+            self.plain.push(one.clone());
+        }
+        self.meant.insert(place, one.clone());
+        self.said.insert(place, one);
     }
 }
 

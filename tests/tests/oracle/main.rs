@@ -6,8 +6,8 @@
 //! differences that [`difference`] lists and the documentation explains. A case is one generated
 //! input put to both whose outcome is compared once.
 //!
-//! `PD_ORACLE_SEED` takes another seed than the fixed one, `PD_ORACLE_CASES` another number of
-//! cases.
+//! `PD_ORACLE_SEED` takes another seed than the fixed one, `PD_ORACLE_CASES` another number of cases,
+//! `PD_ORACLE_UPDATES` another number of updates among them.
 
 #![expect(
     clippy::unwrap_used,
@@ -56,7 +56,8 @@ async fn clusters_with_us_and_with_the_gate_agree() {
     lap("planes started");
     admission::compare(&planes, seed, cases / 2, &mut tally).await;
     lap("admission compared");
-    update::compare(&planes, seed, cases / 6, &mut tally).await;
+    let updates = number("PD_ORACLE_UPDATES", cases / 4);
+    update::compare(&planes, seed, updates, &mut tally).await;
     lap("updates compared");
     let placement = placement::compare(&planes, seed, cases / 4, &mut tally).await;
     lap("feasibility compared");

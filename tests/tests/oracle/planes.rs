@@ -236,7 +236,15 @@ impl Plane {
                     .iter()
                     .find(|node| node.metadata.name.as_ref() == Some(name));
                 let labels = node.unwrap().metadata.labels.clone().unwrap_or_default();
-                !mirror::changes(&labels, taints).is_empty()
+                // Labels of holds come beside them, and are another matter.
+                let due = mirror::labels(taints);
+                let missing = due
+                    .iter()
+                    .any(|(label, value)| labels.get(label) != Some(value));
+                missing
+                    || !mirror::changes(&labels, &due)
+                        .iter()
+                        .all(|(label, _)| label.contains("held."))
             });
             late.map_or(Ok(()), |(name, _)| Err(name.clone()))
         })

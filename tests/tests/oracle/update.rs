@@ -1,19 +1,23 @@
 //! Updates: what somebody makes of the tolerations of a stored pod or template is accepted by both
-//! or refused for the same causes.
+//! or refused for the same causes, and what would be stored means the same.
 //!
 //! A live pod may gain tolerations and change the seconds of those it has, and nothing else; a
 //! template may change in every way. Whoever updates writes the list with its numbers, as in the
-//! manifest, whatever is stored. Nothing is kept.
+//! manifest, or edits the list that is stored, in which the numbers that were there are `Exists`.
+//! Nothing is kept.
 
 use futures::{StreamExt as _, stream};
 use kube::api::{Patch, PatchParams, PostParams};
-use pd_tolerations::Toleration;
+use pd_tolerations::{
+    ExtendedToleration, Toleration,
+    rewrite::{ANNOTATION, restore, rewrite},
+};
 use serde_json::{Value, json};
 
 use crate::{
     admission::{CONCURRENCY, KINDS, Refusal, api, object, refusal_of},
     difference::{Difference, Tally},
-    generate::Generator,
+    generate::{Edited, Generator},
     planes::{Plane, Planes},
 };
 
@@ -26,8 +30,11 @@ struct Case {
     kind: usize,
     name: String,
     stored: Vec<Toleration>,
-    updates: Vec<Vec<Toleration>>,
+    updates: Vec<Edited>,
 }
+
+/// The answer of an API server: its objections, and the tolerations as meant of what it would store.
+type Answer = (Refusal, Vec<String>);
 
 impl Case {
     /// The keys that lead to the pod's spec.
@@ -61,7 +68,7 @@ impl Case {
         }
     }
 
-    async fn update(&self, plane: &Plane, list: &[Toleration]) -> Refusal {
+    async fn update(&self, plane: &Plane, list: &[Toleration]) -> Answer {
         let dry_run = PatchParams {
             dry_run: true,
             ..PatchParams::default()
@@ -73,12 +80,32 @@ impl Case {
             .rev()
             .fold(spec, |part, key| json!({ *key: part }));
         let api = api(&plane.client, self.kind);
-        refusal_of(api.patch(&self.name, &dry_run, &Patch::Merge(&patch)).await)
+        let answer = api.patch(&self.name, &dry_run, &Patch::Merge(&patch)).await;
+        let stored = answer.as_ref().ok().map(|stored| {
+            let stored = serde_json::to_value(stored).unwrap();
+            self.meant(&stored)
+        });
+        (refusal_of(answer), stored.unwrap_or_default())
     }
 
-    fn told(&self, list: &[Toleration], native: &Refusal, ours: &Refusal) -> String {
+    /// The tolerations of a stored object as meant, in any order but for those of one key.
+    fn meant(&self, stored: &Value) -> Vec<String> {
+        let (last, place) = self.path().split_last().unwrap();
+        let template = place.iter().fold(stored, |part, key| &part[*key]);
+        let list: Vec<Toleration> =
+            serde_json::from_value(template[*last]["tolerations"].clone()).unwrap_or_default();
+        let entries = template["metadata"]["annotations"][ANNOTATION].as_str();
+        let entries: Vec<ExtendedToleration> =
+            serde_json::from_str(entries.unwrap_or("[]")).unwrap();
+        let restored = restore(&list, &entries).unwrap();
+        let mut meant: Vec<String> = restored.iter().map(ToString::to_string).collect();
+        meant.sort_unstable();
+        meant
+    }
+
+    fn told(&self, list: &Edited, native: &Answer, ours: &Answer) -> String {
         let (kind, stored) = (KINDS[self.kind].1, json!(self.stored));
-        let list = json!(list);
+        let list = json!(list.said);
         format!("{kind} with {stored} becomes {list}\nnative: {native:#?}\nours: {ours:#?}")
     }
 }
@@ -97,7 +124,12 @@ fn cases(seed: u64, count: usize) -> Vec<Case> {
                 kind += 1;
             }
             let stored = generator.tolerations(&[]);
-            let updates = (0..UPDATES_PER_OBJECT).map(|_| generator.updated(&stored));
+            let (rewritten, _) = rewrite(&stored);
+            let updates = (0..UPDATES_PER_OBJECT).map(|update| {
+                // As in the manifest, and as in what is stored.
+                let said = if update % 2 == 0 { &stored } else { &rewritten };
+                generator.updated(&stored, said)
+            });
             Case {
                 kind,
                 name: format!("updated-{index}"),
@@ -123,8 +155,8 @@ pub(crate) async fn compare(planes: &Planes, seed: u64, count: usize, tally: &mu
         stream::iter(updates)
             .map(|(case, list)| async move {
                 let answers = tokio::join!(
-                    case.update(&planes.native, list),
-                    case.update(&planes.ours, list)
+                    case.update(&planes.native, &list.meant),
+                    case.update(&planes.ours, &list.said)
                 );
                 (case, list, answers)
             })
@@ -133,11 +165,14 @@ pub(crate) async fn compare(planes: &Planes, seed: u64, count: usize, tally: &mu
     let mut refused = 0;
     while let Some((case, list, (native, ours))) = answers.next().await {
         tally.case("update");
-        refused += usize::from(!native.is_empty());
+        refused += usize::from(!native.0.is_empty());
         if native == ours {
             continue;
         }
-        match Difference::of_admission(list, &native, &ours) {
+        let (stored, _) = rewrite(&case.stored);
+        let known = Difference::of_admission(&list.said, &native.0, &ours.0)
+            .or_else(|| Difference::of_update(&stored, list, &ours.0));
+        match known {
             Some(difference) => tally.differs(difference),
             None => tally.fail(case.told(list, &native, &ours)),
         }

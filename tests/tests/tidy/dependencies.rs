@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::{Findings, Tree, cargo, line_of, run, text};
 
 /// Which workspace crates each crate may depend on, for its code and its tests alike.
-const MAY_DEPEND_ON: [(&str, &[&str]); 11] = [
+const MAY_DEPEND_ON: [(&str, &[&str]); 12] = [
     ("pd-core", &[]),
     ("pd-tolerations", &[]),
     (
@@ -17,6 +17,7 @@ const MAY_DEPEND_ON: [(&str, &[&str]); 11] = [
     ("pd-api-without-kube", &[]),
     ("pd-runtime", &[]),
     ("pd-signals", &["pd-core"]),
+    ("pd-systems", &["pd-core"]),
     (
         "pd-autoscaler",
         &["pd-core", "pd-api", "pd-signals", "pd-runtime"],
@@ -46,7 +47,7 @@ const MAY_DEPEND_ON: [(&str, &[&str]); 11] = [
 /// Crates that a pure crate may use: nothing that reads a clock, a file, the network or the
 /// environment. `csv` and `serde-saphyr` parse texts that the caller read, such as performance
 /// tables.
-const PURE_MAY_USE: [(&str, &[&str]); 3] = [
+const PURE_MAY_USE: [(&str, &[&str]); 4] = [
     (
         "pd-core",
         &[
@@ -63,7 +64,14 @@ const PURE_MAY_USE: [(&str, &[&str]); 3] = [
         "pd-signals",
         &["csv", "pd-core", "serde", "serde-saphyr", "thiserror"],
     ),
-    ("pd-tolerations", &["jiff", "serde", "thiserror"]),
+    (
+        "pd-tolerations",
+        &["jiff", "serde", "serde_json", "thiserror"],
+    ),
+    (
+        "pd-systems",
+        &["json-patch", "pd-core", "serde_json", "strum", "thiserror"],
+    ),
 ];
 
 pub(super) fn dependencies(tree: &Tree, findings: &mut Findings) {

@@ -126,6 +126,11 @@ fn looked_at(object: &Value) -> [Value; 3] {
     if affinity == json!({ "nodeAffinity": {} }) {
         affinity = Value::Null;
     }
+    // Policies hold no pods.
+    let terms = "/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution/nodeSelectorTerms";
+    if let Some(terms) = affinity.pointer_mut(terms).and_then(Value::as_array_mut) {
+        terms.retain(|term| !term.to_string().contains("held.taint.pdautoscaler.io/"));
+    }
     let (tolerations, annotation) = without_defaults(&at("/spec/tolerations"), &at(ANNOTATION));
     [tolerations, annotation, affinity]
 }

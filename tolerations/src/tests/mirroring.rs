@@ -11,9 +11,10 @@ use proptest::prelude::*;
 use rstest::rstest;
 
 use super::super::{
+    extension::ParsedTaint,
     mirror::{
-        MirrorError, Requirement, TERMS_MAX, Term, changes, constraints, is_mirrored, label,
-        label_value, labels, lower,
+        Constraints, MirrorError, Requirement, TERMS_MAX, Term, changes, constraints,
+        hold_of_daemon_set, hold_of_pod, is_held, is_mirrored, label, label_value, labels, lower,
     },
     rewrite::{Authored, restore, rewrite},
 };
@@ -145,8 +146,13 @@ fn labels_are_named_after_key_and_effect(
 fn leading_zeros_are_no_number_to_affinity_either() {
     for (taint, want) in [
         ("950", "950"),
-        ("0950", "NaN"),
-        ("00", "NaN"),
+        ("0950", "NaN-1-950"),
+        ("0951", "NaN-1-951"),
+        ("00950", "NaN-2-950"),
+        ("00", "NaN-1-0"),
+        ("0000", "NaN-3-0"),
+        ("NaN-1-950", "NaN-x-NaN-1-950"),
+        ("09223372036854775808", "NaN-1-9223372036854775808"),
         ("0", "0"),
         ("high", "high"),
         ("", ""),
@@ -164,6 +170,7 @@ fn a_term_that_matches_nothing_stays_so_and_fields_are_kept() {
         key: "metadata.name".to_owned(),
         operator: "In".to_owned(),
         values: vec!["n".to_owned()],
+        ..Requirement::default()
     };
     let daemon = [Term {
         match_fields: vec![field.clone()],
@@ -283,6 +290,7 @@ fn arbitrary_terms() -> impl Strategy<Value = Option<Vec<Term>>> {
             key: "zone".to_owned(),
             operator: "In".to_owned(),
             values: vec![zone],
+            ..Requirement::default()
         }],
         ..Term::default()
     };
@@ -332,7 +340,7 @@ fn changes_set_replace_and_remove() {
         .map(|(key, value)| (key.to_owned(), value.to_owned())),
     );
     let taints = taints(&["sla=950:NoSchedule", "cost=0100:PreferNoSchedule"]);
-    let changed: Vec<String> = changes(&before, &taints)
+    let changed: Vec<String> = changes(&before, &labels(&taints))
         .into_iter()
         .map(|(key, value)| format!("{key} {value:?}"))
         .collect();
@@ -341,7 +349,7 @@ fn changes_set_replace_and_remove() {
         [
             "no-execute.taint.pdautoscaler.io/sla None",
             "no-schedule.taint.pdautoscaler.io/sla Some(\"950\")",
-            "prefer-no-schedule.taint.pdautoscaler.io/cost Some(\"NaN\")",
+            "prefer-no-schedule.taint.pdautoscaler.io/cost Some(\"NaN-1-100\")",
         ]
     );
 }
@@ -352,13 +360,14 @@ proptest! {
         before in arbitrary_labels(),
         taints in arbitrary_taints(),
     ) {
-        let changed = changes(&before, &taints);
+        let due = labels(&taints);
+        let changed = changes(&before, &due);
         prop_assert!(changed.keys().all(|key| is_mirrored(key)));
         let after = patched(&before, changed);
-        prop_assert!(changes(&after, &taints).is_empty());
+        prop_assert!(changes(&after, &due).is_empty());
         let (ours, foreign): (BTreeMap<_, _>, BTreeMap<_, _>) =
             after.into_iter().partition(|(key, _)| is_mirrored(key));
-        prop_assert_eq!(ours, labels(&taints));
+        prop_assert_eq!(ours, due);
         let mut kept = before;
         kept.retain(|key, _| !is_mirrored(key));
         prop_assert_eq!(foreign, kept);
@@ -387,8 +396,163 @@ proptest! {
         prop_assume!(fits(&list) && fits(&other));
         let once = lowered(&list, terms.as_deref());
         prop_assert_eq!(&lowered(&list, once.as_deref()), &once);
-        prop_assert_eq!(lower(once.as_deref(), &[]).unwrap(), terms.clone());
+        prop_assert_eq!(lower(once.as_deref(), &Constraints::default()).unwrap(), terms.clone());
         prop_assert_eq!(lowered(&other, once.as_deref()), lowered(&other, terms.as_deref()));
+    }
+}
+
+/// The affinity of a rewritten pod that `hold` holds, and its rules.
+fn held_by(list: &[Toleration], hold: Option<String>) -> Option<(Option<Vec<Term>>, Vec<Rule>)> {
+    let (spec, originals) = rewrite(list);
+    let asked = restore(&spec, &originals).unwrap();
+    let rules: Vec<Rule> = asked.iter().map(|one| one.rule().unwrap()).collect();
+    let terms = lower(None, &constraints(&rules).unwrap().unless(hold)).ok()?;
+    Some((terms, rules))
+}
+
+/// Whether node affinity and `NoExecute` taints let a pod be: the rule by which a kubelet admits
+/// pods when it starts (`generalFilter` in `pkg/kubelet/lifecycle/predicate.go`), and by which the
+/// controller of `DaemonSets` lets one run on (`nodeShouldRunDaemonPod` in
+/// `pkg/controller/daemon`).
+fn may_run_on(
+    terms: Option<&[Term]>,
+    node: &BTreeMap<String, String>,
+    spec: &[Toleration],
+    taints: &[Taint],
+    gate: Comparison,
+) -> bool {
+    let hard: Vec<Taint> = taints
+        .iter()
+        .filter(|taint| taint.effect == Effect::NoExecute)
+        .cloned()
+        .collect();
+    terms.is_none_or(|terms| selected(terms, node))
+        && node::first_untolerated(&hard, spec, gate).is_none()
+}
+
+fn parsed(taints: &[Taint]) -> Vec<ParsedTaint> {
+    taints.iter().cloned().map(ParsedTaint::from).collect()
+}
+
+#[test]
+fn a_running_pod_is_illegal_without_its_hold_and_legal_with_it() {
+    let list = [toleration("sla", "Gt", "950", "NoSchedule", None)];
+    let (terms, rules) = held_by(&list, hold_of_pod("t")).unwrap();
+    let weak = taints(&["sla=900:NoSchedule"]);
+    let (spec, _) = rewrite(&list);
+    let (without, _) = held_by(&list, None).unwrap();
+    let mut node = labels(&weak);
+    assert!(!may_run_on(
+        without.as_deref(),
+        &node,
+        &spec,
+        &weak,
+        Comparison::Off
+    ));
+    assert!(!may_run_on(
+        terms.as_deref(),
+        &node,
+        &spec,
+        &weak,
+        Comparison::Off
+    ));
+    assert!(
+        is_held(&rules, &parsed(&weak))
+            && !is_held(&rules, &parsed(&taints(&["sla=951:NoSchedule"])))
+    );
+    node.insert(hold_of_pod("t").unwrap(), String::new());
+    assert!(may_run_on(
+        terms.as_deref(),
+        &node,
+        &spec,
+        &weak,
+        Comparison::Off
+    ));
+    assert_eq!(
+        hold_of_daemon_set("ns", "d").as_deref(),
+        Some("ns.held.taint.pdautoscaler.io/d")
+    );
+    assert_eq!(hold_of_daemon_set("ns", &"d".repeat(64)), None);
+    assert_eq!(hold_of_pod(""), None);
+}
+
+#[test]
+fn what_must_be_present_evicts_nobody_when_it_is_gone() {
+    let mut rule = Rule::plain(
+        &toleration("sla", "Gt", "950", "NoExecute", None),
+        Comparison::On,
+    );
+    rule.must_be_present = true;
+    let rules = [rule];
+    let hold = hold_of_pod("t");
+    let terms = lower(None, &constraints(&rules).unwrap().unless(hold.clone()))
+        .unwrap()
+        .unwrap();
+    let on = |taint_texts: &[&str]| {
+        let there = taints(taint_texts);
+        let mut node = labels(&there);
+        node.extend(
+            hold.clone()
+                .filter(|_| is_held(&rules, &parsed(&there)))
+                .map(|hold| (hold, String::new())),
+        );
+        selected(&terms, &node)
+    };
+    assert!(on(&["sla=951:NoExecute"]) && on(&[]), "the taint is gone");
+    assert!(!on(&["sla=900:NoExecute"]), "its number is bad");
+    assert!(
+        !selected(&terms, &BTreeMap::new()),
+        "nobody is placed there"
+    );
+}
+
+proptest! {
+    #[test]
+    fn no_two_values_of_taints_share_a_label(
+        one in "(0{0,3}[0-9]{0,3}|NaN-[0-9x]-[0-9]{1,3}|[a-z]{0,2})",
+        other in "(0{0,3}[0-9]{0,3}|NaN-[0-9x]-[0-9]{1,3}|[a-z]{0,2})",
+    ) {
+        prop_assert_eq!(label_value(&one) == label_value(&other), one == other);
+    }
+
+    #[test]
+    fn label_values_are_valid_and_numbers_only_if_the_taints_are(value in "[0-9]{1,63}|NaN-[0-9a-z]{1,59}") {
+        let label = label_value(&value);
+        prop_assert!(validation::label_value(&label).is_empty(), "{}", label);
+        let number = label.parse::<i64>().ok();
+        prop_assert_eq!(number, canonical_int64(&value).ok());
+    }
+
+    #[test]
+    fn a_pod_that_runs_is_left_alone_exactly_where_kubernetes_leaves_it(
+        list in prop::collection::vec(arbitrary_toleration(), 0..4),
+        taints in arbitrary_taints(),
+    ) {
+        let hold = hold_of_pod("t");
+        let Some((terms, rules)) = held_by(&list, hold.clone()) else { return Ok(()); };
+        let (spec, _) = rewrite(&list);
+        let mut node = labels(&taints);
+        if is_held(&rules, &parsed(&taints)) {
+            node.insert(hold.unwrap(), String::new());
+        }
+        let ours = may_run_on(terms.as_deref(), &node, &spec, &taints, Comparison::Off);
+        let native = may_run_on(None, &node, &list, &taints, Comparison::On);
+        prop_assert_eq!(ours, native);
+    }
+
+    #[test]
+    fn holds_of_others_place_nobody(
+        list in prop::collection::vec(arbitrary_toleration(), 0..4),
+        taints in arbitrary_taints(),
+    ) {
+        let Some((terms, _)) = held_by(&list, hold_of_pod("own")) else { return Ok(()); };
+        let mut node = labels(&taints);
+        node.insert(hold_of_pod("other").unwrap(), String::new());
+        let (spec, _) = rewrite(&list);
+        let by_labels = terms.is_none_or(|terms| selected(&terms, &node))
+            && node::first_untolerated(&taints, &spec, Comparison::Off).is_none();
+        let by_numbers = node::first_untolerated(&taints, &list, Comparison::On).is_none();
+        prop_assert_eq!(by_labels, by_numbers);
     }
 }
 

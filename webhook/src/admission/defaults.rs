@@ -9,7 +9,7 @@
 //! its author wrote.
 
 use pd_core::Role;
-use pd_tolerations::{ExtendedToleration, Operator, Toleration};
+use pd_tolerations::{Effect, ExtendedToleration, Operator, Toleration};
 
 use super::template::Holder;
 
@@ -43,18 +43,22 @@ pub struct Defaults {
 
 impl Defaults {
     /// Those about whose keys neither tolerations nor annotation of a pod say anything. A
-    /// toleration without a key is about all of them.
+    /// toleration without a key is about all of them, but for other effects than its own.
     pub(super) fn missing(
         &self,
         spec: &[Toleration],
         entries: &[ExtendedToleration],
     ) -> Vec<&ExtendedToleration> {
-        let is_stated = |key: &String| {
-            spec.iter().any(|one| {
-                one.key == *key || one.key.is_empty() && one.operator == Operator::Exists
-            }) || entries.iter().any(|one| one.key == *key)
+        let tolerates_all = |one: &Toleration, effect: &Effect| {
+            let is_its_effect = one.effect.is_unset() || one.effect == *effect;
+            one.key.is_empty() && one.operator == Operator::Exists && is_its_effect
         };
-        let missing = |one: &&ExtendedToleration| !is_stated(&one.key);
+        let is_stated = |given: &ExtendedToleration| {
+            spec.iter()
+                .any(|one| one.key == given.key || tolerates_all(one, &given.effect))
+                || entries.iter().any(|one| one.key == given.key)
+        };
+        let missing = |one: &&ExtendedToleration| !is_stated(one);
         self.tolerations.iter().filter(missing).collect()
     }
 }

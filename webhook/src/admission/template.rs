@@ -7,7 +7,11 @@
 use std::collections::BTreeMap;
 
 use json_patch::jsonptr::PointerBuf;
-use pd_tolerations::{Toleration, mirror::Term, rewrite::ANNOTATION};
+use pd_tolerations::{
+    Toleration,
+    mirror::{HOLD, Term},
+    rewrite::ANNOTATION,
+};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -200,6 +204,12 @@ impl PodTemplate {
     pub(super) fn annotation(&self) -> Option<&str> {
         let annotations = self.metadata.as_ref()?.annotations.as_ref()?;
         annotations.get(ANNOTATION)?.as_deref()
+    }
+
+    /// The token of the pod's hold.
+    pub(super) fn hold(&self) -> Option<&str> {
+        let annotations = self.metadata.as_ref()?.annotations.as_ref()?;
+        annotations.get(HOLD)?.as_deref()
     }
 
     /// A label of the pod.

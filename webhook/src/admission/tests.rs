@@ -5,14 +5,16 @@
 //! is the object that the API server would store.
 
 mod defaults;
+mod edits;
+mod kept;
 mod live;
 mod malformed;
 mod scalers;
 
 use k8s_openapi::ByteString;
 use pd_tolerations::{
-    ExtendedToleration, Operator, Toleration,
-    mirror::lower,
+    Effect, ExtendedToleration, Operator, Toleration,
+    mirror::{Constraints, lower},
     rewrite::{ANNOTATION, restore},
 };
 use proptest::prelude::*;
@@ -502,7 +504,10 @@ fn restored(template: &Value) -> (Vec<Toleration>, Option<Vec<pd_tolerations::mi
         slot.value = entry.value;
     }
     let terms: Option<Vec<_>> = serde_json::from_value(terms(template).clone()).unwrap();
-    (list, lower(terms.as_deref(), &[]).unwrap())
+    (
+        list,
+        lower(terms.as_deref(), &Constraints::default()).unwrap(),
+    )
 }
 
 proptest! {

@@ -42,7 +42,7 @@ pub(super) struct Request<'a> {
     pub(super) namespace: Option<String>,
     /// Empty while the API server has not made one up.
     #[serde(default)]
-    name: String,
+    pub(super) name: String,
     #[serde(default)]
     pub(super) operation: String,
     #[serde(default)]

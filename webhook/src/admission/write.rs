@@ -5,7 +5,11 @@
 use std::collections::BTreeMap;
 
 use json_patch::{PatchOperation, jsonptr::Pointer};
-use pd_tolerations::{ExtendedToleration, Toleration, mirror::Term, rewrite::ANNOTATION};
+use pd_tolerations::{
+    ExtendedToleration, Operator, Toleration,
+    mirror::{HOLD, Term},
+    rewrite::ANNOTATION,
+};
 use serde_json::json;
 
 use super::{
@@ -16,20 +20,73 @@ use super::{
     wire::AdmissionChange,
 };
 
+/// An entry that the annotation is to have.
+pub(super) struct Kept {
+    pub(super) entry: ExtendedToleration,
+    /// Whether its toleration is added when a pod is made of the template.
+    pub(super) is_waiting: bool,
+}
+
 /// Tolerations and annotation as they are to be.
 #[derive(Default)]
 pub(super) struct Decided {
     pub(super) spec: Vec<Toleration>,
     /// Every entry of the annotation.
-    pub(super) entries: Vec<ExtendedToleration>,
-    /// How many entries wait until a pod is made of the template.
-    pub(super) waiting: Vec<ExtendedToleration>,
+    pub(super) kept: Vec<Kept>,
     pub(super) rewritten: usize,
+    /// How many entries got another place or other seconds.
+    pub(super) moved: usize,
     pub(super) dropped: usize,
     pub(super) expanded: usize,
     /// How many the pod got from its role, and how many of these need the annotation.
     pub(super) given: usize,
     pub(super) given_annotated: usize,
+}
+
+impl Kept {
+    pub(super) fn here(entry: ExtendedToleration) -> Self {
+        Self {
+            entry,
+            is_waiting: false,
+        }
+    }
+
+    pub(super) fn waiting(entry: ExtendedToleration) -> Self {
+        Self {
+            entry,
+            is_waiting: true,
+        }
+    }
+}
+
+impl Decided {
+    /// The entries whose tolerations are there.
+    pub(super) fn entries(&self) -> Vec<ExtendedToleration> {
+        let here = self.kept.iter().filter(|kept| !kept.is_waiting);
+        here.map(|kept| kept.entry.clone()).collect()
+    }
+
+    /// Tolerations and entries of the pods that are made of a template.
+    pub(super) fn of_pods(&self) -> (Vec<Toleration>, Vec<ExtendedToleration>) {
+        let waiting = self.kept.iter().filter(|kept| kept.is_waiting);
+        let added = waiting.map(|kept| exists(&kept.entry));
+        let spec = self.spec.iter().cloned().chain(added).collect();
+        (
+            spec,
+            self.kept.iter().map(|kept| kept.entry.clone()).collect(),
+        )
+    }
+}
+
+/// The toleration that stands for an entry.
+pub(super) fn exists(original: &ExtendedToleration) -> Toleration {
+    Toleration {
+        key: original.key.clone(),
+        operator: Operator::Exists,
+        value: String::new(),
+        effect: original.effect.clone(),
+        toleration_seconds: original.toleration_seconds,
+    }
 }
 
 /// The change that makes an object what was decided, with these terms of its required node
@@ -43,12 +100,9 @@ pub(super) fn written(
     let base = subject.kind.path();
     let mut change = AdmissionChange::default();
     patch_tolerations(&base, &new.pod, decided, &mut change.patch);
-    patch_annotations(
-        &base,
-        &new.pod,
-        &annotations(subject, decided),
-        &mut change.patch,
-    );
+    let mut changed = annotations(subject, decided);
+    changed.extend(hold(new, subject, terms.as_deref()));
+    patch_annotations(&base, &new.pod, &changed, &mut change.patch);
     if terms.as_deref() != new.pod.spec.terms() {
         patch_affinity(&base, &new.pod, terms, &mut change.patch);
     }
@@ -90,9 +144,9 @@ fn patch_tolerations(
 /// The annotations that change; nothing in place of a value removes one.
 fn annotations(subject: &Subject<'_>, decided: &Decided) -> Vec<(&'static str, Option<String>)> {
     let mut changed = Vec::new();
-    if decided.rewritten + decided.dropped + decided.given_annotated > 0 {
-        let all: Vec<&ExtendedToleration> =
-            decided.waiting.iter().chain(&decided.entries).collect();
+    let edits = decided.rewritten + decided.moved + decided.dropped + decided.given_annotated;
+    if edits > 0 {
+        let all: Vec<&ExtendedToleration> = decided.kept.iter().map(|kept| &kept.entry).collect();
         // Plain data: it cannot fail.
         let text = serde_json::to_string(&all).unwrap_or_default();
         changed.push((ANNOTATION, (!all.is_empty()).then_some(text)));
@@ -102,6 +156,18 @@ fn annotations(subject: &Subject<'_>, decided: &Decided) -> Vec<(&'static str, O
         changed.push((SOURCE, Some(source)));
     }
     changed
+}
+
+/// The annotation of a new pod's hold, if its affinity names that.
+fn hold(
+    new: &Holder<'_>,
+    subject: &Subject<'_>,
+    terms: Option<&[Term]>,
+) -> Option<(&'static str, Option<String>)> {
+    let (label, token) = (subject.hold.label.as_ref()?, subject.hold.token.as_ref()?);
+    let names = |term: &Term| term.match_expressions.iter().any(|one| one.key == *label);
+    let is_new = new.pod.hold() != Some(token) && terms?.iter().any(names);
+    is_new.then(|| (HOLD, Some(token.clone())))
 }
 
 fn patch_annotations(
@@ -154,6 +220,12 @@ fn patch_affinity(
         patch.push(remove(below(base, &place)));
         return;
     };
+    if pod.spec.terms().is_some() {
+        // Nothing else that it may hold is touched.
+        let place = [&place[..], &["nodeSelectorTerms"]].concat();
+        patch.push(add(below(base, &place), json!(terms)));
+        return;
+    }
     let selector = json!({ "nodeSelectorTerms": terms });
     let [.., node_affinity, required] = place;
     let (depth, value) = match &pod.spec.affinity {

@@ -379,3 +379,23 @@ fn without_the_decode_part_the_share_is_that_of_prefill() {
     let decision = world.run_seeing(TICK, alone);
     assert_eq!(decision.report.observed.ttft_attainment, Some(1.0));
 }
+
+/// The gateway's TTFT is `seconds`, whatever the engines do.
+fn slow_gateway(snapshot: &mut Snapshot, seconds: f64) {
+    let requests = 600.0;
+    for window in [&mut snapshot.signals.recent, &mut snapshot.signals.wide] {
+        window.gateway_ttft = testing::around(seconds, requests);
+    }
+    snapshot.signals.gateway_ttft_attainment = testing::around(seconds, requests);
+}
+
+#[rstest]
+#[case::within_the_limit(0.3)]
+#[case::twice_the_limit(1.0)]
+#[case::far_over_it(5.0)]
+fn time_that_requests_lose_before_the_workers_buys_none(#[case] seconds: f64) {
+    let mut world = steady(LOAD);
+    let before = world.current;
+    world.run_seeing(60 * MINUTE, |snapshot| slow_gateway(snapshot, seconds));
+    assert_eq!(world.current, before, "{:?}", world.history);
+}

@@ -211,3 +211,40 @@ fn pods_of_others_are_left_alone(#[case] kind: &str, #[case] name: &str, #[case]
         ReviewOutcome::Passed
     );
 }
+
+#[rstest]
+#[case::another_effect(json!([{ "operator": "Exists", "effect": "NoSchedule" }]), true)]
+#[case::its_effect(json!([{ "operator": "Exists", "effect": "NoExecute" }]), false)]
+#[case::every_effect(json!([{ "operator": "Exists" }]), false)]
+#[case::two_other_effects(json!([{ "operator": "Exists", "effect": "NoSchedule" }, { "operator": "Exists", "effect": "PreferNoSchedule" }]), true)]
+fn a_pod_that_tolerates_everything_of_one_effect_gets_what_is_about_another(
+    #[case] list: Value,
+    #[case] is_given: bool,
+) {
+    let pod = owned(with(list.clone()), "ReplicaSet", "p-6f4");
+    let (stored, _) = made(
+        &pod,
+        Comparison::Off,
+        vec![entry(NumericOperator::Gt, "950")],
+    );
+    let count = stored["spec"]["tolerations"].as_array().unwrap().len();
+    assert_eq!(
+        count,
+        list.as_array().unwrap().len() + usize::from(is_given)
+    );
+    // One of the role that is about every effect is given as well, unless all are tolerated.
+    let every = ExtendedToleration {
+        effect: Effect::Unset,
+        toleration_seconds: None,
+        ..entry(NumericOperator::Gt, "950")
+    };
+    let (stored, _) = made(&pod, Comparison::Off, vec![every]);
+    let added =
+        stored["spec"]["tolerations"].as_array().unwrap().len() > list.as_array().unwrap().len();
+    let tolerates_all = list
+        .as_array()
+        .unwrap()
+        .iter()
+        .any(|one| one["effect"].is_null());
+    assert_eq!(added, !tolerates_all);
+}

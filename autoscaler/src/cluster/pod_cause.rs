@@ -1,0 +1,45 @@
+//! Why a pod will not serve without help, as its conditions and what its containers wait for show.
+//! Pure.
+
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use pd_core::role_state::StuckCause;
+
+use super::pod_phase::{PodPhase, pod_phase};
+
+/// Why a pod that should start will not; nothing for one that serves, ends, leaves or just starts.
+pub fn pod_cause(pod: &Pod) -> Option<StuckCause> {
+    if !matches!(pod_phase(pod), PodPhase::Starting) {
+        return None;
+    }
+    let status = pod.status.as_ref()?;
+    let unschedulable = status.conditions.iter().flatten().any(|condition| {
+        condition.type_ == "PodScheduled"
+            && condition.status == "False"
+            && condition.reason.as_deref() == Some("Unschedulable")
+    });
+    if unschedulable {
+        return Some(StuckCause::Unschedulable);
+    }
+    let init = status.init_container_statuses.iter().flatten();
+    let containers = status.container_statuses.iter().flatten();
+    init.chain(containers).find_map(container_cause)
+}
+
+/// The kubelet's words (`pkg/kubelet/images/types.go`, `pkg/kubelet/container/sync_result.go`).
+fn container_cause(container: &ContainerStatus) -> Option<StuckCause> {
+    let waiting = container.state.as_ref()?.waiting.as_ref()?;
+    match waiting.reason.as_deref()? {
+        "ImagePullBackOff"
+        | "ErrImagePull"
+        | "ErrImageNeverPull"
+        | "InvalidImageName"
+        | "ImageInspectError"
+        | "RegistryUnavailable"
+        | "SignatureValidationFailed" => Some(StuckCause::ImagePull),
+        "CrashLoopBackOff" => Some(StuckCause::CrashLoop),
+        "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" => {
+            Some(StuckCause::CreateFailed)
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,189 @@
+//! A pod as capacity sees it: whose it is, its phase, and why it will not serve.
+
+use pd_core::role_state::StuckCause;
+use serde_json::Value;
+
+use crate::{
+    gpus::{GpusUnknown, of_pod},
+    json::{list, name, text},
+    selector::Labels,
+};
+
+/// What is known of one pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodFacts {
+    /// Its name.
+    pub name: String,
+    /// Its labels.
+    pub labels: Labels,
+    /// The object that controls it, if any.
+    pub owner: Option<PodOwner>,
+    /// Its phase.
+    pub phase: PodPhase,
+    /// Why it will not serve without help.
+    pub stuck: Option<StuckCause>,
+    /// GPUs that it holds, without those of claims.
+    pub gpus: Result<u32, GpusUnknown>,
+}
+
+/// The object that controls a pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodOwner {
+    /// Its kind.
+    pub kind: String,
+    /// Its name.
+    pub name: String,
+    /// Its UID.
+    pub uid: String,
+}
+
+/// The phase of a pod, as far as capacity is concerned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PodPhase {
+    /// It serves.
+    Ready,
+    /// It does not serve yet.
+    Starting,
+    /// It is being deleted.
+    Terminating,
+    /// It has ended and counts no more.
+    Ended,
+}
+
+impl PodFacts {
+    /// The facts of `pod`, an object of the API server.
+    pub fn of(pod: &Value) -> Self {
+        let phase = phase(pod);
+        let labels = pod.pointer("/metadata/labels").and_then(Value::as_object);
+        let labels = labels.into_iter().flatten();
+        Self {
+            name: name(pod).to_owned(),
+            labels: labels
+                .filter_map(|(label, value)| Some((label.clone(), value.as_str()?.to_owned())))
+                .collect(),
+            owner: list(pod, "/metadata/ownerReferences")
+                .iter()
+                .find(|owner| owner["controller"] == true)
+                .map(|owner| {
+                    let of = |field| text(owner, field).unwrap_or_default().to_owned();
+                    PodOwner {
+                        kind: of("/kind"),
+                        name: of("/name"),
+                        uid: of("/uid"),
+                    }
+                }),
+            phase,
+            stuck: (phase == PodPhase::Starting).then(|| stuck(pod)).flatten(),
+            gpus: of_pod(&pod["spec"], [].iter()),
+        }
+    }
+
+    /// Whether it exists and is not on its way out.
+    pub fn is_live(&self) -> bool {
+        matches!(self.phase, PodPhase::Ready | PodPhase::Starting)
+    }
+}
+
+fn phase(pod: &Value) -> PodPhase {
+    let ended = matches!(text(pod, "/status/phase"), Some("Succeeded" | "Failed"));
+    match () {
+        () if ended => PodPhase::Ended,
+        () if text(pod, "/metadata/deletionTimestamp").is_some() => PodPhase::Terminating,
+        () if crate::json::condition(pod, "Ready") => PodPhase::Ready,
+        () => PodPhase::Starting,
+    }
+}
+
+/// Why a pod that should start will not; nothing for one that just starts.
+fn stuck(pod: &Value) -> Option<StuckCause> {
+    let unschedulable = list(pod, "/status/conditions").iter().any(|condition| {
+        text(condition, "/type") == Some("PodScheduled")
+            && text(condition, "/status") == Some("False")
+            && text(condition, "/reason") == Some("Unschedulable")
+    });
+    if unschedulable {
+        return Some(StuckCause::Unschedulable);
+    }
+    let init = list(pod, "/status/initContainerStatuses").iter();
+    init.chain(list(pod, "/status/containerStatuses"))
+        .find_map(container_cause)
+}
+
+/// The kubelet's words (`pkg/kubelet/images/types.go`, `pkg/kubelet/container/sync_result.go`).
+fn container_cause(container: &Value) -> Option<StuckCause> {
+    match text(container, "/state/waiting/reason")? {
+        "ImagePullBackOff"
+        | "ErrImagePull"
+        | "ErrImageNeverPull"
+        | "InvalidImageName"
+        | "ImageInspectError"
+        | "RegistryUnavailable"
+        | "SignatureValidationFailed" => Some(StuckCause::ImagePull),
+        "CrashLoopBackOff" => Some(StuckCause::CrashLoop),
+        "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" => {
+            Some(StuckCause::CreateFailed)
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+    use serde_json::json;
+
+    use super::*;
+
+    fn waits(reason: &str) -> Value {
+        json!({ "phase": "Pending", "containerStatuses": [
+            { "name": "engine", "state": { "waiting": { "reason": reason } } }] })
+    }
+
+    fn scheduled(status: &str, reason: &str) -> Value {
+        json!({ "phase": "Pending", "conditions": [
+            { "type": "PodScheduled", "status": status, "reason": reason }] })
+    }
+
+    #[rstest]
+    #[case::no_node(scheduled("False", "Unschedulable"), Some(StuckCause::Unschedulable))]
+    #[case::held_back_on_purpose(scheduled("False", "SchedulingGated"), None)]
+    #[case::scheduled(scheduled("True", ""), None)]
+    #[case::pull_fails(waits("ErrImagePull"), Some(StuckCause::ImagePull))]
+    #[case::crashes(waits("CrashLoopBackOff"), Some(StuckCause::CrashLoop))]
+    #[case::no_secret(waits("CreateContainerConfigError"), Some(StuckCause::CreateFailed))]
+    #[case::starts(waits("ContainerCreating"), None)]
+    #[case::nothing_known(json!({}), None)]
+    fn a_pod_says_why_it_does_not_come(#[case] status: Value, #[case] want: Option<StuckCause>) {
+        let pod = json!({ "metadata": { "name": "x" }, "status": status });
+        assert_eq!(PodFacts::of(&pod).stuck, want);
+        // One that leaves is not waited for.
+        let leaving =
+            json!({ "metadata": { "name": "x", "deletionTimestamp": "t" }, "status": status });
+        assert_eq!(PodFacts::of(&leaving).stuck, None);
+    }
+
+    #[test]
+    fn a_pod_that_leaves_does_not_serve() {
+        let ready =
+            json!({ "phase": "Running", "conditions": [{ "type": "Ready", "status": "True" }] });
+        let of = |metadata: Value, status: &Value| {
+            PodFacts::of(&json!({ "metadata": metadata, "status": status })).phase
+        };
+        assert_eq!(
+            of(json!({ "deletionTimestamp": "t" }), &ready),
+            PodPhase::Terminating
+        );
+        assert_eq!(of(json!({}), &ready), PodPhase::Ready);
+        assert_eq!(of(json!({}), &Value::Null), PodPhase::Starting);
+        assert_eq!(
+            of(json!({}), &json!({ "phase": "Failed" })),
+            PodPhase::Ended
+        );
+    }
+
+    #[test]
+    fn an_init_container_counts_too() {
+        let pod = json!({ "status": { "initContainerStatuses": waits("ErrImagePull")["containerStatuses"] } });
+        assert_eq!(PodFacts::of(&pod).stuck, Some(StuckCause::ImagePull));
+    }
+}
