@@ -31,11 +31,13 @@ pub enum ConditionType {
     TargetContended,
     /// A person has paused at least one direction.
     Paused,
+    /// Decisions come when they are due.
+    OnTime,
 }
 
 impl ConditionType {
     /// Every type, in the order they are shown.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Ready,
         Self::TargetResolved,
         Self::CapacityResolved,
@@ -46,6 +48,7 @@ impl ConditionType {
         Self::BudgetFeasible,
         Self::TargetContended,
         Self::Paused,
+        Self::OnTime,
     ];
 
     /// The name in status.
@@ -61,6 +64,7 @@ impl ConditionType {
             Self::BudgetFeasible => "BudgetFeasible",
             Self::TargetContended => "TargetContended",
             Self::Paused => "Paused",
+            Self::OnTime => "OnTime",
         }
     }
 }

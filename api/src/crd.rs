@@ -9,7 +9,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::CustomResourceExt;
 use serde_json::{Map, Value};
 
-use crate::v1alpha1::{PDAutoscaler, PDAutoscalerCheckpoint};
+use crate::v1alpha1::{GPUBudget, PDAutoscaler, PDAutoscalerCheckpoint};
 
 /// The command that writes the CRD files of the chart.
 pub const REGENERATE: &str = "cargo run -p pd-api --bin crdgen";
@@ -21,6 +21,8 @@ pub enum Resource {
     Autoscaler,
     /// `PDAutoscalerCheckpoint`.
     Checkpoint,
+    /// `GPUBudget`.
+    Budget,
 }
 
 /// A CRD that could not be made; only a defect of the types does this.
@@ -36,13 +38,14 @@ pub enum CrdError {
 
 impl Resource {
     /// Every resource.
-    pub const ALL: [Self; 2] = [Self::Autoscaler, Self::Checkpoint];
+    pub const ALL: [Self; 3] = [Self::Autoscaler, Self::Checkpoint, Self::Budget];
 
     /// Its name in paths of the API.
     pub const fn plural(self) -> &'static str {
         match self {
             Self::Autoscaler => "pdautoscalers",
             Self::Checkpoint => "pdautoscalercheckpoints",
+            Self::Budget => "gpubudgets",
         }
     }
 
@@ -51,6 +54,7 @@ impl Resource {
         match self {
             Self::Autoscaler => "api/src/v1alpha1.rs",
             Self::Checkpoint => "api/src/v1alpha1/checkpoint.rs",
+            Self::Budget => "api/src/v1alpha1/gpu_budget.rs",
         }
     }
 
@@ -78,6 +82,7 @@ impl Resource {
         let mut crd = serde_json::to_value(match self {
             Self::Autoscaler => PDAutoscaler::crd(),
             Self::Checkpoint => PDAutoscalerCheckpoint::crd(),
+            Self::Budget => GPUBudget::crd(),
         })?;
         finish(&mut crd);
         Ok(crd)

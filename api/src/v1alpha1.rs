@@ -29,7 +29,10 @@ pub mod budget;
 pub mod capacity;
 #[cfg(feature = "kube")]
 pub mod checkpoint;
+pub mod class;
 pub mod duration;
+#[cfg(feature = "kube")]
+pub mod gpu_budget;
 pub mod metrics;
 pub mod objective;
 pub mod quantity;
@@ -52,6 +55,11 @@ use serde::{Deserialize, Serialize};
 #[cfg(feature = "kube")]
 pub use self::checkpoint::{PDAutoscalerCheckpoint, PDAutoscalerCheckpointSpec};
 #[cfg(feature = "kube")]
+pub use self::gpu_budget::{
+    BorrowingKind, BudgetAccountStatus, BudgetMemberSpec, GPUBudget, GPUBudgetSpec,
+    GPUBudgetStatus, NamespaceLabels, PreemptionKind, SurgeKind,
+};
+#[cfg(feature = "kube")]
 use self::rules::rule_naming_value;
 #[cfg(feature = "kube")]
 pub use self::status::{
@@ -68,6 +76,7 @@ pub use self::{
         CapacitySpec, DecodeCapacitySpec, DecodeCoefficientsSpec, PrefillCapacitySpec,
         PrefillCoefficientsSpec, ProfileKind, ProfileReference,
     },
+    class::{CONTROLLER_CLASS_REMEDY, is_controller_class},
     duration::{DurationText, ParseDurationError},
     metrics::{
         Engine, MetricsSource, MetricsSpec, QueryOverrides, SecretReference, Selectors,
@@ -202,7 +211,7 @@ pub(crate) const FALLBACK_BOUNDS_REMEDY: &str =
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = rule_naming_value(
-        "self.prefill.target.kind != self.decode.target.kind || self.prefill.target.name != self.decode.target.name",
+        &target::distinct_rule(),
         &format!("self.prefill.target.kind + ' `' + self.prefill.target.name + '` {SAME_TARGET_REMEDY}'"),
     ),
     validation = fallback_in_bounds(Role::Prefill),
@@ -215,6 +224,12 @@ pub struct PDAutoscalerSpec {
     /// Auto: decisions are applied. Default Auto.
     #[serde(default)]
     pub mode: Mode,
+    /// The controller that handles this object: the one started with this --controller-class. An
+    /// object without a class is handled by the controller without one. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = class::CONTROLLER_CLASS_LENGTH_MAX))]
+    #[x_kube(validation = rules::matching("controllerClass", class::CONTROLLER_CLASS_REGEX, CONTROLLER_CLASS_REMEDY))]
+    pub controller_class: Option<String>,
     /// The workload that computes prompts.
     pub prefill: RoleSpec,
     /// The workload that generates tokens.

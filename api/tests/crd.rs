@@ -31,15 +31,17 @@ fn the_yaml_is_a_crd_that_says_the_same_as_the_types() {
 
 #[test]
 fn the_resources_are_named_as_documented() {
-    for (resource, short, has_status) in [
-        (Resource::Autoscaler, "pda", true),
-        (Resource::Checkpoint, "pdac", false),
+    for (resource, short, scope, has_status) in [
+        (Resource::Autoscaler, Some("pda"), "Namespaced", true),
+        (Resource::Checkpoint, Some("pdac"), "Namespaced", false),
+        (Resource::Budget, None, "Cluster", true),
     ] {
         let crd = resource.crd().unwrap();
         let name = format!("{}.pdautoscaler.io", resource.plural());
         assert_eq!(crd.metadata.name, Some(name));
-        assert_eq!(crd.spec.scope, "Namespaced");
-        assert_eq!(crd.spec.names.short_names, Some(vec![short.to_owned()]));
+        assert_eq!(crd.spec.scope, scope);
+        let short = short.map(|short| vec![short.to_owned()]);
+        assert_eq!(crd.spec.names.short_names, short);
         let subresources = crd.spec.versions[0].subresources.as_ref();
         let status = subresources.is_some_and(|found| found.status.is_some());
         assert_eq!(status, has_status);
@@ -47,7 +49,8 @@ fn the_resources_are_named_as_documented() {
     // `kubectl get pdautoscaler` lists what users write, and not what the controller keeps.
     let category = |resource: Resource| resource.crd().unwrap().spec.names.categories;
     let own = vec!["pdautoscaler".to_owned()];
-    assert_eq!(category(Resource::Autoscaler), Some(own));
+    assert_eq!(category(Resource::Autoscaler), Some(own.clone()));
+    assert_eq!(category(Resource::Budget), Some(own));
     assert_eq!(category(Resource::Checkpoint), None);
 }
 

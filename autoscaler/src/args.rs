@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Args as ClapArgs, Parser};
 use pd_runtime::{args::positive_duration, leader::LeaderArgs, process::ProcessArgs, prometheus};
 
-use crate::tenancy::TenancyArgs;
+use crate::{selection::SelectionArgs, tenancy::TenancyArgs};
 
 /// Scales the prefill and decode workloads of LLM services together.
 #[derive(Debug, Clone, Parser)]
@@ -15,6 +15,9 @@ pub struct Args {
     /// Decisions and where they come from.
     #[command(flatten)]
     pub decisions: DecisionArgs,
+    /// Which PDAutoscalers are handled.
+    #[command(flatten)]
+    pub selection: SelectionArgs,
     /// Metrics and where they come from.
     #[command(flatten)]
     pub metrics: MetricsArgs,
@@ -33,7 +36,7 @@ pub struct Args {
 #[derive(Debug, Clone, ClapArgs)]
 #[command(next_help_heading = "Decisions")]
 pub struct DecisionArgs {
-    /// Time between two decisions about one PDAutoscaler, at most 1m.
+    /// Time between two decisions about one PDAutoscaler, at most 5m.
     #[arg(long, default_value = "15s", env = "PD_INTERVAL", value_parser = interval, value_name = "DURATION")]
     pub interval: Duration,
 
@@ -96,14 +99,14 @@ pub struct MetricsArgs {
     pub gateway_namespaces: Vec<String>,
 }
 
-/// Decisions further apart than a minute would each look like a gap in the watch, after which a
-/// full stabilization window must pass before replicas are lowered: they never would be.
+/// Decisions further apart than five minutes are as far apart as the default stabilization window,
+/// and no forecast reaches from one to the next.
 fn interval(text: &str) -> Result<Duration, String> {
     let span = positive_duration(text)?;
-    if span <= Duration::from_mins(1) {
+    if span <= Duration::from_mins(5) {
         Ok(span)
     } else {
-        Err("must be at most 1m".to_owned())
+        Err("must be at most 5m".to_owned())
     }
 }
 
@@ -136,7 +139,9 @@ mod tests {
         for (flag, value) in [
             ("--interval", "0s"),
             ("--interval", "soon"),
-            ("--interval", "2m"),
+            ("--interval", "301s"),
+            ("--controller-class", "Blue"),
+            ("--object-selector", "team in a"),
             ("--pod-label", "a-b"),
         ] {
             let error = Args::try_parse_from(["pd-autoscaler", flag, value]).unwrap_err();

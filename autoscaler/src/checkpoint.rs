@@ -68,9 +68,9 @@ pub fn subject(
     engine: Option<&'static str>,
 ) -> String {
     let of = |role: Role| {
-        let target = &object.spec.role(role).target;
+        let (kind, name) = object.spec.role(role).target.replicas(role);
         let gpus = roles[role].gpus_per_replica;
-        format!("{} {} {gpus} GPUs", target.kind, target.name)
+        format!("{kind} {name} {gpus} GPUs")
     };
     let (prefill, decode) = (of(Role::Prefill), of(Role::Decode));
     format!("{prefill}, {decode}, {}", engine.unwrap_or("no engine"))

@@ -6,6 +6,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use k8s_openapi::jiff;
@@ -23,10 +24,12 @@ use tokio::{sync::watch, time::Instant};
 
 use crate::{
     args::{DecisionArgs, MetricsArgs},
+    budget::Budgets,
     cluster::Cluster,
     metrics::Metrics,
-    observe::{profile::Cache, series::Series},
-    prometheus::{Endpoint, Servers},
+    observe::{attainment::KeptAttainment, profile::Cache, series::Series},
+    prometheus::{Answer, Endpoint, QueryError, Sample, Servers},
+    selection::SelectionArgs,
     share::Shares,
     tenancy::TenancyArgs,
 };
@@ -46,6 +49,8 @@ pub struct ObjectState {
     pub profiles: Cache,
     /// The login for a server that the object names, as last read.
     pub login: Option<CachedLogin>,
+    /// Distributions over the attainment window, as last read.
+    pub attainment: Option<KeptAttainment>,
     /// How its series are spelt, and how often they come.
     pub series: Series,
     /// Why metrics were missing, as last logged.
@@ -54,14 +59,25 @@ pub struct ObjectState {
     pub seen: Option<(Option<i64>, BTreeMap<String, String>)>,
     /// When the next reconcile is due, unless the object changes.
     pub due: Option<Instant>,
-    /// When the last reconcile began.
-    pub reconciled_at: Option<Instant>,
+    /// When the next reconcile is expected to begin, unless the object changes.
+    pub expected_at: Option<Instant>,
+    /// The last reconcile that began late.
+    pub late: Option<Lateness>,
     /// When status was last written.
     pub written_at: Option<Instant>,
     /// Status as last written, for an object that cannot be decoded and shows none.
     pub written: Option<PDAutoscalerStatus>,
     /// Reconciles in a row that failed.
     pub failures: u32,
+}
+
+/// A reconcile that began late.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lateness {
+    /// When it began.
+    pub at: Instant,
+    /// How long after its time that was.
+    pub by: Duration,
 }
 
 /// A checkpoint as last seen.
@@ -92,6 +108,8 @@ pub struct Context {
     pub cluster: Cluster,
     /// When to decide.
     pub decision_args: DecisionArgs,
+    /// Which objects are handled.
+    pub selection: SelectionArgs,
     /// Where metrics come from.
     pub metrics_args: MetricsArgs,
     /// The requests that owners of objects may make.
@@ -104,6 +122,8 @@ pub struct Context {
     pub metrics: Arc<Metrics>,
     /// Whether this process may write.
     pub leadership: watch::Receiver<Leadership>,
+    /// GPU budgets that objects share.
+    pub budgets: Budgets,
     /// Writes events.
     pub events: Recorder,
     /// Each namespace's share of the reconciles that run at once.
@@ -126,6 +146,7 @@ impl Context {
     pub fn new(
         client: Client,
         decision_args: DecisionArgs,
+        selection: SelectionArgs,
         metrics_args: MetricsArgs,
         tenancy: TenancyArgs,
         metrics: Arc<Metrics>,
@@ -151,10 +172,12 @@ impl Context {
             cluster: Cluster::new(client.clone(), decision_args.watch_namespace.clone()),
             client,
             decision_args,
+            selection,
             metrics_args,
             servers,
             metrics,
             leadership,
+            budgets: Budgets::default(),
             events,
             clock: jiff::Timestamp::now,
             objects,
@@ -164,6 +187,18 @@ impl Context {
     /// The time of day, as decisions take it.
     pub fn now(&self) -> Timestamp {
         Timestamp::from_millis((self.clock)().as_millisecond())
+    }
+
+    /// The answer of `endpoint` to `query`, whose time is counted.
+    pub async fn query(
+        &self,
+        endpoint: &Endpoint,
+        query: &str,
+    ) -> Result<Answer<Sample>, QueryError> {
+        let started = Instant::now();
+        let answer = self.servers.query(endpoint, query).await;
+        self.metrics.query_took(started.elapsed());
+        answer
     }
 
     /// Whether this process may write now.

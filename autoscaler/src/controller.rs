@@ -23,19 +23,23 @@ use kube::{
     },
 };
 use pd_api::v1alpha1::PDAutoscaler;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, warn};
 
 use crate::{
     Guarded,
     apply::apply,
+    budget::{self, members::Service},
     checkpoint::{keep, recall, subject},
-    context::Context,
+    context::{Context, Lateness},
     error::ReconcileError,
     observe::{contention::Claims, observe},
     outcome::{ApplyOutcome, ReconcileOutcome, Stopped},
     plan::plan,
-    report::{conditions::ready, report},
+    report::{
+        conditions::{is_late, ready},
+        report,
+    },
     validate::validate,
 };
 
@@ -73,6 +77,8 @@ struct Shared {
 struct Overview {
     made_at: Option<Instant>,
     claims: Arc<Claims>,
+    /// The services that budgets are shared by.
+    services: Arc<Vec<Service>>,
 }
 
 /// Decides for all PDAutoscalers until `stop` completes.
@@ -92,26 +98,57 @@ pub async fn run(
         store,
         overview,
     });
+    shared.context.budgets.begin();
+    let budgets = follow_budgets(Arc::clone(&shared));
     let reconciles = controller
         .with_config(config)
         .graceful_shutdown_on(stop)
         .run(reconcile, failed, Arc::clone(&shared));
-    reconciles
-        .for_each(|result| {
-            match result {
-                Ok((object, _)) => debug!(object = %object, "reconciled"),
-                Err(controller::Error::ReconcilerFailed(..)) => {} // reported by `failed`
-                Err(controller::Error::ObjectNotFound(object)) => {
-                    debug!(object = %object, "gone");
-                    let namespace = object.namespace.unwrap_or_default();
-                    let key = ObjectRef::new(&object.name).within(&namespace);
-                    shared.context.forget(&key);
-                }
-                Err(error) => warn!(%error, "watching PDAutoscalers failed, trying again"),
+    let reconciles = reconciles.for_each(|result| {
+        match result {
+            Ok((object, _)) => debug!(object = %object, "reconciled"),
+            Err(controller::Error::ReconcilerFailed(..)) => {} // reported by `failed`
+            Err(controller::Error::ObjectNotFound(object)) => {
+                debug!(object = %object, "gone");
+                let namespace = object.namespace.unwrap_or_default();
+                let key = ObjectRef::new(&object.name).within(&namespace);
+                shared.context.forget(&key);
             }
-            futures::future::ready(())
-        })
-        .await;
+            Err(error) => warn!(%error, "watching PDAutoscalers failed, trying again"),
+        }
+        futures::future::ready(())
+    });
+    tokio::select! {
+        () = reconciles => {}
+        () = budgets => {}
+    }
+}
+
+/// Follows the GPU budgets, and looks after those that nobody claims. Never ends.
+async fn follow_budgets(shared: Arc<Shared>) {
+    let context = &*shared.context;
+    let budgets = &context.budgets;
+    // Who sees one namespace alone may not read what belongs to the cluster.
+    if context.decision_args.watch_namespace.is_some() {
+        budgets.watched.none();
+        return std::future::pending().await;
+    }
+    let sweeps = async {
+        loop {
+            sleep(context.decision_args.interval).await;
+            let any = budgets.watched.budgets().is_ok_and(|all| !all.is_empty());
+            if any && context.is_leader() {
+                budgets.sweep(context, &shared.overview().services).await;
+            }
+        }
+    };
+    futures::join!(
+        budgets.watched.follow(&context.client),
+        budgets
+            .watched
+            .follow_namespaces(&context.client, context.decision_args.interval),
+        sweeps,
+    );
 }
 
 #[expect(
@@ -139,21 +176,20 @@ fn retry_after(context: &Context, object: &Guarded) -> Duration {
     let pause = pause
         .min(RETRY_AFTER_MAX)
         .mul_f64(1.0 + jitter(&key, failures));
-    await_time(
-        context,
-        object,
-        Instant::now() + pause.saturating_sub(DEBOUNCE),
-    );
+    let next = Instant::now() + pause;
+    await_time(context, object, next - DEBOUNCE.min(pause), next);
     context.update(&key, |state| state.failures = failures.saturating_add(1));
     pause
 }
 
-/// Leaves `object` as it is now alone until `due`.
-fn await_time(context: &Context, object: &Guarded, due: Instant) {
+/// Leaves `object` as it is now alone until `due`; its reconcile is `expected` then or a little
+/// later.
+fn await_time(context: &Context, object: &Guarded, due: Instant, expected: Instant) {
     let seen = (object.meta().generation, object.annotations().clone());
     context.update(&key(object), |state| {
         state.seen = Some(seen);
         state.due = Some(due);
+        state.expected_at = Some(expected);
     });
 }
 
@@ -172,6 +208,11 @@ async fn reconcile(object: Arc<Guarded>, shared: Arc<Shared>) -> Result<Action, 
     if !context.is_leader() {
         return Ok(Action::await_change());
     }
+    if !context.selection.includes(&object) {
+        // It may have been ours: it is another controller's now, which shows it.
+        context.forget(&key);
+        return Ok(Action::await_change());
+    }
     if let Some(wait) = not_due(context, &key, &object) {
         return Ok(Action::requeue(wait));
     }
@@ -180,9 +221,7 @@ async fn reconcile(object: Arc<Guarded>, shared: Arc<Shared>) -> Result<Action, 
         return Ok(Action::requeue(TURN_AFTER));
     };
     let started = Instant::now();
-    if let Some(late) = lateness(context, &key) {
-        context.metrics.was_late(late);
-    }
+    note_lateness(context, &key, started);
 
     // Boxed, for the many requests of the steps make the future large.
     let steps = Box::pin(steps(&shared, &key, &object));
@@ -192,6 +231,7 @@ async fn reconcile(object: Arc<Guarded>, shared: Arc<Shared>) -> Result<Action, 
         context.metrics.panicked();
         Err(Stopped::Panicked(words(&*panic)))
     });
+    context.budgets.heard(&key, &outcome);
     let reported = AssertUnwindSafe(Box::pin(report(context, &key, &object, &outcome)));
     reported.catch_unwind().await.unwrap_or_else(|panic| {
         context.metrics.panicked();
@@ -205,11 +245,9 @@ async fn reconcile(object: Arc<Guarded>, shared: Arc<Shared>) -> Result<Action, 
     }
     let interval = context.decision_args.interval;
     // A timer that fires a moment early must not cost a whole interval.
-    await_time(context, &object, started + interval.mul_f64(0.9));
-    context.update(&key, |state| {
-        state.reconciled_at = Some(started);
-        state.failures = 0;
-    });
+    let due = started + interval.mul_f64(0.9);
+    await_time(context, &object, due, started + interval);
+    context.update(&key, |state| state.failures = 0);
     // From start to start, so that a slow reconcile does not make the next one late.
     let spent = started.elapsed() + DEBOUNCE;
     Ok(Action::requeue(interval.saturating_sub(spent)))
@@ -223,7 +261,7 @@ async fn steps(
 ) -> ReconcileOutcome {
     let context = &*shared.context;
     let valid = validate(object)?;
-    let claims = shared.claims();
+    let claims = shared.overview().claims;
     let observed = timeout(OBSERVE_WITHIN, observe(context, key, valid, &claims));
     let observed = observed
         .await
@@ -235,7 +273,11 @@ async fn steps(
     );
     let memory = recall(context, key, observed.object, &subject).await;
     let memory = memory.map_err(Stopped::MemoryUnreadable)?;
-    let planned = plan(observed, &memory, context.now());
+    let now = context.now();
+    let planned = plan(observed, &memory, now);
+    let services = || shared.overview().services;
+    let within = budget::within(context, key, services, &memory, now, planned);
+    let planned = Box::pin(within).await;
     let (object, memory) = (planned.observed.object, planned.decision.memory.clone());
     let about = (
         object.meta().uid.clone().unwrap_or_default(),
@@ -259,24 +301,33 @@ fn words(panic: &(dyn Any + Send)) -> String {
     words.unwrap_or_else(|| "it left no words".to_owned())
 }
 
-/// How long after its time this reconcile begins; nothing before the second.
-fn lateness(context: &Context, key: &ObjectRef<PDAutoscaler>) -> Option<Duration> {
-    let since = context.read(key, |state| state.reconciled_at)?.elapsed();
-    Some(since.saturating_sub(context.decision_args.interval))
+/// Measures how long after its time the reconcile that began at `started` did; the first has none.
+fn note_lateness(context: &Context, key: &ObjectRef<PDAutoscaler>, started: Instant) {
+    let Some(expected) = context.read(key, |state| state.expected_at) else {
+        return;
+    };
+    let by = started.saturating_duration_since(expected);
+    context.metrics.was_late(by);
+    if is_late(by, context.decision_args.interval) {
+        let late = Lateness { at: started, by };
+        context.update(key, |state| state.late = Some(late));
+    }
 }
 
 impl Shared {
-    /// Who has a right to which workload, from all objects as watched a moment ago.
-    fn claims(&self) -> Arc<Claims> {
+    /// Who has a right to which workload, and who shares budgets, from all objects as watched a
+    /// moment ago.
+    fn overview(&self) -> Overview {
         let mut overview = self.overview.lock().unwrap_or_else(PoisonError::into_inner);
         let fresh = |at: Instant| at.elapsed() < OVERVIEW_AGE_MAX;
         if !overview.made_at.is_some_and(fresh) {
             let objects = self.store.state();
             let decoded = objects.iter().filter_map(|guarded| guarded.0.as_ref().ok());
-            overview.claims = Arc::new(Claims::of(decoded));
+            overview.claims = Arc::new(Claims::of(decoded.clone()));
+            overview.services = Arc::new(Service::scaled(decoded));
             overview.made_at = Some(Instant::now());
         }
-        Arc::clone(&overview.claims)
+        overview.clone()
     }
 }
 

@@ -15,7 +15,8 @@
 //! that a steady pass sends the API server nothing. [`controller`] strings the steps together and
 //! decides when to look again.
 //!
-//! [`tenancy`] bounds what an object may have the controller ask.
+//! [`selection`] says which objects are handled, [`tenancy`] bounds what an object may have the
+//! controller ask, [`budget`] the GPUs that several objects hold together.
 //!
 //! A fault outside never lowers replicas: what cannot be read is `Unknown` in the snapshot, and the
 //! core does not lower on it. `tests/faults` holds that against an API server that fails on
@@ -24,6 +25,7 @@
 pub mod answer;
 pub mod apply;
 pub mod args;
+pub mod budget;
 pub mod checkpoint;
 pub mod cluster;
 pub mod context;
@@ -35,9 +37,11 @@ pub mod outcome;
 pub mod plan;
 pub mod report;
 pub mod run;
+pub mod selection;
 pub mod share;
 pub mod tenancy;
 pub mod validate;
+pub mod workload;
 
 use kube::core::DeserializeGuard;
 use pd_api::v1alpha1::PDAutoscaler;

@@ -5,6 +5,7 @@
 //! sizing and the facts of an object have files of their own below this one. Counters whose labels
 //! are words of this crate begin at zero, so that the first failure is an increase too.
 
+mod budget;
 mod facts;
 mod sizing;
 
@@ -16,7 +17,7 @@ use std::{
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::runtime::reflector::ObjectRef;
-use pd_api::v1alpha1::PDAutoscaler;
+use pd_api::v1alpha1::{GPUBudget, PDAutoscaler};
 use pd_core::{PerRole, Reason, Report, Role, RoleState, Snapshot};
 use prometheus_client::{
     encoding::EncodeLabelSet,
@@ -29,7 +30,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use self::{facts::Facts, sizing::Sizing};
+use self::{budget::BudgetMetrics, facts::Facts, sizing::Sizing};
 use crate::prometheus::QueryError;
 
 /// Upper edges of the durations of reconciles and queries, seconds: from an answer out of a cache
@@ -41,7 +42,8 @@ const DURATION_SECONDS: [f64; 9] = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0,
 const LATENESS_SECONDS: [f64; 9] = [0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 45.0, 75.0, 300.0];
 
 /// Requests of reconciles that the API server may fail to serve: the label of their counter.
-const API_CATEGORIES: [&str; 7] = [
+const API_CATEGORIES: [&str; 8] = [
+    "budget",
     "checkpoint",
     "contention",
     "crd",
@@ -114,6 +116,7 @@ pub struct Metrics {
     attainment: Family<ObjectiveLabels, FloatGauge>,
     arrival_rate: Family<ObjectLabels, FloatGauge>,
     sizing: Sizing,
+    budgets: BudgetMetrics,
     facts: Facts,
     query_duration: Histogram,
     query_errors: Family<CategoryLabels, Counter>,
@@ -158,6 +161,7 @@ impl Default for Metrics {
             attainment: family(),
             arrival_rate: family(),
             sizing: Sizing::default(),
+            budgets: BudgetMetrics::default(),
             facts: Facts::default(),
             query_duration: Histogram::new(DURATION_SECONDS),
             query_errors: counters(&QueryError::CATEGORIES),
@@ -213,6 +217,7 @@ impl Metrics {
             self.arrival_rate.clone(),
         );
         self.sizing.register(registry);
+        self.budgets.register(registry);
         self.facts.register(registry);
     }
 
@@ -295,6 +300,16 @@ impl Metrics {
     pub fn audit_found(&self, findings: usize) {
         self.audit_findings
             .inc_by(u64::try_from(findings).unwrap_or(u64::MAX));
+    }
+
+    /// The ledger of a GPUBudget was written.
+    pub fn budget_written(&self, budget: &GPUBudget) {
+        self.budgets.written(budget);
+    }
+
+    /// There are these GPUBudgets and no others.
+    pub fn budgets_are<'a>(&self, names: impl Iterator<Item = &'a String>) {
+        self.budgets.are(names);
     }
 
     /// Whether this process leads.

@@ -4,6 +4,7 @@
 //! to decide. Metrics are read next, and their failure is not an error but `Unknown` in the
 //! snapshot.
 
+pub mod attainment;
 pub mod contention;
 pub mod gateway;
 pub mod gpus;
@@ -12,11 +13,12 @@ pub mod profile;
 pub mod rollout;
 pub mod series;
 pub mod stuck;
+pub mod system;
 pub mod target;
 
 use std::sync::{Mutex, PoisonError};
 
-use kube::runtime::reflector::ObjectRef;
+use kube::{Client, runtime::reflector::ObjectRef};
 use pd_api::{
     FieldError,
     v1alpha1::{PDAutoscaler, PDAutoscalerSpec},
@@ -29,10 +31,10 @@ use pd_signals::{
     stated::Stated,
 };
 
-use tokio::time::Instant;
 use tracing::warn;
 
 use self::{
+    attainment::KeptAttainment,
     contention::Claims,
     series::Series,
     target::{ObservedTarget, TargetError},
@@ -80,10 +82,14 @@ pub async fn observe<'a>(
     let (args, client, cluster) = (&context.metrics_args, &context.client, &context.cluster);
     let namespace = key.namespace.as_deref().unwrap_or_default();
     let (targets, contender) = futures::join!(
-        targets(cluster, namespace, &object.spec),
+        targets(client, cluster, namespace, &object.spec),
         contention::contender(cluster, claims, object),
     );
     let targets = targets?;
+    let policy = above_floors(policy, &targets);
+    let shown = [&targets.prefill.owner, &targets.decode.owner];
+    let shown = shown.into_iter().flatten().next().cloned();
+    let contender = contender.map(|contender| contender.or(shown));
     let known = context.read(key, |state| Some(state.series.clone()));
     let series = known.unwrap_or_default();
     let engine = series.engine(object);
@@ -129,6 +135,16 @@ pub async fn observe<'a>(
     })
 }
 
+/// `policy` with bounds no lower than what the workloads' systems keep alive.
+fn above_floors(mut policy: Policy, targets: &PerRole<ObservedTarget>) -> Policy {
+    for role in Role::ALL {
+        let bounds = &mut policy.bounds[role];
+        let floor = targets[role].floor.min(bounds.max_replicas);
+        bounds.min_replicas = bounds.min_replicas.max(floor);
+    }
+    policy
+}
+
 /// The measurements of an object.
 struct Measured {
     signals: Signals,
@@ -154,12 +170,28 @@ async fn measured(
     let any_engine = series::stated_engine(object).is_none();
     let scope = series.spelt(scope, windows);
     let endpoint = endpoint(context, key, &object.spec).await;
+    let kept = context.read(key, |state| state.attainment.clone());
+    let is_attainment_kept = kept.as_ref().is_some_and(|kept| kept.is_fresh(&scope));
+    let asking = Asking {
+        any_engine,
+        is_attainment_kept,
+    };
     let Asked {
         answers,
         scope,
         warning,
-    } = asked(context, &endpoint, &object.spec, scope, any_engine).await;
+        is_attainment_kept,
+    } = asked(context, &endpoint, &object.spec, scope, asking).await;
     let mut signals = decode::signals(&answers, ready, &scope, windows.age_max);
+    let attainment = match kept {
+        Some(kept) if is_attainment_kept => {
+            kept.restore(&mut signals);
+            Some(kept)
+        }
+        _ if answers.attainment.is_err() || answers.partial => None,
+        _ => Some(KeptAttainment::of(&mut signals, &scope)),
+    };
+    context.update(key, |state| state.attainment = attainment);
     let at_gateway = gateway::read(
         context,
         &object.spec,
@@ -188,12 +220,20 @@ async fn measured(
 
 /// Reads both workloads of `spec`.
 async fn targets(
+    client: &Client,
     cluster: &Cluster,
     namespace: &str,
     spec: &PDAutoscalerSpec,
 ) -> Result<PerRole<ObservedTarget>, Stopped> {
     let read = |role: Role| async move {
-        let observed = target::observe(cluster, namespace, spec.role(role)).await;
+        let spec = spec.role(role);
+        let of_system = target::kind(&spec.target).is_err() && spec.target.is_supported();
+        let observed = if of_system {
+            // Boxed, for its many requests make the future large.
+            Box::pin(system::observe(client, namespace, spec, role)).await
+        } else {
+            target::observe(cluster, namespace, spec).await
+        };
         observed.map_err(|error| Stopped::Untargeted { role, error })
     };
     // Both are waited for, so that of two failures always the same one is reported.
@@ -262,29 +302,45 @@ async fn endpoint(
     }
 }
 
+/// How an object is asked about.
+#[derive(Clone, Copy)]
+struct Asking {
+    /// Whether any engine may run.
+    any_engine: bool,
+    /// Whether attainment is known well enough, so that nobody asks for it.
+    is_attainment_kept: bool,
+}
+
 /// Answers, and how they were asked for.
 struct Asked {
     answers: Answers<QueryError>,
     scope: Scope,
     /// The first warning that an answer is not whole.
     warning: Option<QueryError>,
+    /// Whether attainment was not asked for.
+    is_attainment_kept: bool,
 }
 
 /// Sends every query of an object at once, and again where the answer shows that the engine's
-/// metrics are spelt otherwise or, with `any_engine`, that another engine runs.
+/// metrics are spelt otherwise or, where any may run, that another engine does.
 async fn asked(
     context: &Context,
     endpoint: &Result<Endpoint, QueryError>,
     spec: &PDAutoscalerSpec,
     scope: Scope,
-    any_engine: bool,
+    asking: Asking,
 ) -> Asked {
-    let (answers, warning) = answers(context, endpoint, spec, &scope).await;
+    let Asking {
+        any_engine,
+        is_attainment_kept,
+    } = asking;
+    let (answers, warning) = answers(context, endpoint, spec, &scope, is_attainment_kept).await;
     let Some(found) = decode::another(&answers, &scope, any_engine) else {
         return Asked {
             answers,
             scope,
             warning,
+            is_attainment_kept,
         };
     };
     let scope = Scope {
@@ -292,11 +348,12 @@ async fn asked(
         prefix: found.prefix,
         ..scope
     };
-    let (answers, warning) = self::answers(context, endpoint, spec, &scope).await;
+    let (answers, warning) = self::answers(context, endpoint, spec, &scope, false).await;
     Asked {
         answers,
         scope,
         warning,
+        is_attainment_kept: false,
     }
 }
 
@@ -306,15 +363,13 @@ async fn answers(
     endpoint: &Result<Endpoint, QueryError>,
     spec: &PDAutoscalerSpec,
     scope: &Scope,
+    is_attainment_kept: bool,
 ) -> (Answers<QueryError>, Option<QueryError>) {
     let warnings = Warnings::default();
     let query = |text: String| async {
         let text = text;
         let endpoint = endpoint.as_ref().map_err(Clone::clone)?;
-        let started = Instant::now();
-        let answer = context.servers.query(endpoint, &text).await;
-        context.metrics.query_took(started.elapsed());
-        let answer = answer?;
+        let answer = context.query(endpoint, &text).await?;
         warnings.add(endpoint, &answer.warnings);
         Ok(series::samples(answer))
     };
@@ -343,7 +398,13 @@ async fn answers(
         query(scope.state_query()),
         query(scope.histogram_query()),
         query(scope.wide_query()),
-        query(scope.attainment_query()),
+        async {
+            if is_attainment_kept {
+                Ok(Vec::new())
+            } else {
+                query(scope.attainment_query()).await
+            }
+        },
         stated("spec.metrics.overrides.ttft", overrides.ttft.as_ref()),
         stated("spec.metrics.overrides.tpot", overrides.tpot.as_ref()),
         stated(

@@ -42,7 +42,10 @@ pub async fn report(
     let before = status_before(context, key, object).await;
     let before = before.as_ref();
     let generation = object.meta().generation.unwrap_or(0);
-    let after = status::status(before, outcome, generation, &Time((context.clock)()));
+    let late = context.read(key, |state| state.late);
+    let on_time = conditions::on_time(late, Instant::now());
+    let now = Time((context.clock)());
+    let after = status::status(before, outcome, on_time, generation, &now);
     measure(context, key, outcome, &after);
     let conditions_before = before
         .map(|status| status.conditions.as_slice())

@@ -36,6 +36,7 @@ const CRD_MISSING: &str = "the CustomResourceDefinition pdautoscalers.pdautoscal
 
 /// Runs until a signal ends it.
 pub async fn run(args: Args) -> anyhow::Result<Ending> {
+    args.selection.check()?;
     let process = Process::prepare(&args.process, crate::NAME, crate::VERSION).await?;
     let crd_ready = process.readiness.register("pdautoscaler-crd");
     crd_ready.set_waiting("not looked for yet");
@@ -46,10 +47,13 @@ pub async fn run(args: Args) -> anyhow::Result<Ending> {
     let Process {
         shutdown, client, ..
     } = process;
-    let leadership = LeaderElection::new(client.clone(), &args.leader, crate::NAME)?.run(&shutdown);
+    let lease_name = args.selection.lease_name();
+    let election = LeaderElection::new(client.clone(), &args.leader, &lease_name)?;
+    let leadership = election.run(&shutdown);
     let context = Arc::new(Context::new(
         client.clone(),
         args.decisions.clone(),
+        args.selection.clone(),
         args.metrics.clone(),
         args.tenancy.clone(),
         metrics,
@@ -88,13 +92,13 @@ async fn lead(context: Arc<Context>, args: Args, shutdown: Shutdown, crd_ready: 
         context.metrics.leads(true);
         let stop = term.stop.clone().cancelled_owned();
         let controller = controller::run(Arc::clone(&context), api(), stop);
-        term.run(async {
+        let decide = async {
             tokio::select! {
                 () = controller => {}
                 () = keep_looking(&context, &args, &crd_ready) => {}
             }
-        })
-        .await;
+        };
+        Box::pin(term.run(decide)).await;
         context.metrics.leads(false);
         context.forget_all();
     }

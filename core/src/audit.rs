@@ -24,7 +24,8 @@
 //! 10. No change is faster than the scaling policies of its direction; where there are none, the
 //!     user's own limits take a tenth of the replicas a minute.
 //! 11. No role is lowered below a need of the scale-down window, nor raised above one of the
-//!     scale-up window, but for bounds, a ratio band and a full budget.
+//!     scale-up window, but for bounds, a ratio band and a full budget. After an unusually long
+//!     time without a decision the replicas that there are are such a need.
 //!
 //! Laws about several decisions, which take deciding again, are in `laws`.
 

@@ -7,6 +7,8 @@
 //! budget: a larger budget only goes further, and takes from nobody. For the same reason the turn
 //! whose unit does not fit is the last, so less than one unit may stay free.
 
+pub mod ledger;
+
 use std::cmp::Reverse;
 
 use crate::{

@@ -11,6 +11,7 @@ mod band;
 mod bounds;
 mod broken;
 mod flap;
+mod gap;
 mod pause;
 mod rate;
 mod release;
@@ -23,13 +24,14 @@ pub use band::{BeforeBand, keep_hard_band};
 pub use bounds::{BoundedRole, IMPLICIT_PERCENT, IMPLICIT_PERIOD};
 pub use broken::BrokenMemory;
 pub use flap::{FACTOR_MAX, FlapMemory, REVERSAL_COUNTS, REVERSAL_WITHIN, damp};
+pub use gap::{Gap, GapMemory, USUAL_MAX};
 pub use pause::pause;
 pub use rate::limit_rate;
 pub use release::await_releases;
 pub use stabilize::stabilize;
 pub use stuck::{BACKOFF, HANGS_AFTER, LATE_LEADS, LATE_MIN, StuckMemory, StuckState, cancel};
 pub use tolerate::tolerate;
-pub use window::{Extreme, Gap, StabilizationWindows, WINDOW_SAMPLES_MAX, Window};
+pub use window::{Extreme, StabilizationWindows, WINDOW_SAMPLES_MAX, Window};
 
 #[cfg(test)]
 mod tests;

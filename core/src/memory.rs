@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     capacity::{Ceiling, Estimator, Proven, WindowMean},
     forecast::Forecaster,
-    guard::{BrokenMemory, FlapMemory, Gap, StabilizationWindows, StuckMemory},
+    guard::{BrokenMemory, FlapMemory, Gap, GapMemory, StabilizationWindows, StuckMemory},
     lead::LeadTimes,
     operating_point::PointState,
     ratio::RatioState,
@@ -54,9 +54,9 @@ pub struct Memory {
     /// milliseconds.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub ahead_millis: u64,
-    /// Whether the last decision was long after the one before it.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub rare: bool,
+    /// Times between decisions that were long, of late.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gaps: Option<GapMemory>,
     /// How replicas have changed.
     pub replicas: PerRole<ReplicaMemory>,
     /// Since when the role's metrics have not been complete.
@@ -84,7 +84,7 @@ impl Default for Memory {
             version: MEMORY_VERSION,
             decided_at: None,
             ahead_millis: 0,
-            rare: false,
+            gaps: None,
             replicas: PerRole::default(),
             missing_since: PerRole::default(),
             standing_since: None,
@@ -99,33 +99,24 @@ impl Default for Memory {
 }
 
 impl Memory {
+    /// Whether it has the format of this version.
+    pub const fn is_usable(&self) -> bool {
+        self.version == MEMORY_VERSION
+    }
+
     /// This memory if it is of the present version, or a fresh one.
     #[must_use]
     pub fn usable(self) -> Self {
-        if self.version == MEMORY_VERSION {
+        if self.is_usable() {
             self
         } else {
             Self::default()
         }
     }
 
-    /// The moment `clock` in the time of this memory.
-    ///
-    /// A clock that is set back would make the recent past a future, of which nothing may be
-    /// believed. The time of a memory therefore never goes back: it stands still for the one
-    /// decision, and is ahead of the clock from then on, so that everything known keeps its age.
-    /// It falls back to the clock when the clock is set ahead again, as far as that goes.
-    pub(crate) fn moment(&mut self, clock: Timestamp) -> Moment {
-        let Some(decided_at) = self.decided_at else {
-            self.ahead_millis = 0;
-            self.rare = false;
-            self.decided_at = Some(clock);
-            return Moment {
-                now: clock,
-                since_last: None,
-                gap: Gap::Sudden,
-            };
-        };
+    /// How far the time of this memory is ahead at `clock`, and that time, after a decision at
+    /// `decided_at`.
+    fn time(&self, decided_at: Timestamp, clock: Timestamp) -> (Duration, Timestamp) {
         let ahead = Duration::from_millis(self.ahead_millis);
         let clock_then = decided_at.minus(ahead);
         let ahead = if clock < clock_then {
@@ -139,20 +130,43 @@ impl Memory {
             };
             ahead.saturating_sub(set_ahead)
         };
+        (ahead, clock.plus(ahead).max(decided_at))
+    }
+
+    /// `clock` in the time of this memory, and the time since the decision before as
+    /// [`Memory::moment`] will judge it.
+    pub(crate) fn now(&self, clock: Timestamp, window: Duration) -> (Timestamp, Gap) {
+        let Some(decided_at) = self.decided_at else {
+            return (clock, Gap::Sudden);
+        };
+        let now = self.time(decided_at, clock).1;
+        (now, GapMemory::judge(self.gaps, decided_at, now, window).0)
+    }
+
+    /// The moment `clock` in the time of this memory, for a policy whose scale-down `window` is
+    /// given.
+    ///
+    /// A clock that is set back would make the recent past a future, of which nothing may be
+    /// believed. The time of a memory therefore never goes back: it stands still for the one
+    /// decision, and is ahead of the clock from then on, so that everything known keeps its age.
+    /// It falls back to the clock when the clock is set ahead again, as far as that goes.
+    pub(crate) fn moment(&mut self, clock: Timestamp, window: Duration) -> Moment {
+        let Some(decided_at) = self.decided_at else {
+            self.ahead_millis = 0;
+            self.gaps = None;
+            self.decided_at = Some(clock);
+            return Moment {
+                now: clock,
+                since_last: None,
+                gap: Gap::Sudden,
+            };
+        };
+        let (ahead, now) = self.time(decided_at, clock);
         self.ahead_millis = u64::try_from(ahead.as_millis()).unwrap_or(u64::MAX);
-        let now = clock.plus(ahead).max(decided_at);
         self.decided_at = Some(now);
         let since_last = now.since(decided_at);
-        let rare = since_last > UNWATCHED_MAX;
-        let gap = match (rare, self.rare) {
-            (false, _) => Gap::None,
-            (true, true) => Gap::Usual,
-            (true, false) => Gap::Sudden,
-        };
-        // Deciding again at the same moment shows nothing about the time between decisions.
-        if !since_last.is_zero() {
-            self.rare = rare;
-        }
+        let gap;
+        (gap, self.gaps) = GapMemory::judge(self.gaps, decided_at, now, window);
         Moment {
             now,
             since_last: Some(since_last),

@@ -99,7 +99,8 @@ pub fn plan_tuned(
     let mut memory = memory.clone().usable();
     // Schedules go by the clock; all that is remembered has a time of its own.
     let clock = now;
-    let moment = memory.moment(clock);
+    let window = snapshot.policy.behavior.scale_down.stabilization_window;
+    let moment = memory.moment(clock, window);
     let now = moment.now;
     let profile = snapshot.profile.as_ref();
     let mut steps = Steps::default();

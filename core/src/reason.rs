@@ -89,6 +89,16 @@ pub enum Reason {
     BudgetInfeasible,
     /// GPUs must be released by the other role before this one grows.
     BudgetWaitsForRelease,
+    /// Other services must release GPUs of a shared budget before this one grows.
+    BudgetWaitsForOthers,
+    /// Replicas go, because others are short of their share of a budget or it is exceeded.
+    BudgetReclaimed,
+    /// A service shares a budget no longer, and still holds GPUs of it.
+    BudgetLeft,
+    /// A shared budget could not be read or written, so no GPUs are added.
+    BudgetUnsettled,
+    /// More GPUs are held than a shared budget has.
+    BudgetExceeded,
     /// The replicas are at their minimum.
     AtMinReplicas,
     /// The objective needs more than the maximum replicas.
@@ -159,6 +169,10 @@ pub enum Reason {
     TargetNotFound,
     /// The kind of a target cannot be scaled by this version.
     TargetKindUnsupported,
+    /// The cluster does not serve the kind of a target, or not yet.
+    TargetKindAbsent,
+    /// A target must not be scaled as it is: its system would lose pods or revert the change.
+    TargetRefused,
     /// A target could not be read.
     TargetUnreadable,
     /// A budget counts GPUs, and those of a target's replicas are not known.
@@ -187,6 +201,10 @@ pub enum Reason {
     LoginInvalid,
     /// A Secret with the login for a server could not be read.
     LoginUnreadable,
+    /// Decisions come when they are due.
+    ReconciledOnTime,
+    /// Decisions come long after they are due, because the controller or what it waits for is slow.
+    ReconciledLate,
     /// Too few requests in the window to judge the objective.
     TooFewRequests,
     /// The objective holds over the attainment window.

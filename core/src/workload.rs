@@ -264,10 +264,6 @@ impl Workload {
     }
 
     fn attained(&self, signals: &Signals, objective: &Objective) -> PerRole<Option<Share>> {
-        let within = |reading: &HistogramReading, limit_seconds: f64| {
-            let histogram = reading.with_samples(SHARE_SAMPLES_MIN).ok()?;
-            histogram.share_within(limit_seconds)
-        };
         let ttft_limit_seconds = objective.ttft.limit.as_secs_f64();
         let by_legs = || {
             legs::within(
@@ -318,11 +314,8 @@ impl Workload {
 
     fn observe(&self, signals: &Signals, objective: &Objective) -> Observed {
         let value = |share: Option<Share>| share.map(|share| share.value);
-        let at_gateway = signals
-            .gateway_ttft_attainment
-            .with_samples(SHARE_SAMPLES_MIN)
-            .ok()
-            .and_then(|ttft| ttft.share_within(objective.ttft.limit.as_secs_f64()));
+        let limit_seconds = objective.ttft.limit.as_secs_f64();
+        let at_gateway = within(&signals.gateway_ttft_attainment, limit_seconds);
         Observed {
             arrival_rate_rps: self.arrival_rate_rps,
             ttft_seconds: self.ttft.map(|ttft| ttft.value),
@@ -333,6 +326,12 @@ impl Workload {
             output_tokens_mean: self.output_tokens_mean,
         }
     }
+}
+
+/// Share of the observations within a limit; nothing where they are too few.
+fn within(reading: &HistogramReading, limit_seconds: f64) -> Option<Share> {
+    let histogram = reading.with_samples(SHARE_SAMPLES_MIN).ok()?;
+    histogram.share_within(limit_seconds)
 }
 
 /// TTFT at the objective's percentile as the gateway shows it; nothing where it has too few

@@ -4,7 +4,8 @@
 //! here they go together or not at all. Going down takes knowledge: the service must have been
 //! known to be idle, without a break, for the whole time the user set, and the wake signal must say
 //! that nothing waits. A gap in either starts the time again; idleness is never inferred from a
-//! gap.
+//! gap. Where decisions are always far apart, each time between two of them counts as far as it was
+//! watched.
 //!
 //! At zero there is nothing to scrape, so missing engine metrics are normal and change nothing. The
 //! wake signal alone decides. When it is not known for [`WAKE_UNKNOWN_MAX`], the service is woken:
@@ -16,6 +17,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    guard::Gap,
     reason::Reason,
     role::{PerRole, Role},
     role_state::RoleState,
@@ -88,6 +90,8 @@ pub struct ZeroInputs {
     pub wake: Reading,
     /// The workloads as they are.
     pub roles: PerRole<RoleState>,
+    /// The time since the decision before. What was not watched of it is not counted as idle.
+    pub gap: Gap,
 }
 
 /// The action about zero.
@@ -134,7 +138,7 @@ pub fn decide(
     now: Timestamp,
 ) -> ZeroVerdict {
     let mut memory = *memory;
-    memory.see_activity(observed.activity, now);
+    memory.see_activity(observed.activity, observed.gap, now);
     let at_zero = Role::ALL.map(|role| observed.roles[role].current == 0);
     let (decision, why) = match at_zero {
         [true, true] => at_rest(&mut memory, observed, now),
@@ -167,13 +171,19 @@ pub fn decide(
 }
 
 impl ZeroMemory {
-    fn see_activity(&mut self, activity: Activity, now: Timestamp) {
-        let watched = self
-            .idle_seen_at
-            .is_some_and(|seen| now.since(seen) <= UNWATCHED_MAX);
+    fn see_activity(&mut self, activity: Activity, gap: Gap, now: Timestamp) {
+        let unseen = self.idle_seen_at.map(|seen| now.since(seen));
+        let usual = match gap {
+            Gap::Usual(time) => time,
+            Gap::None | Gap::Sudden => UNWATCHED_MAX,
+        };
+        let watched = unseen.is_some_and(|unseen| unseen <= usual);
         match activity {
             Activity::Idle if watched => {
-                self.idle_since.get_or_insert(now);
+                let since = self.idle_since.unwrap_or(now);
+                // With a window of none, all that was not watched.
+                let counted = since.plus(gap.unwatched(Duration::ZERO));
+                self.idle_since = Some(counted.min(now));
             }
             Activity::Idle => self.idle_since = Some(now),
             Activity::Busy | Activity::Unknown => self.idle_since = None,

@@ -128,6 +128,7 @@ pub fn signals<E>(
         ..Signals::default()
     };
     for &signal in SignalName::ALL {
+        // The gateway's are read from its own answer.
         if scope.engine.recipe(signal) == Recipe::Absent {
             continue;
         }
@@ -138,8 +139,6 @@ pub fn signals<E>(
                     None => numbers.read(signal, scope.engine.recipe(signal)),
                 }
             }
-            // The gateway's are read from its own answer.
-            SlotMut::Distribution(..) | SlotMut::Attainment(_) if signal.is_gateway() => {}
             SlotMut::Distribution(over_recent, over_wide) => {
                 *over_recent = recent.histogram(signal);
                 *over_wide = wide.histogram(signal);

@@ -76,8 +76,7 @@ pub fn pod_name_beginning(name: &str) -> &str {
 pub fn past_pod_pattern(kind: TargetKind, name: &str) -> String {
     match kind {
         TargetKind::Deployment if name.len() > NAME_LENGTH_UNCUT => {
-            let sure: String = name.chars().take(NAME_LENGTH_UNCUT).collect();
-            format!("{}.*", literal_pattern(&sure))
+            format!("{}.*", literal_pattern(pod_name_beginning(name)))
         }
         TargetKind::Deployment => {
             format!("{}-[a-z0-9]+-[a-z0-9]{{5}}", literal_pattern(name))
@@ -87,14 +86,10 @@ pub fn past_pod_pattern(kind: TargetKind, name: &str) -> String {
 }
 
 /// `text` so that RE2 matches it literally.
-fn literal_pattern(text: &str) -> String {
+pub(crate) fn literal_pattern(text: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '/' | '_');
     text.chars()
-        .flat_map(|c| {
-            (!c.is_ascii_alphanumeric() && c != '-')
-                .then_some('\\')
-                .into_iter()
-                .chain([c])
-        })
+        .flat_map(|c| (!is_plain(c)).then_some('\\').into_iter().chain([c]))
         .collect()
 }
 

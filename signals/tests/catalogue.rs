@@ -66,7 +66,7 @@ fn named(metric: Metric) -> String {
         Some((label, value)) => format!("{names} with `{label}=\"{value}\"`"),
     };
     metric.instead.map_or(text.clone(), |other| {
-        format!("{text}, or else {}", self::named(*other))
+        format!("{text}, or else {}", named(*other))
     })
 }
 

@@ -1,4 +1,4 @@
-//! What systems have in common when they make a place of an object.
+//! The steps that systems have in common when they make a place of an object.
 
 use pd_core::Role;
 use serde_json::Value;
@@ -24,12 +24,8 @@ pub(crate) fn scaled(
     replicas: &str,
     leave_alone: &[&str],
 ) -> Result<Place, Refusal> {
-    if let (Roles::One, Some(role)) = (kind.roles, &target.role) {
-        return Err(Refusal::RoleNotApplicable {
-            kind: target.kind.clone(),
-            name: target.name.clone(),
-            role: role.clone(),
-        });
+    if kind.roles == Roles::One {
+        target.without_role()?;
     }
     let mut place = bare(kind, near, count(near.object, replicas));
     place.owners.extend(controller(near.object, leave_alone));
@@ -139,6 +135,19 @@ pub(crate) fn bare(kind: &Kind, near: &Near<'_>, stated: Option<u32>) -> Place {
     }
 }
 
+/// A place in `object`, an adapter that holds the replicas of another object's role.
+pub(crate) fn adapted(kind: &Kind, near: &Near<'_>, adapter: &Value) -> Place {
+    let own = Near {
+        object: adapter,
+        ..*near
+    };
+    let mut place = bare(kind, &own, count(adapter, "/spec/replicas"));
+    place
+        .owners
+        .extend(deployer(adapter, &fields("/spec/replicas")));
+    place
+}
+
 impl Place {
     /// With so many copies, each with the replicas that the field counts.
     pub(crate) fn copied(mut self, copies: u32) -> Self {
@@ -158,7 +167,7 @@ impl Place {
 /// GPUs of a pod made of `template`.
 pub(crate) fn template_gpus(template: &Value, near: &Near<'_>) -> Result<u32, GpusUnknown> {
     let claims: Vec<&Value> = near.of_kind("ResourceClaimTemplate").collect();
-    of_pod(&template["spec"], claims.into_iter())
+    of_pod(&template["spec"], claims)
 }
 
 /// A pointer as the steps of managed fields.

@@ -1,5 +1,5 @@
-//! What makes a scale-down lose requests, and how the system is brought to take the replica that
-//! has least to lose.
+//! The traps that make a scale-down lose requests, and how the system is brought to take the
+//! replica that has least to lose.
 //!
 //! A prefill pod must outlive the transfers of the prompts that it computed; a decode pod its
 //! longest answer. Both are promised by the pod's termination grace, and kept by the engine.

@@ -29,19 +29,11 @@ pub fn of_pod<'a>(
     spec: &Value,
     templates: impl IntoIterator<Item = &'a Value>,
 ) -> Result<u32, GpusUnknown> {
-    let limits: Vec<(&String, &Value)> = containers(spec)
+    let limits = containers(spec)
         .filter_map(|container| container.pointer("/resources/limits")?.as_object())
         .flatten()
-        .collect();
-    if let Some((resource, _)) = limits.iter().find(|(resource, _)| is_part(resource)) {
-        return Err(GpusUnknown::NotWhole((*resource).clone()));
-    }
-    let whole = limits
-        .into_iter()
-        .filter(|(resource, _)| is_whole(resource))
-        .fold(0_u32, |sum, (_, quantity)| {
-            sum.saturating_add(quantity_count(quantity))
-        });
+        .map(|(resource, quantity)| (resource.as_str(), quantity_count(quantity)));
+    let whole = of_limits(limits)?;
     if whole > 0 {
         // Claims beside whole GPUs are of other devices.
         return Ok(whole);
@@ -57,6 +49,20 @@ pub fn of_pod<'a>(
     }
     if sum == 0 {
         return Err(GpusUnknown::NoneAsked);
+    }
+    Ok(sum)
+}
+
+/// GPUs by the limits of a pod's containers, each a resource and a count; 0 where none is of one.
+pub fn of_limits<'a>(limits: impl IntoIterator<Item = (&'a str, u32)>) -> Result<u32, GpusUnknown> {
+    let mut sum = 0_u32;
+    for (resource, count) in limits {
+        if is_part(resource) {
+            return Err(GpusUnknown::NotWhole(resource.to_owned()));
+        }
+        if is_whole(resource) {
+            sum = sum.saturating_add(count);
+        }
     }
     Ok(sum)
 }
@@ -151,13 +157,17 @@ fn is_part(resource: &str) -> bool {
     name.contains('/') && !is_whole(resource) && accelerators.iter().any(|word| name.contains(word))
 }
 
-/// Extended resources are whole numbers; `k` is what the API server makes of 1000, and manifests
-/// may have a number instead of its text.
+/// The count that a quantity states; manifests may have a number instead of its text.
 pub(crate) fn quantity_count(quantity: &Value) -> u32 {
-    if let Some(number) = quantity.as_u64() {
-        return u32::try_from(number).unwrap_or(u32::MAX);
+    match quantity.as_u64() {
+        Some(number) => u32::try_from(number).unwrap_or(u32::MAX),
+        None => count(quantity.as_str().unwrap_or_default()),
     }
-    let text = quantity.as_str().unwrap_or_default();
+}
+
+/// The count in the text of a quantity. Extended resources are whole numbers; `k` is what the API
+/// server makes of 1000.
+pub fn count(text: &str) -> u32 {
     let (digits, factor) = text
         .strip_suffix('k')
         .map_or((text, 1), |digits| (digits, 1_000));

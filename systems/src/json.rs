@@ -42,6 +42,18 @@ pub(crate) fn has_older(object: &Value, pointer: &str) -> bool {
     of("updatedReplicas") < of("replicas")
 }
 
+/// Whether the object's status counts so for its role `name`.
+pub(crate) fn role_has_older(object: &Value, name: &str) -> bool {
+    let mut statuses = list(object, "/status/roleStatuses").iter();
+    statuses.any(|status| text(status, "/name") == Some(name) && has_older(status, ""))
+}
+
+/// The owner that controls the object.
+pub(crate) fn controller(object: &Value) -> Option<&Value> {
+    let mut owners = list(object, "/metadata/ownerReferences").iter();
+    owners.find(|owner| owner["controller"] == true)
+}
+
 /// Whether the status is older than the spec, as far as the object says so.
 pub(crate) fn is_behind(object: &Value) -> bool {
     let generation = |pointer| object.pointer(pointer).and_then(Value::as_i64);

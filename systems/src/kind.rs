@@ -1,4 +1,4 @@
-//! What is known of a kind before any object of it is read: its resource, how it is written, what
+//! The facts of a kind before any object of it is read: its resource, how it is written, what
 //! one replica is. Discovery, rights and the table of the documentation come from here.
 
 use strum::IntoStaticStr;
@@ -21,13 +21,13 @@ pub struct Kind {
     /// `targets.<switch>.enabled` in the chart grants the rights; empty where they are always
     /// granted.
     pub switch: &'static str,
-    /// What one replica is.
+    /// The unit: what one replica is.
     pub replica: &'static str,
     /// Which of a replica's pods serve metrics.
     pub serving: &'static str,
     /// Which replica goes first when replicas are lowered.
     pub victim: Victim,
-    /// What is refused, and why.
+    /// Hazards that are refused, and why.
     pub refused: &'static str,
 }
 

@@ -22,6 +22,7 @@ pub mod place;
 pub mod pod;
 pub mod refusal;
 pub mod selector;
+pub mod stuck;
 pub mod system;
 pub mod systems;
 pub mod target;
@@ -61,4 +62,10 @@ pub fn find(api_version: &str, kind: &str) -> Option<(&'static dyn System, &'sta
 /// The system that scales such objects: one that knows the kind, or any `scale`.
 pub fn system(api_version: &str, kind: &str) -> &'static dyn System {
     find(api_version, kind).map_or(&systems::scale::AnyScale, |(system, _)| system)
+}
+
+/// `targets.<switch>.enabled` in the chart that grants the rights on such objects; empty where they
+/// are always granted.
+pub fn switch(api_version: &str, kind: &str) -> &'static str {
+    find(api_version, kind).map_or(systems::scale::ANY.switch, |(_, kind)| kind.switch)
 }

@@ -12,6 +12,7 @@ use crate::{
     gpus::GpusUnknown,
     place::{Place, Unit},
     pod::{PodFacts, PodPhase},
+    stuck::{CAUSES, Stuck, cause_of_create_failure},
 };
 
 /// One role's replicas as observed.
@@ -24,16 +25,6 @@ pub struct Observed {
     /// Why GPUs are not known, if they are not; they count as none then.
     pub gpus_unknown: Option<GpusUnknown>,
 }
-
-/// Causes, those first that say that new pods fail as well, and of those the ones that a person
-/// would fix first; of several equally common ones the first is reported.
-const CAUSES: [StuckCause; 5] = [
-    StuckCause::QuotaExceeded,
-    StuckCause::Unschedulable,
-    StuckCause::ImagePull,
-    StuckCause::CrashLoop,
-    StuckCause::CreateFailed,
-];
 
 /// Counts the replicas of `place` among `pods`, of which those of other workloads are passed over.
 pub fn observe(place: &Place, pods: &[PodFacts]) -> Observed {
@@ -70,16 +61,14 @@ pub fn observe(place: &Place, pods: &[PodFacts]) -> Observed {
     }
     if let Some(message) = &place.create_failure {
         let existing = state.ready.saturating_add(state.starting);
-        stuck.add(
-            create_cause(message),
-            place.desired.saturating_sub(existing),
-        );
+        let missing = place.desired.saturating_sub(existing);
+        stuck.add(cause_of_create_failure(message), missing);
     }
     state.stuck = stuck.most();
     serving_pods.sort_unstable();
     let known = match (&place.gpus, shown) {
         (Ok(gpus), _) => Ok(*gpus),
-        // What the template leaves to its operator, its pods show.
+        // Its pods show what the template leaves to its operator.
         (Err(GpusUnknown::NoneAsked), Some(Ok(gpus))) => Ok(gpus),
         (Err(unknown), _) => Err(unknown.clone()),
     };
@@ -91,7 +80,7 @@ pub fn observe(place: &Place, pods: &[PodFacts]) -> Observed {
     }
 }
 
-/// What the pods of one replica have in common.
+/// The label values that the pods of one replica share.
 fn key<'a>(unit: &Unit, pod: &'a PodFacts) -> Vec<&'a str> {
     let of = |labels: &&[&str]| {
         let label = labels.iter().find_map(|label| pod.labels.get(*label));
@@ -138,41 +127,6 @@ fn gpus(unit: &Unit, pods: &[&PodFacts]) -> Option<Result<u32, GpusUnknown>> {
     let live = pods.iter().filter(|pod| pod.is_live());
     let whole = u32::try_from(live.clone().count()).ok() == Some(unit.pods);
     whole.then(|| crate::gpus::sum(live.map(|pod| (1, pod.gpus.clone()))))
-}
-
-/// The words are the API server's own admission of `ResourceQuota`.
-fn create_cause(message: &str) -> StuckCause {
-    if message.contains("exceeded quota") {
-        StuckCause::QuotaExceeded
-    } else {
-        StuckCause::CreateFailed
-    }
-}
-
-/// Replicas in trouble, by cause.
-#[derive(Default)]
-struct Stuck([u32; CAUSES.len()]);
-
-impl Stuck {
-    fn add(&mut self, cause: StuckCause, replicas: u32) {
-        if let Some(at) = CAUSES.iter().position(|known| *known == cause) {
-            self.0[at] = self.0[at].saturating_add(replicas);
-        }
-    }
-
-    /// How many, and the most common cause. Where new pods would not come either, only the replicas
-    /// that show it: to the core these are another matter than broken ones.
-    fn most(&self) -> Option<(u32, StuckCause)> {
-        let of = |foretells: bool| {
-            let counts = CAUSES.into_iter().zip(self.0);
-            counts.filter(move |(cause, count)| *count > 0 && cause.foretells() == foretells)
-        };
-        let foretells = of(true).next().is_some();
-        let total = of(foretells).fold(0_u32, |total, (_, count)| total.saturating_add(count));
-        let most = of(foretells).map(|(_, count)| count).max()?;
-        let (cause, _) = of(foretells).find(|(_, count)| *count == most)?;
-        Some((total, cause))
-    }
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@
 use serde_json::Value;
 
 use crate::{
-    json::{list, name, text},
+    json::{self, list, name, text},
     target::{Near, Nearby, ObjectRef, Which, group},
 };
 
@@ -17,7 +17,7 @@ use crate::{
 pub struct Owner {
     /// Who: a kind and a name.
     pub who: String,
-    /// What to do about it.
+    /// The remedy.
     pub remedy: String,
 }
 
@@ -132,9 +132,7 @@ fn autoscaler_owner(autoscaler: &Value, object: &ObjectRef) -> Owner {
         );
     }
     // KEDA makes an HPA for each ScaledObject, and makes it again when it is deleted.
-    let made_by = list(autoscaler, "/metadata/ownerReferences").iter();
-    let mut made_by = made_by.filter(|owner| owner["controller"] == true);
-    if let Some(by) = made_by.next() {
+    if let Some(by) = json::controller(autoscaler) {
         let (by_kind, by_name) = (text(by, "/kind"), text(by, "/name"));
         return Owner::new(
             by_kind.unwrap_or_default(),
@@ -157,9 +155,7 @@ fn autoscaler_owner(autoscaler: &Value, object: &ObjectRef) -> Owner {
 /// The controller that made `object` and sets its replicas again, unless it is of a kind that
 /// leaves them alone.
 pub(crate) fn controller(object: &Value, leave_alone: &[&str]) -> Option<Owner> {
-    let owner = list(object, "/metadata/ownerReferences")
-        .iter()
-        .find(|owner| owner["controller"] == true)?;
+    let owner = json::controller(object)?;
     let kind = text(owner, "/kind").unwrap_or_default();
     if leave_alone.contains(&kind) {
         return None;

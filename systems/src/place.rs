@@ -7,7 +7,12 @@
 use serde_json::Value;
 
 use crate::{
-    drain::Trap, gpus::GpusUnknown, kind::Victim, owner::Owner, pod::PodFacts, selector::Selector,
+    drain::Trap,
+    gpus::GpusUnknown,
+    kind::Victim,
+    owner::Owner,
+    pod::{PodFacts, PodOwner},
+    selector::Selector,
     target::ObjectRef,
 };
 
@@ -47,7 +52,7 @@ pub struct Place {
     pub create_failure: Option<String>,
     /// Who else sets the replicas.
     pub owners: Vec<Owner>,
-    /// What makes a scale-down lose requests.
+    /// Traps that make a scale-down lose requests.
     pub traps: Vec<Trap>,
     /// Which replica goes first.
     pub victim: Victim,
@@ -64,7 +69,7 @@ pub enum Field {
     Path {
         /// JSON pointer of the field.
         pointer: String,
-        /// What must be so for the pointer to mean the same: JSON pointers and values.
+        /// Everything that must be so for the pointer to mean the same: JSON pointers and values.
         tests: Vec<(String, Value)>,
     },
 }
@@ -118,20 +123,20 @@ impl PodSelector {
 
     /// Whether `pod` is one of them.
     pub fn has(&self, pod: &PodFacts) -> bool {
-        self.labels.matches(&pod.labels) && self.owner.as_ref().is_none_or(|by| by.owns(pod))
+        let is_owned = |by: &OwnedBy| pod.owner.as_ref().is_some_and(|owner| by.owns(owner));
+        self.labels.matches(&pod.labels) && self.owner.as_ref().is_none_or(is_owned)
     }
 }
 
 impl OwnedBy {
-    fn owns(&self, pod: &PodFacts) -> bool {
-        pod.owner.as_ref().is_some_and(|owner| {
-            owner.uid == self.uid
-                || (owner.kind == "ReplicaSet"
-                    && owner.name.strip_prefix(&self.name).is_some_and(|rest| {
-                        let hash = rest.strip_prefix('-');
-                        hash.is_some_and(|hash| !hash.contains('-'))
-                    }))
-        })
+    /// Whether pods of `owner` are the workload's.
+    pub fn owns(&self, owner: &PodOwner) -> bool {
+        owner.uid == self.uid
+            || (owner.kind == "ReplicaSet"
+                && owner.name.strip_prefix(&self.name).is_some_and(|rest| {
+                    let hash = rest.strip_prefix('-');
+                    hash.is_some_and(|hash| !hash.contains('-'))
+                }))
     }
 }
 

@@ -5,11 +5,12 @@ use serde_json::Value;
 
 use crate::{
     gpus::{GpusUnknown, of_pod},
-    json::{list, name, text},
+    json::{controller, list, name, text},
     selector::Labels,
+    stuck::cause_of_wait,
 };
 
-/// What is known of one pod.
+/// The facts of one pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PodFacts {
     /// Its name.
@@ -27,7 +28,7 @@ pub struct PodFacts {
 }
 
 /// The object that controls a pod.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct PodOwner {
     /// Its kind.
     pub kind: String,
@@ -50,6 +51,23 @@ pub enum PodPhase {
     Ended,
 }
 
+impl PodPhase {
+    /// The phase of a pod that has ended, is being deleted, or is ready.
+    pub const fn of(is_ended: bool, is_deleted: bool, is_ready: bool) -> Self {
+        match (is_ended, is_deleted, is_ready) {
+            (true, ..) => Self::Ended,
+            (_, true, _) => Self::Terminating,
+            (_, _, true) => Self::Ready,
+            _ => Self::Starting,
+        }
+    }
+
+    /// Whether the pod exists and is not on its way out.
+    pub const fn is_live(self) -> bool {
+        matches!(self, Self::Ready | Self::Starting)
+    }
+}
+
 impl PodFacts {
     /// The facts of `pod`, an object of the API server.
     pub fn of(pod: &Value) -> Self {
@@ -61,17 +79,14 @@ impl PodFacts {
             labels: labels
                 .filter_map(|(label, value)| Some((label.clone(), value.as_str()?.to_owned())))
                 .collect(),
-            owner: list(pod, "/metadata/ownerReferences")
-                .iter()
-                .find(|owner| owner["controller"] == true)
-                .map(|owner| {
-                    let of = |field| text(owner, field).unwrap_or_default().to_owned();
-                    PodOwner {
-                        kind: of("/kind"),
-                        name: of("/name"),
-                        uid: of("/uid"),
-                    }
-                }),
+            owner: controller(pod).map(|owner| {
+                let of = |field| text(owner, field).unwrap_or_default().to_owned();
+                PodOwner {
+                    kind: of("/kind"),
+                    name: of("/name"),
+                    uid: of("/uid"),
+                }
+            }),
             phase,
             stuck: (phase == PodPhase::Starting).then(|| stuck(pod)).flatten(),
             gpus: of_pod(&pod["spec"], [].iter()),
@@ -80,18 +95,16 @@ impl PodFacts {
 
     /// Whether it exists and is not on its way out.
     pub fn is_live(&self) -> bool {
-        matches!(self.phase, PodPhase::Ready | PodPhase::Starting)
+        self.phase.is_live()
     }
 }
 
 fn phase(pod: &Value) -> PodPhase {
-    let ended = matches!(text(pod, "/status/phase"), Some("Succeeded" | "Failed"));
-    match () {
-        () if ended => PodPhase::Ended,
-        () if text(pod, "/metadata/deletionTimestamp").is_some() => PodPhase::Terminating,
-        () if crate::json::condition(pod, "Ready") => PodPhase::Ready,
-        () => PodPhase::Starting,
-    }
+    PodPhase::of(
+        matches!(text(pod, "/status/phase"), Some("Succeeded" | "Failed")),
+        text(pod, "/metadata/deletionTimestamp").is_some(),
+        crate::json::condition(pod, "Ready"),
+    )
 }
 
 /// Why a pod that should start will not; nothing for one that just starts.
@@ -106,25 +119,7 @@ fn stuck(pod: &Value) -> Option<StuckCause> {
     }
     let init = list(pod, "/status/initContainerStatuses").iter();
     init.chain(list(pod, "/status/containerStatuses"))
-        .find_map(container_cause)
-}
-
-/// The kubelet's words (`pkg/kubelet/images/types.go`, `pkg/kubelet/container/sync_result.go`).
-fn container_cause(container: &Value) -> Option<StuckCause> {
-    match text(container, "/state/waiting/reason")? {
-        "ImagePullBackOff"
-        | "ErrImagePull"
-        | "ErrImageNeverPull"
-        | "InvalidImageName"
-        | "ImageInspectError"
-        | "RegistryUnavailable"
-        | "SignatureValidationFailed" => Some(StuckCause::ImagePull),
-        "CrashLoopBackOff" => Some(StuckCause::CrashLoop),
-        "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" => {
-            Some(StuckCause::CreateFailed)
-        }
-        _ => None,
-    }
+        .find_map(|container| cause_of_wait(text(container, "/state/waiting/reason")?))
 }
 
 #[cfg(test)]

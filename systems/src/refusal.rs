@@ -47,7 +47,7 @@ pub enum Refusal {
         kind: String,
         /// The object's name.
         name: String,
-        /// What to do instead.
+        /// The remedy.
         remedy: &'static str,
     },
     /// The kind has no `scale` subresource.
@@ -123,7 +123,7 @@ pub enum Refusal {
         other_kind: &'static str,
         /// The missing object's name.
         other: String,
-        /// What to do.
+        /// The remedy.
         remedy: &'static str,
     },
     /// The object is stopped on purpose.
@@ -218,6 +218,9 @@ pub enum Refusal {
         cause: String,
     },
 }
+
+/// The remedy for an object that another one needs.
+pub(crate) const CREATE: &str = "create it, or name another target";
 
 fn listed(names: &[String]) -> String {
     match names {

@@ -7,11 +7,11 @@ use serde_json::Value;
 /// Labels of an object.
 pub type Labels = BTreeMap<String, String>;
 
-/// What labels must be for a selector to match: all of it.
+/// Conditions on labels: a selector matches where all of them hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Selector(Option<Vec<Requirement>>);
 
-/// What one label must be.
+/// A condition on one label.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Requirement {
     label: String,

@@ -1,4 +1,4 @@
-//! What a workload system is to the autoscaler.
+//! A workload system, as the autoscaler needs it.
 //!
 //! A system knows one thing that others do not: where in its objects a role's replicas are, and
 //! what must hold for them to be written. It says so as a [`Place`]; counting replicas and writing
@@ -44,8 +44,11 @@ pub trait System: Debug + Sync {
     /// The kinds that can be targets.
     fn kinds(&self) -> &'static [Kind];
 
-    /// What has to be read beside the target's object, besides every autoscaler of the namespace.
-    fn beside(&self, target: &Target, object: &Value) -> Vec<Nearby>;
+    /// Objects that have to be read beside the target's object, besides every autoscaler of the
+    /// namespace. None for most.
+    fn beside(&self, _target: &Target, _object: &Value) -> Vec<Nearby> {
+        Vec::new()
+    }
 
     /// Whether the target's `scale` has to be read.
     fn reads_scale(&self) -> bool {

@@ -1,4 +1,4 @@
-//! What a user names, what has to be read for it, and what was read.
+//! The target that a user names, the objects to read for it, and those that were read.
 
 use pd_core::Role;
 use serde_json::Value;
@@ -6,6 +6,7 @@ use serde_json::Value;
 use crate::{
     json::{name, text},
     kind::Kind,
+    refusal::Refusal,
 };
 
 /// The workload of one role, as the user names it.
@@ -19,7 +20,7 @@ pub struct Target {
     pub name: String,
     /// The role inside the object, where it holds several.
     pub role: Option<String>,
-    /// What the role is for.
+    /// The side that the role is for.
     pub side: Role,
 }
 
@@ -27,6 +28,40 @@ impl Target {
     /// The API group, empty for the core's.
     pub fn group(&self) -> &str {
         group(&self.api_version)
+    }
+
+    /// The kind among several versions of one that the target's `apiVersion` names; the last where
+    /// it names none.
+    pub(crate) fn version_of<'a>(&self, versions: [&'a Kind; 2]) -> &'a Kind {
+        let [newest, older] = versions;
+        if self.api_version == newest.api_version() {
+            newest
+        } else {
+            older
+        }
+    }
+
+    /// Refuses a role in an object that is one role as a whole.
+    pub(crate) fn without_role(&self) -> Result<(), Refusal> {
+        match &self.role {
+            None => Ok(()),
+            Some(role) => Err(Refusal::RoleNotApplicable {
+                kind: self.kind.clone(),
+                name: self.name.clone(),
+                role: role.clone(),
+            }),
+        }
+    }
+
+    /// The target needs `other` of `kind`, which is not there.
+    pub(crate) fn lacks(&self, kind: &Kind, other: &str, remedy: &'static str) -> Refusal {
+        Refusal::Lacks {
+            kind: self.kind.clone(),
+            name: self.name.clone(),
+            other_kind: kind.kind,
+            other: other.to_owned(),
+            remedy,
+        }
     }
 }
 
@@ -74,6 +109,19 @@ pub struct Nearby {
     pub plural: &'static str,
     /// Which objects of the kind.
     pub which: Which,
+}
+
+impl Nearby {
+    /// Objects of a known kind.
+    pub(crate) const fn of(kind: &Kind, which: Which) -> Self {
+        Self {
+            group: kind.group,
+            version: kind.version,
+            kind: kind.kind,
+            plural: kind.plural,
+            which,
+        }
+    }
 }
 
 /// Which objects of a kind are read.

@@ -109,16 +109,12 @@ pub(crate) fn counts(place: &Place, pods: &[PodFacts]) -> (u32, u32, u32, Vec<St
 
 /// The writes that bring each place to its wanted replicas.
 pub(crate) fn wanted(places: &[(&Place, u32)]) -> Result<Vec<Edit>, Refusal> {
-    let change = |&(place, to): &(&'_ Place, u32)| (place.desired, to);
+    let places = places.iter().copied();
     let changes: Vec<Change<'_>> = places
-        .iter()
-        .map(|entry| {
-            let (from, to) = change(entry);
-            Change {
-                place: entry.0,
-                from,
-                to,
-            }
+        .map(|(place, to)| Change {
+            place,
+            from: place.desired,
+            to,
         })
         .collect();
     edits(&changes)

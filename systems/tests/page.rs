@@ -18,7 +18,8 @@ const PAGE: &str = "../docs/systems.md";
 const HEAD: &str = "# Systems
 
 How pd-systems describes each workload system: the kinds, one replica, and a safe write. A test makes this page from the code.
-The controller scales those kinds that [README](../README.md) lists.
+The chart grants the rights on a kind by its switch, `targets.<switch>.enabled`; Deployments and StatefulSets need none. A CRD
+that is absent, or comes later, is no fault: the condition TargetResolved says so until it is there.
 
 A replica of several pods serves when all of its pods are ready. One pod that is lost, not ready or unschedulable takes the
 whole replica with it. Only the pods named under metrics are scraped.
@@ -49,11 +50,12 @@ fn row(page: &mut String, system: &dyn System, kind: &Kind) {
     let victim: &str = kind.victim.into();
     writeln!(
         page,
-        "| {} | {}{api_version} | {role} | {form} | {} | {} | {victim} | {} |",
+        "| {} | {}{api_version} | {role} | {form} | {} | {} | {victim} | {} | {} |",
         system.name(),
         kind.kind,
         kind.replica,
         kind.serving,
+        kind.switch,
         kind.refused
     )
     .unwrap();
@@ -61,7 +63,7 @@ fn row(page: &mut String, system: &dyn System, kind: &Kind) {
 
 fn page() -> String {
     let mut page = HEAD.to_owned();
-    page.push_str("| System | Kind | Role | Write | Replica | Metrics | Goes first | Refused |\n|---|---|---|---|---|---|---|---|\n");
+    page.push_str("| System | Kind | Role | Write | Replica | Metrics | Goes first | Switch | Refused |\n|---|---|---|---|---|---|---|---|---|\n");
     let systems = ALL.into_iter().chain([&AnyScale as &dyn System]);
     for system in systems {
         for kind in system.kinds() {

@@ -216,11 +216,13 @@ fn both_roles_of_a_sample_change_in_one_write_that_keeps_to_the_schema() {
         };
         let mut after = object.clone();
         json_patch::patch(&mut after, operations).unwrap_or_else(|why| panic!("{file}: {why}"));
-        let changed = differences("", &object, &after);
-        assert_eq!(changed.len(), 2, "{file}: {changed:?}");
+        let pointers = differences("", &object, &after);
+        assert_eq!(pointers.len(), 2, "{file}: {pointers:?}");
         assert!(
-            changed.iter().all(|pointer| pointer.ends_with("/replicas")),
-            "{file}: {changed:?}"
+            pointers
+                .iter()
+                .all(|pointer| pointer.ends_with("/replicas")),
+            "{file}: {pointers:?}"
         );
         if !crd.is_empty() {
             let version = object["apiVersion"]
@@ -362,8 +364,8 @@ fn differences(at: &str, before: &Value, after: &Value) -> Vec<String> {
     }
 }
 
-/// What of `value` an OpenAPI schema of Kubernetes refuses: types, unknown and missing fields,
-/// bounds and choices. Formats and CEL are the API server's.
+/// The parts of `value` that an `OpenAPI` schema of Kubernetes refuses: types, unknown and missing
+/// fields, bounds and choices. Formats and CEL are the API server's.
 fn faults(at: &str, schema: &Value, value: &Value) -> Vec<String> {
     let mut found = Vec::new();
     if schema["x-kubernetes-int-or-string"] == true
@@ -408,12 +410,11 @@ fn faults(at: &str, schema: &Value, value: &Value) -> Vec<String> {
         ) {
             (Some(known), _) => found.extend(faults(&at, known, below)),
             (None, Some(any)) if any.is_object() => found.extend(faults(&at, any, below)),
-            (None, Some(_)) => {}
             // The metadata's own schema is the API server's.
             (None, None) if schema["properties"].is_object() => {
-                found.push(format!("{at} is unknown"))
+                found.push(format!("{at} is unknown"));
             }
-            (None, None) => {}
+            (None, _) => {}
         }
     }
     found

@@ -47,8 +47,13 @@ impl Scrape {
 
     /// Has `process` scraped as the pod `name`, in place of another one of that name.
     pub async fn add(&self, name: &str, process: &Process) -> Result<(), ControlPlaneError> {
+        let file = self.directory.path().join(format!("{name}.json"));
+        let before = std::fs::read_to_string(file).unwrap_or_default();
+        // A program that was started again writes on in the log of the one before.
         let address = eventually("the admin endpoint to listen", WITHIN, async || {
-            admin_address(&process.log()).ok_or_else(|| process.log_tail())
+            let address = admin_address(&process.log());
+            let new = address.filter(|address| !before.contains(address.as_str()));
+            new.ok_or_else(|| process.log_tail())
         })
         .await?;
         let labels = json!({ "namespace": "pd-system", "pod": name });
@@ -65,13 +70,14 @@ fn write_whole(directory: &Path, name: &str, text: &str) -> io::Result<()> {
     std::fs::rename(draft, directory.join(format!("{name}.json")))
 }
 
-/// The admin endpoint's address, as the program logged it.
+/// The admin endpoint's address, as the program logged it last.
 fn admin_address(log: &str) -> Option<String> {
     let lines = log
         .lines()
         .filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let mut endpoints = lines.filter(|line| line["message"] == "admin server listens");
-    endpoints.find_map(|line| line["address"].as_str().map(str::to_owned))
+    let endpoints = lines.filter(|line| line["message"] == "admin server listens");
+    let mut addresses = endpoints.filter_map(|line| line["address"].as_str().map(str::to_owned));
+    addresses.next_back()
 }
 
 /// Waits until every query of `panels` has data that are numbers, with `variables` filled in.

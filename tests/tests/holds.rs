@@ -21,7 +21,7 @@ use pd_tolerations::{
 };
 use serde_json::{Value, json};
 
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_mins(1);
 
 fn daemon_set(name: &str, spec: &Value) -> Value {
     let mut spec = spec.clone();

@@ -38,6 +38,18 @@ fn kinds() -> String {
     named.join(", ")
 }
 
+/// Each kind that a switch of the chart grants the rights for.
+fn switched_kinds() -> String {
+    let kinds = pd_systems::ALL
+        .into_iter()
+        .flat_map(pd_systems::system::System::kinds);
+    let switched = kinds.filter(|kind| !kind.switch.is_empty());
+    let named: Vec<String> = switched
+        .map(|kind| format!("{} ({})", kind.kind, kind.api_version()))
+        .collect();
+    format!("{}, and any other kind with `scale`", named.join(", "))
+}
+
 /// The first sentence of the comment above `enabled` of a part in `values.yaml`.
 fn part(values: &str, name: &str) -> String {
     let own = values.split_once(&format!("\n{name}:\n")).unwrap().1;
@@ -91,6 +103,10 @@ fn table() -> String {
 
     let mut rows = vec![
         ("scales, through `/scale`".to_owned(), kinds()),
+        (
+            "scales, by a switch of the chart (docs/systems.md)".to_owned(),
+            switched_kinds(),
+        ),
         (
             "reads the metrics of".to_owned(),
             format!("{} {}", VLLM.product, VLLM.versions),

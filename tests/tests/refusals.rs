@@ -38,6 +38,23 @@ async fn refusal(api: &Api<DynamicObject>, mut object: Value) -> Option<String> 
         .map(|error| error.to_string())
 }
 
+/// Every example of a PDAutoscaler, each of which is taken as it is.
+const EXAMPLES: [&str; 13] = [
+    "minimal",
+    "full",
+    "statefulset",
+    "disaggregatedset",
+    "dynamo",
+    "grove",
+    "kserve",
+    "kthena",
+    "llmaz",
+    "lws",
+    "rbg",
+    "storm",
+    "vllmruntime",
+];
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_api_server_refuses_the_table_and_takes_the_examples() {
     let plane = prepared_cluster().await.unwrap();
@@ -64,7 +81,7 @@ async fn the_api_server_refuses_the_table_and_takes_the_examples() {
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
-    for example in ["minimal", "full", "statefulset"] {
+    for example in EXAMPLES {
         let object = yaml(&format!("examples/pdautoscaler-{example}.yaml"));
         assert_eq!(refusal(&api, object).await, None, "{example}");
     }

@@ -121,7 +121,7 @@ struct World {
     pods: Pods,
     watching: tokio::task::JoinHandle<()>,
     ours: Option<Everything>,
-    /// What scrapes our programs.
+    /// The Prometheus that scrapes our programs.
     scraped: Option<(Scrape, Prometheus)>,
 }
 

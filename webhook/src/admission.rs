@@ -201,16 +201,16 @@ fn validated(request: &Request<'_>, object: &RawValue, claimed: &impl Claimed) -
     let name = new.metadata.name.as_deref().unwrap_or_default();
     for role in pd_core::Role::ALL {
         let target = &new.spec.role(role).target;
+        let (kind, replicas) = target.replicas(role);
         let was_there = old.as_ref().is_some_and(|old| {
             pd_core::Role::ALL.iter().any(|role| {
-                let old = &old.spec.role(*role).target;
-                (&old.kind, &old.name) == (&target.kind, &target.name)
+                old.spec.role(*role).target.replicas(*role) == (kind.clone(), replicas.clone())
             })
         });
         let workload = Workload {
             namespace: namespace.to_owned(),
-            kind: target.kind.clone(),
-            name: target.name.clone(),
+            kind,
+            name: replicas,
         };
         if let Some(other) = claimed.claimant(&workload, name).filter(|_| !was_there) {
             return AdmissionVerdict::refuse(format!(

@@ -54,10 +54,11 @@ impl WorkloadIndex {
         );
         let workloads = Role::ALL.map(|role| {
             let spec = object.spec.role(role);
+            let (kind, target) = spec.target.replicas(role);
             let workload = Workload {
                 namespace: namespace.clone(),
-                kind: spec.target.kind.clone(),
-                name: spec.target.name.clone(),
+                kind,
+                name: target,
             };
             let tolerations = spec.numeric_tolerations.iter();
             let defaults = Defaults {

@@ -12,9 +12,6 @@ use serde_json::Value;
 #[serde(transparent)]
 pub struct Reserved(pub Value);
 
-/// Remedy in place of `target.role`.
-pub(crate) const ROLE: &str =
-    "it is only for objects with several roles, which this version does not scale; remove it";
 /// Remedy in place of `budget.ref`.
 pub(crate) const BUDGET_REF: &str = "set budget.gpus instead";
 /// Remedy in place of `budget.priority`.

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
 use super::duration::{DURATION_LENGTH_MAX, DurationText};
+use super::gpu_budget::{LABELS_MAX, NamespaceLabels};
 use super::metrics::{
     HEADER_VALUE_LENGTH_MAX, HEADERS_MAX, SELECTOR_VALUE_LENGTH_MAX, SELECTORS_MAX, Selectors,
     SourceHeaders,
@@ -103,6 +104,25 @@ impl JsonSchema for Reserved {
             "type": "object",
             "x-kubernetes-preserve-unknown-fields": true,
             "maxProperties": 32,
+        })
+    }
+}
+
+impl JsonSchema for NamespaceLabels {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "NamespaceLabels".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "object",
+            "minProperties": 1,
+            "maxProperties": LABELS_MAX,
+            "additionalProperties": { "type": "string", "maxLength": 63 },
         })
     }
 }

@@ -34,7 +34,8 @@ pub struct PDAutoscalerStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
     /// Ready, TargetResolved, CapacityResolved, MetricsAvailable, ObjectiveMet, ScalingLimited,
-    /// RatioInBand, BudgetFeasible, TargetContended and Paused.
+    /// RatioInBand, BudgetFeasible, TargetContended, Paused and
+    /// OnTime.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "conditions_schema")]
     pub conditions: Vec<Condition>,
@@ -278,7 +279,7 @@ fn time_schema(_: &mut SchemaGenerator) -> Schema {
 }
 
 /// The schema that Kubernetes itself uses for conditions, with our own bound on messages.
-fn conditions_schema(_: &mut SchemaGenerator) -> Schema {
+pub(super) fn conditions_schema(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "array",
         "maxItems": CONDITIONS_MAX,

@@ -13,29 +13,43 @@ use crate::v1alpha1::{
         SERVER_URL_LENGTH_MAX, SERVER_URL_REMEDY,
     },
     reserved,
-    target::{NAME_REMEDY, TARGET_REMEDY},
+    target::{NAME_REMEDY, ROLE_REMEDY, TARGET_REMEDY, TOLERATIONS_REMEDY},
 };
 
 /// Adds an error for every such field.
 pub(super) fn check(spec: &PDAutoscalerSpec, errors: &mut Errors) {
     for role in Role::ALL {
         target(&spec.role(role).target, role, errors);
+        let of_pods = !spec.role(role).numeric_tolerations.is_empty();
+        if of_pods && spec.role(role).target.api_version != "apps/v1" {
+            let path = format!("{role}.numericTolerations");
+            errors.push(&path, "set", TOLERATIONS_REMEDY);
+        }
     }
     let (prefill, decode) = (&spec.prefill.target, &spec.decode.target);
-    if (&prefill.kind, &prefill.name) == (&decode.kind, &decode.name) {
+    let one = (&prefill.kind, &prefill.name) == (&decode.kind, &decode.name);
+    let same = prefill.replicas(Role::Prefill).1 == decode.replicas(Role::Decode).1;
+    if one && same {
         errors.push("decode.target.name", &decode.name, api::SAME_TARGET_REMEDY);
+    }
+    let class = spec.controller_class.as_deref().unwrap_or_default();
+    if !api::is_controller_class(class) {
+        errors.push("controllerClass", class, api::CONTROLLER_CLASS_REMEDY);
     }
     metrics(&spec.metrics, errors);
     reserved_fields(spec, errors);
 }
 
-fn target(target: &api::TargetReference, role: Role, errors: &mut Errors) {
+fn target(target: &api::TargetReference, side: Role, errors: &mut Errors) {
     if !target.is_supported() {
         let remedy = format!("of apiVersion `{}` {TARGET_REMEDY}", target.api_version);
-        errors.push(&format!("{role}.target.kind"), &target.kind, remedy);
+        errors.push(&format!("{side}.target.kind"), &target.kind, remedy);
+    }
+    if let Some(role) = target.role.as_ref().filter(|_| !target.has_roles()) {
+        errors.push(&format!("{side}.target.role"), role, ROLE_REMEDY);
     }
     if !is_object_name(&target.name) {
-        errors.push(&format!("{role}.target.name"), &target.name, NAME_REMEDY);
+        errors.push(&format!("{side}.target.name"), &target.name, NAME_REMEDY);
     }
 }
 
@@ -156,10 +170,6 @@ fn reserved_fields(spec: &PDAutoscalerSpec, errors: &mut Errors) {
             errors.push(path, "set", text);
         }
     };
-    for role in Role::ALL {
-        let path = format!("{role}.target.role");
-        refuse(&path, spec.role(role).target.role.is_some(), reserved::ROLE);
-    }
     let has_ref = budget.is_some_and(|b| b.reference.is_some());
     refuse("budget.ref", has_ref, reserved::BUDGET_REF);
     let has_priority = budget.is_some_and(|b| b.priority.is_some());

@@ -1,4 +1,4 @@
-//! Writing replicas, through `/scale`.
+//! Writing replicas, through `/scale`, or as the system of the workload has it.
 //!
 //! Grow first, shrink second: if the second write fails, the service has too much and not too
 //! little. Every write is made against the replicas that the decision saw: if somebody else changed
@@ -9,6 +9,8 @@
 //! made, the next reconcile finds one role alone at zero, and the core knows from its memory that
 //! it was going there: it finishes the way down while no request arrives, and turns both back up
 //! otherwise. Without that memory, as after a crash in between, it turns both back up.
+
+use std::time::Duration;
 
 use k8s_openapi::api::{
     apps::v1::{Deployment, StatefulSet},
@@ -27,11 +29,19 @@ use serde_json::json;
 use crate::{
     answer::within_limit,
     context::Context,
-    observe::target::{TargetError, kind},
+    observe::{
+        system,
+        target::{TargetError, kind},
+    },
+    workload::{self, WorkloadError, write::Wanted},
 };
 
 /// How often a write is tried again when only the object's version, not its replicas, had changed.
 const VERSION_RETRIES: usize = 3;
+
+/// The API server ends a write of replicas so long after its arrival, whoever still waits for it: a
+/// write of a process that is gone cannot come after that.
+pub const WRITE_WITHIN: Duration = Duration::from_secs(5);
 
 /// Why replicas were not written.
 #[derive(Debug, thiserror::Error)]
@@ -73,6 +83,9 @@ pub enum ScaleError {
     /// The kind cannot be scaled.
     #[error(transparent)]
     Target(#[from] TargetError),
+    /// A workload of another system was not written.
+    #[error(transparent)]
+    Workload(#[from] WorkloadError),
     /// Another process leads now.
     #[error("another process leads now")]
     NotLeading,
@@ -87,7 +100,23 @@ pub async fn write(
     plan: Plan,
 ) -> (Vec<Role>, Result<(), ScaleError>) {
     let mut written = Vec::new();
-    for role in write_order(current, plan) {
+    let order = write_order(current, plan);
+    let of_system = |role: &Role| {
+        let target = &spec.role(*role).target;
+        kind(target).is_err() && target.is_supported()
+    };
+    if !order.is_empty() && order.iter().all(of_system) {
+        return of_systems(context, key, spec, current, plan, &order).await;
+    }
+    for role in order {
+        if of_system(&role) {
+            let (more, result) = of_systems(context, key, spec, current, plan, &[role]).await;
+            written.extend(more);
+            match result {
+                Ok(()) => continue,
+                Err(error) => return (written, Err(error)),
+            }
+        }
         let target = &spec.role(role).target;
         let kind = match kind(target) {
             Ok(kind) => kind,
@@ -108,6 +137,34 @@ pub async fn write(
         }
     }
     (written, Ok(()))
+}
+
+/// Writes the replicas of `roles`, whose workloads are of other systems: both at once where one
+/// object holds them.
+async fn of_systems(
+    context: &Context,
+    key: &ObjectRef<PDAutoscaler>,
+    spec: &PDAutoscalerSpec,
+    current: PerRole<u32>,
+    plan: Plan,
+    roles: &[Role],
+) -> (Vec<Role>, Result<(), ScaleError>) {
+    let wanted = roles.iter().map(|&role| Wanted {
+        target: system::target(&spec.role(role).target, role),
+        from: current[role],
+        to: plan.replicas[role],
+    });
+    let wanted: Vec<Wanted> = wanted.collect();
+    let namespace = key.namespace.as_deref().unwrap_or_default();
+    let is_leader = || context.is_leader();
+    let writing = workload::write::write(&context.client, namespace, &wanted, is_leader);
+    // Boxed, for its many requests make the future large.
+    let (written, result) = Box::pin(writing).await;
+    let result = result.map_err(|error| match error {
+        WorkloadError::NotLeading => ScaleError::NotLeading,
+        error => error.into(),
+    });
+    (written, result)
 }
 
 /// Roles that change, those that grow first.
@@ -185,7 +242,15 @@ impl Write<'_> {
             "spec": { "replicas": self.replicas },
         }));
         let name = &self.target.name;
-        let written = self.api().patch_scale(name, &params, &patch).await;
+        let request = kube::core::Request::new(self.api().resource_url().to_owned());
+        let request = request.patch_subresource("scale", name, &params, &patch);
+        let mut request = request.map_err(kube::Error::BuildRequest)?;
+        let limited = format!("{}&timeout={}s", request.uri(), WRITE_WITHIN.as_secs());
+        match limited.parse() {
+            Ok(uri) => *request.uri_mut() = uri,
+            Err(error) => return Err(kube::Error::HttpError(error.into())),
+        }
+        let written = self.context.client.request::<Scale>(request).await;
         written.map(drop)
     }
 

@@ -6,10 +6,10 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use kube::{ResourceExt as _, api::DynamicObject};
+use kube::api::DynamicObject;
 use serde_json::Value;
 
-use super::watched::Store;
+use super::watched::{Key, Store, key};
 
 /// Fields of containers that are kept. Values of environment variables may be secrets.
 const OF_CONTAINER: [&str; 4] = ["name", "image", "resources", "restartPolicy"];
@@ -32,7 +32,7 @@ const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 /// The objects of one kind.
 #[derive(Debug, Default)]
-pub(super) struct Objects(BTreeMap<(Box<str>, Box<str>), Arc<[u8]>>);
+pub(super) struct Objects(BTreeMap<Key, Arc<[u8]>>);
 
 impl Objects {
     /// The JSON text of the object `name` in `namespace`.
@@ -56,11 +56,6 @@ impl Store for Objects {
     fn remove(&mut self, object: &DynamicObject) {
         self.0.remove(&key(object));
     }
-}
-
-fn key(object: &DynamicObject) -> (Box<str>, Box<str>) {
-    let namespace = object.namespace().unwrap_or_default();
-    (namespace.into(), object.name_any().into())
 }
 
 /// `value` without what nobody reads.

@@ -3,6 +3,7 @@
 
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use pd_core::role_state::StuckCause;
+use pd_systems::stuck::cause_of_wait;
 
 use super::pod_phase::{PodPhase, pod_phase};
 
@@ -22,24 +23,10 @@ pub fn pod_cause(pod: &Pod) -> Option<StuckCause> {
     }
     let init = status.init_container_statuses.iter().flatten();
     let containers = status.container_statuses.iter().flatten();
-    init.chain(containers).find_map(container_cause)
+    init.chain(containers).find_map(waits_for)
 }
 
-/// The kubelet's words (`pkg/kubelet/images/types.go`, `pkg/kubelet/container/sync_result.go`).
-fn container_cause(container: &ContainerStatus) -> Option<StuckCause> {
+fn waits_for(container: &ContainerStatus) -> Option<StuckCause> {
     let waiting = container.state.as_ref()?.waiting.as_ref()?;
-    match waiting.reason.as_deref()? {
-        "ImagePullBackOff"
-        | "ErrImagePull"
-        | "ErrImageNeverPull"
-        | "InvalidImageName"
-        | "ImageInspectError"
-        | "RegistryUnavailable"
-        | "SignatureValidationFailed" => Some(StuckCause::ImagePull),
-        "CrashLoopBackOff" => Some(StuckCause::CrashLoop),
-        "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" => {
-            Some(StuckCause::CreateFailed)
-        }
-        _ => None,
-    }
+    cause_of_wait(waiting.reason.as_deref()?)
 }

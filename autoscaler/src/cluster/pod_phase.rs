@@ -1,19 +1,7 @@
 //! The phase of a pod as capacity sees it: starting, ready, terminating or ended. Pure.
 
 use k8s_openapi::api::core::v1::Pod;
-
-/// The phase of a pod, as far as capacity is concerned.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PodPhase {
-    /// It serves.
-    Ready,
-    /// It does not serve yet.
-    Starting,
-    /// It is being deleted.
-    Terminating,
-    /// It has ended and counts no more.
-    Ended,
-}
+pub use pd_systems::pod::PodPhase;
 
 /// The phase of `pod`.
 pub fn pod_phase(pod: &Pod) -> PodPhase {
@@ -28,12 +16,7 @@ pub fn pod_phase(pod: &Pod) -> PodPhase {
     let ready = conditions
         .iter()
         .any(|c| c.type_ == "Ready" && c.status == "True");
-    match () {
-        () if ended => PodPhase::Ended,
-        () if pod.metadata.deletion_timestamp.is_some() => PodPhase::Terminating,
-        () if ready => PodPhase::Ready,
-        () => PodPhase::Starting,
-    }
+    PodPhase::of(ended, pod.metadata.deletion_timestamp.is_some(), ready)
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ use std::{
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
 use pd_core::role_state::StuckCause;
+use pd_systems::pod::PodOwner;
 
 use super::{
     pod_cause::pod_cause,
@@ -31,17 +32,6 @@ const LABELS_DROPPED: [&str; 2] = [
     "apps.kubernetes.io/pod-index",
 ];
 
-/// The controller that owns a pod.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
-pub struct Owner {
-    /// Its kind.
-    pub kind: String,
-    /// Its name.
-    pub name: String,
-    /// Its UID.
-    pub uid: String,
-}
-
 /// A pod.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PodFacts {
@@ -50,7 +40,7 @@ pub struct PodFacts {
     /// Its labels.
     pub labels: Arc<BTreeMap<String, String>>,
     /// Its owner.
-    pub owner: Arc<Owner>,
+    pub owner: Arc<PodOwner>,
     /// Its phase, as far as capacity is concerned.
     pub phase: PodPhase,
     /// Why it will not serve without help, if it will not.
@@ -92,7 +82,7 @@ impl Ord for ByName {
 pub(super) struct Pods {
     namespaces: HashMap<Box<str>, BTreeSet<ByName>>,
     labels: Shared<BTreeMap<String, String>>,
-    owners: Shared<Owner>,
+    owners: Shared<PodOwner>,
 }
 
 impl Pods {
@@ -139,8 +129,8 @@ impl Store for Pods {
         self.forget(&namespace, &name);
         let owner = pod.owner_references().iter();
         let owner = owner.filter(|owner| owner.controller == Some(true));
-        let owner = owner.filter(|owner| !OWNERS_IGNORED.contains(&owner.kind.as_str()));
-        let Some(owner) = owner.cloned().next() else {
+        let mut owner = owner.filter(|owner| !OWNERS_IGNORED.contains(&owner.kind.as_str()));
+        let Some(owner) = owner.next().cloned() else {
             return;
         };
         let (phase, stuck) = (pod_phase(&pod), pod_cause(&pod));
@@ -149,7 +139,7 @@ impl Store for Pods {
         let facts = PodFacts {
             name: name.into(),
             labels: self.labels.share(labels),
-            owner: self.owners.share(Owner {
+            owner: self.owners.share(PodOwner {
                 kind: owner.kind,
                 name: owner.name,
                 uid: owner.uid,

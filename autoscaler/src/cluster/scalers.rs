@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use kube::{ResourceExt as _, api::DynamicObject};
+use kube::api::DynamicObject;
 
-use super::watched::Store;
+use super::watched::{Key, Store, key};
 
 /// The kind that KEDA takes where none is stated.
 const KIND_DEFAULT: &str = "Deployment";
@@ -16,7 +16,7 @@ type Workload = (Box<str>, Box<str>, Box<str>);
 #[derive(Debug, Default)]
 pub(super) struct Scalers {
     /// The workload of each autoscaler, by namespace and name.
-    scaled: BTreeMap<(Box<str>, Box<str>), Workload>,
+    scaled: BTreeMap<Key, Workload>,
     /// The names of the autoscalers of each workload.
     names: HashMap<Workload, BTreeSet<Box<str>>>,
 }
@@ -30,7 +30,7 @@ impl Scalers {
         Some(first.to_string())
     }
 
-    fn forget(&mut self, key: &(Box<str>, Box<str>)) {
+    fn forget(&mut self, key: &Key) {
         let Some(workload) = self.scaled.remove(key) else {
             return;
         };
@@ -65,11 +65,6 @@ impl Store for Scalers {
     fn remove(&mut self, object: &DynamicObject) {
         self.forget(&key(object));
     }
-}
-
-fn key(object: &DynamicObject) -> (Box<str>, Box<str>) {
-    let namespace = object.namespace().unwrap_or_default();
-    (namespace.into(), object.name_any().into())
 }
 
 #[cfg(test)]

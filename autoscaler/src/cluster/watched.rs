@@ -94,6 +94,15 @@ pub(super) trait Store: Default + Send + Sync + 'static {
     fn remove(&mut self, object: &Self::Object);
 }
 
+/// Namespace and name of an object.
+pub(super) type Key = (Box<str>, Box<str>);
+
+/// The key of `object`.
+pub(super) fn key<K: Resource>(object: &K) -> Key {
+    let namespace = object.namespace().unwrap_or_default();
+    (namespace.into(), object.name_any().into())
+}
+
 /// A store that a watch fills.
 #[derive(Debug)]
 pub(super) struct Watched<S> {
@@ -192,12 +201,11 @@ impl<S> Watched<S> {
 
     fn failed(&self, fault: &Fault) {
         self.health.send_modify(|health| {
-            let since = match &health.failure {
-                Some(failure) => failure.since,
-                None => {
-                    warn!(error = fault.cause, kind = self.kind, "cannot be watched");
-                    Instant::now()
-                }
+            let since = if let Some(failure) = &health.failure {
+                failure.since
+            } else {
+                warn!(error = fault.cause, kind = self.kind, "cannot be watched");
+                Instant::now()
             };
             health.failure = Some(Failure {
                 since,

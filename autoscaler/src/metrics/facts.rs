@@ -253,7 +253,7 @@ impl EncodeLabelSet for Labels<'_> {
 
 #[cfg(test)]
 mod tests {
-    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+    use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
     use prometheus_client::encoding::text::encode;
 
     use super::*;
@@ -265,7 +265,7 @@ mod tests {
             reason: reason.to_owned(),
             message: "words".to_owned(),
             observed_generation: None,
-            last_transition_time: Time::default(),
+            last_transition_time: Time(Timestamp::UNIX_EPOCH),
         }
     }
 

@@ -26,8 +26,8 @@ type Claimant = (Option<Time>, String);
 fn claims(object: &PDAutoscaler) -> [Claim; 2] {
     let namespace = object.namespace().unwrap_or_default();
     Role::ALL.map(|role| {
-        let target = &object.spec.role(role).target;
-        (namespace.clone(), target.kind.clone(), target.name.clone())
+        let (kind, name) = object.spec.role(role).target.replicas(role);
+        (namespace.clone(), kind, name)
     })
 }
 

@@ -13,7 +13,6 @@ use pd_signals::{
     gateway::Gateway,
     queries::{Scope, gateway::GatewayScope},
 };
-use tokio::time::Instant;
 
 use super::series;
 use crate::{
@@ -101,8 +100,6 @@ async fn query(
     endpoint: &Endpoint,
     scope: &GatewayScope,
 ) -> Result<Vec<Sample>, QueryError> {
-    let started = Instant::now();
-    let answer = context.servers.query(endpoint, &scope.query()).await;
-    context.metrics.query_took(started.elapsed());
+    let answer = context.query(endpoint, &scope.query()).await;
     answer.map(series::samples)
 }

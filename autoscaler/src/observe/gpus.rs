@@ -6,24 +6,9 @@
 //! of GPUs, so a template with them has an unknown one, which is not zero: users who want GPUs
 //! counted then state `gpusPerReplica`.
 
-use k8s_openapi::{
-    api::core::v1::{Container, PodSpec},
-    apimachinery::pkg::api::resource::Quantity,
-};
-
-/// Why the GPUs of a template are not known, as the end of a sentence about it.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum GpusUnknown {
-    /// It asks for a resource that is no whole GPU.
-    #[error("asks for `{0}`, which is no number of whole GPUs")]
-    NotWhole(String),
-    /// It claims devices by dynamic resource allocation.
-    #[error("claims devices as `{0}`, which names no number of GPUs")]
-    Claimed(String),
-    /// It asks for no accelerator that is known.
-    #[error("asks for no GPU")]
-    NoneAsked,
-}
+use k8s_openapi::api::core::v1::{Container, PodSpec};
+pub use pd_systems::gpus::GpusUnknown;
+use pd_systems::gpus::{count, of_limits};
 
 /// GPUs that a pod of `spec` holds.
 pub fn gpus_per_pod(spec: &PodSpec) -> Result<u32, GpusUnknown> {
@@ -32,12 +17,7 @@ pub fn gpus_per_pod(spec: &PodSpec) -> Result<u32, GpusUnknown> {
         .iter()
         .flatten()
         .filter(|container| container.restart_policy.as_deref() == Some("Always"));
-    let containers: Vec<&Container> = spec.containers.iter().chain(sidecars).collect();
-    let mut limits = containers.iter().flat_map(|container| limits(container));
-    if let Some((resource, _)) = limits.find(|(resource, _)| is_part(resource)) {
-        return Err(GpusUnknown::NotWhole(resource.clone()));
-    }
-    let whole: u32 = containers.into_iter().map(gpus_of_container).sum();
+    let whole = of_limits(spec.containers.iter().chain(sidecars).flat_map(limits))?;
     let claim = spec.resource_claims.iter().flatten().next();
     match (whole, claim) {
         (0, Some(claim)) => Err(GpusUnknown::Claimed(claim.name.clone())),
@@ -47,59 +27,21 @@ pub fn gpus_per_pod(spec: &PodSpec) -> Result<u32, GpusUnknown> {
     }
 }
 
-fn limits(container: &Container) -> impl Iterator<Item = (&String, &Quantity)> {
+fn limits(container: &Container) -> impl Iterator<Item = (&str, u32)> {
     let resources = container.resources.as_ref();
     let limits = resources.and_then(|resources| resources.limits.as_ref());
-    limits.into_iter().flatten()
-}
-
-fn gpus_of_container(container: &Container) -> u32 {
-    limits(container)
-        .filter(|(resource, _)| is_gpu(resource))
-        .map(|(_, quantity)| count(quantity))
-        .sum()
-}
-
-/// Whether `resource` is an accelerator that is handed out whole.
-fn is_gpu(resource: &str) -> bool {
-    matches!(
-        resource,
-        "nvidia.com/gpu"
-            | "amd.com/gpu"
-            | "google.com/tpu"
-            | "habana.ai/gaudi"
-            | "aws.amazon.com/neuron"
-            | "gpu.intel.com/i915"
-            | "gpu.intel.com/xe"
-    ) || resource
-        .strip_prefix("huawei.com/Ascend")
-        .is_some_and(|model| !model.contains('-'))
-}
-
-/// Whether `resource` is a part of an accelerator, such as a slice, a share or its memory, or one
-/// of a vendor that is not known.
-fn is_part(resource: &str) -> bool {
-    let name = resource.to_ascii_lowercase();
-    let accelerators = [
-        "gpu", "/mig-", "cuda", "tpu", "npu", "gaudi", "neuron", "ascend",
-    ];
-    name.contains('/') && !is_gpu(resource) && accelerators.iter().any(|word| name.contains(word))
-}
-
-/// Extended resources are whole numbers; `k` is what the API server makes of 1000.
-fn count(quantity: &Quantity) -> u32 {
-    let text = quantity.0.as_str();
-    let (digits, factor) = text
-        .strip_suffix('k')
-        .map_or((text, 1), |digits| (digits, 1_000));
-    digits.parse::<u32>().unwrap_or(0).saturating_mul(factor)
+    let limits = limits.into_iter().flatten();
+    limits.map(|(resource, quantity)| (resource.as_str(), count(&quantity.0)))
 }
 
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
 
-    use k8s_openapi::api::core::v1::{PodResourceClaim, ResourceRequirements};
+    use k8s_openapi::{
+        api::core::v1::{PodResourceClaim, ResourceRequirements},
+        apimachinery::pkg::api::resource::Quantity,
+    };
     use rstest::rstest;
 
     use super::*;

@@ -6,18 +6,9 @@
 //! and a cause out.
 
 use pd_core::role_state::StuckCause;
+use pd_systems::stuck::{Stuck, cause_of_create_failure};
 
-use crate::cluster::{pod_phase::PodPhase, pods::PodFacts};
-
-/// Causes, those first that foretell that new pods fail as well, and of those the ones that a
-/// person would fix first; of several equally common ones the first is reported.
-const CAUSES: [StuckCause; 5] = [
-    StuckCause::QuotaExceeded,
-    StuckCause::Unschedulable,
-    StuckCause::ImagePull,
-    StuckCause::CrashLoop,
-    StuckCause::CreateFailed,
-];
+use crate::cluster::pods::PodFacts;
 
 /// Pods that a workload cannot create.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,45 +26,17 @@ pub fn stuck(
     wanted: u32,
     failure: Option<&CreateFailure>,
 ) -> Option<(u32, StuckCause)> {
-    let mut counts = [0_u32; CAUSES.len()];
-    let mut count = |cause: StuckCause, replicas: u32| {
-        if let Some(at) = CAUSES.iter().position(|known| *known == cause) {
-            counts[at] = counts[at].saturating_add(replicas);
-        }
-    };
-    for pod in pods {
-        if let Some(cause) = pod.stuck {
-            count(cause, 1);
-        }
+    let mut stuck = Stuck::default();
+    for cause in pods.iter().filter_map(|pod| pod.stuck) {
+        stuck.add(cause, 1);
     }
     if let Some(failure) = failure {
-        let existing = pods
-            .iter()
-            .filter(|pod| matches!(pod.phase, PodPhase::Ready | PodPhase::Starting))
-            .count();
+        let existing = pods.iter().filter(|pod| pod.phase.is_live()).count();
         let existing = u32::try_from(existing).unwrap_or(u32::MAX);
-        count(failure.cause(), wanted.saturating_sub(existing));
+        let missing = wanted.saturating_sub(existing);
+        stuck.add(cause_of_create_failure(&failure.message), missing);
     }
-    let of = |foretells: bool| {
-        let counts = CAUSES.into_iter().zip(counts);
-        counts.filter(move |(cause, count)| *count > 0 && cause.foretells() == foretells)
-    };
-    let foretells = of(true).next().is_some();
-    let total = of(foretells).fold(0_u32, |total, (_, count)| total.saturating_add(count));
-    let most = of(foretells).map(|(_, count)| count).max()?;
-    let (cause, _) = of(foretells).find(|(_, count)| *count == most)?;
-    Some((total, cause))
-}
-
-impl CreateFailure {
-    /// The words are the API server's own admission of `ResourceQuota`.
-    fn cause(&self) -> StuckCause {
-        if self.message.contains("exceeded quota") {
-            StuckCause::QuotaExceeded
-        } else {
-            StuckCause::CreateFailed
-        }
-    }
+    stuck.most()
 }
 
 #[cfg(test)]

@@ -14,16 +14,16 @@ use kube::core::{GroupVersionKind, Selector, SelectorExt as _};
 use pd_api::v1alpha1::{RoleSpec, TargetReference};
 use pd_core::{Role, RoleState};
 use pd_signals::pods::{KindUnsupported, TargetKind, pod_name_beginning, pod_pattern};
+use pd_systems::place::OwnedBy;
 
 use super::{
     gpus::{GpusUnknown, gpus_per_pod},
     rollout,
     stuck::{CreateFailure, stuck},
 };
-use crate::cluster::{
-    Cluster, ObjectError,
-    pod_phase::PodPhase,
-    pods::{Owner, PodFacts},
+use crate::{
+    cluster::{Cluster, ObjectError, pod_phase::PodPhase, pods::PodFacts},
+    workload::WorkloadError,
 };
 
 /// Why a target cannot be scaled.
@@ -32,6 +32,9 @@ pub enum TargetError {
     /// The kind is not one of ours.
     #[error(transparent)]
     KindUnsupported(#[from] KindUnsupported),
+    /// A workload of another system is not there, cannot be read or must not be scaled.
+    #[error(transparent)]
+    Workload(#[from] WorkloadError),
     /// There is no such object.
     #[error("{kind} `{name}` does not exist in namespace `{namespace}`")]
     NotFound {
@@ -94,6 +97,10 @@ pub struct ObservedTarget {
     pub pod_pattern: String,
     /// Why the GPUs of a replica are not known, if they are not; they count as none then.
     pub gpus_unknown: Option<GpusUnknown>,
+    /// A sentence on who else sets its replicas, as far as the workload itself shows it.
+    pub owner: Option<String>,
+    /// Fewest replicas that its system keeps alive.
+    pub floor: u32,
 }
 
 /// The parts that both kinds have in common.
@@ -141,6 +148,14 @@ impl Workload {
             rolling_out,
             create_failure: None,
         })
+    }
+
+    /// The workload as its pods, or the ReplicaSets between, name it.
+    fn owner(&self, target: &TargetReference) -> OwnedBy {
+        OwnedBy {
+            uid: self.uid.clone(),
+            name: target.name.clone(),
+        }
     }
 }
 
@@ -193,6 +208,8 @@ pub async fn observe(
         ready_pods,
         pod_pattern,
         gpus_unknown: gpus.err(),
+        owner: None,
+        floor: 0,
     })
 }
 
@@ -245,24 +262,16 @@ async fn pods(
         },
     )?;
     let beginning = pod_name_beginning(&target.name);
-    let wanted =
-        |pod: &PodFacts| belongs(&pod.owner, target, workload) && selector.matches(&pod.labels);
+    let own = workload.owner(target);
+    let wanted = |pod: &PodFacts| own.owns(&pod.owner) && selector.matches(&pod.labels);
     let found = cluster.pods(namespace, beginning, wanted).await;
     found.map_err(|unseen| unreadable(target, unseen.into()))
 }
 
-/// Whether a pod of `owner` is the workload's: directly, or through a ReplicaSet named after it.
-fn belongs(owner: &Owner, target: &TargetReference, workload: &Workload) -> bool {
-    owner.uid == workload.uid
-        || (owner.kind == "ReplicaSet"
-            && owner.name.strip_prefix(&target.name).is_some_and(|rest| {
-                rest.strip_prefix('-')
-                    .is_some_and(|hash| !hash.contains('-'))
-            }))
-}
-
 #[cfg(test)]
 mod tests {
+    use pd_systems::pod::PodOwner;
+
     use super::*;
 
     #[test]
@@ -282,12 +291,12 @@ mod tests {
             create_failure: None,
         };
         let belongs = |kind: &str, name: &str, uid: &str| {
-            let owner = Owner {
+            let owner = PodOwner {
                 kind: kind.into(),
                 name: name.into(),
                 uid: uid.into(),
             };
-            belongs(&owner, &target, &workload)
+            workload.owner(&target).owns(&owner)
         };
         assert!(belongs("ReplicaSet", "llama-7d9f8b", "9"));
         assert!(belongs("StatefulSet", "llama", "1"));

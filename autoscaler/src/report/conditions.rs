@@ -1,20 +1,26 @@
 //! Conditions of a reconcile: one finding for each that can be judged.
 
+use std::time::Duration;
+
 use pd_api::{
     ConditionState::{self, False, True, Unknown},
     ConditionType,
     condition::Finding,
 };
-use pd_core::{PerRole, Reason, Report, policy::Policy};
+use pd_core::{PerRole, Reason, Report, policy::Policy, time::UNWATCHED_MAX};
 use pd_signals::{profile::ProfileError, stated::Origin};
+use pd_systems::refusal::Refusal;
+use tokio::time::Instant;
 
 use super::sentence::with_role;
 use crate::{
     apply::scale::ScaleError,
     cluster::Unseen,
+    context::Lateness,
     observe::target::TargetError,
     outcome::{Applied, ApplyOutcome, ReconcileOutcome, Stopped},
     prometheus::QueryError,
+    workload::WorkloadError,
 };
 
 fn finding(
@@ -55,6 +61,33 @@ pub fn findings(outcome: &ReconcileOutcome) -> Vec<Finding> {
         Ok(applied) => findings.extend(of_decision(applied)),
     }
     findings
+}
+
+/// Whether a reconcile that began `by` after its time was late: decisions were so far apart that
+/// the time between them counts as unwatched, or twice the interval.
+pub fn is_late(by: Duration, interval: Duration) -> bool {
+    by > interval.max(UNWATCHED_MAX.saturating_sub(interval))
+}
+
+/// How long a late reconcile is shown: as long as metrics show rates of, so that a condition and an
+/// alert begin and end together, and a controller at its limit gives one event and not many.
+const LATENESS_SHOWN: Duration = Duration::from_mins(10);
+
+/// Whether decisions come when they are due, after the last one that was late.
+pub fn on_time(late: Option<Lateness>, now: Instant) -> Finding {
+    let of =
+        |state, reason, message: String| finding(ConditionType::OnTime, state, reason, message);
+    let shown = late.filter(|late| now.saturating_duration_since(late.at) < LATENESS_SHOWN);
+    let Some(Lateness { by, .. }) = shown else {
+        let message = "decisions come when they are due".to_owned();
+        return of(True, Reason::ReconciledOnTime, message);
+    };
+    let message = format!(
+        "a decision came {} s after its time in the last {} min: replicas follow late until the operator gives the controller more, or what it waits for answers",
+        by.as_secs(),
+        LATENESS_SHOWN.as_secs() / 60
+    );
+    of(False, Reason::ReconciledLate, message)
 }
 
 /// The condition that sums up the others.
@@ -144,6 +177,7 @@ fn apply_reason(error: &ScaleError) -> Reason {
         ScaleError::Conflict { .. } | ScaleError::VersionConflict { .. } => Reason::ApplyConflict,
         ScaleError::Refused { .. } | ScaleError::NotLeading => Reason::ApplyFailed,
         ScaleError::Target(error) => target_reason(error),
+        ScaleError::Workload(error) => workload_reason(error),
     }
 }
 
@@ -153,6 +187,21 @@ fn target_reason(error: &TargetError) -> Reason {
         TargetError::NotFound { .. } => Reason::TargetNotFound,
         TargetError::Unreadable { .. } | TargetError::Selector { .. } => Reason::TargetUnreadable,
         TargetError::GpusUnknown { .. } => Reason::GpusUnknown,
+        TargetError::Workload(error) => workload_reason(error),
+    }
+}
+
+fn workload_reason(error: &WorkloadError) -> Reason {
+    match error {
+        WorkloadError::Refused(Refusal::Moved { .. }) | WorkloadError::VersionConflict { .. } => {
+            Reason::ApplyConflict
+        }
+        WorkloadError::Refused(Refusal::Contended(_)) => Reason::TargetContended,
+        WorkloadError::Refused(_) => Reason::TargetRefused,
+        WorkloadError::KindAbsent { .. } => Reason::TargetKindAbsent,
+        WorkloadError::NotFound { .. } => Reason::TargetNotFound,
+        WorkloadError::Unreadable { .. } => Reason::TargetUnreadable,
+        WorkloadError::Unwritable { .. } | WorkloadError::NotLeading => Reason::ApplyFailed,
     }
 }
 
@@ -214,11 +263,10 @@ fn metrics_available(applied: &Applied) -> Finding {
         &applied.sources.scraped_twice,
         &applied.sources.gateway_note,
     ];
-    let note: String = notes
-        .into_iter()
-        .flatten()
-        .map(|text| format!("; {text}"))
-        .collect();
+    let mut note = String::new();
+    for text in notes.into_iter().flatten() {
+        note.extend(["; ", text]);
+    }
     of(
         True,
         Reason::AllMetricsAvailable,
@@ -313,6 +361,9 @@ fn objective_met(applied: &Applied) -> Finding {
 
 fn scaling_limited(report: &Report) -> Finding {
     let limits = [
+        Reason::BudgetUnsettled,
+        Reason::BudgetReclaimed,
+        Reason::BudgetWaitsForOthers,
         Reason::BudgetInfeasible,
         Reason::BudgetShared,
         Reason::BudgetLimited,
@@ -461,3 +512,6 @@ fn paused(applied: &Applied) -> Finding {
     };
     finding(ConditionType::Paused, any.into(), reason, message)
 }
+
+#[cfg(test)]
+mod tests;

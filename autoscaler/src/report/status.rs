@@ -16,18 +16,22 @@ use pd_core::{
 use pd_signals::stated::Origin;
 
 use super::{conditions::findings, sentence};
-use crate::outcome::{Applied, ApplyOutcome, ReconcileOutcome};
+use crate::outcome::{Applied, ApplyOutcome, ReconcileOutcome, Stopped};
 
 /// The status after a reconcile, from the status before.
 pub fn status(
     before: Option<&PDAutoscalerStatus>,
     outcome: &ReconcileOutcome,
+    on_time: Finding,
     generation: i64,
     now: &Time,
 ) -> PDAutoscalerStatus {
     let mut status = before.cloned().unwrap_or_default();
     status.observed_generation = Some(generation);
-    let findings = findings(outcome);
+    let mut findings = findings(outcome);
+    if !(outcome.as_ref()).is_err_and(Stopped::is_lasting) {
+        findings.push(on_time);
+    }
     for finding in &findings {
         condition::set(&mut status.conditions, finding, generation, now);
     }

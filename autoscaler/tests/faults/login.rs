@@ -4,8 +4,9 @@
 //! Nothing listens at the server's address: the scenarios end where the first query would begin.
 
 use std::{
+    cell::RefCell,
     io::{self, Write},
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, Once},
 };
 
 use axum::http::Method;
@@ -242,6 +243,25 @@ impl Write for Log {
     }
 }
 
+thread_local! {
+    /// The log of the test that runs on this thread.
+    static LOG: RefCell<Log> = RefCell::default();
+}
+
+/// Has the events of this thread written to `log`. One subscriber serves every thread, for those
+/// that come and go with their tests switch events of each other off.
+fn log_to(log: &Log) {
+    static SUBSCRIBER: Once = Once::new();
+    SUBSCRIBER.call_once(|| {
+        let subscriber = tracing_subscriber::fmt()
+            .with_max_level(tracing::Level::DEBUG)
+            .with_writer(|| LOG.with_borrow(Log::clone))
+            .finish();
+        tracing::subscriber::set_global_default(subscriber).unwrap();
+    });
+    LOG.set(log.clone());
+}
+
 #[rstest]
 #[case::good(&[("username", "adventurer"), ("password", PASSWORD)])]
 #[case::token(&[("token", PASSWORD)])]
@@ -251,12 +271,7 @@ impl Write for Log {
 #[tokio::test(start_paused = true)]
 async fn what_a_secret_holds_is_shown_to_nobody(#[case] data: &[(&str, &str)]) {
     let log = Log::default();
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::DEBUG)
-        .with_writer(move || writer.clone())
-        .finish();
-    let _logging = tracing::subscriber::set_default(subscriber);
+    log_to(&log);
     let stage = stage(&FLAGS, 20, |stage| {
         stage.server.put_secret("login", &lent(), data);
     })

@@ -9,9 +9,12 @@
 
 mod api_server;
 mod beside;
+mod budget;
 mod bug;
+mod classes;
 mod conflict;
 mod decoding;
+mod late;
 mod leadership;
 mod login;
 mod memory;

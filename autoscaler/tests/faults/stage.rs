@@ -211,7 +211,7 @@ impl Start {
         ));
     }
 
-    /// What a controller with `flags` knows at its start.
+    /// The context of a controller with `flags` at its start.
     pub(crate) fn context(self, flags: &[&str]) -> Context {
         let line = ["pd-autoscaler"].iter().chain(flags);
         let args = <Args as clap::Parser>::try_parse_from(line).unwrap();
@@ -219,6 +219,7 @@ impl Start {
         let mut context = Context::new(
             client,
             args.decisions,
+            args.selection,
             args.metrics,
             args.tenancy,
             self.metrics,

@@ -65,6 +65,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- if and (gt (int .Values.replicas) 1) (not .Values.leaderElection.enabled) }}
 {{- fail (printf "replicas is %d and leaderElection.enabled is false, so that several controllers would act at once: enable leader election, or set replicas to 1" (int .Values.replicas)) }}
 {{- end }}
+{{- if ge (int .Values.shard.index) (int .Values.shard.count) }}
+{{- fail (printf "shard.index is %d and shard.count is %d: shards are counted from 0" (int .Values.shard.index) (int .Values.shard.count)) }}
+{{- end }}
 {{- if and .Values.serviceMonitor.enabled (not .Values.service.enabled) }}
 {{- fail "serviceMonitor.enabled is true and service.enabled is false, so that there is nothing to scrape: enable the service, or use podMonitor" }}
 {{- end }}

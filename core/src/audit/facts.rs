@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::{
     behavior::{ChangeLimit, ScalingRules, SelectPolicy},
+    guard::Gap,
     memory::{Memory, StabilizationMemory},
     role::{PerRole, Role},
     snapshot::Snapshot,
@@ -40,11 +41,14 @@ pub struct RoleFacts {
 impl Facts {
     /// The facts that `memory`, the one before the decision on `snapshot`, states at `clock`.
     pub fn of(memory: &Memory, snapshot: &Snapshot, clock: Timestamp) -> Self {
-        let mut memory = memory.clone().usable();
-        let now = memory.moment(clock).now;
+        let fresh = Memory::default();
+        let memory = if memory.is_usable() { memory } else { &fresh };
+        let window = snapshot.policy.behavior.scale_down.stabilization_window;
+        let (now, gap) = memory.now(clock, window);
+        let unwatched = gap.unwatched(window);
         let roles = PerRole::from_fn(|role: Role| {
             let state = &snapshot.roles[role];
-            let replicas = &mut memory.replicas[role];
+            let mut replicas = memory.replicas[role].clone();
             replicas.changes.observe(state.current, now);
             replicas
                 .served
@@ -62,12 +66,18 @@ impl Facts {
                 let past = samples.iter().filter(|(at, _)| *at <= now);
                 past.map(|(at, need)| (now.since(*at), *need)).collect()
             };
+            let mut largest = ages(windows.largest.samples());
+            for (age, _) in &mut largest {
+                *age = age.saturating_sub(unwatched);
+            }
+            // Nobody knows what was needed, and what there was counts.
+            largest.extend((gap == Gap::Sudden).then_some((Duration::ZERO, state.current)));
             RoleFacts {
                 served: replicas.served.replicas(),
                 backs_off: stuck.backs_off(),
                 waiting: replicas.lead.waiting(now).max(rise),
                 changes: changes.collect(),
-                largest: ages(windows.largest.samples()),
+                largest,
                 least: ages(windows.least.samples()),
             }
         });

@@ -80,6 +80,8 @@ pub fn with_load(signals: &Signals, factor: f64) -> Signals {
     for reading in [
         &mut loaded.prefill_completion_rate_rps,
         &mut loaded.decode_completion_rate_rps,
+        &mut loaded.prefill_unserved_rate_rps,
+        &mut loaded.gateway_arrival_rate_rps,
         &mut loaded.arrival_rate_rps_override,
         &mut loaded.prefill_queue_growth_rps,
         &mut loaded.prefill_queue_drain_rps,

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::gap::Gap;
 use crate::{behavior::Behavior, time::Timestamp};
 
 /// Samples a window keeps at most: one in every default interval of the longest window, an hour,
@@ -25,11 +26,13 @@ pub struct StabilizationWindows {
 
 impl StabilizationWindows {
     /// Takes in the replicas that there are as a need, where the time before is not known: at first
-    /// sight, as HPA does, and after a gap. So a full window passes before they are changed.
+    /// sight, as HPA does, and after a time that was unusually long. So a full window passes before
+    /// they are changed. Of a time that is usual here, what was not watched does not count.
     pub fn watch(&mut self, current: u32, behavior: &Behavior, gap: Gap, now: Timestamp) {
         let Self { largest, least } = self;
-        if gap != Gap::None || !largest.remembers(now) {
-            let span = behavior.scale_down.stabilization_window;
+        let span = behavior.scale_down.stabilization_window;
+        largest.hold_still(gap.unwatched(span));
+        if gap == Gap::Sudden || !largest.remembers(now) {
             largest.extreme(current, now, span, Extreme::Largest);
         }
         if gap == Gap::Sudden || !least.remembers(now) {
@@ -37,17 +40,6 @@ impl StabilizationWindows {
             least.extreme(current, now, span, Extreme::Least);
         }
     }
-}
-
-/// The time since the decision before.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Gap {
-    /// It was watched.
-    None,
-    /// It is long, as that before it was: decisions are rare here.
-    Usual,
-    /// It is long, and that before it was not.
-    Sudden,
 }
 
 /// The extreme that a window gives.
@@ -119,6 +111,13 @@ impl Window {
         let (_, value) = self.0.remove(0);
         if let Some(first) = self.0.first_mut() {
             first.1 = value;
+        }
+    }
+
+    /// Keeps every sample as much longer as `unwatched`, which does not count towards the window.
+    fn hold_still(&mut self, unwatched: Duration) {
+        for (at, _) in &mut self.0 {
+            *at = at.plus(unwatched);
         }
     }
 

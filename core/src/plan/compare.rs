@@ -34,7 +34,10 @@ pub(crate) fn needs_under(
 ) -> PerRole<Option<(u32, u32)>> {
     let mut memory = memory.clone().usable();
     let clock = now;
-    let moment = memory.moment(clock);
+    let moment = memory.moment(
+        clock,
+        snapshot.policy.behavior.scale_down.stabilization_window,
+    );
     let now = moment.now;
     let blocked = PerRole::default();
     let mut replicas = memory.replicas.clone();

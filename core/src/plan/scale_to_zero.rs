@@ -27,6 +27,7 @@ pub(super) fn decide_about_zero(
         activity: activity(seen, demand),
         wake: seen.signals.signals.wake_requests,
         roles: seen.replicas.map(|replicas| replicas.state),
+        gap: seen.gap,
     };
     let verdict = zero::decide(policy, memory, &inputs, now);
     *memory = verdict.memory;

@@ -72,14 +72,13 @@ pub fn inputs(signals: &Signals, ready: PerRole<u32>) -> Vec<Input> {
         .numbers()
         .filter(|(_, reading)| asked(reading))
         .map(|(signal, reading)| {
-            let source = if signal.is_override() {
-                Source::UserQuery
-            } else if signal.is_gateway() {
-                Source::Gateway
-            } else {
-                Source::Engine
-            };
-            about(signal, reading, source, None, window(signals, signal))
+            about(
+                signal,
+                reading,
+                publisher(signal),
+                None,
+                window(signals, signal),
+            )
         })
         .collect();
     inputs.extend(
@@ -94,16 +93,26 @@ pub fn inputs(signals: &Signals, ready: PerRole<u32>) -> Vec<Input> {
                     Source::WideWindow => WIDE_WINDOW,
                     Source::Engine | Source::Gateway | Source::UserQuery => signals.rate_window,
                 };
-                let source = if signal.is_gateway() {
-                    Source::Gateway
-                } else {
-                    source
+                let source = match publisher(signal) {
+                    Source::Engine => source,
+                    other => other,
                 };
                 asked(&reading).then(|| about(signal, reading, source, samples, window))
             }),
     );
     inputs.sort_by_key(|input| input.signal);
     inputs
+}
+
+/// Who publishes a signal.
+fn publisher(signal: SignalName) -> Source {
+    if signal.is_override() {
+        Source::UserQuery
+    } else if signal.is_gateway() {
+        Source::Gateway
+    } else {
+        Source::Engine
+    }
 }
 
 /// The window that a single number is over; gauges are of now.

@@ -43,6 +43,8 @@ pub(crate) struct World {
     pub(crate) policy: Policy,
     pub(crate) load: Load,
     pub(crate) now: Timestamp,
+    /// Time between two decisions.
+    pub(crate) tick: Duration,
     pub(crate) memory: Memory,
     /// Replicas requested.
     pub(crate) current: PerRole<u32>,
@@ -78,6 +80,7 @@ impl World {
             policy: testing::policy(),
             load,
             now,
+            tick: TICK,
             memory: Memory::default(),
             current,
             start_up: Duration::ZERO,
@@ -205,7 +208,7 @@ impl World {
 
     /// One interval goes by, and the world decides on its observation after `see`.
     pub(crate) fn tick_seeing(&mut self, see: impl Fn(&mut Snapshot)) -> Decision {
-        self.advance(TICK);
+        self.advance(self.tick);
         let mut snapshot = self.snapshot();
         see(&mut snapshot);
         let decision = plan(&snapshot, &self.memory, self.now);
@@ -231,7 +234,7 @@ impl World {
     /// As [`Self::run`], with every snapshot changed by `see`.
     pub(crate) fn run_seeing(&mut self, span: Duration, see: impl Fn(&mut Snapshot)) -> Decision {
         let mut last = self.tick_seeing(&see);
-        for _ in 1..span.as_secs() / TICK.as_secs() {
+        for _ in 1..span.as_secs() / self.tick.as_secs() {
             last = self.tick_seeing(&see);
         }
         last
@@ -266,9 +269,10 @@ impl World {
         let served = (self.load.rate_rps * seconds + self.prefill_queue).min(capacity * seconds);
         self.prefill_queue += self.load.rate_rps * seconds - served;
         // Small steps, because answers are shorter than an interval.
-        for _ in 0..100 {
+        let steps = u32::try_from(100 * span.as_millis() / TICK.as_millis()).unwrap();
+        for _ in 0..steps {
             let ended = self.decode_steps().tokens_per_second / self.load.output_tokens;
-            self.decoding += (served / seconds - ended) * seconds / 100.0;
+            self.decoding += (served / seconds - ended) * seconds / f64::from(steps);
             self.decoding = self.decoding.max(0.0);
         }
         if self.decoding < 1e-3 {

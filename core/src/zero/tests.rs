@@ -36,6 +36,7 @@ fn observed(activity: Activity, wake: Reading, prefill: u32, decode: u32) -> Zer
             prefill: role(prefill, 0),
             decode: role(decode, 0),
         },
+        gap: crate::guard::Gap::None,
     }
 }
 
@@ -172,6 +173,42 @@ fn the_time_to_idle_needs_an_unbroken_watch() {
         watch(idle(0, 600).chain(idle(1_200, 1_800))),
         ZeroDecision::Serve
     );
+}
+
+/// Looks at an idle service every `seconds`, which is usual here, until it goes to zero.
+fn idle_until_zero(seconds: i64) -> i64 {
+    use crate::guard::Gap as Between;
+    let mut memory = ZeroMemory::default();
+    let usual = Duration::from_secs(seconds.unsigned_abs());
+    for look in 0..1_000 {
+        let gap = if look == 0 || usual <= UNWATCHED_MAX {
+            Between::None
+        } else {
+            Between::Usual(usual)
+        };
+        let seen = ZeroInputs {
+            gap,
+            ..observed(Activity::Idle, Reading::KnownZero, 1, 1)
+        };
+        let verdict = decide(POLICY, &memory, &seen, at(look * seconds));
+        memory = verdict.memory;
+        if verdict.decision == ZeroDecision::GoToZero {
+            return look * seconds;
+        }
+    }
+    i64::MAX
+}
+
+#[rstest]
+#[case(15, 1_800)]
+#[case(90, 1_800)]
+#[case(120, 2_400)]
+#[case(600, 12_000)]
+fn where_decisions_are_far_apart_idleness_counts_as_far_as_it_is_watched(
+    #[case] seconds: i64,
+    #[case] zero_after: i64,
+) {
+    assert_eq!(idle_until_zero(seconds), zero_after);
 }
 
 #[test]

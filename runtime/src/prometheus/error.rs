@@ -156,7 +156,7 @@ impl QueryError {
     }
 
     /// Every [`Self::category`].
-    pub const CATEGORIES: [&'static str; 8] = [
+    pub const CATEGORIES: [&'static str; 10] = [
         "unreachable",
         "too_large",
         "refused",
@@ -164,6 +164,8 @@ impl QueryError {
         "not_a_vector",
         "partial",
         "not_allowed",
+        "login_invalid",
+        "login_unreadable",
         "no_server",
     ];
 

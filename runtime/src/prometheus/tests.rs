@@ -348,3 +348,24 @@ async fn a_missing_file_is_named_to_the_operator_alone() {
     assert!(error.to_string().contains("/nowhere/token"), "{error}");
     assert!(!error.for_tenant().contains("nowhere"));
 }
+
+#[test]
+fn failures_of_a_login_are_among_the_categories() {
+    let (field, secret) = ("auth", "login".to_owned());
+    let errors = [
+        QueryError::LoginInvalid {
+            field,
+            secret: secret.clone(),
+            remedy: "is empty".to_owned(),
+        },
+        QueryError::LoginUnreadable {
+            field,
+            secret,
+            cause: "forbidden".to_owned(),
+        },
+    ];
+    for error in errors {
+        let category = error.category();
+        assert!(QueryError::CATEGORIES.contains(&category), "{category}");
+    }
+}

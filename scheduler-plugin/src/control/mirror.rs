@@ -1,11 +1,11 @@
 //! The label mirror: every node carries the labels that say what its taints say.
 //!
 //! The labels to write are [`pd_tolerations::mirror::changes`], a function of the node as last seen
-//! and of the pods that run there ([`Holds`]), so a restart needs no memory and looking twice writes
-//! once. A write names our labels alone
-//! and the node's version: whoever changed the node in between wins, and the node is looked at
-//! again. Conflicts are no failures. Failures are reported once per node, as an event, and tried
-//! again with growing pauses; other nodes do not wait for them.
+//! and of the pods that run there ([`Holds`]), so a restart needs no memory and looking twice
+//! writes once. A write names our labels alone and the node's version: whoever changed the node in
+//! between wins, and the node is looked at again. Conflicts are no failures. Failures are reported
+//! once per node, as an event, and tried again with growing pauses; other nodes do not wait for
+//! them.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -21,7 +21,6 @@ use kube::{
 };
 use pd_tolerations::{
     eviction::rate_limit::{Bucket, RateLimit},
-    extension::ParsedTaint,
     mirror,
 };
 use serde_json::{Value, json};
@@ -255,9 +254,7 @@ impl<'a> Mirror<'a> {
 /// The changes that a node's labels need.
 fn due(node: &WatchedNode, holds: &Holds) -> Labels {
     let mut labels = mirror::labels(node.taints());
-    let taints = node.taints().iter().cloned().map(ParsedTaint::from);
-    let taints: Vec<ParsedTaint> = taints.collect();
-    labels.extend(holds.labels(&node.name_any(), &taints));
+    labels.extend(holds.labels(&node.name_any(), &node.parsed_taints()));
     mirror::changes(node.labels(), &labels)
 }
 

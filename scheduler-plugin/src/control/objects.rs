@@ -11,6 +11,7 @@ use k8s_openapi::{
 use kube::{Resource, ResourceExt as _};
 use pd_tolerations::{
     ExtendedToleration, Rule, Taint, Toleration,
+    extension::ParsedTaint,
     rewrite::{ANNOTATION, Authored, restore},
 };
 use serde::{Deserialize, Serialize};
@@ -51,6 +52,12 @@ impl WatchedNode {
     /// Its taints.
     pub fn taints(&self) -> &[Taint] {
         self.spec.taints.as_deref().unwrap_or_default()
+    }
+
+    /// The same, ready to be judged by rules.
+    pub fn parsed_taints(&self) -> Vec<ParsedTaint> {
+        let taints = self.taints().iter().cloned();
+        taints.map(ParsedTaint::from).collect()
     }
 
     /// Version of its kubelet, such as `v1.36.2`; empty if it does not say.

@@ -174,12 +174,7 @@ impl Waker<'_> {
             self.nodes.remove(name);
             return;
         };
-        let taints: Vec<_> = node
-            .taints()
-            .iter()
-            .cloned()
-            .map(ParsedTaint::from)
-            .collect();
+        let taints = node.parsed_taints();
         let before = self.nodes.insert(name.to_owned(), taints.clone());
         if before.as_ref() == Some(&taints) {
             return;

@@ -24,14 +24,14 @@ pub struct Found {
 /// next. Only with `any_engine` may it be another engine. One that is there as asked for stays,
 /// even if another is there too.
 pub fn another<E>(answers: &Answers<E>, scope: &Scope, any_engine: bool) -> Option<Found> {
-    if let Some(prefix) = prefix(answers, scope) {
+    let state = Answer::of(&answers.state);
+    let names = names(&state);
+    if let Some(prefix) = spelt_otherwise(&names, scope) {
         return Some(Found {
             engine: scope.engine,
             prefix: Some(prefix),
         });
     }
-    let state = Answer::of(&answers.state);
-    let names = names(&state);
     if !any_engine || is_there(scope.engine, &names) {
         return None;
     }
@@ -47,9 +47,12 @@ pub fn another<E>(answers: &Answers<E>, scope: &Scope, any_engine: bool) -> Opti
 /// How the engine's metrics begin, where none is found under the beginning that was asked for and
 /// others are: the usual one if it is among them, or the first by name.
 pub fn prefix<E>(answers: &Answers<E>, scope: &Scope) -> Option<String> {
-    let state = Answer::of(&answers.state);
+    spelt_otherwise(&names(&Answer::of(&answers.state)), scope)
+}
+
+fn spelt_otherwise(names: &[&str], scope: &Scope) -> Option<String> {
     let asked = scope.prefix.as_deref().unwrap_or(scope.engine.prefix);
-    let found = spellings(scope.engine, &names(&state));
+    let found = spellings(scope.engine, names);
     if found.iter().any(|prefix| prefix == asked) {
         return None;
     }

@@ -11,7 +11,7 @@ use crate::{
     gateway::{FirstToken, GATEWAYS, Gateway},
     queries::gateway::RANGE,
     sample::Sample,
-    tag::{METRIC, Part, TAG, Tag},
+    tag::{METRIC, Part, Tag},
 };
 
 /// Share of requests that are not streamed from which a time to the first token that holds whole
@@ -60,8 +60,8 @@ pub fn add_gateway<E>(
             gateway.product
         ));
     }
-    let ttft = |tag: &dyn Fn(Part) -> Tag| match (gateway.first_token, answer) {
-        (FirstToken::Ranges(_), Ok(samples)) => ranges(samples, tag(Part::Ranges)),
+    let ttft = |tag: &dyn Fn(Part) -> Tag| match gateway.first_token {
+        FirstToken::Ranges(_) if !parts.failed() => ranges(parts.samples(tag(Part::Ranges))),
         _ => parts.histogram_of(tag),
     };
     signals.recent.gateway_ttft = ttft(&|part| Tag::Signal(SignalName::GatewayTtft, part));
@@ -88,11 +88,9 @@ fn unstreamed(parts: &Answer<'_>) -> f64 {
 
 /// A histogram of counters of disjoint ranges. The sum of the observations is not published, so
 /// each counts as the middle of its range, and one in the open range as its lower edge.
-fn ranges(samples: &[Sample], tag: Tag) -> HistogramReading {
-    let tag = tag.to_string();
-    let counted = samples.iter().filter(|sample| sample.label(TAG) == tag);
-    let read = |sample: &Sample| Some((range(sample.label(RANGE))?, sample.value));
-    let mut counted: Vec<((f64, f64), f64)> = counted.filter_map(read).collect();
+fn ranges(samples: &[&Sample]) -> HistogramReading {
+    let read = |sample: &&Sample| Some((range(sample.label(RANGE))?, sample.value));
+    let mut counted: Vec<((f64, f64), f64)> = samples.iter().filter_map(read).collect();
     if counted.is_empty() {
         return HistogramReading::Unknown(Gap::Empty);
     }
@@ -130,7 +128,10 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
-    use crate::gateway::{AIBRIX, KTHENA, SMG};
+    use crate::{
+        gateway::{AIBRIX, KTHENA, SMG},
+        tag::TAG,
+    };
 
     fn sample(tag: Tag, labels: &[(&str, &str)], value: f64) -> Sample {
         let tag = (TAG.to_owned(), tag.to_string());

@@ -10,11 +10,12 @@ use pd_core::signal::{WIDE_WINDOW, name::SignalName};
 
 use super::{
     Scope,
-    promql::{duration, escaped, literal, relabelled, shortened, tagged, terms, united},
+    promql::{duration, escaped, relabelled, shortened, tagged, terms, united},
 };
 use crate::{
     engine::Metric,
     gateway::{FirstToken, GATEWAYS, Gateway},
+    pods::literal_pattern,
     tag::{EDGE, METRIC, Part, Tag},
 };
 
@@ -213,13 +214,17 @@ impl GatewayScope {
     }
 
     fn namespaces(&self) -> String {
-        let names: Vec<String> = self.namespaces.iter().map(|name| literal(name)).collect();
+        let names: Vec<String> = self
+            .namespaces
+            .iter()
+            .map(|name| literal_pattern(name))
+            .collect();
         let label = &self.namespace_label;
         format!("{label}=~\"{}\"", escaped(&names.join("|")))
     }
 
     fn matchers(&self, gateway: &Gateway, own: Option<(&str, &str)>) -> String {
-        let model = escaped(&format!("(?i:{})", literal(&self.model)));
+        let model = escaped(&format!("(?i:{})", literal_pattern(&self.model)));
         let label = gateway.model_label;
         let mut all = format!("{},{label}=~\"{model}\"", self.namespaces());
         if let Some((label, value)) = own {

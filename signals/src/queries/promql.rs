@@ -38,14 +38,6 @@ pub(super) fn duration(span: Duration) -> String {
     format!("{}ms", span.as_millis().max(1))
 }
 
-/// `text` so that RE2 matches it literally.
-pub(super) fn literal(text: &str) -> String {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '/' || c == '_';
-    text.chars()
-        .flat_map(|c| (!is_plain(c)).then_some('\\').into_iter().chain([c]))
-        .collect()
-}
-
 /// A value inside a double-quoted PromQL string.
 pub(super) fn escaped(text: &str) -> String {
     text.replace('\\', "\\\\")

@@ -119,6 +119,7 @@ impl Default for CheckedSpec {
         };
         let written = PDAutoscalerSpec {
             mode: Mode::Auto,
+            controller_class: None,
             prefill: role(Role::Prefill),
             decode: role(Role::Decode),
             objective: ObjectiveSpec {

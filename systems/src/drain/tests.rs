@@ -1,3 +1,5 @@
+//! Traps of a scale-down, each with relatives that are none, and the marks of victims.
+
 use rstest::rstest;
 use serde_json::json;
 

@@ -1,3 +1,5 @@
+//! Writes change the replicas alone, and are refused where something else changed meanwhile.
+
 use json_patch::patch;
 use pd_core::Role;
 use proptest::prelude::*;
@@ -58,7 +60,7 @@ fn replicas_that_somebody_changed_are_not_written() {
         ),
         "{refusal}"
     );
-    // What they were changed to is what was wanted.
+    // They were changed to the number that was wanted.
     assert_eq!(
         edits(&[Change {
             place: &place,

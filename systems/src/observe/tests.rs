@@ -1,3 +1,5 @@
+//! Pods counted into replicas: what is ready, starting, terminating or stuck.
+
 use pd_core::role_state::StuckCause;
 use proptest::prelude::*;
 use rstest::rstest;

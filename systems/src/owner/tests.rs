@@ -1,3 +1,5 @@
+//! Owners that are named, and those that are none.
+
 use pd_core::Role;
 use rstest::rstest;
 use serde_json::{Value, json};

@@ -13,7 +13,7 @@ use crate::{
     refusal::Refusal,
     selector::Selector,
     system::System,
-    target::{Near, Nearby, Target},
+    target::{Near, Target},
 };
 
 /// Plain workloads.
@@ -57,10 +57,6 @@ impl System for Apps {
     fn kinds(&self) -> &'static [Kind] {
         const KINDS: [Kind; 3] = [DEPLOYMENT, STATEFUL_SET, REPLICA_SET];
         &KINDS
-    }
-
-    fn beside(&self, _: &Target, _: &Value) -> Vec<Nearby> {
-        Vec::new()
     }
 
     fn resolve(&self, target: &Target, near: &Near<'_>) -> Result<Place, Refusal> {

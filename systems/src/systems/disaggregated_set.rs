@@ -7,15 +7,14 @@
 
 use serde_json::Value;
 
-use super::lws::{GROUP, NAME, group_gpus, leader, unit};
+use super::lws::{GROUP, NAME, group_gpus, leader, unit, victim};
 use crate::{
-    build::{Entry, bare, entry, listed},
+    build::{Entry, adapted, entry, listed},
     drain::traps,
-    json::{condition, count, has_older, list, name, text},
+    json::{condition, controller, count, list, name, role_has_older, text},
     kind::{Form, Kind, Roles, Victim},
-    owner::{Step, deployer},
     place::{Place, PodSelector},
-    refusal::Refusal,
+    refusal::{CREATE, Refusal},
     selector::Selector,
     system::System,
     target::{Near, Nearby, Target, Which},
@@ -68,13 +67,8 @@ impl System for DisaggregatedSets {
         if target.kind != ROLE_SCALER.kind {
             return Vec::new();
         }
-        let set = set_of(object).map(|set| Nearby {
-            group: DISAGGREGATED_SET.group,
-            version: DISAGGREGATED_SET.version,
-            kind: DISAGGREGATED_SET.kind,
-            plural: DISAGGREGATED_SET.plural,
-            which: Which::Named(set.to_owned()),
-        });
+        let named = |set: &str| Nearby::of(&DISAGGREGATED_SET, Which::Named(set.to_owned()));
+        let set = set_of(object).map(named);
         set.into_iter().collect()
     }
 
@@ -130,23 +124,14 @@ fn zero_together(roles: &[Value], own: usize) -> Vec<(String, u32)> {
 
 /// The set that made a scaler.
 fn set_of(scaler: &Value) -> Option<&str> {
-    let owner = list(scaler, "/metadata/ownerReferences")
-        .iter()
-        .find(|owner| {
-            owner["controller"] == true && text(owner, "/kind") == Some(DISAGGREGATED_SET.kind)
-        });
-    text(owner?, "/name")
+    let owner = controller(scaler)?;
+    let is_set = text(owner, "/kind") == Some(DISAGGREGATED_SET.kind);
+    text(owner, "/name").filter(|_| is_set)
 }
 
 fn scaler(target: &Target, near: &Near<'_>) -> Result<Place, Refusal> {
     let scaler = near.object;
-    let lacks = |other: &str, remedy| Refusal::Lacks {
-        kind: target.kind.clone(),
-        name: target.name.clone(),
-        other_kind: DISAGGREGATED_SET.kind,
-        other: other.to_owned(),
-        remedy,
-    };
+    let lacks = |other: &str, remedy| target.lacks(&DISAGGREGATED_SET, other, remedy);
     // A scaler that somebody else made is not adopted, and its replicas move nothing.
     let set_name = set_of(scaler).ok_or_else(|| {
         lacks(
@@ -156,7 +141,7 @@ fn scaler(target: &Target, near: &Near<'_>) -> Result<Place, Refusal> {
     })?;
     let set = near
         .named(DISAGGREGATED_SET.kind, set_name)
-        .ok_or_else(|| lacks(set_name, "create it, or name another target"))?;
+        .ok_or_else(|| lacks(set_name, CREATE))?;
     let role = name(scaler)
         .strip_prefix(set_name)
         .and_then(|rest| rest.strip_prefix('-'));
@@ -174,13 +159,8 @@ fn scaler(target: &Target, near: &Near<'_>) -> Result<Place, Refusal> {
             copies: slices(set),
         });
     }
-    let stated = count(scaler, "/spec/replicas");
-    let mut place = bare(&ROLE_SCALER, near, stated);
-    place.desired = stated.unwrap_or(0);
-    place.owners.extend(deployer(
-        scaler,
-        &[Step::Field("spec"), Step::Field("replicas")],
-    ));
+    let mut place = adapted(&ROLE_SCALER, near, scaler);
+    place.desired = place.stated.unwrap_or(0);
     Ok(of_role(place, set, &entry, target, near))
 }
 
@@ -200,13 +180,8 @@ fn of_role(
     place.unit = unit(spec, KEY);
     place.gpus = group_gpus(spec, near);
     place.traps = traps(leader(&spec["leaderWorkerTemplate"]), target.side);
-    if text(spec, "/groupIdentity") == Some("Hash") {
-        place.victim = Victim::DeletionCost;
-    }
-    let status = list(set, "/status/roleStatuses").iter();
-    let status = status.filter(|status| text(status, "/name") == Some(entry.name));
-    place.rolling_out = condition(set, "UpdateInProgress")
-        || status.into_iter().any(|status| has_older(status, ""));
+    place.victim = victim(spec);
+    place.rolling_out = condition(set, "UpdateInProgress") || role_has_older(set, entry.name);
     place
 }
 

@@ -11,14 +11,14 @@ use serde_json::Value;
 
 use super::lws::{GROUP, NAME, WORKER};
 use crate::{
-    build::{Entry, bare, entry, listed, template_gpus},
+    build::{Entry, adapted, bare, entry, listed, template_gpus},
     drain::traps,
     gpus::GpusUnknown,
     json::{count, escaped, has_older, is_true, list, name, text},
     kind::{Form, Kind, Roles, Victim},
     owner::{Owner, Step, deployer},
     place::{Field, Floor, Place, PodSelector, Serving, Unit},
-    refusal::Refusal,
+    refusal::{CREATE, Refusal},
     selector::Selector,
     system::System,
     target::{Near, Nearby, Target, Which},
@@ -90,18 +90,8 @@ impl System for Dynamo {
             return Vec::new();
         }
         let graph = text(object, "/spec/dgdRef/name").unwrap_or_default();
-        let version = if target.api_version == ADAPTER.api_version() {
-            GRAPH.version
-        } else {
-            GRAPH_V1ALPHA1.version
-        };
-        vec![Nearby {
-            group: GRAPH.group,
-            version,
-            kind: GRAPH.kind,
-            plural: GRAPH.plural,
-            which: Which::Named(graph.to_owned()),
-        }]
+        let kind = target.version_of([&GRAPH, &GRAPH_V1ALPHA1]);
+        vec![Nearby::of(kind, Which::Named(graph.to_owned()))]
     }
 
     fn resolve(&self, target: &Target, near: &Near<'_>) -> Result<Place, Refusal> {
@@ -199,7 +189,7 @@ fn component<'a>(target: &Target, graph: &'a Value) -> Result<Component<'a>, Ref
     }
 }
 
-/// What a component is for, as far as its type says: without separate roles, `worker` decodes.
+/// The role of a component, as far as its type says: without separate roles, `worker` decodes.
 fn side(component: &Value) -> Option<Role> {
     match (
         component_type(component),
@@ -225,23 +215,11 @@ fn has_adapter(component: &Value) -> bool {
 
 fn of_adapter(target: &Target, near: &Near<'_>) -> Result<Place, Refusal> {
     let adapter = near.object;
-    if let Some(role) = &target.role {
-        return Err(Refusal::RoleNotApplicable {
-            kind: target.kind.clone(),
-            name: target.name.clone(),
-            role: role.clone(),
-        });
-    }
+    target.without_role()?;
     let graph_name = text(adapter, "/spec/dgdRef/name").unwrap_or_default();
     let graph = near
         .named(GRAPH.kind, graph_name)
-        .ok_or_else(|| Refusal::Lacks {
-            kind: target.kind.clone(),
-            name: target.name.clone(),
-            other_kind: GRAPH.kind,
-            other: graph_name.to_owned(),
-            remedy: "create it, or name another target",
-        })?;
+        .ok_or_else(|| target.lacks(&GRAPH, graph_name, CREATE))?;
     let role = text(adapter, "/spec/dgdRef/componentName")
         .or_else(|| text(adapter, "/spec/dgdRef/serviceName"))
         .unwrap_or_default();
@@ -250,16 +228,8 @@ fn of_adapter(target: &Target, near: &Near<'_>) -> Result<Place, Refusal> {
         ..target.clone()
     };
     let component = component(&of_graph, graph)?;
-    let kind = if target.api_version == ADAPTER.api_version() {
-        &ADAPTER
-    } else {
-        &ADAPTER_V1ALPHA1
-    };
-    let mut place = bare(kind, near, count(adapter, "/spec/replicas"));
-    place.owners.extend(deployer(
-        adapter,
-        &[Step::Field("spec"), Step::Field("replicas")],
-    ));
+    let kind = target.version_of([&ADAPTER, &ADAPTER_V1ALPHA1]);
+    let place = adapted(kind, near, adapter);
     Ok(of_component(place, graph, &component, target, near))
 }
 

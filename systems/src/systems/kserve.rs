@@ -70,13 +70,7 @@ impl System for LlmInferenceServices {
             "app.kubernetes.io/name={},app.kubernetes.io/part-of=llminferenceservice",
             name(object)
         );
-        let of = |kind: &Kind| Nearby {
-            group: kind.group,
-            version: kind.version,
-            kind: kind.kind,
-            plural: kind.plural,
-            which: Which::Labelled(children.clone()),
-        };
+        let of = |kind: &Kind| Nearby::of(kind, Which::Labelled(children.clone()));
         vec![of(&DEPLOYMENT), of(&LEADER_WORKER_SET)]
     }
 
@@ -201,11 +195,7 @@ fn of_service(
     block: &Value,
 ) -> Place {
     let service = near.object;
-    let kind = if target.api_version == LLM_INFERENCE_SERVICE.api_version() {
-        &LLM_INFERENCE_SERVICE
-    } else {
-        &LLM_INFERENCE_SERVICE_V1ALPHA1
-    };
+    let kind = target.version_of([&LLM_INFERENCE_SERVICE, &LLM_INFERENCE_SERVICE_V1ALPHA1]);
     let stated = count(block, "/replicas");
     let mut place = bare(kind, near, stated);
     // Without a number of its own, a service has what its child has.

@@ -3,8 +3,6 @@
 //! A role's replicas are those of each group, so that a service of three groups changes by three.
 //! They are not part of the revision: a change of them replaces nothing.
 
-use serde_json::Value;
-
 use crate::{
     build::{entry, listed, template_gpus},
     drain::traps,
@@ -15,7 +13,7 @@ use crate::{
     refusal::Refusal,
     selector::Selector,
     system::System,
-    target::{Near, Nearby, Target},
+    target::{Near, Target},
 };
 
 /// ModelServing.
@@ -52,10 +50,6 @@ impl System for ModelServings {
     fn kinds(&self) -> &'static [Kind] {
         const KINDS: [Kind; 1] = [MODEL_SERVING];
         &KINDS
-    }
-
-    fn beside(&self, _: &Target, _: &Value) -> Vec<Nearby> {
-        Vec::new()
     }
 
     fn resolve(&self, target: &Target, near: &Near<'_>) -> Result<Place, Refusal> {

@@ -3,13 +3,13 @@
 
 use serde_json::Value;
 
-use super::lws::{GROUP, LEADER_WORKER_SET, NAME, WORKER, group_gpus, size};
+use super::lws::{GROUP, LEADER_WORKER_SET, NAME, group_gpus, rolls, unit};
 use crate::{
     build::scaled,
     json::name,
     kind::{Form, Kind, Roles, Victim},
     owner::Owner,
-    place::{Place, PodSelector, Serving, Unit},
+    place::{Place, PodSelector},
     refusal::Refusal,
     selector::Selector,
     system::System,
@@ -55,13 +55,8 @@ impl System for Llmaz {
 
     fn beside(&self, target: &Target, _: &Value) -> Vec<Nearby> {
         // Both make one of their own name.
-        vec![Nearby {
-            group: LEADER_WORKER_SET.group,
-            version: LEADER_WORKER_SET.version,
-            kind: LEADER_WORKER_SET.kind,
-            plural: LEADER_WORKER_SET.plural,
-            which: Which::Named(target.name.clone()),
-        }]
+        let named = Which::Named(target.name.clone());
+        vec![Nearby::of(&LEADER_WORKER_SET, named)]
     }
 
     fn resolve(&self, target: &Target, near: &Near<'_>) -> Result<Place, Refusal> {
@@ -86,16 +81,9 @@ impl System for Llmaz {
             serde_json::json!({ "leaderWorkerTemplate": object["spec"]["workloadTemplate"] });
         let spec = made.map_or(&stated, |made| &made["spec"]);
         place.pods = PodSelector::labelled(Selector::equal(&[(NAME, name(object))]));
-        place.unit = Unit {
-            pods: size(spec),
-            key: &[&[GROUP]],
-            serving: Serving::Label(WORKER, "0"),
-        };
+        place.unit = unit(spec, &[&[GROUP]]);
         place.gpus = group_gpus(spec, near);
-        place.rolling_out = made.is_some_and(|made| {
-            crate::json::condition(made, "UpdateInProgress")
-                || crate::json::has_older(made, "/status")
-        });
+        place.rolling_out = made.is_some_and(rolls);
         Ok(place)
     }
 }

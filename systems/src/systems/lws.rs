@@ -13,7 +13,7 @@ use crate::{
     refusal::Refusal,
     selector::Selector,
     system::System,
-    target::{Near, Nearby, Target},
+    target::{Near, Target},
 };
 
 /// LeaderWorkerSet.
@@ -52,10 +52,6 @@ impl System for LeaderWorkerSets {
         &KINDS
     }
 
-    fn beside(&self, _: &Target, _: &Value) -> Vec<Nearby> {
-        Vec::new()
-    }
-
     fn resolve(&self, target: &Target, near: &Near<'_>) -> Result<Place, Refusal> {
         groups(target, near, &[])
     }
@@ -80,15 +76,28 @@ pub(crate) fn groups(
     place.unit = unit(spec, &[&[GROUP]]);
     place.gpus = group_gpus(spec, near);
     place.traps = traps(leader(&spec["leaderWorkerTemplate"]), target.side);
-    place.rolling_out = condition(object, "UpdateInProgress") || has_older(object, "/status");
-    if text(spec, "/groupIdentity") == Some("Hash") {
-        // Leaders are a Deployment's then, which ranks victims.
-        place.victim = Victim::DeletionCost;
-    } else {
+    place.rolling_out = rolls(object);
+    place.victim = victim(spec);
+    if place.victim == Victim::HighestOrdinal {
         // Leaders are a StatefulSet's: workers serve no metrics, so that leaders' names are enough.
         place.past_pods = Some(format!("{}-[0-9]+", literal(name(object))));
     }
     Ok(place)
+}
+
+/// Whether a LeaderWorkerSet replaces its pods.
+pub(crate) fn rolls(object: &Value) -> bool {
+    condition(object, "UpdateInProgress") || has_older(object, "/status")
+}
+
+/// The group that goes first. With groups named by a hash, leaders are a Deployment's, which ranks
+/// victims.
+pub(crate) fn victim(spec: &Value) -> Victim {
+    if text(spec, "/groupIdentity") == Some("Hash") {
+        Victim::DeletionCost
+    } else {
+        Victim::HighestOrdinal
+    }
 }
 
 /// The unit of groups with the LeaderWorkerSet's `spec`, distinguished by the labels of `key`.

@@ -13,7 +13,7 @@ use crate::{
     refusal::Refusal,
     selector::Selector,
     system::System,
-    target::{Near, Nearby, Target},
+    target::{Near, Target},
 };
 
 /// vLLM's production stack.
@@ -45,10 +45,6 @@ impl System for ProductionStack {
     fn kinds(&self) -> &'static [Kind] {
         const KINDS: [Kind; 1] = [VLLM_RUNTIME];
         &KINDS
-    }
-
-    fn beside(&self, _: &Target, _: &Value) -> Vec<Nearby> {
-        Vec::new()
     }
 
     fn resolve(&self, target: &Target, near: &Near<'_>) -> Result<Place, Refusal> {

@@ -9,14 +9,14 @@ use serde_json::Value;
 
 use super::lws::{GROUP, WORKER};
 use crate::{
-    build::{Entry, bare, entry, listed, template_gpus},
+    build::{Entry, adapted, entry, listed, template_gpus},
     drain::traps,
     gpus::{GpusUnknown, sum},
-    json::{condition, count, has_older, is_true, list, name, text},
+    json::{condition, count, is_true, list, name, role_has_older, text},
     kind::{Form, Kind, Roles, Victim},
-    owner::{Step, deployer, referring},
+    owner::referring,
     place::{Place, PodSelector, Serving, Unit},
-    refusal::Refusal,
+    refusal::{CREATE, Refusal},
     selector::Selector,
     system::System,
     target::{Near, Nearby, ObjectRef, Target, Which},
@@ -85,18 +85,12 @@ impl System for RoleBasedGroups {
     }
 
     fn beside(&self, target: &Target, object: &Value) -> Vec<Nearby> {
-        let read = |kind: &Kind, which| Nearby {
-            group: kind.group,
-            version: kind.version,
-            kind: kind.kind,
-            plural: kind.plural,
-            which,
-        };
         if target.kind == ADAPTER.kind {
             let group = text(object, "/spec/scaleTargetRef/name").unwrap_or_default();
-            return vec![read(&ROLE_BASED_GROUP, Which::Named(group.to_owned()))];
+            let named = Which::Named(group.to_owned());
+            return vec![Nearby::of(&ROLE_BASED_GROUP, named)];
         }
-        vec![read(&ADAPTER, Which::All)]
+        vec![Nearby::of(&ADAPTER, Which::All)]
     }
 
     fn resolve(&self, target: &Target, near: &Near<'_>) -> Result<Place, Refusal> {
@@ -108,11 +102,7 @@ impl System for RoleBasedGroups {
         if is_true(entry.value, "/scalingAdapter/enable") {
             return through_adapter(target, near, &entry);
         }
-        let kind = if target.api_version == ROLE_BASED_GROUP.api_version() {
-            &ROLE_BASED_GROUP
-        } else {
-            &ROLE_BASED_GROUP_V1ALPHA1
-        };
+        let kind = target.version_of([&ROLE_BASED_GROUP, &ROLE_BASED_GROUP_V1ALPHA1]);
         let place = listed(kind, near, "/spec/roles", &entry, "/replicas");
         Ok(of_role(place, group, &entry, target, near))
     }
@@ -126,13 +116,11 @@ fn through_adapter(target: &Target, near: &Near<'_>, entry: &Entry<'_>) -> Resul
             && text(adapter, "/spec/scaleTargetRef/role") == Some(entry.name)
     });
     let own = format!("{}-{}", name(group), entry.name);
-    let adapter = adapters.next().ok_or_else(|| Refusal::Lacks {
-        kind: target.kind.clone(),
-        name: target.name.clone(),
-        other_kind: ADAPTER.kind,
-        other: own,
-        remedy: "its controller makes it: see that it runs, or set `scalingAdapter.enable` to false",
-    })?;
+    let remedy =
+        "its controller makes it: see that it runs, or set `scalingAdapter.enable` to false";
+    let adapter = adapters
+        .next()
+        .ok_or_else(|| target.lacks(&ADAPTER, &own, remedy))?;
     bound(adapter)?;
     let place = adapter_place(adapter, near);
     Ok(of_role(place, group, entry, target, near))
@@ -140,24 +128,12 @@ fn through_adapter(target: &Target, near: &Near<'_>, entry: &Entry<'_>) -> Resul
 
 fn of_adapter(target: &Target, near: &Near<'_>) -> Result<Place, Refusal> {
     let adapter = near.object;
-    if let Some(role) = &target.role {
-        return Err(Refusal::RoleNotApplicable {
-            kind: target.kind.clone(),
-            name: target.name.clone(),
-            role: role.clone(),
-        });
-    }
+    target.without_role()?;
     bound(adapter)?;
     let group_name = text(adapter, "/spec/scaleTargetRef/name").unwrap_or_default();
     let group = near
         .named(ROLE_BASED_GROUP.kind, group_name)
-        .ok_or_else(|| Refusal::Lacks {
-            kind: target.kind.clone(),
-            name: target.name.clone(),
-            other_kind: ROLE_BASED_GROUP.kind,
-            other: group_name.to_owned(),
-            remedy: "create it, or name another target",
-        })?;
+        .ok_or_else(|| target.lacks(&ROLE_BASED_GROUP, group_name, CREATE))?;
     let role = text(adapter, "/spec/scaleTargetRef/role").unwrap_or_default();
     let of_group = Target {
         role: Some(role.to_owned()),
@@ -184,16 +160,7 @@ fn adapter_place(adapter: &Value, near: &Near<'_>) -> Place {
         Some("workloads.x-k8s.io/v1alpha1") => &ADAPTER_V1ALPHA1,
         _ => &ADAPTER,
     };
-    let own = Near {
-        object: adapter,
-        ..*near
-    };
-    let mut place = bare(kind, &own, count(adapter, "/spec/replicas"));
-    place.owners.extend(deployer(
-        adapter,
-        &[Step::Field("spec"), Step::Field("replicas")],
-    ));
-    place
+    adapted(kind, near, adapter)
 }
 
 fn of_role(
@@ -241,10 +208,8 @@ fn of_role(
     if place.object != set {
         place.owners.extend(referring(near, &[&set]));
     }
-    let mut statuses = list(group, "/status/roleStatuses").iter();
-    let older =
-        statuses.any(|status| text(status, "/name") == Some(entry.name) && has_older(status, ""));
-    place.rolling_out = condition(group, "RollingUpdateInProgress") || older;
+    place.rolling_out =
+        condition(group, "RollingUpdateInProgress") || role_has_older(group, entry.name);
     place
 }
 

@@ -1,8 +1,6 @@
 //! Any other kind with a `scale` subresource, which is all that is known of it: one pod is one
 //! replica, found by the selector that `scale` states.
 
-use serde_json::Value;
-
 use crate::{
     build::bare,
     json::{count, is_behind, text},
@@ -12,14 +10,14 @@ use crate::{
     refusal::Refusal,
     selector::Selector,
     system::System,
-    target::{Near, Nearby, ObjectRef, Target},
+    target::{Near, ObjectRef, Target},
 };
 
 /// Kinds with `scale` of which nothing else is known.
 #[derive(Clone, Copy, Debug)]
 pub struct AnyScale;
 
-/// What holds for any kind with `scale`.
+/// The facts of any kind with `scale`.
 pub const ANY: Kind = Kind {
     group: "",
     version: "",
@@ -89,10 +87,6 @@ impl System for AnyScale {
         &KINDS
     }
 
-    fn beside(&self, _: &Target, _: &Value) -> Vec<Nearby> {
-        Vec::new()
-    }
-
     fn reads_scale(&self) -> bool {
         true
     }
@@ -104,10 +98,7 @@ impl System for AnyScale {
         if let Some((_, _, remedy)) = not {
             return Err(Refusal::NotATarget { kind, name, remedy });
         }
-        if let Some(role) = &target.role {
-            let role = role.clone();
-            return Err(Refusal::RoleNotApplicable { kind, name, role });
-        }
+        target.without_role()?;
         let Some(scale) = near.scale else {
             return Err(Refusal::NoScale { kind, name });
         };

@@ -9,13 +9,13 @@ use serde_json::Value;
 
 use crate::{
     build::{entry, listed},
-    json::{count, has_older, list, name, text},
+    json::{count, list, name, role_has_older, text},
     kind::{Form, Kind, Roles, Victim},
     place::{Floor, Gang, Place, PodSelector, Serving, Unit},
     refusal::Refusal,
     selector::Selector,
     system::System,
-    target::{Near, Nearby, Target},
+    target::{Near, Target},
 };
 
 /// StormService.
@@ -52,10 +52,6 @@ impl System for StormServices {
     fn kinds(&self) -> &'static [Kind] {
         const KINDS: [Kind; 1] = [STORM_SERVICE];
         &KINDS
-    }
-
-    fn beside(&self, _: &Target, _: &Value) -> Vec<Nearby> {
-        Vec::new()
     }
 
     fn resolve(&self, target: &Target, near: &Near<'_>) -> Result<Place, Refusal> {
@@ -98,9 +94,7 @@ impl System for StormServices {
         };
         place.floor = floor(entry.value, size);
         place.gang = gang(service, roles);
-        let statuses = list(service, "/status/roleStatuses").iter();
-        let mut own = statuses.filter(|status| text(status, "/name") == Some(entry.name));
-        place.rolling_out = own.any(|status| has_older(status, ""));
+        place.rolling_out = role_has_older(service, entry.name);
         let mut place = place.made_of(&entry.value["template"], target, near);
         place.gpus = place.gpus.map(|gpus| gpus.saturating_mul(size));
         Ok(place)

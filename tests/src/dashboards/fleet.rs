@@ -71,6 +71,37 @@ fn now() -> Row {
 }
 
 fn services() -> Row {
+    let lowest = |metric: &str| format!("bottomk(10, {})", worst(metric));
+    Row {
+        title: "Services",
+        panels: vec![
+            table(),
+            Panel::lines(
+                "Attainment, the ten lowest",
+                "Share of the requests within their limits, of the worse objective.",
+            )
+            .query(
+                "{{namespace}}/{{name}}",
+                lowest("pd_autoscaler_attainment_ratio"),
+            )
+            .unit("percentunit")
+            .sized(12, 8),
+            Panel::lines(
+                "Error budget left, the ten lowest",
+                "1 is all of it, below 0 it is overspent.",
+            )
+            .query(
+                "{{namespace}}/{{name}}",
+                lowest("pd_autoscaler_error_budget_left_ratio"),
+            )
+            .unit("percentunit")
+            .sized(12, 8),
+        ],
+    }
+}
+
+/// A row for each service.
+fn table() -> Panel {
     let role = |metric: &str, role: &str| {
         format!("sum by (namespace, name) ({metric}{{namespace=~\"$namespace\", role=\"{role}\"}})")
     };
@@ -84,7 +115,7 @@ fn services() -> Row {
     let budget_colours = json!({ "mode": "absolute", "steps": [
         { "color": BAD, "value": null }, { "color": CAUTION, "value": 0 }, { "color": GOOD, "value": 0.25 },
     ] });
-    let table = Panel::table(
+    Panel::table(
         "Services",
         "One row for each service. A click on its name shows it.",
     )
@@ -132,34 +163,7 @@ fn services() -> Row {
             ("thresholds", budget_colours),
             ("custom.cellOptions", json!({ "type": "color-text" })),
         ],
-    );
-    let lowest = |metric: &str| format!("bottomk(10, {})", worst(metric));
-    Row {
-        title: "Services",
-        panels: vec![
-            table,
-            Panel::lines(
-                "Attainment, the ten lowest",
-                "Share of the requests within their limits, of the worse objective.",
-            )
-            .query(
-                "{{namespace}}/{{name}}",
-                lowest("pd_autoscaler_attainment_ratio"),
-            )
-            .unit("percentunit")
-            .sized(12, 8),
-            Panel::lines(
-                "Error budget left, the ten lowest",
-                "1 is all of it, below 0 it is overspent.",
-            )
-            .query(
-                "{{namespace}}/{{name}}",
-                lowest("pd_autoscaler_error_budget_left_ratio"),
-            )
-            .unit("percentunit")
-            .sized(12, 8),
-        ],
-    }
+    )
 }
 
 fn gpus_row() -> Row {

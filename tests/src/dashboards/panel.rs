@@ -224,8 +224,8 @@ impl Panel {
         let mut properties =
             vec![json!({ "id": "color", "value": { "mode": "fixed", "fixedColor": color } })];
         if dashed {
-            let dashes = json!({ "fill": "dash", "dash": [8, 6] });
-            properties.push(json!({ "id": "custom.lineStyle", "value": dashes }));
+            let style = json!({ "fill": "dash", "dash": [8, 6] });
+            properties.push(json!({ "id": "custom.lineStyle", "value": style }));
             properties.push(json!({ "id": "custom.fillOpacity", "value": 0 }));
         }
         let matcher = json!({ "id": "byName", "options": legend });

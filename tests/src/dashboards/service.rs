@@ -58,14 +58,17 @@ fn now() -> Row {
         title: "Now",
         panels: vec![
             Panel::number("Ready", "Whether decisions are made and, in mode Auto, applied.")
+                .sized(3, 4)
                 .query("", one("pd_autoscaler_ready"))
                 .mapped(&[("0", "no", BAD), ("1", "yes", GOOD)])
                 .filled(),
             Panel::number("Attainment", "Share of the requests within their limits over the window, of the worse objective.")
+                .sized(3, 4)
                 .query("", format!("min({})", of("pd_autoscaler_attainment_ratio")))
                 .unit("percentunit")
                 .decimals(2),
             Panel::number("Error budget left", "1 is all of it, below 0 it is overspent; of the worse role.")
+                .sized(3, 4)
                 .query("", format!("min({})", of("pd_autoscaler_error_budget_left_ratio")))
                 .unit("percentunit")
                 .decimals(0)
@@ -78,6 +81,7 @@ fn now() -> Row {
             Panel::word("Bottleneck", "Where requests lose time. None: the objective holds, or nothing is known.")
                 .query("{{bottleneck}}", format!("max by (bottleneck) ({})", of("pd_autoscaler_bottleneck_info"))),
             Panel::number("GPUs requested", "GPUs of the replicas that are requested of both targets.")
+                .sized(3, 4)
                 .query("", gpus),
         ],
     }
@@ -197,19 +201,6 @@ fn load() -> Row {
 }
 
 fn reasons() -> Row {
-    let condition = |status: &str| {
-        let matcher = format!(", status=\"{status}\"");
-        format!(
-            "max by (condition) ({})",
-            with("pd_autoscaler_condition_info", &matcher)
-        )
-    };
-    let conditions = format!(
-        "{} or {} * 0 or {} * -1",
-        condition("True"),
-        condition("False"),
-        condition("Unknown")
-    );
     let scalings = format!(
         "sum by (role, direction, reason) (increase({}[$__rate_interval]))",
         of("pd_autoscaler_scalings_total")
@@ -235,37 +226,8 @@ fn reasons() -> Row {
                     ),
                 )
                 .sized(12, 8),
-            Panel::states(
-                "Conditions",
-                "True, False or Unknown, over time. The reasons are in the table.",
-            )
-            .query("{{condition}}", conditions)
-            .mapped(&[
-                ("1", "True", GOOD),
-                ("0", "False", "blue"),
-                ("-1", "Unknown", CAUTION),
-            ])
-            .sized(12, 10),
-            Panel::table(
-                "Conditions now",
-                "As `kubectl describe` shows them, without their messages.",
-            )
-            .query(
-                "",
-                format!(
-                    "max by (condition, status, reason) ({})",
-                    of("pd_autoscaler_condition_info")
-                ),
-            )
-            .columns(
-                &[
-                    ("condition", "Condition"),
-                    ("status", "Status"),
-                    ("reason", "Reason"),
-                ],
-                &["Value"],
-            )
-            .sized(12, 10),
+            conditions(),
+            conditions_now(),
             Panel::bars(
                 "Changes of replicas",
                 "Writes of replicas by role, direction and reason.",
@@ -274,4 +236,56 @@ fn reasons() -> Row {
             .sized(24, 7),
         ],
     }
+}
+
+/// Conditions over time.
+fn conditions() -> Panel {
+    let condition = |status: &str| {
+        let matcher = format!(", status=\"{status}\"");
+        format!(
+            "max by (condition) ({})",
+            with("pd_autoscaler_condition_info", &matcher)
+        )
+    };
+    let over_time = format!(
+        "{} or {} * 0 or {} * -1",
+        condition("True"),
+        condition("False"),
+        condition("Unknown")
+    );
+    Panel::states(
+        "Conditions",
+        "True, False or Unknown, over time. The reasons are in the table.",
+    )
+    .query("{{condition}}", over_time)
+    .mapped(&[
+        ("1", "True", GOOD),
+        ("0", "False", "blue"),
+        ("-1", "Unknown", CAUTION),
+    ])
+    .sized(12, 10)
+}
+
+/// Conditions with their reasons.
+fn conditions_now() -> Panel {
+    Panel::table(
+        "Conditions now",
+        "As `kubectl describe` shows them, without their messages.",
+    )
+    .query(
+        "",
+        format!(
+            "max by (condition, status, reason) ({})",
+            of("pd_autoscaler_condition_info")
+        ),
+    )
+    .columns(
+        &[
+            ("condition", "Condition"),
+            ("status", "Status"),
+            ("reason", "Reason"),
+        ],
+        &["Value"],
+    )
+    .sized(12, 10)
 }

@@ -117,7 +117,7 @@ fn every_alert_fires_when_it_should_and_not_before() {
         if played != names(&alerts) {
             failures.push(format!("{name}: firing alerts {played:?}"));
         }
-        // What waits is seen to wait.
+        // An alert that waits is seen to wait.
         let waiting = alerts.iter().filter(|rule| rule["for"].is_string());
         for rule in waiting.map(|rule| rule["alert"].as_str().unwrap()) {
             if !silent.contains(rule)

@@ -141,7 +141,7 @@ fn every_metric_of_a_panel_is_documented() {
     assert!(unknown.is_empty(), "{unknown:#?}");
 }
 
-/// What Grafana needs of a dashboard, and what breaks silently when it is wrong.
+/// Grafana needs these of a dashboard, and breaks silently when they are wrong.
 #[test]
 fn panels_lie_side_by_side_and_name_no_data_source() {
     for dashboard in dashboards::all() {

@@ -38,6 +38,9 @@ use serde_json::{Value, json};
 pub(crate) fn everything() -> Value {
     json!({
         "watchNamespace": "inference",
+        "controllerClass": "blue",
+        "objectSelector": "team in (a, b)",
+        "shard": { "count": 4, "index": 3 },
         "decisions": { "interval": "7s", "statusInterval": "2m", "checkpointInterval": "3m", "concurrency": 3, "namespaceConcurrency": 2 },
         "prometheus": {
             "url": "http://prometheus:9090", "timeout": "4s", "metricsWindow": "3m",

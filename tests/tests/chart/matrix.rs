@@ -133,8 +133,12 @@ async fn the_api_server_takes_what_the_chart_renders() {
         let file = directory.path().join("rendered.yaml");
         fs::write(&file, text).unwrap();
         let file = file.to_string_lossy();
+        // On the server's side, since tests beside this one install and remove the same CRDs: what
+        // is there at one moment need not be at the next.
         let command = [
             "apply",
+            "--server-side",
+            "--force-conflicts",
             "--dry-run=server",
             "--validate=strict",
             "--filename",

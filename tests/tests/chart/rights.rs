@@ -3,6 +3,10 @@
 
 use std::collections::BTreeSet;
 
+use pd_systems::{
+    ALL,
+    kind::{Form, Kind},
+};
 use serde_json::{Value, json};
 
 use super::{of_kind, rendered};
@@ -37,8 +41,10 @@ fn rights(objects: &[Value]) -> BTreeSet<String> {
 }
 
 /// All that the controller may do; a new right is a decision, made here too.
-pub(crate) const RIGHTS: [&str; 27] = [
+pub(crate) const RIGHTS: [&str; 33] = [
     "/configmaps get",
+    "/namespaces list",
+    "/namespaces watch",
     "/pods list",
     "/pods watch",
     "apps/deployments list",
@@ -58,6 +64,10 @@ pub(crate) const RIGHTS: [&str; 27] = [
     "events.k8s.io/events patch",
     "keda.sh/scaledobjects list",
     "keda.sh/scaledobjects watch",
+    "pdautoscaler.io/gpubudgets get",
+    "pdautoscaler.io/gpubudgets list",
+    "pdautoscaler.io/gpubudgets watch",
+    "pdautoscaler.io/gpubudgets/status patch",
     "pdautoscaler.io/pdautoscalercheckpoints create",
     "pdautoscaler.io/pdautoscalercheckpoints get",
     "pdautoscaler.io/pdautoscalercheckpoints patch",
@@ -72,8 +82,15 @@ async fn the_controller_gets_exactly_the_rights_it_uses() {
     let want: BTreeSet<String> = RIGHTS.iter().map(|&right| right.to_owned()).collect();
     let everywhere = rendered(json!({})).await;
     assert_eq!(rights(&everywhere), want);
+    // Budgets and namespaces belong to the cluster.
+    let of_cluster = |right: &String| right.contains("gpubudgets") || right.contains("/namespaces");
+    let inside: BTreeSet<String> = want
+        .iter()
+        .filter(|right| !of_cluster(right))
+        .cloned()
+        .collect();
     let in_one_namespace = rendered(json!({ "watchNamespace": "inference" })).await;
-    assert_eq!(rights(&in_one_namespace), want);
+    assert_eq!(rights(&in_one_namespace), inside);
     let secrets = json!({ "tenants": { "secretReferences": true } });
     let with_secrets = rights(&rendered(secrets).await);
     let added: Vec<&String> = with_secrets.difference(&want).collect();
@@ -84,6 +101,74 @@ async fn the_controller_gets_exactly_the_rights_it_uses() {
     {
         assert!(!object["rules"].to_string().contains('*'), "{object}");
     }
+}
+
+/// Rights that a kind's place and hazards are read by, besides those on the kind itself.
+const READ_BESIDE: [(&str, &[&str]); 6] = [
+    (
+        "roleBasedGroups",
+        &["workloads.x-k8s.io/rolebasedgroupscalingadapters list"],
+    ),
+    (
+        "stormServices",
+        &["autoscaling.aibrix.ai/podautoscalers list"],
+    ),
+    (
+        "modelServings",
+        &["workload.serving.volcano.sh/autoscalingpolicies list"],
+    ),
+    ("grove", &["grove.io/podcliquesets get"]),
+    (
+        "llmInferenceServices",
+        &[
+            "apps/deployments list",
+            "leaderworkerset.x-k8s.io/leaderworkersets list",
+            "leaderworkerset.x-k8s.io/leaderworkersets/scale get",
+            "leaderworkerset.x-k8s.io/leaderworkersets/scale patch",
+        ],
+    ),
+    ("llmaz", &["leaderworkerset.x-k8s.io/leaderworkersets get"]),
+];
+
+#[tokio::test]
+async fn a_switch_grants_what_its_kinds_are_scaled_by_and_no_more() {
+    let kinds: Vec<&Kind> = ALL
+        .into_iter()
+        .flat_map(pd_systems::system::System::kinds)
+        .filter(|kind| !kind.switch.is_empty())
+        .collect();
+    let switches: BTreeSet<&str> = kinds.iter().map(|kind| kind.switch).collect();
+    let always: BTreeSet<String> = RIGHTS.iter().map(|&right| right.to_owned()).collect();
+    for switch in switches {
+        let mut want = always.clone();
+        for kind in kinds.iter().filter(|kind| kind.switch == switch) {
+            let resource = format!("{}/{}", kind.group, kind.plural);
+            want.insert(format!("{resource} get"));
+            match kind.form {
+                Form::JsonPatch => {
+                    want.insert(format!("{resource} patch"));
+                }
+                Form::Scale => {
+                    want.extend(["get", "patch"].map(|verb| format!("{resource}/scale {verb}")));
+                }
+            }
+        }
+        let beside = READ_BESIDE.iter().filter(|(of, _)| *of == switch);
+        want.extend(beside.flat_map(|(_, rights)| rights.iter().map(|&right| right.to_owned())));
+        let objects = rendered(json!({ "targets": { switch: { "enabled": true } } })).await;
+        assert_eq!(rights(&objects), want, "{switch}");
+    }
+    let own = json!({ "targets": { "scale": [{ "group": "example.com", "resource": "pools" }] } });
+    let more: BTreeSet<String> = rights(&rendered(own).await)
+        .difference(&always)
+        .cloned()
+        .collect();
+    let want = [
+        "example.com/pools get",
+        "example.com/pools/scale get",
+        "example.com/pools/scale patch",
+    ];
+    assert_eq!(more, want.map(str::to_owned).into());
 }
 
 #[tokio::test]

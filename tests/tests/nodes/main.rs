@@ -114,7 +114,8 @@ async fn labels_follow_taints_and_touch_nothing_else() {
     assert_eq!(labels(&client, "n-0").await, want);
 
     taint("n-1", "=0950:NoExecute").await;
-    until_labelled(&client, "n-1", SLA_LABEL, Some("NaN")).await;
+    // A text that is no number keeps its own label.
+    until_labelled(&client, "n-1", SLA_LABEL, Some("NaN-1-950")).await;
     taint("n-1", "=960:NoExecute").await;
     until_labelled(&client, "n-1", SLA_LABEL, Some("960")).await;
     // A change by hand is put right.
@@ -309,14 +310,14 @@ async fn taints_follow_prometheus_within_their_limits() {
     // The dashboard shows what was published.
     let all = dashboards::all();
     let panels = all.iter().flat_map(dashboards::Dashboard::panels);
-    let published: Vec<_> = panels
+    let of_publisher: Vec<_> = panels
         .filter(|panel| {
             let mut queries = panel.queries.iter();
             queries.any(|query| query.expression.contains("publisher"))
         })
         .collect();
-    assert_eq!(published.len(), 3);
-    until_shown(&measured.prometheus, &published, &[])
+    assert_eq!(of_publisher.len(), 3);
+    until_shown(&measured.prometheus, &of_publisher, &[])
         .await
         .unwrap();
 

@@ -59,8 +59,10 @@ impl Difference {
 }
 
 impl Difference {
-    /// The explanation that an update of a list that is stored as `stored` comes out differently.
+    /// The explanation that an update of `authored`, which is stored as `stored`, comes out
+    /// differently.
     pub(crate) fn of_update(
+        authored: &[Toleration],
         stored: &[Toleration],
         edited: &Edited,
         ours: &BTreeSet<(String, String)>,
@@ -91,7 +93,15 @@ impl Difference {
             let before = seconds(stored, one);
             before.len() > 1 && before != seconds(&edited.said, one)
         });
-        (is_added || is_retimed).then_some(Self::ExistsMayBeANumbers)
+        // A number that is written again beside its `Exists` says the same as a manifest that has
+        // one `Exists` more.
+        let is_repeated = edited.said.iter().any(|one| {
+            one.operator != Operator::Exists
+                && authored.contains(one)
+                && !stored.contains(one)
+                && !seconds(&edited.said, one).is_empty()
+        });
+        (is_added || is_retimed || is_repeated).then_some(Self::ExistsMayBeANumbers)
     }
 }
 

@@ -220,8 +220,8 @@ impl Generator {
         list
     }
 
-    /// An edit of the list `meant`, which is stored as `said`: more tolerations at any place, fewer,
-    /// another order, other seconds, other values.
+    /// An edit of the list `meant`, which is stored as `said`: more tolerations at any place,
+    /// fewer, another order, other seconds, other values.
     pub(crate) fn updated(&mut self, meant: &[Toleration], said: &[Toleration]) -> Edited {
         let mut edited = Edited {
             meant: meant.to_vec(),

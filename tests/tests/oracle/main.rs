@@ -6,8 +6,8 @@
 //! differences that [`difference`] lists and the documentation explains. A case is one generated
 //! input put to both whose outcome is compared once.
 //!
-//! `PD_ORACLE_SEED` takes another seed than the fixed one, `PD_ORACLE_CASES` another number of cases,
-//! `PD_ORACLE_UPDATES` another number of updates among them.
+//! `PD_ORACLE_SEED` takes another seed than the fixed one, `PD_ORACLE_CASES` another number of
+//! cases, `PD_ORACLE_UPDATES` another number of updates among them.
 
 #![expect(
     clippy::unwrap_used,

@@ -33,7 +33,8 @@ struct Case {
     updates: Vec<Edited>,
 }
 
-/// The answer of an API server: its objections, and the tolerations as meant of what it would store.
+/// The answer of an API server: its objections, and the tolerations as meant of what it would
+/// store.
 type Answer = (Refusal, Vec<String>);
 
 impl Case {
@@ -90,10 +91,10 @@ impl Case {
 
     /// The tolerations of a stored object as meant, in any order but for those of one key.
     fn meant(&self, stored: &Value) -> Vec<String> {
-        let (last, place) = self.path().split_last().unwrap();
+        let (spec, place) = self.path().split_last().unwrap();
         let template = place.iter().fold(stored, |part, key| &part[*key]);
         let list: Vec<Toleration> =
-            serde_json::from_value(template[*last]["tolerations"].clone()).unwrap_or_default();
+            serde_json::from_value(template[*spec]["tolerations"].clone()).unwrap_or_default();
         let entries = template["metadata"]["annotations"][ANNOTATION].as_str();
         let entries: Vec<ExtendedToleration> =
             serde_json::from_str(entries.unwrap_or("[]")).unwrap();
@@ -171,7 +172,7 @@ pub(crate) async fn compare(planes: &Planes, seed: u64, count: usize, tally: &mu
         }
         let (stored, _) = rewrite(&case.stored);
         let known = Difference::of_admission(&list.said, &native.0, &ours.0)
-            .or_else(|| Difference::of_update(&stored, list, &ours.0));
+            .or_else(|| Difference::of_update(&case.stored, &stored, list, &ours.0));
         match known {
             Some(difference) => tally.differs(difference),
             None => tally.fail(case.told(list, &native, &ours)),

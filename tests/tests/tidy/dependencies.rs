@@ -12,7 +12,12 @@ const MAY_DEPEND_ON: [(&str, &[&str]); 12] = [
     ("pd-tolerations", &[]),
     (
         "pd-api",
-        &["pd-core", "pd-tolerations", "pd-api-without-kube"],
+        &[
+            "pd-core",
+            "pd-systems",
+            "pd-tolerations",
+            "pd-api-without-kube",
+        ],
     ),
     ("pd-api-without-kube", &[]),
     ("pd-runtime", &[]),
@@ -20,7 +25,13 @@ const MAY_DEPEND_ON: [(&str, &[&str]); 12] = [
     ("pd-systems", &["pd-core"]),
     (
         "pd-autoscaler",
-        &["pd-core", "pd-api", "pd-signals", "pd-runtime"],
+        &[
+            "pd-core",
+            "pd-api",
+            "pd-signals",
+            "pd-systems",
+            "pd-runtime",
+        ],
     ),
     ("pd-scheduler-plugin", &["pd-tolerations", "pd-runtime"]),
     ("pd-sim", &["pd-core", "pd-api", "pd-signals"]),
@@ -39,6 +50,7 @@ const MAY_DEPEND_ON: [(&str, &[&str]); 12] = [
             "pd-scheduler-plugin",
             "pd-signals",
             "pd-sim",
+            "pd-systems",
             "pd-webhook",
         ],
     ),

@@ -1,5 +1,5 @@
-//! Which `Exists` carries which number: after edits, after Kubernetes' own merges, and in lists that
-//! an earlier version stored.
+//! Which `Exists` carries which number: after edits, after Kubernetes' own merges, and in lists
+//! that an earlier version stored.
 
 use proptest::prelude::*;
 use rstest::rstest;

@@ -56,13 +56,15 @@ pub(super) fn entries(pod: &PodTemplate) -> Result<Vec<ExtendedToleration>, Anno
     Ok(entries.into_iter().map(|Members(entry)| entry).collect())
 }
 
-/// The toleration that each entry stands for, if it has one.
+/// The toleration that each entry stands for, if it has one. The entries are `inherited` from a
+/// stored pod or template, or new.
 pub(super) fn carriers(
     list: &[Toleration],
     given: &[ExtendedToleration],
+    inherited: Option<&PodTemplate>,
     subject: &Subject<'_>,
 ) -> Result<Vec<Option<Carrier>>, Ambiguity> {
-    let Some(old) = inherited_from(given, subject) else {
+    let Some(old) = inherited else {
         return Ok(carrier::read(list, given));
     };
     let followed = carrier::follow(list, old.spec.tolerations(), given);
@@ -77,7 +79,7 @@ pub(super) fn carriers(
 }
 
 /// The stored pod or template, if the annotation is the one that was stored with it.
-fn inherited_from<'a>(
+pub(super) fn inherited_from<'a>(
     given: &[ExtendedToleration],
     subject: &'a Subject<'_>,
 ) -> Option<&'a PodTemplate> {
@@ -92,9 +94,9 @@ pub(super) fn placed(
     list: &[Toleration],
     given: Vec<ExtendedToleration>,
     carriers: Vec<Option<Carrier>>,
+    is_inherited: bool,
     subject: &Subject<'_>,
 ) -> Result<Decided, AnnotationError> {
-    let is_inherited = inherited_from(&given, subject).is_some();
     let mut decided = Decided {
         spec: list.to_vec(),
         ..Decided::default()

@@ -15,7 +15,7 @@ use pd_tolerations::{
 };
 
 use super::{
-    annotation::{AnnotationError, carriers, entries, placed},
+    annotation::{AnnotationError, carriers, entries, inherited_from, placed},
     subject::Subject,
     template::{Holder, Kind, Owner, PodTemplate},
     wire::{AdmissionChange, Refusal},
@@ -63,7 +63,8 @@ fn rewritten(new: &Holder<'_>, subject: &Subject<'_>) -> Result<AdmissionChange,
         return Ok(AdmissionChange::default());
     }
     let is_numeric = |one: &Toleration| one.operator.is_numeric();
-    let carriers = carriers(list, &given, subject);
+    let inherited = inherited_from(&given, subject);
+    let carriers = carriers(list, &given, inherited, subject);
     let is_changed =
         subject.gate == Comparison::Off && changes_what_it_has(list, &given, &carriers, subject);
     if is_changed || subject.gate == Comparison::Off && list.iter().any(is_numeric) {
@@ -77,7 +78,8 @@ fn rewritten(new: &Holder<'_>, subject: &Subject<'_>) -> Result<AdmissionChange,
         }
     }
     let carriers = carriers.map_err(|error| unusable(&error.into()))?;
-    let decided = combined(list, given, carriers, subject).map_err(|error| unusable(&error))?;
+    let decided = combined(list, given, carriers, inherited.is_some(), subject);
+    let decided = decided.map_err(|error| unusable(&error))?;
     let terms = affinity(new, subject, &decided)
         .map_err(|error| format!("numeric tolerations cannot be kept: {error}"))?;
     Ok(written(new, subject, &decided, terms))
@@ -131,11 +133,11 @@ fn meant<'a>(
     entries: &'a [ExtendedToleration],
     carriers: &[Option<Carrier>],
 ) -> Vec<Meaning<'a>> {
-    let carries = |place: usize| carriers.iter().flatten().any(|own| own.place == place);
+    let is_carrier = |place: usize| carriers.iter().flatten().any(|own| own.place == place);
     let plain = list
         .iter()
         .enumerate()
-        .filter(|(place, _)| !carries(*place));
+        .filter(|(place, _)| !is_carrier(*place));
     let plain = plain.map(|(_, one)| {
         let (operator, effect) = (one.operator.as_str(), one.effect.as_str());
         (
@@ -182,13 +184,14 @@ fn combined(
     list: &[Toleration],
     given: Vec<ExtendedToleration>,
     carriers: Vec<Option<Carrier>>,
+    is_inherited: bool,
     subject: &Subject<'_>,
 ) -> Result<Decided, AnnotationError> {
     let missing: Vec<&ExtendedToleration> = subject
         .defaults
         .map(|defaults| defaults.missing(list, &given))
         .unwrap_or_default();
-    let mut decided = placed(list, given, carriers, subject)?;
+    let mut decided = placed(list, given, carriers, is_inherited, subject)?;
     let mut spec = std::mem::take(&mut decided.spec);
     give(&missing, &mut spec, &mut decided, subject.gate);
     if subject.gate == Comparison::Off {

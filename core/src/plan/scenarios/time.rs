@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use rstest::rstest;
+
 use super::{LOAD, MINUTE, steady};
 use crate::{
     memory::Memory,
@@ -135,4 +137,76 @@ fn f30_a_recorded_week_of_advice_replays_to_the_same_advice() {
         let memory: Memory = serde_json::from_str(&memory).unwrap();
         assert_eq!(crate::plan(&snapshot, &memory, now).plan, plan);
     }
+}
+
+/// A service with three times the replicas that it needs, decided about every `seconds`.
+fn oversized(seconds: u64) -> World {
+    let mut world = steady(LOAD);
+    let enough = world.current;
+    world.apply(enough.map(|replicas| replicas * 3));
+    world.tick = Duration::from_secs(seconds);
+    world
+}
+
+#[rstest]
+#[case::default_interval(15)]
+#[case::just_not_watched(91)]
+#[case::a_slow_controller(130)]
+#[case::a_long_interval(300)]
+#[case::longer_than_the_window(600)]
+fn decisions_that_are_always_far_apart_lower_in_the_end(#[case] seconds: u64) {
+    let mut world = oversized(seconds);
+    let before = world.current;
+    // First sight of the interval, a window of 300 s or three decisions, and steps down.
+    world.run(90 * MINUTE);
+    let after = world.current;
+    assert!(
+        after.prefill < before.prefill && after.decode < before.decode,
+        "{after:?}"
+    );
+}
+
+#[rstest]
+#[case::now_and_then(&[15, 15, 15, 15, 120])]
+#[case::every_other(&[60, 100])]
+#[case::in_no_order(&[95, 170, 20, 110, 190, 45])]
+fn decisions_that_are_late_now_and_then_lower_in_the_end(#[case] intervals: &[u64]) {
+    let mut world = oversized(15);
+    let before = world.current;
+    for _ in 0..20 {
+        for &seconds in intervals {
+            world.tick = Duration::from_secs(seconds);
+            world.run(world.tick);
+        }
+    }
+    let after = world.current;
+    assert!(
+        after.prefill < before.prefill && after.decode < before.decode,
+        "{after:?}"
+    );
+}
+
+#[rstest]
+#[case::at_the_default_interval(15, 1_800)]
+#[case::just_long_enough(15, 91)]
+#[case::where_decisions_are_far_apart(120, 1_800)]
+fn after_an_unusual_time_a_whole_window_passes(#[case] interval: u64, #[case] outage: u64) {
+    let mut world = oversized(interval);
+    // The load needs every replica until nobody looks.
+    world.load.rate_rps *= 3.0;
+    world.run(30 * MINUTE);
+    world.load = LOAD;
+    let high = world.current;
+    world.tick = Duration::from_secs(outage);
+    world.run(world.tick);
+    assert_eq!(
+        world.current, high,
+        "one look after the outage lowers nothing"
+    );
+    world.tick = Duration::from_secs(interval);
+    // A window of 300 s begins with that look.
+    world.run(Duration::from_secs(300 - interval));
+    assert_eq!(world.current, high);
+    world.run(30 * MINUTE);
+    assert!(world.current.prefill < high.prefill);
 }

@@ -1,3 +1,5 @@
+//! Deployments, StatefulSets and ReplicaSets.
+
 use pd_core::Role;
 use rstest::rstest;
 use serde_json::{Value, json};

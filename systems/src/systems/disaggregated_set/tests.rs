@@ -1,3 +1,5 @@
+//! DisaggregatedSets and the scalers of their roles.
+
 use pd_core::Role;
 use rstest::rstest;
 use serde_json::{Value, json};

@@ -1,3 +1,5 @@
+//! Graph deployments of Dynamo in both versions, and their adapters.
+
 use pd_core::Role;
 use rstest::rstest;
 use serde_json::{Value, json};

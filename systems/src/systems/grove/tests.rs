@@ -1,3 +1,5 @@
+//! PodCliques and their scaling groups.
+
 use pd_core::Role;
 use serde_json::{Value, json};
 

@@ -1,3 +1,5 @@
+//! LLMInferenceServices in their three cases.
+
 use pd_core::Role;
 use rstest::rstest;
 use serde_json::{Value, json};

@@ -1,3 +1,5 @@
+//! ModelServings and their policies.
+
 use pd_core::Role;
 use serde_json::{Value, json};
 

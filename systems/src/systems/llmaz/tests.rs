@@ -1,3 +1,5 @@
+//! Playgrounds and Services of llmaz.
+
 use pd_core::Role;
 use serde_json::{Value, json};
 

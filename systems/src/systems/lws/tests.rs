@@ -1,3 +1,5 @@
+//! LeaderWorkerSets.
+
 use pd_core::{Role, role_state::StuckCause};
 use rstest::rstest;
 use serde_json::json;

@@ -1,3 +1,5 @@
+//! VLLMRuntimes and the Deployments of the production stack.
+
 use pd_core::Role;
 use serde_json::{Value, json};
 

@@ -1,3 +1,5 @@
+//! RoleBasedGroups and their scaling adapters.
+
 use pd_core::Role;
 use rstest::rstest;
 use serde_json::{Value, json};

@@ -1,3 +1,5 @@
+//! Any kind with the `scale` subresource.
+
 use pd_core::Role;
 use rstest::rstest;
 use serde_json::{Value, json};

@@ -1,3 +1,5 @@
+//! StormServices of AIBrix.
+
 use rstest::rstest;
 use serde_json::{Value, json};
 

@@ -95,7 +95,8 @@ fn edited(mut lines: Vec<Line>, edits: &[Edit]) -> Option<Vec<Line>> {
             Edit::Remove(_) | Edit::Swap(..) => {}
         }
     }
-    // A plain one that comes while a number of its kind goes says that the number's seconds changed.
+    // A plain one that comes while a number of its kind goes says that the number's seconds
+    // changed.
     let is_swapped = |one: &Toleration| {
         let new = added
             .iter()
