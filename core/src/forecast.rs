@@ -77,6 +77,9 @@ pub type Scenarios = [(f64, f64); 10];
 #[serde(rename_all = "camelCase")]
 pub struct Forecaster {
     history: History,
+    /// Worth of one unit of the history in the caller's unit, once that was known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    unit: Option<f64>,
 }
 
 /// A forecast of [`Forecaster::forecast`]. Work is in the unit that was observed.
@@ -227,6 +230,18 @@ impl Forecaster {
     /// minutes, or when the clock jumped back, the level starts again and the errors stay known.
     pub fn observe(&mut self, value: f64, now: Timestamp) {
         self.history.observe(value, now);
+    }
+
+    /// Worth of one unit of the history, above 0: as it was last known, and 1 while it never was.
+    /// A history from before it was known is of another unit, and is forgotten.
+    pub fn unit(&mut self, known: Option<f64>) -> f64 {
+        if let Some(known) = known {
+            if self.unit.is_none() {
+                self.history = History::default();
+            }
+            self.unit = Some(known);
+        }
+        self.unit.unwrap_or(1.0)
     }
 
     /// The work at the last observation.

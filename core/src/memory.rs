@@ -206,8 +206,10 @@ pub struct CapacityMemory {
     #[serde(default)]
     pub unreachable: PerRole<UnreachableShare>,
     /// The batch that decode replicas kept the TPOT limit with.
+    #[serde(default)]
     pub decode_proven: Proven,
     /// Decode workers, as the rate window shows them.
+    #[serde(default)]
     pub decode_workers: WindowMean,
 }
 

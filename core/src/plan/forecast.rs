@@ -31,11 +31,12 @@ pub(super) fn forecast_work(
     let lag = seen.signals.signals.rate_window / 2;
     // Prompts are forecast in tokens: the time of a token falls as a full pool shares its steps,
     // and a forecast of time would take a pool that is full for one that is not.
+    let seconds_per_token = seconds_per_token(demand, capacity);
     let unit = PerRole {
-        prefill: seconds_per_token(demand, capacity).unwrap_or(1.0),
+        prefill: memory.prefill.unit(seconds_per_token),
         decode: 1.0,
     };
-    let tokens_per_second = seconds_per_token(demand, capacity).and_then(|_| {
+    let tokens_per_second = seconds_per_token.and_then(|_| {
         let tokens = demand.workload.prompt_tokens?.first;
         Some(demand.workload.arrival_rate_rps? * tokens)
     });

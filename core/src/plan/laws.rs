@@ -353,6 +353,17 @@ fn memory_stays_small_through_hours_of_everything() {
 }
 
 #[test]
+fn memory_of_the_version_before_is_read_and_forgotten() {
+    let mut before = serde_json::to_value(Memory::default()).unwrap();
+    before["version"] = (MEMORY_VERSION - 1).into();
+    let capacity = before["capacity"].as_object_mut().unwrap();
+    assert!(capacity.remove("decodeProven").is_some());
+    assert!(capacity.remove("decodeWorkers").is_some());
+    let read: Memory = serde_json::from_value(before).unwrap();
+    assert_eq!(read.usable(), Memory::default());
+}
+
+#[test]
 fn memory_of_another_version_is_forgotten() {
     let foreign = Memory {
         version: MEMORY_VERSION + 97,
