@@ -26,7 +26,8 @@ use std::{
 use kube::runtime::reflector::ObjectRef;
 use pd_api::v1alpha1::{GPUBudget, Mode, PDAutoscaler};
 use pd_core::{
-    Memory, PerRole, Policy, Reason, Role, Stage, Step, Timestamp, budget::ledger::Standing,
+    Memory, PerRole, Policy, Reason, Role, RoleState, Stage, Step, Timestamp,
+    budget::ledger::Standing,
 };
 use tokio::time::Instant;
 use tracing::warn;
@@ -48,12 +49,12 @@ use crate::{
 const FITS_TRIED: u32 = 8;
 
 /// The budgets, their ledgers, and since when this process leads.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Budgets {
     /// Budgets and namespaces as watched.
     pub watched: Watched,
     desks: Mutex<HashMap<String, Arc<tokio::sync::Mutex<Desk>>>>,
-    leads_since: Mutex<Option<Instant>>,
+    leads_since: Instant,
     /// Until when a write of replicas, whose end nobody heard, may be under way.
     unheard: Mutex<HashMap<ObjectRef<PDAutoscaler>, Instant>>,
     /// Objects between their claim and the end of their writes, as `namespace/name`.
@@ -73,13 +74,15 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Budgets {
-    /// A term begins: nothing is known of what happened before.
-    pub fn begin(&self) {
-        self.watched.forget();
-        locked(&self.desks).clear();
-        locked(&self.unheard).clear();
-        locked(&self.running).clear();
-        *locked(&self.leads_since) = Some(Instant::now());
+    /// Those of a term that begins now: nothing is known of what happened before.
+    pub fn of_new_term() -> Self {
+        Self {
+            watched: Watched::default(),
+            desks: Mutex::default(),
+            leads_since: Instant::now(),
+            unheard: Mutex::default(),
+            running: Mutex::default(),
+        }
     }
 
     /// Notes how the writes of `key` ended: one that failed may still be made.
@@ -101,10 +104,6 @@ impl Budgets {
         unheard
             .get(key)
             .is_none_or(|until| *until <= Instant::now())
-    }
-
-    fn leads_since(&self) -> Instant {
-        *locked(&self.leads_since).get_or_insert_with(Instant::now)
     }
 
     fn desk(&self, name: &str) -> Arc<tokio::sync::Mutex<Desk>> {
@@ -142,7 +141,7 @@ impl Budgets {
         Around {
             watched,
             roster,
-            leads_since: self.leads_since(),
+            leads_since: self.leads_since,
         }
     }
 
@@ -179,6 +178,7 @@ impl Budgets {
 /// it keeps to them, and otherwise another.
 pub async fn within<'a>(
     context: &Context,
+    budgets: &Budgets,
     key: &ObjectRef<PDAutoscaler>,
     services: impl FnOnce() -> Arc<Vec<Service>>,
     memory: &Memory,
@@ -186,11 +186,7 @@ pub async fn within<'a>(
     planned: Planned<'a>,
 ) -> Planned<'a> {
     let object = planned.observed.object;
-    let none = context
-        .budgets
-        .watched
-        .budgets()
-        .is_ok_and(|all| all.is_empty());
+    let none = budgets.watched.budgets().is_ok_and(|all| all.is_empty());
     if object.spec.mode != Mode::Auto {
         return planned;
     }
@@ -198,10 +194,10 @@ pub async fn within<'a>(
     if none {
         return Box::pin(alone(context, &service, memory, now, planned)).await;
     }
-    let claim = claim(&service, &planned, context.budgets.is_quiet(key));
+    let claim = claim(&service, &planned, budgets.is_quiet(key));
     let services = services();
-    locked(&context.budgets.running).insert(running_name(key));
-    match context.budgets.claimed(context, &services, &claim).await {
+    locked(&budgets.running).insert(running_name(key));
+    match budgets.claimed(context, &services, &claim).await {
         Ok(granted) if granted.is_empty() => {
             Box::pin(alone(context, &service, memory, now, planned)).await
         }
@@ -268,6 +264,9 @@ fn shared<'a>(
         return planned;
     };
     let mut planned = fitted(tightest.cap_gpus, &tightest.holding, memory, now, planned);
+    if grows(&planned) && granted.iter().any(|(_, granted)| !granted.may_grow) {
+        planned = as_it_is(memory, now, planned);
+    }
     if tightest.standing != Standing::Granted {
         let reason = accounts::reason(tightest.standing);
         let message = format!("GPUBudget `{name}`: {}", tightest.message);
@@ -286,10 +285,7 @@ fn refused<'a>(
     if !grows(&planned) {
         return planned;
     }
-    let snapshot = &planned.observed.snapshot;
-    let current = snapshot.roles.map(|role| role.current);
-    let limit = gpus(snapshot.roles.map(|role| role.gpus_per_replica), current);
-    let mut planned = limited(limit, memory, now, planned);
+    let mut planned = as_it_is(memory, now, planned);
     explain(
         &mut planned,
         Reason::BudgetUnsettled,
@@ -313,6 +309,22 @@ fn grows(planned: &Planned<'_>) -> bool {
     Role::ALL
         .into_iter()
         .any(|role| to[role] > roles[role].current)
+}
+
+/// The plan with no more GPUs than are requested now.
+fn as_it_is<'a>(memory: &Memory, now: Timestamp, mut planned: Planned<'a>) -> Planned<'a> {
+    let roles = planned.observed.snapshot.roles;
+    // A role whose GPUs are not known, or that has none, is held to its replicas.
+    let counted = roles.map(|role| RoleState {
+        gpus_per_replica: role.gpus_per_replica.max(1),
+        ..role
+    });
+    let current = roles.map(|role| role.current);
+    let limit = gpus(counted.map(|role| role.gpus_per_replica), current);
+    planned.observed.snapshot.roles = counted;
+    let mut planned = limited(limit, memory, now, planned);
+    planned.observed.snapshot.roles = roles;
+    planned
 }
 
 /// The plan that, with all that exists and its surge, holds at most `cap` GPUs if it grows.

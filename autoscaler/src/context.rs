@@ -24,7 +24,6 @@ use tokio::{sync::watch, time::Instant};
 
 use crate::{
     args::{DecisionArgs, MetricsArgs},
-    budget::Budgets,
     cluster::Cluster,
     metrics::Metrics,
     observe::{attainment::KeptAttainment, profile::Cache, series::Series},
@@ -122,8 +121,6 @@ pub struct Context {
     pub metrics: Arc<Metrics>,
     /// Whether this process may write.
     pub leadership: watch::Receiver<Leadership>,
-    /// GPU budgets that objects share.
-    pub budgets: Budgets,
     /// Writes events.
     pub events: Recorder,
     /// Each namespace's share of the reconciles that run at once.
@@ -177,7 +174,6 @@ impl Context {
             servers,
             metrics,
             leadership,
-            budgets: Budgets::default(),
             events,
             clock: jiff::Timestamp::now,
             objects,

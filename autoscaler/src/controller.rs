@@ -29,7 +29,7 @@ use tracing::{debug, warn};
 use crate::{
     Guarded,
     apply::apply,
-    budget::{self, members::Service},
+    budget::{self, Budgets, members::Service},
     checkpoint::{keep, recall, subject},
     context::{Context, Lateness},
     error::ReconcileError,
@@ -37,9 +37,10 @@ use crate::{
     outcome::{ApplyOutcome, ReconcileOutcome, Stopped},
     plan::plan,
     report::{
-        conditions::{is_late, ready},
+        conditions::{lateness::is_late, ready},
         report,
     },
+    share::TURN_AFTER,
     validate::validate,
 };
 
@@ -49,9 +50,6 @@ const RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// Longest pause after many such reconciles in a row.
 const RETRY_AFTER_MAX: Duration = Duration::from_mins(1);
-
-/// Pause of an object whose namespace has its share of reconciles.
-const TURN_AFTER: Duration = Duration::from_secs(1);
 
 /// Pause in which changes of one object are gathered into one reconcile.
 const DEBOUNCE: Duration = Duration::from_millis(300);
@@ -68,6 +66,7 @@ const OVERVIEW_AGE_MAX: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 struct Shared {
     context: Arc<Context>,
+    budgets: Budgets,
     store: Store<Guarded>,
     overview: Mutex<Overview>,
 }
@@ -95,10 +94,10 @@ pub async fn run(
     let overview = Mutex::default();
     let shared = Arc::new(Shared {
         context,
+        budgets: Budgets::of_new_term(),
         store,
         overview,
     });
-    shared.context.budgets.begin();
     let budgets = follow_budgets(Arc::clone(&shared));
     let reconciles = controller
         .with_config(config)
@@ -127,7 +126,7 @@ pub async fn run(
 /// Follows the GPU budgets, and looks after those that nobody claims. Never ends.
 async fn follow_budgets(shared: Arc<Shared>) {
     let context = &*shared.context;
-    let budgets = &context.budgets;
+    let budgets = &shared.budgets;
     // Who sees one namespace alone may not read what belongs to the cluster.
     if context.decision_args.watch_namespace.is_some() {
         budgets.watched.none();
@@ -217,7 +216,7 @@ async fn reconcile(object: Arc<Guarded>, shared: Arc<Shared>) -> Result<Action, 
         return Ok(Action::requeue(wait));
     }
     let namespace = key.namespace.as_deref().unwrap_or_default();
-    let Some(_running) = context.shares.enter(namespace) else {
+    let Some(_running) = context.shares.enter(namespace, &key.name) else {
         return Ok(Action::requeue(TURN_AFTER));
     };
     let started = Instant::now();
@@ -231,7 +230,7 @@ async fn reconcile(object: Arc<Guarded>, shared: Arc<Shared>) -> Result<Action, 
         context.metrics.panicked();
         Err(Stopped::Panicked(words(&*panic)))
     });
-    context.budgets.heard(&key, &outcome);
+    shared.budgets.heard(&key, &outcome);
     let reported = AssertUnwindSafe(Box::pin(report(context, &key, &object, &outcome)));
     reported.catch_unwind().await.unwrap_or_else(|panic| {
         context.metrics.panicked();
@@ -276,7 +275,15 @@ async fn steps(
     let now = context.now();
     let planned = plan(observed, &memory, now);
     let services = || shared.overview().services;
-    let within = budget::within(context, key, services, &memory, now, planned);
+    let within = budget::within(
+        context,
+        &shared.budgets,
+        key,
+        services,
+        &memory,
+        now,
+        planned,
+    );
     let planned = Box::pin(within).await;
     let (object, memory) = (planned.observed.object, planned.decision.memory.clone());
     let about = (

@@ -43,7 +43,7 @@ pub async fn report(
     let before = before.as_ref();
     let generation = object.meta().generation.unwrap_or(0);
     let late = context.read(key, |state| state.late);
-    let on_time = conditions::on_time(late, Instant::now());
+    let on_time = conditions::lateness::on_time(late, Instant::now());
     let now = Time((context.clock)());
     let after = status::status(before, outcome, on_time, generation, &now);
     measure(context, key, outcome, &after);

@@ -25,8 +25,9 @@ pub struct SelectionArgs {
     )]
     pub controller_class: String,
 
-    /// Handle the PDAutoscalers whose labels match, such as `team=a,tier in (gold, silver),!canary`;
-    /// all when not given. No two controllers of one class may select the same object.
+    /// Handle the PDAutoscalers whose labels match, such as `team=a,tier in (gold,
+    /// silver),!canary`; all when not given. No two controllers of one class may select the same
+    /// object.
     #[arg(long, env = "PD_OBJECT_SELECTOR", value_name = "SELECTOR", value_parser = selector)]
     pub object_selector: Option<Selector>,
 

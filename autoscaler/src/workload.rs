@@ -1,6 +1,7 @@
 //! Workloads of systems that are read and written as JSON: all but Deployments and StatefulSets.
 //!
-//! What an object means is pd-systems' to say. This reads what that needs, and writes what it says.
+//! The meaning of an object is pd-systems' to say. This reads what that needs, and writes the
+//! result.
 //! A kind that the cluster does not serve is no fault of the service's others, and may come later.
 
 pub mod read;
@@ -39,7 +40,7 @@ pub enum WorkloadError {
         "{what} cannot be read: {source}; where rights are missing, set `targets.{switch}.enabled` in the chart"
     )]
     Unreadable {
-        /// What was read.
+        /// The thing that was read.
         what: String,
         /// The chart's switch that gives the rights.
         switch: &'static str,

@@ -29,7 +29,10 @@ use pd_autoscaler::workload::{
 };
 use pd_core::Role;
 use pd_systems::{refusal::Refusal, target::Target};
-use pd_tests::control_plane::{ControlPlane, Namespace, shared};
+use pd_tests::{
+    control_plane::{ControlPlane, Namespace, eventually, shared},
+    stage::DEADLINE,
+};
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
@@ -133,7 +136,12 @@ async fn install(plane: &ControlPlane, crd: &Value) {
         &name,
         "--timeout=30s",
     ];
-    plane.kubectl(&wait).await.unwrap();
+    // kubectl does not wait for the first condition to appear.
+    let is_served = async || {
+        let served = plane.kubectl(&wait).await;
+        served.map_err(|error| error.to_string())
+    };
+    eventually(&name, DEADLINE, is_served).await.unwrap();
 }
 
 /// An object in a namespace of its own.

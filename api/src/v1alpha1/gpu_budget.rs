@@ -234,11 +234,13 @@ pub struct BudgetAccountStatus {
     /// Its name. At most 253 characters.
     #[schemars(length(max = 253))]
     pub name: String,
-    /// Kind and name of its prefill workload. At most 320 characters.
-    #[schemars(length(max = 320))]
+    /// Its prefill workload: kind and name, and for kinds other than Kubernetes' own the
+    /// `apiVersion` and the role inside the object. At most 768 characters.
+    #[schemars(length(max = 768))]
     pub prefill: String,
-    /// Kind and name of its decode workload. At most 320 characters.
-    #[schemars(length(max = 320))]
+    /// Its decode workload: kind and name, and for kinds other than Kubernetes' own the
+    /// `apiVersion` and the role inside the object. At most 768 characters.
+    #[schemars(length(max = 768))]
     pub decode: String,
     /// GPUs that it may hold: granted before replicas are requested, and until they are gone.
     pub granted_gpus: i32,

@@ -81,10 +81,12 @@ pub struct Claim<'a> {
 pub struct Granted {
     /// Most GPUs that may be held.
     pub cap_gpus: u32,
+    /// Whether replicas may be added at all.
+    pub may_grow: bool,
     /// How the account stands.
     pub standing: Standing,
     /// The same in words.
     pub message: String,
-    /// What is held.
+    /// All that is held.
     pub holding: Holding,
 }

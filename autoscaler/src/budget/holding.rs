@@ -4,6 +4,8 @@
 //! Pods are found by the name of their owner, so that those of a workload that was deleted count
 //! until they are gone.
 
+mod system;
+
 use std::num::NonZeroU32;
 
 use k8s_openapi::{
@@ -92,16 +94,17 @@ struct RoleHolding {
 }
 
 impl RoleHolding {
-    /// GPUs at the worst moment while `replicas` are requested, without any other write.
+    /// GPUs at the worst moment while `replicas` are requested, without any other write. Pods
+    /// beyond the replicas requested now are on their way out, whatever is requested next.
     fn at(&self, replicas: u32) -> u32 {
         let gpus = |replicas: u32| replicas.saturating_mul(self.gpus_per_replica);
-        let requested = gpus(replicas);
+        let kept = gpus(replicas.min(self.requested));
+        let going = self.existing_gpus.saturating_sub(kept);
         let with_surge = gpus(replicas.saturating_add(self.surge.beside(replicas)));
-        let with_leaving = self
-            .existing_gpus
-            .max(requested)
+        let with_others = gpus(replicas)
+            .saturating_add(going)
             .saturating_add(self.leaving_gpus);
-        with_leaving.max(with_surge)
+        with_others.max(with_surge)
     }
 }
 
@@ -183,16 +186,22 @@ impl Holding {
 
 /// Reads what `service` holds now.
 pub async fn read(client: &Client, service: &Service) -> Result<Holding, kube::Error> {
-    let pods = Api::<Pod>::namespaced(client.clone(), &service.namespace);
     // The workloads first: pods that a change in between makes are in the list or in the replicas.
     let (prefill, decode) = futures::try_join!(
         workload(client, service, Role::Prefill),
         workload(client, service, Role::Decode),
     )?;
-    let pods = within_limit(pods.list(&ListParams::default())).await?.items;
     let mut roles = PerRole { prefill, decode };
-    for role in Role::ALL {
-        let (kind, name) = service.target(role);
+    let own = Role::ALL
+        .into_iter()
+        .filter_map(|role| Some((role, service.own(role)?)));
+    let own: Vec<(Role, (&str, &str))> = own.collect();
+    if own.is_empty() {
+        return Ok(Holding(roles));
+    }
+    let pods = Api::<Pod>::namespaced(client.clone(), &service.namespace);
+    let pods = within_limit(pods.list(&ListParams::default())).await?.items;
+    for (role, (kind, name)) in own {
         let stated = service.gpus[role];
         for pod in pods.iter().filter(|pod| belongs(pod, kind, name)) {
             let gpus = pod.spec.as_ref().and_then(|spec| gpus_per_pod(spec).ok());
@@ -212,9 +221,11 @@ async fn workload(
     service: &Service,
     role: Role,
 ) -> Result<RoleHolding, kube::Error> {
-    let (kind, name) = service.target(role);
-    let (client, namespace) = (client.clone(), service.namespace.as_str());
-    let stated = service.gpus[role];
+    let (namespace, stated) = (service.namespace.as_str(), service.gpus[role]);
+    let Some((kind, name)) = service.own(role) else {
+        return system::read(client, namespace, &service.target(role), stated).await;
+    };
+    let client = client.clone();
     let found = if kind == "StatefulSet" {
         let api = Api::<StatefulSet>::namespaced(client, namespace);
         named(&api, name).await?.map(|object| {
@@ -339,6 +350,8 @@ mod tests {
     #[case::growing(2, 4, 0, 0, 4, 8)]
     #[case::leaving_pods_make_no_room(2, 4, 4, 0, 4, 12)]
     #[case::more_exist_than_are_requested(2, 8, 0, 0, 2, 8)]
+    #[case::pods_that_will_leave_make_no_room(2, 8, 0, 0, 4, 12)]
+    #[case::they_are_some_of_those_that_leave(4, 8, 0, 0, 2, 8)]
     #[case::a_rollout_may_surge(4, 8, 0, 1, 4, 10)]
     #[case::the_surge_is_there_already(4, 10, 0, 1, 4, 10)]
     #[case::at_zero(0, 0, 2, 1, 0, 2)]

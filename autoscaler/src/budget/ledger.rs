@@ -41,7 +41,7 @@ const READS_AT_ONCE: usize = 8;
 /// Intervals without a claim after which an account is looked at all the same.
 const SILENT_INTERVALS: u32 = 3;
 
-/// What is known of one service.
+/// All that is known of one service.
 #[derive(Clone, Debug)]
 struct Seen {
     observed: Option<PerRole<[u32; 3]>>,
@@ -203,7 +203,7 @@ impl Desk {
         Ok(book)
     }
 
-    /// What is held, as this budget counts it.
+    /// All that is held, as this budget counts it.
     fn holding(&self, book: &GPUBudget, key: &str) -> Holding {
         let holding = self
             .seen
@@ -300,6 +300,7 @@ impl Desk {
             let index = rows.iter().position(|row| key(row) == own)?;
             Some(Granted {
                 cap_gpus: entries[index].cap_gpus,
+                may_grow: entries[index].may_grow,
                 standing: entries[index].standing,
                 message: rows[index].message.clone(),
                 holding: self.holding(&book, &own),

@@ -4,8 +4,11 @@
 use std::collections::{BTreeMap, HashMap};
 
 use kube::ResourceExt as _;
-use pd_api::v1alpha1::{BudgetAccountStatus, BudgetMemberSpec, GPUBudgetSpec, Mode, PDAutoscaler};
+use pd_api::v1alpha1::{
+    BudgetAccountStatus, BudgetMemberSpec, GPUBudgetSpec, Mode, PDAutoscaler, TargetReference,
+};
 use pd_core::{PerRole, Role, budget::ledger::Member};
+use pd_systems::target::Target;
 
 /// A PDAutoscaler as far as it holds GPUs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,7 +17,7 @@ pub struct Service {
     pub namespace: String,
     /// Its name.
     pub name: String,
-    /// Kind and name of its workloads, as `Kind/name`.
+    /// Its workloads, as [`written`].
     pub targets: PerRole<String>,
     /// GPUs of a replica, where it states them.
     pub gpus: PerRole<Option<u32>>,
@@ -27,10 +30,7 @@ impl Service {
         Self {
             namespace: object.namespace().unwrap_or_default(),
             name: object.name_any(),
-            targets: PerRole::from_fn(|r| {
-                let target = &role(r).target;
-                format!("{}/{}", target.kind, target.name)
-            }),
+            targets: PerRole::from_fn(|r| written(&role(r).target)),
             gpus: PerRole::from_fn(|r| {
                 role(r).gpus_per_replica.and_then(|g| u32::try_from(g).ok())
             }),
@@ -59,9 +59,28 @@ impl Service {
         }
     }
 
-    /// Kind and name of the workload of `role`.
-    pub fn target(&self, role: Role) -> (&str, &str) {
-        self.targets[role].split_once('/').unwrap_or_default()
+    /// Kind and name of the workload of `role`, if it is of Kubernetes' own kinds.
+    pub fn own(&self, role: Role) -> Option<(&str, &str)> {
+        let own = self.targets[role].split_once('/');
+        own.filter(|_| !self.targets[role].contains(' '))
+    }
+
+    /// The workload of `role`, of any kind.
+    pub fn target(&self, role: Role) -> Target {
+        let text = &self.targets[role];
+        let (object, api_version) = text.split_once(' ').unwrap_or((text, OWN_API_VERSION));
+        let (api_version, inside) = match api_version.split_once(' ') {
+            Some((api_version, inside)) => (api_version, Some(inside.to_owned())),
+            None => (api_version, None),
+        };
+        let (kind, name) = object.split_once('/').unwrap_or_default();
+        Target {
+            api_version: api_version.to_owned(),
+            kind: kind.to_owned(),
+            name: name.to_owned(),
+            role: inside,
+            side: role,
+        }
     }
 
     /// Unique in a ledger: an object that is pointed at other workloads is another account, for the
@@ -75,6 +94,27 @@ impl Service {
         } = self;
         format!("{namespace}/{name} {prefill} {decode}")
     }
+}
+
+/// `apiVersion` of Kubernetes' own workloads.
+const OWN_API_VERSION: &str = "apps/v1";
+
+/// A workload as the ledger has it: `Kind/name` for Kubernetes' own, followed by the `apiVersion`
+/// and the role inside the object for others, with spaces between. None of these holds a space.
+fn written(target: &TargetReference) -> String {
+    let TargetReference {
+        api_version,
+        kind,
+        name,
+        role,
+        ..
+    } = target;
+    let own = ["Deployment", "StatefulSet"].contains(&kind.as_str());
+    if own && api_version == OWN_API_VERSION {
+        return format!("{kind}/{name}");
+    }
+    let role = role.as_ref().map(|role| format!(" {role}"));
+    format!("{kind}/{name} {api_version}{}", role.unwrap_or_default())
 }
 
 /// Labels of namespaces, by their names.

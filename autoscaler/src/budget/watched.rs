@@ -44,6 +44,23 @@ impl Default for Watched {
     }
 }
 
+/// Lists that failed one after the other. The watcher's own backoff begins again with
+/// each of them.
+#[derive(Clone, Copy, Debug, Default)]
+struct Failures(u32);
+
+impl Failures {
+    /// Longest pause: a resource that is installed later is seen so soon.
+    const PAUSE_MAX: Duration = Duration::from_secs(30);
+
+    /// Waits, twice as long as after the failure before.
+    async fn pause(&mut self) {
+        let seconds = 1_u64.checked_shl(self.0).unwrap_or(u64::MAX);
+        self.0 = self.0.saturating_add(1);
+        sleep(Duration::from_secs(seconds).min(Self::PAUSE_MAX)).await;
+    }
+}
+
 fn needs_labels(spec: &GPUBudgetSpec) -> bool {
     spec.members
         .iter()
@@ -74,17 +91,11 @@ impl Watched {
         *locked(&self.budgets) = Ok(BTreeMap::new());
     }
 
-    /// Nothing is known any more.
-    pub fn forget(&self) {
-        *locked(&self.budgets) = Err("not listed yet".to_owned());
-        *locked(&self.labels) = None;
-    }
-
     /// Follows the budgets, for ever.
     pub async fn follow(&self, client: &Client) {
         let api: Api<GPUBudget> = Api::all(client.clone());
         let stream = watcher(api, watcher::Config::default()).default_backoff();
-        let mut init = BTreeMap::new();
+        let (mut init, mut failures) = (BTreeMap::new(), Failures::default());
         let mut stream = std::pin::pin!(stream);
         while let Some(event) = stream.next().await {
             match event {
@@ -92,14 +103,20 @@ impl Watched {
                 Ok(Event::InitApply(budget)) => {
                     init.insert(budget.name_any(), Arc::new(budget));
                 }
-                Ok(Event::InitDone) => *locked(&self.budgets) = Ok(std::mem::take(&mut init)),
+                Ok(Event::InitDone) => {
+                    failures = Failures::default();
+                    *locked(&self.budgets) = Ok(std::mem::take(&mut init));
+                }
                 Ok(Event::Apply(budget)) => self.change(|known| {
                     known.insert(budget.name_any(), Arc::new(budget));
                 }),
                 Ok(Event::Delete(budget)) => self.change(|known| {
                     known.remove(&budget.name_any());
                 }),
-                Err(error) => self.failed(&error),
+                Err(error) => {
+                    self.failed(&error);
+                    failures.pause().await;
+                }
             }
         }
     }
@@ -128,8 +145,8 @@ impl Watched {
         }
     }
 
-    /// Follows the labels of namespaces, for ever, from when a budget needs them. Whether one does is
-    /// looked up every `interval`.
+    /// Follows the labels of namespaces, for ever, from when a budget needs them. Whether one does
+    /// is looked up every `interval`.
     pub async fn follow_namespaces(&self, client: &Client, interval: Duration) {
         let needed = || {
             self.budgets()
@@ -148,7 +165,7 @@ impl Watched {
         stream: impl Stream<Item = Result<Event<PartialObjectMeta<Namespace>>, watcher::Error>>,
     ) {
         let mut stream = std::pin::pin!(stream);
-        let mut init: Labels = HashMap::new();
+        let (mut init, mut failures): (Labels, _) = (HashMap::new(), Failures::default());
         while let Some(event) = stream.next().await {
             match event {
                 Ok(Event::Init) => init.clear(),
@@ -156,6 +173,7 @@ impl Watched {
                     init.insert(found.name_any(), found.labels().clone());
                 }
                 Ok(Event::InitDone) => {
+                    failures = Failures::default();
                     *locked(&self.labels) = Some(Arc::new(std::mem::take(&mut init)));
                 }
                 Ok(Event::Apply(found)) => {
@@ -167,7 +185,10 @@ impl Watched {
                     let mut labels = locked(&self.labels);
                     Arc::make_mut(labels.get_or_insert_default()).remove(&found.name_any());
                 }
-                Err(error) => warn!(%error, "namespaces cannot be watched, trying again"),
+                Err(error) => {
+                    warn!(%error, "namespaces cannot be watched, trying again");
+                    failures.pause().await;
+                }
             }
         }
     }

@@ -7,7 +7,7 @@ use pd_core::Role;
 use pd_systems::{observe, place::Place, target::Target};
 
 use super::target::{ObservedTarget, TargetError};
-use crate::workload::read;
+use crate::workload::read::{self, Age};
 
 /// The workload of `side`, as pd-systems takes it.
 pub fn target(reference: &TargetReference, side: Role) -> Target {
@@ -28,7 +28,7 @@ pub async fn observe(
     side: Role,
 ) -> Result<ObservedTarget, TargetError> {
     let place = read::place(client, namespace, &target(&role.target, side)).await?;
-    let pods = read::pods(client, namespace, &place).await?;
+    let pods = read::pods(client, namespace, &place, Age::Cached).await?;
     let seen = observe::observe(&place, &pods);
     let mut state = seen.state;
     let stated = role.gpus_per_replica;

@@ -1,22 +1,20 @@
 //! Conditions of a reconcile: one finding for each that can be judged.
 
-use std::time::Duration;
+pub mod lateness;
 
 use pd_api::{
     ConditionState::{self, False, True, Unknown},
     ConditionType,
     condition::Finding,
 };
-use pd_core::{PerRole, Reason, Report, policy::Policy, time::UNWATCHED_MAX};
+use pd_core::{PerRole, Reason, Report, policy::Policy};
 use pd_signals::{profile::ProfileError, stated::Origin};
 use pd_systems::refusal::Refusal;
-use tokio::time::Instant;
 
 use super::sentence::with_role;
 use crate::{
     apply::scale::ScaleError,
     cluster::Unseen,
-    context::Lateness,
     observe::target::TargetError,
     outcome::{Applied, ApplyOutcome, ReconcileOutcome, Stopped},
     prometheus::QueryError,
@@ -61,33 +59,6 @@ pub fn findings(outcome: &ReconcileOutcome) -> Vec<Finding> {
         Ok(applied) => findings.extend(of_decision(applied)),
     }
     findings
-}
-
-/// Whether a reconcile that began `by` after its time was late: decisions were so far apart that
-/// the time between them counts as unwatched, or twice the interval.
-pub fn is_late(by: Duration, interval: Duration) -> bool {
-    by > interval.max(UNWATCHED_MAX.saturating_sub(interval))
-}
-
-/// How long a late reconcile is shown: as long as metrics show rates of, so that a condition and an
-/// alert begin and end together, and a controller at its limit gives one event and not many.
-const LATENESS_SHOWN: Duration = Duration::from_mins(10);
-
-/// Whether decisions come when they are due, after the last one that was late.
-pub fn on_time(late: Option<Lateness>, now: Instant) -> Finding {
-    let of =
-        |state, reason, message: String| finding(ConditionType::OnTime, state, reason, message);
-    let shown = late.filter(|late| now.saturating_duration_since(late.at) < LATENESS_SHOWN);
-    let Some(Lateness { by, .. }) = shown else {
-        let message = "decisions come when they are due".to_owned();
-        return of(True, Reason::ReconciledOnTime, message);
-    };
-    let message = format!(
-        "a decision came {} s after its time in the last {} min: replicas follow late until the operator gives the controller more, or what it waits for answers",
-        by.as_secs(),
-        LATENESS_SHOWN.as_secs() / 60
-    );
-    of(False, Reason::ReconciledLate, message)
 }
 
 /// The condition that sums up the others.

@@ -1,7 +1,8 @@
 //! Reading a workload with what is near it, and its pods.
 
+use k8s_openapi::api::core::v1::Pod;
 use kube::{
-    Client, Resource as _,
+    Api, Client, Resource as _,
     api::{ApiResource, DynamicObject, GetParams, GroupVersionKind, ListParams},
     core::Request,
     discovery::pinned_kind,
@@ -16,17 +17,47 @@ use serde_json::{Value, json};
 use super::WorkloadError;
 use crate::answer::within_limit;
 
+/// How old lists may be that the API server gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Age {
+    /// As old as its cache: a decision tolerates data of a second ago.
+    Cached,
+    /// As etcd has them now.
+    Now,
+}
+
 /// Where the replicas of `target` are now.
 pub async fn place(
     client: &Client,
     namespace: &str,
     target: &Target,
 ) -> Result<Place, WorkloadError> {
+    let (place, _) = resolved(client, namespace, target, Age::Cached).await?;
+    Ok(place)
+}
+
+/// Where the replicas of `target` are, by nothing older than this; and whether the object's
+/// operator has seen its newest version, where it says.
+pub async fn place_now(
+    client: &Client,
+    namespace: &str,
+    target: &Target,
+) -> Result<(Place, Option<bool>), WorkloadError> {
+    resolved(client, namespace, target, Age::Now).await
+}
+
+async fn resolved(
+    client: &Client,
+    namespace: &str,
+    target: &Target,
+    age: Age,
+) -> Result<(Place, Option<bool>), WorkloadError> {
     let system = pd_systems::system(&target.api_version, &target.kind);
     let reader = Reader {
         client,
         namespace,
         switch: pd_systems::switch(&target.api_version, &target.kind),
+        age,
     };
     let resource = reader.resource(target).await?;
     let object = reader.object(target, &resource).await?;
@@ -48,7 +79,14 @@ pub async fn place(
     if place.object.plural.is_empty() {
         place.object.plural = resource.plural;
     }
-    Ok(place)
+    Ok((place, is_observed(&object)))
+}
+
+/// Whether the operator of `object` has seen its newest version; nothing where it does not say.
+fn is_observed(object: &Value) -> Option<bool> {
+    let number = |pointer: &str| object.pointer(pointer).and_then(Value::as_i64);
+    let seen = number("/status/observedGeneration")?;
+    Some(seen >= number("/metadata/generation").unwrap_or(0))
 }
 
 /// The pods that may be of `place`.
@@ -56,6 +94,7 @@ pub async fn pods(
     client: &Client,
     namespace: &str,
     place: &Place,
+    age: Age,
 ) -> Result<Vec<PodFacts>, WorkloadError> {
     if place.pods.labels.is_nothing() {
         return Ok(Vec::new());
@@ -64,10 +103,27 @@ pub async fn pods(
         client,
         namespace,
         switch: "",
+        age,
     };
-    let pods = ApiResource::erase::<k8s_openapi::api::core::v1::Pod>(&());
+    let pods = ApiResource::erase::<Pod>(&());
     let listed = reader.list(&pods, &place.pods.labels.to_string()).await?;
     Ok(listed.iter().map(PodFacts::of).collect())
+}
+
+/// All pods of the namespace, as etcd has them now.
+pub async fn pods_of_namespace(
+    client: &Client,
+    namespace: &str,
+) -> Result<Vec<PodFacts>, kube::Error> {
+    let pods = ApiResource::erase::<Pod>(&());
+    let api = Api::<DynamicObject>::namespaced_with(client.clone(), namespace, &pods);
+    let listed = within_limit(api.list(&ListParams::default())).await?;
+    let facts = |pod: &DynamicObject| {
+        // Plain data: it cannot fail.
+        let pod = serde_json::to_value(pod).unwrap_or_default();
+        PodFacts::of(&pod)
+    };
+    Ok(listed.items.iter().map(facts).collect())
 }
 
 /// The resource of an object of `api_version`, `kind` and `plural`.
@@ -81,6 +137,7 @@ struct Reader<'a> {
     client: &'a Client,
     namespace: &'a str,
     switch: &'static str,
+    age: Age,
 }
 
 impl Reader<'_> {
@@ -148,8 +205,11 @@ impl Reader<'_> {
     /// Objects that match `labels`, each with its kind; none where the cluster has no such kind.
     async fn list(&self, of: &ApiResource, labels: &str) -> Result<Vec<Value>, WorkloadError> {
         let request = Request::new(DynamicObject::url_path(of, Some(self.namespace)));
-        // From the API server's cache: a decision tolerates data of a second ago.
-        let params = ListParams::default().labels(labels).match_any();
+        let params = ListParams::default().labels(labels);
+        let params = match self.age {
+            Age::Cached => params.match_any(),
+            Age::Now => params,
+        };
         let answer = match request.list(&params).map_err(kube::Error::BuildRequest) {
             Ok(request) => within_limit(self.client.request::<Value>(request)).await,
             Err(error) => Err(error),

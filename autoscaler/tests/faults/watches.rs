@@ -26,13 +26,18 @@ async fn a_steady_pass_sends_the_api_server_no_get_and_no_list() {
     let stage = Stage::after(120, |_| {}).await;
     let reads = |stage: &Stage| {
         let mut reads = stage.server.lines("GET");
-        // Whether KEDA was installed meanwhile is looked for now and then.
-        reads.retain(|line| !line.contains("watch=true") && !line.contains("scaledobjects"));
-        reads
+        // Whether KEDA or GPUBudgets were installed meanwhile is looked for now and then.
+        let is_absent = |line: &str| line.contains("scaledobjects") || line.contains("gpubudgets");
+        let looked = reads.iter().filter(|line| is_absent(line)).count();
+        reads.retain(|line| !line.contains("watch=true") && !is_absent(line));
+        (reads, looked)
     };
-    let before = reads(&stage);
+    let (before, looked) = reads(&stage);
     stage.wait(300).await;
-    assert_eq!(reads(&stage), before);
+    let (after, looked_after) = reads(&stage);
+    assert_eq!(after, before);
+    // Each of the two every 30 s.
+    assert!(looked_after - looked <= 22, "{looked} and {looked_after}");
     stage.assert_all_is_applied();
 }
 

@@ -109,6 +109,9 @@ pub struct Entry {
     pub granted_gpus: u32,
     /// GPUs that its plan may hold; never more than the grant.
     pub cap_gpus: u32,
+    /// Whether any replica may be added. Beyond the budget none is, not even in place of one that
+    /// leaves.
+    pub may_grow: bool,
     /// GPUs that are its due.
     pub share_gpus: u32,
     /// How it stands.
@@ -157,7 +160,7 @@ pub fn settle(terms: Terms, members: &[Member<'_>], accounts: &[Account<'_>]) ->
     let granted = ledger.raised(&shares, &kept, idle);
     let sum: u64 = granted.iter().copied().map(u64::from).sum();
     let may_grow = sum <= u64::from(terms.gpus);
-    let taken = ledger.taken(&shares, &granted);
+    let taken = ledger.taken(&shares, &granted, idle);
     let entry = |index: usize| {
         let (account, share) = (&accounts[index], shares[index]);
         let (granted_gpus, take) = (granted[index], taken[index]);
@@ -178,6 +181,7 @@ pub fn settle(terms: Terms, members: &[Member<'_>], accounts: &[Account<'_>]) ->
         Entry {
             granted_gpus,
             cap_gpus,
+            may_grow,
             share_gpus: share,
             standing,
         }
@@ -353,8 +357,8 @@ impl<'a> Ledger<'a> {
     }
 
     /// GPUs that each account shall give back: those beyond the budget or a member's most, and
-    /// those that somebody who is short may take.
-    fn taken(&self, shares: &[u32], granted: &[u32]) -> Vec<u32> {
+    /// those that somebody who is short may take. `idle` GPUs of the budget are to stay free.
+    fn taken(&self, shares: &[u32], granted: &[u32], idle: u32) -> Vec<u32> {
         let givers = self.givers(shares);
         let mut taken = vec![0; self.accounts.len()];
         let mut take = |giver: usize, open: u32| {
@@ -362,7 +366,7 @@ impl<'a> Ledger<'a> {
             taken[giver] += taking;
             open - taking
         };
-        let mut excess = self.excess();
+        let mut excess = self.excess(idle);
         for &giver in &givers {
             excess = take(giver, excess);
         }
@@ -395,8 +399,9 @@ impl<'a> Ledger<'a> {
         taken
     }
 
-    /// GPUs held beyond the budget; of those that left, all that nobody else may get.
-    fn excess(&self) -> u32 {
+    /// GPUs held beyond the budget without those that stay free; of those that left, all that
+    /// nobody else may get.
+    fn excess(&self, idle: u32) -> u32 {
         let held = |account: &Account<'_>| {
             u64::from(if self.has_left(account) {
                 account.reserved()
@@ -405,7 +410,7 @@ impl<'a> Ledger<'a> {
             })
         };
         let held: u64 = self.accounts.iter().map(held).sum();
-        let excess = held.saturating_sub(self.terms.gpus.into());
+        let excess = held.saturating_sub(self.terms.gpus.saturating_sub(idle).into());
         u32::try_from(excess).unwrap_or(u32::MAX)
     }
 

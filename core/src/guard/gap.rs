@@ -181,7 +181,8 @@ mod tests {
             let spans = std::iter::repeat_n(interval, 4_000);
             let lowered = lowered_after(spans, window);
             prop_assert!(lowered.is_some());
-            // A window, and three decisions: the one that shows the interval, and those at its ends.
+            // A window, and three decisions: the one that shows the interval, and those at its
+            // ends.
             let most = window.max(2 * interval) + 3 * interval;
             prop_assert!(lowered <= Some(most), "{lowered:?} > {most:?}");
             // And the window was waited for.

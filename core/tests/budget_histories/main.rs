@@ -91,7 +91,7 @@ fn left_in_peace_everybody_comes_to_its_share_and_stays() {
 #[test]
 fn each_broken_rule_is_found() {
     for rule in process::Broken::ALL {
-        let caught = (0..2_000).any(|seed| {
+        let caught = (0..20_000).any(|seed| {
             let mut world = World::new(Random::new(seed), Faults::OURS);
             world.broken = Some(rule);
             (0..EVENTS).any(|_| {

@@ -8,7 +8,8 @@ use pd_core::{
 };
 
 use crate::world::{
-    Answer, Change, IN_FLIGHT_TICKS, SERVICES, Service, Stored, World, member_of, members,
+    Answer, Change, IN_FLIGHT_TICKS, PASS_TICKS, SERVICES, Service, Stored, World, member_of,
+    members,
 };
 
 /// Services reconciled at once.
@@ -28,6 +29,8 @@ pub(crate) enum Broken {
     LowerOnAnOldRead,
     /// Pods on their way out are not counted.
     ForgetLeaving,
+    /// Pods beyond the replicas requested are not counted.
+    ForgetGoing,
     /// Grants are lowered while writes of replicas may be under way.
     LowerTooSoon,
     /// The surge of rollouts is not counted.
@@ -37,10 +40,11 @@ pub(crate) enum Broken {
 }
 
 impl Broken {
-    pub(crate) const ALL: [Self; 6] = [
+    pub(crate) const ALL: [Self; 7] = [
         Self::ScaleBeforeGrant,
         Self::LowerOnAnOldRead,
         Self::ForgetLeaving,
+        Self::ForgetGoing,
         Self::LowerTooSoon,
         Self::ForgetSurge,
         Self::BuildOnARead,
@@ -70,12 +74,25 @@ struct Pass {
     phase: Phase,
 }
 
+/// The most that a service may hold.
+#[derive(Clone, Copy, Debug)]
+struct Most {
+    cap: u32,
+    may_grow: bool,
+    /// Until when replicas may be written on it: each request of a pass has a time limit.
+    until: u64,
+}
+
 #[derive(Clone, Debug)]
 enum Phase {
     /// The grants are on their way.
-    Granting { stored: Stored, cap: u32 },
-    /// The grants are written: now the replicas may be.
-    Granted { cap: u32 },
+    Granting {
+        stored: Stored,
+        most: Most,
+        seen: Service,
+    },
+    /// The grants are written: now the replicas may be, by what was seen for the claim.
+    Granted { most: Most, seen: Service },
     /// The replicas are on their way.
     Scaling,
 }
@@ -138,7 +155,12 @@ impl Process {
     /// Reads a service, settles the ledger, and writes the grants if they change.
     fn claim(&mut self, world: &mut World, id: u64, service: usize) -> Phase {
         let ledger = self.ledger.clone().unwrap();
-        let seen = stale(world).1.swap_remove(service);
+        let mut seen = stale(world).1.swap_remove(service);
+        let fresh = &world.services[service];
+        let grows = (0..2).any(|role| seen.need[role] > seen.roles[role].desired);
+        if grows && world.broken != Some(Broken::LowerOnAnOldRead) {
+            seen.clone_from(fresh);
+        }
         let mut held = held(&seen, world.broken);
         let mut is_certain = world.broken == Some(Broken::LowerOnAnOldRead);
         let mut entries = self.settled(world, &ledger, service, held, is_certain);
@@ -146,8 +168,9 @@ impl Process {
         let quiet = world.now >= self.since + IN_FLIGHT_TICKS
             && world.now >= self.unsettled[service]
             || world.broken == Some(Broken::LowerTooSoon);
-        if grant > held && quiet {
+        if grant > held && quiet && world.broken != Some(Broken::LowerOnAnOldRead) {
             let fresh = &world.services[service];
+            seen.clone_from(fresh);
             is_certain = fresh.roles.iter().all(|role| role.observed == role.desired);
             held = self::held(fresh, world.broken);
             entries = self.settled(world, &ledger, service, held, is_certain);
@@ -160,7 +183,11 @@ impl Process {
                 None
             };
         }
-        let cap = entries[service].cap_gpus;
+        let most = Most {
+            cap: entries[service].cap_gpus,
+            may_grow: entries[service].may_grow,
+            until: world.now + PASS_TICKS,
+        };
         let mut stored = ledger.clone();
         for (index, entry) in entries.iter().enumerate() {
             let stated = ledger.grants.get(&index).map_or(0, |grant| grant.1);
@@ -168,14 +195,14 @@ impl Process {
             stored.grants.insert(index, (entry.granted_gpus, stated));
         }
         if stored == ledger && self.is_own {
-            return Phase::Granted { cap };
+            return Phase::Granted { most, seen };
         }
         world.send(id, Change::Grants(stored.clone()));
         if world.broken == Some(Broken::ScaleBeforeGrant) {
             self.ledger = Some(stored);
-            return Phase::Granted { cap };
+            return Phase::Granted { most, seen };
         }
-        Phase::Granting { stored, cap }
+        Phase::Granting { stored, most, seen }
     }
 
     fn settled(
@@ -213,11 +240,15 @@ impl Process {
     fn advance(&mut self, world: &mut World, pass: Pass) -> Option<Pass> {
         let Pass { id, service, phase } = pass;
         match phase {
-            Phase::Granting { mut stored, cap } => match world.answers.remove(&id) {
+            Phase::Granting {
+                mut stored,
+                most,
+                seen,
+            } => match world.answers.remove(&id) {
                 None => Some(Pass {
                     id,
                     service,
-                    phase: Phase::Granting { stored, cap },
+                    phase: Phase::Granting { stored, most, seen },
                 }),
                 Some(Answer::Done) => {
                     stored.version += 1;
@@ -226,7 +257,7 @@ impl Process {
                     Some(Pass {
                         id,
                         service,
-                        phase: Phase::Granted { cap },
+                        phase: Phase::Granted { most, seen },
                     })
                 }
                 Some(Answer::Conflict | Answer::Lost) => {
@@ -234,9 +265,9 @@ impl Process {
                     None
                 }
             },
-            Phase::Granted { cap } => {
+            Phase::Granted { most, seen } => {
                 world.answers.remove(&id);
-                self.scale(world, id, service, cap)
+                self.scale(world, (id, service), &seen, most)
             }
             Phase::Scaling => match world.answers.remove(&id) {
                 None => Some(Pass {
@@ -253,29 +284,42 @@ impl Process {
         }
     }
 
-    /// Writes the replicas of one role, after a read that shows that they fit.
-    fn scale(&self, world: &mut World, id: u64, service: usize, cap: u32) -> Option<Pass> {
+    /// Writes the replicas of one role, if they fit beside all that was `seen` for the claim.
+    fn scale(
+        &self,
+        world: &mut World,
+        (id, service): (u64, usize),
+        seen: &Service,
+        most: Most,
+    ) -> Option<Pass> {
+        let Most {
+            cap,
+            may_grow,
+            until,
+        } = most;
+        if world.now > until {
+            return None;
+        }
         let granted = self.ledger.as_ref()?.grants.get(&service)?.0;
-        let fresh = world.services[service].clone();
-        let target = fitted(&fresh, fresh_need(&fresh, cap), cap);
+        let target = fitted(seen, needed(seen, cap), cap);
         let change = |role: usize| {
-            let desired = fresh.roles[role].desired;
+            let desired = seen.roles[role].desired;
             if target[role] <= desired {
                 return (target[role] < desired).then_some(target[role]);
             }
             // As far as it fits beside everything that exists.
             let fits = |&replicas: &u32| {
-                let mut grown = fresh.clone();
-                grown.roles[role].desired = replicas;
-                held(&grown, world.broken) <= cap.min(granted)
+                let mut to = [seen.roles[0].desired, seen.roles[1].desired];
+                to[role] = replicas;
+                at(seen, to, world.broken) <= cap.min(granted)
             };
-            (desired + 1..=target[role]).rev().find(fits)
+            let more = (desired + 1..=target[role]).rev();
+            more.take_while(|_| may_grow).find(fits)
         };
-        let grows =
-            (0..2).find(|&role| change(role).is_some_and(|r| r > fresh.roles[role].desired));
+        let grows = (0..2).find(|&role| change(role).is_some_and(|r| r > seen.roles[role].desired));
         let role = grows.or_else(|| (0..2).find(|&role| change(role).is_some()))?;
         let replicas = change(role)?;
-        let version = fresh.roles[role].version;
+        let version = seen.roles[role].version;
         world.send(
             id,
             Change::Replicas {
@@ -308,16 +352,28 @@ fn stale(world: &mut World) -> (Stored, Vec<Service>) {
 }
 
 fn held(service: &Service, broken: Option<Broken>) -> u32 {
-    let mut service = service.clone();
-    for role in &mut service.roles {
+    let requested = [service.roles[0].desired, service.roles[1].desired];
+    at(service, requested, broken)
+}
+
+/// The most GPUs while `replicas` are requested.
+fn at(service: &Service, replicas: [u32; 2], broken: Option<Broken>) -> u32 {
+    let mut roles = service.roles.clone();
+    for role in &mut roles {
         if broken == Some(Broken::ForgetLeaving) {
             role.leaving.clear();
+        }
+        if broken == Some(Broken::ForgetGoing) {
+            role.running = role.running.min(role.desired);
         }
         if broken == Some(Broken::ForgetSurge) {
             role.surge = 0;
         }
     }
-    service.held_with_surge()
+    let roles = roles.iter().zip(replicas);
+    roles
+        .map(|(role, replicas)| role.with_surge(replicas) * role.gpus)
+        .sum()
 }
 
 /// GPUs of `replicas` with their surge.
@@ -331,7 +387,7 @@ fn cost(service: &Service, replicas: [u32; 2]) -> u32 {
 }
 
 /// Nothing is of use below one replica of each role.
-fn fresh_need(service: &Service, cap: u32) -> [u32; 2] {
+fn needed(service: &Service, cap: u32) -> [u32; 2] {
     if cost(service, [1, 1]) > cap {
         [0, 0]
     } else {

@@ -23,7 +23,7 @@ async fn the_defaults_are_two_controllers_that_may_act_everywhere() {
     let want = BTreeMap::from([
         ("ClusterRole", 3),
         ("ClusterRoleBinding", 1),
-        ("CustomResourceDefinition", 2),
+        ("CustomResourceDefinition", 3),
         ("Deployment", 1),
         // The one of `helm test`.
         ("Pod", 1),

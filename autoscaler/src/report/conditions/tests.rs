@@ -2,6 +2,8 @@
 //!
 //! The table is a match without a rest: a new reason does not build until it is in it.
 
+use std::time::Duration;
+
 use kube::core::Status;
 use pd_api::{FieldError, v1alpha1::PDAutoscaler};
 use pd_core::{
@@ -14,9 +16,13 @@ use pd_signals::{pods::KindUnsupported, stated::Stated};
 use pd_systems::gpus::GpusUnknown;
 use rstest::rstest;
 use serde_json::json;
+use tokio::time::Instant;
 
-use super::*;
-use crate::{outcome::Sources, prometheus::QueryError, report::status::status};
+use super::{
+    lateness::{is_late, on_time},
+    *,
+};
+use crate::{context::Lateness, outcome::Sources, prometheus::QueryError, report::status::status};
 use pd_runtime::prometheus::Owner;
 
 /// The words of every cause in this file.

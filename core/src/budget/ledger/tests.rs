@@ -223,21 +223,32 @@ prop_compose! {
     }
 }
 
-/// Whether neither the budget nor any member's most is exceeded.
-fn is_within(terms: Terms, members: &[Member<'_>], accounts: &[Account<'_>]) -> bool {
-    let held = |of: &dyn Fn(&Account<'_>) -> bool| -> u32 {
-        accounts
+/// The same ledger with a budget, and members' most, that all that is held is within.
+fn roomy(
+    terms: Terms,
+    members: &[Member<'static>],
+    accounts: &[Account<'_>],
+) -> (Terms, Vec<Member<'static>>) {
+    let of = |index: usize| -> u32 {
+        let own = accounts
             .iter()
-            .filter(|&account| of(account))
-            .map(|account| account.held_gpus)
-            .sum()
+            .filter(|account| account.member == Some(index));
+        own.map(|account| account.held_gpus).sum()
     };
     let left = accounts.iter().filter(|account| account.member.is_none());
     let left: u32 = left.map(Account::reserved).sum();
-    held(&|account| account.member.is_some()) + left <= terms.gpus
-        && members.iter().enumerate().all(|(index, member)| {
-            held(&|account| account.member == Some(index)) <= member.most_gpus
-        })
+    // Floors that are not lent stay free.
+    let idle = match terms.borrowing {
+        Borrowing::Allowed => 0,
+        Borrowing::Never => members.iter().map(|member| member.floor_gpus).sum(),
+    };
+    let held: u32 = (0..members.len()).map(of).sum();
+    let gpus = terms.gpus.max(held + left + idle);
+    let members = members.iter().enumerate().map(|(index, member)| Member {
+        most_gpus: member.most_gpus.max(of(index)),
+        ..*member
+    });
+    (Terms { gpus, ..terms }, members.collect())
 }
 
 proptest! {
@@ -291,7 +302,7 @@ proptest! {
         (terms, members, accounts) in any_ledger(),
     ) {
         let terms = Terms { preemption: Preemption::Never, ..terms };
-        prop_assume!(is_within(terms, &members, &accounts));
+        let (terms, members) = roomy(terms, &members, &accounts);
         for (account, entry) in accounts.iter().zip(settle(terms, &members, &accounts)) {
             prop_assert!(account.member.is_none() || entry.cap_gpus >= account.held_gpus);
         }
@@ -302,14 +313,14 @@ proptest! {
         let accounts: Vec<_> = accounts.into_iter()
             .map(|account| Account { may_preempt: false, ..account })
             .collect();
-        prop_assume!(is_within(terms, &members, &accounts));
+        let (terms, members) = roomy(terms, &members, &accounts);
         for (account, entry) in accounts.iter().zip(settle(terms, &members, &accounts)) {
             prop_assert!(account.member.is_none() || entry.cap_gpus >= account.held_gpus);
         }
     }
 
-    /// With services that drain when they shall, everybody reaches its share, and then nothing
-    /// moves any more.
+    /// With services that drain when they shall, everybody reaches its share within the budget, and
+    /// then nothing moves any more.
     #[test]
     fn everybody_reaches_its_share_and_stays((terms, members, accounts) in any_ledger()) {
         let terms = Terms { preemption: Preemption::FairShare, ..terms };
@@ -331,10 +342,20 @@ proptest! {
                 break;
             }
         }
-        for (account, entry) in accounts.iter().zip(&entries) {
-            if account.member.is_some() {
-                prop_assert_eq!(account.held_gpus, entry.share_gpus, "{:?}", entry);
-            }
+        let own = || accounts.iter().zip(&entries).filter(|(account, _)| account.member.is_some());
+        for (account, entry) in own() {
+            // More than a share is held only of GPUs that no other share has: shares are whole
+            // units.
+            prop_assert!(account.held_gpus >= entry.share_gpus, "{:?} {:?}", account, entry);
+        }
+        let held: u32 = own().map(|(account, _)| account.held_gpus).sum();
+        let left = accounts.iter().filter(|account| account.member.is_none());
+        let left: u32 = left.map(Account::reserved).sum();
+        prop_assert!(held <= terms.gpus.saturating_sub(left));
+        for (index, member) in members.iter().enumerate() {
+            let own = own().filter(|(account, _)| account.member == Some(index));
+            let held: u32 = own.map(|(account, _)| account.held_gpus).sum();
+            prop_assert!(held <= member.most_gpus);
         }
     }
 
