@@ -5,11 +5,16 @@
 
 use std::time::Duration;
 
+use http::Request;
 use tokio::time::timeout;
 
 /// Longest time for one answer: far above what a loaded API server takes, and short enough that the
 /// fault is in the status within a minute.
 pub const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+
+/// The API server ends a write of replicas so long after its arrival, whoever still waits for it: a
+/// write of a process that is gone cannot come after that.
+pub const WRITE_WITHIN: Duration = Duration::from_secs(5);
 
 /// There was no answer in time.
 #[derive(Debug, thiserror::Error)]
@@ -25,4 +30,13 @@ pub async fn within_limit<T>(
         Ok(answer) => answer,
         Err(_) => Err(kube::Error::Service(Box::new(NoAnswer))),
     }
+}
+
+/// A write that the API server ends within [`WRITE_WITHIN`]; it has parameters already.
+pub fn ending(mut request: Request<Vec<u8>>) -> Result<Request<Vec<u8>>, kube::Error> {
+    let limited = format!("{}&timeout={}s", request.uri(), WRITE_WITHIN.as_secs());
+    *request.uri_mut() = limited
+        .parse()
+        .map_err(|error: http::uri::InvalidUri| kube::Error::HttpError(error.into()))?;
+    Ok(request)
 }

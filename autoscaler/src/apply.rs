@@ -26,6 +26,7 @@ pub async fn apply(
         observed,
         decision,
         findings,
+        ..
     } = planned;
     let Observed {
         object,

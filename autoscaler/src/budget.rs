@@ -14,20 +14,20 @@ pub mod claim;
 pub mod holding;
 pub mod ledger;
 pub mod members;
+pub mod quota;
 pub mod report;
 pub mod watched;
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
-use kube::runtime::reflector::ObjectRef;
+use kube::{ResourceExt as _, runtime::reflector::ObjectRef};
 use pd_api::v1alpha1::{GPUBudget, Mode, PDAutoscaler};
 use pd_core::{
-    Memory, PerRole, Policy, Reason, Role, RoleState, Stage, Step, Timestamp,
-    budget::ledger::Standing,
+    PerRole, Policy, Reason, Role, Stage, Step, bounds::Bounds, budget::ledger::Standing,
 };
 use tokio::time::Instant;
 use tracing::warn;
@@ -41,8 +41,9 @@ use self::{
 };
 use crate::{
     context::Context,
+    lock::locked,
     outcome::{ApplyOutcome, ReconcileOutcome},
-    plan::{Planned, plan},
+    plan::Planned,
 };
 
 /// How often a plan that does not fit with its surge is made again under a smaller limit.
@@ -67,10 +68,6 @@ fn running_name(key: &ObjectRef<PDAutoscaler>) -> String {
         key.namespace.as_deref().unwrap_or_default(),
         key.name
     )
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Budgets {
@@ -174,39 +171,80 @@ impl Budgets {
     }
 }
 
-/// The plan within all budgets, those of others included: the one that was made without them where
-/// it keeps to them, and otherwise another.
+/// The plan within all budgets, those of others and the namespace's quotas included: the one that
+/// was made without them where it keeps to them, and otherwise another.
 pub async fn within<'a>(
     context: &Context,
     budgets: &Budgets,
     key: &ObjectRef<PDAutoscaler>,
     services: impl FnOnce() -> Arc<Vec<Service>>,
-    memory: &Memory,
-    now: Timestamp,
     planned: Planned<'a>,
 ) -> Planned<'a> {
-    let object = planned.observed.object;
-    let none = budgets.watched.budgets().is_ok_and(|all| all.is_empty());
-    if object.spec.mode != Mode::Auto {
+    if planned.observed.object.spec.mode != Mode::Auto {
         return planned;
     }
-    let service = Service::of(object);
-    if none {
-        return Box::pin(alone(context, &service, memory, now, planned)).await;
-    }
-    let claim = claim(&service, &planned, budgets.is_quiet(key));
-    let services = services();
-    locked(&budgets.running).insert(running_name(key));
-    match budgets.claimed(context, &services, &claim).await {
-        Ok(granted) if granted.is_empty() => {
-            Box::pin(alone(context, &service, memory, now, planned)).await
-        }
-        Ok(granted) => shared(&granted, memory, now, planned),
+    let service = Service::of(planned.observed.object);
+    let none = budgets.watched.budgets().is_ok_and(|all| all.is_empty());
+    let granted = if none {
+        Ok(Vec::new())
+    } else {
+        let claim = claim(&service, &planned, budgets.is_quiet(key));
+        let services = services();
+        locked(&budgets.running).insert(running_name(key));
+        Box::pin(budgets.claimed(context, &services, &claim)).await
+    };
+    let planned = match granted {
+        Ok(granted) if granted.is_empty() => Box::pin(alone(context, &service, planned)).await,
+        Ok(granted) => shared(&granted, planned),
         Err(error) => {
             context.metrics.api_failed("budget");
-            refused(&error, memory, now, planned)
+            refused(&error, planned)
         }
+    };
+    in_quotas(context, planned).await
+}
+
+/// The plan with no more GPUs than the namespace's quotas have room for, if it grows.
+async fn in_quotas<'a>(context: &Context, planned: Planned<'a>) -> Planned<'a> {
+    if !planned.grows() {
+        return planned;
     }
+    let namespace = planned.observed.object.namespace().unwrap_or_default();
+    let room = match quota::read(&context.client, &namespace).await {
+        Ok(Some(room)) => room,
+        Ok(None) => return planned,
+        Err(error) => {
+            warn!(%error, namespace, "ResourceQuotas cannot be read; the API server keeps them");
+            context.metrics.api_failed("quota");
+            return planned;
+        }
+    };
+    let roles = &planned.observed.snapshot.roles;
+    let per_replica = roles.map(|role| role.gpus_per_replica);
+    let current = roles.map(|role| role.current);
+    // Replicas requested that have no pods yet will take their GPUs of the room.
+    let existing = roles.map(|role| role.ready.saturating_add(role.starting).min(role.current));
+    let allowed = gpus(per_replica, existing).saturating_add(room.gpus);
+    let limit = allowed.max(gpus(per_replica, current));
+    let own = planned.observed.snapshot.policy.budget_gpus;
+    if gpus(per_replica, planned.decision.plan.replicas) <= limit {
+        return planned;
+    }
+    let unhindered = planned.decision.plan.replicas;
+    let mut planned = limited(limit, planned);
+    let to = planned.decision.plan.replicas;
+    let gives = |role: Role| to[role] < unhindered[role].min(current[role]);
+    if Role::ALL.into_iter().any(gives) {
+        // A quota holds back, and takes from no role to give to the other.
+        planned.observed.snapshot.policy.budget_gpus = own;
+        planned = as_it_is(planned);
+    }
+    let message = format!(
+        "ResourceQuota `{}` has room for {} of {} GPUs (`{}`): raise it, or lower what others of the namespace use",
+        room.quota, room.gpus, room.hard_gpus, room.resource
+    );
+    explain(&mut planned, Reason::QuotaLimited, message);
+    planned
 }
 
 fn claim<'a>(service: &'a Service, planned: &Planned<'_>, is_quiet: bool) -> Claim<'a> {
@@ -230,42 +268,31 @@ fn claim<'a>(service: &'a Service, planned: &Planned<'_>, is_quiet: bool) -> Cla
 }
 
 /// A service whose budget is its own.
-async fn alone<'a>(
-    context: &Context,
-    service: &Service,
-    memory: &Memory,
-    now: Timestamp,
-    planned: Planned<'a>,
-) -> Planned<'a> {
+async fn alone<'a>(context: &Context, service: &Service, planned: Planned<'a>) -> Planned<'a> {
     let Some(budget) = planned.observed.snapshot.policy.budget_gpus else {
         return planned;
     };
-    if !grows(&planned) {
+    if !planned.grows() {
         return planned;
     }
     match holding::read(&context.client, service).await {
-        Ok(holding) => fitted(budget, &holding.without_surge(), memory, now, planned),
+        Ok(holding) => fitted(budget, &holding.without_surge(), planned),
         Err(source) => {
             context.metrics.api_failed("budget");
             let budget = "spec.budget".to_owned();
-            refused(&BudgetError::Api { budget, source }, memory, now, planned)
+            refused(&BudgetError::Api { budget, source }, planned)
         }
     }
 }
 
 /// A service that shares budgets.
-fn shared<'a>(
-    granted: &[(String, Granted)],
-    memory: &Memory,
-    now: Timestamp,
-    planned: Planned<'a>,
-) -> Planned<'a> {
+fn shared<'a>(granted: &[(String, Granted)], planned: Planned<'a>) -> Planned<'a> {
     let Some((name, tightest)) = granted.iter().min_by_key(|(_, granted)| granted.cap_gpus) else {
         return planned;
     };
-    let mut planned = fitted(tightest.cap_gpus, &tightest.holding, memory, now, planned);
-    if grows(&planned) && granted.iter().any(|(_, granted)| !granted.may_grow) {
-        planned = as_it_is(memory, now, planned);
+    let mut planned = fitted(tightest.cap_gpus, &tightest.holding, planned);
+    if planned.grows() && granted.iter().any(|(_, granted)| !granted.may_grow) {
+        planned = as_it_is(planned);
     }
     if tightest.standing != Standing::Granted {
         let reason = accounts::reason(tightest.standing);
@@ -276,16 +303,11 @@ fn shared<'a>(
 }
 
 /// Nothing grows, for it is not known whether it may.
-fn refused<'a>(
-    error: &BudgetError,
-    memory: &Memory,
-    now: Timestamp,
-    planned: Planned<'a>,
-) -> Planned<'a> {
-    if !grows(&planned) {
+fn refused<'a>(error: &BudgetError, planned: Planned<'a>) -> Planned<'a> {
+    if !planned.grows() {
         return planned;
     }
-    let mut planned = as_it_is(memory, now, planned);
+    let mut planned = as_it_is(planned);
     explain(
         &mut planned,
         Reason::BudgetUnsettled,
@@ -303,39 +325,38 @@ fn gpus(per_replica: PerRole<u32>, replicas: PerRole<u32>) -> u32 {
     u32::try_from(Policy::gpus(replicas, per_replica)).unwrap_or(u32::MAX)
 }
 
-fn grows(planned: &Planned<'_>) -> bool {
-    let roles = &planned.observed.snapshot.roles;
-    let to = planned.decision.plan.replicas;
-    Role::ALL
-        .into_iter()
-        .any(|role| to[role] > roles[role].current)
-}
-
-/// The plan with no more GPUs than are requested now.
-fn as_it_is<'a>(memory: &Memory, now: Timestamp, mut planned: Planned<'a>) -> Planned<'a> {
-    let roles = planned.observed.snapshot.roles;
-    // A role whose GPUs are not known, or that has none, is held to its replicas.
-    let counted = roles.map(|role| RoleState {
-        gpus_per_replica: role.gpus_per_replica.max(1),
-        ..role
+/// The plan in which no role has more replicas than are requested now, and none has fewer to make
+/// room for another.
+fn as_it_is(planned: Planned<'_>) -> Planned<'_> {
+    let snapshot = &planned.observed.snapshot;
+    let (bounds, paused) = (snapshot.policy.bounds, snapshot.paused);
+    let mut planned = planned.again(|snapshot| {
+        snapshot.policy.bounds = PerRole::from_fn(|role| {
+            let most = bounds[role]
+                .max_replicas
+                .min(snapshot.roles[role].current.max(1));
+            Bounds {
+                min_replicas: bounds[role].min_replicas.min(most),
+                max_replicas: most,
+            }
+        });
+        // For what bounds cannot say: a role at zero, and a schedule that sets others.
+        snapshot.paused.scale_up = true;
     });
-    let current = roles.map(|role| role.current);
-    let limit = gpus(counted.map(|role| role.gpus_per_replica), current);
-    planned.observed.snapshot.roles = counted;
-    let mut planned = limited(limit, memory, now, planned);
-    planned.observed.snapshot.roles = roles;
+    let snapshot = &mut planned.observed.snapshot;
+    (snapshot.policy.bounds, snapshot.paused) = (bounds, paused);
+    // These say that a person did it.
+    let steps = &mut planned.decision.report.steps;
+    steps.retain(|step| {
+        !(step.reason == Reason::AtMaximum || step.reason == Reason::Paused && !paused.scale_up)
+    });
     planned
 }
 
 /// The plan that, with all that exists and its surge, holds at most `cap` GPUs if it grows.
-fn fitted<'a>(
-    cap: u32,
-    holding: &Holding,
-    memory: &Memory,
-    now: Timestamp,
-    planned: Planned<'a>,
-) -> Planned<'a> {
+fn fitted<'a>(cap: u32, holding: &Holding, planned: Planned<'a>) -> Planned<'a> {
     let current = planned.observed.snapshot.roles.map(|role| role.current);
+    let own = planned.observed.snapshot.policy.budget_gpus;
     // The surge of the replicas that there are is no room for more of them.
     let mut limit = cap.saturating_sub(holding.surge(current));
     let over = |planned: &Planned<'_>| {
@@ -347,30 +368,26 @@ fn fitted<'a>(
     }
     let mut planned = planned;
     for _ in 0..FITS_TRIED {
-        planned = limited(limit, memory, now, planned);
+        planned = limited(limit, planned);
         let excess = over(&planned);
-        if excess == 0 || !grows(&planned) {
+        if excess == 0 || !planned.grows() {
             return planned;
         }
         limit = limit.saturating_sub(excess);
     }
-    let per_replica = planned
-        .observed
-        .snapshot
-        .roles
-        .map(|role| role.gpus_per_replica);
-    let planned = limited(gpus(per_replica, current).min(limit), memory, now, planned);
-    if grows(&planned) {
-        limited(0, memory, now, planned)
-    } else {
-        planned
-    }
+    // No number of GPUs for both says it: none is added.
+    planned.observed.snapshot.policy.budget_gpus = Some(least(own, cap));
+    as_it_is(planned)
 }
 
 /// The plan under a budget of `limit` GPUs, or the object's own if that is less.
-fn limited<'a>(limit: u32, memory: &Memory, now: Timestamp, planned: Planned<'a>) -> Planned<'a> {
-    let mut observed = planned.observed;
-    let own = observed.snapshot.policy.budget_gpus;
-    observed.snapshot.policy.budget_gpus = Some(own.map_or(limit, |own| own.min(limit)));
-    plan(observed, memory, now)
+fn limited(limit: u32, planned: Planned<'_>) -> Planned<'_> {
+    planned.again(|snapshot| {
+        snapshot.policy.budget_gpus = Some(least(snapshot.policy.budget_gpus, limit));
+    })
+}
+
+/// The budget `own`, if there is one, and at most `limit` GPUs.
+fn least(own: Option<u32>, limit: u32) -> u32 {
+    own.map_or(limit, |own| own.min(limit))
 }

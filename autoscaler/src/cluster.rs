@@ -16,7 +16,7 @@ mod watched;
 use std::{
     collections::HashMap,
     fmt::{self, Debug},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
 };
 
 use k8s_openapi::api::{
@@ -40,7 +40,7 @@ use self::{
     scalers::Scalers,
     watched::{Store, Watched, follow},
 };
-use crate::answer::within_limit;
+use crate::{answer::within_limit, lock::locked};
 
 /// The objects of a cluster, as watched.
 pub struct Cluster {
@@ -100,7 +100,7 @@ impl Cluster {
         name: &str,
     ) -> Result<Option<T>, ObjectError> {
         let watched = {
-            let mut kinds = lock(&self.objects);
+            let mut kinds = locked(&self.objects);
             kinds.retain(|_, running| !running.task.is_finished());
             let running = kinds.entry(kind.clone());
             let running = running.or_insert_with(|| self.watch_kind(kind));
@@ -172,10 +172,10 @@ impl Cluster {
 
     /// Ends every watch and forgets what was seen.
     pub fn stop(&self) {
-        lock(&self.objects).clear();
-        *lock(&self.pods) = None;
-        *lock(&self.horizontal) = None;
-        *lock(&self.scaled_objects) = None;
+        locked(&self.objects).clear();
+        *locked(&self.pods) = None;
+        *locked(&self.horizontal) = None;
+        *locked(&self.scaled_objects) = None;
     }
 
     fn watch_kind(&self, kind: &GroupVersionKind) -> Running<Objects> {
@@ -224,7 +224,7 @@ fn current<S>(
     slot: &Mutex<Option<Running<S>>>,
     start: impl FnOnce() -> Running<S>,
 ) -> Arc<Watched<S>> {
-    let mut slot = lock(slot);
+    let mut slot = locked(slot);
     if slot
         .as_ref()
         .is_some_and(|running| running.task.is_finished())
@@ -232,10 +232,6 @@ fn current<S>(
         *slot = None;
     }
     Arc::clone(&slot.get_or_insert_with(start).watched)
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn api(client: Client, namespace: Option<&str>, resource: &ApiResource) -> Api<DynamicObject> {

@@ -272,18 +272,9 @@ async fn steps(
     );
     let memory = recall(context, key, observed.object, &subject).await;
     let memory = memory.map_err(Stopped::MemoryUnreadable)?;
-    let now = context.now();
-    let planned = plan(observed, &memory, now);
+    let planned = plan(observed, &memory, context.now());
     let services = || shared.overview().services;
-    let within = budget::within(
-        context,
-        &shared.budgets,
-        key,
-        services,
-        &memory,
-        now,
-        planned,
-    );
+    let within = budget::within(context, &shared.budgets, key, services, planned);
     let planned = Box::pin(within).await;
     let (object, memory) = (planned.observed.object, planned.decision.memory.clone());
     let about = (

@@ -31,6 +31,7 @@ pub mod cluster;
 pub mod context;
 pub mod controller;
 pub mod error;
+pub mod lock;
 pub mod metrics;
 pub mod observe;
 pub mod outcome;

@@ -227,8 +227,7 @@ async fn targets(
 ) -> Result<PerRole<ObservedTarget>, Stopped> {
     let read = |role: Role| async move {
         let spec = spec.role(role);
-        let of_system = target::kind(&spec.target).is_err() && spec.target.is_supported();
-        let observed = if of_system {
+        let observed = if target::is_of_system(&spec.target) {
             // Boxed, for its many requests make the future large.
             Box::pin(system::observe(client, namespace, spec, role)).await
         } else {

@@ -8,6 +8,8 @@ pub mod conditions;
 pub mod events;
 pub mod sentence;
 pub mod status;
+#[cfg(test)]
+mod testing;
 
 use k8s_openapi::{api::core::v1::ObjectReference, apimachinery::pkg::apis::meta::v1::Time};
 use kube::{

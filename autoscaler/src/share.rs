@@ -6,11 +6,13 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::Mutex,
     time::Duration,
 };
 
 use tokio::time::Instant;
+
+use crate::lock::locked;
 
 /// How soon to come back when the share is taken.
 pub const TURN_AFTER: Duration = Duration::from_secs(1);
@@ -67,16 +69,10 @@ impl Shares {
         }
     }
 
-    fn locked(&self) -> MutexGuard<'_, HashMap<String, Namespace>> {
-        self.namespaces
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// One more for `namespace`, of its object `name`; nothing when its share is taken, or others
     /// have waited longer.
     pub fn enter(&self, namespace: &str, name: &str) -> Option<Running<'_>> {
-        let mut namespaces = self.locked();
+        let mut namespaces = locked(&self.namespaces);
         let own = namespaces.entry(namespace.to_owned()).or_default();
         own.enter(name, self.most, Instant::now()).then(|| Running {
             shares: self,
@@ -87,7 +83,7 @@ impl Shares {
 
 impl Drop for Running<'_> {
     fn drop(&mut self) {
-        let mut namespaces = self.shares.locked();
+        let mut namespaces = locked(&self.shares.namespaces);
         if let Some(own) = namespaces.get_mut(&self.namespace) {
             own.running = own.running.saturating_sub(1);
             if own.running == 0 && own.waiting.is_empty() {
@@ -143,7 +139,7 @@ mod tests {
     async fn a_namespace_without_a_reconcile_is_forgotten() {
         let shares = Shares::new(1);
         drop(shares.enter("a", "x"));
-        assert!(shares.locked().is_empty());
+        assert!(locked(&shares.namespaces).is_empty());
     }
 
     proptest! {

@@ -99,6 +99,8 @@ pub enum Reason {
     BudgetUnsettled,
     /// More GPUs are held than a shared budget has.
     BudgetExceeded,
+    /// A ResourceQuota of the namespace has no room for more GPUs.
+    QuotaLimited,
     /// The replicas are at their minimum.
     AtMinReplicas,
     /// The objective needs more than the maximum replicas.

@@ -1,9 +1,10 @@
 //! Reviews to pd-webhook: whatever the bytes, an answer is a well-formed review, its patch can be
 //! applied, and the object that comes of it needs no other.
 //!
-//! The first byte chooses the gate and whether pods get tolerations from a role. What follows is a
-//! body as it is, or, so that the fuzzer need not find the envelope by itself, the object of one,
-//! or annotation and tolerations of a pod.
+//! The first byte chooses the gate and whether pods get tolerations from a role, the length of the
+//! rest which nodes pods prefer. The rest is a body as it is, or, so that the fuzzer need not find
+//! the envelope by itself, the object of one, or annotation, tolerations and preferred terms of a
+//! pod.
 
 #![no_main]
 
@@ -12,8 +13,8 @@ use std::sync::Arc;
 use k8s_openapi::ByteString;
 use libfuzzer_sys::fuzz_target;
 use pd_core::Role;
-use pd_tolerations::{Comparison, ExtendedToleration};
-use pd_webhook::admission::{Claimed, Defaults, Workload, mutate, validate};
+use pd_tolerations::{Comparison, ExtendedToleration, mirror::Margin};
+use pd_webhook::admission::{Claimed, Defaults, Rewriting, Workload, mutate, validate};
 use serde_json::{Value, json};
 
 const KINDS: [(&str, &str); 5] = [
@@ -59,8 +60,8 @@ fn review(kind: (&str, &str), operation: &str, object: &Value, old: &Value) -> V
 }
 
 /// The object after the answer; nothing if it was refused.
-fn admitted(body: &[u8], object: &Value, gate: Comparison, cluster: &Cluster) -> Option<Value> {
-    let answered = mutate(body, gate, cluster).expect("a well-formed review is answered");
+fn admitted(body: &[u8], object: &Value, rewriting: Rewriting, cluster: &Cluster) -> Option<Value> {
+    let answered = mutate(body, rewriting, cluster).expect("a well-formed review is answered");
     let answer: Value = serde_json::from_slice(&answered.body).expect("an answer is JSON");
     let response = &answer["response"];
     assert_eq!(response["uid"], "u");
@@ -100,7 +101,13 @@ fn tolerations<'a>(kind: &str, object: &'a mut Value) -> Option<&'a mut Vec<Valu
 
 /// Edits what is stored: the last bytes say what is removed, moved, or comes first. Whatever comes
 /// of it needs no other answer, and no number changes its seconds unasked.
-fn edit(kind: (&str, &str), data: &[u8], stored: &Value, gate: Comparison, cluster: &Cluster) {
+fn edit(
+    kind: (&str, &str),
+    data: &[u8],
+    stored: &Value,
+    rewriting: Rewriting,
+    cluster: &Cluster,
+) {
     let mut edited = stored.clone();
     let Some(list) = tolerations(kind.1, &mut edited).filter(|list| !list.is_empty()) else {
         return;
@@ -115,11 +122,11 @@ fn edit(kind: (&str, &str), data: &[u8], stored: &Value, gate: Comparison, clust
         }
     }
     let body = review(kind, "UPDATE", &edited, stored);
-    let Some(once) = admitted(&body, &edited, gate, cluster) else {
+    let Some(once) = admitted(&body, &edited, rewriting, cluster) else {
         return;
     };
     let again = review(kind, "UPDATE", &once, stored);
-    let again = admitted(&again, &once, gate, cluster);
+    let again = admitted(&again, &once, rewriting, cluster);
     assert_eq!(again.as_ref(), Some(&once), "an edit is not settled: {edited}");
 }
 
@@ -135,10 +142,18 @@ fuzz_target!(|data: &[u8]| {
     let cluster = Cluster {
         gives: choice & 2 != 0,
     };
+    let rewriting = Rewriting {
+        gate,
+        preferred: match data.len() % 3 {
+            0 => None,
+            1 => Some(Margin::Least),
+            _ => Some(Margin::Most),
+        },
+    };
     let kind = KINDS[usize::from(choice >> 4) % KINDS.len()];
     let (object, old) = match (choice >> 2) & 3 {
         0 => {
-            let _ = mutate(data, gate, &cluster);
+            let _ = mutate(data, rewriting, &cluster);
             let _ = validate(data, &cluster);
             return;
         }
@@ -151,18 +166,19 @@ fuzz_target!(|data: &[u8]| {
             (object, Value::Null)
         }
         way => {
-            // Annotation, new and old tolerations, a line each.
+            // Annotation, new and old tolerations, and preferred terms, a line each.
             let text = String::from_utf8_lossy(data);
-            let mut lines = text.splitn(3, '\n');
+            let mut lines = text.splitn(4, '\n');
             let mut line = || lines.next().unwrap_or_default();
             let annotation = line().to_owned();
             let mut list = || serde_json::from_str::<Value>(line()).unwrap_or_default();
-            let (new, old) = (list(), list());
+            let (new, old, preferred) = (list(), list(), list());
             let template = |tolerations: Value| {
                 json!({ "metadata": { "labels": { "pod-template-hash": "x" },
                         "annotations": { "pdautoscaler.io/numeric-tolerations": annotation },
                         "ownerReferences": [{ "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "p-x", "controller": true }] },
-                    "spec": { "tolerations": tolerations } })
+                    "spec": { "tolerations": tolerations, "affinity": { "nodeAffinity": {
+                        "preferredDuringSchedulingIgnoredDuringExecution": preferred } } } })
             };
             let old = if way == 3 {
                 around(kind.1, template(old))
@@ -176,14 +192,14 @@ fuzz_target!(|data: &[u8]| {
     let once = admitted(
         &review(kind, operation, &object, &old),
         &object,
-        gate,
+        rewriting,
         &cluster,
     );
     if let Some(once) = &once {
-        edit(kind, data, once, gate, &cluster);
+        edit(kind, data, once, rewriting, &cluster);
     }
     if let Some(once) = once {
-        let again = admitted(&review(kind, operation, &once, &old), &once, gate, &cluster);
+        let again = admitted(&review(kind, operation, &once, &old), &once, rewriting, &cluster);
         assert_eq!(again.as_ref(), Some(&once), "not settled: {object}");
     }
 });

@@ -53,17 +53,22 @@ impl TargetKind {
 }
 
 /// RE2 for the names of the workload's pods. Pods of long names have no sure pattern, so those
-/// that are ready are listed; without any a name that no pod can have, for nothing would match all
-/// series without a pod.
+/// that are ready are listed.
 pub fn pod_pattern(kind: TargetKind, name: &str, ready_pods: &[String]) -> String {
     if kind == TargetKind::Deployment && name.len() > NAME_LENGTH_UNCUT {
-        let names: Vec<String> = ready_pods.iter().map(|pod| literal_pattern(pod)).collect();
-        return match names.as_slice() {
-            [] => "-".to_owned(),
-            names => format!("({})", names.join("|")),
-        };
+        return listed_pattern(ready_pods);
     }
     past_pod_pattern(kind, name)
+}
+
+/// RE2 for the names of `pods`; without any a name that no pod can have, for nothing would match
+/// all series without a pod.
+pub fn listed_pattern(pods: &[String]) -> String {
+    let names: Vec<String> = pods.iter().map(|pod| literal_pattern(pod)).collect();
+    match names.as_slice() {
+        [] => "-".to_owned(),
+        names => format!("({})", names.join("|")),
+    }
 }
 
 /// The beginning that the names of all pods of the workload `name` share.

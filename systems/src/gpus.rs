@@ -132,7 +132,7 @@ fn name_of_claim(claim: &Value) -> String {
 }
 
 /// Whether `resource` is an accelerator that is handed out whole.
-fn is_whole(resource: &str) -> bool {
+pub fn is_whole(resource: &str) -> bool {
     matches!(
         resource,
         "nvidia.com/gpu"

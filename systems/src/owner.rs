@@ -32,10 +32,12 @@ impl Owner {
 
     /// A sentence about it, for the target `kind` `name`.
     pub fn sentence(&self, kind: &str, name: &str) -> String {
-        format!(
-            "{} sets the replicas of {kind} `{name}` too: {}",
-            self.who, self.remedy
-        )
+        format!("{}: {}", self.fact(kind, name), self.remedy)
+    }
+
+    /// The sentence without the remedy.
+    pub fn fact(&self, kind: &str, name: &str) -> String {
+        format!("{} sets the replicas of {kind} `{name}` too", self.who)
     }
 }
 
@@ -210,15 +212,32 @@ const DEPLOYERS: [(&str, &str); 4] = [
     ("fleet", "Fleet"),
 ];
 
+/// The name of the deployer whose field manager is `manager`, if it is one.
+fn deployer_name(manager: &str) -> Option<&'static str> {
+    let known = |(beginning, _): &&(&str, &'static str)| manager.starts_with(beginning);
+    DEPLOYERS.iter().find(known).map(|(_, who)| *who)
+}
+
+/// Whether an entry of `managedFields` is a deployer's; the others say nothing here.
+pub fn is_deployers(entry: &Value) -> bool {
+    text(entry, "/manager").is_some_and(|manager| deployer_name(manager).is_some())
+}
+
+/// Who else sets `spec.replicas` of a plain workload, by its metadata: the controller that made it,
+/// or a deployer.
+pub fn of_metadata(metadata: &Value) -> Option<Owner> {
+    let object = serde_json::json!({ "metadata": metadata });
+    let replicas = [Step::Field("spec"), Step::Field("replicas")];
+    controller(&object, &[]).or_else(|| deployer(&object, &replicas))
+}
+
 /// The deployer that keeps the field at `path` of `object` as a repository states it.
 pub(crate) fn deployer(object: &Value, path: &[Step<'_>]) -> Option<Owner> {
     list(object, "/metadata/managedFields")
         .iter()
         .find_map(|entry| {
             let manager = text(entry, "/manager")?;
-            let (_, who) = DEPLOYERS
-                .iter()
-                .find(|(known, _)| manager.starts_with(known))?;
+            let who = deployer_name(manager)?;
             // A write through `scale` of a deployer is not a manifest of its own.
             let own = text(entry, "/subresource").is_none_or(str::is_empty);
             (own && has(&entry["fieldsV1"], path)).then(|| Owner {

@@ -132,12 +132,15 @@ impl OwnedBy {
     /// Whether pods of `owner` are the workload's.
     pub fn owns(&self, owner: &PodOwner) -> bool {
         owner.uid == self.uid
-            || (owner.kind == "ReplicaSet"
-                && owner.name.strip_prefix(&self.name).is_some_and(|rest| {
-                    let hash = rest.strip_prefix('-');
-                    hash.is_some_and(|hash| !hash.contains('-'))
-                }))
+            || (owner.kind == "ReplicaSet" && is_replica_set_of(&owner.name, &self.name))
     }
+}
+
+/// Whether a ReplicaSet is named as those of the Deployment `deployment` are.
+pub fn is_replica_set_of(replica_set: &str, deployment: &str) -> bool {
+    let rest = replica_set.strip_prefix(deployment);
+    let hash = rest.and_then(|rest| rest.strip_prefix('-'));
+    hash.is_some_and(|hash| !hash.contains('-'))
 }
 
 /// How pods make up replicas.

@@ -41,7 +41,7 @@ pub use error::ControlPlaneError;
 pub use namespace::Namespace;
 pub use nodes::{BLOCK_LABEL, GPU_RESOURCE, NodeSpec, RACK_LABEL, ZONE_LABEL};
 pub use options::{Component, Options};
-pub use readiness::{eventually, throughout};
+pub use readiness::{eventually, throughout, until_served};
 
 pub(crate) use commands::run;
 pub(crate) use readiness::wait_ready;

@@ -19,7 +19,9 @@ use tokio::{sync::OnceCell, task::JoinHandle};
 use crate::{
     binaries::workspace_binary,
     chart::{self, Installed},
-    control_plane::{ControlPlane, GPU_RESOURCE, Namespace, NodeSpec, eventually, shared},
+    control_plane::{
+        ControlPlane, GPU_RESOURCE, Namespace, NodeSpec, eventually, shared, until_served,
+    },
     emulator::{Emulator, EmulatorOptions, LoadChange},
     prometheus::{Prometheus, PrometheusOptions},
     scrape::Scrape,
@@ -60,10 +62,7 @@ pub async fn prepared_cluster() -> Result<&'static ControlPlane, StageError> {
 pub async fn install_crd(plane: &ControlPlane) -> Result<(), StageError> {
     for resource in pd_api::Resource::ALL {
         plane.apply(&resource.crd_yaml()?).await?;
-        let crd = format!("crd/{}.pdautoscaler.io", resource.plural());
-        plane
-            .kubectl(&["wait", "--for=condition=Established", &crd, "--timeout=30s"])
-            .await?;
+        until_served(plane, &format!("{}.pdautoscaler.io", resource.plural())).await?;
     }
     Ok(())
 }

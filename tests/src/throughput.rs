@@ -24,7 +24,7 @@ use kube::{
 };
 use pd_tolerations::{
     Effect, Operator, Rule, Taint, Toleration,
-    mirror::{self, constraints, lower},
+    mirror::{self, Margin, constraints, lower, prefer},
     rewrite::{ANNOTATION, rewrite},
 };
 use serde_json::{Value, json};
@@ -43,6 +43,10 @@ const BOUND: &str = "900";
 const CONCURRENCY: usize = 32;
 /// How long a turn may take.
 const DEADLINE: Duration = Duration::from_mins(5);
+
+/// The resource by which an extender's entry asks for the pods with numbers alone; no pod here asks
+/// for it.
+const MANAGED_RESOURCE: &str = "tests.pdautoscaler.io/numbers";
 
 /// How many of the nodes the scheduler looks for, percent, where it looks for fewer: 200 of 5,000,
 /// not 500.
@@ -67,9 +71,15 @@ pub enum Way {
     ScoredUnmanaged,
     /// The same with the pods of [`Way::Managed`].
     ScoredManaged,
-    /// The scheduler alone with the pods of [`Way::Managed`]: webhook and label mirror, and no
-    /// extender.
+    /// The scheduler alone with the required node affinity of [`Way::Managed`], as the webhook
+    /// writes pods with `--prefer-margin none`.
     Affinity,
+    /// The scheduler alone with pods as the webhook writes them by default: required node affinity,
+    /// and preferred node affinity by margin.
+    Preference,
+    /// The extender is configured for pods that ask for a resource (`managedResources`); pods are
+    /// those of [`Way::Stock`], which do not.
+    Others,
     /// As [`Way::Stock`], but the scheduler looks for fewer nodes that fit.
     FewerStock,
     /// As [`Way::Managed`], with as few.
@@ -80,7 +90,7 @@ pub enum Way {
 
 impl Way {
     /// All of them, in the order of their turns.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::Stock,
         Self::Native,
         Self::Unmanaged,
@@ -88,6 +98,8 @@ impl Way {
         Self::ScoredUnmanaged,
         Self::ScoredManaged,
         Self::Affinity,
+        Self::Preference,
+        Self::Others,
         Self::FewerStock,
         Self::FewerManaged,
         Self::FewerScoredManaged,
@@ -102,7 +114,9 @@ impl Way {
             Self::Managed => "extender, managed pods",
             Self::ScoredUnmanaged => "scores only, unmanaged pods",
             Self::ScoredManaged => "scores only, managed pods",
-            Self::Affinity => "no extender, managed pods",
+            Self::Affinity => "affinity alone, no extender, pods with numbers",
+            Self::Preference => "affinity and preference, no extender, pods with numbers",
+            Self::Others => "others with the extender configured",
             Self::FewerStock => "stock, fewer nodes",
             Self::FewerManaged => "extender, managed pods, fewer nodes",
             Self::FewerScoredManaged => "scores only, managed pods, fewer nodes",
@@ -113,7 +127,12 @@ impl Way {
     fn extender(self, port: &ExtenderPort) -> Option<Value> {
         let mut entry = port.configuration();
         match self {
-            Self::Stock | Self::Native | Self::Affinity | Self::FewerStock => return None,
+            Self::Stock | Self::Native | Self::Affinity | Self::Preference | Self::FewerStock => {
+                return None;
+            }
+            Self::Others => {
+                entry["managedResources"] = json!([{ "name": MANAGED_RESOURCE }]);
+            }
             Self::Unmanaged | Self::Managed | Self::FewerManaged => {}
             Self::ScoredUnmanaged | Self::ScoredManaged | Self::FewerScoredManaged => {
                 entry.as_object_mut()?.remove("filterVerb");
@@ -140,9 +159,20 @@ impl Way {
             Self::Managed
                 | Self::ScoredManaged
                 | Self::Affinity
+                | Self::Preference
                 | Self::FewerManaged
                 | Self::FewerScoredManaged
         )
+    }
+
+    /// The least part of the stock scheduler's rate that is wanted of it; nothing if no bar is set
+    /// for it.
+    pub const fn bar(self) -> Option<f64> {
+        match self {
+            Self::Preference => Some(0.95),
+            Self::Others => Some(0.98),
+            _ => None,
+        }
     }
 
     /// The pod to create many of.
@@ -178,6 +208,11 @@ impl Way {
             pod["metadata"]["annotations"][ANNOTATION] = json!(serde_json::to_string(&originals)?);
             pod["spec"]["affinity"] = json!({ "nodeAffinity": {
                 "requiredDuringSchedulingIgnoredDuringExecution": { "nodeSelectorTerms": terms } } });
+            if self == Self::Preference {
+                let preferred = prefer(None, &rules, Margin::Most);
+                pod["spec"]["affinity"]["nodeAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"] =
+                    json!(preferred);
+            }
         }
         Ok(serde_json::from_value(pod)?)
     }
@@ -195,7 +230,8 @@ pub struct ThroughputOptions {
     /// Turns of each way.
     #[arg(long, default_value_t = 5)]
     pub rounds: usize,
-    /// Least ratio to the stock scheduler.
+    /// Least ratio to the stock scheduler of `unmanaged` and `managed`, where every pod is sent to
+    /// the extender. That of `preference` is 0.95 and that of `others` 0.98.
     #[arg(long, default_value_t = 0.9)]
     pub bar: f64,
     /// Ways to measure, by commas; by default all. Without `stock` there are no ratios.

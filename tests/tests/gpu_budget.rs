@@ -8,19 +8,20 @@
 
 use std::{
     collections::BTreeMap,
+    fmt::Debug,
     io::Write as _,
     path::Path,
     sync::{Arc, Mutex, PoisonError},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use futures::TryStreamExt as _;
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
 use kube::{
-    Api, Client, ResourceExt as _,
+    Api, Client, Resource, ResourceExt as _,
     api::{WatchEvent, WatchParams},
 };
-use pd_api::v1alpha1::GPUBudget;
+use pd_api::v1alpha1::{GPUBudget, PDAutoscaler};
 use pd_tests::{
     chart,
     control_plane::{ControlPlane, Namespace, eventually},
@@ -28,6 +29,7 @@ use pd_tests::{
     prometheus::{Prometheus, PrometheusOptions},
     stage::{DEADLINE, autoscaler, merge, prepared_cluster, run_controller, workload},
 };
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
@@ -71,61 +73,56 @@ fn version(version: Option<String>) -> u64 {
     version.unwrap_or_default().parse().unwrap_or(0)
 }
 
+/// Follows all objects of `api` into `events`, each as `seen` sees it: the Deployment, the pod if it
+/// is one, and the GPUs held.
+fn follow<K>(
+    api: Api<K>,
+    events: Events,
+    seen: impl Fn(&K) -> Option<(String, String, Held)> + Send + 'static,
+) -> JoinHandle<()>
+where
+    K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+{
+    tokio::spawn(async move {
+        let stream = api.watch(&WatchParams::default(), "0").await.unwrap();
+        let mut stream = std::pin::pin!(stream);
+        while let Ok(Some(event)) = stream.try_next().await {
+            let (object, gone) = match event {
+                WatchEvent::Added(object) | WatchEvent::Modified(object) => (object, false),
+                WatchEvent::Deleted(object) => (object, true),
+                WatchEvent::Bookmark(_) | WatchEvent::Error(_) => continue,
+            };
+            let Some((key, name, held)) = seen(&object) else {
+                continue;
+            };
+            let held = if gone { Held::Gone } else { held };
+            let at = version(object.resource_version());
+            let mut kept = events.lock().unwrap_or_else(PoisonError::into_inner);
+            kept.push((at, key, name, held));
+        }
+    })
+}
+
+fn requested(deployment: &Deployment) -> Option<(String, String, Held)> {
+    let key = format!("{}/{}", deployment.namespace()?, deployment.name_any());
+    let replicas = deployment.spec.as_ref().and_then(|spec| spec.replicas);
+    Some((key, String::new(), Held::Requested(replicas.unwrap_or(1))))
+}
+
+fn existing(pod: &Pod) -> Option<(String, String, Held)> {
+    let leaving = pod.metadata.deletion_timestamp.is_some();
+    Some((deployment_of(pod)?, pod.name_any(), Held::Pod { leaving }))
+}
+
 impl Observer {
     fn start(client: &Client, namespaces: &[&str]) -> Self {
         let events = Events::default();
         let mut tasks = Vec::new();
         for &namespace in namespaces {
-            let deployments = Api::<Deployment>::namespaced(client.clone(), namespace);
-            let pods = Api::<Pod>::namespaced(client.clone(), namespace);
-            let (kept, also) = (Arc::clone(&events), Arc::clone(&events));
-            tasks.push(tokio::spawn(async move {
-                let stream = deployments
-                    .watch(&WatchParams::default(), "0")
-                    .await
-                    .unwrap();
-                let mut stream = std::pin::pin!(stream);
-                while let Ok(Some(event)) = stream.try_next().await {
-                    let (object, gone) = match event {
-                        WatchEvent::Added(object) | WatchEvent::Modified(object) => (object, false),
-                        WatchEvent::Deleted(object) => (object, true),
-                        WatchEvent::Bookmark(_) | WatchEvent::Error(_) => continue,
-                    };
-                    let key = format!("{}/{}", object.namespace().unwrap(), object.name_any());
-                    let replicas = object.spec.as_ref().and_then(|spec| spec.replicas);
-                    let held = if gone {
-                        Held::Gone
-                    } else {
-                        Held::Requested(replicas.unwrap_or(1))
-                    };
-                    let at = version(object.resource_version());
-                    let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
-                    kept.push((at, key, String::new(), held));
-                }
-            }));
-            tasks.push(tokio::spawn(async move {
-                let stream = pods.watch(&WatchParams::default(), "0").await.unwrap();
-                let mut stream = std::pin::pin!(stream);
-                while let Ok(Some(event)) = stream.try_next().await {
-                    let (object, gone) = match event {
-                        WatchEvent::Added(object) | WatchEvent::Modified(object) => (object, false),
-                        WatchEvent::Deleted(object) => (object, true),
-                        WatchEvent::Bookmark(_) | WatchEvent::Error(_) => continue,
-                    };
-                    let Some(key) = deployment_of(&object) else {
-                        continue;
-                    };
-                    let leaving = object.metadata.deletion_timestamp.is_some();
-                    let held = if gone {
-                        Held::Gone
-                    } else {
-                        Held::Pod { leaving }
-                    };
-                    let at = version(object.resource_version());
-                    let mut kept = also.lock().unwrap_or_else(PoisonError::into_inner);
-                    kept.push((at, key, object.name_any(), held));
-                }
-            }));
+            let deployments = Api::namespaced(client.clone(), namespace);
+            let pods = Api::namespaced(client.clone(), namespace);
+            tasks.push(follow(deployments, Arc::clone(&events), requested));
+            tasks.push(follow(pods, Arc::clone(&events), existing));
         }
         Self { events, tasks }
     }
@@ -145,7 +142,12 @@ impl Observer {
             now.values().map(of).sum()
         };
         let mut sums = Vec::new();
+        // The controller is installed into one of the namespaces, and has no GPU.
+        let is_worker = |key: &str| key.ends_with("-prefill") || key.ends_with("-decode");
         for (at, key, object, held) in events {
+            if !is_worker(&key) {
+                continue;
+            }
             let (requested, pods) = now.entry(key).or_default();
             match held {
                 Held::Requested(replicas) => *requested = replicas.into(),
@@ -168,6 +170,9 @@ impl Observer {
         (sums.len(), most)
     }
 }
+
+/// A service that gives GPUs back has to work off its queue first.
+const PATIENCE: Duration = DEADLINE.saturating_mul(4);
 
 /// One service `app` in a namespace, with an emulator of its own.
 struct Service<'a> {
@@ -250,9 +255,18 @@ impl<'a> Service<'a> {
         found.spec.unwrap().replicas.unwrap()
     }
 
+    /// The conditions of its PDAutoscaler, for a failure.
+    async fn seen(&self) -> String {
+        let client = self.namespace.client().await.unwrap();
+        let objects = Api::<PDAutoscaler>::default_namespaced(client);
+        let status = objects.get(self.app).await.map(|found| found.status);
+        let conditions = status.ok().flatten().map(|status| status.conditions);
+        format!("{conditions:?}")
+    }
+
     async fn until_prefill(&self, least: i32, budget: &Api<GPUBudget>) {
         let what = format!("{least} prefill replicas of {}", self.app);
-        eventually(&what, DEADLINE, async || {
+        eventually(&what, PATIENCE, async || {
             let replicas = self.replicas("prefill").await;
             if replicas >= least {
                 return Ok(());
@@ -369,7 +383,9 @@ async fn a_full_budget_moves_from_role_to_role_and_back_and_is_never_exceeded() 
     let prometheus = prometheus(&[&service]).await;
     let client = plane.client().await.unwrap();
     let observer = Observer::start(&client, &[namespace.name()]);
-    service.load(40_000.0);
+    // Many prompts and short answers, then the other way round.
+    let prefill_heavy = || service.load_of(50.0, 2_000.0, 20.0);
+    prefill_heavy();
     let own = json!({
         "budget": { "gpus": OWN_GPUS },
         "objective": { "tpot": { "target": "15ms" } },
@@ -382,13 +398,12 @@ async fn a_full_budget_moves_from_role_to_role_and_back_and_is_never_exceeded() 
         .unwrap();
     let _controller = run_controller(plane, &release, "one", &[]).await.unwrap();
     let until = async |role: &str, least: i32| {
-        eventually(&format!("{least} {role} replicas"), DEADLINE, async || {
+        eventually(&format!("{least} {role} replicas"), PATIENCE, async || {
             let replicas = service.replicas(role).await;
             if replicas >= least {
-                Ok(())
-            } else {
-                Err(replicas.to_string())
+                return Ok(());
             }
+            Err(format!("{replicas}, {}", service.seen().await))
         })
         .await
         .unwrap();
@@ -396,7 +411,7 @@ async fn a_full_budget_moves_from_role_to_role_and_back_and_is_never_exceeded() 
     until("prefill", 4).await;
     service.load_of(24.0, 800.0, 1_000.0);
     until("decode", 3).await;
-    service.load(40_000.0);
+    prefill_heavy();
     until("prefill", 4).await;
     let (events, most) = observer.check("both directions", OWN_GPUS);
     assert!(most >= 5, "the budget was hardly used: {most}");

@@ -15,7 +15,7 @@ use std::{fmt::Write as _, fs, path::PathBuf};
 use clap::CommandFactory as _;
 use kube::CustomResourceExt as _;
 use pd_api::v1alpha1::PDAutoscaler;
-use pd_signals::{engine::VLLM, pods::TargetKind};
+use pd_signals::{engine::ENGINES, gateway::GATEWAYS, pods::TargetKind};
 use serde_json::Value;
 
 /// The parts that the chart installs when they are switched on, by their key in `values.yaml`.
@@ -93,6 +93,14 @@ fn commands(command: &clap::Command) -> Vec<String> {
         .collect()
 }
 
+/// Products, each with the versions that are read.
+fn readable(products: impl Iterator<Item = (&'static str, &'static str)>) -> String {
+    let named: Vec<String> = products
+        .map(|(product, versions)| format!("{product} ({versions})"))
+        .collect();
+    named.join(", ")
+}
+
 fn table() -> String {
     let values = read("charts/pd-autoscaler/values.yaml");
     let chart: Value = serde_saphyr::from_str(&read("charts/pd-autoscaler/Chart.yaml")).unwrap();
@@ -109,7 +117,19 @@ fn table() -> String {
         ),
         (
             "reads the metrics of".to_owned(),
-            format!("{} {}", VLLM.product, VLLM.versions),
+            readable(
+                ENGINES
+                    .iter()
+                    .map(|engine| (engine.product, engine.versions)),
+            ),
+        ),
+        (
+            "and, before them, of the gateway".to_owned(),
+            readable(
+                GATEWAYS
+                    .iter()
+                    .map(|gateway| (gateway.product, gateway.versions)),
+            ),
         ),
         (
             "runs on Kubernetes".to_owned(),

@@ -29,10 +29,7 @@ use pd_autoscaler::workload::{
 };
 use pd_core::Role;
 use pd_systems::{refusal::Refusal, target::Target};
-use pd_tests::{
-    control_plane::{ControlPlane, Namespace, eventually, shared},
-    stage::DEADLINE,
-};
+use pd_tests::control_plane::{ControlPlane, Namespace, shared, until_served};
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
@@ -129,19 +126,8 @@ async fn cluster() -> Option<&'static ControlPlane> {
 
 async fn install(plane: &ControlPlane, crd: &Value) {
     plane.apply(&crd.to_string()).await.unwrap();
-    let name = format!("crd/{}", crd["metadata"]["name"].as_str().unwrap());
-    let wait = [
-        "wait",
-        "--for=condition=Established",
-        &name,
-        "--timeout=30s",
-    ];
-    // kubectl does not wait for the first condition to appear.
-    let is_served = async || {
-        let served = plane.kubectl(&wait).await;
-        served.map_err(|error| error.to_string())
-    };
-    eventually(&name, DEADLINE, is_served).await.unwrap();
+    let name = crd["metadata"]["name"].as_str().unwrap();
+    until_served(plane, name).await.unwrap();
 }
 
 /// An object in a namespace of its own.
@@ -371,7 +357,8 @@ async fn an_older_dynamo_graph_is_scaled_by_service() {
     assert_eq!(scene.bring([6, 7]).await, fields);
     assert_eq!(scene.bring([1, 3]).await, fields);
     stale_and_raced(&scene).await;
-    let adapter = json!({ "spec": { "services": { "prefill": { "scalingAdapter": {} } } } });
+    let adapter =
+        json!({ "spec": { "services": { "prefill": { "scalingAdapter": { "enabled": true } } } } });
     scene.change(&adapter).await;
     let refusal = scene.refusal(Role::Prefill).await;
     assert!(matches!(refusal, Refusal::ByAdapter { .. }), "{refusal}");

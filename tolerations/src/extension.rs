@@ -303,6 +303,30 @@ pub struct Rule {
     pub must_be_present: bool,
 }
 
+/// The keys that `rules` compare by number, each once, in their order.
+pub fn numeric_keys(rules: &[Rule]) -> Vec<&str> {
+    let mut keys: Vec<&str> = Vec::new();
+    for rule in rules.iter().filter(|rule| rule.is_numeric) {
+        if !keys.contains(&rule.key.as_str()) {
+            keys.push(&rule.key);
+        }
+    }
+    keys
+}
+
+/// The rules about taints of `key` and `effect`, if these are compared by number; nothing where any
+/// value is tolerated.
+pub fn compared<'a>(rules: &'a [Rule], key: &str, effect: &Effect) -> Option<Vec<&'a Rule>> {
+    let concerned = rules.iter().filter(|rule| {
+        (rule.effect.is_unset() || rule.effect == *effect)
+            && (rule.key.is_empty() || rule.key == key)
+    });
+    let concerned: Vec<&Rule> = concerned.collect();
+    let is_compared = concerned.iter().any(|rule| rule.is_numeric);
+    let takes_any = concerned.iter().any(|rule| rule.accepts == Accepts::Any);
+    (is_compared && !takes_any).then_some(concerned)
+}
+
 impl Rule {
     /// The rule of a plain toleration; it tolerates exactly what [`Toleration::tolerates`] does.
     pub fn plain(toleration: &Toleration, comparison: Comparison) -> Self {

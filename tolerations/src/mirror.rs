@@ -8,7 +8,8 @@
 //! for nothing restores what the author wrote.
 //!
 //! Affinity's own `Gt` takes no negative bound, and no taint is negative, so bounds end at zero.
-//! Preferences (`PreferNoSchedule`) stay with the scheduler's score.
+//! Preferences, by margin and by `PreferNoSchedule`, are preferred affinity on the same labels
+//! ([`prefer`]).
 //!
 //! The scheduler looks at affinity once, but a kubelet that starts again and the controller of
 //! `DaemonSets` look again, while `NoSchedule` and a taint that must be present are about new pods
@@ -17,18 +18,23 @@
 //! either way.
 
 mod label;
+mod number_set;
+mod preference;
 mod selector;
+mod threshold;
 
 pub use self::{
     label::{
         HOLD, LABEL_DOMAIN, NOT_A_NUMBER, changes, hold_of_daemon_set, hold_of_pod, is_mirrored,
         label, label_value, labels,
     },
+    preference::{AUTHOR_SHARE, PREFERRED_MAX, PreferredTerm, prefer},
     selector::{Requirement, Term},
+    threshold::Margin,
 };
 use super::{
     Effect, Rule,
-    extension::{Accepts, ParsedTaint},
+    extension::{Accepts, ParsedTaint, compared},
     validation,
 };
 
@@ -119,19 +125,12 @@ fn tolerance(
     key: &str,
     effect: &Effect,
 ) -> Result<Option<Alternatives>, MirrorError> {
-    let concerned = || {
-        rules.iter().filter(|rule| {
-            (rule.effect.is_unset() || rule.effect == *effect)
-                && (rule.key.is_empty() || rule.key == key)
-        })
-    };
-    let is_compared = concerned().any(|rule| rule.is_numeric);
-    if !is_compared || concerned().any(|rule| rule.accepts == Accepts::Any) {
+    let Some(concerned) = compared(rules, key, effect) else {
         return Ok(None);
-    }
+    };
     let label = label(key, effect).ok_or_else(|| MirrorError::Key(key.to_owned()))?;
     let mut alternatives = vec![vec![Requirement::new(&label, "DoesNotExist", &[])]];
-    for rule in concerned() {
+    for rule in concerned {
         for alternative in accepted(&label, &rule.accepts) {
             if !alternatives.contains(&alternative) {
                 alternatives.push(alternative);

@@ -6,6 +6,7 @@ mod differential;
 mod evictions;
 mod extensions;
 mod mirroring;
+mod preference;
 mod queue;
 mod queue_laws;
 mod rules;

@@ -21,9 +21,9 @@ use pd_runtime::{
     certificates::{Chain, Terms},
     tls::{Certificates, TlsListener},
 };
-use pd_tolerations::Comparison;
+use pd_tolerations::{Comparison, mirror::Margin};
 use pd_webhook::{
-    admission::mutate,
+    admission::{Rewriting, mutate},
     claims::{Claims, WorkloadIndex},
     feature_gate::FeatureGate,
     metrics::Metrics,
@@ -39,6 +39,10 @@ use rustls::{
 const BAR: u128 = 1_000;
 /// The same for an object without numeric tolerations.
 const UNMATCHED_BAR: u128 = 200;
+const REWRITING: Rewriting = Rewriting {
+    gate: Comparison::Off,
+    preferred: Some(Margin::Most),
+};
 const RATE: u32 = 500;
 const CONNECTIONS: u32 = 8;
 
@@ -63,7 +67,7 @@ fn main() -> ExitCode {
     let timed = |body: &[u8]| -> Vec<Duration> {
         let one = |_| {
             let started = Instant::now();
-            std::hint::black_box(mutate(body, Comparison::Off, &claims).unwrap());
+            std::hint::black_box(mutate(body, REWRITING, &claims).unwrap());
             started.elapsed()
         };
         (0..calls).map(one).collect()
@@ -192,7 +196,8 @@ fn served(claims: Claims) -> (SocketAddr, String, Arc<Metrics>) {
             let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
             sender.send(listener.local_addr().unwrap()).unwrap();
             let listener = TlsListener::new(listener, &certificates).unwrap();
-            let app = router(FeatureGate::fixed(Comparison::Off), claims, metrics);
+            let gate = FeatureGate::fixed(Comparison::Off);
+            let app = router(gate, REWRITING.preferred, claims, metrics);
             axum::serve(listener, app).await.unwrap();
         });
     });

@@ -24,7 +24,7 @@ mod write;
 use std::sync::Arc;
 
 use pd_api::v1alpha1::PDAutoscaler;
-use pd_tolerations::Comparison;
+use pd_tolerations::{Comparison, mirror::Margin};
 use serde_json::value::RawValue;
 
 pub use self::defaults::{Defaults, Workload};
@@ -80,16 +80,25 @@ pub enum ReviewError {
     NoRequest,
 }
 
-/// Answers a review of a pod or of something with a pod template. `gate` is what the API server
-/// does by itself, `claimed` says what tolerations the pods of which workloads are to get.
+/// How pods and templates are rewritten.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Rewriting {
+    /// Whether the API server compares numbers by itself.
+    pub gate: Comparison,
+    /// The nodes that new pods prefer by margin; nothing if no preference is written.
+    pub preferred: Option<Margin>,
+}
+
+/// Answers a review of a pod or of something with a pod template. `claimed` says what tolerations
+/// the pods of which workloads are to get.
 pub fn mutate(
     body: &[u8],
-    gate: Comparison,
+    rewriting: Rewriting,
     claimed: &impl Claimed,
 ) -> Result<Answered, ReviewError> {
     let request = Review::read(body)?;
     let verdict = match Kind::of(&request.kind.group, &request.kind.kind) {
-        Some(kind) if request.changes_an_object() => mutated(&request, kind, gate, claimed),
+        Some(kind) if request.changes_an_object() => mutated(&request, kind, rewriting, claimed),
         _ => AdmissionVerdict::allow(),
     };
     Ok(verdict.answer(&request))
@@ -98,7 +107,7 @@ pub fn mutate(
 fn mutated(
     request: &Request<'_>,
     kind: Kind,
-    gate: Comparison,
+    rewriting: Rewriting,
     claimed: &impl Claimed,
 ) -> AdmissionVerdict {
     let Some(object) = request.object else {
@@ -136,9 +145,10 @@ fn mutated(
         kind,
         is_update,
         old: old.as_ref(),
-        gate,
+        gate: rewriting.gate,
         defaults: defaults.as_deref(),
         hold: Hold::of(kind, request, &new.pod),
+        preferred: rewriting.preferred,
     };
     match tolerate::decide(&new, &subject, unchanged) {
         Ok(change) => AdmissionVerdict::change(change),

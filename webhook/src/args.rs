@@ -7,6 +7,7 @@ use std::{
 
 use clap::{Args as ClapArgs, Parser, ValueEnum};
 use pd_runtime::{process::ProcessArgs, rotation::CertificateArgs};
+use pd_tolerations::mirror::Margin;
 
 /// Numeric SLA tolerations at admission.
 #[derive(Debug, Clone, Parser)]
@@ -34,6 +35,28 @@ pub enum GateMode {
     Rewrite,
 }
 
+/// Which nodes new pods with numeric tolerations prefer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum PreferMargin {
+    /// Those whose value may worsen most before the pod must go.
+    Most,
+    /// Those that are just good enough, which keeps the others free.
+    Least,
+    /// None: preferred node affinity stays as it is.
+    None,
+}
+
+impl PreferMargin {
+    /// The margin to prefer; nothing if no preference is written.
+    pub const fn margin(self) -> Option<Margin> {
+        match self {
+            Self::Most => Some(Margin::Most),
+            Self::Least => Some(Margin::Least),
+            Self::None => None,
+        }
+    }
+}
+
 /// How the webhook answers.
 #[derive(Debug, Clone, ClapArgs)]
 #[command(next_help_heading = "Webhook")]
@@ -46,6 +69,11 @@ pub struct WebhookArgs {
     /// Whether the API server takes Gt and Lt (feature gate `TaintTolerationComparisonOperators`).
     #[arg(long, value_enum, default_value = "auto")]
     pub gate: GateMode,
+
+    /// Which nodes new pods with numeric tolerations prefer, by preferred node affinity on mirrored
+    /// labels: those with the most SLA margin, those with the least, or none.
+    #[arg(long, env = "PD_PREFER_MARGIN", value_enum, default_value = "most")]
+    pub prefer_margin: PreferMargin,
 
     /// Time between two probes of the gate.
     #[arg(long, value_parser = humantime::parse_duration, value_name = "DURATION", default_value = "30s")]

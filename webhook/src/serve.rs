@@ -18,9 +18,10 @@ use pd_runtime::{
     post_only::PostOnly, process::Process, rotation::Rotation, server, shutdown::Ending,
     tls::Certificates,
 };
+use pd_tolerations::mirror::Margin;
 
 use crate::{
-    admission::{self, Answered, ReviewError},
+    admission::{self, Answered, ReviewError, Rewriting},
     args::Args,
     claims::Claims,
     configurations::Configurations,
@@ -48,7 +49,8 @@ pub async fn serve(args: Args) -> anyhow::Result<Ending> {
     let (gate, certificates) = (FeatureGate::default(), Certificates::default());
     let (claims, index_writer) = Claims::new();
     let giving = claims.giving();
-    let app = router(gate.clone(), claims, metrics.clone());
+    let preferred = args.webhook.prefer_margin.margin();
+    let app = router(gate.clone(), preferred, claims, metrics.clone());
     let endpoint = server::Endpoint {
         name: "webhook",
         address: args.webhook.webhook_address,
@@ -94,14 +96,21 @@ pub async fn serve(args: Args) -> anyhow::Result<Ending> {
 #[derive(Debug, Clone)]
 struct Webhook {
     gate: FeatureGate,
+    preferred: Option<Margin>,
     claims: Claims,
     metrics: Arc<Metrics>,
 }
 
-/// The webhook's routes.
-pub fn router(gate: FeatureGate, claims: Claims, metrics: Arc<Metrics>) -> Router {
+/// The webhook's routes. `preferred` says which nodes new pods prefer by margin, if any.
+pub fn router(
+    gate: FeatureGate,
+    preferred: Option<Margin>,
+    claims: Claims,
+    metrics: Arc<Metrics>,
+) -> Router {
     let webhook = Webhook {
         gate,
+        preferred,
         claims,
         metrics,
     };
@@ -118,9 +127,13 @@ pub fn router(gate: FeatureGate, claims: Claims, metrics: Arc<Metrics>) -> Route
 }
 
 async fn mutate(State(webhook): State<Webhook>, body: Result<Bytes, BytesRejection>) -> Response {
-    let (gate, claims) = (webhook.gate.read(), webhook.claims.clone());
+    let rewriting = Rewriting {
+        gate: webhook.gate.read(),
+        preferred: webhook.preferred,
+    };
+    let claims = webhook.claims.clone();
     webhook.answer("mutate", body.as_ref().map(|body| &**body), |body| {
-        admission::mutate(body, gate, &claims)
+        admission::mutate(body, rewriting, &claims)
     })
 }
 
@@ -182,7 +195,8 @@ mod tests {
 
     async fn ask(method: &str, path: &str, body: String) -> (StatusCode, String) {
         let (claims, _index_writer) = Claims::new();
-        let router = router(FeatureGate::fixed(Comparison::Off), claims, Arc::default());
+        let gate = FeatureGate::fixed(Comparison::Off);
+        let router = router(gate, None, claims, Arc::default());
         let request = Request::builder().method(method).uri(path);
         let request = request.body(Body::from(body)).unwrap();
         let response = router.oneshot(request).await.unwrap();

@@ -13,9 +13,9 @@ use serde_json::Value;
 pub struct Reserved(pub Value);
 
 /// Remedy in place of `budget.ref`.
-pub(crate) const BUDGET_REF: &str = "set budget.gpus instead";
+pub(crate) const BUDGET_REF: &str = "name the namespace in a GPUBudget instead";
 /// Remedy in place of `budget.priority`.
-pub(crate) const BUDGET_PRIORITY: &str = "it only orders objects that share a budget; remove it";
+pub(crate) const BUDGET_PRIORITY: &str = "a GPUBudget sets the priority of its members; remove it";
 /// Remedy in place of `scaleDown.drain`.
 pub(crate) const DRAIN: &str =
     "set terminationGracePeriodSeconds and a preStop hook in the pod template instead";

@@ -103,6 +103,17 @@ pub struct TargetReference {
 const OWN_GROUP: &str = "^[a-z0-9-]+([.][a-z0-9-]+)+/v[a-z0-9]+$";
 
 impl TargetReference {
+    /// The workload of `side`, as pd-systems takes it.
+    pub fn of_side(&self, side: pd_core::Role) -> pd_systems::target::Target {
+        pd_systems::target::Target {
+            api_version: self.api_version.clone(),
+            kind: self.kind.clone(),
+            name: self.name.clone(),
+            role: self.role.clone(),
+            side,
+        }
+    }
+
     /// Whether this version scales such a workload.
     pub fn is_supported(&self) -> bool {
         pd_systems::find(&self.api_version, &self.kind).is_some() || self.is_of_own_group()

@@ -10,8 +10,6 @@
 //! it was going there: it finishes the way down while no request arrives, and turns both back up
 //! otherwise. Without that memory, as after a crash in between, it turns both back up.
 
-use std::time::Duration;
-
 use k8s_openapi::api::{
     apps::v1::{Deployment, StatefulSet},
     autoscaling::v1::Scale,
@@ -27,21 +25,14 @@ use pd_signals::pods::TargetKind;
 use serde_json::json;
 
 use crate::{
-    answer::within_limit,
+    answer::{ending, within_limit},
     context::Context,
-    observe::{
-        system,
-        target::{TargetError, kind},
+    observe::target::{TargetError, is_of_system, kind},
+    workload::{
+        self, WorkloadError,
+        write::{VERSION_RETRIES, Wanted},
     },
-    workload::{self, WorkloadError, write::Wanted},
 };
-
-/// How often a write is tried again when only the object's version, not its replicas, had changed.
-const VERSION_RETRIES: usize = 3;
-
-/// The API server ends a write of replicas so long after its arrival, whoever still waits for it: a
-/// write of a process that is gone cannot come after that.
-pub const WRITE_WITHIN: Duration = Duration::from_secs(5);
 
 /// Why replicas were not written.
 #[derive(Debug, thiserror::Error)]
@@ -101,10 +92,7 @@ pub async fn write(
 ) -> (Vec<Role>, Result<(), ScaleError>) {
     let mut written = Vec::new();
     let order = write_order(current, plan);
-    let of_system = |role: &Role| {
-        let target = &spec.role(*role).target;
-        kind(target).is_err() && target.is_supported()
-    };
+    let of_system = |role: &Role| is_of_system(&spec.role(*role).target);
     if !order.is_empty() && order.iter().all(of_system) {
         return of_systems(context, key, spec, current, plan, &order).await;
     }
@@ -150,7 +138,7 @@ async fn of_systems(
     roles: &[Role],
 ) -> (Vec<Role>, Result<(), ScaleError>) {
     let wanted = roles.iter().map(|&role| Wanted {
-        target: system::target(&spec.role(role).target, role),
+        target: spec.role(role).target.of_side(role),
         from: current[role],
         to: plan.replicas[role],
     });
@@ -244,12 +232,7 @@ impl Write<'_> {
         let name = &self.target.name;
         let request = kube::core::Request::new(self.api().resource_url().to_owned());
         let request = request.patch_subresource("scale", name, &params, &patch);
-        let mut request = request.map_err(kube::Error::BuildRequest)?;
-        let limited = format!("{}&timeout={}s", request.uri(), WRITE_WITHIN.as_secs());
-        match limited.parse() {
-            Ok(uri) => *request.uri_mut() = uri,
-            Err(error) => return Err(kube::Error::HttpError(error.into())),
-        }
+        let request = ending(request.map_err(kube::Error::BuildRequest)?)?;
         let written = self.context.client.request::<Scale>(request).await;
         written.map(drop)
     }

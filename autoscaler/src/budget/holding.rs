@@ -6,8 +6,6 @@
 
 mod system;
 
-use std::num::NonZeroU32;
-
 use k8s_openapi::{
     api::{
         apps::v1::{Deployment, StatefulSet},
@@ -16,7 +14,8 @@ use k8s_openapi::{
     apimachinery::pkg::{apis::meta::v1::ObjectMeta, util::intstr::IntOrString},
 };
 use kube::{Api, Client, Resource, ResourceExt as _, api::ListParams};
-use pd_core::{PerRole, Role};
+use pd_core::{PerRole, Role, budget::ledger::greatest_common_divisor};
+use pd_systems::place::is_replica_set_of;
 use serde::de::DeserializeOwned;
 
 use super::members::Service;
@@ -299,22 +298,14 @@ fn belongs(pod: &Pod, kind: &str, name: &str) -> bool {
     let mut owners = pod.owner_references().iter();
     let owner = owners.find(|owner| owner.controller == Some(true));
     owner.is_some_and(|owner| match owner.kind.as_str() {
-        "ReplicaSet" => {
-            let rest = owner.name.strip_prefix(name);
-            let hash = rest.and_then(|rest| rest.strip_prefix('-'));
-            kind == "Deployment" && hash.is_some_and(|hash| !hash.contains('-'))
-        }
+        "ReplicaSet" => kind == "Deployment" && is_replica_set_of(&owner.name, name),
         found => found == kind && owner.name == name,
     })
 }
 
 /// The greatest number of GPUs that both `prefill` and `decode` are multiples of; 1 of none.
 pub fn unit(gpus_per_replica: PerRole<u32>) -> u32 {
-    let (mut a, mut b) = (gpus_per_replica.prefill, gpus_per_replica.decode);
-    while b != 0 {
-        (a, b) = (b, a % b);
-    }
-    NonZeroU32::new(a).map_or(1, NonZeroU32::get)
+    greatest_common_divisor(gpus_per_replica.prefill, gpus_per_replica.decode).max(1)
 }
 
 #[cfg(test)]

@@ -29,7 +29,10 @@ use super::{
     holding::{self, Holding},
     members::{Roster, Service},
 };
-use crate::{answer::within_limit, apply::scale::WRITE_WITHIN, context::Context};
+use crate::{
+    answer::{WRITE_WITHIN, within_limit},
+    context::Context,
+};
 
 /// After so long no write of a leader before is under way: the API server ends each within
 /// [`WRITE_WITHIN`] of its arrival, and as long again is for the way there.

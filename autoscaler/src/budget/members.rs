@@ -8,6 +8,7 @@ use pd_api::v1alpha1::{
     BudgetAccountStatus, BudgetMemberSpec, GPUBudgetSpec, Mode, PDAutoscaler, TargetReference,
 };
 use pd_core::{PerRole, Role, budget::ledger::Member};
+use pd_signals::pods::TargetKind;
 use pd_systems::target::Target;
 
 /// A PDAutoscaler as far as it holds GPUs.
@@ -109,8 +110,7 @@ fn written(target: &TargetReference) -> String {
         role,
         ..
     } = target;
-    let own = ["Deployment", "StatefulSet"].contains(&kind.as_str());
-    if own && api_version == OWN_API_VERSION {
+    if TargetKind::of(api_version, kind).is_ok() {
         return format!("{kind}/{name}");
     }
     let role = role.as_ref().map(|role| format!(" {role}"));

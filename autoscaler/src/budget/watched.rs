@@ -5,7 +5,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -24,6 +24,7 @@ use tokio::time::sleep;
 use tracing::{debug, warn};
 
 use super::members::Labels;
+use crate::lock::locked;
 
 /// All budgets by name, or why they are not known.
 pub type Listed = Result<BTreeMap<String, Arc<GPUBudget>>, String>;
@@ -65,10 +66,6 @@ fn needs_labels(spec: &GPUBudgetSpec) -> bool {
     spec.members
         .iter()
         .any(|entry| entry.namespace_labels.is_some())
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Watched {

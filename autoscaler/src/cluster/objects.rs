@@ -1,12 +1,13 @@
 //! Workloads of any kind, as the text of those of their fields that are read.
 //!
 //! The fields that make objects large and say nothing about scaling are dropped: who wrote which
-//! field, and everything of a container but its name and resources. The rest is kept as compact
-//! text, for trees of it take ten times as much.
+//! field, but for deployers, and everything of a container but its name and resources. The rest is
+//! kept as compact text, for trees of it take ten times as much.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use kube::api::DynamicObject;
+use pd_systems::owner::is_deployers;
 use serde_json::Value;
 
 use super::watched::{Key, Store, key};
@@ -18,14 +19,16 @@ const OF_CONTAINER: [&str; 4] = ["name", "image", "resources", "restartPolicy"];
 const CONTAINERS: [&str; 3] = ["containers", "initContainers", "ephemeralContainers"];
 
 /// Fields of pod templates that are dropped.
-const DROPPED: [&str; 6] = [
+const DROPPED: [&str; 5] = [
     "volumes",
     "affinity",
     "tolerations",
     "topologySpreadConstraints",
     "volumeClaimTemplates",
-    "managedFields",
 ];
+
+/// The field that says who wrote which field: deployers' entries are kept.
+const MANAGED: &str = "managedFields";
 
 /// The annotation in which kubectl keeps a second copy of the object.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
@@ -65,6 +68,10 @@ fn trimmed(mut value: Value) -> Value {
             fields.retain(|field, _| !DROPPED.contains(&field.as_str()) && field != LAST_APPLIED);
             for (field, inner) in fields.iter_mut() {
                 *inner = match inner.take() {
+                    Value::Array(mut entries) if field == MANAGED => {
+                        entries.retain(is_deployers);
+                        Value::Array(entries)
+                    }
                     Value::Array(containers) if CONTAINERS.contains(&field.as_str()) => {
                         containers.into_iter().map(trimmed_container).collect()
                     }
@@ -107,7 +114,7 @@ mod tests {
             "apiVersion": "x.io/v1", "kind": "Group",
             "metadata": {
                 "name": "a", "namespace": "ns", "uid": "1", "generation": 2,
-                "managedFields": [{ "manager": "kubectl" }],
+                "managedFields": [{ "manager": "kubectl" }, { "manager": "argocd-controller" }],
                 "annotations": { LAST_APPLIED: "{}", "team": "chat" },
             },
             "spec": { "roles": [{ "replicas": 3, "template": { "spec": {
@@ -131,7 +138,10 @@ mod tests {
             json!({ "containers": [engine.clone()], "initContainers": [engine] })
         );
         assert_eq!(kept["metadata"]["annotations"], json!({ "team": "chat" }));
-        assert_eq!(kept["metadata"]["managedFields"], Value::Null);
+        assert_eq!(
+            kept["metadata"]["managedFields"],
+            json!([{ "manager": "argocd-controller" }])
+        );
         assert_eq!(
             (&kept["status"]["replicas"], &kept["kind"]),
             (&json!(3), &json!("Group"))

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Mutex, PoisonError},
+    sync::Mutex,
 };
 
 use kube::ResourceExt as _;
@@ -12,6 +12,8 @@ use prometheus_client::{
     metrics::{family::Family, gauge::Gauge},
     registry::Registry,
 };
+
+use crate::lock::locked;
 
 /// Labels of a budget.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, EncodeLabelSet)]
@@ -96,7 +98,7 @@ impl BudgetMetrics {
                 .set(row.wanted_gpus.into());
             now.insert(labels);
         }
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = locked(&self.known);
         let before = known.insert(name, now.clone()).unwrap_or_default();
         self.forget(before.difference(&now));
     }
@@ -104,7 +106,7 @@ impl BudgetMetrics {
     /// There are these budgets and no others.
     pub(super) fn are<'a>(&self, names: impl Iterator<Item = &'a String>) {
         let names: BTreeSet<&String> = names.collect();
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = locked(&self.known);
         known.retain(|budget, accounts| {
             let stays = names.contains(budget);
             if !stays {

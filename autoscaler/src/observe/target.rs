@@ -8,13 +8,16 @@ use k8s_openapi::{
         apps::v1::{Deployment, StatefulSet},
         core::v1::PodTemplateSpec,
     },
-    apimachinery::pkg::apis::meta::v1::LabelSelector,
+    apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta},
 };
 use kube::core::{GroupVersionKind, Selector, SelectorExt as _};
 use pd_api::v1alpha1::{RoleSpec, TargetReference};
 use pd_core::{Role, RoleState};
 use pd_signals::pods::{KindUnsupported, TargetKind, pod_name_beginning, pod_pattern};
-use pd_systems::place::OwnedBy;
+use pd_systems::{
+    owner::{Owner, of_metadata},
+    place::OwnedBy,
+};
 
 use super::{
     gpus::{GpusUnknown, gpus_per_pod},
@@ -86,6 +89,11 @@ pub fn kind(target: &TargetReference) -> Result<TargetKind, KindUnsupported> {
     TargetKind::of(&target.api_version, &target.kind)
 }
 
+/// Whether `target` is of a system other than Kubernetes' own, and can be scaled.
+pub fn is_of_system(target: &TargetReference) -> bool {
+    kind(target).is_err() && target.is_supported()
+}
+
 /// A workload as observed.
 #[derive(Clone, Debug)]
 pub struct ObservedTarget {
@@ -111,6 +119,8 @@ struct Workload {
     uid: String,
     rolling_out: bool,
     create_failure: Option<CreateFailure>,
+    /// Who else sets its replicas.
+    other: Option<Owner>,
 }
 
 /// Condition of a Deployment whose pods cannot be created; its message is the API server's.
@@ -119,6 +129,7 @@ const REPLICA_FAILURE: &str = "ReplicaFailure";
 impl Workload {
     fn of_deployment(object: Deployment) -> Option<Self> {
         let rolling_out = rollout::deployment(&object);
+        let other = other(&object.metadata);
         let conditions = object.status.and_then(|status| status.conditions);
         let failure = conditions
             .into_iter()
@@ -134,11 +145,13 @@ impl Workload {
             create_failure: failure.map(|condition| CreateFailure {
                 message: condition.message.unwrap_or_default(),
             }),
+            other,
         })
     }
 
     fn of_stateful_set(object: StatefulSet) -> Option<Self> {
         let rolling_out = rollout::stateful_set(&object);
+        let other = other(&object.metadata);
         let spec = object.spec?;
         Some(Self {
             replicas: replicas(spec.replicas),
@@ -147,6 +160,7 @@ impl Workload {
             uid: object.metadata.uid.unwrap_or_default(),
             rolling_out,
             create_failure: None,
+            other,
         })
     }
 
@@ -157,6 +171,12 @@ impl Workload {
             name: target.name.clone(),
         }
     }
+}
+
+/// Who else sets the replicas of a workload with this metadata.
+fn other(metadata: &ObjectMeta) -> Option<Owner> {
+    // Plain data: it cannot fail.
+    of_metadata(&serde_json::to_value(metadata).unwrap_or_default())
 }
 
 /// A missing `replicas` means 1 in both kinds.
@@ -201,6 +221,8 @@ pub async fn observe(
             PodPhase::Ended => {}
         }
     }
+    let owner = workload.other.as_ref();
+    let owner = owner.map(|owner| owner.sentence(&target.kind, &target.name));
     ready_pods.sort_unstable();
     let pod_pattern = pod_pattern(kind, &target.name, &ready_pods);
     Ok(ObservedTarget {
@@ -208,7 +230,7 @@ pub async fn observe(
         ready_pods,
         pod_pattern,
         gpus_unknown: gpus.err(),
-        owner: None,
+        owner,
         floor: 0,
     })
 }
@@ -289,6 +311,7 @@ mod tests {
             uid: "1".into(),
             rolling_out: false,
             create_failure: None,
+            other: None,
         };
         let belongs = |kind: &str, name: &str, uid: &str| {
             let owner = PodOwner {

@@ -333,6 +333,7 @@ fn objective_met(applied: &Applied) -> Finding {
 fn scaling_limited(report: &Report) -> Finding {
     let limits = [
         Reason::BudgetUnsettled,
+        Reason::QuotaLimited,
         Reason::BudgetReclaimed,
         Reason::BudgetWaitsForOthers,
         Reason::BudgetInfeasible,

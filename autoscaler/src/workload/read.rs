@@ -283,7 +283,8 @@ fn is_absent(error: &kube::Error) -> bool {
         || matches!(error, kube::Error::Discovery(_))
 }
 
-fn is_forbidden(error: &kube::Error) -> bool {
+/// Whether the API server will answer the same until somebody changes a right.
+pub fn is_forbidden(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == 403)
 }
 

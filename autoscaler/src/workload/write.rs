@@ -21,10 +21,10 @@ use super::{
     WorkloadError,
     read::{place, resource},
 };
-use crate::answer::within_limit;
+use crate::answer::{ending, within_limit};
 
 /// How often a write is tried again when only the object's version, not its replicas, had changed.
-const VERSION_RETRIES: usize = 3;
+pub const VERSION_RETRIES: usize = 3;
 
 /// One role's workload and its replicas.
 #[derive(Clone, Debug)]
@@ -126,7 +126,7 @@ async fn put(client: &Client, namespace: &str, edit: &Edit) -> Result<(), kube::
             })
         }
     };
-    let request = request.map_err(kube::Error::BuildRequest)?;
+    let request = ending(request.map_err(kube::Error::BuildRequest)?)?;
     within_limit(client.request::<Value>(request))
         .await
         .map(drop)

@@ -55,6 +55,7 @@ struct State {
     checkpoints: BTreeMap<String, Value>,
     secrets: BTreeMap<String, Value>,
     horizontal: Vec<Value>,
+    quotas: Vec<Value>,
     faults: Vec<(Place, Fault, Option<u32>)>,
     /// KEDA's objects; none while KEDA is not installed.
     scaled_objects: Option<Vec<Value>>,
@@ -214,6 +215,15 @@ impl ApiServer {
             "spec": { "maxReplicas": 3, "scaleTargetRef": {
                 "apiVersion": "apps/v1", "kind": "Deployment", "name": deployment } },
         }));
+    }
+
+    /// The namespace may have `hard` GPUs, of which `used` exist.
+    pub(crate) fn set_quota(&self, hard: u32, used: u32) {
+        let of = |gpus: u32| json!({ "requests.nvidia.com/gpu": gpus.to_string() });
+        self.state().quotas = vec![json!({
+            "metadata": { "name": "gpus", "namespace": NAMESPACE },
+            "spec": { "hard": of(hard) }, "status": { "hard": of(hard), "used": of(used) },
+        })];
     }
 
     /// Somebody else scales a Deployment.
@@ -376,6 +386,9 @@ impl ApiServer {
             (&Method::GET, ["horizontalpodautoscalers", ..]) => {
                 let items = &state.horizontal;
                 list("autoscaling/v2", "HorizontalPodAutoscalerList", items)
+            }
+            (&Method::GET, ["resourcequotas", ..]) => {
+                list("v1", "ResourceQuotaList", &state.quotas)
             }
             (&Method::GET, ["scaledobjects", ..]) => match &state.scaled_objects {
                 Some(items) => list("keda.sh/v1alpha1", "ScaledObjectList", items),

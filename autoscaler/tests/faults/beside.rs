@@ -1,8 +1,9 @@
 //! Beside others: an autoscaler that is to be replaced, a process that led before.
 
+use rstest::rstest;
 use serde_json::{Value, json};
 
-use crate::stage::Stage;
+use crate::{api_server::ApiServer, stage::Stage};
 
 #[tokio::test(start_paused = true)]
 async fn recommendations_work_beside_another_autoscaler() {
@@ -89,4 +90,61 @@ async fn an_object_that_is_turned_off_shows_nothing_of_the_past() {
     assert_eq!(after["lastDecision"], before["lastDecision"]);
     assert!(after["lastDecision"].is_object());
     assert_eq!(stage.metric(gauge), 0);
+}
+
+fn made_by(kind: &str, name: &str) -> Value {
+    json!({ "ownerReferences": [{
+        "apiVersion": "x.io/v1", "kind": kind, "name": name, "uid": "1", "controller": true,
+    }] })
+}
+
+fn managed_by(manager: &str, field: &str) -> Value {
+    json!({ "managedFields": [{
+        "manager": manager, "operation": "Apply", "apiVersion": "apps/v1", "time": "2026-01-01T00:00:00Z",
+        "fieldsType": "FieldsV1", "fieldsV1": { "f:spec": { field: {} } },
+    }] })
+}
+
+#[rstest]
+#[case::made_by_an_operator(
+    made_by("DynamoComponentDeployment", "g-prefill"),
+    "DynamoComponentDeployment `g-prefill` sets the replicas of Deployment `llama-prefill` too"
+)]
+#[case::made_by_an_unknown_one(made_by("Thing", "t"), "Thing `t` sets the replicas")]
+#[case::argo_cd(
+    managed_by("argocd-controller", "f:replicas"),
+    "Argo CD (field manager `argocd-controller`)"
+)]
+#[case::flux(
+    managed_by("kustomize-controller", "f:replicas"),
+    "Flux's Kustomization"
+)]
+#[tokio::test(start_paused = true)]
+async fn a_workload_whose_replicas_somebody_else_sets_is_left_alone(
+    #[case] metadata: Value,
+    #[case] words: &str,
+) {
+    let stage = Stage::after(20, |server| with_metadata(server, &metadata)).await;
+    assert_eq!(stage.server.replicas("llama-prefill"), 1);
+    let (holds, _, message) = stage.server.condition("llama", "TargetContended");
+    assert_eq!(holds, "True");
+    assert!(message.contains(words), "{message}");
+}
+
+#[rstest]
+#[case::kubectl(managed_by("kubectl-client-side-apply", "f:replicas"))]
+#[case::helm(managed_by("helm", "f:replicas"))]
+#[case::argo_cd_without_replicas(managed_by("argocd-controller", "f:template"))]
+#[tokio::test(start_paused = true)]
+async fn a_workload_whose_replicas_nobody_keeps_is_scaled(#[case] metadata: Value) {
+    let stage = Stage::after(20, |server| with_metadata(server, &metadata)).await;
+    assert_eq!(stage.server.replicas("llama-prefill"), 2);
+}
+
+fn with_metadata(server: &ApiServer, metadata: &Value) {
+    server.edit_deployment("llama-prefill", |deployment| {
+        for (field, value) in metadata.as_object().into_iter().flatten() {
+            deployment["metadata"][field] = value.clone();
+        }
+    });
 }

@@ -89,6 +89,12 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- if and .Values.scheduler.enabled (not .Values.scheduler.image.registry) }}
 {{- fail "scheduler.enabled is true and scheduler.image.registry is empty: name the registry that the cluster's kube-scheduler image comes from" }}
 {{- end }}
+{{- if and .Values.extender.enabled (not .Values.extender.scheduling.filter) (not .Values.extender.scheduling.score) }}
+{{- fail "extender.scheduling.filter and extender.scheduling.score are both false, so that there is nothing to ask the extender: enable one, or disable the extender" }}
+{{- end }}
+{{- if and .Values.extender.enabled .Values.extender.scheduling.score .Values.webhook.enabled (eq (include "pd-autoscaler.webhookEdition" .) "webhook") (not (has .Values.webhook.preferMargin (list "none" .Values.extender.preferMargin))) }}
+{{- fail (printf "webhook.preferMargin is %s and extender.preferMargin is %s, so that each undoes what the other does: choose one, or set webhook.preferMargin to none" .Values.webhook.preferMargin .Values.extender.preferMargin) }}
+{{- end }}
 {{- if and .Values.control.enabled .Values.control.publisher.config (not (default .Values.prometheus.url .Values.control.prometheusUrl)) }}
 {{- fail "control.publisher.config is given and there is no Prometheus to ask: set control.prometheusUrl or prometheus.url" }}
 {{- end }}

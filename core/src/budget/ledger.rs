@@ -454,7 +454,8 @@ impl<'a> Ledger<'a> {
     }
 }
 
-fn greatest_common_divisor(a: u32, b: u32) -> u32 {
+/// The greatest number that both are multiples of; 0 of two zeros.
+pub fn greatest_common_divisor(a: u32, b: u32) -> u32 {
     if b == 0 {
         a
     } else {

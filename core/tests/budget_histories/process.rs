@@ -144,12 +144,18 @@ impl Process {
             if let Some(next) = self.advance(world, pass) {
                 self.passes.push(next);
             }
-        } else if self.passes.len() < PASSES_MAX {
+        } else if self.passes.len() < PASSES_MAX && !self.is_granting() {
             self.started += 1;
             let id = self.started * 2 + u64::try_from(self.id).unwrap();
             let phase = self.claim(world, id, service);
             self.passes.push(Pass { id, service, phase });
         }
+    }
+
+    /// Whether a claim waits for its grants to be written: one claim at a time is at the ledger.
+    fn is_granting(&self) -> bool {
+        let mut passes = self.passes.iter();
+        passes.any(|pass| matches!(pass.phase, Phase::Granting { .. }))
     }
 
     /// Reads a service, settles the ledger, and writes the grants if they change.

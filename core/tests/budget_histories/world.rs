@@ -171,6 +171,8 @@ pub(crate) struct World {
     sizes: VecDeque<(u64, u32)>,
     /// GPUs that others added of late, and when.
     by_hand: VecDeque<(u64, u32)>,
+    /// GPUs beyond the grants after each of the last events.
+    beyond: VecDeque<u32>,
     held_before: u32,
     /// Whether the last event was the hands of others.
     by_others: bool,
@@ -235,6 +237,7 @@ impl World {
             scale_ups: 0,
             sizes: VecDeque::from([(0, gpus)]),
             by_hand: VecDeque::new(),
+            beyond: VecDeque::new(),
             held_before: 0,
             by_others: false,
         }
@@ -471,7 +474,8 @@ impl World {
     }
 
     /// The observer: nothing but others' hands makes the sum exceed the budget, or exceed it more.
-    /// Whatever they added excuses as much for as long as a decision of before may be written.
+    /// Whatever they added, or went beyond a grant before a process looked, excuses as much for as
+    /// long as a decision of before may be written.
     pub(crate) fn check(&mut self, when: &str) {
         let added = self.held().saturating_sub(self.held_before);
         if self.by_others && added > 0 {
@@ -480,7 +484,13 @@ impl World {
         let now = self.now;
         self.by_hand
             .retain(|&(at, _)| at + PASS_TICKS + IN_FLIGHT_TICKS >= now);
-        let excused: u32 = self.by_hand.iter().map(|&(_, added)| added).sum();
+        let of_late: u32 = self.by_hand.iter().map(|&(_, added)| added).sum();
+        self.beyond.push_back(self.beyond_grants());
+        if self.beyond.len() > usize::try_from(PASS_TICKS + IN_FLIGHT_TICKS).unwrap() {
+            self.beyond.pop_front();
+        }
+        let unseen = self.beyond.iter().copied().max().unwrap_or(0);
+        let excused = of_late.max(unseen);
         let before = self.held_before.saturating_sub(self.gpus_lately());
         assert!(
             self.by_others || self.excess() <= before.max(excused),

@@ -19,7 +19,7 @@
 //! but the best ones.
 
 use clap::ValueEnum;
-use pd_tolerations::extension::ParsedTaint;
+use pd_tolerations::extension::{ParsedTaint, numeric_keys};
 
 use super::TolerationRules;
 
@@ -58,12 +58,7 @@ pub(super) fn scores<'a>(
     nodes: impl Iterator<Item = &'a [ParsedTaint]>,
     prefer: Margin,
 ) -> Scores {
-    let mut keys: Vec<&str> = Vec::new();
-    for rule in rules.rules.iter().filter(|rule| rule.is_numeric) {
-        if !keys.contains(&rule.key.as_str()) {
-            keys.push(&rule.key);
-        }
-    }
+    let keys = numeric_keys(&rules.rules);
     let mut preferences = Vec::new();
     let mut margins = Vec::new();
     for taints in nodes {

@@ -1,8 +1,8 @@
 //! `pd-throughput`: pods a second of kube-scheduler with and without the extender, on a control
 //! plane of its own.
 //!
-//! Run it in release mode and with nothing else on the machine. It ends with an error when the
-//! extender costs more than the bar allows.
+//! Run it in release mode and with nothing else on the machine. It ends with an error when one of
+//! the ways that were measured is below its bar.
 
 use std::process::ExitCode;
 
@@ -37,7 +37,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<bool> {
         let milliseconds = |time: Option<f64>| time.map_or("?".to_owned(), |ms| format!("{ms:.2}"));
         let (scheduler, extender) = (milliseconds(scheduler), milliseconds(extender));
         format!(
-            "{:<39} {rate:7.1} pods/s, CPU per pod: scheduler {scheduler} ms, extender {extender} ms",
+            "{:<55} {rate:7.1} pods/s, CPU per pod: scheduler {scheduler} ms, extender {extender} ms",
             way.name()
         )
     };
@@ -62,14 +62,20 @@ async fn run(arguments: Arguments) -> anyhow::Result<bool> {
             println!("{line}, {:.2} of stock", to_stock(*way));
         }
     }
-    let measured = |way: &Way| turns.contains_key(way);
-    let held = [Way::Unmanaged, Way::Managed].into_iter().filter(measured);
-    let worst = held.map(to_stock).fold(f64::INFINITY, f64::min);
-    if worst < options.bar {
-        eprintln!(
-            "the extender leaves {worst:.2} of the throughput, less than {}",
-            options.bar
-        );
+    let bar = |way: Way| match way {
+        Way::Unmanaged | Way::Managed => Some(options.bar),
+        other => other.bar(),
+    };
+    let mut met = true;
+    for (way, bar) in turns.keys().filter_map(|way| Some((*way, bar(*way)?))) {
+        let reached = ratio(&turns, way, Way::Stock);
+        if let Some(reached) = reached.filter(|reached| *reached < bar) {
+            eprintln!(
+                "{}: {reached:.2} of the stock scheduler's rate, less than {bar}",
+                way.name()
+            );
+            met = false;
+        }
     }
-    Ok(worst >= options.bar)
+    Ok(met)
 }

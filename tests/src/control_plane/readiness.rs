@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::error::ControlPlaneError;
+use super::{ControlPlane, error::ControlPlaneError};
 use crate::supervisor::Process;
 
 /// How often a condition is looked at. Short, because start-up time is the sum of these waits.
@@ -91,6 +91,18 @@ where
             Err(_) => tokio::time::sleep(INTERVAL).await,
         }
     }
+}
+
+/// Waits until the CRD `name` is served.
+pub async fn until_served(plane: &ControlPlane, name: &str) -> Result<(), ControlPlaneError> {
+    let crd = format!("crd/{name}");
+    let wait = ["wait", "--for=condition=Established", &crd, "--timeout=30s"];
+    // kubectl fails where there is no condition yet.
+    let is_served = async || {
+        let served = plane.kubectl(&wait).await;
+        served.map(drop).map_err(|error| error.to_string())
+    };
+    eventually(&crd, Duration::from_mins(1), is_served).await
 }
 
 /// Looks again and again for the time of `span` and gives the first `Err` of `probe`, which says in

@@ -55,8 +55,29 @@ async fn wrong_values_are_refused_by_name() {
             json!({ "service": { "enabled": false }, "serviceMonitor": { "enabled": true } }),
             "or use podMonitor",
         ),
+        (
+            json!({ "webhook": { "preferMargin": "best" } }),
+            "at '/webhook/preferMargin': value must be one of 'most', 'least', 'none'",
+        ),
+        (
+            json!({ "webhook": { "enabled": true }, "extender": { "enabled": true, "preferMargin": "least" } }),
+            "choose one, or set webhook.preferMargin to none",
+        ),
+        (
+            json!({ "extender": { "enabled": true, "scheduling": { "filter": false, "score": false } } }),
+            "enable one, or disable the extender",
+        ),
     ];
     refused(&cases).await;
+}
+
+#[tokio::test]
+async fn margins_that_agree_are_rendered() {
+    for (webhook, extender) in [("least", "least"), ("none", "least"), ("most", "most")] {
+        let values = json!({ "webhook": { "enabled": true, "preferMargin": webhook },
+            "extender": { "enabled": true, "preferMargin": extender } });
+        render(&values).await.unwrap();
+    }
 }
 
 #[tokio::test]

@@ -41,12 +41,13 @@ fn rights(objects: &[Value]) -> BTreeSet<String> {
 }
 
 /// All that the controller may do; a new right is a decision, made here too.
-pub(crate) const RIGHTS: [&str; 33] = [
+pub(crate) const RIGHTS: [&str; 34] = [
     "/configmaps get",
     "/namespaces list",
     "/namespaces watch",
     "/pods list",
     "/pods watch",
+    "/resourcequotas list",
     "apps/deployments list",
     "apps/deployments watch",
     "apps/deployments/scale get",

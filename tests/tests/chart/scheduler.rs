@@ -72,6 +72,7 @@ async fn kube_scheduler_takes_the_configuration_for_it() {
         json!({ "tls": { "enabled": false }, "service": { "clusterIP": "10.96.0.77" } }),
         json!({ "scheduling": { "filter": false, "weight": 7, "httpTimeout": "500ms", "ignorable": true,
             "managedResources": ["nvidia.com/gpu"] } }),
+        json!({ "scheduling": { "score": false } }),
     ];
     for mut extender in cases {
         extender["enabled"] = true.into();
@@ -80,7 +81,8 @@ async fn kube_scheduler_takes_the_configuration_for_it() {
         let directory = tempfile::tempdir().unwrap();
         let read = read_by_kube_scheduler(&configuration(map), directory.path());
         let entry = &read["extenders"][0];
-        assert_eq!(entry["prioritizeVerb"], "prioritize");
+        let scores = extender["scheduling"]["score"] != false;
+        assert_eq!(entry["prioritizeVerb"] == "prioritize", scores, "{entry}");
         assert_eq!(entry["nodeCacheCapable"], true);
         let tls = extender["tls"]["enabled"] != false;
         assert_eq!(entry["enableHTTPS"] == true, tls, "{entry}");
@@ -90,7 +92,7 @@ async fn kube_scheduler_takes_the_configuration_for_it() {
         let scheme = if tls { "https" } else { "http" };
         assert_eq!(entry["urlPrefix"], format!("{scheme}://{address}:8888"));
         let asked = &extender["scheduling"];
-        if asked.is_object() {
+        if asked["filter"] == false {
             assert!(entry["filterVerb"].is_null());
             assert_eq!(
                 entry["managedResources"],

@@ -99,6 +99,7 @@ async fn every_flag_has_a_value_and_defaults_agree() {
         default.certificates.authority_overlap
     );
     assert_eq!(chart.webhook.linger, default.webhook.linger);
+    assert_eq!(chart.webhook.prefer_margin, default.webhook.prefer_margin);
     assert_eq!(
         chart.webhook.webhook_address,
         default.webhook.webhook_address

@@ -7,9 +7,10 @@ use serde_json::Value;
 use super::{Findings, Tree, cargo, line_of, run, text};
 
 /// Which workspace crates each crate may depend on, for its code and its tests alike.
-const MAY_DEPEND_ON: [(&str, &[&str]); 12] = [
+const MAY_DEPEND_ON: [(&str, &[&str]); 14] = [
     ("pd-core", &[]),
     ("pd-tolerations", &[]),
+    ("pd-placement", &["pd-tolerations"]),
     (
         "pd-api",
         &[
@@ -25,6 +26,16 @@ const MAY_DEPEND_ON: [(&str, &[&str]); 12] = [
     ("pd-systems", &["pd-core"]),
     (
         "pd-autoscaler",
+        &[
+            "pd-core",
+            "pd-api",
+            "pd-signals",
+            "pd-systems",
+            "pd-runtime",
+        ],
+    ),
+    (
+        "kubectl-pd",
         &[
             "pd-core",
             "pd-api",
@@ -59,7 +70,7 @@ const MAY_DEPEND_ON: [(&str, &[&str]); 12] = [
 /// Crates that a pure crate may use: nothing that reads a clock, a file, the network or the
 /// environment. `csv` and `serde-saphyr` parse texts that the caller read, such as performance
 /// tables.
-const PURE_MAY_USE: [(&str, &[&str]); 4] = [
+const PURE_MAY_USE: [(&str, &[&str]); 5] = [
     (
         "pd-core",
         &[
@@ -80,6 +91,7 @@ const PURE_MAY_USE: [(&str, &[&str]); 4] = [
         "pd-tolerations",
         &["jiff", "serde", "serde_json", "thiserror"],
     ),
+    ("pd-placement", &["pd-tolerations", "serde", "thiserror"]),
     (
         "pd-systems",
         &["json-patch", "pd-core", "serde_json", "strum", "thiserror"],

@@ -13,7 +13,7 @@ use pd_api::v1alpha1::{NumericTolerationSpec, PDAutoscaler};
 use pd_core::Role;
 use pd_tests::control_plane::{ControlPlane, eventually};
 use pd_tolerations::Comparison;
-use pd_webhook::admission::{Claimed, Defaults, Workload, mutate};
+use pd_webhook::admission::{Claimed, Defaults, Rewriting, Workload, mutate};
 use rand::{RngExt as _, SeedableRng as _, seq::IndexedRandom as _};
 use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
@@ -93,12 +93,12 @@ fn rewritten(object: &Value, llama: &Llama) -> Result<Value, String> {
     let review = json!({ "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": {
         "uid": "u", "kind": { "group": place(kind).0, "version": "v1", "kind": kind }, "namespace": "default",
         "operation": "CREATE", "object": object } });
-    let answer = mutate(
-        &serde_json::to_vec(&review).unwrap(),
-        Comparison::Off,
-        llama,
-    )
-    .unwrap();
+    // Policies write no preference.
+    let rewriting = Rewriting {
+        gate: Comparison::Off,
+        preferred: None,
+    };
+    let answer = mutate(&serde_json::to_vec(&review).unwrap(), rewriting, llama).unwrap();
     let answer: Value = serde_json::from_slice(&answer.body).unwrap();
     let response = &answer["response"];
     if response["allowed"] == false {

@@ -237,7 +237,10 @@ proptest! {
         let cluster = simulated(&rewritten, &script, false, false);
         let cluster_restarted = simulated(&rewritten, &script, false, true);
         if let Some(ours) = ordered(&tolerations, &script, cluster) {
-            prop_assert_eq!(Some(ours), native);
+            // Upstream, one process restarts. Here the cluster's own goes on, and at the same
+            // moment as ours where its timer, begun again, would have ended before.
+            let by_its_timer = cluster == Some(ours) && native < cluster && native == cluster_restarted;
+            prop_assert!(native == Some(ours) || by_its_timer, "{:?} {:?}", ours, native);
         } else {
             // Left to the cluster, whose clock may have been read later than it runs.
             let end = cluster.into_iter().chain(cluster_restarted).min().unwrap_or(END);

@@ -20,7 +20,8 @@ use super::super::{
 };
 use super::*;
 
-fn holds(requirement: &Requirement, labels: &BTreeMap<String, String>) -> bool {
+/// Whether a node with these labels meets a requirement.
+pub(super) fn holds(requirement: &Requirement, labels: &BTreeMap<String, String>) -> bool {
     let value = labels.get(&requirement.key);
     let number = |text: &String| text.parse::<i64>().ok();
     assert!(

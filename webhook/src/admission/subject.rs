@@ -3,7 +3,7 @@
 
 use pd_tolerations::{
     Comparison,
-    mirror::{hold_of_daemon_set, hold_of_pod},
+    mirror::{Margin, hold_of_daemon_set, hold_of_pod},
 };
 
 use super::{
@@ -24,6 +24,8 @@ pub(super) struct Subject<'a> {
     pub(super) defaults: Option<&'a Defaults>,
     /// The hold of its pods where they run.
     pub(super) hold: Hold,
+    /// The nodes that its pods prefer by margin; nothing if no preference is written.
+    pub(super) preferred: Option<Margin>,
 }
 
 /// The label that a node gets while it holds a pod in spite of its numbers.

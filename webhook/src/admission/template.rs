@@ -1,5 +1,5 @@
-//! Where each kind has its pod template, and what is read of it: annotations, tolerations, required
-//! node affinity.
+//! Where each kind has its pod template, and what is read of it: annotations, tolerations, node
+//! affinity, and the node of a pod that names one.
 //!
 //! Everything else of an object is skipped without being understood. `null` counts as absent, as in
 //! Kubernetes.
@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use json_patch::jsonptr::PointerBuf;
 use pd_tolerations::{
     Toleration,
-    mirror::{HOLD, Term},
+    mirror::{HOLD, PreferredTerm, Term},
     rewrite::ANNOTATION,
 };
 use serde::Deserialize;
@@ -172,6 +172,8 @@ pub(super) struct Metadata {
 #[derive(Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Spec {
+    #[serde(rename = "nodeName")]
+    node_name: Option<String>,
     #[serde(deserialize_with = "objects")]
     pub(super) tolerations: Option<Vec<Toleration>>,
     #[serde(deserialize_with = "object")]
@@ -190,6 +192,8 @@ pub(super) struct Affinity {
 pub(super) struct NodeAffinity {
     #[serde(deserialize_with = "object")]
     pub(super) required_during_scheduling_ignored_during_execution: Option<NodeSelector>,
+    #[serde(deserialize_with = "objects")]
+    pub(super) preferred_during_scheduling_ignored_during_execution: Option<Vec<PreferredTerm>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -234,6 +238,21 @@ impl Spec {
             .required_during_scheduling_ignored_during_execution
             .as_ref()?;
         Some(&required.node_selector_terms)
+    }
+
+    /// The terms of the preferred node affinity.
+    pub(super) fn preferred_terms(&self) -> Option<&[PreferredTerm]> {
+        let node_affinity = self.affinity.as_ref()?.node_affinity.as_ref()?;
+        node_affinity
+            .preferred_during_scheduling_ignored_during_execution
+            .as_deref()
+    }
+
+    /// Whether the pod names its node, so that no scheduler looks for one.
+    pub(super) fn is_bound(&self) -> bool {
+        self.node_name
+            .as_deref()
+            .is_some_and(|node| !node.is_empty())
     }
 }
 

@@ -9,12 +9,13 @@ mod edits;
 mod kept;
 mod live;
 mod malformed;
+mod preference;
 mod scalers;
 
 use k8s_openapi::ByteString;
 use pd_tolerations::{
     Effect, ExtendedToleration, Operator, Toleration,
-    mirror::{Constraints, lower},
+    mirror::{Constraints, Margin, PreferredTerm, Term, lower, prefer},
     rewrite::{ANNOTATION, restore},
 };
 use proptest::prelude::*;
@@ -64,9 +65,17 @@ fn review(kind: &str, object: &Value, old: Option<&Value>) -> Vec<u8> {
     serde_json::to_vec(&review).unwrap()
 }
 
-fn answered(body: &[u8], gate: Comparison) -> Value {
-    let answer: Value =
-        serde_json::from_slice(&mutate(body, gate, &Known::default()).unwrap().body).unwrap();
+/// As it is by default.
+fn rewriting(gate: Comparison) -> Rewriting {
+    Rewriting {
+        gate,
+        preferred: Some(Margin::Most),
+    }
+}
+
+fn answered(body: &[u8], rewriting: Rewriting) -> Value {
+    let answer = mutate(body, rewriting, &Known::default()).unwrap();
+    let answer: Value = serde_json::from_slice(&answer.body).unwrap();
     assert_eq!(answer["apiVersion"], "admission.k8s.io/v1");
     assert_eq!(answer["kind"], "AdmissionReview");
     assert_eq!(answer["response"]["uid"], "u-1");
@@ -80,7 +89,17 @@ fn admitted(
     old: Option<&Value>,
     gate: Comparison,
 ) -> Result<(Value, Vec<String>), String> {
-    let response = answered(&review(kind, object, old), gate);
+    admitted_as(kind, object, old, rewriting(gate))
+}
+
+/// The same with another setting.
+fn admitted_as(
+    kind: &str,
+    object: &Value,
+    old: Option<&Value>,
+    rewriting: Rewriting,
+) -> Result<(Value, Vec<String>), String> {
+    let response = answered(&review(kind, object, old), rewriting);
     let warnings = serde_json::from_value(response["warnings"].clone()).unwrap_or_default();
     if response["allowed"] == false {
         return Err(response["status"]["message"].as_str().unwrap().to_owned());
@@ -187,7 +206,7 @@ fn what_a_server_with_the_feature_refuses_is_refused_in_its_words(
     #[case] words: &[&str],
 ) {
     let object = object(kind, with(json!([toleration("Gt", bound)])));
-    let response = answered(&review(kind, &object, None), Comparison::Off);
+    let response = answered(&review(kind, &object, None), rewriting(Comparison::Off));
     assert_eq!(response["status"]["reason"], "Invalid");
     let details = &response["status"]["details"];
     let causes: Vec<Value> = words
@@ -450,7 +469,10 @@ fn what_nobody_asked_about_is_allowed() {
         let mut other = body.clone();
         other["request"][field] = value;
         other["request"]["object"] = json!({ "spec": { "tolerations": [toleration("Gt", "1")] } });
-        let response = answered(&serde_json::to_vec(&other).unwrap(), Comparison::Off);
+        let response = answered(
+            &serde_json::to_vec(&other).unwrap(),
+            rewriting(Comparison::Off),
+        );
         assert_eq!(
             response,
             json!({ "uid": "u-1", "allowed": true }),
@@ -458,7 +480,10 @@ fn what_nobody_asked_about_is_allowed() {
         );
     }
     body["request"]["object"] = json!({ "spec": null, "metadata": null });
-    let response = answered(&serde_json::to_vec(&body).unwrap(), Comparison::Off);
+    let response = answered(
+        &serde_json::to_vec(&body).unwrap(),
+        rewriting(Comparison::Off),
+    );
     assert_eq!(response["allowed"], true);
     for template in [
         json!({}),
@@ -488,8 +513,8 @@ fn arbitrary_toleration() -> impl Strategy<Value = Toleration> {
     )
 }
 
-/// The tolerations of a template before it was rewritten.
-fn restored(template: &Value) -> (Vec<Toleration>, Option<Vec<pd_tolerations::mirror::Term>>) {
+/// The tolerations and the node affinity of a template before it was rewritten.
+fn restored(template: &Value) -> (Vec<Toleration>, NodeAffinity) {
     let spec: Vec<Toleration> =
         serde_json::from_value(template["spec"]["tolerations"].clone()).unwrap();
     let entries = template["metadata"]["annotations"][ANNOTATION]
@@ -504,10 +529,18 @@ fn restored(template: &Value) -> (Vec<Toleration>, Option<Vec<pd_tolerations::mi
         slot.value = entry.value;
     }
     let terms: Option<Vec<_>> = serde_json::from_value(terms(template).clone()).unwrap();
-    (
-        list,
-        lower(terms.as_deref(), &Constraints::default()).unwrap(),
-    )
+    let required = lower(terms.as_deref(), &Constraints::default()).unwrap();
+    (list, (required, unpreferred(template)))
+}
+
+type NodeAffinity = (Option<Vec<Term>>, Option<Vec<PreferredTerm>>);
+
+/// The preferred terms of a template before it was rewritten.
+fn unpreferred(template: &Value) -> Option<Vec<PreferredTerm>> {
+    let place = "/spec/affinity/nodeAffinity/preferredDuringSchedulingIgnoredDuringExecution";
+    let terms = template.pointer(place).cloned().unwrap_or_default();
+    let terms: Option<Vec<PreferredTerm>> = serde_json::from_value(terms).unwrap();
+    prefer(terms.as_deref(), &[], Margin::Most)
 }
 
 proptest! {
@@ -521,15 +554,15 @@ proptest! {
         if let Ok((once, _)) = admitted(kind, &before, None, Comparison::Off) {
             let (twice, _) = admitted(kind, &once, None, Comparison::Off).unwrap();
             prop_assert_eq!(&twice, &once);
-            prop_assert_eq!(restored(once.pointer(path).unwrap()), (list, None));
+            prop_assert_eq!(restored(once.pointer(path).unwrap()), (list, (None, None)));
         }
     }
 
     #[test]
     fn no_bytes_make_it_panic(body in prop::collection::vec(any::<u8>(), 0..200), annotation in ".{0,60}") {
-        let _ = mutate(&body, Comparison::Off, &Known::default());
+        let _ = mutate(&body, rewriting(Comparison::Off), &Known::default());
         let mut pod = with(json!([toleration("Gt", "1")]));
         pod["metadata"]["annotations"] = json!({ ANNOTATION: annotation });
-        let _ = mutate(&review("Pod", &object("Pod", pod), None), Comparison::Off, &Known::default());
+        let _ = mutate(&review("Pod", &object("Pod", pod), None), rewriting(Comparison::Off), &Known::default());
     }
 }

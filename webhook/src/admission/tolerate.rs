@@ -3,13 +3,14 @@
 //!
 //! Nobody's template is changed by an update that leaves it alone: that would roll out pods that
 //! nobody asked for. A `ReplicaSet` with a controller is never changed: its owner compares
-//! templates, and would make another one for ever.
+//! templates, and would make another one for ever. The preference by margin is written into new
+//! pods and into no template, so that another setting or version of it rolls nothing out.
 
 use pd_tolerations::{
     Comparison, ExtendedToleration, Operator, Rule, Toleration,
     carrier::{self, Ambiguity, Carrier},
     extension::BoundError,
-    mirror::{Constraints, MirrorError, Term, constraints, lower},
+    mirror::{Constraints, MirrorError, PreferredTerm, Term, constraints, lower, prefer},
     rewrite::{ANNOTATION, Authored, Disagreement, ORIGINALS_MAX, restore, rewrite},
     validation,
 };
@@ -19,7 +20,7 @@ use super::{
     subject::Subject,
     template::{Holder, Kind, Owner, PodTemplate},
     wire::{AdmissionChange, Refusal},
-    write::{Decided, Kept, exists, written},
+    write::{Decided, Kept, NodeTerms, exists, written},
 };
 
 /// Why numbers cannot be kept in node affinity.
@@ -80,8 +81,11 @@ fn rewritten(new: &Holder<'_>, subject: &Subject<'_>) -> Result<AdmissionChange,
     let carriers = carriers.map_err(|error| unusable(&error.into()))?;
     let decided = combined(list, given, carriers, inherited.is_some(), subject);
     let decided = decided.map_err(|error| unusable(&error))?;
-    let terms = affinity(new, subject, &decided)
-        .map_err(|error| format!("numeric tolerations cannot be kept: {error}"))?;
+    let cannot = |error: AffinityError| format!("numeric tolerations cannot be kept: {error}");
+    let terms = NodeTerms {
+        required: affinity(new, subject, &decided).map_err(cannot)?,
+        preferred: preference(new, subject, &decided).map_err(cannot)?,
+    };
     Ok(written(new, subject, &decided, terms))
 }
 
@@ -296,7 +300,31 @@ fn conditions(
     if entries.is_empty() {
         return Ok(Constraints::default());
     }
+    Ok(constraints(&rules(spec, entries)?)?)
+}
+
+fn rules(spec: &[Toleration], entries: &[ExtendedToleration]) -> Result<Vec<Rule>, AffinityError> {
     let authored = restore(spec, entries)?;
     let rules: Result<Vec<Rule>, _> = authored.iter().map(Authored::rule).collect();
-    Ok(constraints(&rules?)?)
+    Ok(rules?)
+}
+
+/// The terms of the preferred node affinity by margin. Everything but a new pod that a scheduler
+/// has to choose a node for keeps what it has: a daemon pod has its node by name.
+fn preference(
+    new: &Holder<'_>,
+    subject: &Subject<'_>,
+    decided: &Decided,
+) -> Result<Option<Vec<PreferredTerm>>, AffinityError> {
+    let terms = new.pod.spec.preferred_terms();
+    let is_daemon = |owner: &Owner| owner.kind == "DaemonSet";
+    let is_placed = new.pod.spec.is_bound() || new.controller.as_ref().is_some_and(is_daemon);
+    let is_new_pod = subject.is_pod() && !subject.is_update;
+    let entries = decided.entries();
+    match subject.preferred {
+        Some(margin) if is_new_pod && !is_placed && !entries.is_empty() => {
+            Ok(prefer(terms, &rules(&decided.spec, &entries)?, margin))
+        }
+        _ => Ok(terms.map(<[PreferredTerm]>::to_vec)),
+    }
 }

@@ -7,10 +7,10 @@ use std::collections::BTreeMap;
 use json_patch::{PatchOperation, jsonptr::Pointer};
 use pd_tolerations::{
     ExtendedToleration, Operator, Toleration,
-    mirror::{HOLD, Term},
+    mirror::{HOLD, PreferredTerm, Term},
     rewrite::ANNOTATION,
 };
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use super::{
     defaults::SOURCE,
@@ -19,6 +19,9 @@ use super::{
     template::{Holder, Kind, PodTemplate},
     wire::AdmissionChange,
 };
+
+const REQUIRED: &str = "requiredDuringSchedulingIgnoredDuringExecution";
+const PREFERRED: &str = "preferredDuringSchedulingIgnoredDuringExecution";
 
 /// An entry that the annotation is to have.
 pub(super) struct Kept {
@@ -89,23 +92,26 @@ pub(super) fn exists(original: &ExtendedToleration) -> Toleration {
     }
 }
 
-/// The change that makes an object what was decided, with these terms of its required node
-/// affinity.
+/// The terms of an object's node affinity as they are to be; nothing for none.
+pub(super) struct NodeTerms {
+    pub(super) required: Option<Vec<Term>>,
+    pub(super) preferred: Option<Vec<PreferredTerm>>,
+}
+
+/// The change that makes an object what was decided, with these terms of its node affinity.
 pub(super) fn written(
     new: &Holder<'_>,
     subject: &Subject<'_>,
     decided: &Decided,
-    terms: Option<Vec<Term>>,
+    terms: NodeTerms,
 ) -> AdmissionChange {
     let base = subject.kind.path();
     let mut change = AdmissionChange::default();
     patch_tolerations(&base, &new.pod, decided, &mut change.patch);
     let mut changed = annotations(subject, decided);
-    changed.extend(hold(new, subject, terms.as_deref()));
+    changed.extend(hold(new, subject, terms.required.as_deref()));
     patch_annotations(&base, &new.pod, &changed, &mut change.patch);
-    if terms.as_deref() != new.pod.spec.terms() {
-        patch_affinity(&base, &new.pod, terms, &mut change.patch);
-    }
+    patch_affinity(&base, &new.pod, terms, &mut change.patch);
     warn(subject, decided, &mut change.warnings);
     change
 }
@@ -207,36 +213,46 @@ fn patch_annotations(
 fn patch_affinity(
     base: &Pointer,
     pod: &PodTemplate,
-    terms: Option<Vec<Term>>,
+    terms: NodeTerms,
     patch: &mut Vec<PatchOperation>,
 ) {
-    let place = [
-        "spec",
-        "affinity",
-        "nodeAffinity",
-        "requiredDuringSchedulingIgnoredDuringExecution",
-    ];
-    let Some(terms) = terms else {
-        patch.push(remove(below(base, &place)));
-        return;
-    };
-    if pod.spec.terms().is_some() {
-        // Nothing else that it may hold is touched.
-        let place = [&place[..], &["nodeSelectorTerms"]].concat();
-        patch.push(add(below(base, &place), json!(terms)));
+    let place = |parts: &[&str]| below(base, &[&["spec", "affinity"], parts].concat());
+    let mut added = Map::new();
+    if terms.required.as_deref() != pod.spec.terms() {
+        match terms.required {
+            None => patch.push(remove(place(&["nodeAffinity", REQUIRED]))),
+            // Nothing else that it may hold is touched.
+            Some(terms) if pod.spec.terms().is_some() => patch.push(add(
+                place(&["nodeAffinity", REQUIRED, "nodeSelectorTerms"]),
+                json!(terms),
+            )),
+            Some(terms) => {
+                added.insert(REQUIRED.to_owned(), json!({ "nodeSelectorTerms": terms }));
+            }
+        }
+    }
+    if terms.preferred.as_deref() != pod.spec.preferred_terms() {
+        match terms.preferred {
+            None => patch.push(remove(place(&["nodeAffinity", PREFERRED]))),
+            Some(terms) => {
+                added.insert(PREFERRED.to_owned(), json!(terms));
+            }
+        }
+    }
+    if added.is_empty() {
         return;
     }
-    let selector = json!({ "nodeSelectorTerms": terms });
-    let [.., node_affinity, required] = place;
-    let (depth, value) = match &pod.spec.affinity {
-        None => (2, json!({ node_affinity: { required: selector } })),
-        Some(affinity) if affinity.node_affinity.is_none() => (3, json!({ required: selector })),
-        Some(_) => (4, selector),
-    };
-    patch.push(add(
-        below(base, place.get(..depth).unwrap_or(&place)),
-        value,
-    ));
+    match &pod.spec.affinity {
+        None => patch.push(add(place(&[]), json!({ "nodeAffinity": added }))),
+        Some(affinity) if affinity.node_affinity.is_none() => {
+            patch.push(add(place(&["nodeAffinity"]), Value::Object(added)));
+        }
+        Some(_) => patch.extend(
+            added
+                .into_iter()
+                .map(|(name, value)| add(place(&["nodeAffinity", &name]), value)),
+        ),
+    }
 }
 
 fn warn(subject: &Subject<'_>, decided: &Decided, warnings: &mut Vec<String>) {

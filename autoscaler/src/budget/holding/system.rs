@@ -27,17 +27,14 @@ pub(super) async fn read(
 ) -> Result<RoleHolding, kube::Error> {
     match seen(client, namespace, target, stated).await {
         Ok(holding) => Ok(holding),
-        Err(WorkloadError::Unreadable { source, .. }) if !is_lasting(&source) => Err(source),
+        Err(WorkloadError::Unreadable { source, .. }) if !read::is_forbidden(&source) => {
+            Err(source)
+        }
         Err(_) => {
             let pods = read::pods_of_namespace(client, namespace).await;
             Ok(by_name(&pods?, &target.name, stated))
         }
     }
-}
-
-/// Whether the API server will answer the same until somebody changes a right.
-fn is_lasting(error: &kube::Error) -> bool {
-    matches!(error, kube::Error::Api(status) if status.code == 403)
 }
 
 async fn seen(

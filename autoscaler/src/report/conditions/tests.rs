@@ -5,62 +5,34 @@
 use std::time::Duration;
 
 use kube::core::Status;
-use pd_api::{FieldError, v1alpha1::PDAutoscaler};
+use pd_api::FieldError;
 use pd_core::{
-    Finding as AuditFinding, Memory, Ratio, Role, RoleState, Signals, Snapshot, Stage, Step,
-    Timestamp, plan,
+    Finding as AuditFinding, Memory, Ratio, Role, Stage, Step, Timestamp, plan,
     ratio::{Breach, BreachCause, Enforcement, RatioBand, RatioPolicy},
-    snapshot::Paused,
 };
 use pd_signals::{pods::KindUnsupported, stated::Stated};
 use pd_systems::gpus::GpusUnknown;
 use rstest::rstest;
-use serde_json::json;
 use tokio::time::Instant;
 
 use super::{
     lateness::{is_late, on_time},
     *,
 };
-use crate::{context::Lateness, outcome::Sources, prometheus::QueryError, report::status::status};
+use crate::{
+    context::Lateness,
+    outcome::Sources,
+    prometheus::QueryError,
+    report::{status::status, testing::snapshot},
+};
 use pd_runtime::prometheus::Owner;
 
 /// The words of every cause in this file.
 const CAUSE: &str = "broken on purpose";
 
-fn snapshot() -> Snapshot {
-    let role = |name: &str| {
-        json!({ "target": { "apiVersion": "apps/v1", "kind": "Deployment", "name": name },
-                "minReplicas": 1, "maxReplicas": 8 })
-    };
-    let object: PDAutoscaler = serde_json::from_value(json!({
-        "apiVersion": "pdautoscaler.io/v1alpha1", "kind": "PDAutoscaler",
-        "metadata": { "name": "llama" },
-        "spec": { "prefill": role("p"), "decode": role("d"),
-            "objective": { "ttft": { "target": "500ms" }, "tpot": { "target": "50ms" } } },
-    }))
-    .unwrap();
-    let state = RoleState {
-        current: 2,
-        ready: 2,
-        gpus_per_replica: 1,
-        ..RoleState::default()
-    };
-    Snapshot {
-        policy: object.spec.policy().unwrap(),
-        roles: PerRole {
-            prefill: state,
-            decode: state,
-        },
-        signals: Signals::default(),
-        paused: Paused::default(),
-        profile: None,
-    }
-}
-
 /// A decision that nothing is to be said about.
 fn quiet() -> Applied {
-    let snapshot = snapshot();
+    let snapshot = snapshot(1);
     let now = Timestamp::from_millis(1_700_000_000_000);
     let mut decision = plan(&snapshot, &Memory::default(), now);
     decision.report.steps.clear();
@@ -329,6 +301,7 @@ fn shown(reason: Reason) -> Option<(ConditionType, ConditionState, ReconcileOutc
         Reason::ObjectiveUnreachable => (C::ObjectiveMet, False, with_step(reason)),
         Reason::NotLimited => (C::ScalingLimited, False, after(|_| {})),
         Reason::BudgetUnsettled
+        | Reason::QuotaLimited
         | Reason::BudgetReclaimed
         | Reason::BudgetWaitsForOthers
         | Reason::BudgetShared

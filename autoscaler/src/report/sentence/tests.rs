@@ -2,50 +2,18 @@
 
 use std::time::Duration;
 
-use pd_api::v1alpha1::{PDAutoscaler, status::MESSAGE_LENGTH_MAX};
-use pd_core::{
-    Memory, PerRole, RoleState, Signals, Snapshot, Timestamp, plan, signal::Coverage,
-    snapshot::Paused,
-};
-use serde_json::json;
+use pd_api::v1alpha1::status::MESSAGE_LENGTH_MAX;
+use pd_core::{Memory, Snapshot, Timestamp, plan};
 
 use super::*;
+use crate::report::testing;
 
+/// A budget that the bounds exceed.
 fn snapshot() -> Snapshot {
-    let role = |name: &str| {
-        json!({ "target": { "apiVersion": "apps/v1", "kind": "Deployment", "name": name },
-                "minReplicas": 3, "maxReplicas": 8 })
-    };
-    let object: PDAutoscaler = serde_json::from_value(json!({
-        "apiVersion": "pdautoscaler.io/v1alpha1", "kind": "PDAutoscaler",
-        "metadata": { "name": "llama" },
-        "spec": { "prefill": role("p"), "decode": role("d"), "budget": { "gpus": 6 },
-            "objective": { "ttft": { "target": "500ms" }, "tpot": { "target": "50ms" } } },
-    }))
-    .unwrap();
-    let state = RoleState {
-        current: 2,
-        ready: 2,
-        gpus_per_replica: 1,
-        ..RoleState::default()
-    };
-    Snapshot {
-        policy: object.spec.policy().unwrap(),
-        roles: PerRole {
-            prefill: state,
-            decode: state,
-        },
-        signals: Signals {
-            coverage: PerRole {
-                prefill: Coverage::default(),
-                decode: Coverage::default(),
-            },
-            rate_window: Duration::from_mins(2),
-            ..Signals::default()
-        },
-        paused: Paused::default(),
-        profile: None,
-    }
+    let mut snapshot = testing::snapshot(3);
+    snapshot.policy.budget_gpus = Some(6);
+    snapshot.signals.rate_window = Duration::from_mins(2);
+    snapshot
 }
 
 #[test]

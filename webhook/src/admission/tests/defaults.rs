@@ -54,7 +54,7 @@ fn owned(template: Value, kind: &str, name: &str) -> Value {
 
 fn made(pod: &Value, gate: Comparison, gives: Vec<ExtendedToleration>) -> (Value, Vec<String>) {
     let body = review("Pod", pod, None);
-    let answer = mutate(&body, gate, &Llama(gives)).unwrap().body;
+    let answer = mutate(&body, rewriting(gate), &Llama(gives)).unwrap().body;
     let answer: Value = serde_json::from_slice(&answer).unwrap();
     let response = &answer["response"];
     assert_eq!(response["allowed"], true, "{response}");
@@ -207,7 +207,9 @@ fn pods_of_others_are_left_alone(#[case] kind: &str, #[case] name: &str, #[case]
     let live = review("Pod", &pod, Some(&pod));
     let llama = Llama(vec![entry(NumericOperator::Gt, "950")]);
     assert_eq!(
-        mutate(&live, Comparison::Off, &llama).unwrap().outcome,
+        mutate(&live, rewriting(Comparison::Off), &llama)
+            .unwrap()
+            .outcome,
         ReviewOutcome::Passed
     );
 }

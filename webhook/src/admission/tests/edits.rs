@@ -157,6 +157,16 @@ fn meanings(deployment: &Value) -> Vec<String> {
     texts
 }
 
+/// The preferred terms of the pods that are made of a template, in no order.
+fn preferences(deployment: &Value) -> BTreeSet<String> {
+    let pod = object("Pod", deployment["spec"]["template"].clone());
+    let (pod, _) = admitted("Pod", &pod, None, Comparison::Off).unwrap();
+    let place = "/spec/affinity/nodeAffinity/preferredDuringSchedulingIgnoredDuringExecution";
+    let terms = pod.pointer(place).and_then(Value::as_array);
+    let terms = terms.map(Vec::as_slice).unwrap_or_default();
+    terms.iter().map(ToString::to_string).collect()
+}
+
 fn stored_form(stored: &Value) -> Vec<Toleration> {
     serde_json::from_value(stored["spec"]["template"]["spec"]["tolerations"].clone()).unwrap()
 }
@@ -181,7 +191,11 @@ proptest! {
         let before: Vec<Identity> = list.iter().filter(|one| exists(one)).map(identity).collect();
         let after: Vec<Identity> = meant.iter().filter(|one| exists(one)).map(identity).collect();
         let is_unique = |all: &[Identity]| all.iter().collect::<BTreeSet<_>>().len() == all.len();
-        match updated(&stored, &said) {
+        let got = updated(&stored, &said);
+        if let Ok(got) = &got {
+            prop_assert_eq!(preferences(got), preferences(&want));
+        }
+        match got {
             Ok(got) if is_unique(&before) && is_unique(&after) => prop_assert_eq!(tidied(got), want),
             Ok(got) => {
                 prop_assert_eq!(meanings(&got), meanings(&want));

@@ -179,7 +179,10 @@ fn templates_name_no_hold_but_that_of_a_daemon_set_is_its_own() {
     ))
     .unwrap();
     review["request"]["name"] = json!("watcher");
-    let response = answered(&serde_json::to_vec(&review).unwrap(), Comparison::Off);
+    let response = answered(
+        &serde_json::to_vec(&review).unwrap(),
+        rewriting(Comparison::Off),
+    );
     let patch: ByteString = serde_json::from_value(response["patch"].clone()).unwrap();
     let patch = String::from_utf8(patch.0).unwrap();
     assert!(

@@ -65,7 +65,7 @@ use super::*;
 )]
 fn what_is_no_review_is_told_so(#[case] body: &[u8], #[case] says: &str) {
     for error in [
-        mutate(body, Comparison::Off, &Known::default()).unwrap_err(),
+        mutate(body, rewriting(Comparison::Off), &Known::default()).unwrap_err(),
         validate(body, &Known::default()).unwrap_err(),
     ] {
         assert!(error.to_string().contains(says), "{error}");
@@ -74,7 +74,7 @@ fn what_is_no_review_is_told_so(#[case] body: &[u8], #[case] says: &str) {
 
 /// The message of a refusal, whose status is the one of an invalid object.
 fn refused(kind: &str, object: &Value) -> String {
-    let response = answered(&review(kind, object, None), Comparison::Off);
+    let response = answered(&review(kind, object, None), rewriting(Comparison::Off));
     assert_eq!(response["allowed"], false, "{kind} {object}");
     assert!(response["patch"].is_null() && response["patchType"].is_null());
     let status = &response["status"];
