@@ -26,7 +26,12 @@ use crate::{
 /// replica is coarser than a percentage point, and most of what is planned for does not come.
 const PLANNED_FULL: f64 = 2.0;
 
-/// The same once the budget is spent. As far below one as the other is above, so that a budget that
+/// How many times more misses that may be of an objective's attainment where all changes of the
+/// load are noise. Work beyond a pool then goes away by itself before replicas for it would serve,
+/// and the misses end with it; where a load goes on growing, they last until replicas have come.
+const PLANNED_NOISE: f64 = 2.0;
+
+/// The same once the budget is spent. As far below one as the first is above, so that a budget that
 /// is spent by half plans for what is allowed.
 const PLANNED_SPENT: f64 = 0.5;
 
@@ -72,6 +77,7 @@ impl RiskTarget {
 pub fn risk_targets(
     objective: &Objective,
     attained: PerRole<Option<Share>>,
+    comes_back: PerRole<f64>,
     tuning: &Tuning,
 ) -> PerRole<RiskTarget> {
     let allowed = 1.0 - f64::from(objective.attainment.percent) / 100.0;
@@ -87,7 +93,7 @@ pub fn risk_targets(
         });
         RiskTarget {
             budget_left,
-            z: z(objective, budget_left, role, tuning),
+            z: z(objective, role, budget_left, comes_back[role], tuning),
         }
     })
 }
@@ -103,16 +109,23 @@ fn left(part: f64, missed: f64) -> f64 {
 }
 
 /// Standard deviations of the share that sizing plans to miss.
-fn z(objective: &Objective, budget_left: Option<f64>, role: Role, tuning: &Tuning) -> f64 {
+fn z(
+    objective: &Objective,
+    role: Role,
+    budget_left: Option<f64>,
+    comes_back: f64,
+    tuning: &Tuning,
+) -> f64 {
     let missing = |percent: u8| (1.0 - f64::from(percent) / 100.0).clamp(5e-4, 0.5);
     let (percentile, attainment) = (
         missing(objective.of_role(role).percentile),
         missing(objective.attainment.percent),
     );
-    let full = percentile.max(attainment) * PLANNED_FULL * tuning.planned_full;
+    let noise = 1.0 + (PLANNED_NOISE - 1.0) * comes_back;
+    let full = percentile.max(attainment * noise) * PLANNED_FULL * tuning.planned_full;
     let spent = percentile.min(attainment) * PLANNED_SPENT * tuning.planned_spent;
     let left = budget_left.unwrap_or(LEFT_UNKNOWN);
-    // Evenly in the logarithm: twice as careful is as far everywhere.
+    // Evenly in the logarithm: half of the misses is as far everywhere.
     let share = spent * (full / spent).powf(left);
     Normal::standard()
         .inverse_cdf(1.0 - share.clamp(5e-4, 0.38))
@@ -135,7 +148,7 @@ mod tests {
     }
 
     fn targets(objective: &Objective, attained: PerRole<Option<Share>>) -> PerRole<RiskTarget> {
-        risk_targets(objective, attained, &Tuning::NONE)
+        risk_targets(objective, attained, PerRole::default(), &Tuning::NONE)
     }
 
     fn both(prefill: f64, decode: f64) -> PerRole<Option<Share>> {
@@ -170,6 +183,23 @@ mod tests {
         let risk_target = targets(&objective(95, 99), both(1.0, 1.0));
         assert!(risk_target.prefill.miss_share() > 0.05, "{risk_target:?}");
         assert_eq!(risk_target.decode, risk_target.prefill);
+    }
+
+    #[test]
+    fn a_full_budget_plans_for_more_misses_where_changes_come_back_by_themselves() {
+        let planned = |comes_back: f64, share: f64| {
+            let noise = PerRole {
+                prefill: comes_back,
+                decode: 0.0,
+            };
+            let attained = both(share, 1.0);
+            risk_targets(&objective(99, 99), attained, noise, &Tuning::NONE).prefill
+        };
+        assert!((planned(0.0, 1.0).miss_share() - 0.02).abs() < 1e-6);
+        assert!((planned(1.0, 1.0).miss_share() - 0.04).abs() < 1e-6);
+        // A budget that is spent has nothing to give.
+        let spent = (planned(0.0, 0.99).z - planned(1.0, 0.99).z).abs();
+        assert!(spent < 1e-6, "{spent}");
     }
 
     #[test]

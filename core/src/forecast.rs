@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use self::{
     history::{History, SLOT},
-    predictor::{Mixture, PREDICTORS, Predictions, continued},
+    predictor::{Mixture, PREDICTORS, Predictions, comes_back, continued},
 };
 use crate::time::Timestamp;
 
@@ -232,16 +232,24 @@ impl Forecaster {
         self.history.observe(value, now);
     }
 
-    /// Worth of one unit of the history, above 0: as it was last known, and 1 while it never was.
-    /// A history from before it was known is of another unit, and is forgotten.
-    pub fn unit(&mut self, known: Option<f64>) -> f64 {
-        if let Some(known) = known {
-            if self.unit.is_none() {
-                self.history = History::default();
-            }
-            self.unit = Some(known);
+    /// From now on, one unit of the history is worth `unit`, above 0. A history from before that was
+    /// known is of another unit, and is forgotten.
+    pub fn measure_in(&mut self, unit: f64) {
+        if self.unit.is_none() {
+            self.history = History::default();
         }
+        self.unit = Some(unit);
+    }
+
+    /// Worth of one unit of the history: as it was last known, and 1 while it never was.
+    pub fn unit(&self) -> f64 {
         self.unit.unwrap_or(1.0)
+    }
+
+    /// The part, 0 to 1, of the changes of the work that was noise and came back by itself within
+    /// `horizon`; 0 when not known.
+    pub fn comes_back(&self, horizon: Duration) -> f64 {
+        comes_back(&self.history.replay(), slots(horizon))
     }
 
     /// The work at the last observation.

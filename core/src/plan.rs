@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) use self::compare::needs_under;
 use self::{
     explain::{Conclusion, report},
-    forecast::forecast_work,
+    forecast::{comes_back, forecast_work, remember_work},
     hold::hold,
     in_force::{PolicyInForce, policy_in_force, ratio_in_force},
     joint::solve,
@@ -127,9 +127,11 @@ pub fn plan_tuned(
     let gaps = metrics_missing(&seen.signals, &mut memory.missing_since, now).record(&mut steps);
     let capacity = learn(&policy, &seen, &demand, profile, &mut memory.capacity, now);
     let reach = reach_of(&policy, &seen, &demand, &capacity);
-    let unreachable = &mut memory.capacity.unreachable;
-    let risk_target = risk_targets(&policy, &seen, &demand, &reach, unreachable, tuning);
     let past = &mut memory.forecast;
+    remember_work(&seen, &demand, &capacity.replica, past, now);
+    let noise = comes_back(&seen, past);
+    let unreachable = &mut memory.capacity.unreachable;
+    let risk_target = risk_targets(&policy, &seen, &demand, &reach, unreachable, noise, tuning);
     let forecast =
         forecast_work(&seen, &demand, &capacity.replica, risk_target, past, now).record(&mut steps);
     let expected = Expected {

@@ -244,34 +244,48 @@ fn autoregression(replay: &Replay, base: &[f64; SLOTS_MAX], ahead: usize) -> [f6
 }
 
 /// The value `ahead` slots later if the growth of the last slots goes on as far as growth has gone
-/// on in this history: least squares of what followed on what went before, drawn to nothing.
+/// on in this history.
 ///
 /// In a large pool, where noise is small, growth goes on; in a small one it is noise, which comes
 /// back, and nothing is continued.
 pub(super) fn continued(replay: &Replay, ahead: usize) -> Option<f64> {
-    let values = &replay.values;
-    let last = values.len().checked_sub(1)?;
-    let growth = |now: usize, then: usize| {
-        let whole = replay.run_start[now] <= then && values[then] > 0.0;
-        whole.then(|| (values[now] / values[then] - 1.0).clamp(-1.0, DEVIATION_MAX))
-    };
+    let most = ahead as f64 / GROWTH_SLOTS as f64;
+    let goes_on = goes_on(replay, ahead)?.clamp(0.0, most);
+    let last = replay.values.len().checked_sub(1)?;
+    let grown = growth(replay, last, last.checked_sub(GROWTH_SLOTS)?)?;
+    Some(replay.values[last] * (1.0 + goes_on * grown.max(0.0)))
+}
+
+/// The part, 0 to 1, of the changes of the work that was noise and came back within `ahead` slots;
+/// 0 when not known.
+///
+/// A change is the difference of two values. If both are off by noise alone, what follows takes
+/// back the half of it that is the noise of the second.
+pub(super) fn comes_back(replay: &Replay, ahead: usize) -> f64 {
+    goes_on(replay, ahead).map_or(0.0, |goes_on| (-2.0 * goes_on).clamp(0.0, 1.0))
+}
+
+/// The part of a change over [`GROWTH_SLOTS`] by which the work changed again in the `ahead` slots
+/// after it, below 0 where it came back: least squares over this history, drawn to nothing.
+fn goes_on(replay: &Replay, ahead: usize) -> Option<f64> {
     let (mut squares, mut products, mut count) = (0.0, 0.0, 0.0);
-    for now in GROWTH_SLOTS..values.len().saturating_sub(ahead) {
-        let before = growth(now, now - GROWTH_SLOTS);
-        if let (Some(before), Some(after)) = (before, growth(now + ahead, now)) {
+    for now in GROWTH_SLOTS..replay.values.len().saturating_sub(ahead) {
+        let before = growth(replay, now, now - GROWTH_SLOTS);
+        if let (Some(before), Some(after)) = (before, growth(replay, now + ahead, now)) {
             squares += before * before;
             products += before * after;
             count += 1.0;
         }
     }
-    if count <= 0.0 || squares <= 0.0 {
-        return None;
-    }
     let drawn = squares * (1.0 + PAIRS_MIN as f64 / count);
-    let most = ahead as f64 / GROWTH_SLOTS as f64;
-    let goes_on = (products / drawn).clamp(0.0, most);
-    let grown = growth(last, last.checked_sub(GROWTH_SLOTS)?)?;
-    Some(values[last] * (1.0 + goes_on * grown.max(0.0)))
+    (count > 0.0 && squares > 0.0).then(|| products / drawn)
+}
+
+/// Relative change from `then` to `now`, if both are of one run.
+fn growth(replay: &Replay, now: usize, then: usize) -> Option<f64> {
+    let values = &replay.values;
+    let whole = replay.run_start[now] <= then && values[then] > 0.0;
+    whole.then(|| (values[now] / values[then] - 1.0).clamp(-1.0, DEVIATION_MAX))
 }
 
 /// Recursive least squares with forgetting, from coefficients of zero.

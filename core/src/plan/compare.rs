@@ -4,7 +4,7 @@
 //! nothing is learnt, and both get the forecast and the risk of the first.
 
 use super::{
-    forecast::forecast_work,
+    forecast::{comes_back, forecast_work},
     in_force::policy_in_force,
     learn::LearntCapacity,
     observe::{Observation, observe},
@@ -61,6 +61,7 @@ pub(crate) fn needs_under(
     let risk_target = risk_targets(
         objective,
         base.demand.workload.budget_attained(),
+        comes_back(&base.seen, &memory.forecast),
         &Tuning::NONE,
     );
     let (seen, demand) = (&base.seen, &base.demand);
@@ -70,7 +71,7 @@ pub(crate) fn needs_under(
         demand,
         &known.replica,
         risk_target,
-        &mut memory.forecast,
+        &memory.forecast,
         now,
     )
     .value;

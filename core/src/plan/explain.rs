@@ -55,6 +55,7 @@ impl<'a> Conclusion<'a> {
             risk_target: risk_targets(
                 policy.objective,
                 demand.workload.budget_attained(),
+                PerRole::default(),
                 &Tuning::NONE,
             ),
             forecast: PerRole::default(),

@@ -5,6 +5,8 @@
 //! memory stays small whatever happens. Cases come from `testing::any`, which makes the policies
 //! that the API accepts and the signals that a broken Prometheus may give.
 
+mod lengths;
+
 use std::time::Duration;
 
 use proptest::prelude::*;

@@ -23,6 +23,7 @@ pub(super) fn risk_targets(
     demand: &Demand,
     reach: &PerRole<Option<Reach>>,
     memory: &mut PerRole<UnreachableShare>,
+    comes_back: PerRole<f64>,
     tuning: &Tuning,
 ) -> PerRole<RiskTarget> {
     let objective = policy.objective;
@@ -40,5 +41,5 @@ pub(super) fn risk_targets(
             share.high = (share.high + in_vain).min(1.0);
         }
     }
-    error_budget::risk_targets(objective, attained, tuning)
+    error_budget::risk_targets(objective, attained, comes_back, tuning)
 }
