@@ -148,6 +148,7 @@ pub fn bill(
     components.push(json!({
         "type": "library", "bom-ref": std, "name": "rust-std", "version": rustc,
         "purl": format!("pkg:generic/rust-std@{rustc}"),
+        "licenses": [{ "expression": "MIT OR Apache-2.0" }],
     }));
     // Without a serial number, which would be random: the same input gives the same bytes.
     let bill = json!({
@@ -256,6 +257,12 @@ mod tests {
         assert_eq!(bill["metadata"]["component"]["name"], "pd-autoscaler");
         assert_eq!(bill["metadata"]["timestamp"], "2026-11-30T12:00:00Z");
         assert_eq!(bill["serialNumber"], Value::Null);
+        let components = bill["components"].as_array().unwrap();
+        assert!(
+            components
+                .iter()
+                .all(|one| one["licenses"][0]["expression"].is_string())
+        );
     }
 
     #[test]
