@@ -13,7 +13,8 @@ use pd_release::{
 #[derive(Debug, Parser)]
 #[command(name = "pd-release", version)]
 struct Cli {
-    /// Folder with the programs of a platform, such as linux/amd64=target/x86_64-unknown-linux-musl/dist.
+    /// Folder with the programs of a platform, such as
+    /// linux/amd64=target/x86_64-unknown-linux-musl/dist.
     #[arg(long, value_name = "PLATFORM=FOLDER", required = true)]
     binaries: Vec<Binaries>,
     /// Only these programs. By default all that ship.

@@ -1,8 +1,8 @@
 //! The plain manifests in `deploy/`, for those without helm: what the chart renders by default, in
 //! a namespace of its own.
 //!
-//! The CRDs are a file for themselves, because they are ten times as long as all the rest. Labels by
-//! which helm knows its objects are left out: helm knows nothing of these.
+//! The CRDs are a file for themselves, because they are ten times as long as all the rest. Labels
+//! by which helm knows its objects are left out: helm knows nothing of these.
 
 use std::{fs, path::PathBuf, time::Duration};
 
