@@ -17,6 +17,7 @@ mod dashboards;
 mod documentation;
 mod extender;
 mod installation;
+mod manifest;
 mod matrix;
 mod monitors;
 mod options;
