@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     build::{bare, template_gpus},
-    drain::traps,
+    drain::Leaving,
     gpus::{GpusUnknown, sum},
     json::{count, list, name, text},
     kind::{Form, Kind, Roles, Victim},
@@ -247,7 +247,10 @@ fn of_service(
     };
     place.gpus = gpus(block, size, near);
     let template = serde_json::json!({ "spec": block["template"] });
-    place.traps = traps(&template, target.side);
+    if block["template"].is_object() {
+        // What it leaves out comes of a configuration of the operator.
+        place.leaving = Leaving::of_part(&template, target.side);
+    }
     place
 }
 
