@@ -109,6 +109,8 @@ pub enum Reason {
     RateLimitedUp,
     /// The scale-down policies allow no larger step now.
     RateLimitedDown,
+    /// Replicas that were taken away are still leaving, so no more of them are.
+    WaitsForDrain,
     /// The replicas are above their maximum or beyond the budget, and go down to it in steps.
     BoundsStepDown,
     /// Replicas that were requested did not come, and the scale-up request is cancelled.

@@ -1,5 +1,5 @@
-//! What becomes of a pod's requests when it is deleted, and the traps that make a scale-down lose
-//! them.
+//! The requests of a pod that is deleted: how long they go on, and the traps that make a scale-down
+//! lose them.
 //!
 //! A prefill pod must outlive the transfers of the prompts that it computed; a decode pod its
 //! longest answer. Both are promised by the pod's termination grace, and kept by the engine: the

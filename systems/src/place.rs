@@ -52,7 +52,7 @@ pub struct Place {
     pub create_failure: Option<String>,
     /// Who else sets the replicas.
     pub owners: Vec<Owner>,
-    /// What becomes of requests when replicas are lowered.
+    /// How its pods leave when replicas are lowered.
     pub leaving: Leaving,
     /// Which replica goes first.
     pub victim: Victim,

@@ -4,7 +4,7 @@
 //! lowest `controller.kubernetes.io/pod-deletion-cost`; a pod without one has 0. So the pods that
 //! are to go get a cost below 0, and no other pod gets any. A cost that somebody else set is
 //! theirs: it is not written over, and decides before the work does. A pod whose work is not known
-//! counts as the busiest.
+//! counts as the busiest, and gets no cost.
 //!
 //! RBG's label `rbg.workloads.x-k8s.io/role-instance-delete` is no rank but an order: its
 //! controller deletes the RoleInstance at once, and makes another while replicas are not lowered
@@ -110,18 +110,19 @@ pub fn cost_edits(
             .then(ours_a.cmp(&ours_b))
             .then(a.pod.cmp(&b.pod))
     });
-    let going = fewer.saturating_sub(unready.len());
-    let (goes, stays) = ready.split_at(going.min(ready.len()));
+    let going = fewer.saturating_sub(unready.len()).min(ready.len());
+    let (goes, stays) = ready.split_at(going);
+    let (ranked, unranked): (Vec<&Replica>, Vec<&Replica>) = goes
+        .iter()
+        .partition(|replica| others(replica).is_none() && measured(replica).is_finite());
     // A cost that misleads is taken away first, in case not all can be written.
-    let stale = stays.iter().chain(&unready);
+    let stale = unranked.iter().chain(stays).chain(&unready);
     let stale = stale.filter(|replica| ours(replica).is_some());
     let mut edits: Vec<CostEdit> = stale.map(|replica| edit(replica, None)).collect();
-    if !in_order(goes) {
-        for (cost, replica) in (-width(going)..).zip(goes) {
-            if others(replica).is_none() && ours(replica) != Some(cost) {
-                edits.push(edit(replica, Some(cost)));
-            }
-        }
+    if !in_order(&ranked) {
+        let costs = (-width(ranked.len())..).zip(ranked);
+        let wrong = costs.filter(|(cost, replica)| ours(replica) != Some(*cost));
+        edits.extend(wrong.map(|(cost, replica)| edit(replica, Some(cost))));
     }
     edits.truncate(EDITS_MAX);
     edits
@@ -134,10 +135,9 @@ fn edit(replica: &Replica, cost: Option<i32>) -> CostEdit {
 
 /// Whether pods that go have costs of ours already that take them in this order, before those that
 /// stay.
-fn in_order(goes: &[&Replica]) -> bool {
-    let mut own = goes.iter().filter(|replica| others(replica).is_none());
+fn in_order(ranked: &[&Replica]) -> bool {
     let mut before = i32::MIN;
-    own.all(|replica| {
+    ranked.iter().all(|replica| {
         let cost = ours(replica).filter(|cost| *cost < 0 && *cost > before);
         before = cost.unwrap_or(before);
         cost.is_some()

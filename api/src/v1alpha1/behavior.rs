@@ -9,11 +9,12 @@
 use serde::{Deserialize, Serialize};
 
 #[cfg(feature = "kube")]
-use super::rules::{duration_within, refused, rule, rule_naming_value};
+use super::rules::{duration_within, rule, rule_naming_value};
 use super::{
-    duration::{DURATION_REGEX, DurationText, FALLBACK_AFTER, LEAD_ASSUMED, STUCK_AFTER},
+    duration::{
+        DRAIN_TIMEOUT, DURATION_REGEX, DurationText, FALLBACK_AFTER, LEAD_ASSUMED, STUCK_AFTER,
+    },
     quantity::QuantityText,
-    reserved::{self, Reserved},
     target::REPLICAS_MAX,
 };
 use crate::derives::{JsonSchema, KubeSchema};
@@ -142,10 +143,10 @@ pub struct ScaleDownRules {
     #[schemars(length(max = POLICIES_MAX))]
     #[x_kube(merge_strategy = ListMerge::Atomic)]
     pub policies: Vec<ScalingPolicySpec>,
-    /// Not supported by this version. Will choose which replicas go first, and wait for their work.
+    /// How long replicas that leave are waited for before more go; not in HorizontalPodAutoscaler.
+    /// Default: nobody waits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[x_kube(validation = refused("drain", reserved::DRAIN))]
-    pub drain: Option<Reserved>,
+    pub drain: Option<DrainSpec>,
 }
 
 impl Default for ScaleDownRules {
@@ -158,6 +159,18 @@ impl Default for ScaleDownRules {
             drain: None,
         }
     }
+}
+
+/// How replicas are taken away. Pods still need a terminationGracePeriodSeconds and an engine that
+/// let them end their requests.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DrainSpec {
+    /// While replicas that were taken away from a role are leaving, no more of it are, for at most
+    /// this time; a duration from 0s to 30m, and with 0s nobody waits. Default 10m.
+    #[serde(default = "ten_minutes")]
+    #[x_kube(validation = duration_within("timeout", &DRAIN_TIMEOUT))]
+    pub timeout: DurationText,
 }
 
 /// Which of several scaling policies counts.

@@ -348,6 +348,7 @@ fn scaling_limited(report: &Report) -> Finding {
         Reason::BoundsStepDown,
         Reason::RateLimitedUp,
         Reason::RateLimitedDown,
+        Reason::WaitsForDrain,
         Reason::Paused,
         Reason::FlapDamped,
         Reason::ZeroNotSafe,

@@ -245,6 +245,9 @@ fn of_service(
             Serving::Every
         },
     };
+    if size > 1 {
+        place.victim = Victim::HighestOrdinal;
+    }
     place.gpus = gpus(block, size, near);
     let template = serde_json::json!({ "spec": block["template"] });
     if block["template"].is_object() {

@@ -89,8 +89,11 @@ fn a_pod_without_a_measurement_is_the_last_to_go() {
         edits(&pods, &[("a", 1.0), ("m", f64::NAN)], 1),
         [set("a", -1)]
     );
-    // Of those that nothing is known of, the same ones every time.
-    assert_eq!(edits(&pods, &[], 1), [set("a", -1)]);
+    // Where nothing is known of any, there is no reason to choose.
+    assert_eq!(edits(&pods, &[], 1), []);
+    assert_eq!(edits(&pods, &[("a", 1.0)], 2), [set("a", -1)]);
+    let marked = [with("m", -1, true), ready("a"), ready("n")];
+    assert_eq!(edits(&marked, &[("a", 1.0)], 2), [taken("m"), set("a", -1)]);
 }
 
 #[test]
@@ -138,7 +141,11 @@ fn what_somebody_else_set_is_theirs_and_decides_first() {
 #[test]
 fn a_step_of_very_many_is_no_flood() {
     let pods: Vec<Replica> = (0..1_000).map(|pod| ready(&format!("{pod:04}"))).collect();
-    let edits = cost_edits(&pods, &BTreeMap::new(), 500);
+    let idle = pods
+        .iter()
+        .map(|replica| (replica.pod.clone(), 0.0))
+        .collect();
+    let edits = cost_edits(&pods, &idle, 500);
     assert_eq!(edits.len(), EDITS_MAX);
     assert_eq!(edits[0].cost, Some(-500));
 }

@@ -315,6 +315,7 @@ fn shown(reason: Reason) -> Option<(ConditionType, ConditionState, ReconcileOutc
         | Reason::BoundsStepDown
         | Reason::RateLimitedUp
         | Reason::RateLimitedDown
+        | Reason::WaitsForDrain
         | Reason::FlapDamped
         | Reason::ZeroNotSafe => (C::ScalingLimited, True, with_step(reason)),
         Reason::InBand => (C::RatioInBand, True, banded(None)),
