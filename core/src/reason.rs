@@ -177,6 +177,12 @@ pub enum Reason {
     TargetKindAbsent,
     /// A target must not be scaled as it is: its system would lose pods or revert the change.
     TargetRefused,
+    /// Pods that leave end their requests, as far as their templates show.
+    DrainSafe,
+    /// Pods that leave lose requests, by a setting of their template.
+    DrainUnsafe,
+    /// The pods with the least work could not be marked as those that go first.
+    VictimsUnmarked,
     /// A target could not be read.
     TargetUnreadable,
     /// A budget counts GPUs, and those of a target's replicas are not known.
