@@ -12,7 +12,7 @@
 
 use std::{fmt, time::Duration};
 
-use pd_core::schedule::DURATION_MAX;
+use pd_core::{replicas::CHANGE_PERIOD_MAX, schedule::DURATION_MAX};
 use serde::{Deserialize, Serialize};
 
 /// Most characters of a duration; keeps every sum far inside 290 years, which is all Go can hold.
@@ -207,6 +207,9 @@ pub(crate) const IDLE_AFTER: DurationRange =
 /// The assumed lead time.
 pub(crate) const LEAD_ASSUMED: DurationRange =
     DurationRange::new(Duration::from_secs(1), Duration::from_hours(2), "120s");
+/// How long replicas that leave are waited for. Changes of replicas are remembered that long.
+pub(crate) const DRAIN_TIMEOUT: DurationRange =
+    DurationRange::new(Duration::ZERO, CHANGE_PERIOD_MAX, "10m");
 /// When a scale-up request counts as stuck.
 pub(crate) const STUCK_AFTER: DurationRange =
     DurationRange::new(Duration::from_mins(1), Duration::from_hours(24), "10m");
