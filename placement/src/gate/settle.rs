@@ -238,7 +238,8 @@ fn follow(
     if moves && view.seen.rules.on_loss == crate::group::OnLoss::Relocate {
         return relocate(next, view, plan);
     }
-    let may_assign = next.retry_seconds.is_none();
+    // Pods that have to end and still run would be in another domain than the new ones.
+    let may_assign = next.retry_seconds.is_none() && !has_to_end(view);
     let assigned = if may_assign {
         assign(view, &plan.slots)
     } else {
@@ -270,6 +271,15 @@ fn follow(
         _ => GroupState::Placed,
     };
     (state, why)
+}
+
+/// Whether pods that have to end run as if they did not.
+fn has_to_end(view: &GroupView<'_>) -> bool {
+    let ending = &view.seen.record.ending;
+    let mut pods = view.seen.pods.iter();
+    pods.any(|pod| {
+        pod.is_bound() && !pod.is_ending && ending.iter().any(|ending| ending.uid == pod.uid)
+    })
 }
 
 /// Whether the pods that are there make up the least of every role, or the group runs already.
