@@ -268,10 +268,9 @@ fn read(path: &Path) -> Result<Vec<u8>, ReleaseError> {
 
 /// The checksums as `sha256sum --check` reads them.
 fn sums(files: &BTreeMap<String, Vec<u8>>) -> String {
-    files
-        .iter()
-        .map(|(name, contents)| format!("{}  {name}\n", sha256(contents)))
-        .collect()
+    files.iter().fold(String::new(), |lines, (name, contents)| {
+        lines + &sha256(contents) + "  " + name + "\n"
+    })
 }
 
 fn write(

@@ -187,7 +187,7 @@ mod tests {
             "spec": { "terminationGracePeriodSeconds": 40 } });
         let leaving = PerRole::from_fn(|role| Leaving::of(&template, role));
         let leaving = PerRole::from_fn(|role| &leaving[role]);
-        let traps = traps(leaving, Some(Duration::from_secs(60)));
+        let traps = traps(leaving, Some(Duration::from_mins(1)));
         let too_short = Trap::TooShort {
             limit: Limit {
                 seconds: 40,

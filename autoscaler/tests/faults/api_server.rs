@@ -417,16 +417,7 @@ impl ApiServer {
                 None => status(404, None),
             },
             (&Method::GET, ["pods", ..]) => list("v1", "PodList", &state.pods()),
-            (&Method::PATCH, [name, "pods", ..]) => {
-                let cost = body["metadata"]["annotations"][DELETION_COST].as_str();
-                state.set_cost(name, cost, NAME);
-                let found = state.pods().into_iter();
-                let mut found = found.filter(|pod| pod["metadata"]["name"] == **name);
-                match found.next() {
-                    Some(pod) => respond(200, pod.to_string()),
-                    None => status(404, None),
-                }
-            }
+            (&Method::PATCH, [name, "pods", ..]) => state.mark(name, body),
             (&Method::GET, ["deployments", ..]) => {
                 let items: Vec<Value> = state.deployments.values().cloned().collect();
                 list("apps/v1", "DeploymentList", &items)
@@ -451,6 +442,17 @@ impl ApiServer {
 }
 
 impl State {
+    /// A pod gets the cost of the patch.
+    fn mark(&mut self, name: &str, patch: &Value) -> Response<Body> {
+        let cost = patch["metadata"]["annotations"][DELETION_COST].as_str();
+        self.set_cost(name, cost, NAME);
+        let mut pods = self.pods().into_iter();
+        match pods.find(|pod| pod["metadata"]["name"] == name) {
+            Some(pod) => respond(200, pod.to_string()),
+            None => status(404, None),
+        }
+    }
+
     /// Ready pods of every Deployment.
     fn pods(&self) -> Vec<Value> {
         let names = self.deployments.keys();

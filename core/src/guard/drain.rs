@@ -28,15 +28,15 @@ pub fn await_drain(
 ) -> (u32, Option<Step>) {
     let (current, leaving) = (state.current, state.terminating);
     let lowered = changes.iter().filter(|change| change.to < change.from);
-    let waited = lowered.map(|change| now.since(change.at)).min();
-    let waits = timeout.zip(waited).filter(|(most, waited)| waited < most);
-    let Some((most, waited)) = waits.filter(|_| wanted < current && leaving > 0) else {
+    let past = lowered.map(|change| now.since(change.at)).min();
+    let waits = timeout.zip(past).filter(|(most, past)| past < most);
+    let Some((most, past)) = waits.filter(|_| wanted < current && leaving > 0) else {
         return (wanted, None);
     };
     let message = format!(
         "{wanted} replicas are wanted, and {leaving} are still leaving after {} s; {current} stay \
          until they are gone, at most {} s",
-        waited.as_secs(),
+        past.as_secs(),
         most.as_secs()
     );
     let step = Step::of_role(Stage::Guard, role, Reason::WaitsForDrain, message);

@@ -403,9 +403,9 @@ mod tests {
     }
 
     /// The planner's configuration with `budget`.
-    fn with_budget(budget: &Value) -> Option<(&'static str, Map<String, Value>)> {
+    fn with_budget(budget: &Value) -> (&'static str, Map<String, Value>) {
         let keys = json!({ "optimization_target": "sla", "ttft": 300, "itl": 20, "max_gpu_budget": budget });
-        Some(("planner.yaml", keys.as_object().unwrap().clone()))
+        ("planner.yaml", keys.as_object().unwrap().clone())
     }
 
     fn with_max(prefill: i32, decode: i32) -> Wanted {
@@ -419,7 +419,8 @@ mod tests {
     #[case::v1beta1(BETA)]
     #[case::v1alpha1(ALPHA)]
     fn a_planner_without_a_budget_has_the_maximum_of_the_command_line(#[case] text: &str) {
-        let imported = import(&graph(text), with_budget(&json!(-1)), &with_max(6, 9)).unwrap();
+        let imported =
+            import(&graph(text), Some(with_budget(&json!(-1))), &with_max(6, 9)).unwrap();
         let spec = &imported.object.spec;
         assert_eq!(
             (spec.prefill.max_replicas, spec.decode.max_replicas),
@@ -435,9 +436,13 @@ mod tests {
 
     #[test]
     fn a_planner_without_a_budget_and_a_maximum_names_the_flag() {
-        let error = import(&graph(BETA), with_budget(&json!(-1)), &Wanted::default())
-            .unwrap_err()
-            .to_string();
+        let error = import(
+            &graph(BETA),
+            Some(with_budget(&json!(-1))),
+            &Wanted::default(),
+        )
+        .unwrap_err()
+        .to_string();
         assert!(
             error.contains("max_gpu_budget `none`") && error.contains("--max-replicas=16"),
             "{error}"
@@ -446,7 +451,8 @@ mod tests {
 
     #[test]
     fn a_maximum_of_the_command_line_counts_before_the_budgets_and_the_budget_stays() {
-        let imported = import(&graph(BETA), with_budget(&json!(32)), &with_max(3, 4)).unwrap();
+        let imported =
+            import(&graph(BETA), Some(with_budget(&json!(32))), &with_max(3, 4)).unwrap();
         let spec = &imported.object.spec;
         assert_eq!(
             (spec.prefill.max_replicas, spec.decode.max_replicas),
@@ -470,7 +476,7 @@ mod tests {
             prefill: target("qwen-prefill"),
             decode: target("qwen-decode"),
         };
-        let (from, keys) = with_budget(&json!(-1)).unwrap();
+        let (from, keys) = with_budget(&json!(-1));
         let planner = planner(from, &keys).unwrap();
         let imported = with_planner(roles.clone(), &planner, &with_max(6, 9)).unwrap();
         let spec = &imported.object.spec;

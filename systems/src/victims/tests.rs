@@ -174,22 +174,24 @@ fn a_cost_that_is_no_number_is_none(#[case] text: &str, #[case] want: i32) {
     assert_eq!(number(text), want);
 }
 
+/// Readiness, cost with whose it is, and work of a replica.
+type Drawn = (bool, Option<(i32, bool)>, Option<f64>);
+
 fn replicas() -> impl Strategy<Value = (Vec<Replica>, BTreeMap<String, f64>)> {
     let cost = prop::option::of((-4..4_i32, any::<bool>()));
     let measured = prop::option::of((0..6_u32).prop_map(f64::from));
     prop::collection::vec((any::<bool>(), cost, measured), 0..9).prop_map(|pods| {
         let mut work = BTreeMap::new();
-        let replica =
-            |(index, (is_ready, cost, measured)): (usize, (bool, Option<(i32, bool)>, _))| {
-                let pod = format!("p{index}");
-                work.extend(Option::map(measured, |measured| (pod.clone(), measured)));
-                let cost = cost.map(|(value, is_ours)| Cost { value, is_ours });
-                Replica {
-                    pod,
-                    is_ready,
-                    cost,
-                }
-            };
+        let replica = |(index, (is_ready, cost, measured)): (usize, Drawn)| {
+            let pod = format!("p{index}");
+            work.extend(Option::map(measured, |measured| (pod.clone(), measured)));
+            let cost = cost.map(|(value, is_ours)| Cost { value, is_ours });
+            Replica {
+                pod,
+                is_ready,
+                cost,
+            }
+        };
         let replicas = pods.into_iter().enumerate().map(replica).collect();
         (replicas, work)
     })
@@ -235,7 +237,7 @@ proptest! {
             // any that stays, and the least goes first.
             let gone = removed(&after, fewer);
             let load = |replica: &Replica| work.get(&replica.pod).copied().unwrap_or(f64::INFINITY);
-            let free = |replica: &&Replica| replica.is_ready && !replica.cost.is_some_and(|cost| !cost.is_ours);
+            let free = |replica: &&Replica| replica.is_ready && replica.cost.is_none_or(|cost| cost.is_ours);
             let going: Vec<f64> = gone.iter().copied().filter(free).map(load).collect();
             prop_assert!(going.is_sorted());
             let stays = after.iter().filter(|replica| !gone.iter().any(|gone| gone.pod == replica.pod));

@@ -135,7 +135,7 @@ proptest! {
 /// Replicas of a service that has served `load` for so long that nothing changes any more.
 fn at_rest(load: Load) -> PerRole<u32> {
     let mut world = World::new(4, 4, load);
-    world.run(Duration::from_mins(60));
+    world.run(Duration::from_hours(1));
     world.current
 }
 

@@ -129,7 +129,10 @@ fn f16_a_role_at_its_maximum_follows_the_declared_priority() {
 #[test]
 fn no_more_replicas_go_before_those_that_went_are_gone() {
     let after_five_minutes = |timeout, leave_for_ever: bool| {
-        let mut world = steady(LOAD);
+        let mut world = steady(Load {
+            rate_rps: 70.0,
+            ..LOAD
+        });
         let before = world.current.decode;
         // A lower maximum takes one a minute.
         let see = |snapshot: &mut Snapshot| {
