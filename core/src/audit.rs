@@ -26,7 +26,7 @@
 //! 11. No role is lowered below a need of the scale-down window, nor raised above one of the
 //!     scale-up window, but for bounds, a ratio band and a full budget. After an unusually long
 //!     time without a decision the replicas that there are are such a need.
-//! 12. While replicas that were taken away are leaving, no more go for as long as the user lets them
+//! 12. While replicas taken away are leaving, no more go for as long as the user lets them
 //!     drain, but for both roles to zero and replicas that never served.
 //!
 //! Laws about several decisions, which take deciding again, are in `laws`.

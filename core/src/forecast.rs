@@ -232,8 +232,8 @@ impl Forecaster {
         self.history.observe(value, now);
     }
 
-    /// From now on, one unit of the history is worth `unit`, above 0. A history from before that was
-    /// known is of another unit, and is forgotten.
+    /// From now on, one unit of the history is worth `unit`, above 0. A history from before that
+    /// was known is of another unit, and is forgotten.
     pub fn measure_in(&mut self, unit: f64) {
         if self.unit.is_none() {
             self.history = History::default();

@@ -1,6 +1,7 @@
 //! Slowing and stopping changes, one file per rule: tolerance, stabilization windows, rate
-//! policies, bounds that moved, replicas that leave, pauses, releases before growth, the hard band on the way, scale-up
-//! requests that are stuck, replicas that are broken, and replicas that go back and forth.
+//! policies, bounds that moved, replicas that leave, pauses, releases before growth, the hard band
+//! on the way, scale-up requests that are stuck, replicas that are broken, and replicas that go
+//! back and forth.
 //!
 //! A guard takes the replicas that the stage before wants and gives those that may be requested
 //! now, with a step that says why when the two differ. Windows, policies and their selection mean

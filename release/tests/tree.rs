@@ -117,7 +117,7 @@ fn the_dockerfile_builds_every_program_that_ships_as_the_script_does() {
     for flags in ["--locked", "--profile dist"] {
         assert!(build.contains(flags) && script.contains(flags), "{flags}");
     }
-    // What is compiled stays for the next build.
+    // Whatever is compiled stays for the next build.
     for cache in ["/usr/local/cargo/registry", "/source/target"] {
         let mount = format!("--mount=type=cache,target={cache}");
         assert!(build.contains(&mount), "{mount}");

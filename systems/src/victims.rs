@@ -83,8 +83,8 @@ pub struct CostEdit {
 /// requests in flight by pod, of the pods that were measured.
 ///
 /// Costs of ours that pods have and should not have are taken away, so that with `fewer` 0 no pod
-/// keeps one. Pods that are not ready go first by themselves, and where none stays there is nothing to
-/// choose.
+/// keeps one. Pods that are not ready go first by themselves, and where none stays there is nothing
+/// to choose.
 pub fn cost_edits(
     replicas: &[Replica],
     work: &BTreeMap<String, f64>,

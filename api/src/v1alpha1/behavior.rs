@@ -167,8 +167,8 @@ impl Default for ScaleDownRules {
 #[serde(rename_all = "camelCase")]
 pub struct DrainSpec {
     /// Which pods go first. LeastWork: those with the fewest requests, by annotation
-    /// controller.kubernetes.io/pod-deletion-cost, where the workload's controller heeds it: pods of
-    /// Deployments and ReplicaSets, of LeaderWorkerSets with groupIdentity Hash, and of
+    /// controller.kubernetes.io/pod-deletion-cost, where the workload's controller heeds it: pods
+    /// of Deployments and ReplicaSets, of LeaderWorkerSets with groupIdentity Hash, and of
     /// ModelServings. It takes drain.enabled in the chart. Any: the controller chooses. Default
     /// LeastWork.
     #[serde(default)]

@@ -100,8 +100,8 @@ impl Longest {
     }
 }
 
-/// How long a long answer takes: its tokens, each at the mean time of one. Long answers live through
-/// many batches, so that their tokens take the mean.
+/// How long a long answer takes: its tokens, each at the mean time of one. Long answers live
+/// through many batches, so that their tokens take the mean.
 fn answer(signals: &Signals) -> Option<Duration> {
     let wide = &signals.wide;
     let lengths = wide.output_tokens.with_samples(ANSWERS_MIN).ok()?;

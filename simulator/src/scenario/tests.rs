@@ -21,7 +21,8 @@ fn shipped_scenarios_are_valid() {
     for file in files {
         let path = file.unwrap().path();
         let scenario = Scenario::read(&path).unwrap();
-        // All are about the same replicas of the same model, but those of another simulator's world.
+        // All are about the same replicas of the same model, but those of another simulator's
+        // world.
         let of_another = path
             .file_name()
             .unwrap()

@@ -39,8 +39,8 @@ pub struct SimulateOptions {
     /// Longest time the process may take for one decision
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = timeout, requires = "policy_command")]
     pub policy_timeout: Duration,
-    /// Play the product with one of its constants multiplied, such as `releaseShare*0.7`: a field of
-    /// `pd_core::Tuning`
+    /// Play the product with one of its constants multiplied, such as `releaseShare*0.7`: a field
+    /// of `pd_core::Tuning`
     #[arg(long, value_name = "NAME*FACTOR", value_parser = constant)]
     pub constant: Option<Tuning>,
     /// Write every snapshot and decision to this file, one JSON per line, for `pd-sim replay`

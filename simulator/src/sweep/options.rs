@@ -14,7 +14,8 @@ const VALUES_MAX: u64 = 1_000;
 pub struct SweepOptions {
     /// A parameter and its values, once or twice: `lead=0s,60s,120s`, `seed=1..5` (both ends),
     /// `rate`, `copies`, `time-scale`, `ttft`, `tpot`, `attainment`, `tolerance`, `budget`,
-    /// `interval`, `constant` (`all` is each of the product's constants by 30 %), or a field of the scenario such as `profile.prefixHitRatio=0,0.5`
+    /// `interval`, `constant` (`all` is each of the product's constants by 30 %), or a field of the
+    /// scenario such as `profile.prefixHitRatio=0,0.5`
     #[arg(long, value_name = "NAME=VALUES", required = true, value_parser = vary)]
     pub vary: Vec<Vary>,
     /// Runs at once; without, one per core

@@ -1,4 +1,5 @@
-//! A container's own words on its end: the engine's waits, its hook, and how long it keeps KV blocks.
+//! A container's own words on its end: the engine's waits, its hook, and how long it keeps KV
+//! blocks.
 //!
 //! Words are read wherever they stand, for commands come as lists and as one shell script. A value
 //! that is no number, such as a variable of the shell, is not known, and nothing is claimed of it.

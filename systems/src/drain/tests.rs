@@ -136,7 +136,7 @@ fn containers() -> impl Strategy<Value = Value> {
 }
 
 proptest! {
-    /// What is kept of a container shows the same traps, and no secret.
+    /// The part that is kept of a container shows the same traps, and no secret.
     #[test]
     fn kept_is_enough_and_no_more(
         containers in prop::collection::vec(containers(), 0..3),

@@ -251,7 +251,7 @@ fn of_service(
     place.gpus = gpus(block, size, near);
     let template = serde_json::json!({ "spec": block["template"] });
     if block["template"].is_object() {
-        // What it leaves out comes of a configuration of the operator.
+        // Whatever it leaves out comes of a configuration of the operator.
         place.leaving = Leaving::of_part(&template, target.side);
     }
     place
