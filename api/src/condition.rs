@@ -33,11 +33,13 @@ pub enum ConditionType {
     Paused,
     /// Decisions come when they are due.
     OnTime,
+    /// Pods that leave end their requests, and those with the least work go first where asked.
+    DrainSafe,
 }
 
 impl ConditionType {
     /// Every type, in the order they are shown.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Ready,
         Self::TargetResolved,
         Self::CapacityResolved,
@@ -49,6 +51,7 @@ impl ConditionType {
         Self::TargetContended,
         Self::Paused,
         Self::OnTime,
+        Self::DrainSafe,
     ];
 
     /// The name in status.
@@ -65,6 +68,7 @@ impl ConditionType {
             Self::TargetContended => "TargetContended",
             Self::Paused => "Paused",
             Self::OnTime => "OnTime",
+            Self::DrainSafe => "DrainSafe",
         }
     }
 }

@@ -31,8 +31,8 @@ use crate::v1alpha1::{
     },
     budget::BUDGET_GPUS_MAX,
     duration::{
-        ATTAINMENT_WINDOW, DurationRange, FALLBACK_AFTER, IDLE_AFTER, LATENCY_TARGET, LEAD_ASSUMED,
-        STUCK_AFTER,
+        ATTAINMENT_WINDOW, DRAIN_TIMEOUT, DurationRange, FALLBACK_AFTER, IDLE_AFTER,
+        LATENCY_TARGET, LEAD_ASSUMED, STUCK_AFTER,
     },
     metrics::QUERY_LENGTH_MAX,
     objective::{PERCENTILE_MAX, PERCENTILE_MIN},
@@ -244,6 +244,10 @@ fn behavior(spec: &api::BehaviorSpec, errors: &mut Errors) -> Behavior {
             down.select_policy,
             &down.policies,
         ),
+        drain_timeout: down.drain.as_ref().map(|drain| {
+            let path = "behavior.scaleDown.drain.timeout";
+            errors.duration(path, &drain.timeout, &DRAIN_TIMEOUT)
+        }),
     }
 }
 

@@ -149,6 +149,7 @@ proptest! {
         let want = Behavior {
             scale_up: documented(hpa.scale_up.as_ref(), ours(0, 0), ppm(&up)),
             scale_down: documented(hpa.scale_down.as_ref(), ours(300, 100_000), ppm(&down)),
+            drain_timeout: None,
         };
         prop_assert_eq!(meant(&behavior), want);
     }
@@ -213,7 +214,8 @@ fn known_behaviors_are_read(
         meant(&behavior),
         Behavior {
             scale_up,
-            scale_down
+            scale_down,
+            drain_timeout: None,
         }
     );
 }

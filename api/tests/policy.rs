@@ -78,6 +78,7 @@ fn the_least_spec_gets_the_documented_defaults() {
         behavior: Behavior {
             scale_up: rules(0, 0),
             scale_down: rules(300, 100_000),
+            drain_timeout: None,
         },
         on_missing_metrics: OnMissingMetrics::Hold,
         schedules: Vec::new(),

@@ -4,10 +4,12 @@
 //! target or that cannot be known. Leadership is checked right before each write.
 
 pub mod scale;
+pub mod victims;
 
 use kube::runtime::reflector::ObjectRef;
-use pd_api::v1alpha1::{Mode, PDAutoscaler};
+use pd_api::v1alpha1::{Mode, PDAutoscaler, PDAutoscalerSpec};
 
+use self::victims::Victims;
 use crate::{
     context::Context,
     observe::Observed,
@@ -36,6 +38,7 @@ pub async fn apply(
         sources,
         metrics_error,
         annotation_errors,
+        drain,
     } = observed;
     let outcome = match contender {
         // A plan that breaks an invariant is a bug, which matters more than anything else here.
@@ -50,8 +53,15 @@ pub async fn apply(
         Ok(Some(contender)) => ApplyOutcome::Contended(contender),
         Ok(None) => {
             let current = snapshot.roles.map(|state| state.current);
-            let (written, result) =
-                scale::write(context, key, &object.spec, current, decision.plan).await;
+            let namespace = key.namespace.as_deref().unwrap_or_default();
+            let victims = Victims::new(context, namespace, &object.spec, &drain);
+            let writes = scale::Writes {
+                context,
+                key,
+                spec: &object.spec,
+                victims: &victims,
+            };
+            let (written, result) = writes.make(current, decision.plan).await;
             match result {
                 Ok(()) => ApplyOutcome::Applied(written),
                 Err(error) => ApplyOutcome::Failed(written, error),
@@ -65,6 +75,20 @@ pub async fn apply(
         sources,
         metrics_error,
         annotation_errors,
+        unmarked: unmarked(context, key, &object.spec),
+        drain,
         outcome,
     })
+}
+
+/// Why the pods that go first could not be marked, where they are chosen.
+fn unmarked(
+    context: &Context,
+    key: &ObjectRef<PDAutoscaler>,
+    spec: &PDAutoscalerSpec,
+) -> Option<String> {
+    if !victims::are_chosen(spec) {
+        context.update(key, |state| state.unmarked = None);
+    }
+    context.read(key, |state| state.unmarked.clone())
 }

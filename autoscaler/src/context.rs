@@ -26,7 +26,7 @@ use crate::{
     args::{DecisionArgs, MetricsArgs},
     cluster::Cluster,
     metrics::Metrics,
-    observe::{attainment::KeptAttainment, profile::Cache, series::Series},
+    observe::{attainment::KeptAttainment, drain::Longest, profile::Cache, series::Series},
     prometheus::{Answer, Endpoint, QueryError, Sample, Servers},
     selection::SelectionArgs,
     share::Shares,
@@ -52,6 +52,10 @@ pub struct ObjectState {
     pub attainment: Option<KeptAttainment>,
     /// How its series are spelt, and how often they come.
     pub series: Series,
+    /// The longest answer of late.
+    pub longest_answer: Option<Longest>,
+    /// Why the pods that go first could not be marked, when that was tried last.
+    pub unmarked: Option<String>,
     /// Why metrics were missing, as last logged.
     pub logged: Option<String>,
     /// Generation and annotations that the last reconcile saw.

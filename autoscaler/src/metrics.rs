@@ -42,13 +42,14 @@ const DURATION_SECONDS: [f64; 9] = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0,
 const LATENESS_SECONDS: [f64; 9] = [0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 45.0, 75.0, 300.0];
 
 /// Requests of reconciles that the API server may fail to serve: the label of their counter.
-const API_CATEGORIES: [&str; 9] = [
+const API_CATEGORIES: [&str; 10] = [
     "budget",
     "checkpoint",
     "contention",
     "crd",
     "event",
     "panic",
+    "pod",
     "quota",
     "scale",
     "status",

@@ -6,6 +6,7 @@
 
 pub mod attainment;
 pub mod contention;
+pub mod drain;
 pub mod gateway;
 pub mod gpus;
 pub mod login;
@@ -16,7 +17,10 @@ pub mod stuck;
 pub mod system;
 pub mod target;
 
-use std::sync::{Mutex, PoisonError};
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, PoisonError},
+};
 
 use kube::{Client, runtime::reflector::ObjectRef};
 use pd_api::{
@@ -30,12 +34,13 @@ use pd_signals::{
     queries::Scope,
     stated::Stated,
 };
-
+use tokio::time::Instant;
 use tracing::warn;
 
 use self::{
     attainment::KeptAttainment,
     contention::Claims,
+    drain::{Drain, Longest},
     series::Series,
     target::{ObservedTarget, TargetError},
 };
@@ -65,6 +70,8 @@ pub struct Observed<'a> {
     pub metrics_error: Option<QueryError>,
     /// Annotations that hold values that cannot be used.
     pub annotation_errors: Vec<FieldError>,
+    /// The price of lowering replicas, in requests.
+    pub drain: Drain,
 }
 
 /// Reads everything about `valid`, or says which of its targets cannot be read.
@@ -110,9 +117,13 @@ pub async fn observe<'a>(
             cache.unwrap_or_default()
         ),
     );
+    let seen_at = Instant::now();
+    let longest = context.read(key, |state| state.longest_answer);
+    let longest = Longest::after(longest, &measured.signals, seen_at);
     context.update(key, |state| {
         state.profiles = cache;
         state.series = measured.series;
+        state.longest_answer = longest;
     });
     if let Some(error) = &measured.metrics_error {
         context.metrics.query_failed(error);
@@ -132,6 +143,7 @@ pub async fn observe<'a>(
         sources: measured.sources,
         metrics_error: measured.metrics_error,
         annotation_errors: pauses.errors,
+        drain: Drain::of(targets, measured.work, longest),
     })
 }
 
@@ -148,6 +160,8 @@ fn above_floors(mut policy: Policy, targets: &PerRole<ObservedTarget>) -> Policy
 /// The measurements of an object.
 struct Measured {
     signals: Signals,
+    /// Requests in flight by pod.
+    work: PerRole<BTreeMap<String, f64>>,
     sources: Sources,
     /// Why metrics are missing, if a query failed or its answer is not whole.
     metrics_error: Option<QueryError>,
@@ -183,6 +197,7 @@ async fn measured(
         is_attainment_kept,
     } = asked(context, &endpoint, &object.spec, scope, asking).await;
     let mut signals = decode::signals(&answers, ready, &scope, windows.age_max);
+    let work = decode::in_flight(&answers, ready, &scope, windows.age_max);
     let attainment = match kept {
         Some(kept) if is_attainment_kept => {
             kept.restore(&mut signals);
@@ -203,6 +218,7 @@ async fn measured(
     .await;
     Measured {
         signals,
+        work,
         sources: Sources {
             engine: decode::engine(&answers, &scope),
             engine_missing: decode::names_tried(&answers, &scope, any_engine),
@@ -231,7 +247,7 @@ async fn targets(
             // Boxed, for its many requests make the future large.
             Box::pin(system::observe(client, namespace, spec, role)).await
         } else {
-            target::observe(cluster, namespace, spec).await
+            target::observe(cluster, namespace, spec, role).await
         };
         observed.map_err(|error| Stopped::Untargeted { role, error })
     };

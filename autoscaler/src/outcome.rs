@@ -10,7 +10,10 @@ use pd_core::{Decision, Finding, PerRole, Role, Snapshot};
 use pd_signals::stated::Stated;
 
 use crate::{
-    apply::scale::ScaleError, cluster::Unseen, observe::target::TargetError, prometheus::QueryError,
+    apply::scale::ScaleError,
+    cluster::Unseen,
+    observe::{drain::Drain, target::TargetError},
+    prometheus::QueryError,
 };
 
 /// How a reconcile ended.
@@ -84,6 +87,10 @@ pub struct Applied {
     pub metrics_error: Option<QueryError>,
     /// Annotations that hold values that cannot be used.
     pub annotation_errors: Vec<FieldError>,
+    /// The price of lowering replicas, in requests.
+    pub drain: Drain,
+    /// Why the pods that go first could not be marked, where that is wanted and failed last.
+    pub unmarked: Option<String>,
     /// Whether the plan was written.
     pub outcome: ApplyOutcome,
 }

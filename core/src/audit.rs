@@ -26,6 +26,8 @@
 //! 11. No role is lowered below a need of the scale-down window, nor raised above one of the
 //!     scale-up window, but for bounds, a ratio band and a full budget. After an unusually long
 //!     time without a decision the replicas that there are are such a need.
+//! 12. While replicas taken away are leaving, no more go for as long as the user lets them
+//!     drain, but for both roles to zero and replicas that never served.
 //!
 //! Laws about several decisions, which take deciding again, are in `laws`.
 
@@ -106,6 +108,12 @@ pub enum Finding {
         replicas: u32,
         /// The furthest allowed.
         limit: u32,
+    },
+    /// Replicas would be lowered while those that were taken away are still leaving.
+    #[error("{role} would be lowered although replicas of it are still leaving")]
+    LoweredWhileDraining {
+        /// The role.
+        role: Role,
     },
     /// Replicas would leave the needs of a stabilization window.
     #[error("{role} would go to {replicas} replicas, and a window still holds {held}")]
@@ -239,6 +247,7 @@ impl<'a> Case<'a> {
         if !self.to_zero() {
             findings.extend(self.too_fast(role, bounds));
             findings.extend(self.outside_window(role, bounds));
+            findings.extend(self.while_draining(role));
         }
         findings
     }
@@ -392,6 +401,16 @@ impl<'a> Case<'a> {
             _ => past.fewest(current, rules),
         };
         fewest.min(self.never_served_floor(role))
+    }
+
+    /// Fewer replicas before those that went are gone.
+    fn while_draining(&self, role: Role) -> Option<Finding> {
+        let past = &self.facts?.roles[role];
+        let timeout = self.snapshot.policy.behavior.drain_timeout?;
+        let state = self.state(role);
+        let drains = state.terminating > 0 && past.was_lowered_within(timeout);
+        let fewest = state.current.min(self.never_served_floor(role));
+        (drains && self.replicas[role] < fewest).then_some(Finding::LoweredWhileDraining { role })
     }
 
     /// The needs of the windows that the plan leaves.

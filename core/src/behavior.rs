@@ -13,6 +13,10 @@ pub struct Behavior {
     pub scale_up: ScalingRules,
     /// Rules for fewer replicas.
     pub scale_down: ScalingRules,
+    /// Longest wait for replicas of a role that leave, before more of them are taken away; none
+    /// where nobody waits. At most [`CHANGE_PERIOD_MAX`](crate::replicas::CHANGE_PERIOD_MAX).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drain_timeout: Option<Duration>,
 }
 
 /// Rules of one direction.

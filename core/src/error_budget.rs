@@ -18,31 +18,24 @@ use crate::{
     histogram::Share,
     objective::Objective,
     role::{PerRole, Role},
+    tuning::Tuning,
 };
 
-/// How much looser than the attainment sizing is while the budget is full, standard deviations. The
-/// effect of one replica is coarser than a percentage point, and forecasts bring headroom of
-/// their own: sizing for the attainment at every moment ends far above it, at a cost. Decode may be
-/// looser still: its requests live through many batches, and TPOT is the mean of them. Chosen on
-/// simulated days of three production traces (docs/results).
-const LOOSER_FULL: PerRole<f64> = PerRole {
-    prefill: 0.8,
-    decode: 2.0,
-};
+/// Misses that sizing plans while nothing has been missed, as a multiple of those that the stated
+/// shares allow. More than one, because the misses that come are fewer than those planned: a whole
+/// replica is coarser than a percentage point, and most of what is planned for does not come.
+const PLANNED_FULL: f64 = 2.0;
 
-/// How far sizing goes beyond the stricter of percentile and attainment once the budget is spent,
-/// standard deviations. Of prefill not even so far: it is sized for all work that may come, and
-/// most of that is less than the work that does harm.
-const BEYOND_SPENT: PerRole<f64> = PerRole {
-    prefill: -0.15,
-    decode: 0.5,
-};
+/// How many times more misses that may be of an objective's attainment where all changes of the
+/// load are noise. Work beyond a pool then goes away by itself before replicas for it would serve,
+/// and the misses end with it; where a load goes on growing, they last until replicas have come.
+const PLANNED_NOISE: f64 = 2.0;
 
-/// How many times faster the risk falls with requests missed beyond the budget than within it. An
-/// objective that is missed is worth more than its cost; one that may be missed yet is not.
-const OVERSPENT_FASTER: f64 = 2.0;
+/// The same once the budget is spent. As far below one as the first is above, so that a budget that
+/// is spent by half plans for what is allowed.
+const PLANNED_SPENT: f64 = 0.5;
 
-/// Budgets are not overspent by more than this as far as sizing cares: 1 is the whole budget again.
+/// Budgets are not overspent by more than this as far as sizing knows: 1 is the whole budget again.
 const OVERSPENT_MAX: f64 = 1.0;
 
 /// Largest risk, standard deviations. With half of the requests allowed to miss, a pool would be
@@ -73,15 +66,6 @@ impl RiskTarget {
         1.0 - self.quantile()
     }
 
-    /// The same with `z` less standard deviations.
-    #[must_use]
-    pub fn less(self, z: f64) -> Self {
-        Self {
-            z: self.z - z,
-            ..self
-        }
-    }
-
     /// The quantile, 0 to 1, that sizing keeps to.
     pub fn quantile(&self) -> f64 {
         Normal::standard().cdf(self.z)
@@ -93,6 +77,8 @@ impl RiskTarget {
 pub fn risk_targets(
     objective: &Objective,
     attained: PerRole<Option<Share>>,
+    comes_back: PerRole<f64>,
+    tuning: &Tuning,
 ) -> PerRole<RiskTarget> {
     let allowed = 1.0 - f64::from(objective.attainment.percent) / 100.0;
     let missed = |share: f64| (1.0 - share).clamp(0.0, 1.0);
@@ -107,7 +93,7 @@ pub fn risk_targets(
         });
         RiskTarget {
             budget_left,
-            z: z(objective, budget_left, role),
+            z: z(objective, role, budget_left, comes_back[role], tuning),
         }
     })
 }
@@ -122,23 +108,28 @@ fn left(part: f64, missed: f64) -> f64 {
     }
 }
 
-/// From looser than the attainment with a full budget to beyond the stricter of percentile and
-/// attainment with none.
-fn z(objective: &Objective, budget_left: Option<f64>, role: Role) -> f64 {
-    let of_percent = |percent: u8| {
-        // 100 % would be no risk at all; one in two thousand is as far as samples show.
-        let share = (f64::from(percent) / 100.0).clamp(0.5, 0.999_5);
-        Normal::standard().inverse_cdf(share)
-    };
+/// Standard deviations of the share that sizing plans to miss.
+fn z(
+    objective: &Objective,
+    role: Role,
+    budget_left: Option<f64>,
+    comes_back: f64,
+    tuning: &Tuning,
+) -> f64 {
+    let missing = |percent: u8| (1.0 - f64::from(percent) / 100.0).clamp(5e-4, 0.5);
     let (percentile, attainment) = (
-        of_percent(objective.of_role(role).percentile),
-        of_percent(objective.attainment.percent),
+        missing(objective.of_role(role).percentile),
+        missing(objective.attainment.percent),
     );
-    let loose = percentile.min(attainment - LOOSER_FULL[role]);
-    let strict = percentile.max(attainment) + BEYOND_SPENT[role];
+    let noise = 1.0 + (PLANNED_NOISE - 1.0) * comes_back;
+    let full = percentile.max(attainment * noise) * PLANNED_FULL * tuning.planned_full;
+    let spent = percentile.min(attainment) * PLANNED_SPENT * tuning.planned_spent;
     let left = budget_left.unwrap_or(LEFT_UNKNOWN);
-    let (spent, overspent) = (1.0 - left.clamp(0.0, 1.0), (-left).max(0.0));
-    (loose + (strict - loose) * (spent + OVERSPENT_FASTER * overspent)).clamp(Z_MIN, Z_MAX)
+    // Evenly in the logarithm: half of the misses is as far everywhere.
+    let share = spent * (full / spent).powf(left);
+    Normal::standard()
+        .inverse_cdf(1.0 - share.clamp(5e-4, 0.38))
+        .clamp(Z_MIN, Z_MAX)
 }
 
 #[cfg(test)]
@@ -154,6 +145,10 @@ mod tests {
         objective.tpot.percentile = percentile;
         objective.attainment.percent = percent;
         objective
+    }
+
+    fn targets(objective: &Objective, attained: PerRole<Option<Share>>) -> PerRole<RiskTarget> {
+        risk_targets(objective, attained, PerRole::default(), &Tuning::NONE)
     }
 
     fn both(prefill: f64, decode: f64) -> PerRole<Option<Share>> {
@@ -178,24 +173,38 @@ mod tests {
             low: 0.0,
             high: 1.0,
         });
-        let unsure = risk_targets(&objective(95, 99), attained).decode;
-        let unknown = risk_targets(&objective(95, 99), PerRole::default()).decode;
+        let unsure = targets(&objective(95, 99), attained).decode;
+        let unknown = targets(&objective(95, 99), PerRole::default()).decode;
         assert_eq!(unsure.z.to_bits(), unknown.z.to_bits());
     }
 
     #[test]
-    fn a_full_budget_takes_more_risk_than_percentile_and_attainment_state() {
-        let risk_target = risk_targets(&objective(95, 99), both(1.0, 1.0));
-        assert!(
-            (0.90..0.95).contains(&risk_target.prefill.quantile()),
-            "{risk_target:?}"
-        );
-        assert!(risk_target.decode.z < risk_target.prefill.z);
+    fn a_full_budget_plans_for_more_misses_than_either_share_allows() {
+        let risk_target = targets(&objective(95, 99), both(1.0, 1.0));
+        assert!(risk_target.prefill.miss_share() > 0.05, "{risk_target:?}");
+        assert_eq!(risk_target.decode, risk_target.prefill);
     }
 
     #[test]
-    fn a_spent_budget_takes_risk_away_and_from_decode_more_than_the_attainment_states() {
-        let risk_target = risk_targets(&objective(95, 99), both(0.99, 1.0));
+    fn a_full_budget_plans_for_more_misses_where_changes_come_back_by_themselves() {
+        let planned = |comes_back: f64, share: f64| {
+            let noise = PerRole {
+                prefill: comes_back,
+                decode: 0.0,
+            };
+            let attained = both(share, 1.0);
+            risk_targets(&objective(99, 99), attained, noise, &Tuning::NONE).prefill
+        };
+        assert!((planned(0.0, 1.0).miss_share() - 0.02).abs() < 1e-6);
+        assert!((planned(1.0, 1.0).miss_share() - 0.04).abs() < 1e-6);
+        // A budget that is spent has nothing to give.
+        let spent = (planned(0.0, 0.99).z - planned(1.0, 0.99).z).abs();
+        assert!(spent < 1e-6, "{spent}");
+    }
+
+    #[test]
+    fn a_spent_budget_plans_for_fewer_misses_than_the_attainment_allows() {
+        let risk_target = targets(&objective(95, 99), both(0.99, 1.0));
         assert_eq!(
             risk_target
                 .prefill
@@ -203,26 +212,26 @@ mod tests {
                 .map(|left| left.abs() < 1e-9),
             Some(true)
         );
-        let full = risk_targets(&objective(95, 99), both(1.0, 1.0)).prefill;
+        let full = targets(&objective(95, 99), both(1.0, 1.0)).prefill;
         assert!(risk_target.prefill.z > full.z + 0.5, "{risk_target:?}");
-        let decode = risk_targets(&objective(95, 99), both(1.0, 0.99)).decode;
+        let decode = targets(&objective(95, 99), both(1.0, 0.99)).decode;
         assert!(decode.quantile() > 0.995, "{decode:?}");
-        let overspent = risk_targets(&objective(95, 99), both(0.9, 1.0)).prefill;
+        let overspent = targets(&objective(95, 99), both(0.9, 1.0)).prefill;
         assert!(overspent.z > risk_target.prefill.z);
     }
 
     #[test]
     fn only_the_role_that_misses_pays() {
-        let risk_target = risk_targets(&objective(95, 99), both(0.98, 1.0));
+        let risk_target = targets(&objective(95, 99), both(0.98, 1.0));
         assert!(risk_target.prefill.budget_left < Some(0.0));
-        let spotless = risk_targets(&objective(95, 99), both(1.0, 1.0));
+        let spotless = targets(&objective(95, 99), both(1.0, 1.0));
         assert_eq!(risk_target.decode, spotless.decode);
     }
 
     #[test]
     fn the_part_that_one_role_leaves_of_its_half_the_other_may_spend() {
         let left = |decode| {
-            risk_targets(&objective(95, 99), both(0.995, decode))
+            targets(&objective(95, 99), both(0.995, decode))
                 .prefill
                 .budget_left
         };
@@ -235,8 +244,8 @@ mod tests {
 
     #[test]
     fn an_attainment_of_all_requests_is_bounded_in_its_risk() {
-        let spotless = risk_targets(&objective(95, 100), both(1.0, 1.0));
-        let broken = risk_targets(&objective(95, 100), both(0.999, 1.0));
+        let spotless = targets(&objective(95, 100), both(1.0, 1.0));
+        let broken = targets(&objective(95, 100), both(0.999, 1.0));
         assert!(spotless.prefill.z <= broken.prefill.z && broken.prefill.z <= Z_MAX);
     }
 
@@ -247,7 +256,7 @@ mod tests {
             share in 0.0f64..=1.0, less in 0.0f64..=1.0, other in 0.0f64..=1.0,
         ) {
             let objective = objective(percentile, percent);
-            let z = |share| risk_targets(&objective, both(share, other)).prefill.z;
+            let z = |share| targets(&objective, both(share, other)).prefill.z;
             prop_assert!(z(share * less) >= z(share));
             prop_assert!(z(share).is_finite());
         }

@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use self::{
     history::{History, SLOT},
-    predictor::{Mixture, PREDICTORS, Predictions},
+    predictor::{Mixture, PREDICTORS, Predictions, comes_back, continued},
 };
 use crate::time::Timestamp;
 
@@ -55,24 +55,31 @@ const OVERLAP_ERRORS: f64 = 0.25;
 const CAUTION_MAX: f64 = 0.5;
 
 /// Quantiles that stand for all work that may come, and the share of it that each stands for:
-/// fifths, the highest one in two, because misses rise steeply with load.
+/// fifths, and the highest one in finer parts, because nearly all misses are made there.
 const SCENARIOS: Scenarios = [
     (0.1, 0.2),
     (0.3, 0.2),
     (0.5, 0.2),
     (0.7, 0.2),
-    (0.9, 0.15),
-    (0.98, 0.05),
+    (0.85, 0.1),
+    (0.925, 0.05),
+    (0.965, 0.03),
+    (0.985, 0.01),
+    (0.993_5, 0.007),
+    (0.998_5, 0.003),
 ];
 
 /// Work that may come, as `(work, probability)`; probabilities sum to 1.
-pub type Scenarios = [(f64, f64); 6];
+pub type Scenarios = [(f64, f64); 10];
 
 /// The past work of one role, from which forecasts are made. Plain data, at most 1.8 KiB of JSON.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Forecaster {
     history: History,
+    /// Worth of one unit of the history in the caller's unit, once that was known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    unit: Option<f64>,
 }
 
 /// A forecast of [`Forecaster::forecast`]. Work is in the unit that was observed.
@@ -102,6 +109,45 @@ pub struct ForecastDistribution {
     pub forecast: Forecast,
     /// All work that may come, in scenarios.
     pub scenarios: Scenarios,
+}
+
+impl ForecastDistribution {
+    /// The same for what follows the work only by `part`, 0 to 1, of its change from now.
+    #[must_use]
+    pub fn damped(self, part: f64) -> Self {
+        let Self {
+            forecast,
+            scenarios,
+        } = self;
+        let latest = forecast.latest;
+        let damped = |work: f64| latest + (work - latest) * part;
+        Self {
+            forecast: Forecast {
+                value: damped(forecast.value),
+                mean: damped(forecast.mean),
+                ..forecast
+            },
+            scenarios: scenarios.map(|(work, share)| (damped(work), share)),
+        }
+    }
+
+    /// The same in another unit, of which there are `factor` in one of this.
+    #[must_use]
+    pub fn times(self, factor: f64) -> Self {
+        let Self {
+            forecast,
+            scenarios,
+        } = self;
+        Self {
+            forecast: Forecast {
+                value: forecast.value * factor,
+                mean: forecast.mean * factor,
+                latest: forecast.latest * factor,
+                ..forecast
+            },
+            scenarios: scenarios.map(|(work, share)| (work * factor, share)),
+        }
+    }
 }
 
 /// Where a forecast comes from.
@@ -186,6 +232,26 @@ impl Forecaster {
         self.history.observe(value, now);
     }
 
+    /// From now on, one unit of the history is worth `unit`, above 0. A history from before that
+    /// was known is of another unit, and is forgotten.
+    pub fn measure_in(&mut self, unit: f64) {
+        if self.unit.is_none() {
+            self.history = History::default();
+        }
+        self.unit = Some(unit);
+    }
+
+    /// Worth of one unit of the history: as it was last known, and 1 while it never was.
+    pub fn unit(&self) -> f64 {
+        self.unit.unwrap_or(1.0)
+    }
+
+    /// The part, 0 to 1, of the changes of the work that was noise and came back by itself within
+    /// `horizon`; 0 when not known.
+    pub fn comes_back(&self, horizon: Duration) -> f64 {
+        comes_back(&self.history.replay(), slots(horizon))
+    }
+
     /// The work at the last observation.
     pub fn latest(&self) -> Option<f64> {
         self.history.latest().map(|(work, _)| work)
@@ -220,10 +286,14 @@ impl Forecaster {
         let predictions = Predictions::replay(&replay, slots);
         let pairs = predictions.pairs();
         let weights = predictions.weights(1.0 - allowed(quantile, slots, pairs));
+        let mut mixture = predictions.mixed(&weights);
+        // Averages lag behind growth that goes on.
+        let continued = continued(&replay, slots).unwrap_or(0.0);
+        mixture.mean = mixture.mean.max(continued);
         let mut ahead = Ahead {
             slots,
             pairs,
-            mixture: predictions.mixed(&weights),
+            mixture,
             most: BEYOND_SEEN * replay.largest(),
         };
         let heaviest = (0..PREDICTORS).max_by(|&a, &b| weights[a].total_cmp(&weights[b]));

@@ -1,6 +1,7 @@
 //! Slowing and stopping changes, one file per rule: tolerance, stabilization windows, rate
-//! policies, bounds that moved, pauses, releases before growth, the hard band on the way, scale-up
-//! requests that are stuck, replicas that are broken, and replicas that go back and forth.
+//! policies, bounds that moved, replicas that leave, pauses, releases before growth, the hard band
+//! on the way, scale-up requests that are stuck, replicas that are broken, and replicas that go
+//! back and forth.
 //!
 //! A guard takes the replicas that the stage before wants and gives those that may be requested
 //! now, with a step that says why when the two differ. Windows, policies and their selection mean
@@ -10,6 +11,7 @@
 mod band;
 mod bounds;
 mod broken;
+mod drain;
 mod flap;
 mod gap;
 mod pause;
@@ -23,6 +25,7 @@ mod window;
 pub use band::{BeforeBand, keep_hard_band};
 pub use bounds::{BoundedRole, IMPLICIT_PERCENT, IMPLICIT_PERIOD};
 pub use broken::BrokenMemory;
+pub use drain::await_drain;
 pub use flap::{FACTOR_MAX, FlapMemory, REVERSAL_COUNTS, REVERSAL_WITHIN, damp};
 pub use gap::{Gap, GapMemory, USUAL_MAX};
 pub use pause::pause;

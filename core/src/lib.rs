@@ -56,13 +56,14 @@ pub mod step;
 #[cfg(test)]
 mod testing;
 pub mod time;
+pub mod tuning;
 pub mod workload;
 pub mod zero;
 
 pub use audit::{Facts, Finding, audit, audit_after};
 pub use forecast::{Forecast, Forecaster};
 pub use memory::Memory;
-pub use plan::{Decision, Plan, plan};
+pub use plan::{Decision, Plan, plan, plan_tuned};
 pub use policy::Policy;
 pub use ratio::Ratio;
 pub use reason::Reason;
@@ -73,3 +74,4 @@ pub use signal::{Gap, Reading, Signals};
 pub use snapshot::Snapshot;
 pub use step::{Stage, Step};
 pub use time::Timestamp;
+pub use tuning::Tuning;

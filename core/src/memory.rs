@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    capacity::{Ceiling, Estimator},
+    capacity::{Ceiling, Estimator, Proven, WindowMean},
     forecast::Forecaster,
     guard::{BrokenMemory, FlapMemory, Gap, GapMemory, StabilizationWindows, StuckMemory},
     lead::LeadTimes,
@@ -27,7 +27,7 @@ use crate::{
 /// Version of the format.
 ///
 /// Memory of any other version is forgotten, which only costs one window.
-pub const MEMORY_VERSION: u32 = 4;
+pub const MEMORY_VERSION: u32 = 5;
 
 /// Most bytes of JSON that the memory of one service takes.
 pub const MEMORY_BYTES_MAX: usize = 16 * 1_024;
@@ -205,6 +205,12 @@ pub struct CapacityMemory {
     /// Share of each role's requests that no number of replicas served in time, of late.
     #[serde(default)]
     pub unreachable: PerRole<UnreachableShare>,
+    /// The batch that decode replicas kept the TPOT limit with.
+    #[serde(default)]
+    pub decode_proven: Proven,
+    /// Decode workers, as the rate window shows them.
+    #[serde(default)]
+    pub decode_workers: WindowMean,
 }
 
 impl StabilizationMemory {

@@ -13,7 +13,7 @@ use std::time::Duration;
 pub use self::decode::{BUSY_BATCH, SLOW_SAMPLES_MIN};
 use crate::{
     bounds::Bounds,
-    capacity::{Capacity, KvCapacity},
+    capacity::{Capacity, KvCapacity, Proven},
     demand::Demand,
     error_budget::RiskTarget,
     forecast::ForecastDistribution,
@@ -23,6 +23,7 @@ use crate::{
     replicas::ObservedReplicas,
     role::{PerRole, Role},
     signal::Signals,
+    tuning::Tuning,
 };
 
 /// Replicas that a need is taken for at most: ten times what the API accepts as `maxReplicas`, so
@@ -106,6 +107,10 @@ pub struct Sizing<'a> {
     pub reach: &'a PerRole<Option<Reach>>,
     /// Output tokens per second that a decode replica failed at lately.
     pub decode_ceiling_tps: Option<f64>,
+    /// The batch that decode replicas were seen to keep the TPOT limit with.
+    pub decode_proven: Proven,
+    /// Multiples of the constants.
+    pub tuning: &'a Tuning,
     /// The risk of a miss to take.
     pub risk_target: PerRole<RiskTarget>,
     /// Work expected when replicas requested now will serve: of prefill busy workers, of decode
@@ -139,6 +144,11 @@ const CORRECTED_MAX: u32 = 2;
 const COOLDOWN: Duration = Duration::from_mins(2);
 
 impl Sizing<'_> {
+    /// Squared coefficient of variation of the times between arrivals, 1 or more.
+    fn arrival_scv(&self) -> f64 {
+        1.0 + (self.demand.workload.arrival_scv - 1.0) * self.tuning.bursts_felt
+    }
+
     fn replicas_max(&self, role: Role) -> u32 {
         self.bounds[role].max_replicas
     }

@@ -26,28 +26,29 @@ use serde::{Deserialize, Serialize};
 pub(crate) use self::compare::needs_under;
 use self::{
     explain::{Conclusion, report},
-    forecast::forecast_work,
+    forecast::{comes_back, forecast_work, remember_work},
     hold::hold,
-    in_force::{policy_in_force, ratio_in_force},
+    in_force::{PolicyInForce, policy_in_force, ratio_in_force},
     joint::solve,
     learn::{LearntCapacity, learn},
     missing::metrics_missing,
-    observe::observe,
+    observe::{Observation, observe},
     ratio::judge_ratio,
     risk::risk_targets,
     scale_to_zero::decide_about_zero,
-    size::size,
+    size::{Expected, size},
     stabilize::{stabilize, watch_replicas},
 };
 use crate::{
     demand::Demand,
     memory::Memory,
-    reach::reach,
+    reach::{Reach, reach},
     report::Report,
     role::{PerRole, Role},
     snapshot::Snapshot,
     step::Steps,
     time::Timestamp,
+    tuning::Tuning,
 };
 
 /// Replicas both roles should have.
@@ -85,6 +86,16 @@ impl Decision {
 
 /// Decides.
 pub fn plan(snapshot: &Snapshot, memory: &Memory, now: Timestamp) -> Decision {
+    plan_tuned(snapshot, memory, now, &Tuning::NONE)
+}
+
+/// Decides with other constants, to show what they do.
+pub fn plan_tuned(
+    snapshot: &Snapshot,
+    memory: &Memory,
+    now: Timestamp,
+    tuning: &Tuning,
+) -> Decision {
     let mut memory = memory.clone().usable();
     // Schedules go by the clock; all that is remembered has a time of its own.
     let clock = now;
@@ -115,31 +126,20 @@ pub fn plan(snapshot: &Snapshot, memory: &Memory, now: Timestamp) -> Decision {
 
     let gaps = metrics_missing(&seen.signals, &mut memory.missing_since, now).record(&mut steps);
     let capacity = learn(&policy, &seen, &demand, profile, &mut memory.capacity, now);
-    let signals = &seen.signals.signals;
-    let reach = reach(
-        policy.objective,
-        signals,
-        &demand.workload,
-        &capacity.replica,
-    );
+    let reach = reach_of(&policy, &seen, &demand, &capacity);
+    let past = &mut memory.forecast;
+    remember_work(&seen, &demand, &capacity.replica, past, now);
+    let noise = comes_back(&seen, past);
     let unreachable = &mut memory.capacity.unreachable;
-    let risk_target = risk_targets(
-        policy.objective,
-        &demand,
-        &reach,
-        unreachable,
-        moment.since_last,
-    );
+    let risk_target = risk_targets(&policy, &seen, &demand, &reach, unreachable, noise, tuning);
     let forecast =
-        forecast_work(&seen, &demand, risk_target, &mut memory.forecast, now).record(&mut steps);
-    let needs = size(
-        &policy,
-        &seen,
-        &demand,
-        &capacity,
-        &reach,
+        forecast_work(&seen, &demand, &capacity.replica, risk_target, past, now).record(&mut steps);
+    let expected = Expected {
+        forecast: &forecast,
         risk_target,
-        &forecast,
+    };
+    let needs = size(
+        &policy, &seen, &demand, &capacity, &reach, &expected, tuning,
     )
     .record(&mut steps);
     let wanted =
@@ -160,6 +160,18 @@ pub fn plan(snapshot: &Snapshot, memory: &Memory, now: Timestamp) -> Decision {
     };
     let report = report(&policy, &seen, &demand, conclusion, steps);
     Decision::new(report, memory, now)
+}
+
+/// The requests that no number of replicas serves in time.
+fn reach_of(
+    policy: &PolicyInForce<'_>,
+    seen: &Observation<'_>,
+    demand: &Demand,
+    capacity: &LearntCapacity<'_>,
+) -> PerRole<Option<Reach>> {
+    let signals = &seen.signals.signals;
+    let (workload, replica) = (&demand.workload, &capacity.replica);
+    reach(policy.objective, signals, workload, replica)
 }
 
 #[cfg(test)]

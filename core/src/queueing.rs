@@ -55,6 +55,8 @@ pub struct Limit {
     /// would stop to count: longer work would need fewer servers. Nothing leaves requests out whose
     /// service alone exceeds the limit, for those who count only what servers can change.
     pub wait_min_seconds: Option<f64>,
+    /// Seconds for which a pool that does not keep up goes without more servers, above 0.
+    pub overload_seconds: f64,
 }
 
 impl Limit {
@@ -121,7 +123,9 @@ pub fn attainment(work: &Work, limit: Limit, wait_factor: f64, servers_max: u32)
         let c = f64::from(servers);
         // Erlang's B by its recursion: the factorials of its closed form overflow at 171 servers.
         erlang_b = load * erlang_b / (c + load * erlang_b);
-        let keeps_up = OVERLOADED_SHARE * (c / load).min(1.0);
+        let keeps_up = OVERLOADED_SHARE
+            .min(tail.slack_mean / ((load / c - 1.0).max(0.0) * limit.overload_seconds).max(1e-9))
+            * (c / load).min(1.0);
         let share = if load < c {
             (1.0 - tail.miss_share(c, load, erlang_b)).max(keeps_up)
         } else {
@@ -149,6 +153,7 @@ pub fn mean_wait_seconds(work: &Work, servers: u32) -> Option<f64> {
     let limit = Limit {
         seconds: f64::INFINITY,
         wait_min_seconds: None,
+        overload_seconds: f64::INFINITY,
     };
     let tail = Tail::new(work, limit, 1.0);
     Some(wait_chance(c, load, erlang_b) * tail.waiting_seconds(c, load))
@@ -165,18 +170,22 @@ struct Tail {
     slack: Vec<(f64, f64)>,
     /// Mean wait times servers times idle share, per chance to wait, seconds.
     wait_seconds: f64,
+    /// Seconds left to wait, mean.
+    slack_mean: f64,
 }
 
 impl Tail {
     fn new(work: &Work, limit: Limit, wait_factor: f64) -> Self {
         // Allen and Cunneen: G/G/c waits as M/M/c does, times the mean of both variations.
         let variability = f64::midpoint(work.arrival_scv, work.service_scv());
+        let slack: Vec<(f64, f64)> = work
+            .service
+            .iter()
+            .map(|&(seconds, share)| (limit.wait_seconds(seconds), share))
+            .collect();
         Self {
-            slack: work
-                .service
-                .iter()
-                .map(|&(seconds, share)| (limit.wait_seconds(seconds), share))
-                .collect(),
+            slack_mean: slack.iter().map(|(slack, share)| slack * share).sum(),
+            slack,
             wait_seconds: work.mean_service_seconds() * variability * wait_factor.max(1.0),
         }
     }

@@ -109,6 +109,8 @@ pub enum Reason {
     RateLimitedUp,
     /// The scale-down policies allow no larger step now.
     RateLimitedDown,
+    /// Replicas that were taken away are still leaving, so no more of them are.
+    WaitsForDrain,
     /// The replicas are above their maximum or beyond the budget, and go down to it in steps.
     BoundsStepDown,
     /// Replicas that were requested did not come, and the scale-up request is cancelled.
@@ -175,6 +177,12 @@ pub enum Reason {
     TargetKindAbsent,
     /// A target must not be scaled as it is: its system would lose pods or revert the change.
     TargetRefused,
+    /// Pods that leave end their requests, as far as their templates show.
+    DrainSafe,
+    /// Pods that leave lose requests, by a setting of their template.
+    DrainUnsafe,
+    /// The pods with the least work could not be marked as those that go first.
+    VictimsUnmarked,
     /// A target could not be read.
     TargetUnreadable,
     /// A budget counts GPUs, and those of a target's replicas are not known.

@@ -46,6 +46,7 @@ pub(crate) fn policy() -> Policy {
         behavior: Behavior {
             scale_up: rules(0, 0),
             scale_down: rules(300, 10),
+            drain_timeout: None,
         },
         on_missing_metrics: OnMissingMetrics::Hold,
         schedules: Vec::new(),

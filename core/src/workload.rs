@@ -84,6 +84,9 @@ pub struct Workload {
     /// show: on the way through the workers, where those are known, for what is lost before them no
     /// replica wins back.
     pub attained: PerRole<Option<Share>>,
+    /// Part of the attainment window's requests, 0 to 1, that the shares are of: not all of it
+    /// while the window is not full yet, or was quieter than now.
+    pub attained_part: PerRole<Option<f64>>,
     /// Values worth showing.
     pub observed: Observed,
 }
@@ -201,9 +204,11 @@ impl Workload {
             ttft_engines,
             tpot: stated(signals.tpot_seconds_override).or(tpot),
             attained: PerRole::default(),
+            attained_part: PerRole::default(),
             observed: Observed::default(),
         };
         workload.attained = workload.attained(signals, objective);
+        workload.attained_part = workload.attained_part(signals, objective);
         workload.observed = workload.observe(signals, objective);
         workload
     }
@@ -276,6 +281,35 @@ impl Workload {
                 objective.tpot.limit.as_secs_f64() * observations::tokens_of_tpot(signals),
             ),
         }
+    }
+
+    fn attained_part(&self, signals: &Signals, objective: &Objective) -> PerRole<Option<f64>> {
+        let window_requests = self
+            .arrival_rate_rps
+            .map(|rate| rate * objective.attainment.window.as_secs_f64());
+        let part = |reading: &HistogramReading| {
+            let counted = reading.with_samples(SHARE_SAMPLES_MIN).ok()?.count();
+            let all = window_requests.filter(|all| *all > 0.0)?;
+            Some((counted / all).min(1.0))
+        };
+        PerRole {
+            prefill: part(&signals.prefill_ttft_attainment),
+            decode: part(&signals.tpot_attainment),
+        }
+    }
+
+    /// The shares by which the error budget is counted: requests of the window that are not there
+    /// yet have missed nothing.
+    pub fn budget_attained(&self) -> PerRole<Option<Share>> {
+        PerRole::from_fn(|role| {
+            let part = self.attained_part[role].unwrap_or(1.0);
+            let of_window = |share: f64| 1.0 - (1.0 - share) * part;
+            self.attained[role].map(|share| Share {
+                value: of_window(share.value),
+                low: of_window(share.low),
+                high: of_window(share.high),
+            })
+        })
     }
 
     fn observe(&self, signals: &Signals, objective: &Objective) -> Observed {

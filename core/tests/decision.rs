@@ -158,7 +158,9 @@ fn arithmetic(decision: &Decision) -> String {
             decision.memory.decided_at.unwrap(),
         )
         .unwrap()
+        .times(PREFILL_SECONDS / PROMPT_TOKENS)
         .scenarios;
+    let overload = decision.report.lead.prefill.p90_seconds.max(60.0);
     let allowed = decision.report.risk_target.prefill.miss_share();
     let slack = TTFT_LIMIT_SECONDS - TRANSFER_SECONDS - PREFILL_SECONDS;
     let _ = writeln!(
@@ -166,7 +168,7 @@ fn arithmetic(decision: &Decision) -> String {
         "busy workers now       = {RATE_RPS} /s x {PREFILL_SECONDS} s = {load:.2}"
     );
     let expected = scenarios.map(|(load, _)| format!("{load:.2}")).join(", ");
-    let chances = scenarios.map(|(_, share)| format!("{:.0}", share * 100.0));
+    let chances = scenarios.map(|(_, share)| format!("{:.1}", share * 100.0));
     let _ = writeln!(
         text,
         "busy workers to expect = {expected}\n            chances of each = {} %",
@@ -178,7 +180,7 @@ fn arithmetic(decision: &Decision) -> String {
     );
     let mut enough = None;
     for servers in 1..=4_u32 {
-        let late = scenarios.map(|(load, _)| late(servers, load, slack).0);
+        let late = scenarios.map(|(load, _)| late(servers, load, slack, overload).0);
         let mean: f64 = late
             .iter()
             .zip(scenarios)
@@ -195,7 +197,7 @@ fn arithmetic(decision: &Decision) -> String {
         }
     }
     let (most, _) = scenarios[scenarios.len() - 1];
-    let (_, waits, mean_wait) = late(2, most, slack);
+    let (_, waits, mean_wait) = late(2, most, slack, overload);
     let _ = writeln!(
         text,
         "such as the last of 2 prefill: {:.1} % wait, {mean_wait:.3} s on average; late: {waits:.4} x exp(-{slack:.2} / {mean_wait:.3})",
@@ -213,11 +215,13 @@ fn arithmetic(decision: &Decision) -> String {
 }
 
 /// The share of prompts that are late, the share that wait, and their mean wait, seconds.
-fn late(servers: u32, load: f64, slack: f64) -> (f64, f64, f64) {
+fn late(servers: u32, load: f64, slack: f64, overload: f64) -> (f64, f64, f64) {
     let c = f64::from(servers);
     if c <= load {
-        // At best the half of what the pool can do is in time.
-        return (1.0 - 0.5 * c / load, 1.0, f64::INFINITY);
+        // The queue grows past the wait that is allowed, at best after half of the time.
+        let grows = ((load / c - 1.0) * overload).max(1e-9);
+        let in_time = (slack / grows).min(0.5) * (c / load);
+        return (1.0 - in_time, 1.0, f64::INFINITY);
     }
     let mut erlang_b = 1.0;
     for servers in 1..=servers {
@@ -241,8 +245,8 @@ fn decode_arithmetic(decision: &Decision) -> String {
     let ahead = usize::from(step.message.contains("by the time"));
     let (expected, requests, batch) = (said[ahead], said[ahead + 1], said[ahead + 4]);
     let risk_target = decision.report.risk_target.decode;
-    let (z, percent) = (risk_target.z, risk_target.quantile() * 100.0);
-    let slots = requests + z * requests.sqrt();
+    let percent = risk_target.quantile() * 100.0;
+    let slots = said[ahead + 2];
     let need = (slots / batch).ceil();
     let mut text = String::new();
     let tokens = RATE_RPS * OUTPUT_TOKENS;
@@ -252,7 +256,7 @@ fn decode_arithmetic(decision: &Decision) -> String {
     );
     let _ = writeln!(
         text,
-        "requests in flight     = {requests:.0}; {percent:.1} % of the time at most {requests:.0} + {z:.3} x sqrt({requests:.0}) = {slots:.0}"
+        "requests in flight     = {requests:.0}; over all that may come, each scattered by its root, {percent:.1} % of the time at most {slots:.0}"
     );
     let _ = writeln!(
         text,

@@ -12,7 +12,10 @@ use clap_complete::Shell;
 use pd_api::v1alpha1::DurationText;
 use pd_runtime::prometheus::PrometheusArgs;
 
-use crate::{import::role::TargetFlag, output::Output};
+use crate::{
+    import::role::{MaxReplicasFlag, TargetFlag},
+    output::Output,
+};
 
 /// Show what PDAutoscalers do, why, and what keeps them from it.
 #[derive(Clone, Debug, Parser)]
@@ -214,6 +217,10 @@ pub struct ObjectArgs {
     /// Workload of the decode role, where the source has none: KIND/NAME.
     #[arg(long, value_name = "KIND/NAME")]
     pub decode_target: Option<TargetFlag>,
+    /// Most replicas of each role, or of prefill and decode as 16:32. By default the source's, and
+    /// needed where it has none.
+    #[arg(long, value_name = "N|P:D")]
+    pub max_replicas: Option<MaxReplicasFlag>,
     /// The form; YAML by default, and as a table the remarks alone.
     #[command(flatten)]
     pub output: OutputArgs,
@@ -357,7 +364,9 @@ mod tests {
         "import hpa --prefill a --decode-target Deployment/d -f - --ttft=500ms --tpot 50ms"
     )]
     #[case::graph("import dynamo qwen")]
-    #[case::run("import aiconfigurator out out2")]
+    #[case::bound("import keda --max-replicas 16")]
+    #[case::bounds("import dynamo qwen --max-replicas=16:32")]
+    #[case::run("import aiconfigurator out out2 --max-replicas=4")]
     #[case::checks("preflight -A --prometheus-url http://p:9090")]
     #[case::shell("completion zsh")]
     #[case::words("__complete -- why-not -n a ")]
@@ -377,6 +386,8 @@ mod tests {
         "import hpa --prefill a --prefill-target Deployment/b",
         "--prefill-target"
     )]
+    #[case::no_replicas("import dynamo qwen --max-replicas=0", "--max-replicas")]
+    #[case::no_number("import hpa --max-replicas many", "PREFILL:DECODE")]
     #[case::no_kind("import hpa --prefill-target b", "KIND/NAME")]
     fn faults_name_the_flag(#[case] line: &str, #[case] want: &str) {
         let words = std::iter::once("kubectl-pd").chain(line.split(' '));

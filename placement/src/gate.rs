@@ -90,6 +90,8 @@ pub struct SeenPod {
     pub shape: Result<PodShape, String>,
     /// Whether somebody makes it again when it ends.
     pub has_owner: bool,
+    /// Whether a plan released it. One whose gate somebody else took off is never ended.
+    pub is_ours: bool,
     /// Whether it is being deleted.
     pub is_ending: bool,
     /// The state of the group that it carries as a condition.

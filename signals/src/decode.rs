@@ -9,6 +9,7 @@ mod answer;
 mod by_pod;
 mod detection;
 mod gateway;
+mod in_flight;
 mod past;
 
 use std::time::Duration;
@@ -25,6 +26,7 @@ use self::{answer::Answer, by_pod::ByPod};
 pub use self::{
     detection::{Found, another, model, names_tried, prefix},
     gateway::{add_gateway, gateway_found},
+    in_flight::in_flight,
     past::Past,
 };
 use crate::{

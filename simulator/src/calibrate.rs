@@ -230,6 +230,9 @@ impl Factors {
         profile.decode_base_milliseconds *= self.decode;
         profile.decode_milliseconds_per_request *= self.decode;
         profile.decode_milliseconds_per_megatoken *= self.decode;
+        for stair in &mut profile.decode_stairs {
+            stair.milliseconds *= self.decode;
+        }
         profile
     }
 }

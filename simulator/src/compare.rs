@@ -180,6 +180,7 @@ fn scenes(options: &CompareOptions) -> Result<Vec<Scene>, CompareError> {
                     policy: PolicyName::Pdautoscaler,
                     policy_command: options.policy_command.clone(),
                     policy_timeout: options.policy_timeout,
+                    constant: None,
                     record: None,
                     play: options.play,
                     output: Output::Json,

@@ -35,7 +35,7 @@ pub use self::histogram::{
 pub use self::link::{BetweenDomains, KvTraffic, Links};
 pub use self::metrics::WorkerMetrics;
 pub use self::prefix_cache::{PrefixCaches, Sessions};
-pub use self::profile::{Profile, ProfileError};
+pub use self::profile::{DecodeStair, Profile, ProfileError};
 pub use self::prompt_blocks::PromptBlocks;
 pub use self::request::{Arrival, Ending, RequestOutcome};
 pub use self::role::Role;

@@ -27,8 +27,8 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use indicatif::ProgressBar;
-use pd_core::PerRole;
 use pd_core::policy::Policy;
+use pd_core::{PerRole, Tuning};
 
 pub use self::error::SimulateError;
 use self::kept::Keeper;
@@ -71,6 +71,8 @@ pub struct Run {
     record: Option<PathBuf>,
     /// Shows how far the play is.
     bar: Option<ProgressBar>,
+    /// Multiples of the product's constants.
+    tuning: Tuning,
     /// The owner, where it is not the scenario's.
     owner: Option<Owner>,
 }
@@ -163,6 +165,7 @@ impl Run {
                 timeout: options.policy_timeout,
             }),
             record: options.record.clone(),
+            tuning: options.constant.unwrap_or_default(),
             ..Self::over(scenario, source, options.play.seed)?
         })
     }
@@ -196,6 +199,7 @@ impl Run {
             command: None,
             record: None,
             bar: None,
+            tuning: Tuning::NONE,
             owner: None,
         })
     }

@@ -19,7 +19,7 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::autoscaler::observation::workers_of;
 use crate::autoscaler::{Autoscaler, Gateway, Observation, PolicyVerdict, Reads};
-use crate::engine::{Arrival, Profile, PromptBlocks, RequestOutcome, Service};
+use crate::engine::{Arrival, DecodeStair, Profile, PromptBlocks, RequestOutcome, Service};
 use crate::fault::{Calendar, Conditions};
 use crate::lifecycle::Fleet;
 use crate::observe::{Blur, Observer, core_role, engine_role};
@@ -375,6 +375,10 @@ impl<A: Iterator<Item = Arrival>, L: Listener> World<A, L> {
 /// The profile of engines that take so many times as long.
 fn slowed(profile: &Profile, factor: PerRole<f64>) -> Profile {
     let (prefill, decode) = (factor.prefill, factor.decode);
+    let slower = |stair: &DecodeStair| DecodeStair {
+        milliseconds: stair.milliseconds * decode,
+        ..*stair
+    };
     Profile {
         prefill_base_milliseconds: profile.prefill_base_milliseconds * prefill,
         prefill_milliseconds_per_kilotoken: profile.prefill_milliseconds_per_kilotoken * prefill,
@@ -384,6 +388,7 @@ fn slowed(profile: &Profile, factor: PerRole<f64>) -> Profile {
         decode_base_milliseconds: profile.decode_base_milliseconds * decode,
         decode_milliseconds_per_request: profile.decode_milliseconds_per_request * decode,
         decode_milliseconds_per_megatoken: profile.decode_milliseconds_per_megatoken * decode,
+        decode_stairs: profile.decode_stairs.iter().map(slower).collect(),
         ..profile.clone()
     }
 }

@@ -4,7 +4,7 @@ use pd_core::Role;
 use serde_json::Value;
 
 use crate::{
-    drain::traps,
+    drain::Leaving,
     gpus::{GpusUnknown, of_pod},
     json::{count, name, text},
     kind::{Kind, Roles},
@@ -129,7 +129,7 @@ pub(crate) fn bare(kind: &Kind, near: &Near<'_>, stated: Option<u32>) -> Place {
         gpus: Err(GpusUnknown::NoneAsked),
         rolling_out: false,
         create_failure: None,
-        traps: Vec::new(),
+        leaving: Leaving::default(),
         victim: kind.victim,
         past_pods: None,
     }
@@ -159,7 +159,7 @@ impl Place {
     /// With the GPUs and traps of pods that are all made of `template`.
     pub(crate) fn made_of(mut self, template: &Value, target: &Target, near: &Near<'_>) -> Self {
         self.gpus = template_gpus(template, near);
-        self.traps = traps(template, target.side);
+        self.leaving = Leaving::of(template, target.side);
         self
     }
 }

@@ -55,7 +55,8 @@ pub enum Victim {
     /// The lowest `controller.kubernetes.io/pod-deletion-cost`, after pods that are not ready.
     #[strum(serialize = "lowest pod-deletion-cost")]
     DeletionCost,
-    /// A RoleInstance that has the label `rbg.workloads.x-k8s.io/role-instance-delete`.
+    /// A RoleInstance that has the label `rbg.workloads.x-k8s.io/role-instance-delete`: an order to
+    /// delete it, whatever the replicas, and so not written by us.
     #[strum(serialize = "labelled RoleInstance")]
     DeleteLabel,
     /// The highest ordinal, always.

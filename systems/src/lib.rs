@@ -28,6 +28,7 @@ pub mod systems;
 pub mod target;
 #[cfg(test)]
 mod testing;
+pub mod victims;
 
 use crate::{kind::Kind, system::System};
 

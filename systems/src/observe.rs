@@ -13,6 +13,7 @@ use crate::{
     place::{Place, Unit},
     pod::{PodFacts, PodPhase},
     stuck::{CAUSES, Stuck, cause_of_create_failure},
+    victims::Replica,
 };
 
 /// One role's replicas as observed.
@@ -22,6 +23,8 @@ pub struct Observed {
     pub state: RoleState,
     /// Names of the ready replicas' pods that serve metrics, sorted.
     pub serving_pods: Vec<String>,
+    /// The replicas that a controller may remove.
+    pub live: Vec<Replica>,
     /// Why GPUs are not known, if they are not; they count as none then.
     pub gpus_unknown: Option<GpusUnknown>,
 }
@@ -38,10 +41,12 @@ pub fn observe(place: &Place, pods: &[PodFacts]) -> Observed {
         ..RoleState::default()
     };
     let mut stuck = Stuck::default();
-    let (mut serving_pods, mut shown) = (Vec::new(), None);
+    let (mut serving_pods, mut live, mut shown) = (Vec::new(), Vec::new(), None);
     for pods in replicas.values() {
         shown = shown.or_else(|| gpus(&place.unit, pods));
-        match phase(&place.unit, pods) {
+        let phase = phase(&place.unit, pods);
+        live.extend(phase.is_live().then(|| replica(&place.unit, pods, phase)));
+        match phase {
             PodPhase::Ready => {
                 state.ready += 1;
                 let serving = pods
@@ -76,6 +81,7 @@ pub fn observe(place: &Place, pods: &[PodFacts]) -> Observed {
     Observed {
         state,
         serving_pods,
+        live,
         gpus_unknown: known.err(),
     }
 }
@@ -113,6 +119,18 @@ fn phase(unit: &Unit, pods: &[&PodFacts]) -> PodPhase {
                 PodPhase::Starting
             }
         }
+    }
+}
+
+/// A replica that exists, by its serving pod: in a replica that starts there may be none yet.
+fn replica(unit: &Unit, pods: &[&PodFacts], phase: PodPhase) -> Replica {
+    let mut live = pods.iter().filter(|pod| pod.is_live());
+    let first = pods.first();
+    let serving = live.find(|pod| unit.serving.has(pod)).or(first);
+    Replica {
+        pod: serving.map(|pod| pod.name.clone()).unwrap_or_default(),
+        is_ready: phase == PodPhase::Ready,
+        cost: serving.and_then(|pod| pod.cost),
     }
 }
 

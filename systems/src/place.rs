@@ -7,7 +7,7 @@
 use serde_json::Value;
 
 use crate::{
-    drain::Trap,
+    drain::Leaving,
     gpus::GpusUnknown,
     kind::Victim,
     owner::Owner,
@@ -52,8 +52,8 @@ pub struct Place {
     pub create_failure: Option<String>,
     /// Who else sets the replicas.
     pub owners: Vec<Owner>,
-    /// Traps that make a scale-down lose requests.
-    pub traps: Vec<Trap>,
+    /// How its pods leave when replicas are lowered.
+    pub leaving: Leaving,
     /// Which replica goes first.
     pub victim: Victim,
     /// RE2 of the names of the serving pods, past ones too, where the system names them by a rule.

@@ -8,6 +8,7 @@ use crate::{
     json::{controller, list, name, text},
     selector::Labels,
     stuck::{cause_of_wait, is_without_place},
+    victims::Cost,
 };
 
 /// The facts of one pod.
@@ -25,6 +26,8 @@ pub struct PodFacts {
     pub stuck: Option<StuckCause>,
     /// GPUs that it holds, without those of claims.
     pub gpus: Result<u32, GpusUnknown>,
+    /// Its deletion cost, if it has one.
+    pub cost: Option<Cost>,
 }
 
 /// The object that controls a pod.
@@ -90,6 +93,7 @@ impl PodFacts {
             phase,
             stuck: (phase == PodPhase::Starting).then(|| stuck(pod)).flatten(),
             gpus: of_pod(&pod["spec"], [].iter()),
+            cost: Cost::of(&pod["metadata"]),
         }
     }
 

@@ -83,15 +83,26 @@ pub async fn render(values: &Value) -> Result<Vec<Value>, ChartError> {
 
 /// The text of [`render`], with more arguments for `helm template`.
 pub async fn template(values: &Value, arguments: &[&str]) -> Result<String, ChartError> {
+    template_as("pd", "system", values, arguments).await
+}
+
+/// The text that `helm template` gives for a release of that name in `namespace`.
+pub async fn template_as(
+    release: &str,
+    namespace: &str,
+    values: &Value,
+    arguments: &[&str],
+) -> Result<String, ChartError> {
     let tools = TOOLS.get_or_try_init(tools).await?;
     let home = tempfile::tempdir()?;
     let file = values_file(home.path(), values)?;
     let chart = directory();
     let mut command = vec![
         "template",
-        "pd",
+        release,
         text(&chart),
-        "--namespace=system",
+        "--namespace",
+        namespace,
         "--values",
         text(&file),
     ];

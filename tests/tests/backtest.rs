@@ -283,11 +283,12 @@ impl Remembered {
         );
         let attained = would.attainment_percent.unwrap();
         near("attainment", attained, percent(truth.attained), 1.5);
+        // Metrics of a minute show more spread than the requests had, and headroom follows spread.
         near(
             "GPU-hours, %",
             would.gpu_hours / truth.gpu_hours * 100.0,
             100.0,
-            5.0,
+            8.0,
         );
         // The measurement ends at the edges of buckets, and lacks replicas that only start.
         near(

@@ -9,11 +9,12 @@
 use serde::{Deserialize, Serialize};
 
 #[cfg(feature = "kube")]
-use super::rules::{duration_within, refused, rule, rule_naming_value};
+use super::rules::{duration_within, rule, rule_naming_value};
 use super::{
-    duration::{DURATION_REGEX, DurationText, FALLBACK_AFTER, LEAD_ASSUMED, STUCK_AFTER},
+    duration::{
+        DRAIN_TIMEOUT, DURATION_REGEX, DurationText, FALLBACK_AFTER, LEAD_ASSUMED, STUCK_AFTER,
+    },
     quantity::QuantityText,
-    reserved::{self, Reserved},
     target::REPLICAS_MAX,
 };
 use crate::derives::{JsonSchema, KubeSchema};
@@ -142,10 +143,10 @@ pub struct ScaleDownRules {
     #[schemars(length(max = POLICIES_MAX))]
     #[x_kube(merge_strategy = ListMerge::Atomic)]
     pub policies: Vec<ScalingPolicySpec>,
-    /// Not supported by this version. Will choose which replicas go first, and wait for their work.
+    /// Which replicas go first, and how long those that leave are waited for; not in
+    /// HorizontalPodAutoscaler. Default: the workload's controller chooses, and nobody waits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[x_kube(validation = refused("drain", reserved::DRAIN))]
-    pub drain: Option<Reserved>,
+    pub drain: Option<DrainSpec>,
 }
 
 impl Default for ScaleDownRules {
@@ -158,6 +159,35 @@ impl Default for ScaleDownRules {
             drain: None,
         }
     }
+}
+
+/// How replicas are taken away. Pods still need a terminationGracePeriodSeconds and an engine that
+/// let them end their requests; the condition DrainSafe says where they do not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DrainSpec {
+    /// Which pods go first. LeastWork: those with the fewest requests, by annotation
+    /// controller.kubernetes.io/pod-deletion-cost, where the workload's controller heeds it: pods
+    /// of Deployments and ReplicaSets, of LeaderWorkerSets with groupIdentity Hash, and of
+    /// ModelServings. It takes drain.enabled in the chart. Any: the controller chooses. Default
+    /// LeastWork.
+    #[serde(default)]
+    pub victims: VictimsKind,
+    /// While replicas that were taken away from a role are leaving, no more of it are, for at most
+    /// this time; a duration from 0s to 30m, and with 0s nobody waits. Default 10m.
+    #[serde(default = "ten_minutes")]
+    #[x_kube(validation = duration_within("timeout", &DRAIN_TIMEOUT))]
+    pub timeout: DurationText,
+}
+
+/// Which pods go first when replicas are taken away.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum VictimsKind {
+    /// Those with the fewest requests in flight.
+    #[default]
+    LeastWork,
+    /// Those that the workload's controller chooses.
+    Any,
 }
 
 /// Which of several scaling policies counts.

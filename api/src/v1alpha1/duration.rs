@@ -12,7 +12,7 @@
 
 use std::{fmt, time::Duration};
 
-use pd_core::schedule::DURATION_MAX;
+use pd_core::{replicas::CHANGE_PERIOD_MAX, schedule::DURATION_MAX};
 use serde::{Deserialize, Serialize};
 
 /// Most characters of a duration; keeps every sum far inside 290 years, which is all Go can hold.
@@ -96,23 +96,50 @@ fn digits(text: &str) -> Option<(&str, &str)> {
     (end > 0).then(|| text.split_at(end))
 }
 
+/// One more than the most digits of a count below minutes can say.
+const COUNT_END: u128 = 1_000_000_000;
+
+/// The longest span that is written, 999999h59m59s: six digits are the most of a count of hours.
+const WRITTEN_MAX: Duration = Duration::from_secs(1_000_000 * 3_600 - 1);
+
 impl From<Duration> for DurationText {
-    /// The span in its largest units that leave nothing over, such as `1h30m` or `1500ms`.
+    /// The span in its largest units that leave nothing over, such as `1h30m` or `1500ms`, and in
+    /// seconds with decimals where these take too many digits, such as `1500.000001s`.
+    ///
+    /// [`DurationText::parse`] reads each of these texts, and never a longer span than this. Spans
+    /// below 100,000 s are exact. A text has few characters, so that longer ones may lose their
+    /// last decimals: below 10^9 s less than 10 us, above it the part of a second. A span above
+    /// 999999h59m59s becomes that.
     fn from(span: Duration) -> Self {
-        let nanos = span.as_nanos();
-        let text = match nanos {
-            0 => "0s".to_owned(),
-            n if n % 1_000_000_000 == 0 => whole_seconds(span.as_secs()),
-            n if n % 1_000_000 == 0 => format!("{}ms", n / 1_000_000),
-            n if n % 1_000 == 0 => format!("{}us", n / 1_000),
-            n => format!("{n}ns"),
-        };
-        Self(text)
+        let span = span.min(WRITTEN_MAX);
+        let (seconds, nanos) = (span.as_secs(), span.as_nanos());
+        if span.subsec_nanos() == 0 || u128::from(seconds) >= COUNT_END {
+            return Self(whole_seconds(seconds));
+        }
+        let units = [(1_000_000, "ms"), (1_000, "us"), (1, "ns")];
+        let exact = units
+            .into_iter()
+            .find(|(unit, _)| nanos % unit == 0 && nanos / unit < COUNT_END);
+        Self(exact.map_or_else(
+            || with_decimals(span),
+            |(unit, name)| format!("{}{name}", nanos / unit),
+        ))
     }
+}
+
+/// Seconds with as many decimals as a text has room for.
+fn with_decimals(span: Duration) -> String {
+    let mut text = format!("{}.{:09}", span.as_secs(), span.subsec_nanos());
+    text.truncate(DURATION_LENGTH_MAX - 1);
+    let shown = text.trim_end_matches('0').trim_end_matches('.');
+    format!("{shown}s")
 }
 
 /// Seconds as hours, minutes and seconds, parts that are zero left out.
 fn whole_seconds(seconds: u64) -> String {
+    if seconds == 0 {
+        return "0s".to_owned();
+    }
     let part = |count: u64, unit: &str| {
         if count == 0 {
             String::new()
@@ -180,6 +207,9 @@ pub(crate) const IDLE_AFTER: DurationRange =
 /// The assumed lead time.
 pub(crate) const LEAD_ASSUMED: DurationRange =
     DurationRange::new(Duration::from_secs(1), Duration::from_hours(2), "120s");
+/// How long replicas that leave are waited for. Changes of replicas are remembered that long.
+pub(crate) const DRAIN_TIMEOUT: DurationRange =
+    DurationRange::new(Duration::ZERO, CHANGE_PERIOD_MAX, "10m");
 /// When a scale-up request counts as stuck.
 pub(crate) const STUCK_AFTER: DurationRange =
     DurationRange::new(Duration::from_mins(1), Duration::from_hours(24), "10m");
@@ -218,13 +248,53 @@ mod tests {
         assert_eq!(got, nanos.map(Duration::from_nanos));
     }
 
+    #[rstest]
+    #[case::nothing(Duration::ZERO, "0s")]
+    #[case::units_that_leave_nothing_over(Duration::from_mins(90), "1h30m")]
+    #[case::a_part_of_a_second(Duration::from_millis(1_500), "1500ms")]
+    #[case::as_many_microseconds_as_there_are(Duration::from_micros(999_999_999), "999999999us")]
+    #[case::one_more(Duration::from_micros(1_000_000_001), "1000.000001s")]
+    #[case::minutes_and_a_microsecond(Duration::new(1_500, 1_000), "1500.000001s")]
+    #[case::a_second_and_a_nanosecond(Duration::new(1, 1), "1.000000001s")]
+    #[case::many_milliseconds(Duration::from_millis(1_000_000_500), "1000000.5s")]
+    #[case::the_longest_that_is_exact(Duration::new(99_999, 999_999_999), "99999.999999999s")]
+    #[case::the_last_decimals_are_cut(Duration::new(123_456_789, 123_456_789), "123456789.12345s")]
+    #[case::no_decimal_is_left(Duration::new(123_456_789, 1), "123456789s")]
+    #[case::no_room_for_decimals(Duration::new(1_000_000_000, 999_999_999), "277777h46m40s")]
+    #[case::more_than_all_hours(Duration::from_hours(1_000_000), "999999h59m59s")]
+    #[case::all(Duration::MAX, "999999h59m59s")]
+    fn spans_are_written_in_few_characters(#[case] span: Duration, #[case] want: &str) {
+        assert_eq!(DurationText::from(span).0, want);
+    }
+
+    /// Spans of every length, with and without parts of a second.
+    fn any_span() -> impl Strategy<Value = Duration> {
+        let magnitude = |bits: u32| any::<u64>().prop_map(move |value| value >> (64 - bits));
+        let seconds = (1_u32..=64).prop_flat_map(magnitude);
+        let unit = prop::sample::select(&[1_u32, 1_000, 1_000_000, 1_000_000_000][..]);
+        (seconds, 0..1_000_000_000_u32, unit, 0_u32..=32).prop_map(
+            |(seconds, nanos, unit, shift)| {
+                let nanos = nanos.checked_shr(shift).unwrap_or(0) / unit * unit;
+                Duration::new(seconds, nanos)
+            },
+        )
+    }
+
     proptest! {
         #[test]
-        fn spans_survive_the_way_through_text(
-            nanos in prop_oneof![0u64..1_000_000_000, (0u64..1_000_000).prop_map(|s| s * 1_000_000_000)],
-        ) {
-            let span = Duration::from_nanos(nanos);
-            prop_assert_eq!(DurationText::from(span).parse(), Ok(span));
+        fn spans_survive_the_way_through_text(span in any_span()) {
+            let text = DurationText::from(span);
+            let read = text.parse();
+            prop_assert!(read.is_ok(), "{text}");
+            let lost = span.checked_sub(read.unwrap());
+            prop_assert!(lost.is_some(), "{text} is longer than {span:?}");
+            let may_lose = match span.as_secs() {
+                ..100_000 => Duration::ZERO,
+                100_000..1_000_000_000 => Duration::from_micros(10),
+                1_000_000_000..3_600_000_000 => Duration::from_secs(1),
+                _ => Duration::MAX,
+            };
+            prop_assert!(lost.unwrap() <= may_lose, "{text} of {span:?}");
         }
 
         #[test]

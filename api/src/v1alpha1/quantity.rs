@@ -113,7 +113,15 @@ impl<'de> Deserialize<'de> for QuantityText {
             }
 
             fn visit_f64<E: de::Error>(self, number: f64) -> Result<QuantityText, E> {
-                Ok(QuantityText(number.to_string()))
+                // Adding 0 turns -0, which the schema accepts, into 0. Large and small numbers need
+                // an exponent to be short enough.
+                let number = number + 0.0;
+                let plain = number.to_string();
+                Ok(QuantityText(if plain.len() <= LENGTH_MAX {
+                    plain
+                } else {
+                    format!("{number:e}")
+                }))
             }
         }
 
@@ -160,6 +168,11 @@ mod tests {
     #[case::fraction("0.05", "0.05")]
     #[case::whole("1", "1")]
     #[case::text("\"50m\"", "50m")]
+    #[case::small("1e-300", "1e-300")]
+    #[case::smallest("5e-324", "5e-324")]
+    #[case::large("1.7976931348623157e308", "1.7976931348623157e308")]
+    #[case::short_enough("1e21", "1000000000000000000000")]
+    #[case::zero_below_zero("-0.0", "0")]
     fn numbers_and_texts_are_read(#[case] json: &str, #[case] want: &str) {
         let read: QuantityText = serde_json::from_str(json).unwrap();
         assert_eq!(read.0, want);
@@ -170,6 +183,15 @@ mod tests {
         fn texts_of_the_pattern_are_quantities(text in string_regex(&REGEX[1..REGEX.len() - 1]).unwrap()) {
             prop_assume!(text.len() <= LENGTH_MAX);
             prop_assert!(QuantityText(text).millionths().is_some());
+        }
+
+        #[test]
+        fn numbers_that_the_schema_accepts_can_be_read(number in prop_oneof![0.0..1.0_f64, prop::num::f64::POSITIVE | prop::num::f64::ZERO]) {
+            let read: QuantityText = serde_json::from_value(serde_json::Value::from(number)).unwrap();
+            let millionths = read.millionths();
+            prop_assert!(millionths.is_some(), "{read}");
+            let want = (number * 1e6).min(f64::from(u32::MAX));
+            prop_assert!((f64::from(millionths.unwrap()) - want).abs() <= 0.5, "{read}");
         }
 
         #[test]

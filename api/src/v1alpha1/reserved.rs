@@ -16,6 +16,3 @@ pub struct Reserved(pub Value);
 pub(crate) const BUDGET_REF: &str = "name the namespace in a GPUBudget instead";
 /// Remedy in place of `budget.priority`.
 pub(crate) const BUDGET_PRIORITY: &str = "a GPUBudget sets the priority of its members; remove it";
-/// Remedy in place of `scaleDown.drain`.
-pub(crate) const DRAIN: &str =
-    "set terminationGracePeriodSeconds and a preStop hook in the pod template instead";

@@ -34,8 +34,7 @@ pub struct PDAutoscalerStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
     /// Ready, TargetResolved, CapacityResolved, MetricsAvailable, ObjectiveMet, ScalingLimited,
-    /// RatioInBand, BudgetFeasible, TargetContended, Paused and
-    /// OnTime.
+    /// RatioInBand, BudgetFeasible, TargetContended, Paused, OnTime and DrainSafe.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "conditions_schema")]
     pub conditions: Vec<Condition>,

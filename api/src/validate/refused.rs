@@ -174,8 +174,6 @@ fn reserved_fields(spec: &PDAutoscalerSpec, errors: &mut Errors) {
     refuse("budget.ref", has_ref, reserved::BUDGET_REF);
     let has_priority = budget.is_some_and(|b| b.priority.is_some());
     refuse("budget.priority", has_priority, reserved::BUDGET_PRIORITY);
-    let has_drain = spec.behavior.scale_down.drain.is_some();
-    refuse("behavior.scaleDown.drain", has_drain, reserved::DRAIN);
     if budget.is_some_and(|b| b.gpus.is_none() && b.reference.is_none()) {
         errors.push(
             "budget",

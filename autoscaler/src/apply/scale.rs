@@ -23,7 +23,9 @@ use pd_api::v1alpha1::{PDAutoscaler, PDAutoscalerSpec, TargetReference};
 use pd_core::{PerRole, Plan, Role};
 use pd_signals::pods::TargetKind;
 use serde_json::json;
+use tracing::warn;
 
+use super::victims::Victims;
 use crate::{
     answer::{ending, within_limit},
     context::Context,
@@ -82,77 +84,132 @@ pub enum ScaleError {
     NotLeading,
 }
 
-/// Writes the replicas of `plan` where they differ from `current`. Gives the roles written.
-pub async fn write(
-    context: &Context,
-    key: &ObjectRef<PDAutoscaler>,
-    spec: &PDAutoscalerSpec,
-    current: PerRole<u32>,
-    plan: Plan,
-) -> (Vec<Role>, Result<(), ScaleError>) {
-    let mut written = Vec::new();
-    let order = write_order(current, plan);
-    let of_system = |role: &Role| is_of_system(&spec.role(*role).target);
-    if !order.is_empty() && order.iter().all(of_system) {
-        return of_systems(context, key, spec, current, plan, &order).await;
+/// The writes of one object.
+#[derive(Clone, Copy, Debug)]
+pub struct Writes<'a> {
+    /// Clients and leadership.
+    pub context: &'a Context,
+    /// The object.
+    pub key: &'a ObjectRef<PDAutoscaler>,
+    /// Its spec.
+    pub spec: &'a PDAutoscalerSpec,
+    /// The pods that go first.
+    pub victims: &'a Victims<'a>,
+}
+
+impl Writes<'_> {
+    /// Writes the replicas of `plan` where they differ from `current`. Gives the roles written.
+    pub async fn make(
+        &self,
+        current: PerRole<u32>,
+        plan: Plan,
+    ) -> (Vec<Role>, Result<(), ScaleError>) {
+        let (written, result) = self.replicas(current, plan).await;
+        for role in Role::ALL {
+            // Those that are lowered were marked before.
+            if result.is_ok() && plan.replicas[role] >= current[role] {
+                self.mark(role, current, plan).await;
+            }
+        }
+        (written, result)
     }
-    for role in order {
-        if of_system(&role) {
-            let (more, result) = of_systems(context, key, spec, current, plan, &[role]).await;
-            written.extend(more);
-            match result {
-                Ok(()) => continue,
+
+    async fn replicas(
+        &self,
+        current: PerRole<u32>,
+        plan: Plan,
+    ) -> (Vec<Role>, Result<(), ScaleError>) {
+        let mut written = Vec::new();
+        let order = write_order(current, plan);
+        let of_system = |role: &Role| is_of_system(&self.spec.role(*role).target);
+        if !order.is_empty() && order.iter().all(of_system) {
+            return self.of_systems(current, plan, &order).await;
+        }
+        for role in order {
+            if of_system(&role) {
+                let (more, result) = self.of_systems(current, plan, &[role]).await;
+                written.extend(more);
+                match result {
+                    Ok(()) => continue,
+                    Err(error) => return (written, Err(error)),
+                }
+            }
+            let target = &self.spec.role(role).target;
+            let kind = match kind(target) {
+                Ok(kind) => kind,
+                Err(error) => return (written, Err(TargetError::from(error).into())),
+            };
+            if plan.replicas[role] < current[role] {
+                self.mark(role, current, plan).await;
+            }
+            let write = Write {
+                context: self.context,
+                namespace: self.namespace(),
+                role,
+                target,
+                kind,
+                expected: current[role],
+                replicas: plan.replicas[role],
+            };
+            match write.run().await {
+                Ok(()) => written.push(role),
                 Err(error) => return (written, Err(error)),
             }
         }
-        let target = &spec.role(role).target;
-        let kind = match kind(target) {
-            Ok(kind) => kind,
-            Err(error) => return (written, Err(TargetError::from(error).into())),
-        };
-        let write = Write {
-            context,
-            namespace: key.namespace.as_deref().unwrap_or_default(),
-            role,
-            target,
-            kind,
-            expected: current[role],
-            replicas: plan.replicas[role],
-        };
-        match write.run().await {
-            Ok(()) => written.push(role),
-            Err(error) => return (written, Err(error)),
-        }
+        (written, Ok(()))
     }
-    (written, Ok(()))
-}
 
-/// Writes the replicas of `roles`, whose workloads are of other systems: both at once where one
-/// object holds them.
-async fn of_systems(
-    context: &Context,
-    key: &ObjectRef<PDAutoscaler>,
-    spec: &PDAutoscalerSpec,
-    current: PerRole<u32>,
-    plan: Plan,
-    roles: &[Role],
-) -> (Vec<Role>, Result<(), ScaleError>) {
-    let wanted = roles.iter().map(|&role| Wanted {
-        target: spec.role(role).target.of_side(role),
-        from: current[role],
-        to: plan.replicas[role],
-    });
-    let wanted: Vec<Wanted> = wanted.collect();
-    let namespace = key.namespace.as_deref().unwrap_or_default();
-    let is_leader = || context.is_leader();
-    let writing = workload::write::write(&context.client, namespace, &wanted, is_leader);
-    // Boxed, for its many requests make the future large.
-    let (written, result) = Box::pin(writing).await;
-    let result = result.map_err(|error| match error {
-        WorkloadError::NotLeading => ScaleError::NotLeading,
-        error => error.into(),
-    });
-    (written, result)
+    /// Writes the replicas of `roles`, whose workloads are of other systems: both at once where one
+    /// object holds them.
+    async fn of_systems(
+        &self,
+        current: PerRole<u32>,
+        plan: Plan,
+        roles: &[Role],
+    ) -> (Vec<Role>, Result<(), ScaleError>) {
+        for &role in roles {
+            if plan.replicas[role] < current[role] {
+                self.mark(role, current, plan).await;
+            }
+        }
+        let wanted = roles.iter().map(|&role| Wanted {
+            target: self.spec.role(role).target.of_side(role),
+            from: current[role],
+            to: plan.replicas[role],
+        });
+        let wanted: Vec<Wanted> = wanted.collect();
+        let context = self.context;
+        let is_leader = || context.is_leader();
+        let writing = workload::write::write(&context.client, self.namespace(), &wanted, is_leader);
+        // Boxed, for its many requests make the future large.
+        let (written, result) = Box::pin(writing).await;
+        let result = result.map_err(|error| match error {
+            WorkloadError::NotLeading => ScaleError::NotLeading,
+            error => error.into(),
+        });
+        (written, result)
+    }
+
+    /// Marks the pods of `role` that go first. A scale-down does not wait for that to succeed.
+    async fn mark(&self, role: Role, current: PerRole<u32>, plan: Plan) {
+        let marking = self.victims.mark(role, current[role], plan.replicas[role]);
+        // Boxed, for its many requests make the future large.
+        let Some(marked) = Box::pin(marking).await else {
+            return;
+        };
+        let error = marked.err().map(|error| error.to_string());
+        if let Some(error) = &error {
+            let (namespace, name) = (self.namespace(), &self.key.name);
+            warn!(error, namespace, name, "pods that go first are not marked");
+            self.context.metrics.api_failed("pod");
+        }
+        self.context
+            .update(self.key, |state| state.unmarked = error);
+    }
+
+    fn namespace(&self) -> &str {
+        self.key.namespace.as_deref().unwrap_or_default()
+    }
 }
 
 /// Roles that change, those that grow first.

@@ -1,18 +1,19 @@
 //! Workloads of any kind, as the text of those of their fields that are read.
 //!
 //! The fields that make objects large and say nothing about scaling are dropped: who wrote which
-//! field, but for deployers, and everything of a container but its name and resources. The rest is
-//! kept as compact text, for trees of it take ten times as much.
+//! field, but for deployers, and everything of a container but its name, its resources and what
+//! ends its requests. The rest is kept as compact text, for trees of it take ten times as much.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use kube::api::DynamicObject;
-use pd_systems::owner::is_deployers;
+use pd_systems::{drain, owner::is_deployers};
 use serde_json::Value;
 
 use super::watched::{Key, Store, key};
 
-/// Fields of containers that are kept. Values of environment variables may be secrets.
+/// Fields of containers that are kept as they are. Values of environment variables may be secrets,
+/// and so may commands.
 const OF_CONTAINER: [&str; 4] = ["name", "image", "resources", "restartPolicy"];
 
 /// Fields that hold containers.
@@ -90,8 +91,10 @@ fn trimmed(mut value: Value) -> Value {
 }
 
 fn trimmed_container(mut container: Value) -> Value {
+    let ending = drain::kept(&container);
     if let Some(fields) = container.as_object_mut() {
         fields.retain(|field, _| OF_CONTAINER.contains(&field.as_str()));
+        fields.extend(ending);
     }
     container
 }
@@ -109,6 +112,8 @@ mod tests {
             "env": [{ "name": "TOKEN", "value": "secret" }],
             "resources": { "limits": { "nvidia.com/gpu": "4" } },
             "livenessProbe": { "httpGet": { "path": "/" } },
+            "args": ["vllm serve m --api-key=secret --shutdown-timeout 60"],
+            "lifecycle": { "preStop": { "exec": { "command": ["curl", "secret"] } } },
         });
         let object = json!({
             "apiVersion": "x.io/v1", "kind": "Group",
@@ -131,6 +136,8 @@ mod tests {
         let engine = json!({
             "name": "engine", "image": "vllm", "restartPolicy": "Always",
             "resources": { "limits": { "nvidia.com/gpu": "4" } },
+            "command": ["vllm serve", "--shutdown-timeout=60"],
+            "lifecycle": { "preStop": { "exec": {} } },
         });
         let template = &kept["spec"]["roles"][0]["template"]["spec"];
         assert_eq!(

@@ -15,7 +15,10 @@ use std::{
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
 use pd_core::role_state::StuckCause;
-use pd_systems::pod::PodOwner;
+use pd_systems::{
+    pod::PodOwner,
+    victims::{Cost, DELETION_COST},
+};
 
 use super::{
     pod_cause::pod_cause,
@@ -45,6 +48,14 @@ pub struct PodFacts {
     pub phase: PodPhase,
     /// Why it will not serve without help, if it will not.
     pub stuck: Option<StuckCause>,
+    /// Its deletion cost, if it has one.
+    pub cost: Option<Cost>,
+}
+
+/// The deletion cost of `pod`. Few have one, so that only of those the metadata is looked through.
+fn cost(pod: &Pod) -> Option<Cost> {
+    pod.annotations().get(DELETION_COST)?;
+    Cost::of(&serde_json::to_value(&pod.metadata).ok()?)
 }
 
 /// Pods in the order of their names.
@@ -133,7 +144,7 @@ impl Store for Pods {
         let Some(owner) = owner.next().cloned() else {
             return;
         };
-        let (phase, stuck) = (pod_phase(&pod), pod_cause(&pod));
+        let (phase, stuck, cost) = (pod_phase(&pod), pod_cause(&pod), cost(&pod));
         let mut labels = pod.metadata.labels.unwrap_or_default();
         labels.retain(|label, _| !LABELS_DROPPED.contains(&label.as_str()));
         let facts = PodFacts {
@@ -146,6 +157,7 @@ impl Store for Pods {
             }),
             phase,
             stuck,
+            cost,
         };
         self.namespaces
             .entry(namespace.into())
@@ -245,6 +257,28 @@ mod tests {
         free.metadata.owner_references = None;
         pods.put(free);
         assert!(names(&pods, "").is_empty());
+    }
+
+    #[test]
+    fn a_deletion_cost_is_ours_if_we_wrote_it() {
+        let mut pods = Pods::default();
+        for (name, manager) in [("a", crate::NAME), ("b", "kubectl")] {
+            let mut value =
+                serde_json::to_value(pod(name, &owner("ReplicaSet", "x"), &json!({}))).unwrap();
+            value["metadata"]["annotations"] = json!({ DELETION_COST: "-1" });
+            value["metadata"]["managedFields"] = json!([{ "manager": manager, "operation": "Update",
+                "apiVersion": "v1", "fieldsType": "FieldsV1",
+                "fieldsV1": { "f:metadata": { "f:annotations": { format!("f:{DELETION_COST}"): {} } } } }]);
+            pods.put(serde_json::from_value(value).unwrap());
+        }
+        pods.put(pod("c", &owner("ReplicaSet", "x"), &json!({})));
+        let costs: Vec<_> = pods
+            .find("ns", "", |_| true)
+            .iter()
+            .map(|pod| pod.cost)
+            .collect();
+        let cost = |is_ours| Some(Cost { value: -1, is_ours });
+        assert_eq!(costs, [cost(true), cost(false), None]);
     }
 
     #[test]

@@ -80,6 +80,7 @@ mod tests {
             owner: Arc::default(),
             phase: pod_phase(pod),
             stuck: pod_cause(pod),
+            cost: None,
         }
     }
 

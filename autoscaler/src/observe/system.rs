@@ -5,7 +5,7 @@ use kube::Client;
 use pd_api::v1alpha1::RoleSpec;
 use pd_core::Role;
 use pd_signals::pods::listed_pattern;
-use pd_systems::observe;
+use pd_systems::{kind::Victim, observe, place::Place};
 
 use super::target::{ObservedTarget, TargetError};
 use crate::workload::read::{self, Age};
@@ -39,5 +39,17 @@ pub async fn observe(
             owner.sentence(&object.kind, &object.name)
         }),
         floor: place.floor.replicas,
+        ranked: if is_ranked(&place) {
+            seen.live
+        } else {
+            Vec::new()
+        },
+        leaving: place.leaving,
     })
+}
+
+/// Whether a deletion cost decides which replica goes: of several copies each loses its own, and
+/// in a rollout the older ones go.
+fn is_ranked(place: &Place) -> bool {
+    place.victim == Victim::DeletionCost && place.copies <= 1 && !place.rolling_out
 }

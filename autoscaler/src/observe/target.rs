@@ -15,8 +15,10 @@ use pd_api::v1alpha1::{RoleSpec, TargetReference};
 use pd_core::{Role, RoleState};
 use pd_signals::pods::{KindUnsupported, TargetKind, pod_name_beginning, pod_pattern};
 use pd_systems::{
+    drain::Leaving,
     owner::{Owner, of_metadata},
     place::OwnedBy,
+    victims::Replica,
 };
 
 use super::{
@@ -109,6 +111,11 @@ pub struct ObservedTarget {
     pub owner: Option<String>,
     /// Fewest replicas that its system keeps alive.
     pub floor: u32,
+    /// Replicas that a deletion cost ranks; none where costs are not heeded, or pods are being
+    /// replaced.
+    pub ranked: Vec<Replica>,
+    /// How its pods leave.
+    pub leaving: Leaving,
 }
 
 /// The parts that both kinds have in common.
@@ -189,6 +196,7 @@ pub async fn observe(
     cluster: &Cluster,
     namespace: &str,
     role: &RoleSpec,
+    side: Role,
 ) -> Result<ObservedTarget, TargetError> {
     let target = &role.target;
     let kind = kind(target)?;
@@ -208,6 +216,10 @@ pub async fn observe(
         stuck: stuck(&pods, workload.replicas, workload.create_failure.as_ref()),
         rolling_out: workload.rolling_out,
         ..RoleState::default()
+    };
+    let ranked = match kind {
+        TargetKind::Deployment if !state.rolling_out => ranked(&pods),
+        TargetKind::Deployment | TargetKind::StatefulSet => Vec::new(),
     };
     let mut ready_pods = Vec::new();
     for pod in pods {
@@ -232,7 +244,24 @@ pub async fn observe(
         gpus_unknown: gpus.err(),
         owner,
         floor: 0,
+        ranked,
+        // Plain data: it cannot fail.
+        leaving: Leaving::of(
+            &serde_json::to_value(&workload.template).unwrap_or_default(),
+            side,
+        ),
     })
+}
+
+/// The pods that a ReplicaSet may remove.
+fn ranked(pods: &[PodFacts]) -> Vec<Replica> {
+    let live = pods.iter().filter(|pod| pod.phase.is_live());
+    let replica = |pod: &PodFacts| Replica {
+        pod: pod.name.to_string(),
+        is_ready: pod.phase == PodPhase::Ready,
+        cost: pod.cost,
+    };
+    live.map(replica).collect()
 }
 
 async fn read(

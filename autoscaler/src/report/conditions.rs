@@ -1,5 +1,6 @@
 //! Conditions of a reconcile: one finding for each that can be judged.
 
+mod drain;
 pub mod lateness;
 
 use pd_api::{
@@ -11,6 +12,7 @@ use pd_core::{PerRole, Reason, Report, policy::Policy};
 use pd_signals::{profile::ProfileError, stated::Origin};
 use pd_systems::refusal::Refusal;
 
+use self::drain::{drain_safe, target_resolved};
 use super::sentence::with_role;
 use crate::{
     apply::scale::ScaleError,
@@ -177,14 +179,8 @@ fn workload_reason(error: &WorkloadError) -> Reason {
 }
 
 fn of_decision(applied: &Applied) -> Vec<Finding> {
-    let resolved = "both targets exist and can be scaled";
     vec![
-        finding(
-            ConditionType::TargetResolved,
-            True,
-            Reason::TargetsFound,
-            resolved,
-        ),
+        target_resolved(applied),
         capacity_resolved(applied),
         metrics_available(applied),
         objective_met(applied),
@@ -193,6 +189,7 @@ fn of_decision(applied: &Applied) -> Vec<Finding> {
         budget_feasible(applied),
         contended(applied),
         paused(applied),
+        drain_safe(applied),
     ]
 }
 
@@ -348,6 +345,7 @@ fn scaling_limited(report: &Report) -> Finding {
         Reason::BoundsStepDown,
         Reason::RateLimitedUp,
         Reason::RateLimitedDown,
+        Reason::WaitsForDrain,
         Reason::Paused,
         Reason::FlapDamped,
         Reason::ZeroNotSafe,

@@ -18,7 +18,9 @@ use axum::{
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use futures::{StreamExt as _, channel::mpsc};
 use kube::{Client, client::Body as KubeBody};
+use pd_autoscaler::NAME;
 use pd_runtime::leader::Leadership;
+use pd_systems::victims::DELETION_COST;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
@@ -62,6 +64,8 @@ struct State {
     /// Those who watch a resource, by its plural.
     watchers: Vec<(String, mpsc::UnboundedSender<Value>)>,
     scale_writes: Vec<(String, i64, i64)>,
+    /// Deletion costs of pods, and who wrote them.
+    costs: BTreeMap<String, (String, String)>,
     events: Vec<(String, String)>,
     notes: Vec<String>,
     requests: Vec<String>,
@@ -140,6 +144,20 @@ impl ApiServer {
             "metadata": { "name": "scaled", "namespace": NAMESPACE, "resourceVersion": "1" },
             "spec": { "scaleTargetRef": { "name": deployment } },
         })]);
+    }
+
+    /// Somebody gives the first pod of a Deployment a deletion cost; gives the pod.
+    pub(crate) fn mark_first_pod(&self, deployment: &str, cost: &str, manager: &str) -> String {
+        let mut state = self.state();
+        let pod = text(&state.pods_of(deployment)[0]["metadata"]["name"]);
+        state.set_cost(&pod, Some(cost), manager);
+        pod
+    }
+
+    /// The deletion cost of a pod.
+    pub(crate) fn cost(&self, pod: &str) -> Option<String> {
+        let state = self.state();
+        state.costs.get(pod).map(|(cost, _)| cost.clone())
     }
 
     /// Ends every watch under way.
@@ -399,6 +417,7 @@ impl ApiServer {
                 None => status(404, None),
             },
             (&Method::GET, ["pods", ..]) => list("v1", "PodList", &state.pods()),
+            (&Method::PATCH, [name, "pods", ..]) => state.mark(name, body),
             (&Method::GET, ["deployments", ..]) => {
                 let items: Vec<Value> = state.deployments.values().cloned().collect();
                 list("apps/v1", "DeploymentList", &items)
@@ -423,6 +442,17 @@ impl ApiServer {
 }
 
 impl State {
+    /// A pod gets the cost of the patch.
+    fn mark(&mut self, name: &str, patch: &Value) -> Response<Body> {
+        let cost = patch["metadata"]["annotations"][DELETION_COST].as_str();
+        self.set_cost(name, cost, NAME);
+        let mut pods = self.pods().into_iter();
+        match pods.find(|pod| pod["metadata"]["name"] == name) {
+            Some(pod) => respond(200, pod.to_string()),
+            None => status(404, None),
+        }
+    }
+
     /// Ready pods of every Deployment.
     fn pods(&self) -> Vec<Value> {
         let names = self.deployments.keys();
@@ -436,10 +466,18 @@ impl State {
         };
         let count = deployment["spec"]["replicas"].as_i64().unwrap_or(0);
         let pod = |index: i64| {
+            let pod = format!("{name}-7d9f8b-{index:05}");
+            let cost = self.costs.get(&pod);
+            let annotations = cost.map(|(cost, _)| json!({ DELETION_COST: cost }));
+            let fields = cost.map(|(_, manager)| {
+                let field = json!({ format!("f:{DELETION_COST}"): {} });
+                json!([{ "manager": manager, "operation": "Update", "apiVersion": "v1",
+                    "fieldsType": "FieldsV1", "fieldsV1": { "f:metadata": { "f:annotations": field } } }])
+            });
             json!({
                 "apiVersion": "v1", "kind": "Pod",
                 "metadata": {
-                    "name": format!("{name}-7d9f8b-{index:05}"), "namespace": NAMESPACE,
+                    "name": pod, "namespace": NAMESPACE, "annotations": annotations, "managedFields": fields,
                     "resourceVersion": "1", "labels": { "app": name }, "ownerReferences": [{
                         "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": format!("{name}-7d9f8b"),
                         "uid": "1", "controller": true }],
@@ -488,6 +526,21 @@ impl State {
         }
         for pod in before.iter().filter(|pod| !after.contains(pod)) {
             self.show("pods", "DELETED", pod);
+        }
+    }
+
+    /// Writes or removes the deletion cost of a pod.
+    fn set_cost(&mut self, pod: &str, cost: Option<&str>, manager: &str) {
+        match cost {
+            Some(cost) => {
+                let written = (cost.to_owned(), manager.to_owned());
+                self.costs.insert(pod.to_owned(), written);
+            }
+            None => drop(self.costs.remove(pod)),
+        }
+        let changed = self.pods().into_iter();
+        for pod in changed.filter(|changed| changed["metadata"]["name"] == pod) {
+            self.show("pods", "MODIFIED", &pod);
         }
     }
 

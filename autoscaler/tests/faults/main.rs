@@ -14,6 +14,7 @@ mod bug;
 mod classes;
 mod conflict;
 mod decoding;
+mod drain;
 mod late;
 mod leadership;
 mod login;

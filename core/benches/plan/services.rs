@@ -75,6 +75,7 @@ fn policy(max_replicas: u32) -> Policy {
         behavior: Behavior {
             scale_up: rules(Duration::ZERO, 0, 100),
             scale_down: rules(Duration::from_mins(5), 10, 10),
+            drain_timeout: None,
         },
         on_missing_metrics: OnMissingMetrics::Hold,
         schedules: Vec::new(),

@@ -96,6 +96,12 @@ impl RoleFacts {
         within(&self.least, span).min()
     }
 
+    /// Whether replicas were taken away within `span`.
+    pub(super) fn was_lowered_within(&self, span: Duration) -> bool {
+        let mut changes = self.changes.iter();
+        changes.any(|(age, added)| *age < span && *added < 0)
+    }
+
     /// Most replicas that `rules` allow from `current`.
     pub(super) fn most(&self, current: u32, rules: &ScalingRules) -> u32 {
         let limits = rules.policies.iter().map(|policy| {

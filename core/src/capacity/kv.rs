@@ -9,7 +9,8 @@
 
 use crate::signal::Signals;
 
-/// Share of a cache in use from which it is a measurement: below, single blocks count.
+/// Share of a cache in use from which it is a measurement: below, single blocks count, and it shows
+/// only that no more than this is in use.
 const USE_MIN: f64 = 0.02;
 
 /// How far apart both may be. Requests are on average half done only in a steady state, and
@@ -45,8 +46,8 @@ fn measured(signals: &Signals, context_tokens: f64) -> Option<f64> {
     let usage = signals.decode_kv_usage.known()?;
     let batch = signals.decode_batch()?;
     // Of less than one request at a time a gauge shows mostly nothing.
-    (usage >= USE_MIN && batch >= 1.0 && context_tokens > 0.0)
-        .then(|| batch * context_tokens / usage)
+    (usage > 0.0 && batch >= 1.0 && context_tokens > 0.0)
+        .then(|| batch * context_tokens / usage.max(USE_MIN))
 }
 
 #[cfg(test)]
@@ -82,7 +83,9 @@ mod tests {
     #[case::agree(60.0, 0.17, Some(200_000.0), Some(200_000.0))]
     #[case::stated_too_small(60.0, 0.17, Some(6_000.0), Some(176_470.0))]
     #[case::stated_too_large(60.0, 0.17, Some(6e6), Some(6e6))]
-    #[case::hardly_used(60.0, 0.01, Some(6_000.0), Some(6_000.0))]
+    #[case::hardly_used_by_what_would_not_fit(60.0, 0.01, Some(6_000.0), Some(1.5e6))]
+    #[case::hardly_used_and_large(60.0, 0.01, Some(2e6), Some(2e6))]
+    #[case::no_use_is_shown(60.0, 0.0, Some(6_000.0), Some(6_000.0))]
     #[case::hardly_anybody(1.0, 0.17, Some(6_000.0), Some(6_000.0))]
     #[case::not_stated(60.0, 0.17, None, None)]
     fn a_measurement_beats_a_label(

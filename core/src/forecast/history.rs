@@ -24,6 +24,10 @@ pub(super) const SLOTS_MAX: usize = 240;
 /// A pause of more slots than this is a break.
 const PAUSE_SLOTS_MAX: i64 = 5;
 
+/// Slots after the first of a run in which a rate over two minutes still shows a time before it. A
+/// service that starts would else seem to grow many times over within its lead time, for hours.
+const FILLING_SLOTS: i64 = 2;
+
 /// Bits of a 32-bit float that are dropped.
 const DROPPED_BITS: u32 = 13;
 
@@ -41,6 +45,9 @@ pub(super) struct History {
     at: Timestamp,
     /// When the last value of the slot before was seen.
     before: Timestamp,
+    /// When the present run of values began.
+    #[serde(default)]
+    began: Timestamp,
     /// Encoded values and breaks.
     values: VecDeque<u32>,
 }
@@ -71,17 +78,22 @@ impl History {
         let code = encode(value);
         let Some(&last) = self.values.back() else {
             self.values.push_back(code);
-            (self.before, self.at) = (now, now);
+            (self.before, self.at, self.began) = (now, now, now);
             return;
         };
         let passed = slot(now).saturating_sub(slot(self.at));
-        if !(-PAUSE_SLOTS_MAX..=PAUSE_SLOTS_MAX).contains(&passed) {
+        let begins = decode(last) <= 0.0 && value > 0.0;
+        if begins || !(-PAUSE_SLOTS_MAX..=PAUSE_SLOTS_MAX).contains(&passed) {
             self.values.push_back(BREAK);
-            self.before = self.at;
+            (self.before, self.began) = (self.at, now);
         } else if passed < 0 || now < self.at {
             return;
         } else if passed == 0 {
             self.values.pop_back();
+        } else if slot(now).saturating_sub(slot(self.began)) <= FILLING_SLOTS {
+            // The window of the rates still fills: what it showed before was a part of the work.
+            self.values.pop_back();
+            self.before = self.at;
         } else {
             for _ in 1..passed {
                 self.values.push_back(last);

@@ -34,7 +34,25 @@ const DEVIATION_MAX: f64 = 2.0;
 /// Bounds of the correction, as a share of the base.
 const CORRECTION: (f64, f64) = (-0.7, 1.5);
 
-/// Fewest errors by which predictors are compared.
+/// Slots over which growth is measured: a window of two minutes and one more.
+const GROWTH_SLOTS: usize = 3;
+
+/// Slots for which a surprise counts: a quarter of an hour, in which what was asked for against it
+/// has come and the load has shown whether it stays.
+const SURPRISE_SLOTS: usize = 15;
+
+/// Errors from which on one event may be left out: an hour of them.
+const SURPRISE_PAIRS_MIN: usize = 60;
+
+/// An event is left out only while it is a smaller part of the history than one in so many slots.
+/// It is in twice as many errors as the forecast reaches ahead, so this holds up to four minutes.
+/// On days of three traces leaving it out makes the pinball loss at p99 smaller at horizons of one
+/// and three minutes (by 2 to 6 %), no different at five, and a fifth larger at ten, where one in
+/// twenty-five is missed instead of one in a hundred.
+const SURPRISE_ONE_IN: usize = 25;
+
+/// Fewest errors by which predictors are compared, and pairs of growth that stand for none going
+/// on: of fewer, one value decides.
 const PAIRS_MIN: usize = 8;
 
 /// Least value an error is scaled by, as a share of the mean: near zero the root knows no bound.
@@ -144,16 +162,40 @@ impl Predictions {
             let said = self.said.iter().map(|said| said[then]);
             said.zip(weights).map(|(said, weight)| said * weight).sum()
         };
-        let errors = self.answered.iter().map(|&then| {
-            let said = average(then);
-            self.error(then, said, scale(said, self.floor))
-        });
+        let errors: Vec<f64> = self
+            .answered
+            .iter()
+            .map(|&then| {
+                let said = average(then);
+                self.error(then, said, scale(said, self.floor))
+            })
+            .collect();
         let mean = self.values.len().checked_sub(1).map_or(0.0, average);
         Mixture {
-            errors: errors.collect(),
+            errors: self.without_surprise(errors),
             mean,
             scale: scale(mean, self.floor),
         }
+    }
+
+    /// `errors` without the largest and those of the same event. An event of once in four hours
+    /// shows that it may happen and not how often; counted as a frequency it would be held against
+    /// for four hours. While it is new it counts, since it may go on, and so does what comes twice.
+    fn without_surprise(&self, mut errors: Vec<f64>) -> Vec<f64> {
+        let worst = (0..errors.len()).max_by(|&a, &b| errors[a].total_cmp(&errors[b]));
+        let (Some(worst), Some(&last)) = (worst, self.answered.last()) else {
+            return errors;
+        };
+        let at = self.answered[worst];
+        let is_new = last.saturating_sub(at) < SURPRISE_SLOTS;
+        let is_large = (2 * self.ahead + 1) * SURPRISE_ONE_IN > SLOTS_MAX;
+        if is_new || is_large || errors.len() <= SURPRISE_PAIRS_MIN {
+            return errors;
+        }
+        let near = |then: usize| then.abs_diff(at) <= self.ahead;
+        let mut answered = self.answered.iter();
+        errors.retain(|_| answered.next().is_none_or(|&then| !near(then)));
+        errors
     }
 
     /// The value `ahead` slots after `then`, less the prediction, in units of `scale`.
@@ -199,6 +241,51 @@ fn autoregression(replay: &Replay, base: &[f64; SLOTS_MAX], ahead: usize) -> [f6
         said[now] = base[now] * (1.0 + squares.predict(seen[now]).clamp(low, high));
     }
     said
+}
+
+/// The value `ahead` slots later if the growth of the last slots goes on as far as growth has gone
+/// on in this history.
+///
+/// In a large pool, where noise is small, growth goes on; in a small one it is noise, which comes
+/// back, and nothing is continued.
+pub(super) fn continued(replay: &Replay, ahead: usize) -> Option<f64> {
+    let most = ahead as f64 / GROWTH_SLOTS as f64;
+    let goes_on = goes_on(replay, ahead)?.clamp(0.0, most);
+    let last = replay.values.len().checked_sub(1)?;
+    let grown = growth(replay, last, last.checked_sub(GROWTH_SLOTS)?)?;
+    Some(replay.values[last] * (1.0 + goes_on * grown.max(0.0)))
+}
+
+/// The part, 0 to 1, of the changes of the work that was noise and came back within `ahead` slots;
+/// 0 when not known.
+///
+/// A change is the difference of two values. If both are off by noise alone, what follows takes
+/// back the half of it that is the noise of the second.
+pub(super) fn comes_back(replay: &Replay, ahead: usize) -> f64 {
+    goes_on(replay, ahead).map_or(0.0, |goes_on| (-2.0 * goes_on).clamp(0.0, 1.0))
+}
+
+/// The part of a change over [`GROWTH_SLOTS`] by which the work changed again in the `ahead` slots
+/// after it, below 0 where it came back: least squares over this history, drawn to nothing.
+fn goes_on(replay: &Replay, ahead: usize) -> Option<f64> {
+    let (mut squares, mut products, mut count) = (0.0, 0.0, 0.0);
+    for now in GROWTH_SLOTS..replay.values.len().saturating_sub(ahead) {
+        let before = growth(replay, now, now - GROWTH_SLOTS);
+        if let (Some(before), Some(after)) = (before, growth(replay, now + ahead, now)) {
+            squares += before * before;
+            products += before * after;
+            count += 1.0;
+        }
+    }
+    let drawn = squares * (1.0 + PAIRS_MIN as f64 / count);
+    (count > 0.0 && squares > 0.0).then(|| products / drawn)
+}
+
+/// Relative change from `then` to `now`, if both are of one run.
+fn growth(replay: &Replay, now: usize, then: usize) -> Option<f64> {
+    let values = &replay.values;
+    let whole = replay.run_start[now] <= then && values[then] > 0.0;
+    whole.then(|| (values[now] / values[then] - 1.0).clamp(-1.0, DEVIATION_MAX))
 }
 
 /// Recursive least squares with forgetting, from coefficients of zero.

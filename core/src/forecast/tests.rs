@@ -72,7 +72,29 @@ fn zero_load_is_forecast_as_zero() {
 }
 
 #[test]
-fn a_step_is_followed_within_three_minutes_and_its_size_remembered() {
+fn noise_comes_back_by_itself_and_growth_goes_on() {
+    let level = |seconds: i64| 100.0 + 10.0 * noise(seconds / 15);
+    let growth = |seconds: i64| 10.0 + seconds as f64 / 60.0;
+    let comes_back = |load: &dyn Fn(i64) -> f64| after(120, load).0.comes_back(LEAD);
+    assert!(comes_back(&level) > 0.7, "{}", comes_back(&level));
+    assert!(comes_back(&growth) < 0.01, "{}", comes_back(&growth));
+    let unknown = Forecaster::default().comes_back(LEAD);
+    assert!(unknown < 0.01, "{unknown}");
+}
+
+#[test]
+fn a_history_of_another_unit_is_forgotten_once_its_unit_is_known() {
+    let (mut forecaster, now) = after(30, |_| 10.0);
+    assert_eq!((forecaster.latest(), forecaster.unit()), (Some(10.0), 1.0));
+    forecaster.measure_in(0.1);
+    assert_eq!((forecaster.latest(), forecaster.unit()), (None, 0.1));
+    forecaster.observe(100.0, at(now));
+    forecaster.measure_in(0.2);
+    assert_eq!((forecaster.latest(), forecaster.unit()), (Some(100.0), 0.2));
+}
+
+#[test]
+fn a_step_is_followed_within_three_minutes_and_one_alone_is_no_frequency() {
     let step = |seconds: i64| if seconds < 3_600 { 10.0 } else { 20.0 };
     let (forecaster, now) = after(63, step);
     let forecast = p95(&forecaster, now);
@@ -80,12 +102,13 @@ fn a_step_is_followed_within_three_minutes_and_its_size_remembered() {
         forecast.mean > 17.0 && forecast.value < 60.0,
         "{forecast:?}"
     );
-    let (forecaster, now) = after(180, step);
-    let forecast = forecaster.forecast(LEAD, 0.995, at(now)).unwrap();
-    assert!(
-        forecast.value > 24.0,
-        "such a step may come again: {forecast:?}"
-    );
+    let value = |minutes: i64| {
+        let (forecaster, now) = after(minutes, step);
+        forecaster.forecast(LEAD, 0.995, at(now)).unwrap().value
+    };
+    assert!(value(70) > 24.0, "such a step may go on: {}", value(70));
+    // Held against for hours it would keep replicas that serve nobody.
+    assert!(value(90) < 24.0, "{}", value(90));
 }
 
 #[test]

@@ -168,6 +168,7 @@ mod tests {
         let behavior = Behavior {
             scale_up: testing::rules(0, 0),
             scale_down: testing::rules(down_seconds, 10),
+            drain_timeout: None,
         };
         let (mut windows, mut flaps) = (StabilizationWindows::default(), FlapMemory::default());
         let (mut current, mut last, mut turns) = (10, None, Vec::new());
@@ -263,6 +264,7 @@ mod tests {
         let behavior = Behavior {
             scale_up: testing::rules(0, 0),
             scale_down: testing::rules(window, tolerance),
+            drain_timeout: None,
         };
         let (damped, step) = damp(Role::Decode, &behavior, &memory, at(0));
         assert_eq!(

@@ -46,6 +46,7 @@ fn documented(select: SelectPolicy) -> Behavior {
     Behavior {
         scale_up: rules.clone(),
         scale_down: rules,
+        drain_timeout: None,
     }
 }
 

@@ -30,15 +30,18 @@ impl Legs<'_> {
         let second = self.second.share_within(limit)?;
         let value = self.independent(limit)?;
         let (mut low, mut high) = (0.0_f64, second.high);
-        let cuts = self.first.buckets().iter().map(|&(edge, _)| edge);
-        let other_cuts = self.second.buckets().iter().map(|&(edge, _)| limit - edge);
-        for cut in cuts.chain(other_cuts) {
-            if !(0.0..=limit).contains(&cut) {
+        // An edge stays the number that it is: a rounding beyond it would be in the next bucket.
+        let cuts = self.first.buckets().iter();
+        let cuts = cuts.map(|&(edge, _)| (edge, limit - edge));
+        let other_cuts = self.second.buckets().iter();
+        let other_cuts = other_cuts.map(|&(edge, _)| (limit - edge, edge));
+        for (cut, rest) in cuts.chain(other_cuts) {
+            if cut < 0.0 || rest < 0.0 {
                 continue;
             }
             let (first, second) = (
                 self.first.share_within(cut)?,
-                self.second.share_within(limit - cut)?,
+                self.second.share_within(rest)?,
             );
             // Late is only who exceeds one part of a limit that is cut in two.
             low = low.max(second.low - self.first_share * (1.0 - first.low));
@@ -100,6 +103,24 @@ mod tests {
         let buckets = EDGES.iter().map(|&edge| (edge, count(edge))).collect();
         let sum = values.iter().sum();
         Histogram::from_cumulative(buckets, values.len() as f64, sum).unwrap()
+    }
+
+    #[test]
+    fn an_edge_that_no_float_splits_evenly_still_bounds_the_share() {
+        // 0.5 - (0.5 - 0.018) is a little more than 0.018.
+        let first = Histogram::from_cumulative(
+            vec![(0.4, 95.0), (2.0, 95.0), (4.0, 100.0)],
+            100.0,
+            95.0 * 0.2 + 5.0 * 3.0,
+        );
+        let second = Histogram::from_cumulative(vec![(0.018, 0.0), (0.022, 100.0)], 100.0, 2.0);
+        let legs = Legs {
+            first: &first.unwrap(),
+            first_share: 1.0,
+            second: &second.unwrap(),
+        };
+        let share = legs.share_within(0.5).unwrap();
+        assert!((share.high - 0.95).abs() < 1e-9, "{share:?}");
     }
 
     #[test]

@@ -16,6 +16,15 @@ use crate::{bottleneck::Bottleneck, capacity::Source, reason::Reason, role::Role
 /// for the scatter between workers, which comes from their batches. The floor is the same for all.
 const TPOT_AIM: f64 = 0.9;
 
+/// How far beyond the largest batch that kept the limit replicas may be taken away at once: one of
+/// five. A batch that holds is seen within a window and allows the next step; one that fails is one
+/// replica, which is asked for again at once.
+const BATCH_STEP: f64 = 1.25;
+
+/// How much longer a step may take for being padded to the next size that an engine has recorded:
+/// from 128 to 160 requests `AIConfigurator`'s table of Llama-70B FP8 on two H200 has 28 / 17.6 ms.
+const PADDED: f64 = 1.6;
+
 /// Error of a model whose shape is only assumed, beyond the batches that were seen: comparing it
 /// with batches that run shows nothing about larger ones.
 const ASSUMED_ERROR: f64 = 0.5;
@@ -33,6 +42,12 @@ pub const BUSY_BATCH: f64 = 2.0;
 
 /// A pool whose requests do not fit serves at best the part that does, and late.
 const OVERLOADED_SHARE: f64 = 0.5;
+
+/// Standard deviations beyond which nothing is in doubt.
+const CERTAIN_Z: f64 = 6.0;
+
+/// Halvings that find a number of replicas to a thousandth.
+const BISECTIONS: u32 = 24;
 
 /// Decode replicas that are needed, or nothing when that is not known. Not for an idle service.
 pub(super) fn need(sizing: &Sizing<'_>) -> Option<Need> {
@@ -56,19 +71,35 @@ pub(super) fn need(sizing: &Sizing<'_>) -> Option<Need> {
 }
 
 /// The batch one replica may run: the one that the model gives for the aimed-at TPOT, and of the
-/// part beyond the running batch only as much as the model has proved right.
+/// part beyond the largest that was seen to keep the limit only as much as the model has proved
+/// right. A batch that kept the limit is never refused, so replicas that come and thin out the
+/// batches call for no more of their kind.
 fn batch_per_replica(sizing: &Sizing<'_>) -> Option<f64> {
     let context = sizing.demand.workload.context_tokens();
     let floor = sizing.capacity.itl_seconds(1.0, context)?;
-    let aim = floor + (limit_seconds(sizing) - floor).max(0.0) * TPOT_AIM;
+    let aimed = (TPOT_AIM * sizing.tuning.tpot_aim).min(1.0);
+    let aim = floor + (limit_seconds(sizing) - floor).max(0.0) * aimed;
     let batch = sizing.capacity.batch_within(aim, context)?;
-    let running = sizing.signals.decode_batch().unwrap_or(0.0);
+    let proven = sizing.decode_proven.batch(context).unwrap_or(0.0);
     let error = match sizing.capacity.decode_source {
         Source::Assumed => sizing.capacity.decode_error.max(ASSUMED_ERROR),
         _ => sizing.capacity.decode_error,
     };
-    let beyond = (batch - running).max(0.0) * (1.0 - error);
-    Some((running + beyond).clamp(1.0, batch.max(1.0)))
+    let beyond = (batch - proven).max(0.0) * (1.0 - error);
+    Some((proven + beyond).max(1.0))
+}
+
+/// Replicas below which `rate_tps` would need batches far beyond those seen: a step beyond the
+/// largest that kept the limit, or as far as the model keeps it even if the batch were padded.
+fn fewest_proven(sizing: &Sizing<'_>, rate_tps: f64) -> Option<f64> {
+    let (workload, capacity) = (&sizing.demand.workload, sizing.capacity);
+    let context = workload.context_tokens();
+    let proven = sizing.decode_proven.batch(context)?;
+    let padded = (PADDED * sizing.tuning.padded).max(1.0);
+    let surely = capacity.batch_within(limit_seconds(sizing) / padded, context)?;
+    let step = (BATCH_STEP * sizing.tuning.batch_step).max(1.0);
+    let batch = surely.max(proven * step).max(1.0);
+    Some(rate_tps * capacity.itl_seconds(batch, context)? / batch)
 }
 
 /// The time per token that is kept: the limit, or what can be met where that cannot.
@@ -80,115 +111,165 @@ fn limit_seconds(sizing: &Sizing<'_>) -> f64 {
         .map_or(limit, |reach| reach.held_seconds)
 }
 
+/// A number that is scattered about one of several means: `(mean, standard deviation,
+/// probability)`.
+struct Scattered(Vec<(f64, f64, f64)>);
+
+impl Scattered {
+    fn mean(&self) -> f64 {
+        self.0.iter().map(|(mean, _, share)| mean * share).sum()
+    }
+
+    /// The probability that `room` does not hold it.
+    fn beyond(&self, room: f64) -> f64 {
+        let normal = Normal::standard();
+        let of_one = |&(mean, scatter, share): &(f64, f64, f64)| {
+            let z = (room - mean) / scatter.max(f64::MIN_POSITIVE);
+            let within = if z.abs() < CERTAIN_Z {
+                normal.cdf(z)
+            } else {
+                f64::from(u8::from(z > 0.0))
+            };
+            share * (1.0 - within)
+        };
+        self.0.iter().map(of_one).sum()
+    }
+
+    /// The least room that does not hold it with the probability `missing` at most.
+    fn room(&self, missing: f64) -> f64 {
+        let most = |&(mean, scatter, _): &(f64, f64, f64)| mean + CERTAIN_Z * scatter;
+        let (mut low, mut high) = (0.0, self.0.iter().map(most).fold(0.0, f64::max));
+        for _ in 0..BISECTIONS {
+            let middle = f64::midpoint(low, high);
+            if self.beyond(middle) <= missing {
+                high = middle;
+            } else {
+                low = middle;
+            }
+        }
+        high
+    }
+}
+
 /// Requests in flight, and how they fit.
 struct InFlight {
-    requests: f64,
-    /// Their standard deviation.
-    scatter: f64,
+    requests: Scattered,
     batch: f64,
-    /// Replicas that their KV caches take, if that is known.
-    by_kv: Option<f64>,
+    /// Tokens of their KV caches and those that a replica holds, if that is known.
+    kv: Option<(Scattered, f64)>,
 }
 
 impl InFlight {
-    fn of(sizing: &Sizing<'_>, rate_tps: f64) -> Option<Self> {
-        let context = sizing.demand.workload.context_tokens();
+    /// Of one of several rates of output tokens, `(tokens per second, probability)`.
+    fn of(sizing: &Sizing<'_>, rates_tps: &[(f64, f64)]) -> Option<Self> {
+        let workload = &sizing.demand.workload;
         let batch = batch_per_replica(sizing)?;
-        let itl_seconds = sizing.capacity.itl_seconds(batch, context)?;
-        let requests = rate_tps * itl_seconds;
+        let itl_seconds = sizing
+            .capacity
+            .itl_seconds(batch, workload.context_tokens())?;
         // Half of the burstiness: requests stay long enough to spread the other half.
-        let peakedness = f64::midpoint(1.0, sizing.demand.workload.arrival_scv);
+        let peakedness = f64::midpoint(1.0, sizing.arrival_scv());
+        let requests = rates_tps.iter().map(|&(tps, share)| {
+            let requests = tps * itl_seconds;
+            (requests, (peakedness * requests).sqrt(), share)
+        });
         Some(Self {
-            requests,
-            scatter: (peakedness * requests).sqrt(),
+            requests: Scattered(requests.collect()),
             batch,
-            by_kv: by_kv_tokens(sizing, rate_tps, itl_seconds, peakedness),
+            kv: kv_tokens(sizing, rates_tps, itl_seconds, peakedness),
         })
     }
 
-    fn slots(&self, z: f64) -> f64 {
-        high(self.requests, self.scatter, z)
+    fn by_kv(&self, missing: f64) -> Option<f64> {
+        let (tokens, capacity) = self.kv.as_ref()?;
+        Some(tokens.room(missing) / capacity)
     }
 
-    fn replicas(&self, z: f64) -> f64 {
-        (self.slots(z) / self.batch).max(self.by_kv.unwrap_or(0.0))
+    fn replicas(&self, missing: f64) -> f64 {
+        let by_batch = self.requests.room(missing) / self.batch;
+        by_batch.max(self.by_kv(missing).unwrap_or(0.0))
     }
 
     /// Share of requests that find their slot, by replicas.
     fn attained(&self, replicas_max: u32) -> Vec<f64> {
-        let normal = Normal::standard();
+        let kept = self.requests.mean().max(f64::MIN_POSITIVE);
         let share = |replicas: u32| {
             let slots = f64::from(replicas) * self.batch;
-            let served = if self.scatter > 0.0 {
-                normal.cdf((slots - self.requests) / self.scatter)
-            } else {
-                f64::from(u8::from(slots >= self.requests))
-            };
-            let kept = self.requests.max(f64::MIN_POSITIVE);
+            let served = 1.0 - self.requests.beyond(slots);
             served.max(OVERLOADED_SHARE * (slots / kept).min(1.0))
         };
         (0..=replicas_max).map(share).collect()
     }
 }
 
-/// The number in flight that is not exceeded, `z` standard deviations above its mean.
-fn high(mean: f64, scatter: f64, z: f64) -> f64 {
-    mean + z * scatter
-}
-
-/// Replicas for the KV tokens of requests in flight: their quantile in `KV_USAGE_MAX` of the
+/// KV tokens of requests in flight, and how many of them a replica holds: `KV_USAGE_MAX` of its
 /// blocks.
-fn by_kv_tokens(
+fn kv_tokens(
     sizing: &Sizing<'_>,
-    rate_tps: f64,
+    rates_tps: &[(f64, f64)],
     itl_seconds: f64,
     peakedness: f64,
-) -> Option<f64> {
+) -> Option<(Scattered, f64)> {
     let residence = sizing.demand.workload.residence?;
     let capacity = sizing.kv_capacity.tokens?;
     if capacity <= 0.0 || residence.steps <= 0.0 {
         return None;
     }
-    let (mean, variance) = residence.kv_tokens(rate_tps / residence.steps, itl_seconds);
-    let scatter = (peakedness * variance).sqrt();
-    let tokens = high(mean, scatter, sizing.risk_target.decode.z);
-    Some(tokens / (capacity * KV_USAGE_MAX))
+    let tokens = rates_tps.iter().map(|&(tps, share)| {
+        let (mean, variance) = residence.kv_tokens(tps / residence.steps, itl_seconds);
+        (mean, (peakedness * variance).sqrt(), share)
+    });
+    Some((Scattered(tokens.collect()), capacity * KV_USAGE_MAX))
 }
 
 fn by_work(sizing: &Sizing<'_>) -> Option<Need> {
     let rate_tps = rate_tps(sizing)?;
-    let ahead = sizing
-        .forecast
-        .decode
-        .map(|distribution| distribution.forecast.value);
-    let ahead = ahead.filter(|ahead| *ahead > rate_tps);
-    let risk_target = sizing.risk_target.decode;
-    let now = InFlight::of(sizing, rate_tps)?;
-    let enough_now = now.replicas(risk_target.z);
-    let in_flight = match ahead {
-        Some(tps) => InFlight::of(sizing, tps)?,
-        None => now,
+    // Where no number of replicas keeps the limit, there is no share of requests to keep within it:
+    // what counts is that the work is done.
+    let vain = sizing.reach.decode.map(|reach| reach.unreachable_share);
+    let vain = vain.is_some_and(|share| share > 0.5);
+    let missing = if vain {
+        0.5
+    } else {
+        sizing.risk_target.decode.miss_share()
     };
-    let exact = in_flight.replicas(risk_target.z);
+    let now = InFlight::of(sizing, &[(rate_tps, 1.0)])?;
+    let enough_now = now.replicas(missing);
+    let distribution = sizing.forecast.decode.as_ref();
+    let ahead = distribution.and_then(|ahead| InFlight::of(sizing, &ahead.scenarios));
+    let enough_ahead = ahead.as_ref().map_or(0.0, |ahead| ahead.replicas(missing));
+    let current = f64::from(sizing.replicas.decode.state.current);
+    let kept = if sizing.replicas.decode.state.is_rolling_out() {
+        // Pods that are replaced hold the load on fewer of them for a while.
+        current
+    } else {
+        let fewest = fewest_proven(sizing, rate_tps).filter(|_| !vain);
+        fewest.unwrap_or(0.0)
+    };
+    let exact = enough_now.max(enough_ahead).max(kept.min(current));
+    let in_flight = ahead.filter(|_| enough_ahead > enough_now).unwrap_or(now);
+    let by_kv = in_flight.by_kv(missing);
     let reason = if exact.ceil() > enough_now.ceil() {
         Reason::DecodeForecast
-    } else if in_flight.by_kv >= Some(exact) {
+    } else if by_kv >= Some(exact) {
         Reason::DecodeKvCache
     } else {
         Reason::DecodeWork
     };
-    let memory = in_flight.by_kv.map_or_else(String::new, |replicas| {
+    let memory = by_kv.map_or_else(String::new, |replicas| {
         format!("; their KV caches fill {replicas:.2} replicas")
     });
+    let ahead_tps = distribution.map(|ahead| ahead.forecast.mean);
+    let ahead_tps = ahead_tps.filter(|_| enough_ahead > enough_now);
     let message = format!(
         "{rate_tps:.0} output tokens/s{} keep {:.0} requests in flight, {:.0} at {:.1} %; a batch of {:.0} \
          per replica keeps TPOT under {:.0} ms{memory}",
-        ahead.map_or_else(String::new, |tps| format!(
+        ahead_tps.map_or_else(String::new, |tps| format!(
             ", {tps:.0} by the time new replicas serve,"
         )),
-        in_flight.requests,
-        in_flight.slots(risk_target.z),
-        risk_target.quantile() * 100.0,
+        in_flight.requests.mean(),
+        in_flight.requests.room(missing),
+        (1.0 - missing) * 100.0,
         in_flight.batch,
         limit_seconds(sizing) * 1e3,
     );
@@ -199,7 +280,9 @@ fn by_work(sizing: &Sizing<'_>) -> Option<Need> {
 }
 
 /// Output tokens per second that decode must generate once replicas requested now serve: those that
-/// it generates, and of those that arrive beyond that the part that will be in flight by then.
+/// it generates, and of those that arrive beyond that the part that will be in flight by then, if
+/// steps keep their limit: steps of a pool that is too small make requests stay, and it would seem
+/// that those that arrive need nothing for long.
 fn rate_tps(sizing: &Sizing<'_>) -> Option<f64> {
     let generated = sizing.signals.output_token_rate_tps.known()?;
     let workload = &sizing.demand.workload;
@@ -210,7 +293,7 @@ fn rate_tps(sizing: &Sizing<'_>) -> Option<f64> {
     let residence = workload
         .output_tokens_mean
         .zip(workload.itl_seconds_mean)
-        .map(|(tokens, itl)| tokens * itl);
+        .map(|(tokens, itl)| tokens * itl.min(limit_seconds(sizing)));
     let (Some(arriving), Some(residence)) = (arriving, residence) else {
         return Some(generated);
     };
@@ -279,17 +362,13 @@ fn by_latency(sizing: &Sizing<'_>, modelled: Option<u32>) -> Option<Need> {
     if measured <= limit_seconds {
         return None;
     }
-    let replicas = sizing.correction(Role::Decode, modelled)?;
+    let replicas = f64::from(sizing.correction(Role::Decode, modelled)?);
     let message = format!(
         "measured TPOT is {:.0} ms, over the limit of {:.0} ms",
         measured * 1e3,
         limit_seconds * 1e3
     );
-    Some(Need::of(
-        f64::from(replicas),
-        Reason::DecodeLatency,
-        message,
-    ))
+    Some(Need::of(replicas, Reason::DecodeLatency, message))
 }
 
 #[cfg(test)]

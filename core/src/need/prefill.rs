@@ -47,18 +47,20 @@ pub(super) fn need(sizing: &Sizing<'_>) -> Option<Need> {
 fn by_work(sizing: &Sizing<'_>) -> Option<Need> {
     let demand = PromptDemand::of(sizing)?;
     let replicas_max = sizing.replicas_max(Role::Prefill);
-    let now = [(demand.rate_rps * demand.mean_seconds, 1.0)];
+    let busy_now = demand.rate_rps * demand.mean_seconds;
+    let now = [(busy_now, 1.0)];
     let distribution = sizing.forecast.prefill.as_ref();
     let scenarios = distribution.map_or(&now[..], |distribution| &distribution.scenarios);
     let served = demand.served(sizing, scenarios, replicas_max);
     let allowed = sizing.risk_target.prefill.miss_share();
-    let raised_to = served.enough(allowed).min(most_by_few(sizing, &served));
+    let most = most_by_few(sizing, &served);
+    let raised_to = served.enough(allowed).min(most);
     let current = f64::from(sizing.replicas.prefill.state.current);
-    let kept = served.enough(allowed * RELEASE_SHARE).min(current);
-    // A pool below the work that arrives now is a queue that grows, whatever is expected later.
-    let busy_now = demand.rate_rps * demand.mean_seconds;
-    let servers = raised_to.max(kept).max((busy_now - 1e-9).ceil());
+    let release = RELEASE_SHARE * sizing.tuning.release_share;
+    let kept = served.enough(allowed * release).min(current);
     let enough_now = demand.served(sizing, &now, replicas_max).enough(allowed);
+    let enough_now = enough_now.min(most);
+    let servers = raised_to.max(kept).max(enough_now);
     let reason = if servers > enough_now {
         Reason::PrefillForecast
     } else {
@@ -162,13 +164,14 @@ impl PromptDemand {
     fn served(&self, sizing: &Sizing<'_>, scenarios: &[(f64, f64)], replicas_max: u32) -> Served {
         let mut work = Work {
             arrival_rate_rps: self.rate_rps,
-            arrival_scv: sizing.demand.workload.arrival_scv,
+            arrival_scv: sizing.arrival_scv(),
             service: self.service.clone(),
         };
         let wait_factor = sizing.capacity.routing_factor;
         let limit = Limit {
             seconds: self.limit_seconds,
             wait_min_seconds: Some(sizing.objective.ttft.limit.as_secs_f64() * NEAR),
+            overload_seconds: drain_seconds(sizing),
         };
         let mut mean = Served {
             load: 0.0,

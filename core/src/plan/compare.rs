@@ -1,18 +1,18 @@
 //! The needs of one moment under two loads, for the law that more load never needs fewer replicas.
 //!
 //! Both are computed as the stages of a decision compute them, but with the same memory, unchanged:
-//! nothing is learnt, and both get the forecast of the first.
+//! nothing is learnt, and both get the forecast and the risk of the first.
 
 use super::{
-    forecast::forecast_work,
+    forecast::{comes_back, forecast_work},
     in_force::policy_in_force,
     learn::LearntCapacity,
     observe::{Observation, observe},
-    size::size,
+    size::{Expected, size},
 };
 use crate::{
     demand::Demand,
-    error_budget::risk_targets,
+    error_budget::{RiskTarget, risk_targets},
     forecast::ForecastDistribution,
     memory::{CapacityMemory, Memory},
     need::Need,
@@ -20,6 +20,7 @@ use crate::{
     role::{PerRole, Role},
     snapshot::Snapshot,
     time::Timestamp,
+    tuning::Tuning,
 };
 
 /// Replicas that each role needs by `snapshot` and by `loaded`, with `memory` as it is after the
@@ -57,11 +58,25 @@ pub(crate) fn needs_under(
         return PerRole::default();
     }
     let objective = &snapshot.policy.objective;
-    let risk_target = risk_targets(objective, base.demand.workload.attained);
+    let risk_target = risk_targets(
+        objective,
+        base.demand.workload.budget_attained(),
+        comes_back(&base.seen, &memory.forecast),
+        &Tuning::NONE,
+    );
     let (seen, demand) = (&base.seen, &base.demand);
-    let forecast = forecast_work(seen, demand, risk_target, &mut memory.forecast, now).value;
-    let needs = base.needs(&memory.capacity, &forecast, clock, now);
-    let needs_more = more.needs(&memory.capacity, &forecast, clock, now);
+    let known = LearntCapacity::remembered(&memory.capacity, snapshot.profile.as_ref(), now);
+    let forecast = forecast_work(
+        seen,
+        demand,
+        &known.replica,
+        risk_target,
+        &memory.forecast,
+        now,
+    )
+    .value;
+    let needs = base.needs(&memory.capacity, risk_target, &forecast, clock, now);
+    let needs_more = more.needs(&memory.capacity, risk_target, &forecast, clock, now);
     PerRole::from_fn(|role: Role| {
         let need = |needs: &PerRole<Option<Need>>| needs[role].as_ref().map(|need| need.replicas);
         need(&needs).zip(need(&needs_more))
@@ -87,6 +102,7 @@ impl<'a> Case<'a> {
     fn needs(
         &self,
         memory: &CapacityMemory,
+        risk_target: PerRole<RiskTarget>,
         forecast: &PerRole<Option<ForecastDistribution>>,
         clock: Timestamp,
         now: Timestamp,
@@ -101,7 +117,6 @@ impl<'a> Case<'a> {
         let (seen, demand) = (&self.seen, &self.demand);
         let policy = policy_in_force(policy, *paused, &seen.replicas, clock).value;
         let capacity = LearntCapacity::remembered(memory, profile.as_ref(), now);
-        let risk_target = risk_targets(policy.objective, demand.workload.attained);
         let signals = &seen.signals.signals;
         let reach = reach(
             policy.objective,
@@ -109,15 +124,11 @@ impl<'a> Case<'a> {
             &demand.workload,
             &capacity.replica,
         );
-        size(
-            &policy,
-            seen,
-            demand,
-            &capacity,
-            &reach,
-            risk_target,
+        let expected = Expected {
             forecast,
-        )
-        .value
+            risk_target,
+        };
+        let tuning = &Tuning::NONE;
+        size(&policy, seen, demand, &capacity, &reach, &expected, tuning).value
     }
 }

@@ -14,6 +14,7 @@ use crate::{
     role::{PerRole, Role},
     signal::inputs::inputs,
     step::{Stage, Step, Steps},
+    tuning::Tuning,
 };
 
 /// The conclusion that a decision comes to, beside its facts.
@@ -51,7 +52,12 @@ impl<'a> Conclusion<'a> {
         };
         Self {
             capacity: capacity.replica,
-            risk_target: risk_targets(policy.objective, demand.workload.attained),
+            risk_target: risk_targets(
+                policy.objective,
+                demand.workload.budget_attained(),
+                PerRole::default(),
+                &Tuning::NONE,
+            ),
             forecast: PerRole::default(),
             ratio: RatioReport {
                 policy: policy.ratio.band,

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::observe::Observation;
 use crate::{
+    capacity::Capacity,
     demand::Demand,
     error_budget::RiskTarget,
     forecast::{ForecastDistribution, Forecaster},
@@ -13,45 +14,69 @@ use crate::{
     time::Timestamp,
 };
 
-/// Standard deviations by which the forecast takes more risk than sizing: the sizing of a pool has
-/// headroom for bursts of its own, and a forecast that is exceeded is exceeded by a little and for
-/// a while. Decode bears that for as long as an answer lasts, so its forecast is the median until
-/// the budget is spent.
-const FORECAST_Z_LESS: PerRole<f64> = PerRole {
-    prefill: 0.3,
-    decode: 1.6,
-};
-
 /// Longest horizon: further ahead the history of four hours shows nothing.
 const HORIZON_MAX: Duration = Duration::from_mins(30);
 
-/// Takes in each role's work, and forecasts it for the moment when replicas requested now would
-/// serve.
+/// Takes in each role's work.
+pub(super) fn remember_work(
+    seen: &Observation<'_>,
+    demand: &Demand,
+    capacity: &Capacity<'_>,
+    memory: &mut PerRole<Forecaster>,
+    now: Timestamp,
+) {
+    // Prompts are forecast in tokens: the time of a token falls as a full pool shares its steps,
+    // and a forecast of time would take a pool that is full for one that is not.
+    let seconds_per_token = seconds_per_token(demand, capacity);
+    if let Some(seconds) = seconds_per_token {
+        memory.prefill.measure_in(seconds);
+    }
+    let tokens_per_second = seconds_per_token.and_then(|_| {
+        let tokens = demand.workload.prompt_tokens?.first;
+        Some(demand.workload.arrival_rate_rps? * tokens)
+    });
+    for (role, forecaster) in [
+        (Role::Prefill, &mut memory.prefill),
+        (Role::Decode, &mut memory.decode),
+    ] {
+        let Some(work) = demand.work[role] else {
+            continue;
+        };
+        let work = match tokens_per_second.filter(|_| role == Role::Prefill) {
+            Some(tokens) => tokens,
+            None => work / forecaster.unit(),
+        };
+        // Work that is known in part is at least that: it may show a rise, and no fall.
+        let complete = seen.signals.evidence[role].complete();
+        if complete || forecaster.latest().is_none_or(|latest| work > latest) {
+            forecaster.observe(work, now);
+        }
+    }
+}
+
+/// The part of the changes of each role's work, 0 to 1, that comes back before replicas serve.
+pub(super) fn comes_back(seen: &Observation<'_>, memory: &PerRole<Forecaster>) -> PerRole<f64> {
+    PerRole::from_fn(|role| memory[role].comes_back(horizon(seen, role)))
+}
+
+/// Forecasts each role's work for the moment when replicas requested now would serve.
 pub(super) fn forecast_work(
     seen: &Observation<'_>,
     demand: &Demand,
+    capacity: &Capacity<'_>,
     risk_target: PerRole<RiskTarget>,
-    memory: &mut PerRole<Forecaster>,
+    memory: &PerRole<Forecaster>,
     now: Timestamp,
 ) -> Staged<PerRole<Option<ForecastDistribution>>> {
-    // A rate is of half its window ago, so the forecast has to reach over that too.
-    let lag = seen.signals.signals.rate_window / 2;
     let mut steps = Vec::new();
     let forecast = PerRole::from_fn(|role: Role| {
-        // Work that is known in part is at least that: it may show a rise, and no fall.
-        if let Some(work) = demand.work[role] {
-            let least = match memory[role].latest() {
-                Some(latest) if !seen.signals.evidence[role].complete() => latest,
-                _ => 0.0,
-            };
-            if work > least || seen.signals.evidence[role].complete() {
-                memory[role].observe(work, now);
-            }
-        }
-        let lead = seen.replicas[role].lead.p90;
-        let horizon = lead.saturating_add(lag).min(HORIZON_MAX);
-        let quantile = risk_target[role].less(FORECAST_Z_LESS[role]).quantile();
+        let horizon = horizon(seen, role);
+        let quantile = risk_target[role].quantile();
         let distribution = memory[role].distribution(horizon, quantile, now)?;
+        let distribution = match role {
+            Role::Prefill => distribution.times(memory.prefill.unit()),
+            Role::Decode => distribution.damped(felt(demand, capacity, horizon)),
+        };
         let message = distribution.forecast.message();
         steps.push(Step::of_role(
             Stage::Forecast,
@@ -62,4 +87,44 @@ pub(super) fn forecast_work(
         Some(distribution)
     });
     Staged::new(forecast, steps)
+}
+
+/// Time until replicas requested now serve. A rate is of half its window ago, so a forecast has to
+/// reach over that too.
+fn horizon(seen: &Observation<'_>, role: Role) -> Duration {
+    let lag = seen.signals.signals.rate_window / 2;
+    let lead = seen.replicas[role].lead.p90;
+    lead.saturating_add(lag).min(HORIZON_MAX)
+}
+
+/// Compute seconds per prompt token as replicas are known, mean; nothing when not known.
+fn seconds_per_token(demand: &Demand, capacity: &Capacity<'_>) -> Option<f64> {
+    let tokens = demand.workload.prompt_tokens?.first;
+    let times = demand.workload.service_times(capacity);
+    let seconds: f64 = times.iter().map(|(seconds, share)| seconds * share).sum();
+    (tokens > 0.0 && seconds > 0.0).then(|| seconds / tokens)
+}
+
+/// The part, 0 to 1, of a change of the load that the requests in flight have followed after
+/// `horizon`, if the load changes evenly until then.
+///
+/// Requests leave at the rate N / (output * ITL(N)) and ITL(N) = floor + slope * N, so a batch
+/// follows its load with the time constant output * ITL^2 / floor: that of the answers, longer the
+/// more of a step the batch makes.
+fn felt(demand: &Demand, capacity: &Capacity<'_>, horizon: Duration) -> f64 {
+    let workload = &demand.workload;
+    let floor = capacity.itl_seconds(1.0, workload.context_tokens());
+    let (Some(output), Some(itl), Some(floor)) = (
+        workload.output_tokens_mean,
+        workload.itl_seconds_mean,
+        floor,
+    ) else {
+        return 1.0;
+    };
+    let ratio = horizon.as_secs_f64() / (output * itl * (itl / floor).max(1.0));
+    if ratio.is_finite() && ratio > 0.0 {
+        1.0 + (-ratio).exp_m1() / ratio
+    } else {
+        1.0
+    }
 }

@@ -1,5 +1,6 @@
 //! The guarded plan: the part of the joint solution that may be done now, after rate policies,
-//! bounds that moved, pauses and releases that must come first.
+//! bounds that moved, replicas that leave, pauses and releases that must
+//! come first.
 
 use super::{
     in_force::PolicyInForce, joint::JointSolution, observe::Observation, stabilize::Stabilized,
@@ -8,6 +9,7 @@ use crate::{
     guard::{self, BeforeBand, BoundedRole},
     report::Proposal,
     role::{PerRole, Role},
+    role_state::RoleState,
     step::{Stage, Staged, Step},
     time::Timestamp,
 };
@@ -35,7 +37,8 @@ pub(super) fn hold(
             changes: seen.replicas[role].changes,
         };
         let (to, ceiling) = (solution.replicas[role], wanted.ceilings[role]);
-        of_role(&bounded, policy, to, ceiling, &mut steps, now)
+        let state = seen.replicas[role].state;
+        of_role(&bounded, policy, &state, (to, ceiling), &mut steps, now)
     });
     // Both roles at once: one grows only into GPUs that are free, and only as far as the band
     // holds.
@@ -63,8 +66,8 @@ pub(super) fn proposal(to: PerRole<u32>) -> Proposal {
 fn of_role(
     bounded: &BoundedRole<'_>,
     policy: &PolicyInForce<'_>,
-    wanted: u32,
-    ceiling: Option<u32>,
+    state: &RoleState,
+    (wanted, ceiling): (u32, Option<u32>),
     steps: &mut Vec<Step>,
     now: Timestamp,
 ) -> u32 {
@@ -79,9 +82,17 @@ fn of_role(
     } = *bounded;
     let (limited, limits) = guard::limit_rate(role, wanted, current, policy.behavior, changes, now);
     let (inside, outside) = bounded.hold_bounds(wanted, limited, now);
+    let timeout = policy.behavior.drain_timeout;
+    let (inside, drains) = guard::await_drain(role, inside, state, changes, timeout, now);
     // Replicas that do not come are taken back at any rate, but for the owner's minimum.
     let most = ceiling.unwrap_or(u32::MAX).max(bounds.min_replicas);
     let (replicas, pauses) = guard::pause(role, inside.min(most), current, policy.paused);
-    steps.extend(limits.into_iter().chain(outside).chain(pauses));
+    steps.extend(
+        limits
+            .into_iter()
+            .chain(outside)
+            .chain(drains)
+            .chain(pauses),
+    );
     replicas
 }

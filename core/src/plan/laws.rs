@@ -5,6 +5,8 @@
 //! memory stays small whatever happens. Cases come from `testing::any`, which makes the policies
 //! that the API accepts and the signals that a broken Prometheus may give.
 
+mod lengths;
+
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -350,6 +352,17 @@ fn memory_stays_small_through_hours_of_everything() {
     }
     assert!(largest <= MEMORY_BYTES_MAX, "{largest} bytes");
     eprintln!("largest memory: {largest} bytes of JSON");
+}
+
+#[test]
+fn memory_of_the_version_before_is_read_and_forgotten() {
+    let mut before = serde_json::to_value(Memory::default()).unwrap();
+    before["version"] = (MEMORY_VERSION - 1).into();
+    let capacity = before["capacity"].as_object_mut().unwrap();
+    assert!(capacity.remove("decodeProven").is_some());
+    assert!(capacity.remove("decodeWorkers").is_some());
+    let read: Memory = serde_json::from_value(before).unwrap();
+    assert_eq!(read.usable(), Memory::default());
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::{in_force::PolicyInForce, observe::Observation};
 use crate::{
     bottleneck::waits_for_room,
-    capacity::{Capacity, Ceiling, Estimator, Profile},
+    capacity::{Capacity, Ceiling, Estimator, Fit, Profile, Proven, WindowMean},
     demand::Demand,
     memory::CapacityMemory,
     need::{BUSY_BATCH, SLOW_SAMPLES_MIN},
@@ -43,6 +43,19 @@ const WAIT_SAMPLES_MIN: f64 = 50.0;
 /// Shortest mean wait by the formula that is compared with the measured one, seconds.
 const WAIT_SECONDS_MIN: f64 = 0.002;
 
+/// Misses, as a multiple of those allowed, from which a batch is too large and not only at its
+/// limit. Of the fewest requests that are judged, 50, with 1 % allowed half a request misses on
+/// average, and by chance more than this one time in seventy.
+const MISSED_FOR_SURE: f64 = 5.0;
+
+/// How far the workers may differ from their mean over the rate window for the rate to describe
+/// them: a batch that is learnt is off by no more than the step that sizing goes beyond it.
+const WORKERS_DIFFER: f64 = 0.25;
+
+/// Prompts in a prefill step, mean over prompts, from which steps are full of a queue: two meet by
+/// chance in any busy pool, and of more all but one have waited.
+const FULL_STEPS: f64 = 2.0;
+
 /// How many times the arrivals of ten minutes those of now may be, and the other way round, in a
 /// steady state. A day's rise takes hours to double; a start and a step take seconds.
 const STEADY_WITHIN: f64 = 1.5;
@@ -57,6 +70,8 @@ pub(super) struct LearntCapacity<'a> {
     pub(super) replica: Capacity<'a>,
     /// Output tokens per second that a decode replica failed at lately.
     pub(super) decode_ceiling_tps: Option<f64>,
+    /// The batch that decode replicas kept the TPOT limit with.
+    pub(super) decode_proven: Proven,
 }
 
 impl<'a> LearntCapacity<'a> {
@@ -69,6 +84,7 @@ impl<'a> LearntCapacity<'a> {
         Self {
             replica: memory.estimator.capacity(profile),
             decode_ceiling_tps: memory.decode_ceiling.work_per_replica(now),
+            decode_proven: memory.decode_proven,
         }
     }
 }
@@ -86,12 +102,19 @@ pub(super) fn learn<'a>(
         estimator,
         decode_ceiling,
         unreachable: _,
+        decode_proven,
+        decode_workers,
     } = memory;
+    let signals = &seen.signals.signals;
+    let elapsed = seen.since_last.unwrap_or(FIRST_ELAPSED);
+    let scraped = signals.coverage.decode.scraped;
+    decode_workers.observe(scraped, signals.rate_window, elapsed);
     let lesson = Lesson {
         seen,
         workload: &demand.workload,
         profile,
-        elapsed: seen.since_last.unwrap_or(FIRST_ELAPSED),
+        elapsed,
+        decode_batch: decode_batch(signals, demand.workload.itl_seconds_mean, *decode_workers),
     };
     let evidence = &seen.signals.evidence;
     if evidence.prefill.complete() {
@@ -103,6 +126,7 @@ pub(super) fn learn<'a>(
     }
     if evidence.decode.complete() {
         lesson.of_decode(estimator);
+        lesson.of_batch(policy.objective, decode_proven);
         lesson.of_transfer(estimator);
         lesson.of_failure(policy.objective, estimator, decode_ceiling, now);
     }
@@ -114,6 +138,8 @@ struct Lesson<'a> {
     workload: &'a Workload,
     profile: Option<&'a Profile>,
     elapsed: Duration,
+    /// Requests in a decode step of one worker, where its workers are nearly the same.
+    decode_batch: Option<f64>,
 }
 
 /// Whether the rate window shows `replicas` as they are.
@@ -140,7 +166,9 @@ fn is_steady(signals: &Signals) -> bool {
 impl Lesson<'_> {
     fn of_prefill(&self, estimator: &mut Estimator) {
         let workload = self.workload;
-        if let Some(mean_seconds) = workload.prefill_seconds_mean {
+        // Full steps show what a pool does that cannot keep up, which is not what it is sized for.
+        let full = workload.prompts_in_step > FULL_STEPS;
+        if let Some(mean_seconds) = workload.prefill_seconds_mean.filter(|_| !full) {
             estimator.observe_prefill(
                 self.profile,
                 mean_seconds,
@@ -153,11 +181,7 @@ impl Lesson<'_> {
 
     fn of_decode(&self, estimator: &mut Estimator) {
         let workload = self.workload;
-        if let (true, Some(batch), Some(itl)) = (
-            cooled_down(&self.seen.replicas.decode),
-            decode_batch(&self.seen.signals.signals, workload.itl_seconds_mean),
-            workload.itl_seconds_mean,
-        ) {
+        if let (Some(batch), Some(itl)) = (self.decode_batch, workload.itl_seconds_mean) {
             estimator.observe_decode(
                 self.profile,
                 batch,
@@ -177,6 +201,33 @@ impl Lesson<'_> {
         {
             estimator.observe_transfer(seconds, self.elapsed);
         }
+    }
+
+    /// Whether decode replicas kept the TPOT limit with the batch that they have.
+    fn of_batch(&self, objective: &Objective, proven: &mut Proven) {
+        let workload = self.workload;
+        let (Some(batch), Some(itl)) = (self.decode_batch, workload.itl_seconds_mean) else {
+            return;
+        };
+        let limit = objective.tpot.limit.as_secs_f64();
+        let tpot = self
+            .seen
+            .signals
+            .signals
+            .recent
+            .tpot
+            .with_samples(WAIT_SAMPLES_MIN);
+        let within = tpot.ok().and_then(|tpot| tpot.share_within(limit));
+        let missed = within.map_or(0.0, |within| 1.0 - within.high);
+        let allowed = 1.0 - f64::from(objective.attainment.percent) / 100.0;
+        let fit = if itl > limit || missed > allowed * MISSED_FOR_SURE {
+            Fit::Missed
+        } else if missed > allowed {
+            Fit::Unsure
+        } else {
+            Fit::Kept
+        };
+        proven.observe(batch, workload.context_tokens(), fit, self.elapsed);
     }
 
     /// How much longer than by the formula prompts wait, and the part of TTFT besides compute and
@@ -249,10 +300,15 @@ impl Lesson<'_> {
 }
 
 /// Requests in a decode step of one worker, mean over the window that the time between tokens is
-/// from: by Little's law, so that both describe the same steps.
-fn decode_batch(signals: &Signals, itl_seconds: Option<f64>) -> Option<f64> {
+/// from: by Little's law, so that both describe the same steps. Nothing while workers come or go so
+/// fast that their mean describes none of them.
+fn decode_batch(signals: &Signals, itl_seconds: Option<f64>, workers: WindowMean) -> Option<f64> {
     let rate_tps = signals.output_token_rate_tps.known()?;
-    let workers = signals.coverage.decode.spoken_for();
+    let (mean, scraped) = (
+        workers.value()?,
+        f64::from(signals.coverage.decode.spoken_for()),
+    );
     let itl = itl_seconds?;
-    (workers > 0).then(|| rate_tps * itl / f64::from(workers))
+    let near = (scraped / mean - 1.0).abs() <= WORKERS_DIFFER;
+    near.then(|| rate_tps * itl / mean)
 }

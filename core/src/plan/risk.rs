@@ -3,14 +3,13 @@
 //! Attainment is of the whole attainment window, so the share that no number of replicas serves in
 //! time is taken over the same span: a minute of long prompts excuses no miss of the hour before.
 
-use std::time::Duration;
-
+use super::{in_force::PolicyInForce, observe::Observation};
 use crate::{
     demand::Demand,
     error_budget::{self, RiskTarget},
-    objective::Objective,
     reach::{Reach, UnreachableShare},
     role::{PerRole, Role},
+    tuning::Tuning,
 };
 
 /// Share of the requests out of reach from which the others are too few to judge a budget by.
@@ -19,17 +18,20 @@ const MOST_OUT_OF_REACH: f64 = 0.5;
 /// Risk targets once it is known which requests no number of replicas serves in time. More replicas
 /// for those would be paid for in vain, so they count as served in time.
 pub(super) fn risk_targets(
-    objective: &Objective,
+    policy: &PolicyInForce<'_>,
+    seen: &Observation<'_>,
     demand: &Demand,
     reach: &PerRole<Option<Reach>>,
     memory: &mut PerRole<UnreachableShare>,
-    since_last: Option<Duration>,
+    comes_back: PerRole<f64>,
+    tuning: &Tuning,
 ) -> PerRole<RiskTarget> {
-    let mut attained = demand.workload.attained;
+    let objective = policy.objective;
+    let mut attained = demand.workload.budget_attained();
     for role in Role::ALL {
         if let Some(reach) = reach[role] {
             let window = objective.attainment.window;
-            memory[role].observe(reach.unreachable_share, since_last, window);
+            memory[role].observe(reach.unreachable_share, seen.since_last, window);
         }
         let in_vain = memory[role].share();
         if in_vain > MOST_OUT_OF_REACH {
@@ -39,5 +41,5 @@ pub(super) fn risk_targets(
             share.high = (share.high + in_vain).min(1.0);
         }
     }
-    error_budget::risk_targets(objective, attained)
+    error_budget::risk_targets(objective, attained, comes_back, tuning)
 }

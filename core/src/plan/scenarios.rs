@@ -13,6 +13,7 @@ mod late;
 mod limits;
 mod metrics;
 mod replicas;
+mod sizing;
 mod time;
 
 use std::time::Duration;

@@ -12,7 +12,16 @@ use crate::{
     reason::Reason,
     role::{PerRole, Role},
     step::{Stage, Staged, Step},
+    tuning::Tuning,
 };
+
+/// The load that replicas must be ready for, and the risk that they are not.
+pub(super) struct Expected<'a> {
+    /// Work of each role when replicas requested now would serve.
+    pub(super) forecast: &'a PerRole<Option<ForecastDistribution>>,
+    /// Risk of a miss that sizing takes.
+    pub(super) risk_target: PerRole<RiskTarget>,
+}
 
 /// Replicas that each role needs, or nothing where that is not known.
 pub(super) fn size(
@@ -21,8 +30,8 @@ pub(super) fn size(
     demand: &Demand,
     capacity: &LearntCapacity<'_>,
     reach: &PerRole<Option<Reach>>,
-    risk_target: PerRole<RiskTarget>,
-    forecast: &PerRole<Option<ForecastDistribution>>,
+    expected: &Expected<'_>,
+    tuning: &Tuning,
 ) -> Staged<PerRole<Option<Need>>> {
     let (signals, replica) = (&seen.signals.signals, capacity.replica);
     let context = demand.workload.context_tokens();
@@ -45,8 +54,10 @@ pub(super) fn size(
         kv_capacity: kv,
         reach,
         decode_ceiling_tps: capacity.decode_ceiling_tps,
-        risk_target,
-        forecast,
+        decode_proven: capacity.decode_proven,
+        tuning,
+        risk_target: expected.risk_target,
+        forecast: expected.forecast,
     };
     let needs = needs(&sizing);
     let mut steps = describe(demand, &capacity.replica);

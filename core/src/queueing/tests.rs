@@ -26,6 +26,7 @@ fn within(seconds: f64) -> Limit {
     Limit {
         seconds,
         wait_min_seconds: None,
+        overload_seconds: 60.0,
     }
 }
 
@@ -84,6 +85,7 @@ fn prompts_longer_than_the_limit_wait_no_longer_than_is_always_allowed() {
     let limit = Limit {
         seconds: 0.5,
         wait_min_seconds: Some(0.05),
+        overload_seconds: 60.0,
     };
     let servers = attainment(&work, limit, 1.0, 100).servers_for(0.05);
     assert!(servers.is_some_and(|servers| servers < 8), "{servers:?}");
@@ -125,7 +127,7 @@ proptest! {
             points[0].1 -= part;
             points[last].1 += part;
             let work = Work { arrival_rate_rps: rate, arrival_scv: 1.0, service: points };
-            let limit = Limit { seconds: limit, wait_min_seconds: Some(0.05) };
+            let limit = Limit { seconds: limit, wait_min_seconds: Some(0.05), overload_seconds: 60.0 };
             attainment(&work, limit, 1.0, 400).servers_for(allowed).unwrap_or(401)
         };
         let as_it_is = of(1.0, 0.0);

@@ -129,6 +129,7 @@ pub(crate) fn policy() -> impl Strategy<Value = Policy> {
         prop::option::weighted(0.3, (1u64..900).prop_map(Duration::from_secs)),
         (rules(), rules()),
         on_missing_metrics(),
+        prop::option::weighted(0.3, (0u64..1_800).prop_map(Duration::from_secs)),
     );
     let objective = (50u64..20_000, 5u64..200, 50u8..=99, 1u8..=100);
     (limits, times, objective).prop_map(|(limits, times, objective)| {
@@ -142,6 +143,7 @@ pub(crate) fn policy() -> impl Strategy<Value = Policy> {
         policy.scale_to_zero = times.1.map(|idle_after| ScaleToZero { idle_after });
         (policy.behavior.scale_up, policy.behavior.scale_down) = times.2;
         policy.on_missing_metrics = times.3;
+        policy.behavior.drain_timeout = times.4;
         let (ttft, tpot, percentile, attainment) = objective;
         policy.objective.ttft.limit = Duration::from_millis(ttft);
         policy.objective.tpot.limit = Duration::from_millis(tpot);

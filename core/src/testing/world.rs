@@ -172,6 +172,8 @@ impl World {
         snapshot.signals.prefill_queue_growth_rps = Reading::of(growth);
         snapshot.signals.waiting_requests.prefill = Reading::of(self.prefill_queue);
         if self.prefill_queue > 0.0 {
+            let running = f64::from(ready.prefill);
+            snapshot.signals.requests_peak.prefill = Reading::of(self.prefill_queue + running);
             let wait = self.prefill_queue / capacity.max(1e-9);
             let ttft = testing::around(wait + self.load.prefill_seconds, served.rate_rps * 60.0);
             snapshot.signals.recent.prefill_ttft = ttft.clone();

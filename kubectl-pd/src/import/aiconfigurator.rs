@@ -70,11 +70,17 @@ pub fn import(
     let mut roles = roles(first, targets)?;
     for role in Role::ALL {
         let workers = i64::from(best.workers[role]);
-        let max = most.map_or(workers, |gpus| {
-            (gpus - i64::from(per_worker[role.other()])) / i64::from(per_worker[role])
-        });
+        let max = match (most, &wanted.max_replicas) {
+            (Some(gpus), _) => {
+                let max =
+                    (gpus - i64::from(per_worker[role.other()])) / i64::from(per_worker[role]);
+                max.max(workers)
+            }
+            (None, Some(max)) => i64::from(max[role]),
+            (None, None) => workers,
+        };
         roles[role].gpus_per_replica = i32::try_from(per_worker[role]).ok();
-        let (min, max) = (("minReplicas", 1), ("total_gpus", max.max(workers)));
+        let (min, max) = (("minReplicas", 1), ("total_gpus", max));
         roles[role].bound(min, max, "")?;
     }
     let wanted = Wanted {
@@ -88,11 +94,12 @@ pub fn import(
             .or_else(|| milliseconds(experiment.tpot?)),
         ..wanted.clone()
     };
-    let mut imported = combine(&roles, &wanted)?;
+    let mut imported = combine(roles, &wanted)?;
     imported.from = format!("AIConfigurator {}", folders(runs));
     imported.object.spec.budget = most.and_then(|gpus| i32::try_from(gpus).ok()).map(budget);
     imported.object.spec.ratio = ratio(&points, &mut remarks);
-    remarks.extend(about(best, gpus));
+    let is_limited = gpus.is_some() || wanted.max_replicas.is_some();
+    remarks.extend(about(best, is_limited));
     imported.remarks.splice(0..0, remarks);
     checked(imported)
 }
@@ -239,7 +246,7 @@ fn parts(workers: PerRole<u32>) -> Option<(i32, i32)> {
 }
 
 /// Results of a run that a PDAutoscaler has another idea of.
-fn about(best: &OperatingPoint, gpus: Option<i32>) -> Vec<Remark> {
+fn about(best: &OperatingPoint, is_limited: bool) -> Vec<Remark> {
     let mut remarks = vec![
         Remark::new(
             Fate::Changed,
@@ -261,7 +268,7 @@ fn about(best: &OperatingPoint, gpus: Option<i32>) -> Vec<Remark> {
             "it holds at one batch and length: capacity is learnt; a table of times goes into spec.capacity.prefill.profileRef",
         ),
     ];
-    if gpus.is_none() {
+    if !is_limited {
         let remark =
             "no total_gpus in exp_config.yaml: the workers of the best configuration are the most";
         remarks.push(Remark::new(
@@ -390,6 +397,44 @@ mod tests {
         let imported = import(&[without], &targets, &Wanted::default()).unwrap();
         assert_eq!(imported.object.metadata.name.as_deref(), Some("llama"));
         assert_eq!(imported.object.spec.prefill.target.kind, "LeaderWorkerSet");
+    }
+
+    #[rstest]
+    #[case::more_than_the_gpus(Some(EXPERIMENT), Some((9, 3)), (9, 3), 2, false)]
+    #[case::fewer_than_the_workers(Some(EXPERIMENT), Some((2, 2)), (2, 2), 2, false)]
+    #[case::of_the_gpus(Some(EXPERIMENT), None, (7, 7), 0, false)]
+    #[case::no_gpus(None, Some((9, 3)), (9, 3), 0, false)]
+    #[case::the_workers_of_the_best(None, None, (5, 3), 0, true)]
+    fn a_maximum_of_the_command_line_counts_before_the_runs(
+        #[case] experiment: Option<&str>,
+        #[case] max: Option<(i32, i32)>,
+        #[case] want: (i32, i32),
+        #[case] changed: usize,
+        #[case] is_assumed: bool,
+    ) {
+        let run = Run {
+            experiment: experiment.map(str::to_owned),
+            ..run()
+        };
+        let limit = |text: &str| Some(pd_api::v1alpha1::DurationText(text.to_owned()));
+        let wanted = Wanted {
+            max_replicas: max.map(|(prefill, decode)| PerRole { prefill, decode }),
+            ttft: limit("300ms"),
+            tpot: limit("10ms"),
+            ..Wanted::default()
+        };
+        let imported = import(&[run], &none(), &wanted).unwrap();
+        let spec = &imported.object.spec;
+        assert_eq!((spec.prefill.max_replicas, spec.decode.max_replicas), want);
+        let remarks = &imported.remarks;
+        let of_flag = remarks
+            .iter()
+            .filter(|one| one.remark.contains("--max-replicas"));
+        assert_eq!(of_flag.count(), changed);
+        assert_eq!(
+            remarks.iter().any(|one| one.field == "spec.maxReplicas"),
+            is_assumed
+        );
     }
 
     #[rstest]

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 use super::{
     Fate, ImportError, Imported, Remark, field_error,
-    pair::{Wanted, checked, combine},
+    pair::{MAX_REPLICAS_REMEDY, Wanted, checked, combine},
     planner::{Planner, of_arguments, planner},
     role::RoleImport,
     select::{name_of, namespace_of, of_kind},
@@ -81,34 +81,10 @@ pub fn with_planner(
     wanted: &Wanted,
 ) -> Result<Imported, ImportError> {
     let mut remarks = planner.remarks.clone();
-    let gpus = PerRole::from_fn(|role| {
-        let stated = planner.gpus_per_replica[role];
-        gpus(&roles[role], stated, &mut remarks)
-    });
+    let most = most(&roles, planner, wanted, &mut remarks)?;
     for role in Role::ALL {
-        let (max, value, remedy) = match planner.gpus {
-            Some(budget) => {
-                let other =
-                    i64::from(gpus[role.other()]).saturating_mul(planner.min_replicas.max(1));
-                let max = (i64::from(budget) - other) / i64::from(gpus[role]);
-                let remedy = "give a budget that both roles' minimums fit into";
-                (max, budget.to_string(), remedy)
-            }
-            None => (
-                i64::from(roles[role].max_replicas.unwrap_or(0)),
-                "none".to_owned(),
-                "give --max-replicas, for the planner has no budget",
-            ),
-        };
-        if max < 1 {
-            return Err(field_error(&planner.from, "max_gpu_budget", value, remedy));
-        }
         let own = std::mem::take(&mut roles[role].remarks);
-        roles[role].bound(
-            ("min_endpoint", planner.min_replicas),
-            ("max_gpu_budget", max),
-            AT_ZERO,
-        )?;
+        roles[role].bound(("min_endpoint", planner.min_replicas), most[role], AT_ZERO)?;
         roles[role].remarks.extend(own);
     }
     let wanted = Wanted {
@@ -116,12 +92,49 @@ pub fn with_planner(
         tpot: wanted.tpot.clone().or_else(|| Some(planner.tpot.clone())),
         ..wanted.clone()
     };
-    let mut imported = combine(&roles, &wanted)?;
+    let mut imported = combine(roles, &wanted)?;
     imported.from.clone_from(&planner.from);
     imported.object.spec.budget = planner.gpus.map(budget);
     remarks.append(&mut imported.remarks);
     imported.remarks = remarks;
     checked(imported)
+}
+
+/// The most replicas of each role and where they are from: what the planner's budget leaves beside
+/// the other role's minimum, or the caller's.
+fn most(
+    roles: &PerRole<RoleImport>,
+    planner: &Planner,
+    wanted: &Wanted,
+    remarks: &mut Vec<Remark>,
+) -> Result<PerRole<(&'static str, i64)>, ImportError> {
+    let field = "max_gpu_budget";
+    let Some(budget) = planner.gpus else {
+        let Some(most) = &wanted.max_replicas else {
+            return Err(field_error(
+                &planner.from,
+                field,
+                "none",
+                MAX_REPLICAS_REMEDY,
+            ));
+        };
+        return Ok(PerRole::from_fn(|role| {
+            ("--max-replicas", i64::from(most[role]))
+        }));
+    };
+    let gpus = PerRole::from_fn(|role| {
+        let stated = planner.gpus_per_replica[role];
+        gpus(&roles[role], stated, remarks)
+    });
+    let most = PerRole::from_fn(|role| {
+        let other = i64::from(gpus[role.other()]).saturating_mul(planner.min_replicas.max(1));
+        (field, (i64::from(budget) - other) / i64::from(gpus[role]))
+    });
+    if most.iter().any(|(_, (_, most))| *most < 1) {
+        let remedy = "give a budget that both roles' minimums fit into";
+        return Err(field_error(&planner.from, field, budget, remedy));
+    }
+    Ok(most)
 }
 
 /// A budget of so many GPUs.
@@ -387,6 +400,92 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(error.contains(want), "{error}");
+    }
+
+    /// The planner's configuration with `budget`.
+    fn with_budget(budget: &Value) -> (&'static str, Map<String, Value>) {
+        let keys = json!({ "optimization_target": "sla", "ttft": 300, "itl": 20, "max_gpu_budget": budget });
+        ("planner.yaml", keys.as_object().unwrap().clone())
+    }
+
+    fn with_max(prefill: i32, decode: i32) -> Wanted {
+        Wanted {
+            max_replicas: Some(PerRole { prefill, decode }),
+            ..Wanted::default()
+        }
+    }
+
+    #[rstest]
+    #[case::v1beta1(BETA)]
+    #[case::v1alpha1(ALPHA)]
+    fn a_planner_without_a_budget_has_the_maximum_of_the_command_line(#[case] text: &str) {
+        let imported =
+            import(&graph(text), Some(with_budget(&json!(-1))), &with_max(6, 9)).unwrap();
+        let spec = &imported.object.spec;
+        assert_eq!(
+            (spec.prefill.max_replicas, spec.decode.max_replicas),
+            (6, 9)
+        );
+        assert_eq!(spec.budget, None);
+        let shared = imported
+            .remarks
+            .iter()
+            .find(|one| one.remark.contains("budget"));
+        assert_eq!(shared, None);
+    }
+
+    #[test]
+    fn a_planner_without_a_budget_and_a_maximum_names_the_flag() {
+        let error = import(
+            &graph(BETA),
+            Some(with_budget(&json!(-1))),
+            &Wanted::default(),
+        )
+        .unwrap_err()
+        .to_string();
+        assert!(
+            error.contains("max_gpu_budget `none`") && error.contains("--max-replicas=16"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_maximum_of_the_command_line_counts_before_the_budgets_and_the_budget_stays() {
+        let imported =
+            import(&graph(BETA), Some(with_budget(&json!(32))), &with_max(3, 4)).unwrap();
+        let spec = &imported.object.spec;
+        assert_eq!(
+            (spec.prefill.max_replicas, spec.decode.max_replicas),
+            (3, 4)
+        );
+        assert_eq!(spec.budget.as_ref().unwrap().gpus, Some(32));
+        let remarked = imported
+            .remarks
+            .iter()
+            .filter(|one| one.remark.contains("--max-replicas"));
+        assert_eq!(remarked.count(), 2);
+    }
+
+    #[test]
+    fn workloads_without_a_graph_have_the_maximum_of_the_command_line() {
+        let target = |name: &str| {
+            let text = format!("Deployment/{name}");
+            RoleImport::named(&text.parse::<crate::import::role::TargetFlag>().unwrap().0)
+        };
+        let roles = PerRole {
+            prefill: target("qwen-prefill"),
+            decode: target("qwen-decode"),
+        };
+        let (from, keys) = with_budget(&json!(-1));
+        let planner = planner(from, &keys).unwrap();
+        let imported = with_planner(roles.clone(), &planner, &with_max(6, 9)).unwrap();
+        let spec = &imported.object.spec;
+        assert_eq!(
+            (spec.prefill.max_replicas, spec.decode.max_replicas),
+            (6, 9)
+        );
+        let error = with_planner(roles, &planner, &Wanted::default()).unwrap_err();
+        assert!(error.to_string().contains("--max-replicas"), "{error}");
     }
 
     #[test]

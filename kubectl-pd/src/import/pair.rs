@@ -19,6 +19,7 @@ use pd_core::{PerRole, Role};
 use super::{
     Fate, ImportError, Imported, Remark,
     behavior::behavior,
+    field_error,
     role::{Minimum, RoleImport},
 };
 
@@ -27,6 +28,9 @@ const PERCENTILE: i32 = 95;
 
 /// Longest wait for metrics before a fallback, as the API has it.
 const FALLBACK_AFTER_MAX: Duration = Duration::from_hours(24);
+
+/// Remedy where nothing limits the replicas of a role.
+pub const MAX_REPLICAS_REMEDY: &str = "give --max-replicas, the most replicas of a role, such as --max-replicas=16 or prefill and decode as --max-replicas=16:32";
 
 /// The demands of a caller beside the sources.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -39,10 +43,16 @@ pub struct Wanted {
     pub ttft: Option<DurationText>,
     /// Limit of TPOT.
     pub tpot: Option<DurationText>,
+    /// Most replicas of each role; counts before that of a source.
+    pub max_replicas: Option<PerRole<i32>>,
 }
 
 /// The PDAutoscaler of both roles.
-pub fn combine(roles: &PerRole<RoleImport>, wanted: &Wanted) -> Result<Imported, ImportError> {
+pub fn combine(mut roles: PerRole<RoleImport>, wanted: &Wanted) -> Result<Imported, ImportError> {
+    for (role, max) in wanted.max_replicas.iter().flat_map(PerRole::iter) {
+        roles[role].limit(role, *max)?;
+    }
+    let roles = &roles;
     let from = sources(roles);
     let objective = ObjectiveSpec {
         ttft: limit(wanted.ttft.as_ref(), "--ttft", "500ms", &from)?,
@@ -147,12 +157,11 @@ fn role_spec(
             max.max(own.min_replicas)
         }
         (None, None) => {
-            let remedy = "give --max-replicas, the most replicas of a role".to_owned();
-            return Err(super::field_error(
+            return Err(field_error(
                 &own.from,
                 "maxReplicas",
                 "unset",
-                &remedy,
+                MAX_REPLICAS_REMEDY,
             ));
         }
     };
@@ -205,7 +214,7 @@ fn common(one: &str, other: &str) -> Option<String> {
 
 fn namespace(roles: &PerRole<RoleImport>, wanted: &Wanted) -> Result<Option<String>, ImportError> {
     match (&roles.prefill.namespace, &roles.decode.namespace) {
-        (Some(one), Some(other)) if one != other => Err(super::field_error(
+        (Some(one), Some(other)) if one != other => Err(field_error(
             &roles.decode.from,
             "metadata.namespace",
             other,
@@ -263,7 +272,7 @@ fn schedules(roles: &PerRole<RoleImport>, remarks: &mut Vec<Remark>) -> Vec<Sche
 
 /// Puts a minimum into the schedule of the same times, or a new one.
 fn place(schedules: &mut Vec<ScheduleSpec>, role: Role, minimum: &Minimum, replicas: i32) {
-    let duration = duration_text(minimum.duration);
+    let duration = DurationText::from(minimum.duration);
     let is_same = |one: &ScheduleSpec| {
         let times = (&one.cron, &one.time_zone, &one.duration);
         times == (&minimum.cron, &minimum.time_zone, &duration)
@@ -301,7 +310,7 @@ fn fallback(roles: &PerRole<RoleImport>, remarks: &mut Vec<Remark>) -> MissingMe
             fallback: Some(FallbackSpec {
                 prefill,
                 decode,
-                after: duration_text(one.max(other).min(FALLBACK_AFTER_MAX)),
+                after: one.max(other).min(FALLBACK_AFTER_MAX).into(),
             }),
         },
         (None, None) => MissingMetricsSpec::default(),
@@ -318,31 +327,12 @@ fn fallback(roles: &PerRole<RoleImport>, remarks: &mut Vec<Remark>) -> MissingMe
     }
 }
 
-/// A limit of so many milliseconds; nothing for one below a microsecond, which has no meaning.
+/// A limit of so many milliseconds, to the microsecond; nothing for one below a microsecond, which
+/// has no meaning.
 pub fn milliseconds(limit: f64) -> Option<DurationText> {
     let span = Duration::try_from_secs_f64(limit * 1e-3).ok()?;
-    (span >= Duration::from_micros(1)).then(|| duration_text(span))
-}
-
-/// A span as the API has it: exact to the microsecond below a second, else to the millisecond, as
-/// its texts have few letters.
-fn duration_text(span: Duration) -> DurationText {
-    let (seconds, micros) = (span.as_secs(), span.subsec_micros());
-    let parts = [
-        (seconds / 3_600, "h"),
-        (seconds / 60 % 60, "m"),
-        (seconds % 60, "s"),
-        (u64::from(micros / 1_000), "ms"),
-    ];
-    let shown = parts.into_iter().filter(|(count, _)| *count > 0);
-    let text = shown.fold(String::new(), |text, (count, unit)| {
-        text + &count.to_string() + unit
-    });
-    DurationText(match (seconds, micros % 1_000) {
-        (0, 1..) => format!("{micros}us"),
-        _ if text.is_empty() => "0s".to_owned(),
-        _ => text,
-    })
+    let micros = u64::try_from(span.as_micros()).ok()?;
+    (micros > 0).then(|| Duration::from_micros(micros).into())
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::{str::FromStr, time::Duration};
 
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscalerBehavior;
 use pd_api::v1alpha1::{TargetReference, target::REPLICAS_MAX};
-use pd_core::Role;
+use pd_core::{PerRole, Role};
 use serde_json::Value;
 
 use super::{Fate, ImportError, Remark, field_error};
@@ -114,6 +114,32 @@ impl RoleImport {
         (self.min_replicas, self.max_replicas) = (within(min), Some(within(max)));
         Ok(())
     }
+
+    /// Takes the maximum of the command line for this `role`. It counts before the source's, and
+    /// lowers what the source wants above it.
+    pub fn limit(&mut self, role: Role, max: i32) -> Result<(), ImportError> {
+        let Self { from, .. } = self;
+        if max < self.min_replicas {
+            let remedy = format!("give at least the minimum {} of {from}", self.min_replicas);
+            let of = format!("the command line for {role}");
+            return Err(field_error(&of, "--max-replicas", max, &remedy));
+        }
+        if let Some(own) = self.max_replicas.filter(|own| *own != max) {
+            let remark = format!("--max-replicas is taken: {max}");
+            let field = format!("maximum of {role} by {from}");
+            self.remarks
+                .push(Remark::new(Fate::Changed, field, own, remark));
+        }
+        self.max_replicas = Some(max);
+        if let Some((replicas, _)) = self.fallback.as_mut().filter(|(own, _)| *own > max) {
+            let remark = format!("it must lie within the bounds of the role: {max} is taken");
+            let field = format!("spec.fallback.replicas of {from}");
+            self.remarks
+                .push(Remark::new(Fate::Changed, field, *replicas, remark));
+            *replicas = max;
+        }
+        Ok(())
+    }
 }
 
 /// The target that `reference` of `from` names. KEDA and old HPAs leave out what is a Deployment's.
@@ -189,6 +215,33 @@ impl FromStr for TargetFlag {
             return Err(format!("kind `{kind}` is not scaled: {TARGET_REMEDY}"));
         }
         Ok(Self(target))
+    }
+}
+
+/// Most replicas on the command line: one number for both roles, or prefill's and decode's with a
+/// colon between them, as ratios are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MaxReplicasFlag(pub PerRole<i32>);
+
+impl FromStr for MaxReplicasFlag {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (prefill, decode) = text.split_once(':').unwrap_or((text, text));
+        let count = |text: &str| {
+            let count = text.parse::<i32>().ok();
+            count
+                .filter(|count| (1..=REPLICAS_MAX).contains(count))
+                .ok_or_else(|| {
+                    format!(
+                        "must be a whole number from 1 to {REPLICAS_MAX}, or two as PREFILL:DECODE, such as 16:32"
+                    )
+                })
+        };
+        Ok(Self(PerRole {
+            prefill: count(prefill)?,
+            decode: count(decode)?,
+        }))
     }
 }
 
@@ -280,6 +333,29 @@ mod tests {
     fn other_texts_are_refused_with_the_form(#[case] text: &str) {
         let error = text.parse::<TargetFlag>().unwrap_err();
         assert!(error.contains("KIND/NAME"), "{error}");
+    }
+
+    #[rstest]
+    #[case::both("16", 16, 16)]
+    #[case::each("16:32", 16, 32)]
+    #[case::least("1:1", 1, 1)]
+    fn maxima_are_one_number_or_two(#[case] text: &str, #[case] prefill: i32, #[case] decode: i32) {
+        let flag = text.parse::<MaxReplicasFlag>().unwrap();
+        assert_eq!(flag.0, PerRole { prefill, decode });
+    }
+
+    #[rstest]
+    #[case::nothing("")]
+    #[case::zero("0")]
+    #[case::zero_of_a_role("16:0")]
+    #[case::below_zero("-1")]
+    #[case::part("1.5")]
+    #[case::one_missing("16:")]
+    #[case::three("1:2:3")]
+    #[case::more_than_the_api_takes("2147483648")]
+    fn other_maxima_are_refused_with_the_form(#[case] text: &str) {
+        let error = text.parse::<MaxReplicasFlag>().unwrap_err();
+        assert!(error.contains("PREFILL:DECODE"), "{error}");
     }
 
     #[test]

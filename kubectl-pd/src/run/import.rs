@@ -97,7 +97,7 @@ async fn pair(flags: &ClusterArgs, args: &PairArgs, kind: &Kind) -> Result<Impor
         prefill: role(Role::Prefill)?,
         decode: role(Role::Decode)?,
     };
-    Ok(combine(&roles, &wanted(flags, &args.object))?)
+    Ok(combine(roles, &wanted(flags, &args.object))?)
 }
 
 fn target(object: &ObjectArgs, role: Role) -> Option<&pd_api::v1alpha1::TargetReference> {
@@ -114,6 +114,7 @@ fn wanted(flags: &ClusterArgs, object: &ObjectArgs) -> Wanted {
         namespace: flags.namespace.clone(),
         ttft: object.ttft.clone(),
         tpot: object.tpot.clone(),
+        max_replicas: object.max_replicas.map(|flag| flag.0),
     }
 }
 

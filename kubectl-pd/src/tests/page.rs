@@ -61,7 +61,7 @@ fn of_pair(kind: &'static str, file: &str) -> String {
         prefill: role(&found.prefill.unwrap()).unwrap(),
         decode: role(&found.decode.unwrap()).unwrap(),
     };
-    yaml(&combine(&roles, &wanted()).unwrap())
+    yaml(&combine(roles, &wanted()).unwrap())
 }
 
 fn of_graph() -> String {

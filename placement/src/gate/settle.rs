@@ -130,6 +130,15 @@ fn next(view: &GroupView<'_>, plan: Option<&(GroupPlan, BTreeSet<String>)>, seen
         next.holds.clear();
         unplanned(view)
     };
+    // A part that is held without a window, for it was not seen when the last one ended.
+    let has_ours = group
+        .pods
+        .iter()
+        .any(|pod| pod.is_ours && pod.has_owner && pod.is_bound() && !pod.is_ending);
+    let is_part = !next.was_placed && has_ours && !window::has_least(view);
+    if is_part && next.deadline_seconds.is_none() {
+        next.deadline_seconds = Some(now_seconds + seen.settings.window_seconds);
+    }
     let changes = is_settled(state) != is_settled(next.state);
     if next.since_seconds == 0 || changes || next.since_seconds > now_seconds {
         next.since_seconds = now_seconds.max(1);
@@ -238,7 +247,8 @@ fn follow(
     if moves && view.seen.rules.on_loss == crate::group::OnLoss::Relocate {
         return relocate(next, view, plan);
     }
-    let may_assign = next.retry_seconds.is_none();
+    // Pods that have to end and still run would be in another domain than the new ones.
+    let may_assign = next.retry_seconds.is_none() && !has_to_end(view);
     let assigned = if may_assign {
         assign(view, &plan.slots)
     } else {
@@ -272,6 +282,15 @@ fn follow(
     (state, why)
 }
 
+/// Whether pods that have to end run as if they did not.
+fn has_to_end(view: &GroupView<'_>) -> bool {
+    let ending = &view.seen.record.ending;
+    let mut pods = view.seen.pods.iter();
+    pods.any(|pod| {
+        pod.is_bound() && !pod.is_ending && ending.iter().any(|ending| ending.uid == pod.uid)
+    })
+}
+
 /// Whether the pods that are there make up the least of every role, or the group runs already.
 fn has_least_with(view: &GroupView<'_>, plan: &GroupPlan) -> bool {
     view.has_members()
@@ -291,7 +310,7 @@ fn is_member(view: &GroupView<'_>, uid: &str) -> bool {
 /// The pods that run elsewhere end; those that are made again go to the new domain.
 fn relocate(next: &mut Record, view: &GroupView<'_>, plan: &GroupPlan) -> (GroupState, String) {
     for pod in &view.seen.pods {
-        if plan.ends.contains(&pod.name) && pod.has_owner && !pod.is_ending {
+        if plan.ends.contains(&pod.name) && pod.is_ours && pod.has_owner && !pod.is_ending {
             next.ending.push(super::Ending {
                 pod: pod.name.clone(),
                 uid: pod.uid.clone(),

@@ -28,7 +28,7 @@ pub(super) fn close(
     let bound: Vec<&SeenPod> = group
         .pods
         .iter()
-        .filter(|pod| pod.is_bound() && pod.has_owner && !pod.is_ending)
+        .filter(|pod| pod.is_bound() && pod.is_ours && pod.has_owner && !pod.is_ending)
         .collect();
     // It never ran: the part that it holds is of no use to it, and others wait for that.
     let is_part = is_over && !record.was_placed && !has_least(view) && !bound.is_empty();

@@ -358,6 +358,40 @@ fn pods_that_nobody_makes_again_are_never_ended() {
 }
 
 #[test]
+fn p14_a_pod_that_somebody_else_released_runs_on_and_is_never_ended() {
+    let mut cluster = Cluster::new(two_racks(), vec![group("a", &[("prefill", 5, 5, 8)])]);
+    cluster.owners_act();
+    let uid = cluster.pods.keys().next().unwrap().clone();
+    cluster.change(&uid, |pod| pod.state = PodState::Released { node: None });
+    cluster.run(300);
+    let (_, pod) = &cluster.pods[&uid];
+    assert!(
+        matches!(pod.state, PodState::Bound { .. }),
+        "{:?}",
+        pod.state
+    );
+    assert_eq!(cluster.nodes_of("a").len(), 1, "five do not fit");
+}
+
+#[test]
+fn a_part_that_no_window_is_open_for_gets_one() {
+    let mut cluster = Cluster::new(two_racks(), vec![group("a", &[("prefill", 5, 5, 8)])]);
+    cluster.owners_act();
+    let uid = cluster.pods.keys().next().unwrap().clone();
+    // It was released, and nobody saw it when the window ended.
+    cluster.change(&uid, |pod| {
+        pod.is_ours = true;
+        pod.state = PodState::Bound {
+            node: "a1".to_owned(),
+        };
+    });
+    cluster.run(30);
+    assert_eq!(cluster.nodes_of("a").len(), 1, "the window is open");
+    cluster.run(60);
+    assert_eq!(cluster.nodes_of("a").len(), 0);
+}
+
+#[test]
 fn p10_a_clock_set_back_does_not_lengthen_the_window() {
     let mut cluster = Cluster::new(
         two_racks(),

@@ -252,6 +252,7 @@ impl Cluster {
                 ..PodShape::default()
             }),
             has_owner: group.has_owner,
+            is_ours: false,
             is_ending: false,
             marked: None,
             state: if group.is_gated_by_others {
@@ -361,7 +362,10 @@ impl Cluster {
             Action::Release { pod, node, .. } => {
                 self.current(pod, true)?;
                 let node = Some(node.clone());
-                self.change(&pod.uid, |pod| pod.state = PodState::Released { node });
+                self.change(&pod.uid, |pod| {
+                    pod.is_ours = true;
+                    pod.state = PodState::Released { node };
+                });
             }
             Action::Mark { pod, state, .. } => {
                 self.current(pod, false)?;

@@ -408,8 +408,10 @@ fn no_life_of_a_cluster_breaks_a_promise() {
         let longest = played.unwrap_or_else(|_| {
             panic!("seed {seed} breaks a promise: PD_GATE_SEED={seed} plays it alone")
         });
+        // The window itself, and as long again three times for requests of which up to six in ten
+        // come to nothing or stay without an answer.
         assert!(
-            longest <= 2 * window,
+            longest <= 4 * window,
             "seed {seed}: a group held a part for {longest} s: PD_GATE_SEED={seed}"
         );
     }

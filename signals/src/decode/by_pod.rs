@@ -108,6 +108,14 @@ impl<'a> ByPod<'a> {
         }
     }
 
+    /// The number of each fresh pod that has one.
+    pub(super) fn numbers(&self, tag: Tag, role: Role) -> BTreeMap<&'a str, f64> {
+        let all = values(self.state, tag);
+        let pods = self.fresh[role].iter();
+        let known = pods.filter_map(|pod| Some((*pod, Reading::of(*all.get(pod)?).known()?)));
+        known.collect()
+    }
+
     pub(super) fn sum(&self, tag: Tag, role: Role) -> Reading {
         match self.of_role(tag, role) {
             Ok(values) => Reading::of(values.iter().sum()),

@@ -540,3 +540,53 @@ fn an_answer_that_is_not_whole_lowers_nothing() {
     assert!(!read(&answers(false), &["p-0"], &[]).answer_partial);
     assert!(read(&answers(true), &["p-0"], &[]).answer_partial);
 }
+
+#[test]
+fn the_work_of_a_worker_is_what_waits_and_what_runs_there() {
+    use SignalName::{DecodeRunningRequests as Running, DecodeWaitingRequests as Waiting};
+    let fresh = ["d-0", "d-1", "d-2", "d-3", "p-0"].map(|name| pod(Tag::Age, name, 5.0));
+    let mut state = vec![
+        pod(Tag::Age, "d-4", 900.0),
+        pod(value(Running), "d-0", 3.0),
+        pod(value(Waiting), "d-0", 2.0),
+        pod(value(Running), "d-1", 0.0),
+        pod(value(Waiting), "d-1", 0.0),
+        // Half of a number is none.
+        pod(value(Running), "d-2", 1.0),
+        pod(value(Running), "d-3", f64::NAN),
+        pod(value(Waiting), "d-3", 1.0),
+        // Stale, and gone.
+        pod(value(Running), "d-4", 0.0),
+        pod(value(Waiting), "d-4", 0.0),
+        pod(value(Running), "d-9", 0.0),
+        pod(value(Waiting), "d-9", 0.0),
+        pod(value(SignalName::PrefillRunningRequests), "p-0", 1.0),
+        pod(value(SignalName::PrefillWaitingRequests), "p-0", 0.5),
+    ];
+    state.extend(fresh);
+    let names = |of: &[&str]| of.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
+    let (prefill, decode) = (names(&["p-0"]), names(&["d-0", "d-1", "d-2", "d-3", "d-4"]));
+    let ready = PerRole {
+        prefill: prefill.as_slice(),
+        decode: decode.as_slice(),
+    };
+    let age_max = Duration::from_secs(90);
+    let mut answers = answers(state);
+    let work = in_flight(&answers, ready, &scope(), age_max);
+    let decode: Vec<(String, f64)> = work.decode.into_iter().collect();
+    assert_eq!(decode, [("d-0".to_owned(), 5.0), ("d-1".to_owned(), 0.0)]);
+    assert_eq!(work.prefill.get("p-0"), Some(&1.5));
+    answers.partial = true;
+    assert!(
+        in_flight(&answers, ready, &scope(), age_max)
+            .decode
+            .is_empty()
+    );
+    answers.state = Err(Failed);
+    answers.partial = false;
+    assert!(
+        in_flight(&answers, ready, &scope(), age_max)
+            .decode
+            .is_empty()
+    );
+}

@@ -7,9 +7,9 @@
 //! one in eight of the others, as deciding again would else cost more than deciding.
 
 use pd_core::{
-    Memory, Timestamp,
+    Memory, Timestamp, Tuning,
     audit::{Facts, audit_after, laws},
-    plan,
+    plan_tuned,
 };
 
 use super::{Autoscaler, Observation, PolicyVerdict, Reads};
@@ -25,6 +25,8 @@ pub struct PdAutoscaler {
     decisions: u64,
     /// When the run begins, Unix time.
     began_millis: i64,
+    /// Multiples of the constants.
+    tuning: Tuning,
 }
 
 impl PdAutoscaler {
@@ -34,6 +36,12 @@ impl PdAutoscaler {
             began_millis,
             ..Self::default()
         }
+    }
+
+    /// The same with other constants. The laws that take deciding again are left out then.
+    #[must_use]
+    pub fn tuned(self, tuning: Tuning) -> Self {
+        Self { tuning, ..self }
     }
 
     /// The memory of the last decision.
@@ -47,7 +55,7 @@ impl Autoscaler for PdAutoscaler {
         let snapshot = &observation.snapshot;
         let millis = i64::try_from(now / MILLISECOND).unwrap_or(i64::MAX);
         let at = Timestamp::from_millis(self.began_millis.saturating_add(millis));
-        let decision = plan(snapshot, &self.memory, at);
+        let decision = plan_tuned(snapshot, &self.memory, at, &self.tuning);
         let facts = Facts::of(&self.memory, snapshot, at);
         let mut findings = audit_after(&facts, snapshot, &decision);
         let replicas = if findings.is_empty() {
@@ -57,7 +65,8 @@ impl Autoscaler for PdAutoscaler {
         };
         self.decisions += 1;
         let changes = decision.plan.replicas != snapshot.roles.map(|role| role.current);
-        if changes || self.decisions.is_multiple_of(LAWS_EVERY) {
+        let due = changes || self.decisions.is_multiple_of(LAWS_EVERY);
+        if due && self.tuning == Tuning::NONE {
             findings.extend(laws(snapshot, at, &decision));
         }
         self.memory = decision.memory;

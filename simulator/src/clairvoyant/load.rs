@@ -5,7 +5,7 @@
 //! context, second by second, when every answer runs at the TPOT limit from its first token on.
 //! Memory is that of the seconds of the run, not of its requests.
 
-use crate::engine::{Arrival, Profile};
+use crate::engine::{Arrival, DecodeStair, Profile};
 use crate::scenario::Scenario;
 use crate::time::{Nanos, SECOND, from_seconds, seconds};
 
@@ -159,7 +159,12 @@ impl Load {
         let per_request = profile.decode_milliseconds_per_request
             + profile.decode_milliseconds_per_megatoken * context * 1e-6;
         let left = self.tpot_seconds * 1e3 - profile.decode_base_milliseconds;
-        let by_latency = left / per_request.max(f64::MIN_POSITIVE);
+        let within = |left: f64| left / per_request.max(f64::MIN_POSITIVE);
+        let on_stair =
+            |stair: &DecodeStair| within(left - stair.milliseconds).min(f64::from(stair.batch));
+        let stairs = profile.decode_stairs.iter();
+        let by_latency = stairs.map(on_stair).max_by(f64::total_cmp);
+        let by_latency = by_latency.unwrap_or_else(|| within(left));
         let by_memory = profile.kv_capacity_tokens as f64 * (1.0 - KV_KEPT_FREE) / context.max(1.0);
         by_latency
             .min(f64::from(profile.max_batch))

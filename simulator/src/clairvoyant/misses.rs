@@ -43,6 +43,7 @@ impl Misses {
         let limit = Limit {
             seconds: limit_seconds,
             wait_min_seconds: None,
+            overload_seconds: 60.0,
         };
         let shares = attainment(work, limit, 1.0, servers_max.max(least));
         // A pool that is just busy all the time is overrun.

@@ -36,6 +36,8 @@ pub struct Profile {
     pub decode_milliseconds_per_request: f64,
     /// Decode step time per million tokens of context in the batch, in milliseconds; 0 or more.
     pub decode_milliseconds_per_megatoken: f64,
+    /// Time that steps take longer by the size their batch is padded to; empty where none is.
+    pub decode_stairs: Vec<DecodeStair>,
     /// KV tokens that one worker holds; at least 1024. What does not fill a block is not used.
     pub kv_capacity_tokens: u64,
     /// Tokens of one block of KV cache, the least that is given to a request; 1 to 1024. It stays
@@ -58,6 +60,18 @@ pub struct Profile {
     pub prefill_startup_seconds: f64,
     /// Time from adding a decode worker to its being ready, in seconds; 0 or more.
     pub decode_startup_seconds: f64,
+}
+
+/// Engines run recorded graphs of a few batch sizes and pad a batch to the next larger one, and
+/// kernels change with the size. So the time of a step is a staircase over the batch.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct DecodeStair {
+    /// Largest batch on this stair, above that of the stair before. Batches beyond the last stair
+    /// run in several passes of it.
+    pub batch: u32,
+    /// Time that a step on it takes longer, in milliseconds; 0 or more.
+    pub milliseconds: f64,
 }
 
 /// Tokens of the largest block, far beyond those in use.
@@ -83,6 +97,7 @@ impl Default for Profile {
             decode_base_milliseconds: 8.64,
             decode_milliseconds_per_request: 0.047,
             decode_milliseconds_per_megatoken: 13.4,
+            decode_stairs: Vec::new(),
             kv_capacity_tokens: 2_760_000,
             kv_block_tokens: 16,
             kv_kept_free_share: 0.01,
@@ -161,7 +176,24 @@ impl Profile {
                 return refuse(field, value, "give a share below 1");
             }
         }
+        self.validate_stairs()?;
         self.validate_counts()
+    }
+
+    fn validate_stairs(&self) -> Result<(), ProfileError> {
+        let mut below = 0;
+        for stair in &self.decode_stairs {
+            if stair.batch <= below {
+                let batch = f64::from(stair.batch);
+                return refuse("decodeStairs.batch", batch, "give batches that rise from 1");
+            }
+            below = stair.batch;
+            if !(stair.milliseconds.is_finite() && stair.milliseconds >= 0.0) {
+                let remedy = "give a finite number of 0 or more";
+                return refuse("decodeStairs.milliseconds", stair.milliseconds, remedy);
+            }
+        }
+        Ok(())
     }
 
     fn validate_counts(&self) -> Result<(), ProfileError> {
@@ -248,9 +280,22 @@ impl Profile {
             parts(self.decode_milliseconds_per_request * 1e6).saturating_mul(requests as u64);
         let by_context =
             parts(self.decode_milliseconds_per_megatoken).saturating_mul(context_tokens);
-        parts(self.decode_base_milliseconds * 1e6)
+        parts((self.decode_base_milliseconds + self.stair_milliseconds(requests)) * 1e6)
             .saturating_add(by_requests)
             .saturating_add(by_context)
+    }
+
+    /// Time that a step of a batch of `requests` takes longer because it is padded.
+    #[inline]
+    fn stair_milliseconds(&self, requests: usize) -> f64 {
+        let Some(last) = self.decode_stairs.last() else {
+            return 0.0;
+        };
+        let holds = |stair: &&DecodeStair| stair.batch as usize >= requests;
+        self.decode_stairs.iter().find(holds).map_or_else(
+            || last.milliseconds * requests.div_ceil(last.batch.max(1) as usize) as f64,
+            |stair| stair.milliseconds,
+        )
     }
 
     /// The time by which each further step of the same batch is longer than the one before.
@@ -345,6 +390,38 @@ mod tests {
         assert!((prefill_seconds - 0.093_712).abs() < 1e-6);
         let step_milliseconds = profile.decode_step_nanos(128, 128 * 8000) * 1e-6;
         assert!((step_milliseconds - 28.377).abs() < 0.01);
+    }
+
+    #[test]
+    fn a_padded_batch_takes_the_time_of_its_stair() {
+        let stair = |batch, milliseconds| DecodeStair {
+            batch,
+            milliseconds,
+        };
+        let profile = Profile {
+            decode_base_milliseconds: 13.0,
+            decode_milliseconds_per_request: 0.0,
+            decode_stairs: vec![stair(64, 2.0), stair(128, 4.0)],
+            ..Profile::default()
+        };
+        assert_eq!(profile.validate(), Ok(()));
+        let taken = |batch: usize| profile.decode_step_nanos(batch, 0) * 1e-6;
+        for (batch, milliseconds) in [
+            (1, 15.0),
+            (64, 15.0),
+            (65, 17.0),
+            (128, 17.0),
+            (129, 21.0),
+            (257, 25.0),
+        ] {
+            let took = taken(batch);
+            assert!((took - milliseconds).abs() < 1e-6, "{batch}: {took}");
+        }
+        let falling = Profile {
+            decode_stairs: vec![stair(64, 2.0), stair(64, 4.0)],
+            ..Profile::default()
+        };
+        assert!(falling.validate().is_err());
     }
 
     #[test]

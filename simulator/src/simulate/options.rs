@@ -4,6 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::ValueEnum;
+use pd_core::Tuning;
+use serde_json::{Value, json};
 
 pub use super::play_options::PlayOptions;
 pub use super::policy_name::PolicyName;
@@ -37,6 +39,10 @@ pub struct SimulateOptions {
     /// Longest time the process may take for one decision
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = timeout, requires = "policy_command")]
     pub policy_timeout: Duration,
+    /// Play the product with one of its constants multiplied, such as `releaseShare*0.7`: a field
+    /// of `pd_core::Tuning`
+    #[arg(long, value_name = "NAME*FACTOR", value_parser = constant)]
+    pub constant: Option<Tuning>,
     /// Write every snapshot and decision to this file, one JSON per line, for `pd-sim replay`
     #[arg(long, value_name = "FILE")]
     pub record: Option<PathBuf>,
@@ -69,6 +75,33 @@ pub(crate) fn lead(text: &str) -> Result<Duration, String> {
         .ok()
         .filter(|lead| *lead <= LEAD_MAX)
         .ok_or_else(|| "give a time with its unit, such as 120s or 5m, at most 24h".to_owned())
+}
+
+/// One constant multiplied; `none` is none.
+pub(crate) fn constant(text: &str) -> Result<Tuning, String> {
+    if text == "none" {
+        return Ok(Tuning::NONE);
+    }
+    let wanted = || {
+        let names = constants().join(", ");
+        format!(
+            "give a constant and a factor from 0.01 to 100, such as `releaseShare*0.7`: {names}"
+        )
+    };
+    let (name, factor) = text.split_once('*').ok_or_else(wanted)?;
+    let factor: f64 = factor.parse().map_err(|_| wanted())?;
+    if !(0.01..=100.0).contains(&factor) {
+        return Err(wanted());
+    }
+    serde_json::from_value(json!({ name: factor })).map_err(|_| wanted())
+}
+
+/// Names of the constants that can be multiplied.
+pub(crate) fn constants() -> Vec<String> {
+    match serde_json::to_value(Tuning::NONE) {
+        Ok(Value::Object(fields)) => fields.keys().cloned().collect(),
+        _ => Vec::new(),
+    }
 }
 
 /// A time-out of a process.

@@ -6,7 +6,10 @@ pub struct PlayOptions {
     /// Seed of generated requests and of the shifts of copies; the same seed gives the same result
     #[arg(long, default_value_t = 7, allow_negative_numbers = true)]
     pub seed: u64,
-    /// Play only the first hours
+    /// Leave out the first hours
+    #[arg(long, value_name = "H", default_value_t = 0.0, value_parser = from, allow_negative_numbers = true)]
+    pub from: f64,
+    /// Play only the first hours, after those left out
     #[arg(long, value_name = "H", value_parser = hours, allow_negative_numbers = true)]
     pub hours: Option<f64>,
     /// Lay so many copies of each trace over each other, each starting elsewhere within ten minutes
@@ -19,6 +22,13 @@ pub struct PlayOptions {
     /// Play so many times as fast: requests come closer together, and the run is shorter
     #[arg(long, value_name = "X", default_value_t = 1.0, value_parser = time_scale, allow_negative_numbers = true)]
     pub time_scale: f64,
+}
+
+fn from(text: &str) -> Result<f64, String> {
+    text.parse()
+        .ok()
+        .filter(|hours| (0.0..=100_000.0).contains(hours))
+        .ok_or_else(|| "give a number of hours from 0 to 100000".to_owned())
 }
 
 fn hours(text: &str) -> Result<f64, String> {

@@ -51,7 +51,8 @@ impl Run {
         let began_millis = self.owner.as_ref().map_or(0, |owner| owner.began_millis);
         let mut setup = self.setup(self.start);
         setup.policy.objective.attainment.percent = attainment_percent;
-        (Box::new(PdAutoscaler::starting_at(began_millis)), setup)
+        let product = PdAutoscaler::starting_at(began_millis).tuned(self.tuning);
+        (Box::new(product), setup)
     }
 
     /// Replicas that never change.

@@ -30,6 +30,8 @@ pub struct Source {
     kind: Kind,
     seed: u64,
     time_scale: f64,
+    /// Requests before are left out.
+    from: Nanos,
     until: Option<Nanos>,
     /// The requests themselves, once they were read and if they are few enough.
     kept: Option<Kept>,
@@ -81,6 +83,7 @@ impl Source {
             kind,
             seed: options.play.seed,
             time_scale: options.play.time_scale,
+            from: from_seconds(options.play.from * 3_600.0),
             until,
             kept: None,
         })
@@ -92,6 +95,7 @@ impl Source {
             kind: Kind::of_trace(path, rate_scale),
             seed,
             time_scale,
+            from: 0,
             until: None,
             kept: None,
         }
@@ -103,6 +107,7 @@ impl Source {
             kind: Kind::Measured(measured),
             seed,
             time_scale: 1.0,
+            from: 0,
             until: None,
             kept: None,
         }
@@ -122,11 +127,14 @@ impl Source {
         let in_time = move |arrival: &Result<Arrival, TraceError>| {
             arrival.as_ref().map_or(true, |arrival| arrival.at < until)
         };
-        let scale = self.time_scale;
+        let (scale, from) = (self.time_scale, self.from);
+        let early = move |arrival: &Result<Arrival, TraceError>| {
+            let at = arrival.as_ref().ok().map(|arrival| arrival.at);
+            at.is_some_and(|at| sooner(at, scale) < from)
+        };
         let scaled = move |arrival: Result<Arrival, TraceError>| {
-            let at = |arrival: &Arrival| sooner(arrival.at, scale);
             arrival.map(|arrival| Arrival {
-                at: at(&arrival),
+                at: sooner(arrival.at, scale).saturating_sub(from),
                 ..arrival
             })
         };
@@ -141,11 +149,13 @@ impl Source {
                 let is_kept = move |arrival: &Result<Arrival, TraceError>| {
                     arrival.is_err() || kept >= 1.0 || dice.random_bool(kept.max(0.0))
                 };
-                Box::new(overlay.filter(is_kept).map(scaled).take_while(in_time))
+                let played = overlay.filter(is_kept).skip_while(early);
+                Box::new(played.map(scaled).take_while(in_time))
             }
             Kind::Drawn(drawn) => {
-                let arrivals = drawn.arrivals(self.seed, Nanos::MAX);
-                Box::new(arrivals.map(Ok).map(scaled).take_while(in_time))
+                let arrivals = drawn.arrivals(self.seed, Nanos::MAX).map(Ok);
+                let played = arrivals.skip_while(early).map(scaled);
+                Box::new(played.take_while(in_time))
             }
         })
     }
@@ -154,7 +164,7 @@ impl Source {
     pub fn length(&self, last_at: Nanos, interval: Nanos) -> Nanos {
         let end = match &self.kind {
             Kind::Trace { .. } => last_at.saturating_add(1),
-            Kind::Drawn(drawn) => sooner(drawn.length(), self.time_scale),
+            Kind::Drawn(drawn) => sooner(drawn.length(), self.time_scale).saturating_sub(self.from),
             Kind::Measured(measured) => measured.length(),
         };
         let end = self.until.map_or(end, |until| until.min(end));

@@ -14,7 +14,8 @@ const VALUES_MAX: u64 = 1_000;
 pub struct SweepOptions {
     /// A parameter and its values, once or twice: `lead=0s,60s,120s`, `seed=1..5` (both ends),
     /// `rate`, `copies`, `time-scale`, `ttft`, `tpot`, `attainment`, `tolerance`, `budget`,
-    /// `interval`, or a field of the scenario such as `profile.prefixHitRatio=0,0.5`
+    /// `interval`, `constant` (`all` is each of the product's constants by 30 %), or a field of the
+    /// scenario such as `profile.prefixHitRatio=0,0.5`
     #[arg(long, value_name = "NAME=VALUES", required = true, value_parser = vary)]
     pub vary: Vec<Vary>,
     /// Runs at once; without, one per core
@@ -47,6 +48,11 @@ fn vary(text: &str) -> Result<Vary, String> {
             .map(|value| value.trim().to_owned())
             .collect(),
     };
+    let values = if name.trim() == "constant" && values == ["all"] {
+        every_constant()
+    } else {
+        values
+    };
     if name.is_empty() || values.iter().any(String::is_empty) {
         return Err(wanted());
     }
@@ -54,6 +60,15 @@ fn vary(text: &str) -> Result<Vary, String> {
         name: name.trim().to_owned(),
         values,
     })
+}
+
+/// No constant, and each of them 30 % smaller and larger.
+fn every_constant() -> Vec<String> {
+    let names = simulate::options::constants();
+    let around = names
+        .iter()
+        .flat_map(|name| ["0.7", "1.3"].map(|factor| format!("{name}*{factor}")));
+    std::iter::once("none".to_owned()).chain(around).collect()
 }
 
 /// Whole numbers from `low` to `high`, both included.

@@ -8,7 +8,7 @@
 use pd_api::v1alpha1::DurationText;
 use serde_json::{Number, Value, json};
 
-use crate::simulate::options::{SimulateOptions, lead};
+use crate::simulate::options::{SimulateOptions, constant, lead};
 use crate::simulate::play_options::{rate_scale, time_scale};
 
 /// Short names of fields of the scenario, what their values are, and the path.
@@ -29,7 +29,7 @@ const SHORT: [(&str, Kind, &str); 6] = [
 const SPEC: &str = "/spec/";
 
 /// Options of `pd-sim simulate` by their short names.
-const OPTIONS: [&str; 5] = ["lead", "seed", "rate", "copies", "time-scale"];
+const OPTIONS: [&str; 6] = ["lead", "seed", "rate", "copies", "time-scale", "constant"];
 
 /// The kind of a value, and the field that it sets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,6 +109,7 @@ fn set_option(name: &str, value: &str, options: &mut SimulateOptions) -> Result<
         "lead" => options.lead = Some(lead(value)?),
         "seed" => options.play.seed = value.parse().map_err(|_| whole())?,
         "rate" => options.play.rate_scale = rate_scale(value)?,
+        "constant" => options.constant = Some(constant(value)?),
         "time-scale" => options.play.time_scale = time_scale(value)?,
         _ => {
             let copies = value.parse().ok();

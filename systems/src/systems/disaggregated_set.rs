@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::lws::{GROUP, NAME, group_gpus, leader, unit, victim};
 use crate::{
     build::{Entry, adapted, entry, listed},
-    drain::traps,
+    drain::Leaving,
     json::{condition, controller, count, list, name, role_has_older, text},
     kind::{Form, Kind, Roles, Victim},
     place::{Place, PodSelector},
@@ -179,7 +179,7 @@ fn of_role(
     ]));
     place.unit = unit(spec, KEY);
     place.gpus = group_gpus(spec, near);
-    place.traps = traps(leader(&spec["leaderWorkerTemplate"]), target.side);
+    place.leaving = Leaving::of(leader(&spec["leaderWorkerTemplate"]), target.side);
     place.victim = victim(spec);
     place.rolling_out = condition(set, "UpdateInProgress") || role_has_older(set, entry.name);
     place

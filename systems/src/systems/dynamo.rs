@@ -7,12 +7,12 @@
 //! every role keeps one replica.
 
 use pd_core::Role;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::lws::{GROUP, NAME, WORKER};
 use crate::{
     build::{Entry, adapted, bare, entry, listed, template_gpus},
-    drain::traps,
+    drain::Leaving,
     gpus::GpusUnknown,
     json::{count, escaped, has_older, is_true, list, name, text},
     kind::{Form, Kind, Roles, Victim},
@@ -269,10 +269,7 @@ fn of_component(
         }
     };
     place.gpus = gpus(value, near).map(|gpus| gpus.saturating_mul(nodes.max(1)));
-    let template = ["/podTemplate", "/extraPodSpec"]
-        .iter()
-        .find_map(|at| value.pointer(at));
-    place.traps = template.map_or_else(Vec::new, |template| traps(template, target.side));
+    place.leaving = leaving(value, target);
     place.owners.extend(planner(graph));
     if is_true(value, "/autoscaling/enabled") {
         let remedy = "it makes an autoscaler of its own: set `autoscaling.enabled` to false";
@@ -325,6 +322,21 @@ fn planner(graph: &Value) -> Option<Owner> {
 
 fn name_of(component: &Value) -> String {
     text(component, "/name").unwrap_or_default().to_owned()
+}
+
+/// The operator gives a grace where the component states none.
+fn leaving(component: &Value, target: &Target) -> Leaving {
+    if let Some(template) = component.get("podTemplate") {
+        return Leaving::of_part(template, target.side);
+    }
+    let Some(spec) = component.get("extraPodSpec") else {
+        return Leaving::default();
+    };
+    let template = json!({ "spec": {
+        "terminationGracePeriodSeconds": spec["terminationGracePeriodSeconds"],
+        "containers": [spec["mainContainer"]],
+    } });
+    Leaving::of_part(&template, target.side)
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::lws::literal;
 use crate::{
     build::{scaled, template_gpus},
-    drain::traps,
+    drain::Leaving,
     gpus::sum,
     json::{count, has_older, list, name, text},
     kind::{Form, Kind, Roles, Victim},
@@ -164,7 +164,7 @@ fn group(mut place: Place, target: &Target, near: &Near<'_>, set: &Value) -> Pla
         .map(|clique| (pods(clique), template_gpus(&spec(clique), near)));
     place.gpus = sum(parts);
     if let Some(leader) = leader.and_then(template) {
-        place.traps = traps(&spec(leader), target.side);
+        place.leaving = Leaving::of(&spec(leader), target.side);
     }
     let of_set = list(set, "/spec/template/podCliqueScalingGroups").iter();
     let mut own = of_set.filter(|config| {

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     build::{bare, template_gpus},
-    drain::traps,
+    drain::Leaving,
     gpus::{GpusUnknown, sum},
     json::{count, list, name, text},
     kind::{Form, Kind, Roles, Victim},
@@ -245,9 +245,15 @@ fn of_service(
             Serving::Every
         },
     };
+    if size > 1 {
+        place.victim = Victim::HighestOrdinal;
+    }
     place.gpus = gpus(block, size, near);
     let template = serde_json::json!({ "spec": block["template"] });
-    place.traps = traps(&template, target.side);
+    if block["template"].is_object() {
+        // Whatever it leaves out comes of a configuration of the operator.
+        place.leaving = Leaving::of_part(&template, target.side);
+    }
     place
 }
 

@@ -5,7 +5,7 @@
 
 use crate::{
     build::{entry, listed, template_gpus},
-    drain::traps,
+    drain::Leaving,
     gpus::sum,
     json::{count, list, name, text},
     kind::{Form, Kind, Roles, Victim},
@@ -79,7 +79,7 @@ impl System for ModelServings {
             (1, template_gpus(&role["entryTemplate"], near)),
             (workers, template_gpus(&role["workerTemplate"], near)),
         ]);
-        place.traps = traps(&role["entryTemplate"], target.side);
+        place.leaving = Leaving::of(&role["entryTemplate"], target.side);
         let least = serving
             .pointer("/spec/template/gangPolicy/minRoleReplicas")
             .and_then(|least| count(least, &format!("/{}", entry.name)));

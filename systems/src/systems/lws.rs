@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::{
     build::{scaled, template_gpus},
-    drain::traps,
+    drain::Leaving,
     gpus::{GpusUnknown, sum},
     json::{condition, count, has_older, name, text},
     kind::{Form, Kind, Roles, Victim},
@@ -75,7 +75,7 @@ pub(crate) fn groups(
     place.pods = PodSelector::labelled(Selector::equal(&[(NAME, name(object))]));
     place.unit = unit(spec, &[&[GROUP]]);
     place.gpus = group_gpus(spec, near);
-    place.traps = traps(leader(&spec["leaderWorkerTemplate"]), target.side);
+    place.leaving = Leaving::of(leader(&spec["leaderWorkerTemplate"]), target.side);
     place.rolling_out = rolls(object);
     place.victim = victim(spec);
     if place.victim == Victim::HighestOrdinal {

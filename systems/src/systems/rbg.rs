@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::lws::{GROUP, WORKER};
 use crate::{
     build::{Entry, adapted, entry, listed, template_gpus},
-    drain::traps,
+    drain::Leaving,
     gpus::{GpusUnknown, sum},
     json::{condition, count, is_true, list, name, role_has_older, text},
     kind::{Form, Kind, Roles, Victim},
@@ -202,7 +202,7 @@ fn of_role(
         place.gpus = Err(GpusUnknown::NoneAsked);
     }
     if let Some((_, template)) = parts.first() {
-        place.traps = traps(template, target.side);
+        place.leaving = Leaving::of(template, target.side);
     }
     let set = ObjectRef::new(&ROLE_BASED_GROUP, name(group));
     if place.object != set {

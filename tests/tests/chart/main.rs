@@ -17,6 +17,7 @@ mod dashboards;
 mod documentation;
 mod extender;
 mod installation;
+mod manifest;
 mod matrix;
 mod monitors;
 mod options;
@@ -41,6 +42,7 @@ pub(crate) fn everything() -> Value {
         "controllerClass": "blue",
         "objectSelector": "team in (a, b)",
         "shard": { "count": 4, "index": 3 },
+        "drain": { "enabled": true },
         "decisions": { "interval": "7s", "statusInterval": "2m", "checkpointInterval": "3m", "concurrency": 3, "namespaceConcurrency": 2 },
         "prometheus": {
             "url": "http://prometheus:9090", "timeout": "4s", "metricsWindow": "3m",

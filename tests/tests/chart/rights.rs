@@ -96,6 +96,9 @@ async fn the_controller_gets_exactly_the_rights_it_uses() {
     let with_secrets = rights(&rendered(secrets).await);
     let added: Vec<&String> = with_secrets.difference(&want).collect();
     assert_eq!(added, ["/secrets get"]);
+    let with_marks = rights(&rendered(json!({ "drain": { "enabled": true } })).await);
+    let added: Vec<&String> = with_marks.difference(&want).collect();
+    assert_eq!(added, ["/pods patch"]);
     for object in everywhere
         .iter()
         .filter(|object| object["rules"].is_array())

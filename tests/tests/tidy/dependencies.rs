@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::{Findings, Tree, cargo, line_of, run, text};
 
 /// Which workspace crates each crate may depend on, for its code and its tests alike.
-const MAY_DEPEND_ON: [(&str, &[&str]); 14] = [
+const MAY_DEPEND_ON: [(&str, &[&str]); 15] = [
     ("pd-core", &[]),
     ("pd-tolerations", &[]),
     ("pd-placement", &["pd-tolerations"]),
@@ -21,6 +21,7 @@ const MAY_DEPEND_ON: [(&str, &[&str]); 14] = [
         ],
     ),
     ("pd-api-without-kube", &[]),
+    ("pd-release", &[]),
     ("pd-runtime", &[]),
     ("pd-signals", &["pd-core"]),
     ("pd-systems", &["pd-core"]),

@@ -11,7 +11,7 @@ use pd_core::{
     ratio::{Breach, BreachCause, Enforcement, RatioBand, RatioPolicy},
 };
 use pd_signals::{pods::KindUnsupported, stated::Stated};
-use pd_systems::gpus::GpusUnknown;
+use pd_systems::{drain::Trap, gpus::GpusUnknown};
 use rstest::rstest;
 use tokio::time::Instant;
 
@@ -21,6 +21,7 @@ use super::{
 };
 use crate::{
     context::Lateness,
+    observe::drain::Drain,
     outcome::Sources,
     prometheus::QueryError,
     report::{status::status, testing::snapshot},
@@ -43,6 +44,8 @@ fn quiet() -> Applied {
         sources: Sources::default(),
         metrics_error: None,
         annotation_errors: Vec::new(),
+        drain: Drain::default(),
+        unmarked: None,
         outcome: ApplyOutcome::Applied(Vec::new()),
     }
 }
@@ -315,6 +318,7 @@ fn shown(reason: Reason) -> Option<(ConditionType, ConditionState, ReconcileOutc
         | Reason::BoundsStepDown
         | Reason::RateLimitedUp
         | Reason::RateLimitedDown
+        | Reason::WaitsForDrain
         | Reason::FlapDamped
         | Reason::ZeroNotSafe => (C::ScalingLimited, True, with_step(reason)),
         Reason::InBand => (C::RatioInBand, True, banded(None)),
@@ -344,6 +348,15 @@ fn shown(reason: Reason) -> Option<(ConditionType, ConditionState, ReconcileOutc
         Reason::AnnotationInvalid => {
             let invalid = after(|applied| applied.annotation_errors.push(bad_field()));
             (C::Paused, True, invalid)
+        }
+        Reason::DrainSafe => (C::DrainSafe, True, after(|_| {})),
+        Reason::DrainUnsafe => {
+            let trapped = after(|applied| applied.drain.traps.decode = vec![Trap::AbortsAtOnce]);
+            (C::DrainSafe, False, trapped)
+        }
+        Reason::VictimsUnmarked => {
+            let unmarked = after(|applied| applied.unmarked = Some(cause()));
+            (C::DrainSafe, False, unmarked)
         }
         // Of the condition OnTime, which is about more than one reconcile: below.
         Reason::ReconciledOnTime
@@ -496,4 +509,23 @@ fn an_object_that_is_not_decided_about_says_nothing_of_time() {
     };
     assert_eq!(kinds(&Err(Stopped::Off)), ["Ready"]);
     assert!(kinds(&after(|_| {})).contains(&"OnTime".to_owned()));
+}
+
+#[test]
+fn a_trap_that_loses_no_requests_of_leaving_pods_stands_beside_the_targets() {
+    let outcome = after(|applied| applied.drain.traps.prefill = vec![Trap::NoBootstrapPort]);
+    let findings = findings(&outcome);
+    let message = |kind| {
+        let found = findings.iter().find(|found| found.condition == kind);
+        found
+            .map(|found| (found.state, found.message.clone()))
+            .unwrap()
+    };
+    let (state, text) = message(ConditionType::TargetResolved);
+    assert_eq!(state, True);
+    assert!(
+        text.contains("prefill: prefill pods that SMG discovers lack"),
+        "{text}"
+    );
+    assert_eq!(message(ConditionType::DrainSafe).0, True);
 }

@@ -267,6 +267,28 @@ proptest! {
     }
 
     #[test]
+    fn lowering_before_those_that_went_are_gone(
+        snapshot in plain(), role in any_role(), count in 2u32..50, share in 0.0f64..1.0,
+    ) {
+        let mut before = snapshot;
+        before.roles[role] = testing::serving(count + 2);
+        before.policy.behavior.drain_timeout = Some(Duration::from_mins(10));
+        let mut after = before.clone();
+        let mut to = currents(&after);
+        to[role] = fewer(count, share);
+        let first = plan(&before, &Memory::default(), start());
+        let now = start().plus(Duration::from_secs(15));
+        for (terminating, found) in [(2, true), (0, false)] {
+            after.roles[role] = RoleState { terminating, ..testing::serving(count) };
+            let mut decision = plan(&after, &first.memory, now);
+            (decision.plan.replicas, decision.report.to) = (to, to);
+            let facts = Facts::of(&first.memory, &after, now);
+            let findings = audit_after(&facts, &after, &decision);
+            prop_assert_eq!(findings.contains(&Finding::LoweredWhileDraining { role }), found);
+        }
+    }
+
+    #[test]
     fn a_change_against_a_window(snapshot in plain(), role in any_role(), to in 1u32..100) {
         let mut snapshot = lit(snapshot);
         let current = snapshot.roles[role].current;

@@ -53,6 +53,7 @@ fn both(rules: ScalingRules) -> Behavior {
     Behavior {
         scale_up: rules.clone(),
         scale_down: rules,
+        drain_timeout: None,
     }
 }
 
@@ -180,6 +181,7 @@ fn windows_hold_what_hpa_holds(
     let behavior = Behavior {
         scale_up: testing::rules(up_seconds, 0),
         scale_down: testing::rules(down_seconds, 0),
+        drain_timeout: None,
     };
     let mut windows = StabilizationWindows::default();
     for &(need, ago) in past {
@@ -223,6 +225,7 @@ fn tolerance_ignores_what_hpa_ignores(
     let behavior = Behavior {
         scale_up: testing::rules(0, up),
         scale_down: testing::rules(0, down),
+        drain_timeout: None,
     };
     let need = Need::of(exact, Reason::DecodeWork, String::new());
     assert_eq!(tolerate(&need, current, &behavior).0, want);
@@ -233,6 +236,7 @@ fn unlike_hpa_half_of_the_down_tolerance_stays_as_slack() {
     let behavior = Behavior {
         scale_up: testing::rules(0, 0),
         scale_down: testing::rules(0, 10),
+        drain_timeout: None,
     };
     let need = Need::of(8.0, Reason::DecodeWork, String::new());
     // HPA would give 8, which the next request more raises to 9 again.
@@ -272,7 +276,7 @@ proptest! {
         current in 1u32..50,
     ) {
         let behavior =
-            Behavior { scale_up: testing::rules(up, 0), scale_down: testing::rules(down, 0) };
+            Behavior { scale_up: testing::rules(up, 0), scale_down: testing::rules(down, 0), drain_timeout: None };
         let mut windows = StabilizationWindows::default();
         let (mut now, mut seen) = (0, Vec::new());
         for (step, need) in needs {
@@ -479,7 +483,7 @@ proptest! {
     fn any_behavior_over_any_history_gives_what_hpa_gives(
         up in any_rules(), down in any_rules(), needs in any_needs(), start in 1u32..200,
     ) {
-        let behavior = Behavior { scale_up: up, scale_down: down };
+        let behavior = Behavior { scale_up: up, scale_down: down, drain_timeout: None };
         let (mut hpa, mut ours) = (Hpa::default(), Ours::default());
         let mut current = start;
         for (pass, wanted) in (0i64..).zip(needs) {

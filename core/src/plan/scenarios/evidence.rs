@@ -355,8 +355,10 @@ fn a_minute_of_prompts_beyond_the_limit_excuses_no_hour_of_misses() {
     let mut world = steady(LOAD);
     // 5 % of the hour were late. For a minute all prompts compute longer than the limit.
     let late = |snapshot: &mut Snapshot| {
-        let edges = vec![(0.4, 95.0 * 60.0), (2.0, 95.0 * 60.0), (4.0, 6_000.0)];
-        let hour = Histogram::from_cumulative(edges, 6_000.0, 5_700.0 * 0.2 + 300.0 * 3.0);
+        let all = LOAD.rate_rps * 3_600.0;
+        let (kept, missed) = (0.95 * all, 0.05 * all);
+        let edges = vec![(0.4, kept), (2.0, kept), (4.0, all)];
+        let hour = Histogram::from_cumulative(edges, all, kept * 0.2 + missed * 3.0);
         snapshot.signals.prefill_ttft_attainment = HistogramReading::Value(hour.unwrap());
     };
     world.load.prefill_seconds = 0.7;

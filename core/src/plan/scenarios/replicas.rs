@@ -127,6 +127,33 @@ fn f16_a_role_at_its_maximum_follows_the_declared_priority() {
 }
 
 #[test]
+fn no_more_replicas_go_before_those_that_went_are_gone() {
+    let after_five_minutes = |timeout, leave_for_ever: bool| {
+        let mut world = steady(Load {
+            rate_rps: 70.0,
+            ..LOAD
+        });
+        let before = world.current.decode;
+        // A lower maximum takes one a minute.
+        let see = |snapshot: &mut Snapshot| {
+            snapshot.policy.behavior.drain_timeout = timeout;
+            snapshot.policy.bounds.decode.max_replicas = 1;
+            let decode = &mut snapshot.roles.decode;
+            decode.terminating = u32::from(leave_for_ever && decode.current < before);
+        };
+        world.run_seeing(5 * MINUTE, see);
+        before - world.current.decode
+    };
+    let pace = after_five_minutes(None, true);
+    assert!(pace > 1, "{pace}");
+    assert_eq!(after_five_minutes(Some(10 * MINUTE), true), 1);
+    assert_eq!(after_five_minutes(Some(10 * MINUTE), false), pace);
+    // A pod on a node that is lost leaves for ever, and is waited for no longer than that.
+    let patience = after_five_minutes(Some(2 * MINUTE), true);
+    assert!((2..pace).contains(&patience), "{patience} of {pace}");
+}
+
+#[test]
 fn f17_pods_of_a_rolling_update_are_not_counted_twice() {
     let mut world = steady(LOAD);
     let before = world.current;

@@ -385,6 +385,13 @@ pub(super) const BLOCKS: &[Block] = &[
         "wait: the longer window ends when the replicas have been calm for a while",
     ),
     of(
+        Reason::WaitsForDrain,
+        Delayed,
+        Down,
+        Some(C::ScalingLimited),
+        "wait until the replicas that leave are gone, or lower behavior.scaleDown.drain.timeout",
+    ),
+    of(
         Reason::WithinTolerance,
         Delayed,
         Both,
@@ -498,6 +505,9 @@ mod tests {
         Reason::NotContended,
         Reason::AllMetricsAvailable,
         Reason::ReconciledOnTime,
+        Reason::DrainSafe,
+        Reason::DrainUnsafe,
+        Reason::VictimsUnmarked,
         Reason::TooFewRequests,
         Reason::ObjectiveMet,
         Reason::ObjectiveMissed,

@@ -217,6 +217,7 @@ fn pod(
             .unwrap_or(0),
         shape,
         has_owner: object.owner_references().iter().any(is_controller),
+        is_ours: released_to(object).is_some(),
         is_ending: object.metadata.deletion_timestamp.is_some(),
         // A pod that says that its group does not exist is refused by what it says.
         marked: object

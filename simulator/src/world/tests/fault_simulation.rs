@@ -152,10 +152,11 @@ fn whatever_goes_wrong_the_promises_hold() {
         }
     }
     assert!(failures.is_empty(), "\n{}", failures.join("\n"));
-    // Worlds in which nothing happens would hold all promises.
+    // Worlds in which nothing happens would hold all promises. Replicas are requested ahead of what
+    // may come, so few of them wait for GPUs.
     if seeds() == SEEDS {
         assert!(
-            blind > 30 && pending > 30 && stuck > 30 && lost > 30,
+            blind > 30 && pending > 5 && stuck > 30 && lost > 30,
             "{blind} {pending} {stuck} {lost}"
         );
     }
