@@ -150,7 +150,20 @@ impl Request {
                 }
                 answer
             }
-            Self::Release { pod, node } => release(context, pod, node).await,
+            Self::Release { pod, node } => {
+                let answer = release(context, pod, node).await;
+                if answer.is_err() {
+                    let namespace = pod.namespace().unwrap_or_default();
+                    let pods: Api<PlacementPod> =
+                        Api::namespaced(context.client.clone(), &namespace);
+                    let now = pods.get_metadata(&pod.name_any()).await;
+                    return Answer {
+                        version: now.ok().and_then(|now| now.resource_version()),
+                        outcome: answer.map(|(outcome, _)| outcome),
+                    };
+                }
+                answer
+            }
             Self::Mark { group, pod, state } => {
                 let marked = act::mark(context, group, pod, *state).await;
                 marked.map(|outcome| (outcome, None))
