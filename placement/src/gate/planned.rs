@@ -84,10 +84,12 @@ fn problem(
             node.occupants.push(occupant);
         }
     };
+    let in_turn: BTreeSet<&str> = planned
+        .iter()
+        .map(|view| view.seen.rules.name.as_str())
+        .collect();
     for view in views {
-        let is_planned = planned
-            .iter()
-            .any(|other| other.seen.rules.name == view.seen.rules.name);
+        let is_planned = in_turn.contains(view.seen.rules.name.as_str());
         for pod in &view.seen.pods {
             let node = match standings.of(pod) {
                 Standing::Leaving { node } => node,

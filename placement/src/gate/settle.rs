@@ -18,12 +18,12 @@ use crate::{
 /// The things to do next. Actions of one group follow each other in the order given; a failed one
 /// makes those after it void until everything is seen again.
 pub fn step(seen: &Seen) -> Vec<Action> {
-    let standings = Standings::read(seen);
     let nodes: BTreeMap<&str, &Node> = seen
         .nodes
         .iter()
         .map(|node| (node.name.as_str(), node))
         .collect();
+    let standings = Standings::read(seen, &nodes);
     let views: Vec<GroupView<'_>> = seen
         .groups
         .iter()
@@ -95,9 +95,8 @@ fn mark(view: &GroupView<'_>, next: &Record) -> Vec<Action> {
     let state = view.seen.record.state;
     let wanted = |pod: &SeenPod| match &pod.state {
         PodState::Gated => {
-            let mut planned = next.assignments.iter();
-            let is_planned = planned.any(|planned| planned.uid == pod.uid);
-            (state.is_waiting() && !is_planned).then_some(state)
+            let is_unplanned = next.planned(pod).is_none();
+            (state.is_waiting() && is_unplanned).then_some(state)
         }
         PodState::Bound { .. } => {
             let waited = pod.marked.is_some_and(GroupState::is_waiting);
@@ -119,9 +118,8 @@ fn mark(view: &GroupView<'_>, next: &Record) -> Vec<Action> {
 
 /// The record of a group whose window is open, or that has none.
 fn next(view: &GroupView<'_>, plan: Option<&(GroupPlan, BTreeSet<String>)>, seen: &Seen) -> Record {
-    let group = view.seen;
     let now_seconds = seen.now_seconds;
-    let mut next = group.record.clone();
+    let mut next = view.seen.record.clone();
     tidy(&mut next, view, seen);
     let (state, message) = if let Some((plan, drains)) = plan {
         next.holds.clone_from(drains);
@@ -131,12 +129,7 @@ fn next(view: &GroupView<'_>, plan: Option<&(GroupPlan, BTreeSet<String>)>, seen
         unplanned(view)
     };
     // A part that is held without a window, for it was not seen when the last one ended.
-    let has_ours = group
-        .pods
-        .iter()
-        .any(|pod| pod.is_ours && pod.has_owner && pod.is_bound() && !pod.is_ending);
-    let is_part = !next.was_placed && has_ours && !window::has_least(view);
-    if is_part && next.deadline_seconds.is_none() {
+    if next.deadline_seconds.is_none() && !window::part(view).is_empty() {
         next.deadline_seconds = Some(now_seconds + seen.settings.window_seconds);
     }
     let changes = is_settled(state) != is_settled(next.state);
@@ -284,11 +277,9 @@ fn follow(
 
 /// Whether pods that have to end run as if they did not.
 fn has_to_end(view: &GroupView<'_>) -> bool {
-    let ending = &view.seen.record.ending;
+    let record = &view.seen.record;
     let mut pods = view.seen.pods.iter();
-    pods.any(|pod| {
-        pod.is_bound() && !pod.is_ending && ending.iter().any(|ending| ending.uid == pod.uid)
-    })
+    pods.any(|pod| pod.is_bound() && !pod.is_ending && record.has_to_end(pod))
 }
 
 /// Whether the pods that are there make up the least of every role, or the group runs already.
@@ -309,16 +300,8 @@ fn is_member(view: &GroupView<'_>, uid: &str) -> bool {
 
 /// The pods that run elsewhere end; those that are made again go to the new domain.
 fn relocate(next: &mut Record, view: &GroupView<'_>, plan: &GroupPlan) -> (GroupState, String) {
-    for pod in &view.seen.pods {
-        if plan.ends.contains(&pod.name) && pod.is_ours && pod.has_owner && !pod.is_ending {
-            next.ending.push(super::Ending {
-                pod: pod.name.clone(),
-                uid: pod.uid.clone(),
-            });
-        }
-    }
-    next.ending.sort();
-    next.ending.dedup();
+    let moves = |pod: &&SeenPod| plan.ends.contains(&pod.name) && pod.may_be_ended();
+    next.end(view.seen.pods.iter().filter(moves));
     let count = plan.ends.len();
     (
         GroupState::Relocating,
