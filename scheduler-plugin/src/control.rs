@@ -106,27 +106,27 @@ impl Context {
 /// Runs until a signal ends it.
 pub async fn control(args: ControlArgs) -> anyhow::Result<Ending> {
     let process = Process::prepare(&args.process, crate::NAME, crate::VERSION).await?;
-    let nodes_ready = process.readiness.register("nodes");
-    let pods_ready = process.readiness.register("pods");
+    // Readiness checks are there before they can be asked for.
+    let Process {
+        client,
+        shutdown,
+        readiness,
+        ..
+    } = &process;
+    let nodes = Cache::followed(client, shutdown, readiness, "nodes");
+    let pods = Cache::followed(client, shutdown, readiness, "pods");
+    let placement = args
+        .placement
+        .placement
+        .then(|| Caches::follow(client, shutdown, readiness));
     let metrics = Arc::new(Metrics::default());
     process
         .serve_admin(|registry| metrics.register(registry))
         .await?;
     let Process {
-        shutdown,
-        client,
-        readiness,
-        ..
+        shutdown, client, ..
     } = process;
 
-    let placement = args
-        .placement
-        .placement
-        .then(|| Caches::follow(&client, &shutdown, &readiness));
-    let (nodes, node_writer) = Cache::new();
-    let (pods, pod_writer) = Cache::new();
-    shutdown.spawn_until_stopped("nodes", node_writer.follow(client.clone(), nodes_ready));
-    shutdown.spawn_until_stopped("pods", pod_writer.follow(client.clone(), pods_ready));
     let leadership = LeaderElection::new(client.clone(), &args.leader, LEASE)?.run(&shutdown);
     let reporter = Reporter {
         controller: crate::NAME.to_owned(),

@@ -21,7 +21,10 @@ use kube::{
         watcher::{self, Event, watcher},
     },
 };
-use pd_runtime::readiness::ReadinessHandle;
+use pd_runtime::{
+    readiness::{Readiness, ReadinessHandle},
+    shutdown::Shutdown,
+};
 use serde::de::DeserializeOwned;
 use tokio::{
     sync::{broadcast, watch},
@@ -115,6 +118,19 @@ impl<K: Cached> Cache<K> {
             failing_since,
         };
         (cache, cache_writer)
+    }
+
+    /// A cache that follows the cluster from now on, with a readiness check called `name`.
+    pub fn followed(
+        client: &Client,
+        shutdown: &Shutdown,
+        readiness: &Readiness,
+        name: &'static str,
+    ) -> Self {
+        let (cache, writer) = Self::new();
+        let ready = readiness.register(name);
+        shutdown.spawn_until_stopped(name, writer.follow(client.clone(), ready));
+        cache
     }
 
     /// The objects as last seen.

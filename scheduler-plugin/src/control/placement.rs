@@ -29,7 +29,7 @@ use kube::{
 };
 use pd_api::v1alpha1::PlacementGroup;
 use pd_placement::{
-    gate::{Action, GateSettings, Seen, step},
+    gate::{Action, GateSettings, GroupState, Seen, step},
     manifest::VolumeRules,
 };
 use pd_runtime::leader::Term;
@@ -38,7 +38,6 @@ use tokio::time::{Instant, sleep_until};
 pub use self::caches::Caches;
 use self::{
     objects::{PlacementPod, key},
-    record::StateWord,
     request::{Answer, Request},
 };
 use super::Context;
@@ -106,7 +105,7 @@ struct Placing<'a> {
     started_seconds: u64,
     written: Written,
     /// The state of each group as it was last reported.
-    states: HashMap<String, StateWord>,
+    states: HashMap<String, GroupState>,
     is_paused: bool,
 }
 
@@ -200,16 +199,7 @@ impl Placing<'_> {
     fn volume_rules(&self, namespace: &str, pods: &[&PlacementPod]) -> VolumeRules {
         let mut rules = VolumeRules::new();
         for pod in pods {
-            let volumes = pod.spec["volumes"].as_array().into_iter().flatten();
-            for volume in volumes {
-                let stated = volume["persistentVolumeClaim"]["claimName"].as_str();
-                let ephemeral = volume["ephemeral"].is_object().then(|| {
-                    let name = volume["name"].as_str().unwrap_or_default();
-                    format!("{}-{name}", pod.name_any())
-                });
-                let Some(name) = stated.map(ToOwned::to_owned).or(ephemeral) else {
-                    continue;
-                };
+            for name in pod.claims() {
                 let Some(claim) = self.caches.claims.get(&name, Some(namespace)) else {
                     continue;
                 };
@@ -304,21 +294,22 @@ impl Placing<'_> {
 
     /// Metrics of all groups, and an event of each whose state is another one.
     async fn report(&mut self, groups: &[Arc<PlacementGroup>]) {
-        let mut counts: BTreeMap<&'static str, i64> = BTreeMap::new();
+        let mut counts = HashMap::new();
         let mut events = Vec::new();
         let mut known = HashMap::new();
         for group in groups {
             let Some(status) = &group.status else {
                 continue;
             };
-            let word = StateWord::all().find(|word| word.as_str() == status.state);
-            let Some(word) = word else { continue };
-            *counts.entry(word.as_str()).or_default() += 1;
+            let Some(state) = GroupState::named(&status.state) else {
+                continue;
+            };
+            *counts.entry(state).or_default() += 1;
             let key = key(group);
-            if self.states.get(&key).is_some_and(|before| *before != word) {
-                events.push((group.object_ref(&()), event(word, &status.message)));
+            if self.states.get(&key).is_some_and(|before| *before != state) {
+                events.push((group.object_ref(&()), event(state, &status.message)));
             }
-            known.insert(key, word);
+            known.insert(key, state);
         }
         self.states = known;
         self.context.metrics.placement.groups(&counts);
@@ -328,19 +319,19 @@ impl Placing<'_> {
     }
 }
 
-fn event(word: StateWord, message: &str) -> Event {
+fn event(state: GroupState, message: &str) -> Event {
     let is_normal = matches!(
-        word,
-        StateWord::Placed | StateWord::Placing | StateWord::WaitingForPods
+        state,
+        GroupState::Placed | GroupState::Placing | GroupState::WaitingForPods
     );
-    let fallback = format!("the group is {}", word.as_str());
+    let fallback = format!("the group is {}", state.as_str());
     Event {
         type_: if is_normal {
             EventType::Normal
         } else {
             EventType::Warning
         },
-        reason: word.as_str().to_owned(),
+        reason: state.as_str().to_owned(),
         note: Some(if message.is_empty() {
             fallback
         } else {
