@@ -13,6 +13,7 @@
 pub mod add_ons;
 pub mod admission_load;
 pub mod binaries;
+pub mod bindings;
 pub mod chart;
 pub mod control_plane;
 pub mod dashboards;
