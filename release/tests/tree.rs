@@ -23,6 +23,10 @@ const INTERNAL: [(&str, &str); 7] = [
         "pd-engine-emulator",
         "engines to play with, from the source",
     ),
+    (
+        "pd-gangs",
+        "measures the placement of groups on a control plane of its own",
+    ),
     ("pd-mirror-pace", "measures the mirror in a test"),
     ("pd-release", "makes releases"),
     ("pd-throughput", "measures the controller in a test"),
