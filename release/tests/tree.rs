@@ -12,7 +12,7 @@ use pd_release::{
 use serde_json::Value;
 
 /// Programs of the workspace that are not given to others, and why.
-const INTERNAL: [(&str, &str); 7] = [
+const INTERNAL: &[(&str, &str)] = &[
     ("crdgen", "writes files of this repository"),
     ("pd-admission-load", "measures the webhook in a test"),
     (
