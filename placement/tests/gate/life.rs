@@ -7,7 +7,7 @@ use std::{
 };
 
 use pd_placement::{
-    gate::{Action, GateSettings, GroupState, PodState, Seen, step},
+    gate::{Action, GateSettings, GroupState, PodState, Seen, SeenPod, step},
     group::{OnLoss, PodKind},
     node::Occupant,
     place,
@@ -41,7 +41,7 @@ const SETTINGS: GateSettings = GateSettings {
     },
 };
 
-/// A cluster, and a controller whose caches are behind.
+/// A cluster, and a controller whose caches are behind. It waits until they show its own writes.
 struct Life {
     cluster: Cluster,
     chance: Chance,
@@ -50,7 +50,49 @@ struct Life {
     past: Vec<(Cluster, BTreeMap<String, u64>)>,
     /// The moment that each cache shows: nodes, pods, groups.
     behind: [usize; 3],
+    /// Versions that the caches have to show before the controller acts again: of pods by UID and
+    /// of groups by name.
+    written: Written,
     made: usize,
+}
+
+/// What the controller wrote, and the versions that came of it.
+#[derive(Default)]
+struct Written {
+    pods: BTreeMap<String, u64>,
+    groups: BTreeMap<String, u64>,
+}
+
+impl Written {
+    /// Reads the version after an action. The controller does so too when an answer is lost.
+    fn note(&mut self, cluster: &Cluster, action: &Action) {
+        match action {
+            Action::Write { group, .. } => {
+                let version = cluster.groups[group].version;
+                self.groups.insert(group.clone(), version);
+            }
+            Action::Release { pod, .. } => {
+                if let Some((_, found)) = cluster.pods.get(&pod.uid) {
+                    self.pods.insert(pod.uid.clone(), version(found));
+                }
+            }
+            Action::Mark { .. } | Action::End { .. } => {}
+        }
+    }
+
+    /// Whether caches with these pods and groups show all. A pod that is gone shows nothing.
+    fn is_shown(&self, pods: &Cluster, groups: &Cluster) -> bool {
+        let has_pod = |(uid, version_then): (&String, &u64)| {
+            let found = pods.pods.get(uid);
+            found.is_none_or(|(_, pod)| version(pod) >= *version_then)
+        };
+        let has_group = |(name, version): (&String, &u64)| groups.groups[name].version >= *version;
+        self.pods.iter().all(has_pod) && self.groups.iter().all(has_group)
+    }
+}
+
+fn version(pod: &SeenPod) -> u64 {
+    pod.resource_version.parse().unwrap()
 }
 
 impl Life {
@@ -77,6 +119,7 @@ impl Life {
             chance,
             observer: Observer::default(),
             behind: [0; 3],
+            written: Written::default(),
             made: 0,
         }
     }
@@ -105,10 +148,19 @@ impl Life {
     /// 100 cases; it is killed in as many.
     fn act(&mut self, percent: usize) {
         let (seen, versions) = self.seen(percent == 0);
+        let [_, pods, groups] = self.behind;
+        if !self
+            .written
+            .is_shown(&self.past[pods].0, &self.past[groups].0)
+        {
+            return;
+        }
+        self.written = Written::default();
         let mut failed: Vec<String> = Vec::new();
         for action in step(&seen) {
             if self.chance.happens(percent / 4) {
-                // Killed. The next one lists everything.
+                // Killed. The next one lists everything, and has written nothing yet.
+                self.written = Written::default();
                 self.note();
                 let newest = self.past.len() - 1;
                 self.behind = [newest; 3];
@@ -124,12 +176,17 @@ impl Life {
                 continue;
             }
             if self.chance.happens(percent) {
+                // The request came to nothing: the controller reads the version that is there.
+                self.written.note(&self.cluster, &action);
                 failed.push(group);
                 continue;
             }
             self.observer.before(&self.cluster, &action);
             let answer = self.cluster.carry_out(&action, &versions);
             self.observer.after(&self.cluster);
+            if answer.is_ok() {
+                self.written.note(&self.cluster, &action);
+            }
             if answer.is_err() || self.chance.happens(percent) {
                 failed.push(group);
             }
