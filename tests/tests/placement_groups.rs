@@ -240,15 +240,17 @@ async fn groups_are_placed_whole_near_each_other_and_again_after_a_loss() {
     plane.apply(&free.to_string()).await.unwrap();
 
     one_of_two_is_placed(&plane, &client, &mut controllers).await;
-    all_are_in_one_rack(&plane, &client, &controllers).await;
+    // Now, for it goes with its node if that is the one to be lost.
     let kept = eventually("the free pod to have a node", DEADLINE, async || {
         let pod = Api::<Pod>::namespaced(client.clone(), "default")
             .get("free")
             .await;
-        let node = pod.ok().and_then(|pod| pod.spec?.node_name);
-        node.ok_or_else(|| "it has none".to_owned())
+        let pod = pod.map_err(|error| error.to_string())?;
+        let node = pod.spec.and_then(|spec| spec.node_name);
+        node.ok_or_else(|| format!("it has none: {:?}", pod.status))
     });
     kept.await.unwrap();
+    all_are_in_one_rack(&plane, &client, &controllers).await;
     let log = controllers.process.log();
     assert!(
         !log.contains("\"level\":\"ERROR\""),

@@ -56,7 +56,7 @@ struct Life {
     made: usize,
 }
 
-/// What the controller wrote, and the versions that came of it.
+/// Objects that the controller wrote, and the versions that came of it.
 #[derive(Default)]
 struct Written {
     pods: BTreeMap<String, u64>,
