@@ -23,6 +23,7 @@ mod assign;
 mod composition;
 mod facts;
 mod planned;
+mod room;
 mod settle;
 mod window;
 
@@ -30,7 +31,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{group::Group, node::Node, pod::PodShape, topology::Topology};
 
-pub use self::settle::step;
+pub use self::{
+    room::{Room, RoomError, room},
+    settle::step,
+};
 
 /// Longest text of a record, characters: longer ones are cut, so that they are read back as they
 /// were written.
@@ -47,6 +51,13 @@ pub struct Seen {
     pub groups: Vec<SeenGroup>,
     /// Times and bounds.
     pub settings: GateSettings,
+}
+
+impl Seen {
+    fn nodes_by_name(&self) -> BTreeMap<&str, &Node> {
+        let nodes = self.nodes.iter();
+        nodes.map(|node| (node.name.as_str(), node)).collect()
+    }
 }
 
 /// A placement group as it is seen.

@@ -9,55 +9,74 @@ use super::{
 };
 use crate::{
     node::Occupant,
-    place,
+    place::Session,
     plan::{GroupPlan, Outcome, Placement, Slot},
     pod::PodShape,
     problem::{Hold, Problem, Reservation},
     topology::Topology,
 };
 
-/// The plans of all groups that can be planned. Those of one topology are made together; later
-/// topologies find the places of earlier ones taken.
+/// The plans of all groups that can be planned.
 pub(super) fn plans(
     seen: &Seen,
     views: &[GroupView<'_>],
     standings: &Standings,
 ) -> BTreeMap<String, (GroupPlan, BTreeSet<String>)> {
+    let mut plans = BTreeMap::new();
+    in_turn(seen, views, standings, |_, placement| {
+        for (name, plan) in &placement.groups {
+            let mut of_group = placement.holds.iter().filter(|hold| hold.group == *name);
+            let drains = of_group.next().map(|hold| hold.nodes.clone());
+            plans.insert(name.clone(), (plan.clone(), drains.unwrap_or_default()));
+        }
+    });
+    plans
+}
+
+/// Makes all plans, and shows each session with its placement. The groups of one topology are
+/// planned together; later topologies find the places of earlier ones taken.
+pub(super) fn in_turn(
+    seen: &Seen,
+    views: &[GroupView<'_>],
+    standings: &Standings,
+    mut show: impl FnMut(&mut Session<'_>, &Placement),
+) {
     let mut topologies: BTreeMap<&str, &Topology> = BTreeMap::new();
     for view in views {
         if let Ok(topology) = &view.seen.topology {
             topologies.insert(&view.seen.topology_name, topology);
         }
     }
-    let mut plans = BTreeMap::new();
     let mut taken: Vec<Reservation> = Vec::new();
     for (name, topology) in topologies {
-        let is_planned = |view: &&GroupView<'_>| {
-            let group = view.seen;
-            let can_be = group.topology.is_ok() && group.topology_name == name;
-            can_be && view.fault.is_none() && view.lacks().is_none() && !is_put_off(view, seen)
-        };
-        let planned: Vec<&GroupView<'_>> = views.iter().filter(is_planned).collect();
+        let planned: Vec<&GroupView<'_>> = views
+            .iter()
+            .filter(|view| view.seen.topology_name == name && is_planned(view, seen))
+            .collect();
         let problem = problem(seen, views, &planned, standings, topology, &taken);
-        let Placement {
-            mut groups, holds, ..
-        } = place(&problem);
+        let mut session = Session::new(&problem);
+        let placement = session.placement();
+        show(&mut session, &placement);
         for group in &problem.groups {
-            let Some(plan) = groups.remove(&group.name) else {
-                continue;
-            };
-            let open = plan.slots.iter().filter(|slot| slot.pod.is_none());
-            let is_taken = matches!(plan.outcome, Outcome::Placed | Outcome::Degraded);
-            taken.extend(open.filter(|_| is_taken).filter_map(|slot| {
+            let plan = placement.groups.get(&group.name);
+            let is_placed =
+                |plan: &&GroupPlan| matches!(plan.outcome, Outcome::Placed | Outcome::Degraded);
+            let slots = plan
+                .filter(is_placed)
+                .into_iter()
+                .flat_map(|plan| &plan.slots);
+            taken.extend(slots.filter(|slot| slot.pod.is_none()).filter_map(|slot| {
                 let kind = group.pods(&slot.role, &slot.kind)?;
                 Some(reservation(slot, &kind.shape))
             }));
-            let mut of_group = holds.iter().filter(|hold| hold.group == group.name);
-            let drains = of_group.next().map(|hold| hold.nodes.clone());
-            plans.insert(group.name.clone(), (plan, drains.unwrap_or_default()));
         }
     }
-    plans
+}
+
+/// Whether a plan is made for it now.
+pub(super) fn is_planned(view: &GroupView<'_>, seen: &Seen) -> bool {
+    let can_be = view.seen.topology.is_ok() && view.fault.is_none() && view.lacks().is_none();
+    can_be && !is_put_off(view, seen)
 }
 
 /// Whether it has nothing, and failed so lately that it is not tried again yet.

@@ -11,18 +11,13 @@ use super::{
     window,
 };
 use crate::{
-    node::Node,
     plan::{GroupPlan, Outcome},
 };
 
 /// The things to do next. Actions of one group follow each other in the order given; a failed one
 /// makes those after it void until everything is seen again.
 pub fn step(seen: &Seen) -> Vec<Action> {
-    let nodes: BTreeMap<&str, &Node> = seen
-        .nodes
-        .iter()
-        .map(|node| (node.name.as_str(), node))
-        .collect();
+    let nodes = seen.nodes_by_name();
     let standings = Standings::read(seen, &nodes);
     let views: Vec<GroupView<'_>> = seen
         .groups

@@ -11,3 +11,4 @@ mod chance;
 mod cluster;
 mod life;
 mod promises;
+mod room;
