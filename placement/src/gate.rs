@@ -286,6 +286,9 @@ pub struct GateSettings {
     pub retry_max_seconds: u64,
     /// Time for which a node that failed a group is left out, seconds.
     pub exclude_seconds: u64,
+    /// Age from which a pod that waits says so, seconds. Gangs come within a few; a write for each
+    /// of their pods would only keep them waiting.
+    pub mark_seconds: u64,
     /// Bounds of the planner.
     pub planner: crate::problem::Settings,
 }
@@ -298,6 +301,7 @@ impl Default for GateSettings {
             retry_seconds: 10,
             retry_max_seconds: 600,
             exclude_seconds: 600,
+            mark_seconds: 5,
             planner: crate::problem::Settings::default(),
         }
     }

@@ -10,9 +10,7 @@ use super::{
     planned::plans,
     window,
 };
-use crate::{
-    plan::{GroupPlan, Outcome},
-};
+use crate::plan::{GroupPlan, Outcome};
 
 /// The things to do next. Actions of one group follow each other in the order given; a failed one
 /// makes those after it void until everything is seen again.
@@ -38,7 +36,7 @@ pub fn step(seen: &Seen) -> Vec<Action> {
             None => next(view, plans.get(group.rules.name.as_str()), seen),
         };
         actions.extend(touch(view, &next, &standings));
-        actions.extend(mark(view, &next));
+        actions.extend(mark(view, &next, seen));
         if next != group.record {
             actions.push(Action::Write {
                 group: group.rules.name.clone(),
@@ -86,12 +84,16 @@ fn touch(view: &GroupView<'_>, next: &Record, standings: &Standings) -> Vec<Acti
 
 /// Pods that wait carry the state of their group, and those that were placed carry that. A pod that
 /// is about to be released is not touched, for it would not be the one that was seen any more.
-fn mark(view: &GroupView<'_>, next: &Record) -> Vec<Action> {
+fn mark(view: &GroupView<'_>, next: &Record, seen: &Seen) -> Vec<Action> {
     let state = view.seen.record.state;
     let wanted = |pod: &SeenPod| match &pod.state {
         PodState::Gated => {
             let is_unplanned = next.planned(pod).is_none();
-            (state.is_waiting() && is_unplanned).then_some(state)
+            let from_seconds = pod
+                .created_seconds
+                .saturating_add(seen.settings.mark_seconds);
+            let is_due = pod.marked.is_some() || seen.now_seconds >= from_seconds;
+            (state.is_waiting() && is_unplanned && is_due).then_some(state)
         }
         PodState::Bound { .. } => {
             let waited = pod.marked.is_some_and(GroupState::is_waiting);

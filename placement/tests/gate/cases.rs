@@ -45,6 +45,20 @@ fn d1_of_two_gangs_that_fit_alone_one_is_placed_and_the_other_holds_nothing() {
 }
 
 #[test]
+fn pods_that_wait_for_a_moment_are_not_written_to_and_ones_that_wait_longer_say_so() {
+    let mut cluster = Cluster::new(two_racks(), vec![group("a", &[("prefill", 3, 2, 8)])]);
+    let after = cluster.settings.mark_seconds;
+    let marks = |cluster: &Cluster| -> Vec<_> {
+        let pods = cluster.pods_of("a");
+        pods.filter_map(|pod| pod.marked).collect()
+    };
+    cluster.run(after);
+    assert!(marks(&cluster).is_empty());
+    cluster.run(2);
+    assert_eq!(marks(&cluster), [GroupState::WaitingForPods; 2]);
+}
+
+#[test]
 fn d2_pods_that_come_one_by_one_are_not_placed_before_the_least_is_there() {
     let mut cluster = Cluster::new(two_racks(), vec![group("a", &[("prefill", 3, 2, 8)])]);
     cluster.run(5);

@@ -35,6 +35,7 @@ const SETTINGS: GateSettings = GateSettings {
     retry_seconds: 2,
     retry_max_seconds: 40,
     exclude_seconds: 60,
+    mark_seconds: 2,
     planner: pd_placement::problem::Settings {
         patience_seconds: 60,
         work_max: 4_000_000,
