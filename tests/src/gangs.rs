@@ -2,10 +2,9 @@
 //! run.
 //!
 //! Nodes are posted as ready and nobody plays them. Single pods are created while the scheduler is
-//! stopped (SIGSTOP), as in [`throughput`](crate::throughput). Pods of gangs are created with their
-//! gate, and nothing happens to them until their groups are created: time counts from the first
-//! group that is sent, or from the scheduler's resumption, so the writes of groups, plans and
-//! releases are all in it. The rate counts from the first binding to the last.
+//! stopped (SIGSTOP), as in [`throughput`](crate::throughput). Groups and their gated pods are
+//! created while our controllers are: time counts from the moment that either goes on, so all
+//! writes of plans and releases are in it. The rate counts from the first binding to the last.
 
 use std::{
     collections::BTreeMap,
@@ -119,7 +118,14 @@ impl Gangs {
         }))?;
         let topologies = Api::<ClusterTopology>::all(client.clone());
         topologies.create(&PostParams::default(), &topology).await?;
-        let flags = ["--placement", "--mirror-labels=false", "--evict=false"];
+        // They lead still when they go on.
+        let flags = [
+            "--placement",
+            "--mirror-labels=false",
+            "--evict=false",
+            "--leader-election-lease-duration=10m",
+            "--leader-election-renew-deadline=9m",
+        ];
         let control = start_control_as(&plane, "pd-control", plane.kubeconfig(), &flags).await?;
         eventually("the controllers to lead", DEADLINE, async || {
             let log = control.log();
@@ -186,6 +192,9 @@ impl Gangs {
         let bindings = Bindings::from_now(&pods).await?;
         if size == 1 {
             self.plane.pause(Component::Scheduler).await?;
+        } else {
+            self.control.pause().await?;
+            self.make_groups(size, count / size).await?;
         }
         stream::iter(0..count)
             .map(|number| {
@@ -206,9 +215,10 @@ impl Gangs {
             began = Instant::now();
             if size == 1 {
                 self.plane.resume(Component::Scheduler).await?;
-                return Ok(());
+            } else {
+                self.control.resume().await?;
             }
-            self.make_groups(size, count / size).await
+            Ok(())
         };
         let bound = bindings.of(&pods, count, start).await;
         let bound = bound.with_context(|| self.control.log_tail())?;
