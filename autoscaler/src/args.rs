@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use clap::{Args as ClapArgs, Parser};
 use pd_runtime::{args::positive_duration, leader::LeaderArgs, process::ProcessArgs, prometheus};
+use reqwest::Url;
 
-use crate::{selection::SelectionArgs, tenancy::TenancyArgs};
+use crate::{placement::http::url, selection::SelectionArgs, tenancy::TenancyArgs};
 
 /// Scales the prefill and decode workloads of LLM services together.
 #[derive(Debug, Clone, Parser)]
@@ -60,6 +61,12 @@ pub struct DecisionArgs {
     /// one leave the others their turn.
     #[arg(long, default_value_t = 8, env = "PD_NAMESPACE_CONCURRENCY", value_parser = clap::value_parser!(u16).range(1..))]
     pub namespace_concurrency: u16,
+
+    /// Address of the service of pd-scheduler-plugin's --what-if-address, which says whether more
+    /// replicas of a PlacementGroup have places, such as http://pd-control:8082. Nobody is asked
+    /// when not given.
+    #[arg(long, env = "PD_PLACEMENT_URL", value_parser = url, value_name = "URL")]
+    pub placement_url: Option<Url>,
 }
 
 /// The default Prometheus server, and how its series are labelled.
@@ -143,6 +150,7 @@ mod tests {
             ("--controller-class", "Blue"),
             ("--object-selector", "team in a"),
             ("--pod-label", "a-b"),
+            ("--placement-url", "pd-control"),
         ] {
             let error = Args::try_parse_from(["pd-autoscaler", flag, value]).unwrap_err();
             assert!(error.to_string().contains(flag), "{error}");

@@ -27,6 +27,7 @@ use crate::{
     cluster::Cluster,
     metrics::Metrics,
     observe::{attainment::KeptAttainment, drain::Longest, profile::Cache, series::Series},
+    placement::{self, Ask},
     prometheus::{Answer, Endpoint, QueryError, Sample, Servers},
     selection::SelectionArgs,
     share::Shares,
@@ -121,6 +122,8 @@ pub struct Context {
     pub own_server: Option<Endpoint>,
     /// Prometheus clients.
     pub servers: Servers,
+    /// Who says whether more replicas of a placement group have places, if anybody does.
+    pub room: Option<Ask>,
     /// Own metrics.
     pub metrics: Arc<Metrics>,
     /// Whether this process may write.
@@ -160,6 +163,8 @@ impl Context {
         let events = Recorder::new(client.clone(), reporter);
         let objects = Mutex::default();
         let server = &metrics_args.server;
+        let room = decision_args.placement_url.clone();
+        let room = room.map(placement::http::ask);
         let servers = Servers::new(server.prometheus_timeout, crate::NAME, crate::VERSION);
         // Who watches one namespace has none to be fair to.
         let most = match decision_args.watch_namespace {
@@ -176,6 +181,7 @@ impl Context {
             selection,
             metrics_args,
             servers,
+            room,
             metrics,
             leadership,
             events,

@@ -35,6 +35,7 @@ pub mod lock;
 pub mod metrics;
 pub mod observe;
 pub mod outcome;
+pub mod placement;
 pub mod plan;
 pub mod report;
 pub mod run;

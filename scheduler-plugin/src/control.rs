@@ -23,6 +23,7 @@ use pd_runtime::{
     kubernetes::error_message,
     leader::{LeaderElection, Leadership},
     process::Process,
+    server::{self, Endpoint},
     shutdown::Ending,
 };
 use tokio::sync::watch;
@@ -32,7 +33,7 @@ use self::{
     cache::Cache,
     metrics::Metrics,
     objects::{WatchedNode, WatchedPod},
-    placement::Caches,
+    placement::{Caches, what_if},
 };
 use crate::args::ControlArgs;
 
@@ -126,6 +127,15 @@ pub async fn control(args: ControlArgs) -> anyhow::Result<Ending> {
     let Process {
         shutdown, client, ..
     } = process;
+    if let (Some(caches), Some(address)) = (&placement, args.placement.what_if_address) {
+        let endpoint = Endpoint {
+            name: "what-if",
+            address,
+            flag: "--what-if-address",
+        };
+        let routes = what_if::router(caches.clone());
+        server::serve(&endpoint, routes, None, &shutdown).await?;
+    }
 
     let leadership = LeaderElection::new(client.clone(), &args.leader, LEASE)?.run(&shutdown);
     let reporter = Reporter {

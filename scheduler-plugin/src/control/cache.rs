@@ -161,6 +161,11 @@ impl<K: Cached> Cache<K> {
         }
     }
 
+    /// Whether everything was listed.
+    pub fn is_listed(&self) -> bool {
+        *self.listed.borrow()
+    }
+
     /// Since when the watch fails; nothing while it works.
     pub fn failing_since(&self) -> Option<Instant> {
         *self

@@ -43,7 +43,7 @@ pub(crate) fn everything() -> Value {
         "objectSelector": "team in (a, b)",
         "shard": { "count": 4, "index": 3 },
         "drain": { "enabled": true },
-        "decisions": { "interval": "7s", "statusInterval": "2m", "checkpointInterval": "3m", "concurrency": 3, "namespaceConcurrency": 2 },
+        "decisions": { "interval": "7s", "statusInterval": "2m", "checkpointInterval": "3m", "concurrency": 3, "namespaceConcurrency": 2, "placementUrl": "http://pd-control:8082" },
         "prometheus": {
             "url": "http://prometheus:9090", "timeout": "4s", "metricsWindow": "3m",
             "metricsAgeMax": "45s", "namespaceLabel": "ns", "podLabel": "pod_name",

@@ -77,6 +77,7 @@ async fn values_reach_the_controller_unchanged() {
         "--object-selector=team in (a, b)",
         "--shard-count=4",
         "--shard-index=3",
+        "--placement-url=http://pd-control:8082",
         "--prometheus-url=http://prometheus:9090",
         "--prometheus-timeout=4s",
         "--prometheus-username=me",

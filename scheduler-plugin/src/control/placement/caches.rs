@@ -41,6 +41,16 @@ impl Caches {
         self.volumes.listed().await;
     }
 
+    /// Whether everything was listed.
+    pub(super) fn are_listed(&self) -> bool {
+        self.pods.is_listed()
+            && self.nodes.is_listed()
+            && self.groups.is_listed()
+            && self.topologies.is_listed()
+            && self.claims.is_listed()
+            && self.volumes.is_listed()
+    }
+
     /// The kind whose watch fails, if one does.
     pub(super) fn failing(&self) -> Option<&'static str> {
         let watches = [

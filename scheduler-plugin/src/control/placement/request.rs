@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use kube::ResourceExt as _;
 use pd_api::v1alpha1::PlacementGroup;
-use pd_placement::gate::{Action, GroupState, PodVersion, Record};
+use pd_placement::gate::{Action, GateSettings, GroupState, PodVersion, Record};
 
 use super::{
     act,
@@ -87,9 +87,14 @@ impl Request {
         }
     }
 
-    /// Says on a gated pod that its group does not exist; nothing if it says so already, or is not
-    /// held by us.
-    pub(super) fn without_group(pod: &PlacementPod) -> Option<Self> {
+    /// Says on a gated pod, at `now_seconds`, that its group does not exist; nothing if it says so
+    /// already, is not held by us, or is so young that its group may be under way.
+    pub(super) fn without_group(pod: &PlacementPod, now_seconds: u64) -> Option<Self> {
+        let created = pod.creation_timestamp()?.0.as_second();
+        let from = created.saturating_add_unsigned(GateSettings::default().mark_seconds);
+        if now_seconds < u64::try_from(from).unwrap_or(0) {
+            return None;
+        }
         let is_held = pod.is_gated() && pod.metadata.deletion_timestamp.is_none();
         let is_known = pod.status.mark() == Some(act::NO_GROUP);
         let group = pod.group_key().filter(|_| is_held && !is_known)?;

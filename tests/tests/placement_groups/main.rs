@@ -118,6 +118,22 @@ async fn until(
     .unwrap()
 }
 
+/// The answer about more replicas of a group.
+async fn what_if(controllers: &Controllers, question: &str) -> Value {
+    let log = controllers.process.log();
+    let lines = log
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    // The last: those before are of processes that were killed.
+    let listens = lines
+        .filter(|line| line["message"] == "what-if listens")
+        .last();
+    let address = listens.unwrap()["address"].as_str().unwrap().to_owned();
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let url = format!("http://{address}/what-if/default/{question}");
+    client.get(url).send().await.unwrap().json().await.unwrap()
+}
+
 async fn racks(client: &Client, nodes: &BTreeSet<String>) -> BTreeSet<String> {
     let all = Api::<Node>::all(client.clone());
     let all = all.list(&ListParams::default()).await.unwrap();
@@ -205,6 +221,16 @@ async fn all_are_in_one_rack(plane: &ControlPlane, client: &Client, controllers:
     let nodes = until(client, controllers, "near", "Placed", 4).await;
     let before = racks(client, &nodes).await;
     assert_eq!(before.len(), 1, "{nodes:?}");
+    // The rack has two nodes of eight GPUs, and four pods of two are there.
+    let room = what_if(controllers, "near?prefill=1&decode=3").await;
+    assert_eq!(room["fits"], true, "{room}");
+    let room = what_if(controllers, "near?decode=5").await;
+    assert_eq!(
+        (&room["fits"], &room["granted"]["decode"]),
+        (&json!(false), &json!(4))
+    );
+    let message = room["message"].as_str().unwrap();
+    assert!(message.contains("nvidia.com/gpu"), "{message}");
     let lost = nodes.iter().next().unwrap();
     plane.kubectl(&["delete", "node", lost]).await.unwrap();
     let on_lost = format!("--field-selector=spec.nodeName={lost}");
@@ -223,6 +249,19 @@ async fn all_are_in_one_rack(plane: &ControlPlane, client: &Client, controllers:
         .unwrap();
     let nodes = until(client, controllers, "near", "PlacedInPart", 4).await;
     assert_eq!(racks(client, &nodes).await, before);
+    let room = what_if(controllers, "near?prefill=1").await;
+    assert_eq!(
+        (&room["fits"], &room["granted"]["prefill"]),
+        (&json!(false), &json!(0))
+    );
+    let unknown = what_if(controllers, "nobody?prefill=1").await;
+    assert!(
+        unknown["error"]
+            .as_str()
+            .unwrap()
+            .contains("default/nobody"),
+        "{unknown}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
