@@ -19,6 +19,8 @@ use pd_tests::{
 };
 use serde_json::{Value, json};
 
+mod kills;
+
 const DEADLINE: Duration = Duration::from_mins(1);
 const GROUP: &str = "pdautoscaler.io/placement-group";
 const ROLE: &str = "pdautoscaler.io/placement-role";
