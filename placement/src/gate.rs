@@ -23,8 +23,8 @@ mod assign;
 mod composition;
 mod facts;
 mod planned;
-mod room;
 mod settle;
+mod what_if;
 mod window;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -32,8 +32,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::{group::Group, node::Node, pod::PodShape, topology::Topology};
 
 pub use self::{
-    room::{Room, RoomError, room},
     settle::step,
+    what_if::{Room, RoomError, room},
 };
 
 /// Longest text of a record, characters: longer ones are cut, so that they are read back as they

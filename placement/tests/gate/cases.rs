@@ -46,7 +46,8 @@ fn d1_of_two_gangs_that_fit_alone_one_is_placed_and_the_other_holds_nothing() {
 
 #[test]
 fn pods_that_wait_for_a_moment_are_not_written_to_and_ones_that_wait_longer_say_so() {
-    let mut cluster = Cluster::new(two_racks(), vec![group("a", &[("prefill", 3, 2, 8)])]);
+    let large = within("rack", group("a", &[("prefill", 3, 3, 8)]));
+    let mut cluster = Cluster::new(two_racks(), vec![large]);
     let after = cluster.settings.mark_seconds;
     let marks = |cluster: &Cluster| -> Vec<_> {
         let pods = cluster.pods_of("a");
@@ -55,7 +56,7 @@ fn pods_that_wait_for_a_moment_are_not_written_to_and_ones_that_wait_longer_say_
     cluster.run(after);
     assert!(marks(&cluster).is_empty());
     cluster.run(2);
-    assert_eq!(marks(&cluster), [GroupState::WaitingForPods; 2]);
+    assert_eq!(marks(&cluster), [GroupState::WaitingForRoom; 3]);
 }
 
 #[test]

@@ -90,7 +90,10 @@ pub fn room(seen: &Seen, group: &str, more: &BTreeMap<String, u32>) -> Result<Ro
             });
         }
     });
-    let found = answer.ok_or_else(|| RoomError::NoGroup(group.to_owned()))??;
+    let found = answer.ok_or_else(|| RoomError::NotPlanned {
+        group: group.to_owned(),
+        why: "its pods are not planned as replicas that are alike".to_owned(),
+    })??;
     Ok(answered(found, beyond))
 }
 
