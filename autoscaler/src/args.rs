@@ -63,7 +63,7 @@ pub struct DecisionArgs {
     pub namespace_concurrency: u16,
 
     /// Address of the service of pd-scheduler-plugin's --what-if-address, which says whether more
-    /// replicas of a PlacementGroup have places, such as http://pd-control:8082. Nobody is asked
+    /// replicas of a PlacementGroup have places, such as `http://pd-control:8082`. Nobody is asked
     /// when not given.
     #[arg(long, env = "PD_PLACEMENT_URL", value_parser = url, value_name = "URL")]
     pub placement_url: Option<Url>,

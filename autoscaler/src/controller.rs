@@ -285,7 +285,7 @@ async fn steps(
         subject.clone(),
     );
     context.update(key, |state| state.memory = Some((about, memory.clone())));
-    let applied = apply(context, key, planned).await;
+    let applied = Box::pin(apply(context, key, planned)).await;
     if context.is_leader()
         && let Err(error) = keep(context, key, object, &subject, &memory).await
     {

@@ -193,7 +193,7 @@ pub fn under<'a>(limit: Option<&Limit>, planned: Planned<'a>) -> Planned<'a> {
 
 /// The plan with the object's own rules, and the limit as its reason.
 #[must_use]
-pub fn explained<'a>(limit: Option<Limit>, mut planned: Planned<'a>) -> Planned<'a> {
+pub fn explained(limit: Option<Limit>, mut planned: Planned<'_>) -> Planned<'_> {
     let Some(limit) = limit else {
         return planned;
     };
