@@ -9,5 +9,6 @@
 mod cases;
 mod chance;
 mod cluster;
+mod directed;
 mod life;
 mod promises;
