@@ -21,8 +21,10 @@
 
 mod assign;
 mod composition;
+mod directed;
 mod facts;
 mod planned;
+mod room;
 mod settle;
 mod what_if;
 mod window;

@@ -1,46 +1,64 @@
 //! The plans of all groups that can be planned: what is seen as a problem for the planner.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use super::{
     PodState, Seen, SeenGroup, SeenPod,
     composition::{GroupView, RoleView},
+    directed::{Directed, directed},
     facts::{Standing, Standings},
+    room::Room,
 };
 use crate::{
-    node::Occupant,
+    group::Fallback,
+    node::{Node, Occupant},
     place::Session,
     plan::{GroupPlan, Outcome, Placement, Slot},
     pod::PodShape,
     problem::{Hold, Problem, Reservation},
-    topology::Topology,
+    topology::{NODE_LEVEL, Topology},
 };
 
 /// The plans of all groups that can be planned.
-pub(super) fn plans(
-    seen: &Seen,
-    views: &[GroupView<'_>],
-    standings: &Standings,
-) -> BTreeMap<String, (GroupPlan, BTreeSet<String>)> {
-    let mut plans = BTreeMap::new();
-    in_turn(seen, views, standings, |_, placement| {
+#[derive(Default)]
+pub(super) struct Plans {
+    /// Those of the planner, with the nodes that drain for the group.
+    pub(super) planned: BTreeMap<String, (GroupPlan, BTreeSet<String>)>,
+    /// Those of groups whose pods have places of their own.
+    pub(super) directed: BTreeMap<String, Directed>,
+}
+
+/// The plans of all groups that can be planned: directed groups find the places of all others taken.
+pub(super) fn plans(seen: &Seen, views: &[GroupView<'_>], standings: &Standings) -> Plans {
+    let mut plans = Plans::default();
+    let taken = in_turn(seen, views, standings, |_, placement| {
         for (name, plan) in &placement.groups {
             let mut of_group = placement.holds.iter().filter(|hold| hold.group == *name);
             let drains = of_group.next().map(|hold| hold.nodes.clone());
-            plans.insert(name.clone(), (plan.clone(), drains.unwrap_or_default()));
+            let drains = drains.unwrap_or_default();
+            plans.planned.insert(name.clone(), (plan.clone(), drains));
         }
     });
+    let is_chosen = |view: &&GroupView<'_>| can_be(view, seen) && view.directed().is_some();
+    let chosen: Vec<&GroupView<'_>> = views.iter().filter(is_chosen).collect();
+    if !chosen.is_empty() {
+        direct(seen, views, &chosen, standings, &taken, &mut plans);
+    }
     plans
 }
 
-/// Makes all plans, and shows each session with its placement. The groups of one topology are
-/// planned together; later topologies find the places of earlier ones taken.
+/// Makes all plans of the planner, and shows each session with its placement. The groups of one
+/// topology are planned together; later topologies find the places of earlier ones taken. All that
+/// are taken come back.
 pub(super) fn in_turn(
     seen: &Seen,
     views: &[GroupView<'_>],
     standings: &Standings,
     mut show: impl FnMut(&mut Session<'_>, &Placement),
-) {
+) -> Vec<Reservation> {
     let mut topologies: BTreeMap<&str, &Topology> = BTreeMap::new();
     for view in views {
         if let Ok(topology) = &view.seen.topology {
@@ -71,12 +89,111 @@ pub(super) fn in_turn(
             }));
         }
     }
+    taken
 }
 
-/// Whether a plan is made for it now.
+/// Whether the planner makes a plan for it now.
 pub(super) fn is_planned(view: &GroupView<'_>, seen: &Seen) -> bool {
-    let can_be = view.seen.topology.is_ok() && view.fault.is_none() && view.lacks().is_none();
-    can_be && !is_put_off(view, seen)
+    can_be(view, seen) && view.directed().is_none()
+}
+
+fn can_be(view: &GroupView<'_>, seen: &Seen) -> bool {
+    let is_known = view.seen.topology.is_ok() && view.fault.is_none();
+    is_known && view.lacks().is_none() && !is_put_off(view, seen)
+}
+
+/// The plans of directed groups, in the order of their priority, age and name.
+fn direct(
+    seen: &Seen,
+    views: &[GroupView<'_>],
+    chosen: &[&GroupView<'_>],
+    standings: &Standings,
+    taken: &[Reservation],
+    plans: &mut Plans,
+) {
+    let mut room = Room::new(&seen.nodes);
+    for pod in views.iter().flat_map(|view| &view.seen.pods) {
+        if let (Standing::Member { node } | Standing::Leaving { node }, Ok(shape)) =
+            (standings.of(pod), &pod.shape)
+        {
+            room.take(node, shape);
+        }
+    }
+    for reservation in taken {
+        room.fill(&reservation.node, &reservation.requests, &reservation.ports);
+    }
+    let mut in_order: Vec<&GroupView<'_>> = chosen.to_vec();
+    in_order.sort_by_cached_key(|view| {
+        let group = view.group(seen.now_seconds, |role| role.there());
+        (
+            Reverse(group.priority),
+            Reverse(view.has_members()),
+            Reverse(group.age_seconds),
+            group.name,
+        )
+    });
+    for view in in_order {
+        let name = &view.seen.rules.name;
+        let closed = closed_to(name, seen, views, standings, plans);
+        let excluded = excluded(view.seen, seen.now_seconds);
+        let found = directed(view, &seen.nodes, &mut room, &excluded, &closed);
+        plans.directed.insert(name.clone(), found);
+    }
+}
+
+/// Nodes that others than `group` have to themselves, or that drain for them.
+fn closed_to(
+    group: &str,
+    seen: &Seen,
+    views: &[GroupView<'_>],
+    standings: &Standings,
+    plans: &Plans,
+) -> BTreeSet<String> {
+    let labels: Vec<_> = seen.nodes.iter().map(|node| &node.labels).collect();
+    let mut closed = BTreeSet::new();
+    for view in views.iter().filter(|view| view.seen.rules.name != group) {
+        let rules = &view.seen.rules;
+        let plan = plans.planned.get(&rules.name);
+        closed.extend(plan.into_iter().flat_map(|(_, drains)| drains.clone()));
+        let (Ok(topology), Some(exclusive)) = (&view.seen.topology, &rules.exclusive) else {
+            continue;
+        };
+        if exclusive.fallback == Fallback::Share {
+            continue;
+        }
+        let running = view
+            .seen
+            .pods
+            .iter()
+            .filter_map(|pod| match standings.of(pod) {
+                Standing::Member { node } => Some(node.as_str()),
+                _ => None,
+            });
+        let slots = plan.into_iter().flat_map(|(plan, _)| &plan.slots);
+        let own: BTreeSet<&str> = slots
+            .map(|slot| slot.node.as_str())
+            .chain(running)
+            .collect();
+        let levels = topology.in_force(&labels);
+        let depth = levels
+            .iter()
+            .position(|level| level.name == exclusive.level);
+        let depth = depth.map_or(levels.len(), |place| place + 1);
+        let path = |node: &Node| {
+            let path = Topology::path(&levels, &node.labels);
+            let path = path.get(..depth)?;
+            Some(path.iter().map(ToString::to_string).collect::<Vec<_>>())
+        };
+        let is_own = |node: &&Node| own.contains(node.name.as_str());
+        let domains: BTreeSet<_> = seen.nodes.iter().filter(is_own).filter_map(path).collect();
+        let inside = seen.nodes.iter().filter(|node| {
+            let is_node = exclusive.level == NODE_LEVEL;
+            own.contains(node.name.as_str())
+                || (!is_node && path(node).is_some_and(|path| domains.contains(&path)))
+        });
+        closed.extend(inside.map(|node| node.name.clone()));
+    }
+    closed
 }
 
 /// Whether it has nothing, and failed so lately that it is not tried again yet.

@@ -1,13 +1,15 @@
 //! One look at everything: the next record of each group, and what is to be done now.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::{
-    Action, GateSettings, GroupState, PodState, Record, Seen, SeenGroup, SeenPod, TEXT_MAX,
+    Action, Assignment, GateSettings, GroupState, PodState, Record, Seen, SeenGroup, SeenPod,
+    TEXT_MAX,
     assign::assign,
     composition::GroupView,
+    directed::Directed,
     facts::{Standing, Standings},
-    planned::plans,
+    planned::{Plans, plans},
     window,
 };
 use crate::plan::{GroupPlan, Outcome};
@@ -33,7 +35,7 @@ pub fn step(seen: &Seen) -> Vec<Action> {
                 record.message = closed_in_words(&record, group);
                 cut(record)
             }
-            None => next(view, plans.get(group.rules.name.as_str()), seen),
+            None => next(view, &plans, seen),
         };
         actions.extend(touch(view, &next, &standings));
         actions.extend(mark(view, &next, seen));
@@ -114,15 +116,17 @@ fn mark(view: &GroupView<'_>, next: &Record, seen: &Seen) -> Vec<Action> {
 }
 
 /// The record of a group whose window is open, or that has none.
-fn next(view: &GroupView<'_>, plan: Option<&(GroupPlan, BTreeSet<String>)>, seen: &Seen) -> Record {
-    let now_seconds = seen.now_seconds;
+fn next(view: &GroupView<'_>, plans: &Plans, seen: &Seen) -> Record {
+    let (name, now_seconds) = (&view.seen.rules.name, seen.now_seconds);
     let mut next = view.seen.record.clone();
     tidy(&mut next, view, seen);
-    let (state, message) = if let Some((plan, drains)) = plan {
+    next.holds.clear();
+    let (state, message) = if let Some((plan, drains)) = plans.planned.get(name) {
         next.holds.clone_from(drains);
         follow(&mut next, view, plan, seen)
+    } else if let Some(directed) = plans.directed.get(name) {
+        follow_directed(&mut next, view, directed, seen)
     } else {
-        next.holds.clear();
         unplanned(view)
     };
     // A part that is held without a window, for it was not seen when the last one ended.
@@ -245,31 +249,67 @@ fn follow(
         Vec::new()
     };
     if !assigned.is_empty() && has_least_with(view, plan) {
-        let is_open = next.deadline_seconds.filter(|_| !next.was_placed);
-        next.assignments
-            .retain(|planned| is_member(view, &planned.uid));
-        next.assignments.extend(assigned);
-        next.plan += 1;
-        next.deadline_seconds =
-            Some(is_open.unwrap_or(seen.now_seconds + seen.settings.window_seconds));
+        send(next, view, assigned, seen);
     }
     if next.deadline_seconds.is_some() {
-        let on_their_way = next.assignments.len();
-        return (
-            GroupState::Placing,
-            format!("{on_their_way} pods go to nodes of {}", next.domain),
-        );
+        return on_their_way(next);
     }
     let state = match (&plan.outcome, window::has_least(view)) {
         (Outcome::Degraded, _) => GroupState::Degraded,
-        (_, false) => {
-            let lost = "pods are lost, and their places are kept until they are made again";
-            return (GroupState::WaitingForPods, lost.to_owned());
-        }
+        (_, false) => return pods_are_lost(),
         _ if plan.explanation.is_some() => GroupState::PlacedInPart,
         _ => GroupState::Placed,
     };
     (state, why)
+}
+
+/// A plan of pods with places of their own is taken over, as far as there is one.
+fn follow_directed(
+    next: &mut Record,
+    view: &GroupView<'_>,
+    directed: &Directed,
+    seen: &Seen,
+) -> (GroupState, String) {
+    let may_assign = next.retry_seconds.is_none() && !has_to_end(view);
+    if may_assign && !directed.assignments.is_empty() {
+        next.domain.clear();
+        send(next, view, directed.assignments.clone(), seen);
+    }
+    if next.deadline_seconds.is_some() {
+        return on_their_way(next);
+    }
+    match &directed.waits {
+        Some(why) if window::has_least(view) => (GroupState::PlacedInPart, why.clone()),
+        Some(why) => (GroupState::WaitingForRoom, why.clone()),
+        None if window::has_least(view) => (GroupState::Placed, String::new()),
+        None => pods_are_lost(),
+    }
+}
+
+/// A group that had its least replicas, and not all of them are there.
+fn pods_are_lost() -> (GroupState, String) {
+    let lost = "pods are lost, and their places are kept until they are made again";
+    (GroupState::WaitingForPods, lost.to_owned())
+}
+
+/// These pods are on their way, too, and the window is open.
+fn send(next: &mut Record, view: &GroupView<'_>, assigned: Vec<Assignment>, seen: &Seen) {
+    let is_open = next.deadline_seconds.filter(|_| !next.was_placed);
+    next.assignments
+        .retain(|planned| is_member(view, &planned.uid));
+    next.assignments.extend(assigned);
+    next.plan += 1;
+    next.deadline_seconds =
+        Some(is_open.unwrap_or(seen.now_seconds + seen.settings.window_seconds));
+}
+
+fn on_their_way(next: &Record) -> (GroupState, String) {
+    let pods = next.assignments.len();
+    let message = match next.domain.as_str() {
+        "" => format!("{pods} pods go to nodes that each of them names"),
+        domain => format!("{pods} pods go to nodes of {domain}"),
+    };
+    (GroupState::Placing, message)
 }
 
 /// Whether pods that have to end run as if they did not.

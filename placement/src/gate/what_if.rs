@@ -101,6 +101,13 @@ fn why_not_planned(view: &GroupView<'_>) -> String {
     let topology = view.seen.topology.as_ref().err().cloned();
     let why = topology.or_else(|| view.fault.clone());
     let why = why.or_else(|| view.lacks());
+    let why = why.or_else(|| {
+        let named = view.directed()?;
+        Some(format!(
+            "the pods of {} name nodes of their own",
+            named.rules.name
+        ))
+    });
     why.unwrap_or_else(|| view.seen.record.message.clone())
 }
 
