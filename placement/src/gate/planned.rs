@@ -124,7 +124,7 @@ fn direct(
     }
     let mut in_order: Vec<&GroupView<'_>> = chosen.to_vec();
     in_order.sort_by_cached_key(|view| {
-        let group = view.group(seen.now_seconds, |role| role.there());
+        let group = view.group(seen.now_seconds, |role| role.rules.min);
         (
             Reverse(group.priority),
             Reverse(view.has_members()),
