@@ -27,7 +27,7 @@ use crate::{
     cluster::Cluster,
     metrics::Metrics,
     observe::{attainment::KeptAttainment, drain::Longest, profile::Cache, series::Series},
-    placement::{self, Ask},
+    placement::{http, question::Ask},
     prometheus::{Answer, Endpoint, QueryError, Sample, Servers},
     selection::SelectionArgs,
     share::Shares,
@@ -164,7 +164,7 @@ impl Context {
         let objects = Mutex::default();
         let server = &metrics_args.server;
         let room = decision_args.placement_url.clone();
-        let room = room.map(placement::http::ask);
+        let room = room.map(http::ask);
         let servers = Servers::new(server.prometheus_timeout, crate::NAME, crate::VERSION);
         // Who watches one namespace has none to be fair to.
         let most = match decision_args.watch_namespace {

@@ -10,50 +10,19 @@
 
 pub mod http;
 pub mod member;
+pub mod question;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::BTreeMap;
 
-use futures::future::BoxFuture;
 use kube::ResourceExt as _;
 use pd_core::{PerRole, Reason, Role, Stage, Step, bounds::Bounds};
 use tracing::debug;
 
-use self::member::Member;
+use self::{
+    member::Member,
+    question::{Answer, Question},
+};
 use crate::{context::Context, plan::Planned};
-
-/// The question: would so many more replicas of a group have places?
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Question {
-    /// The namespace of the group.
-    pub namespace: String,
-    /// The group.
-    pub group: String,
-    /// Further replicas, by role of the group.
-    pub more: BTreeMap<String, u32>,
-}
-
-/// The answer.
-#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Answer {
-    /// Whether all of them would.
-    pub fits: bool,
-    /// Replicas that would, by role.
-    #[serde(default)]
-    pub granted: BTreeMap<String, u32>,
-    /// Why not all of them would.
-    #[serde(default)]
-    pub message: String,
-}
-
-/// Why there is no answer, in words.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct NoAnswer(pub String);
-
-/// Whoever answers.
-pub type Ask =
-    Arc<dyn Fn(Question) -> BoxFuture<'static, Result<Answer, NoAnswer>> + Send + Sync + 'static>;
 
 /// The most replicas that have places, where they are fewer than a plan has.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -220,11 +189,11 @@ mod tests {
 
     use super::*;
 
-    fn member(group: &str, role: &str) -> Option<Member> {
-        Some(Member {
+    fn member(group: &str, role: &str) -> Member {
+        Member {
             group: group.to_owned(),
             role: role.to_owned(),
-        })
+        }
     }
 
     #[rstest]
@@ -250,8 +219,8 @@ mod tests {
             decode: 2,
         };
         let members = PerRole {
-            prefill: member("llama", "p"),
-            decode: member("llama", "d"),
+            prefill: Some(member("llama", "p")),
+            decode: Some(member("llama", "d")),
         };
         let asked = questions("ns", &members, more);
         assert_eq!(asked.len(), 1);
@@ -259,7 +228,7 @@ mod tests {
         assert_eq!(asked[0].more, of.into());
         let members = PerRole {
             prefill: None,
-            decode: member("llama", "d"),
+            decode: Some(member("llama", "d")),
         };
         let asked = questions("ns", &members, more);
         assert_eq!(asked[0].more, [("d".to_owned(), 2)].into());

@@ -157,7 +157,8 @@ impl Tools {
     }
 }
 
-/// The program of another project's operator, such as `kueue`, built if the cache lacks it. Blocks, for many minutes at its first use.
+/// The program of another project's operator, such as `kueue`, built if the cache lacks it. Blocks,
+/// for many minutes at its first use.
 pub fn operator(program: &'static str) -> Result<PathBuf, ToolsError> {
     let has_it = |module: &&Module| module.programs.iter().any(|known| known.name == program);
     let module = OPERATORS.iter().find(has_it);

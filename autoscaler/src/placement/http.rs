@@ -7,7 +7,7 @@ use pd_runtime::kubernetes::install_crypto_provider;
 use reqwest::{Client, Url, redirect};
 use serde::Deserialize;
 
-use super::{Answer, Ask, NoAnswer, Question};
+use super::question::{Answer, Ask, NoAnswer, Question};
 
 /// Longest wait for an answer. A decision is late rather than never.
 const TIMEOUT: Duration = Duration::from_secs(5);

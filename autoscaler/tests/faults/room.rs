@@ -4,7 +4,7 @@
 use std::sync::{Arc, Mutex};
 
 use futures::FutureExt as _;
-use pd_autoscaler::placement::{Answer, Ask, NoAnswer, Question};
+use pd_autoscaler::placement::question::{Answer, Ask, NoAnswer, Question};
 
 use crate::{api_server::ApiServer, stage::Stage};
 
@@ -33,18 +33,18 @@ impl Rooms {
     }
 }
 
-fn full() -> Result<Answer, NoAnswer> {
-    Ok(Answer {
+fn full() -> Answer {
+    Answer {
         message: "no rack holds 1 more".to_owned(),
         ..Answer::default()
-    })
+    }
 }
 
-fn enough() -> Result<Answer, NoAnswer> {
-    Ok(Answer {
+fn enough() -> Answer {
+    Answer {
         fits: true,
         ..Answer::default()
-    })
+    }
 }
 
 /// A service that wants a second prefill replica, 20 s after the controller started.
@@ -58,7 +58,7 @@ async fn stage(rooms: &Rooms, facts: impl FnOnce(&ApiServer)) -> Stage {
 
 #[tokio::test(start_paused = true)]
 async fn nothing_is_requested_that_has_no_place_and_the_condition_says_so() {
-    let rooms = Rooms::of(full());
+    let rooms = Rooms::of(Ok(full()));
     let stage = stage(&rooms, |server| server.set_group("llama")).await;
     assert_eq!(stage.server.replicas("llama-prefill"), 1);
     let (status, reason, message) = stage.server.condition("llama", "ScalingLimited");
@@ -78,7 +78,7 @@ async fn nothing_is_requested_that_has_no_place_and_the_condition_says_so() {
         4,
         "the role that shrinks is not held"
     );
-    *rooms.answer.lock().unwrap() = enough();
+    *rooms.answer.lock().unwrap() = Ok(enough());
     stage.wait(30).await;
     assert_eq!(stage.server.replicas("llama-prefill"), 2);
     let (_, reason, _) = stage.server.condition("llama", "ScalingLimited");
@@ -95,7 +95,7 @@ async fn who_does_not_answer_holds_nothing_back() {
 
 #[tokio::test(start_paused = true)]
 async fn pods_of_no_group_are_asked_about_nowhere() {
-    let rooms = Rooms::of(full());
+    let rooms = Rooms::of(Ok(full()));
     let stage = stage(&rooms, |_| {}).await;
     stage.assert_all_is_applied();
     assert!(rooms.asked.lock().unwrap().is_empty());
@@ -103,7 +103,7 @@ async fn pods_of_no_group_are_asked_about_nowhere() {
 
 #[tokio::test(start_paused = true)]
 async fn nobody_is_asked_while_nothing_grows() {
-    let rooms = Rooms::of(enough());
+    let rooms = Rooms::of(Ok(enough()));
     let stage = stage(&rooms, |server| server.set_group("llama")).await;
     stage.wait(300).await;
     let before = rooms.asked.lock().unwrap().len();

@@ -9,7 +9,9 @@ use std::{cell::Cell, sync::Arc, time::Duration};
 
 use k8s_openapi::jiff;
 use kube::Api;
-use pd_autoscaler::{args::Args, context::Context, controller, metrics::Metrics, placement::Ask};
+use pd_autoscaler::{
+    args::Args, context::Context, controller, metrics::Metrics, placement::question::Ask,
+};
 use pd_runtime::leader::Leadership;
 use prometheus_client::{encoding::text::encode, registry::Registry};
 use serde_json::{Value, json};

@@ -31,7 +31,8 @@ pub(super) struct Plans {
     pub(super) directed: BTreeMap<String, Directed>,
 }
 
-/// The plans of all groups that can be planned: directed groups find the places of all others taken.
+/// The plans of all groups that can be planned: directed groups find the places of all others
+/// taken.
 pub(super) fn plans(seen: &Seen, views: &[GroupView<'_>], standings: &Standings) -> Plans {
     let mut plans = Plans::default();
     let taken = in_turn(seen, views, standings, |_, placement| {

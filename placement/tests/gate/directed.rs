@@ -135,7 +135,7 @@ fn a_node_that_is_not_there_is_named() {
     assert_eq!(cluster.nodes_of("a").len(), 0);
 }
 
-/// What is required of the group is kept, whoever chose the places.
+/// Levels that the group requires are kept, whoever chose the places.
 #[test]
 fn places_in_two_domains_of_a_required_level_are_not_taken() {
     let gang = within(group("a", &[("prefill", 2, 2, 8)]), "block");

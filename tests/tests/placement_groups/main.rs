@@ -127,9 +127,8 @@ async fn what_if(controllers: &Controllers, question: &str) -> Value {
         .lines()
         .filter_map(|line| serde_json::from_str::<Value>(line).ok());
     // The last: those before are of processes that were killed.
-    let listens = lines
-        .filter(|line| line["message"] == "what-if listens")
-        .last();
+    let mut lines = lines.rev();
+    let listens = lines.find(|line| line["message"] == "what-if listens");
     let address = listens.unwrap()["address"].as_str().unwrap().to_owned();
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
     let url = format!("http://{address}/what-if/default/{question}");
