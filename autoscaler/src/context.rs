@@ -18,7 +18,7 @@ use kube::{
     },
 };
 use pd_api::v1alpha1::{MetricsSource, PDAutoscaler, PDAutoscalerStatus};
-use pd_core::{Memory, Timestamp};
+use pd_core::{Memory, PerRole, Timestamp};
 use pd_runtime::leader::Leadership;
 use tokio::{sync::watch, time::Instant};
 
@@ -58,6 +58,8 @@ pub struct ObjectState {
     pub unmarked: Option<String>,
     /// Why metrics were missing, as last logged.
     pub logged: Option<String>,
+    /// Replicas that the objective needs, as decided last; nothing while nothing is decided.
+    pub need: Option<PerRole<Option<u32>>>,
     /// Generation and annotations that the last reconcile saw.
     pub seen: Option<(Option<i64>, BTreeMap<String, String>)>,
     /// When the next reconcile is due, unless the object changes.
