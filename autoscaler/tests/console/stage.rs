@@ -1,7 +1,7 @@
 //! A console over objects that a test makes, with an hour of their history.
 
 use std::sync::{
-    Arc,
+    Arc, LazyLock,
     atomic::{AtomicI64, Ordering},
 };
 
@@ -45,7 +45,9 @@ const SAMPLES: [&str; 5] = [
 
 /// The sample of that number under another name, which is its UID too.
 pub(crate) fn sample(number: usize, namespace: &str, name: &str) -> Value {
-    let mut object: Value = serde_saphyr::from_str(SAMPLES[number % SAMPLES.len()]).unwrap();
+    static PARSED: LazyLock<[Value; SAMPLES.len()]> =
+        LazyLock::new(|| SAMPLES.map(|text| serde_saphyr::from_str(text).unwrap()));
+    let mut object = PARSED[number % SAMPLES.len()].clone();
     let metadata = &mut object["metadata"];
     (metadata["namespace"], metadata["name"]) = (namespace.into(), name.into());
     metadata["uid"] = format!("{namespace}/{name}").into();
