@@ -232,7 +232,7 @@ mod tests {
         let path = steps(scale, &[Some(1.0), None, Some(2.0), Some(0.0)], true);
         assert_eq!(path.matches('M').count(), 2, "{path}");
         assert_eq!(path.matches('Z').count(), 2, "{path}");
-        assert!(path.ends_with("V58.0H240.0V60H236.0Z"), "{path}");
+        assert!(path.ends_with("V58.0H240.0V60H238.0Z"), "{path}");
     }
 
     #[test]

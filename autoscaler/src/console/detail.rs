@@ -96,7 +96,7 @@ fn heading(html: &mut Html, query: &Query, row: &Row) {
 fn tiles(html: &mut Html, row: &Row, object: &PDAutoscaler) {
     let status = object.status.clone().unwrap_or_default();
     html.add(
-        "<section aria-label=\"Key figures\"><dl class=\"tiles\">\n",
+        "<section id=\"figures\" aria-label=\"Key figures\"><dl class=\"tiles\">\n",
         &[],
     );
     role_tile(html, "Prefill", "p", row.prefill.as_ref());
@@ -184,7 +184,7 @@ fn role_tile(
 
 fn charts(html: &mut Html, row: &Row, points: &[(i64, Point)]) {
     html.add(
-        "<section class=\"card\" aria-labelledby=\"hour\"><h2 id=\"hour\">Last hour</h2>\n",
+        "<section class=\"card\" id=\"part-hour\" aria-labelledby=\"hour\"><h2 id=\"hour\">Last hour</h2>\n",
         &[],
     );
     if points.is_empty() {
@@ -304,7 +304,7 @@ fn numbers(html: &mut Html, points: &[(i64, Point)]) {
 /// The record of the last decision.
 fn why(html: &mut Html, source: &Source, object: &PDAutoscaler) {
     html.add(
-        "<section class=\"card\" aria-labelledby=\"why\"><h2 id=\"why\">Last decision</h2>\n",
+        "<section class=\"card\" id=\"part-why\" aria-labelledby=\"why\"><h2 id=\"why\">Last decision</h2>\n",
         &[],
     );
     let explanation = explanation(object);
@@ -361,7 +361,7 @@ fn conditions(html: &mut Html, source: &Source, object: &PDAutoscaler) {
         return;
     }
     html.add(
-        "<section class=\"card\" aria-labelledby=\"conditions\"><h2 id=\"conditions\">Conditions</h2>\n\
+        "<section class=\"card\" id=\"part-conditions\" aria-labelledby=\"conditions\"><h2 id=\"conditions\">Conditions</h2>\n\
          <div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-labelledby=\"conditions\"><table class=\"conditions\"><thead><tr>",
         &[],
     );
@@ -390,7 +390,7 @@ fn spec(html: &mut Html, object: &PDAutoscaler) {
     let spec = &object.spec;
     let status: PDAutoscalerStatus = object.status.clone().unwrap_or_default();
     let latency = status.latency.unwrap_or_default();
-    html.add("<section class=\"card\" aria-labelledby=\"spec\"><h2 id=\"spec\">Objective and targets</h2><dl class=\"facts\">\n", &[]);
+    html.add("<section class=\"card\" id=\"part-spec\" aria-labelledby=\"spec\"><h2 id=\"spec\">Objective and targets</h2><dl class=\"facts\">\n", &[]);
     let mut fact = |name: &'static str, value: &str| {
         html.add("<div><dt>{}</dt><dd>{}</dd></div>\n", &[&name, &value]);
     };

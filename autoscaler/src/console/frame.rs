@@ -130,6 +130,8 @@ fn banner(html: &mut Html, source: &Source, query: &Query, page: &Page) {
 
 /// Remarks on what may be missing.
 fn notices(html: &mut Html, source: &Source) {
+    // There even without a remark, so that the parts behind it keep their places.
+    html.add("<div id=\"notices\">\n", &[]);
     let mut notice = |text: &dyn Display| {
         html.add("<p class=\"notice\">{}</p>\n", &[text]);
     };
@@ -156,4 +158,5 @@ fn notices(html: &mut Html, source: &Source) {
             &"The API server does not answer, so that what is shown may be missing or old: see the controller's log.",
         ),
     }
+    html.add("</div>\n", &[]);
 }

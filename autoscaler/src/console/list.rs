@@ -38,7 +38,7 @@ pub(super) fn page(source: &Source, query: &Query) -> Page {
 fn tiles(html: &mut Html, list: &List) {
     let summary = &list.summary;
     html.add(
-        "<section aria-label=\"All objects in numbers\"><dl class=\"tiles\">\n",
+        "<section id=\"figures\" aria-label=\"All objects in numbers\"><dl class=\"tiles\">\n",
         &[],
     );
     let of_all = |html: &mut Html, name: &'static str, number: usize, is_bad: bool| {
@@ -69,7 +69,7 @@ fn tiles(html: &mut Html, list: &List) {
 
 fn form(html: &mut Html, query: &Query) {
     html.add(
-        "<form class=\"find\" action=\"./\" method=\"get\" role=\"search\">\n\
+        "<form class=\"find\" id=\"find\" action=\"./\" method=\"get\" role=\"search\">\n\
          <label>Name or namespace <input type=\"search\" name=\"q\" value=\"{}\" autocomplete=\"off\" spellcheck=\"false\"></label>\n\
          <label>Show <select name=\"show\">",
         &[&query.search],
@@ -121,7 +121,7 @@ fn table(html: &mut Html, source: &Source, query: &Query, list: &List) {
     let first = (list.page - 1) * PAGE + 1;
     let last = first + list.items.len() - 1;
     html.add(
-        "<section class=\"card\"><table class=\"objects\" role=\"table\">\n\
+        "<section class=\"card\" id=\"list\"><table class=\"objects\" role=\"table\">\n\
          <caption>{} to {} of {}, by namespace and name. Charts show the last hour.</caption>\n\
          <thead role=\"rowgroup\"><tr role=\"row\">",
         &[&first, &last, &list.found],

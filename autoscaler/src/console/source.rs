@@ -51,7 +51,8 @@ pub enum Trouble {
 }
 
 impl Trouble {
-    fn of(error: &watcher::Error) -> Self {
+    /// None where a watch only began too long ago: everything is then listed again.
+    fn of(error: &watcher::Error) -> Option<Self> {
         let code = match error {
             watcher::Error::InitialListFailed(kube::Error::Api(status))
             | watcher::Error::WatchStartFailed(kube::Error::Api(status)) => status.code,
@@ -59,9 +60,10 @@ impl Trouble {
             _ => 0,
         };
         match code {
-            404 => Self::Absent,
-            401 | 403 => Self::Forbidden,
-            _ => Self::Unanswered,
+            410 => None,
+            404 => Some(Self::Absent),
+            401 | 403 => Some(Self::Forbidden),
+            _ => Some(Self::Unanswered),
         }
     }
 }
@@ -141,8 +143,10 @@ impl Source {
                     pause = PAUSE;
                 }
                 Err(error) => {
-                    warn!(%error, "the console cannot watch PDAutoscalers, trying again");
-                    self.report(Some(Trouble::of(&error)));
+                    if let Some(trouble) = Trouble::of(&error) {
+                        warn!(%error, "the console cannot watch PDAutoscalers, trying again");
+                        self.report(Some(trouble));
+                    }
                     sleep(pause).await;
                     pause = (2 * pause).min(PAUSE_MAX);
                 }

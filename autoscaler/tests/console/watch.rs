@@ -34,12 +34,14 @@ fn client(lists: &Lists, ended: &Arc<AtomicBool>) -> Client {
             while is_watch && !ended.swap(false, Ordering::Relaxed) {
                 sleep(Duration::from_secs(1)).await;
             }
-            let (code, body) = match is_watch {
-                true => refused(410),
-                false => lists.lock().unwrap().clone(),
+            let (code, body) = if is_watch {
+                // A watch that began too long ago ends so: what is there is listed again.
+                (200, json!({ "type": "ERROR", "object": refused(410).1 }))
+            } else {
+                lists.lock().unwrap().clone()
             };
             let response = http::Response::builder().status(code);
-            response.body(Body::from(body.to_string().into_bytes()))
+            response.body(Body::from(format!("{body}\n").into_bytes()))
         }
     });
     Client::new(service, "default")
