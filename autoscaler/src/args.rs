@@ -1,7 +1,7 @@
 //! Flags of pd-autoscaler. They are about the process; settings of one service are in its
 //! PDAutoscaler.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use clap::{Args as ClapArgs, Parser};
 use pd_runtime::{args::positive_duration, leader::LeaderArgs, process::ProcessArgs, prometheus};
@@ -25,6 +25,9 @@ pub struct Args {
     /// The requests that owners of PDAutoscalers may make.
     #[command(flatten)]
     pub tenancy: TenancyArgs,
+    /// The page for people.
+    #[command(flatten)]
+    pub console: ConsoleArgs,
     /// Leader election.
     #[command(flatten)]
     pub leader: LeaderArgs,
@@ -106,6 +109,26 @@ pub struct MetricsArgs {
     pub gateway_namespaces: Vec<String>,
 }
 
+/// The flags of the console.
+#[derive(Debug, Clone, Default, ClapArgs)]
+#[command(next_help_heading = "Console")]
+pub struct ConsoleArgs {
+    /// Address that serves the web console, which only reads. Off when not given: whoever reaches
+    /// it sees all PDAutoscalers, and there is no login. Port 0 takes a free port, which is logged.
+    #[arg(long, env = "PD_CONSOLE_ADDRESS", value_name = "ADDRESS")]
+    pub console_address: Option<SocketAddr>,
+
+    /// Host names under which browsers reach the console, such as that of an Ingress; `*` takes
+    /// all. Addresses, names without a dot and names of Services are always taken.
+    #[arg(
+        long,
+        env = "PD_CONSOLE_HOSTS",
+        value_name = "NAME",
+        value_delimiter = ','
+    )]
+    pub console_hosts: Vec<String>,
+}
+
 /// Decisions further apart than five minutes are as far apart as the default stabilization window,
 /// and no forecast reaches from one to the next.
 fn interval(text: &str) -> Result<Duration, String> {
@@ -139,6 +162,10 @@ mod tests {
         Args::command().debug_assert();
         let args = Args::try_parse_from(["pd-autoscaler"]).unwrap();
         assert_eq!(args.decisions.interval, Duration::from_secs(15));
+        assert!(
+            args.console.console_address.is_none(),
+            "off unless asked for"
+        );
     }
 
     #[test]
@@ -151,6 +178,7 @@ mod tests {
             ("--object-selector", "team in a"),
             ("--pod-label", "a-b"),
             ("--placement-url", "pd-control"),
+            ("--console-address", "8085"),
         ] {
             let error = Args::try_parse_from(["pd-autoscaler", flag, value]).unwrap_err();
             assert!(error.to_string().contains(flag), "{error}");

@@ -18,7 +18,7 @@ use kube::{
     },
 };
 use pd_api::v1alpha1::{MetricsSource, PDAutoscaler, PDAutoscalerStatus};
-use pd_core::{Memory, Timestamp};
+use pd_core::{Memory, PerRole, Timestamp};
 use pd_runtime::leader::Leadership;
 use tokio::{sync::watch, time::Instant};
 
@@ -27,7 +27,8 @@ use crate::{
     cluster::Cluster,
     metrics::Metrics,
     observe::{attainment::KeptAttainment, drain::Longest, profile::Cache, series::Series},
-    placement::{http, question::Ask},
+    placement::http::ask,
+    placement::question::Ask,
     prometheus::{Answer, Endpoint, QueryError, Sample, Servers},
     selection::SelectionArgs,
     share::Shares,
@@ -59,6 +60,8 @@ pub struct ObjectState {
     pub unmarked: Option<String>,
     /// Why metrics were missing, as last logged.
     pub logged: Option<String>,
+    /// Replicas that the objective needs, as decided last; nothing while nothing is decided.
+    pub need: Option<PerRole<Option<u32>>>,
     /// Generation and annotations that the last reconcile saw.
     pub seen: Option<(Option<i64>, BTreeMap<String, String>)>,
     /// When the next reconcile is due, unless the object changes.
@@ -164,7 +167,7 @@ impl Context {
         let objects = Mutex::default();
         let server = &metrics_args.server;
         let room = decision_args.placement_url.clone();
-        let room = room.map(http::ask);
+        let room = room.map(ask);
         let servers = Servers::new(server.prometheus_timeout, crate::NAME, crate::VERSION);
         // Who watches one namespace has none to be fair to.
         let most = match decision_args.watch_namespace {

@@ -8,16 +8,16 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::{api::core::v1::Pod, jiff::Timestamp};
 use kube::ResourceExt as _;
-use pd_api::v1alpha1::{
-    PlacementGroup, PlacementGroupStatus,
-    placement_group::{GATE, PlacementRoleSpec},
+use pd_api::{
+    age::age,
+    v1alpha1::{
+        PlacementGroup, PlacementGroupStatus,
+        placement_group::{GATE, PlacementRoleSpec},
+    },
+    wording::sentence,
 };
 
-use crate::{
-    age::age,
-    reason::sentence,
-    table::{NONE, table},
-};
+use crate::table::{NONE, table};
 
 /// The words for the kind in front of a name.
 const KINDS: [&str; 3] = ["placementgroup", "placementgroups", "pdpg"];

@@ -38,6 +38,7 @@ use serde_json::{Value, json};
 /// that is a flag.
 pub(crate) fn everything() -> Value {
     json!({
+        "autoscaler": { "console": { "enabled": true, "port": 9085, "hosts": ["pd.example.com", "pd.test"] } },
         "watchNamespace": "inference",
         "controllerClass": "blue",
         "objectSelector": "team in (a, b)",
