@@ -161,6 +161,7 @@ pub struct Record {
 
 impl Record {
     /// The same run before anything has happened.
+    #[must_use]
     pub fn emptied(&self) -> Self {
         let rival = self.rival.as_ref().map(|rival| rival.about.clone());
         Self::new(self.about.clone(), rival)

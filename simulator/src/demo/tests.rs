@@ -28,8 +28,7 @@ fn played(scenario: &Scenario) -> Record {
     let (_open, stopped) = mpsc::channel();
     let hub = Hub::new(Record::new(scenario.about(), None));
     play(scenario, None, Duration::ZERO, &stopped, &hub);
-    let record = hub.record().clone();
-    record
+    hub.record().clone()
 }
 
 /// The same beside a rival.
@@ -39,8 +38,7 @@ fn played_against(scenario: &Scenario, policy: PolicyName) -> Record {
     let hub = Hub::new(Record::new(scenario.about(), Some(about)));
     let rival = World::of_rival(scenario, policy).unwrap();
     play(scenario, Some(rival), Duration::ZERO, &stopped, &hub);
-    let record = hub.record().clone();
-    record
+    hub.record().clone()
 }
 
 /// When points were taken, seconds.
