@@ -18,6 +18,7 @@ use serde_json::json;
 
 use super::{
     DEADLINE, GATE, GROUP, apply, cluster, gang, group, placement, racks, topology, until,
+    until_gated,
 };
 
 const NAME: &str = "g";
@@ -192,7 +193,9 @@ impl Stage {
             if is_reached {
                 Ok(())
             } else {
-                Err(self.controllers.process.log_tail())
+                let status = group(&self.client, NAME).await.status;
+                let log = self.controllers.process.log_tail();
+                Err(format!("{status:?} {}\n{log}", pods.len()))
             }
         });
         reached.await.unwrap();
@@ -265,6 +268,7 @@ async fn controllers_that_are_killed_at_any_moment_end_what_they_began() {
     let client = plane.client().await.unwrap();
     let controllers = Controllers::start(&plane, &placement()).await.unwrap();
     plane.apply(&topology().to_string()).await.unwrap();
+    until_gated(&plane).await;
     let mut stage = Stage {
         plane,
         client,

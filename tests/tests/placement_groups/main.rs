@@ -93,6 +93,26 @@ async fn group(client: &Client, name: &str) -> PlacementGroup {
     groups.get(name).await.unwrap()
 }
 
+/// Waits until pods with the label of a group get their gate: a policy is not in force at once.
+async fn until_gated(plane: &ControlPlane) {
+    let pod = json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": { "name": "probe", "namespace": "default", "labels": { GROUP: "probe" } },
+        "spec": { "containers": [{ "name": "c", "image": "x" }] },
+    });
+    let create = ["create", "-f", "-", "--dry-run=server", "-o", "json"];
+    let gated = eventually("pods of groups to be gated", DEADLINE, async || {
+        let made = plane.kubectl_with_input(&create, &pod.to_string()).await;
+        let made = made.map_err(|error| error.to_string())?;
+        if made.contains(GATE) {
+            Ok(())
+        } else {
+            Err(made)
+        }
+    });
+    gated.await.unwrap();
+}
+
 /// Waits until a group has a state, and gives the nodes of its pods.
 async fn until(
     client: &Client,
@@ -271,6 +291,7 @@ async fn groups_are_placed_whole_near_each_other_and_again_after_a_loss() {
     let client = plane.client().await.unwrap();
     let mut controllers = Controllers::start(&plane, &placement()).await.unwrap();
     plane.apply(&topology().to_string()).await.unwrap();
+    until_gated(&plane).await;
 
     // Pods that are of no group are not touched.
     let free = json!({
@@ -312,6 +333,7 @@ async fn a_place_that_others_took_is_given_up_and_all_of_it() {
     values["control"]["placement"]["nominate"] = json!(false);
     let controllers = Controllers::start(&plane, &values).await.unwrap();
     plane.apply(&topology().to_string()).await.unwrap();
+    until_gated(&plane).await;
     // A pod of a scheduler that is not there holds what no cache of ours can see before it is on a
     // node: it is bound by hand to the node of a plan as soon as there is one.
     plane
