@@ -104,10 +104,15 @@ async fn until_gated(plane: &ControlPlane) {
     let gated = eventually("pods of groups to be gated", DEADLINE, async || {
         let made = plane.kubectl_with_input(&create, &pod.to_string()).await;
         let made = made.map_err(|error| error.to_string())?;
-        if made.contains(GATE) {
+        let made: Value = serde_json::from_str(&made).map_err(|error| error.to_string())?;
+        let mut gates = made["spec"]["schedulingGates"]
+            .as_array()
+            .into_iter()
+            .flatten();
+        if gates.any(|gate| gate["name"] == GATE) {
             Ok(())
         } else {
-            Err(made)
+            Err(made.to_string())
         }
     });
     gated.await.unwrap();
