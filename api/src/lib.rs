@@ -7,7 +7,8 @@
 //! write instead. The rules of the CRD say the same at admission.
 //!
 //! [`condition`] keeps the status conditions, [`pause`] reads the pause annotations, and
-//! [`crd`] makes the `CustomResourceDefinition`s that the chart ships.
+//! [`crd`] makes the `CustomResourceDefinition`s that the chart ships. [`explanation`], [`wording`]
+//! and [`age`] are for programs that show an object to people.
 //!
 //! Everything about a cluster (the resource itself, its CRD, status and conditions) is behind the
 //! feature `kube`, which is on by default. Without it the crate holds the spec and what it means,
@@ -26,13 +27,19 @@
 )]
 
 #[cfg(feature = "kube")]
+pub mod age;
+#[cfg(feature = "kube")]
 pub mod condition;
 #[cfg(feature = "kube")]
 pub mod crd;
+#[cfg(feature = "kube")]
+pub mod explanation;
 pub mod manifest;
 pub mod pause;
 pub mod v1alpha1;
 pub mod validate;
+#[cfg(feature = "kube")]
+pub mod wording;
 
 mod derives;
 

@@ -38,6 +38,7 @@ pub async fn apply(
         sources,
         metrics_error,
         annotation_errors,
+        members: _,
         drain,
     } = observed;
     let outcome = match contender {

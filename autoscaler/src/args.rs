@@ -1,12 +1,13 @@
 //! Flags of pd-autoscaler. They are about the process; settings of one service are in its
 //! PDAutoscaler.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use clap::{Args as ClapArgs, Parser};
 use pd_runtime::{args::positive_duration, leader::LeaderArgs, process::ProcessArgs, prometheus};
+use reqwest::Url;
 
-use crate::{selection::SelectionArgs, tenancy::TenancyArgs};
+use crate::{placement::http::url, selection::SelectionArgs, tenancy::TenancyArgs};
 
 /// Scales the prefill and decode workloads of LLM services together.
 #[derive(Debug, Clone, Parser)]
@@ -24,6 +25,9 @@ pub struct Args {
     /// The requests that owners of PDAutoscalers may make.
     #[command(flatten)]
     pub tenancy: TenancyArgs,
+    /// The page for people.
+    #[command(flatten)]
+    pub console: ConsoleArgs,
     /// Leader election.
     #[command(flatten)]
     pub leader: LeaderArgs,
@@ -60,6 +64,12 @@ pub struct DecisionArgs {
     /// one leave the others their turn.
     #[arg(long, default_value_t = 8, env = "PD_NAMESPACE_CONCURRENCY", value_parser = clap::value_parser!(u16).range(1..))]
     pub namespace_concurrency: u16,
+
+    /// Address of the service of pd-scheduler-plugin's --what-if-address, which says whether more
+    /// replicas of a PlacementGroup have places, such as `http://pd-control:8082`. Nobody is asked
+    /// when not given.
+    #[arg(long, env = "PD_PLACEMENT_URL", value_parser = url, value_name = "URL")]
+    pub placement_url: Option<Url>,
 }
 
 /// The default Prometheus server, and how its series are labelled.
@@ -99,6 +109,26 @@ pub struct MetricsArgs {
     pub gateway_namespaces: Vec<String>,
 }
 
+/// The flags of the console.
+#[derive(Debug, Clone, Default, ClapArgs)]
+#[command(next_help_heading = "Console")]
+pub struct ConsoleArgs {
+    /// Address that serves the web console, which only reads. Off when not given: whoever reaches
+    /// it sees all PDAutoscalers, and there is no login. Port 0 takes a free port, which is logged.
+    #[arg(long, env = "PD_CONSOLE_ADDRESS", value_name = "ADDRESS")]
+    pub console_address: Option<SocketAddr>,
+
+    /// Host names under which browsers reach the console, such as that of an Ingress; `*` takes
+    /// all. Addresses, names without a dot and names of Services are always taken.
+    #[arg(
+        long,
+        env = "PD_CONSOLE_HOSTS",
+        value_name = "NAME",
+        value_delimiter = ','
+    )]
+    pub console_hosts: Vec<String>,
+}
+
 /// Decisions further apart than five minutes are as far apart as the default stabilization window,
 /// and no forecast reaches from one to the next.
 fn interval(text: &str) -> Result<Duration, String> {
@@ -132,6 +162,10 @@ mod tests {
         Args::command().debug_assert();
         let args = Args::try_parse_from(["pd-autoscaler"]).unwrap();
         assert_eq!(args.decisions.interval, Duration::from_secs(15));
+        assert!(
+            args.console.console_address.is_none(),
+            "off unless asked for"
+        );
     }
 
     #[test]
@@ -143,6 +177,8 @@ mod tests {
             ("--controller-class", "Blue"),
             ("--object-selector", "team in a"),
             ("--pod-label", "a-b"),
+            ("--placement-url", "pd-control"),
+            ("--console-address", "8085"),
         ] {
             let error = Args::try_parse_from(["pd-autoscaler", flag, value]).unwrap_err();
             assert!(error.to_string().contains(flag), "{error}");

@@ -17,7 +17,7 @@ use kube::{
 use pd_api::v1alpha1::{PDAutoscaler, PDAutoscalerCheckpoint, PDAutoscalerCheckpointSpec};
 use pd_core::{
     PerRole, Role, RoleState,
-    memory::{MEMORY_BYTES_MAX, Memory},
+    memory::{MEMORY_BYTES_MAX, Memory, Stored},
 };
 use serde_json::json;
 use tokio::time::Instant;
@@ -57,7 +57,14 @@ fn decoded(text: &str) -> Result<Memory, MemoryError> {
     ZlibDecoder::new(compressed.as_slice())
         .take(limit)
         .read_to_end(&mut json)?;
-    Ok(serde_json::from_slice(&json)?)
+    let Stored { memory, lost } = Stored::read(&serde_json::from_slice(&json)?);
+    if !lost.is_empty() {
+        warn!(
+            ?lost,
+            "parts of the checkpoint are of another version and were not read"
+        );
+    }
+    Ok(memory)
 }
 
 /// The subject of memory: with another workload, size of a replica or engine, what was learnt of

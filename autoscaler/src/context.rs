@@ -18,7 +18,7 @@ use kube::{
     },
 };
 use pd_api::v1alpha1::{MetricsSource, PDAutoscaler, PDAutoscalerStatus};
-use pd_core::{Memory, Timestamp};
+use pd_core::{Memory, PerRole, Timestamp};
 use pd_runtime::leader::Leadership;
 use tokio::{sync::watch, time::Instant};
 
@@ -27,6 +27,8 @@ use crate::{
     cluster::Cluster,
     metrics::Metrics,
     observe::{attainment::KeptAttainment, drain::Longest, profile::Cache, series::Series},
+    placement::http::ask,
+    placement::question::Ask,
     prometheus::{Answer, Endpoint, QueryError, Sample, Servers},
     selection::SelectionArgs,
     share::Shares,
@@ -58,6 +60,8 @@ pub struct ObjectState {
     pub unmarked: Option<String>,
     /// Why metrics were missing, as last logged.
     pub logged: Option<String>,
+    /// Replicas that the objective needs, as decided last; nothing while nothing is decided.
+    pub need: Option<PerRole<Option<u32>>>,
     /// Generation and annotations that the last reconcile saw.
     pub seen: Option<(Option<i64>, BTreeMap<String, String>)>,
     /// When the next reconcile is due, unless the object changes.
@@ -121,6 +125,8 @@ pub struct Context {
     pub own_server: Option<Endpoint>,
     /// Prometheus clients.
     pub servers: Servers,
+    /// Who says whether more replicas of a placement group have places, if anybody does.
+    pub room: Option<Ask>,
     /// Own metrics.
     pub metrics: Arc<Metrics>,
     /// Whether this process may write.
@@ -160,6 +166,8 @@ impl Context {
         let events = Recorder::new(client.clone(), reporter);
         let objects = Mutex::default();
         let server = &metrics_args.server;
+        let room = decision_args.placement_url.clone();
+        let room = room.map(ask);
         let servers = Servers::new(server.prometheus_timeout, crate::NAME, crate::VERSION);
         // Who watches one namespace has none to be fair to.
         let most = match decision_args.watch_namespace {
@@ -176,6 +184,7 @@ impl Context {
             selection,
             metrics_args,
             servers,
+            room,
             metrics,
             leadership,
             events,

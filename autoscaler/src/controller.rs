@@ -35,6 +35,7 @@ use crate::{
     error::ReconcileError,
     observe::{contention::Claims, observe},
     outcome::{ApplyOutcome, ReconcileOutcome, Stopped},
+    placement,
     plan::plan,
     report::{
         conditions::{lateness::is_late, ready},
@@ -273,16 +274,18 @@ async fn steps(
     let memory = recall(context, key, observed.object, &subject).await;
     let memory = memory.map_err(Stopped::MemoryUnreadable)?;
     let planned = plan(observed, &memory, context.now());
+    let limit = placement::limit(context, &planned).await;
+    let planned = placement::under(limit.as_ref(), planned);
     let services = || shared.overview().services;
     let within = budget::within(context, &shared.budgets, key, services, planned);
-    let planned = Box::pin(within).await;
+    let planned = placement::explained(limit, Box::pin(within).await);
     let (object, memory) = (planned.observed.object, planned.decision.memory.clone());
     let about = (
         object.meta().uid.clone().unwrap_or_default(),
         subject.clone(),
     );
     context.update(key, |state| state.memory = Some((about, memory.clone())));
-    let applied = apply(context, key, planned).await;
+    let applied = Box::pin(apply(context, key, planned)).await;
     if context.is_leader()
         && let Err(error) = keep(context, key, object, &subject, &memory).await
     {

@@ -16,7 +16,8 @@
 //! decides when to look again.
 //!
 //! [`selection`] says which objects are handled, [`tenancy`] bounds what an object may have the
-//! controller ask, [`budget`] the GPUs that several objects hold together.
+//! controller ask, [`budget`] the GPUs that several objects hold together. [`console`] shows people
+//! what status holds, and has no part in decisions.
 //!
 //! A fault outside never lowers replicas: what cannot be read is `Unknown` in the snapshot, and the
 //! core does not lower on it. `tests/faults` holds that against an API server that fails on
@@ -28,6 +29,7 @@ pub mod args;
 pub mod budget;
 pub mod checkpoint;
 pub mod cluster;
+pub mod console;
 pub mod context;
 pub mod controller;
 pub mod error;
@@ -35,6 +37,7 @@ pub mod lock;
 pub mod metrics;
 pub mod observe;
 pub mod outcome;
+pub mod placement;
 pub mod plan;
 pub mod report;
 pub mod run;

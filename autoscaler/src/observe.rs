@@ -49,6 +49,7 @@ use crate::{
     cluster::{Cluster, Unseen},
     context::Context,
     outcome::{Sources, Stopped},
+    placement::member::Member,
     prometheus::{Endpoint, QueryError},
     validate::ValidObject,
 };
@@ -70,6 +71,8 @@ pub struct Observed<'a> {
     pub metrics_error: Option<QueryError>,
     /// Annotations that hold values that cannot be used.
     pub annotation_errors: Vec<FieldError>,
+    /// The placement groups that the roles' pods are in.
+    pub members: PerRole<Option<Member>>,
     /// The price of lowering replicas, in requests.
     pub drain: Drain,
 }
@@ -143,6 +146,7 @@ pub async fn observe<'a>(
         sources: measured.sources,
         metrics_error: measured.metrics_error,
         annotation_errors: pauses.errors,
+        members: PerRole::from_fn(|role| targets[role].member.clone()),
         drain: Drain::of(targets, measured.work, longest),
     })
 }

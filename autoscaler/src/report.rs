@@ -48,6 +48,11 @@ pub async fn report(
     let on_time = conditions::lateness::on_time(late, Instant::now());
     let now = Time((context.clock)());
     let after = status::status(before, outcome, on_time, generation, &now);
+    let need = outcome
+        .as_ref()
+        .ok()
+        .map(|applied| applied.decision.report.need);
+    context.update(key, |state| state.need = need);
     measure(context, key, outcome, &after);
     let conditions_before = before
         .map(|status| status.conditions.as_slice())

@@ -1,6 +1,6 @@
 //! Composition: flags to a running controller, and its orderly end.
 //!
-//! Starting needs a Kubernetes client configuration and a free admin port, nothing else: a missing
+//! Starting needs a Kubernetes client configuration and free ports, nothing else: a missing
 //! CRD, an absent Prometheus or an API server that is down are waited for, and
 //! `/readyz`, the log and conditions say so.
 
@@ -23,7 +23,8 @@ use tokio::time::sleep;
 use tracing::{info, warn};
 
 use crate::{
-    Guarded, answer::within_limit, args::Args, context::Context, controller, metrics::Metrics,
+    Guarded, answer::within_limit, args::Args, console, context::Context, controller,
+    metrics::Metrics,
 };
 
 /// Pause between two looks for a CRD that is not there.
@@ -59,6 +60,8 @@ pub async fn run(args: Args) -> anyhow::Result<Ending> {
         metrics,
         leadership,
     ));
+    let identity = args.leader.leader_election_identity.clone();
+    console::start(&args.console, identity, &context, &shutdown).await?;
     if args.metrics.server.prometheus_url.is_none() {
         warn!(
             "no --prometheus-url: only PDAutoscalers with spec.metrics.source.serverUrl get metrics"

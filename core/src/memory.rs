@@ -4,6 +4,8 @@
 //! A restart or a new leader is just another call with the memory it finds. Each stage of a
 //! decision has a part of its own here, and sees no other. Everything is bounded.
 
+mod stored;
+
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -24,10 +26,14 @@ use crate::{
     zero::ZeroMemory,
 };
 
-/// Version of the format.
-///
-/// Memory of any other version is forgotten, which only costs one window.
+pub use self::stored::Stored;
+
+/// Version of the format: one more when a field gets another meaning. New fields need none.
 pub const MEMORY_VERSION: u32 = 5;
+
+/// The oldest version whose memory is read, and the oldest program that may go on with what this
+/// one writes. Memory from further away is forgotten, which only costs one window.
+const OLDEST_COMPATIBLE: u32 = 5;
 
 /// Most bytes of JSON that the memory of one service takes.
 pub const MEMORY_BYTES_MAX: usize = 16 * 1_024;
@@ -48,6 +54,10 @@ pub(crate) struct Moment {
 pub struct Memory {
     /// Format version.
     pub version: u32,
+    /// The oldest version whose program may go on with it; 0 where that was not written, and is
+    /// the version itself.
+    #[serde(default)]
+    pub readable_from: u32,
     /// When the last decision was made, in the time of this memory.
     pub decided_at: Option<Timestamp>,
     /// How far the time of this memory is ahead of the clock, because the clock was set back,
@@ -82,6 +92,7 @@ impl Default for Memory {
     fn default() -> Self {
         Self {
             version: MEMORY_VERSION,
+            readable_from: OLDEST_COMPATIBLE,
             decided_at: None,
             ahead_millis: 0,
             gaps: None,
@@ -99,16 +110,24 @@ impl Default for Memory {
 }
 
 impl Memory {
-    /// Whether it has the format of this version.
+    /// Whether this version may go on with it.
     pub const fn is_usable(&self) -> bool {
-        self.version == MEMORY_VERSION
+        if self.version <= MEMORY_VERSION {
+            self.version >= OLDEST_COMPATIBLE
+        } else {
+            self.readable_from > 0 && self.readable_from <= MEMORY_VERSION
+        }
     }
 
-    /// This memory if it is of the present version, or a fresh one.
+    /// This memory in the present version if it may go on with it, or a fresh one.
     #[must_use]
     pub fn usable(self) -> Self {
         if self.is_usable() {
-            self
+            Self {
+                version: MEMORY_VERSION,
+                readable_from: OLDEST_COMPATIBLE,
+                ..self
+            }
         } else {
             Self::default()
         }

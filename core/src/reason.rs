@@ -101,6 +101,8 @@ pub enum Reason {
     BudgetExceeded,
     /// A ResourceQuota of the namespace has no room for more GPUs.
     QuotaLimited,
+    /// The placement group has no room for more replicas.
+    PlacementLimited,
     /// The replicas are at their minimum.
     AtMinReplicas,
     /// The objective needs more than the maximum replicas.

@@ -10,7 +10,6 @@
 //! words. Columns have the names that `kubectl get` shows, reasons are those of conditions, events
 //! and metrics.
 
-pub mod age;
 pub mod args;
 pub mod cluster;
 pub mod complete;
@@ -22,7 +21,6 @@ pub mod output;
 pub mod pause;
 pub mod placement;
 pub mod preflight;
-pub mod reason;
 pub mod run;
 pub mod source;
 pub mod status;

@@ -8,16 +8,16 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::{api::core::v1::Pod, jiff::Timestamp};
 use kube::ResourceExt as _;
-use pd_api::v1alpha1::{
-    PlacementGroup, PlacementGroupStatus,
-    placement_group::{GATE, PlacementRoleSpec, ROLE_LABEL},
+use pd_api::{
+    age::age,
+    v1alpha1::{
+        PlacementGroup, PlacementGroupStatus,
+        placement_group::{GATE, PlacementRoleSpec},
+    },
+    wording::sentence,
 };
 
-use crate::{
-    age::age,
-    reason::sentence,
-    table::{NONE, table},
-};
+use crate::table::{NONE, table};
 
 /// The words for the kind in front of a name.
 const KINDS: [&str; 3] = ["placementgroup", "placementgroups", "pdpg"];
@@ -124,28 +124,9 @@ fn of_role(role: &PlacementRoleSpec, group: &PlacementGroup, pods: &[Pod]) -> Ve
     ]
 }
 
-/// The role of a pod, as the controller reads it.
 fn role_of<'a>(group: &'a PlacementGroup, pod: &Pod) -> Option<&'a str> {
-    let labels: &BTreeMap<String, String> = pod.labels();
-    let carries = |role: &&PlacementRoleSpec| {
-        let wanted = role.pod_labels.as_ref();
-        wanted.is_some_and(|wanted| {
-            let mut wanted = wanted.0.iter();
-            wanted.all(|(key, value)| labels.get(key) == Some(value))
-        })
-    };
-    let roles = &group.spec.roles;
-    let by_name = || {
-        roles
-            .iter()
-            .find(|role| labels.get(ROLE_LABEL) == Some(&role.name))
-    };
-    let found = roles.iter().find(carries).or_else(by_name);
-    let only = match roles.as_slice() {
-        [only] => Some(only),
-        _ => None,
-    };
-    Some(found.or(only)?.name.as_str())
+    let role = group.spec.role_of(pod.labels())?;
+    Some(&role.name)
 }
 
 fn pods(group: &PlacementGroup, pods: &[Pod]) -> Vec<Vec<String>> {
@@ -189,6 +170,8 @@ fn is_gated(pod: &Pod) -> bool {
 mod tests {
     use rstest::rstest;
     use serde_json::json;
+
+    use pd_api::v1alpha1::placement_group::ROLE_LABEL;
 
     use super::*;
     use crate::tests::samples::NOW;

@@ -10,7 +10,10 @@ use std::io::Write;
 use clap::CommandFactory as _;
 use jiff::Timestamp;
 use kube::ResourceExt;
-use pd_api::v1alpha1::{Mode, PDAutoscaler};
+use pd_api::{
+    explanation::explanation,
+    v1alpha1::{Mode, PDAutoscaler},
+};
 use serde_json::json;
 
 use crate::{
@@ -176,8 +179,8 @@ async fn explain(flags: &ClusterArgs, args: &NameArgs, now: Timestamp) -> Result
     let text = match args.output.output {
         None => explain::prose(&object, now),
         Some(Output::Table | Output::Wide) => explain::steps(&object),
-        Some(Output::Yaml) => output::yaml(&explain::explanation(&object))?,
-        Some(Output::Json) => output::json(&explain::explanation(&object))?,
+        Some(Output::Yaml) => output::yaml(&explanation(&object))?,
+        Some(Output::Json) => output::json(&explanation(&object))?,
     };
     Ok(text.into())
 }

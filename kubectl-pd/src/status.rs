@@ -9,14 +9,14 @@ pub mod detail;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
 use pd_api::{
-    ConditionType, condition,
+    ConditionType,
+    age::age,
+    condition,
     v1alpha1::{PDAutoscaler, PDAutoscalerStatus},
+    wording::{least_attainment, limited_by},
 };
 
-use crate::{
-    age::age,
-    table::{NONE, or_none, table},
-};
+use crate::table::{or_none, table};
 
 /// The cell of an object in a column; nothing where it is not known.
 type Cell = fn(&PDAutoscaler, &PDAutoscalerStatus) -> Option<String>;
@@ -61,7 +61,9 @@ const COLUMNS: [Column; 15] = [
         Some(status.decode.as_ref()?.desired_replicas?.to_string())
     }),
     column("Ratio", |_, status| status.ratio.as_ref()?.current.clone()),
-    column(ATTAINMENT, |_, status| attainment(status)),
+    column(ATTAINMENT, |_, status| {
+        Some(format!("{}%", least_attainment(status)?))
+    }),
     column("Ready", |_, status| {
         Some(
             condition::get(&status.conditions, ConditionType::Ready)?
@@ -76,7 +78,9 @@ const COLUMNS: [Column; 15] = [
                 .clone(),
         )
     }),
-    column(LIMITED_BY, |_, status| limited_by(status)),
+    column(LIMITED_BY, |_, status| {
+        limited_by(status).map(str::to_owned)
+    }),
     wide("TTFT-ms", |_, status| {
         Some(status.latency.as_ref()?.ttft_milliseconds?.to_string())
     }),
@@ -142,28 +146,6 @@ pub fn list(objects: &[PDAutoscaler], columns: Columns, now: Timestamp) -> Strin
 fn created(object: &PDAutoscaler, now: Timestamp) -> String {
     let created = object.creation_timestamp();
     or_none(created.map(|created| age(&created, now)))
-}
-
-/// The share of requests that kept the limit which fewer kept, percent.
-fn attainment(status: &PDAutoscalerStatus) -> Option<String> {
-    let attainment = status.attainment.as_ref()?;
-    let percent = [&attainment.ttft_percent, &attainment.tpot_percent];
-    let number = |text: &&String| text.parse::<f64>().unwrap_or(f64::INFINITY);
-    let least = percent
-        .into_iter()
-        .flatten()
-        .min_by(|one, other| number(one).total_cmp(&number(other)))?;
-    Some(format!("{least}%"))
-}
-
-/// The reason that keeps replicas from what the objective needs, while one does.
-fn limited_by(status: &PDAutoscalerStatus) -> Option<String> {
-    let limited = condition::get(&status.conditions, ConditionType::ScalingLimited)?;
-    let reason = match limited.status.as_str() {
-        "True" => limited.reason.as_str(),
-        _ => NONE,
-    };
-    Some(reason.to_owned())
 }
 
 #[cfg(test)]

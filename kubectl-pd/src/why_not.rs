@@ -14,15 +14,13 @@ use kube::ResourceExt as _;
 use pd_api::{
     ConditionType, PauseReading, condition,
     v1alpha1::{Mode, PDAutoscaler, PDAutoscalerStatus},
+    wording::{known, sentence},
 };
 use pd_core::{Reason, Role};
 use serde::Serialize;
 
 use self::block::{Block, Direction, Importance, place};
-use crate::{
-    reason::{known, sentence},
-    table::{or_none, table},
-};
+use crate::table::{or_none, table};
 
 /// Something that keeps an object from scaling.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

@@ -6,10 +6,13 @@
 
 use std::{collections::BTreeMap, fmt};
 
+use serde::Serialize;
+
 use crate::{objective::Search, resources::InWords, topology::DomainPath};
 
 /// The explanation of one group.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Explanation {
     /// The group.
     pub group: String,
@@ -38,7 +41,8 @@ pub struct Explanation {
 }
 
 /// One level: would the group fit into a domain of it?
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct LevelReport {
     /// Its name.
     pub level: String,
@@ -49,7 +53,8 @@ pub struct LevelReport {
 }
 
 /// One domain of the required level.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct DomainReport {
     /// The domain.
     pub path: DomainPath,
@@ -64,7 +69,8 @@ pub struct DomainReport {
 }
 
 /// A resource that is short in a domain.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Shortage {
     /// A role whose pods find no place.
     pub role: String,

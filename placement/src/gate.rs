@@ -21,16 +21,22 @@
 
 mod assign;
 mod composition;
+mod directed;
 mod facts;
 mod planned;
+mod room;
 mod settle;
+mod what_if;
 mod window;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{group::Group, node::Node, pod::PodShape, topology::Topology};
 
-pub use self::settle::step;
+pub use self::{
+    settle::step,
+    what_if::{Room, RoomError, room},
+};
 
 /// Longest text of a record, characters: longer ones are cut, so that they are read back as they
 /// were written.
@@ -47,6 +53,13 @@ pub struct Seen {
     pub groups: Vec<SeenGroup>,
     /// Times and bounds.
     pub settings: GateSettings,
+}
+
+impl Seen {
+    fn nodes_by_name(&self) -> BTreeMap<&str, &Node> {
+        let nodes = self.nodes.iter();
+        nodes.map(|node| (node.name.as_str(), node)).collect()
+    }
 }
 
 /// A placement group as it is seen.
@@ -207,6 +220,50 @@ pub enum GroupState {
 }
 
 impl GroupState {
+    /// Every state.
+    pub const ALL: [Self; 10] = [
+        Self::WaitingForPods,
+        Self::WaitingForRoom,
+        Self::WaitingForTopology,
+        Self::BackingOff,
+        Self::Placing,
+        Self::Placed,
+        Self::PlacedInPart,
+        Self::Degraded,
+        Self::Relocating,
+        Self::Refused,
+    ];
+
+    /// Its word in status, events and metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::WaitingForPods => "WaitingForPods",
+            Self::WaitingForRoom => "WaitingForRoom",
+            Self::WaitingForTopology => "WaitingForTopology",
+            Self::BackingOff => "BackingOff",
+            Self::Placing => "Placing",
+            Self::Placed => "Placed",
+            Self::PlacedInPart => "PlacedInPart",
+            Self::Degraded => "Degraded",
+            Self::Relocating => "Relocating",
+            Self::Refused => "Refused",
+        }
+    }
+
+    /// The state of this word.
+    pub fn named(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.as_str() == word)
+    }
+
+    /// Whether the group has its least replicas; nothing while it is on its way there.
+    pub const fn is_placed(self) -> Option<bool> {
+        match self {
+            Self::Placed | Self::PlacedInPart => Some(true),
+            Self::Placing => None,
+            _ => Some(false),
+        }
+    }
+
     /// Whether its pods wait for something that may not come.
     pub const fn is_waiting(self) -> bool {
         matches!(
@@ -231,6 +288,9 @@ pub struct GateSettings {
     pub retry_max_seconds: u64,
     /// Time for which a node that failed a group is left out, seconds.
     pub exclude_seconds: u64,
+    /// Age from which a pod that waits says so, seconds. Gangs come within a few; a write for each
+    /// of their pods would only keep them waiting.
+    pub mark_seconds: u64,
     /// Bounds of the planner.
     pub planner: crate::problem::Settings,
 }
@@ -243,6 +303,7 @@ impl Default for GateSettings {
             retry_seconds: 10,
             retry_max_seconds: 600,
             exclude_seconds: 600,
+            mark_seconds: 5,
             planner: crate::problem::Settings::default(),
         }
     }
@@ -322,5 +383,34 @@ impl SeenPod {
 
     fn is_bound(&self) -> bool {
         matches!(self.state, PodState::Bound { .. })
+    }
+
+    /// Whether it may be ended: we released it, and it is made again.
+    fn may_be_ended(&self) -> bool {
+        self.is_ours && self.has_owner && !self.is_ending
+    }
+}
+
+impl Record {
+    /// The plan of a pod that is on its way.
+    fn planned(&self, pod: &SeenPod) -> Option<&Assignment> {
+        let mut planned = self.assignments.iter();
+        planned.find(|planned| planned.uid == pod.uid)
+    }
+
+    /// Whether a pod has to end.
+    fn has_to_end(&self, pod: &SeenPod) -> bool {
+        self.ending.iter().any(|ending| ending.uid == pod.uid)
+    }
+
+    /// These pods have to end, too.
+    fn end<'a>(&mut self, pods: impl IntoIterator<Item = &'a SeenPod>) {
+        let pods = pods.into_iter().map(|pod| Ending {
+            pod: pod.name.clone(),
+            uid: pod.uid.clone(),
+        });
+        self.ending.extend(pods);
+        self.ending.sort();
+        self.ending.dedup();
     }
 }

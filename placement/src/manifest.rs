@@ -193,7 +193,7 @@ impl PodManifest {
     }
 
     /// Names of the claims, those of ephemeral volumes as Kubernetes will name them.
-    fn claims(&self) -> Vec<String> {
+    pub fn claims(&self) -> Vec<String> {
         let of_volume = |volume: &Volume| match (&volume.persistent_volume_claim, &volume.ephemeral)
         {
             (Some(claim), _) => Some(claim.claim_name.clone()),

@@ -5,6 +5,8 @@
 
 use std::ops::Add;
 
+use serde::Serialize;
+
 /// Costs of a group's placement, the first that differs decides; less is better.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Objective {
@@ -43,7 +45,7 @@ impl Add for Objective {
 }
 
 /// How far the search went.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub enum Search {
     /// The placement is the best there is; if there is none, none exists.
     #[default]

@@ -107,6 +107,13 @@ impl PodShape {
         (!self.volumes.iter().all(matches)).then_some(Unfit::Volume)
     }
 
+    /// Whether the pods may go to the same nodes as far as labels, names and volumes decide it.
+    pub fn has_same_places(&self, other: &Self) -> bool {
+        self.node_selector == other.node_selector
+            && self.affinity == other.affinity
+            && self.volumes == other.volumes
+    }
+
     /// How far the node is from the best one for the pod's soft rules: untolerated
     /// `PreferNoSchedule` taints first, then the margin of its numbers that is missing to
     /// [`MARGIN_MOST`]. A node without a number promises nothing.

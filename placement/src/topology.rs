@@ -14,6 +14,8 @@ pub mod profiles;
 
 use std::{collections::BTreeMap, fmt};
 
+use serde::{Serialize, Serializer};
+
 /// The name of the level below all others: the node itself.
 pub const NODE_LEVEL: &str = "node";
 
@@ -142,6 +144,12 @@ impl Topology {
 /// A domain, by its whole path: `block b1 / rack r2`. The empty path is the cluster.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct DomainPath(pub Vec<(String, String)>);
+
+impl Serialize for DomainPath {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
 
 impl fmt::Display for DomainPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

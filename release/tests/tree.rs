@@ -12,7 +12,7 @@ use pd_release::{
 use serde_json::Value;
 
 /// Programs of the workspace that are not given to others, and why.
-const INTERNAL: [(&str, &str); 7] = [
+const INTERNAL: &[(&str, &str)] = &[
     ("crdgen", "writes files of this repository"),
     ("pd-admission-load", "measures the webhook in a test"),
     (
@@ -22,6 +22,10 @@ const INTERNAL: [(&str, &str); 7] = [
     (
         "pd-engine-emulator",
         "engines to play with, from the source",
+    ),
+    (
+        "pd-gangs",
+        "measures the placement of groups on a control plane of its own",
     ),
     ("pd-mirror-pace", "measures the mirror in a test"),
     ("pd-release", "makes releases"),

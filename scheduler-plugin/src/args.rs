@@ -278,6 +278,17 @@ pub struct PlacementArgs {
         default_value_t = true, default_missing_value = "true", num_args = 0..=1, require_equals = true
     )]
     pub placement_nominate: bool,
+
+    /// Address that serves /what-if, where pd-autoscaler and people ask whether more replicas of a
+    /// group would have places. Port 0 takes a free port, which is logged. Not served when not
+    /// given.
+    #[arg(
+        long,
+        env = "PD_WHAT_IF_ADDRESS",
+        value_name = "ADDRESS",
+        requires = "placement"
+    )]
+    pub what_if_address: Option<SocketAddr>,
 }
 
 #[cfg(test)]

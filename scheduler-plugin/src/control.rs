@@ -23,6 +23,7 @@ use pd_runtime::{
     kubernetes::error_message,
     leader::{LeaderElection, Leadership},
     process::Process,
+    server::{self, Endpoint},
     shutdown::Ending,
 };
 use tokio::sync::watch;
@@ -32,7 +33,7 @@ use self::{
     cache::Cache,
     metrics::Metrics,
     objects::{WatchedNode, WatchedPod},
-    placement::Caches,
+    placement::{Caches, what_if},
 };
 use crate::args::ControlArgs;
 
@@ -106,27 +107,36 @@ impl Context {
 /// Runs until a signal ends it.
 pub async fn control(args: ControlArgs) -> anyhow::Result<Ending> {
     let process = Process::prepare(&args.process, crate::NAME, crate::VERSION).await?;
-    let nodes_ready = process.readiness.register("nodes");
-    let pods_ready = process.readiness.register("pods");
+    // Readiness checks are there before they can be asked for.
+    let Process {
+        client,
+        shutdown,
+        readiness,
+        ..
+    } = &process;
+    let nodes = Cache::followed(client, shutdown, readiness, "nodes");
+    let pods = Cache::followed(client, shutdown, readiness, "pods");
+    let placement = args
+        .placement
+        .placement
+        .then(|| Caches::follow(client, shutdown, readiness));
     let metrics = Arc::new(Metrics::default());
     process
         .serve_admin(|registry| metrics.register(registry))
         .await?;
     let Process {
-        shutdown,
-        client,
-        readiness,
-        ..
+        shutdown, client, ..
     } = process;
+    if let (Some(caches), Some(address)) = (&placement, args.placement.what_if_address) {
+        let endpoint = Endpoint {
+            name: "what-if",
+            address,
+            flag: "--what-if-address",
+        };
+        let routes = what_if::router(caches.clone());
+        server::serve(&endpoint, routes, None, &shutdown).await?;
+    }
 
-    let placement = args
-        .placement
-        .placement
-        .then(|| Caches::follow(&client, &shutdown, &readiness));
-    let (nodes, node_writer) = Cache::new();
-    let (pods, pod_writer) = Cache::new();
-    shutdown.spawn_until_stopped("nodes", node_writer.follow(client.clone(), nodes_ready));
-    shutdown.spawn_until_stopped("pods", pod_writer.follow(client.clone(), pods_ready));
     let leadership = LeaderElection::new(client.clone(), &args.leader, LEASE)?.run(&shutdown);
     let reporter = Reporter {
         controller: crate::NAME.to_owned(),

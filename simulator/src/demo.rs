@@ -2,17 +2,20 @@
 //!
 //! The decisions are the product's own: [`pd_core::plan()`], unchanged, audited at every step, fed
 //! with what a scrape of the emulated workers shows. Only the workers, their users and the clock
-//! are a model. [`World`] is that closed loop without a clock; the rest paces it, shows it on a
-//! local page and in the terminal, and writes the report.
+//! are a model. [`World`] is that closed loop without a clock; the rest paces it, plays the same
+//! requests under a rival beside it, shows both on a local page and in the terminal, and writes the
+//! report.
 //!
 //! It asks nothing of the machine but a loopback port and a file, and leaves nothing behind but the
 //! file.
 
 pub mod options;
 pub mod record;
+pub mod rival;
 pub mod scenario;
 pub mod world;
 
+mod beside;
 mod browser;
 mod hub;
 mod ledger;
@@ -29,10 +32,12 @@ use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
+use self::beside::Beside;
 use self::hub::Hub;
 use self::options::DemoOptions;
 use self::record::{Record, Summary};
-use self::scenario::{RATE_SCALE_DEFAULT, Scenario, ScenarioError};
+use self::rival::RivalAbout;
+use self::scenario::{Scenario, ScenarioError};
 use self::terminal::Progress;
 use self::web::Server;
 use self::world::World;
@@ -72,16 +77,19 @@ pub enum DemoError {
 /// Runs the demo until the day is over or the user interrupts it, and writes the report either way.
 pub async fn run(options: DemoOptions) -> Result<Summary, DemoError> {
     let scenario = match &options.trace {
-        None => Scenario::day(
-            options.seed,
-            options.rate_scale.unwrap_or(RATE_SCALE_DEFAULT),
-        )?,
+        None => {
+            let day = options.day;
+            let rate = options.rate_scale.unwrap_or(day.rate_scale_default());
+            Scenario::day(day, options.seed, rate)?
+        }
         Some(path) => {
             let (rate, time) = (options.rate_scale.unwrap_or(1.0), options.time_scale);
             Scenario::trace(path, rate, time, options.seed)?
         }
     };
-    let hub = Arc::new(Hub::new(Record::new(scenario.about())));
+    let against = options.against.0;
+    let record = Record::new(scenario.about(), against.map(RivalAbout::of));
+    let hub = Arc::new(Hub::new(record));
     let server = Server::start(options.port, Arc::clone(&hub))
         .await
         .map_err(|source| DemoError::Port {
@@ -89,15 +97,19 @@ pub async fn run(options: DemoOptions) -> Result<Summary, DemoError> {
             source,
         })?;
     claim(&options.report)?;
-    terminal::introduce(&scenario, &server.url());
+    terminal::introduce(&scenario, against, &server.url());
     if !options.no_browser {
         browser::open(&server.url());
     }
 
+    let rival = against
+        .map(|policy| World::of_rival(&scenario, policy))
+        .transpose()?;
     let (stop, stopped) = mpsc::channel();
     let player = Arc::clone(&hub);
+    let duration = options.duration;
     let mut playing =
-        tokio::task::spawn_blocking(move || play(&scenario, options.duration, &stopped, &player));
+        tokio::task::spawn_blocking(move || play(&scenario, rival, duration, &stopped, &player));
     let summary = tokio::select! {
         summary = &mut playing => summary?,
         () = interrupted() => {
@@ -113,19 +125,31 @@ pub async fn run(options: DemoOptions) -> Result<Summary, DemoError> {
         source,
     };
     fs::write(&options.report, html).map_err(unwritable)?;
-    terminal::sum_up(&summary, &options.report);
+    terminal::sum_up(&hub.record(), &summary, &options.report);
     server.close().await;
     Ok(summary)
 }
 
-/// Plays a scenario through, paced so that it takes `duration`, or breaks off when told to.
-fn play(scenario: &Scenario, duration: Duration, stopped: &Receiver<()>, hub: &Hub) -> Summary {
+/// Plays a scenario through, a rival beside it, paced so that it takes `duration`, or breaks off
+/// when told to.
+fn play(
+    scenario: &Scenario,
+    rival: Option<World>,
+    duration: Duration,
+    stopped: &Receiver<()>,
+    hub: &Hub,
+) -> Summary {
     let started = Instant::now();
     let mut progress = Progress::new(scenario.length);
     let mut world = World::new(scenario);
+    let beside = rival.map(Beside::start);
     while let Some(step) = world.step() {
-        hub.add(step);
-        progress.show(&world);
+        let of_rival = match &beside {
+            Some(beside) => beside.points(&step.points),
+            None => Vec::new(),
+        };
+        hub.add(step, of_rival);
+        progress.show(&world, &hub.record());
         let due = started + duration.mul_f64(world.progress());
         let pause = due.saturating_duration_since(Instant::now());
         match stopped.recv_timeout(pause) {
@@ -135,7 +159,7 @@ fn play(scenario: &Scenario, duration: Duration, stopped: &Receiver<()>, hub: &H
     }
     progress.end();
     let summary = world.finish();
-    hub.end(summary.clone());
+    hub.end(summary.clone(), beside.and_then(Beside::end));
     summary
 }
 

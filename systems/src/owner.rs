@@ -83,11 +83,31 @@ pub(crate) fn autoscalers() -> Vec<Nearby> {
     AUTOSCALERS.into_iter().map(nearby).collect()
 }
 
+/// Whether a ScaledObject, by its annotations and its status, is paused at the replicas that are
+/// there: KEDA has deleted its HPA and sets nothing. Paused at a number of its own it sets that
+/// again and again, and paused in one direction it goes on in the other. Source: KEDA 2.21,
+/// `controllers/keda/scaledobject_controller.go`; any text but a false one pauses.
+pub fn is_paused<'a>(annotation: impl Fn(&str) -> Option<&'a str>, status: &Value) -> bool {
+    const FALSE: [&str; 6] = ["0", "f", "F", "false", "False", "FALSE"];
+    let is_asked = annotation("autoscaling.keda.sh/paused")
+        .is_some_and(|text| !FALSE.contains(&text))
+        && annotation("autoscaling.keda.sh/paused-replicas").is_none();
+    let is_done = |condition: &Value| {
+        text(condition, "/type") == Some("Paused") && text(condition, "/status") == Some("True")
+    };
+    is_asked && list(status, "/conditions").iter().any(is_done)
+}
+
+fn is_paused_object(autoscaler: &Value) -> bool {
+    let annotations = &autoscaler["metadata"]["annotations"];
+    is_paused(|key| annotations[key].as_str(), &autoscaler["status"])
+}
+
 /// The autoscalers near that refer to one of `objects`.
 pub(crate) fn referring(near: &Near<'_>, objects: &[&ObjectRef]) -> Vec<Owner> {
     let known = |object: &Value| {
         let kind = text(object, "/kind").unwrap_or_default();
-        AUTOSCALERS.iter().any(|(_, _, known, _)| *known == kind)
+        AUTOSCALERS.iter().any(|(_, _, known, _)| *known == kind) && !is_paused_object(object)
     };
     let mut owners: Vec<Owner> = Vec::new();
     for autoscaler in near.related.iter().filter(|object| known(object)) {

@@ -7,7 +7,7 @@ use crate::{
     gpus::{GpusUnknown, of_pod},
     json::{controller, list, name, text},
     selector::Labels,
-    stuck::{cause_of_wait, is_without_place},
+    stuck::{cause_of_gate, cause_of_wait, is_without_place},
     victims::Cost,
 };
 
@@ -120,6 +120,10 @@ fn stuck(pod: &Value) -> Option<StuckCause> {
     if unschedulable {
         return Some(StuckCause::Unschedulable);
     }
+    let mut gates = list(pod, "/spec/schedulingGates").iter();
+    if let Some(cause) = gates.find_map(|gate| cause_of_gate(text(gate, "/name")?)) {
+        return Some(cause);
+    }
     let init = list(pod, "/status/initContainerStatuses").iter();
     init.chain(list(pod, "/status/containerStatuses"))
         .find_map(|container| cause_of_wait(text(container, "/state/waiting/reason")?))
@@ -161,6 +165,17 @@ mod tests {
         let leaving =
             json!({ "metadata": { "name": "x", "deletionTimestamp": "t" }, "status": status });
         assert_eq!(PodFacts::of(&leaving).stuck, None);
+    }
+
+    #[rstest]
+    #[case::of_a_queue("kueue.x-k8s.io/admission", Some(StuckCause::QuotaExceeded))]
+    #[case::of_placement("pdautoscaler.io/placement", None)]
+    #[case::of_a_topology("kueue.x-k8s.io/topology", None)]
+    fn a_pod_in_a_queue_waits_for_quota(#[case] gate: &str, #[case] want: Option<StuckCause>) {
+        let gates = json!([{ "name": "pdautoscaler.io/placement" }, { "name": gate }]);
+        let pod = json!({ "metadata": { "name": "x" }, "spec": { "schedulingGates": gates },
+            "status": scheduled("False", "SchedulingGated") });
+        assert_eq!(PodFacts::of(&pod).stuck, want);
     }
 
     #[test]

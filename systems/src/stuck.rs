@@ -16,8 +16,17 @@ pub(crate) const CAUSES: [StuckCause; 5] = [
 /// The condition of a pod that a placement group holds back: false while there is no place for it.
 pub const PLACEMENT_CONDITION: &str = "pdautoscaler.io/placement";
 
-/// Whether a condition of a pod, by its type, status and reason, says that no node takes the pod. A
-/// gate alone does not: it is there on purpose, and who set it may take it off at any moment.
+/// The scheduling gate of a pod that waits in a queue of Kueue until there is quota for it. Every
+/// pod of a queue has it at first; deadlines keep a short wait from counting.
+const QUEUE_GATE: &str = "kueue.x-k8s.io/admission";
+
+/// The cause that a scheduling gate stands for. Most stand for none: a gate is there on purpose,
+/// and who set it may take it off at any moment.
+pub fn cause_of_gate(gate: &str) -> Option<StuckCause> {
+    (gate == QUEUE_GATE).then_some(StuckCause::QuotaExceeded)
+}
+
+/// Whether a condition of a pod, by its type, status and reason, says that no node takes the pod.
 pub fn is_without_place(kind: &str, status: &str, reason: &str) -> bool {
     status == "False"
         && match kind {

@@ -256,7 +256,12 @@ impl Installed {
             })
             .collect();
         flags.insert("--kubeconfig", Some(&kubeconfig));
-        flags.insert("--admin-address", Some("127.0.0.1:0"));
+        for address in ["--admin-address", "--what-if-address"] {
+            let is_served = address == "--admin-address" || flags.contains_key(address);
+            if is_served {
+                flags.insert(address, Some("127.0.0.1:0"));
+            }
+        }
         flags.extend(changes.iter().map(|&(flag, value)| (flag, Some(value))));
         flags
             .into_iter()

@@ -2,22 +2,21 @@
 //! run.
 //!
 //! Nodes are posted as ready and nobody plays them. Single pods are created while the scheduler is
-//! stopped (SIGSTOP), as in [`throughput`](crate::throughput). Pods of gangs are created with their
-//! gate, and nothing happens to them until their groups are created: time counts from the first
-//! group that is sent, or from the scheduler's resumption, so the writes of groups, plans and
-//! releases are all in it. The rate counts from the first binding to the last.
+//! stopped (SIGSTOP), as in [`throughput`](crate::throughput). Groups and their gated pods are
+//! created while our controllers are: time counts from the moment that either goes on, so all
+//! writes of plans and releases are in it. The rate counts from the first binding to the last.
 
 use std::{
     collections::BTreeMap,
     time::{Duration, Instant},
 };
 
-use anyhow::bail;
+use anyhow::Context as _;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Api, Client,
-    api::{DeleteParams, ListParams, PostParams, WatchEvent, WatchParams},
+    api::{DeleteParams, ListParams, PostParams},
 };
 use pd_api::v1alpha1::{
     ClusterTopology, PlacementGroup,
@@ -27,6 +26,7 @@ use serde_json::{Value, json};
 
 use crate::{
     add_ons::start_control_as,
+    bindings::{Bindings, clear},
     control_plane::{
         BLOCK_LABEL, Component, ControlPlane, GPU_RESOURCE, NodeSpec, Options, RACK_LABEL,
         eventually, until_served,
@@ -118,7 +118,14 @@ impl Gangs {
         }))?;
         let topologies = Api::<ClusterTopology>::all(client.clone());
         topologies.create(&PostParams::default(), &topology).await?;
-        let flags = ["--placement", "--mirror-labels=false", "--evict=false"];
+        // They lead still when they go on.
+        let flags = [
+            "--placement",
+            "--mirror-labels=false",
+            "--evict=false",
+            "--leader-election-lease-duration=10m",
+            "--leader-election-renew-deadline=9m",
+        ];
         let control = start_control_as(&plane, "pd-control", plane.kubeconfig(), &flags).await?;
         eventually("the controllers to lead", DEADLINE, async || {
             let log = control.log();
@@ -173,27 +180,21 @@ impl Gangs {
         let groups = Api::<PlacementGroup>::default_namespaced(self.client.clone());
         let pods = Api::<Pod>::default_namespaced(self.client.clone());
         let at_once = DeleteParams::default().grace_period(0);
-        let all = ListParams::default();
-        groups.delete_collection(&at_once, &all).await?;
-        pods.delete_collection(&at_once, &all).await?;
-        eventually("the pods to be gone", DEADLINE, async || {
-            let left = pods.list_metadata(&ListParams::default().limit(1)).await;
-            match left.map_err(|error| error.to_string())?.items.len() {
-                0 => Ok(()),
-                _ => Err("some are left".to_owned()),
-            }
-        })
-        .await?;
-        Ok(())
+        groups
+            .delete_collection(&at_once, &ListParams::default())
+            .await?;
+        clear(&pods).await
     }
 
     /// Has `count` pods placed in gangs of `size`.
     async fn place(&self, size: usize, count: usize) -> anyhow::Result<GangTurn> {
         let pods = Api::<Pod>::default_namespaced(self.client.clone());
-        let version = pods.list_metadata(&ListParams::default().limit(1)).await?;
-        let version = version.metadata.resource_version.unwrap_or_default();
+        let bindings = Bindings::from_now(&pods).await?;
         if size == 1 {
             self.plane.pause(Component::Scheduler).await?;
+        } else {
+            self.control.pause().await?;
+            self.make_groups(size, count / size).await?;
         }
         stream::iter(0..count)
             .map(|number| {
@@ -207,40 +208,22 @@ impl Gangs {
             .buffer_unordered(CONCURRENCY)
             .try_collect::<Vec<()>>()
             .await?;
-        let watch = WatchParams::default().timeout(290);
-        let mut events = std::pin::pin!(pods.watch(&watch, &version).await?);
         let scheduler = self.plane.process(Component::Scheduler)?;
         let before = [&scheduler, &self.control].map(processor_ms);
-        let began = Instant::now();
-        if size == 1 {
-            self.plane.resume(Component::Scheduler).await?;
-        } else {
-            self.make_groups(size, count / size).await?;
-        }
-        let mut bound: BTreeMap<String, Duration> = BTreeMap::new();
-        let all = async {
-            while let Some(event) = events.next().await {
-                let pod = match event? {
-                    WatchEvent::Modified(pod) => pod,
-                    WatchEvent::Error(error) => bail!("the watch of pods failed: {error:?}"),
-                    _ => continue,
-                };
-                if pod.spec.is_some_and(|spec| spec.node_name.is_some()) {
-                    let name = pod.metadata.name.unwrap_or_default();
-                    bound.entry(name).or_insert_with(|| began.elapsed());
-                }
-                if bound.len() == count {
-                    return Ok(());
-                }
+        let mut began = Instant::now();
+        let start = async {
+            began = Instant::now();
+            if size == 1 {
+                self.plane.resume(Component::Scheduler).await?;
+            } else {
+                self.control.resume().await?;
             }
-            bail!("the watch of pods ended")
+            Ok(())
         };
-        let ended = tokio::time::timeout(DEADLINE, all).await;
-        let Ok(ended) = ended else {
-            let log = self.control.log_tail();
-            bail!("only {} of {count} pods were bound\n{log}", bound.len());
-        };
-        ended?;
+        let bound = bindings.of(&pods, count, start).await;
+        let bound = bound.with_context(|| self.control.log_tail())?;
+        let bound = bound.into_iter().map(|(pod, at)| (pod, at - began));
+        let bound: BTreeMap<String, Duration> = bound.collect();
         let after = [&scheduler, &self.control].map(processor_ms);
         Ok(turn_of(&bound, size, before, after))
     }

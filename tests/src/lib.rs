@@ -7,16 +7,19 @@
 //!
 //! [`tools`] finds or builds the binaries, [`supervisor`] runs them so that none outlives the test,
 //! [`control_plane`] composes them into a cluster, [`prometheus`] adds a metrics server,
-//! [`add_ons`] what a cluster without numeric tolerations needs to have them. [`dashboards`] are
-//! those of the chart, and [`scrape`] says whether they show what our programs are scraped for.
+//! [`add_ons`] what a cluster without numeric tolerations needs to have them, [`foreign`] operators
+//! of other projects. [`dashboards`] are those of the chart, and [`scrape`] says whether they show
+//! what our programs are scraped for.
 
 pub mod add_ons;
 pub mod admission_load;
 pub mod binaries;
+pub mod bindings;
 pub mod chart;
 pub mod control_plane;
 pub mod dashboards;
 pub mod emulator;
+pub mod foreign;
 pub mod gangs;
 pub mod late;
 pub mod meter;

@@ -10,18 +10,15 @@
 //! the configuration of its way.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     path::{Path, PathBuf},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use k8s_openapi::api::core::v1::{Pod, Taint as NodeTaint};
-use kube::{
-    Api, Client,
-    api::{DeleteParams, ListParams, PostParams, WatchEvent, WatchParams},
-};
+use kube::{Api, Client, api::PostParams};
 use pd_tolerations::{
     Effect, Operator, Rule, Taint, Toleration,
     mirror::{self, Margin, constraints, lower, prefer},
@@ -31,7 +28,8 @@ use serde_json::{Value, json};
 
 use crate::{
     add_ons::{ExtenderPort, GATE},
-    control_plane::{Component, ControlPlane, GPU_RESOURCE, NodeSpec, Options, eventually},
+    bindings::{Bindings, clear},
+    control_plane::{Component, ControlPlane, GPU_RESOURCE, NodeSpec, Options},
     meter::processor_ms,
     supervisor::Process,
 };
@@ -41,8 +39,6 @@ const SLA: &str = "node.kubernetes.io/sla";
 /// from.
 const BOUND: &str = "900";
 const CONCURRENCY: usize = 32;
-/// How long a turn may take.
-const DEADLINE: Duration = Duration::from_mins(5);
 
 /// The resource by which an extender's entry asks for the pods with numbers alone; no pod here asks
 /// for it.
@@ -358,17 +354,7 @@ impl Throughput {
             self.place(&pods, way, self.options.pods).await?
         };
         self.plane.kill(Component::Scheduler).await?;
-        let at_once = DeleteParams::default().grace_period(0);
-        pods.delete_collection(&at_once, &ListParams::default())
-            .await?;
-        eventually("the pods to be gone", DEADLINE, async || {
-            let left = pods.list_metadata(&ListParams::default().limit(1)).await;
-            match left.map_err(|error| error.to_string())?.items.len() {
-                0 => Ok(()),
-                _ => Err("some are left".to_owned()),
-            }
-        })
-        .await?;
+        clear(&pods).await?;
         Ok(turn)
     }
 
@@ -392,41 +378,17 @@ impl Throughput {
     async fn place(&self, pods: &Api<Pod>, way: Way, count: usize) -> anyhow::Result<Turn> {
         self.plane.pause(Component::Scheduler).await?;
         let pod = way.pod()?;
-        let version = pods.list_metadata(&ListParams::default().limit(1)).await?;
-        let version = version.metadata.resource_version.unwrap_or_default();
+        let bindings = Bindings::from_now(pods).await?;
         stream::iter(0..count)
             .map(|_| async { pods.create(&PostParams::default(), &pod).await })
             .buffer_unordered(CONCURRENCY)
             .try_for_each(|_| std::future::ready(Ok(())))
             .await?;
-        let watch = WatchParams::default().timeout(290);
-        let mut events = std::pin::pin!(pods.watch(&watch, &version).await?);
         let scheduler = self.plane.process(Component::Scheduler)?;
         let before = [&scheduler, &self.extender].map(processor_ms);
-        self.plane.resume(Component::Scheduler).await?;
-        let (mut bound, mut first) = (BTreeSet::new(), None);
-        let all = async {
-            while let Some(event) = events.next().await {
-                let pod = match event? {
-                    WatchEvent::Modified(pod) => pod,
-                    WatchEvent::Error(error) => bail!("the watch of pods failed: {error:?}"),
-                    _ => continue,
-                };
-                if pod.spec.is_some_and(|spec| spec.node_name.is_some()) {
-                    bound.extend(pod.metadata.name);
-                    first.get_or_insert_with(Instant::now);
-                }
-                if bound.len() == count {
-                    return Ok(());
-                }
-            }
-            bail!("the watch of pods ended")
-        };
-        let ended = tokio::time::timeout(DEADLINE, all).await;
-        let Ok(ended) = ended else {
-            bail!("only {} of {count} pods were bound", bound.len());
-        };
-        ended?;
+        let resumed = async { Ok(self.plane.resume(Component::Scheduler).await?) };
+        let bound = bindings.of(pods, count, resumed).await?;
+        let first = bound.values().min();
         let seconds = first.map_or(f64::INFINITY, |first| first.elapsed().as_secs_f64());
         let after = [&scheduler, &self.extender].map(processor_ms);
         #[expect(clippy::cast_precision_loss, reason = "thousands of pods")]

@@ -23,7 +23,7 @@ use std::{
 pub use module::source;
 pub use version::{KubernetesVersion, VersionError};
 
-use module::{MODULES, Module, Program};
+use module::{MODULES, Module, OPERATORS, Program};
 
 /// Where each program is.
 #[derive(Debug, Clone)]
@@ -72,6 +72,9 @@ pub enum ToolsError {
     /// Neither cache variable is set.
     #[error("no cache directory: set XDG_CACHE_HOME or HOME to an absolute path")]
     NoCacheDirectory,
+    /// A name that no operator has.
+    #[error("no operator is called `{0}`: the only one is `kueue`")]
+    NoOperator(&'static str),
     /// A `go.mod` without the module it is there for.
     #[error("`{}` requires no version of `{module}`", go_mod.display())]
     NoVersion {
@@ -152,6 +155,19 @@ impl Tools {
             ("helm", &self.helm),
         ]
     }
+}
+
+/// The program of another project's operator, such as `kueue`, built if the cache lacks it. Blocks,
+/// for many minutes at its first use.
+pub fn operator(program: &'static str) -> Result<PathBuf, ToolsError> {
+    let has_it = |module: &&Module| module.programs.iter().any(|known| known.name == program);
+    let module = OPERATORS.iter().find(has_it);
+    let module = module.ok_or(ToolsError::NoOperator(program))?;
+    // Its own libraries of Kubernetes are in its module, whatever the control plane's version is.
+    let kubernetes = KubernetesVersion::shipped();
+    let reason = "operators of others are never taken from PATH";
+    let version = module.shipped_version()?;
+    Ok(build::cached_or_built(module, &version, kubernetes, reason)?.join(program))
 }
 
 fn locate_module(

@@ -142,6 +142,29 @@ pub struct PlacementGroupSpec {
     pub lockstep: bool,
 }
 
+impl PlacementGroupSpec {
+    /// The role of a pod with these labels: by those that roles name, by the label of the role, or
+    /// because there is only one that names none.
+    pub fn role_of(&self, labels: &BTreeMap<String, String>) -> Option<&PlacementRoleSpec> {
+        let carries = |role: &&PlacementRoleSpec| {
+            role.pod_labels.as_ref().is_some_and(|wanted| {
+                let mut wanted = wanted.0.iter();
+                wanted.all(|(key, value)| labels.get(key) == Some(value))
+            })
+        };
+        let stated = labels.get(ROLE_LABEL);
+        let is_stated = |role: &&PlacementRoleSpec| Some(&role.name) == stated;
+        let only = || match self.roles.as_slice() {
+            [only] if stated.is_none() && only.pod_labels.is_none() => Some(only),
+            _ => None,
+        };
+        let found = self.roles.iter().find(carries);
+        found
+            .or_else(|| self.roles.iter().find(is_stated))
+            .or_else(only)
+    }
+}
+
 /// A role of a group.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]

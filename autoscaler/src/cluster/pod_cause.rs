@@ -1,9 +1,9 @@
-//! Why a pod will not serve without help, as its conditions and what its containers wait for show.
-//! Pure.
+//! Why a pod will not serve without help, as its conditions, its scheduling gates and what its
+//! containers wait for show. Pure.
 
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use pd_core::role_state::StuckCause;
-use pd_systems::stuck::{cause_of_wait, is_without_place};
+use pd_systems::stuck::{cause_of_gate, cause_of_wait, is_without_place};
 
 use super::pod_phase::{PodPhase, pod_phase};
 
@@ -19,6 +19,13 @@ pub fn pod_cause(pod: &Pod) -> Option<StuckCause> {
     });
     if unschedulable {
         return Some(StuckCause::Unschedulable);
+    }
+    let mut gates = pod
+        .spec
+        .iter()
+        .flat_map(|spec| spec.scheduling_gates.iter().flatten());
+    if let Some(cause) = gates.find_map(|gate| cause_of_gate(&gate.name)) {
+        return Some(cause);
     }
     let init = status.init_container_statuses.iter().flatten();
     let containers = status.container_statuses.iter().flatten();

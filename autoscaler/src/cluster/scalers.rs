@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use kube::api::DynamicObject;
+use kube::{ResourceExt as _, api::DynamicObject};
+use pd_systems::owner::is_paused;
 
 use super::watched::{Key, Store, key};
 
@@ -53,6 +54,11 @@ impl Store for Scalers {
         let Some(name) = target["name"].as_str() else {
             return;
         };
+        let annotations = object.annotations();
+        let annotation = |key: &str| annotations.get(key).map(String::as_str);
+        if is_paused(annotation, &object.data["status"]) {
+            return;
+        }
         let kind = target["kind"].as_str().unwrap_or(KIND_DEFAULT);
         let workload: Workload = (key.0.clone(), kind.into(), name.into());
         self.names
@@ -103,6 +109,17 @@ mod tests {
             &json!({ "kind": "StatefulSet", "name": "other" }),
         ));
         assert_eq!(of(&scalers, "StatefulSet").as_deref(), Some("b"));
+        let mut paused = scaler("b", &json!({ "kind": "StatefulSet", "name": "llama" }));
+        let annotation = ("autoscaling.keda.sh/paused".to_owned(), "true".to_owned());
+        paused.annotations_mut().extend([annotation]);
+        scalers.put(paused.clone());
+        assert!(
+            of(&scalers, "StatefulSet").is_some(),
+            "KEDA has not let go yet"
+        );
+        paused.data["status"] = json!({ "conditions": [{ "type": "Paused", "status": "True" }] });
+        scalers.put(paused);
+        assert_eq!(of(&scalers, "StatefulSet"), None);
         scalers.remove(&scaler("b", &json!({})));
         assert_eq!(of(&scalers, "StatefulSet"), None);
         scalers.remove(&scaler("c", &json!({})));

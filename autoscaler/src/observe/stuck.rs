@@ -103,6 +103,23 @@ mod tests {
     }
 
     #[test]
+    fn a_pod_in_a_queue_of_kueue_waits_for_quota() {
+        let mut pod = json!({ "metadata": { "name": "x" },
+            "spec": { "containers": [], "schedulingGates": [{ "name": "kueue.x-k8s.io/admission" }] },
+            "status": scheduled("False", "SchedulingGated") });
+        let seen = |pod: &Value| {
+            stuck(
+                &[facts(&serde_json::from_value(pod.clone()).unwrap())],
+                1,
+                None,
+            )
+        };
+        assert_eq!(seen(&pod), Some((1, StuckCause::QuotaExceeded)));
+        pod["spec"]["schedulingGates"] = json!([{ "name": "kueue.x-k8s.io/topology" }]);
+        assert_eq!(seen(&pod), None);
+    }
+
+    #[test]
     fn an_init_container_counts_too() {
         let mut status = waits("ImagePullBackOff");
         status["initContainerStatuses"] = status["containerStatuses"].take();

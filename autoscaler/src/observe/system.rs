@@ -8,7 +8,10 @@ use pd_signals::pods::listed_pattern;
 use pd_systems::{kind::Victim, observe, place::Place};
 
 use super::target::{ObservedTarget, TargetError};
-use crate::workload::read::{self, Age};
+use crate::{
+    placement::member::Member,
+    workload::read::{self, Age},
+};
 
 /// Reads the workload of `side` in `namespace`.
 pub async fn observe(
@@ -20,6 +23,9 @@ pub async fn observe(
     let place = read::place(client, namespace, &role.target.of_side(side)).await?;
     let pods = read::pods(client, namespace, &place, Age::Cached).await?;
     let seen = observe::observe(&place, &pods);
+    let live = pods.iter().filter(|pod| pod.is_live());
+    let labels = live.map(|pod| |key: &str| pod.labels.get(key).map(String::as_str));
+    let member = Member::of(side, labels);
     let mut state = seen.state;
     let stated = role.gpus_per_replica;
     let stated = stated.and_then(|gpus| u32::try_from(gpus).ok());
@@ -45,6 +51,7 @@ pub async fn observe(
             Vec::new()
         },
         leaving: place.leaving,
+        member,
     })
 }
 

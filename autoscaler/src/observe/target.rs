@@ -28,6 +28,7 @@ use super::{
 };
 use crate::{
     cluster::{Cluster, ObjectError, pod_phase::PodPhase, pods::PodFacts},
+    placement::member::Member,
     workload::WorkloadError,
 };
 
@@ -116,6 +117,8 @@ pub struct ObservedTarget {
     pub ranked: Vec<Replica>,
     /// How its pods leave.
     pub leaving: Leaving,
+    /// The placement group that its pods are in.
+    pub member: Option<Member>,
 }
 
 /// The parts that both kinds have in common.
@@ -221,6 +224,9 @@ pub async fn observe(
         TargetKind::Deployment if !state.rolling_out => ranked(&pods),
         TargetKind::Deployment | TargetKind::StatefulSet => Vec::new(),
     };
+    let live = pods.iter().filter(|pod| pod.phase.is_live());
+    let labels = live.map(|pod| |key: &str| pod.labels.get(key).map(String::as_str));
+    let member = Member::of(side, labels);
     let mut ready_pods = Vec::new();
     for pod in pods {
         match pod.phase {
@@ -244,6 +250,7 @@ pub async fn observe(
         gpus_unknown: gpus.err(),
         owner,
         floor: 0,
+        member,
         ranked,
         // Plain data: it cannot fail.
         leaving: Leaving::of(

@@ -331,6 +331,7 @@ fn scaling_limited(report: &Report) -> Finding {
     let limits = [
         Reason::BudgetUnsettled,
         Reason::QuotaLimited,
+        Reason::PlacementLimited,
         Reason::BudgetReclaimed,
         Reason::BudgetWaitsForOthers,
         Reason::BudgetInfeasible,

@@ -66,6 +66,8 @@ struct State {
     scale_writes: Vec<(String, i64, i64)>,
     /// Deletion costs of pods, and who wrote them.
     costs: BTreeMap<String, (String, String)>,
+    /// The placement group of all pods.
+    group: Option<String>,
     events: Vec<(String, String)>,
     notes: Vec<String>,
     requests: Vec<String>,
@@ -233,6 +235,11 @@ impl ApiServer {
             "spec": { "maxReplicas": 3, "scaleTargetRef": {
                 "apiVersion": "apps/v1", "kind": "Deployment", "name": deployment } },
         }));
+    }
+
+    /// All pods are in this placement group.
+    pub(crate) fn set_group(&self, name: &str) {
+        self.state().group = Some(name.to_owned());
     }
 
     /// The namespace may have `hard` GPUs, of which `used` exist.
@@ -474,11 +481,15 @@ impl State {
                 json!([{ "manager": manager, "operation": "Update", "apiVersion": "v1",
                     "fieldsType": "FieldsV1", "fieldsV1": { "f:metadata": { "f:annotations": field } } }])
             });
+            let mut labels = json!({ "app": name });
+            if let Some(group) = &self.group {
+                labels["pdautoscaler.io/placement-group"] = group.clone().into();
+            }
             json!({
                 "apiVersion": "v1", "kind": "Pod",
                 "metadata": {
                     "name": pod, "namespace": NAMESPACE, "annotations": annotations, "managedFields": fields,
-                    "resourceVersion": "1", "labels": { "app": name }, "ownerReferences": [{
+                    "resourceVersion": "1", "labels": labels, "ownerReferences": [{
                         "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": format!("{name}-7d9f8b"),
                         "uid": "1", "controller": true }],
                 },

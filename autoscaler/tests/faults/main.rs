@@ -20,6 +20,7 @@ mod leadership;
 mod login;
 mod memory;
 mod refusal;
+mod room;
 mod silence;
 mod stage;
 mod watches;

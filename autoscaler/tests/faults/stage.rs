@@ -9,7 +9,9 @@ use std::{cell::Cell, sync::Arc, time::Duration};
 
 use k8s_openapi::jiff;
 use kube::Api;
-use pd_autoscaler::{args::Args, context::Context, controller, metrics::Metrics};
+use pd_autoscaler::{
+    args::Args, context::Context, controller, metrics::Metrics, placement::question::Ask,
+};
 use pd_runtime::leader::Leadership;
 use prometheus_client::{encoding::text::encode, registry::Registry};
 use serde_json::{Value, json};
@@ -199,6 +201,18 @@ impl Start {
     /// Starts the controller.
     pub(crate) fn controller(self) {
         self.controller_with(&[]);
+    }
+
+    /// Starts the controller, which has `ask` to say whether there is room for pods.
+    pub(crate) fn controller_asking(self, ask: Ask) {
+        let client = self.server.client();
+        let mut context = self.context(&[]);
+        context.room = Some(ask);
+        tokio::spawn(controller::run(
+            Arc::new(context),
+            Api::all(client),
+            std::future::pending(),
+        ));
     }
 
     /// Starts the controller with `flags`.

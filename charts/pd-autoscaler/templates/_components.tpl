@@ -168,3 +168,19 @@ subjects:
     name: {{ include "pd-autoscaler.componentName" $part }}
     namespace: {{ include "pd-autoscaler.namespace" (first .) }}
 {{- end }}
+
+{{- /* Whether control says if there is room for more replicas. */}}
+{{- define "pd-autoscaler.whatIf" -}}
+{{- $placement := .Values.control.placement }}
+{{- if and .Values.control.enabled $placement.enabled $placement.whatIf.enabled }}true{{ end }}
+{{- end }}
+
+{{- /* Where the autoscaler asks whether there is room: as stated, or this release's own. */}}
+{{- define "pd-autoscaler.placementUrl" -}}
+{{- if .Values.decisions.placementUrl }}
+{{- .Values.decisions.placementUrl }}
+{{- else if include "pd-autoscaler.whatIf" . }}
+{{- $name := include "pd-autoscaler.componentName" (list . "control") }}
+{{- printf "http://%s.%s:%d" $name (include "pd-autoscaler.namespace" .) (int .Values.control.placement.whatIf.port) }}
+{{- end }}
+{{- end }}

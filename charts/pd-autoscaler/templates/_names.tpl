@@ -68,6 +68,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- if ge (int .Values.shard.index) (int .Values.shard.count) }}
 {{- fail (printf "shard.index is %d and shard.count is %d: shards are counted from 0" (int .Values.shard.index) (int .Values.shard.count)) }}
 {{- end }}
+{{- if and .Values.autoscaler.console.enabled (eq (int .Values.autoscaler.console.port) (int .Values.admin.port)) }}
+{{- fail (printf "autoscaler.console.port and admin.port are both %d, and one pod serves both: choose two" (int .Values.admin.port)) }}
+{{- end }}
 {{- if and .Values.serviceMonitor.enabled (not .Values.service.enabled) }}
 {{- fail "serviceMonitor.enabled is true and service.enabled is false, so that there is nothing to scrape: enable the service, or use podMonitor" }}
 {{- end }}

@@ -224,15 +224,11 @@ fn kv_tokens(
 
 fn by_work(sizing: &Sizing<'_>) -> Option<Need> {
     let rate_tps = rate_tps(sizing)?;
-    // Where no number of replicas keeps the limit, there is no share of requests to keep within it:
-    // what counts is that the work is done.
+    // Of requests that no number of replicas serves in time the risk target knows already. Those
+    // find a slot like all others, so that longer requests never need less.
+    let missing = sizing.risk_target.decode.miss_share();
     let vain = sizing.reach.decode.map(|reach| reach.unreachable_share);
     let vain = vain.is_some_and(|share| share > 0.5);
-    let missing = if vain {
-        0.5
-    } else {
-        sizing.risk_target.decode.miss_share()
-    };
     let now = InFlight::of(sizing, &[(rate_tps, 1.0)])?;
     let enough_now = now.replicas(missing);
     let distribution = sizing.forecast.decode.as_ref();

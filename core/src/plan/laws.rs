@@ -14,7 +14,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     audit::{Facts, audit, audit_after, laws, monotone, with_load},
-    memory::{MEMORY_BYTES_MAX, MEMORY_VERSION},
+    memory::{MEMORY_BYTES_MAX, MEMORY_VERSION, Stored},
     role::Role,
     signal::{Coverage, HistogramReading, Signals},
     testing::{self, Load, any},
@@ -366,10 +366,134 @@ fn memory_of_the_version_before_is_read_and_forgotten() {
 }
 
 #[test]
-fn memory_of_another_version_is_forgotten() {
-    let foreign = Memory {
-        version: MEMORY_VERSION + 97,
-        ..Memory::default()
+fn memory_of_a_version_that_is_not_said_to_be_readable_is_forgotten() {
+    let written = lived();
+    for readable_from in [0, MEMORY_VERSION + 1] {
+        let foreign = Memory {
+            version: MEMORY_VERSION + 97,
+            readable_from,
+            ..written.clone()
+        };
+        assert_eq!(foreign.usable(), Memory::default());
+    }
+}
+
+#[test]
+fn memory_of_a_newer_version_that_says_so_is_gone_on_with() {
+    let written = lived();
+    let newer = Memory {
+        version: MEMORY_VERSION + 1,
+        readable_from: MEMORY_VERSION,
+        ..written.clone()
     };
-    assert_eq!(foreign.usable(), Memory::default());
+    assert_eq!(newer.usable(), written);
+}
+
+/// Memory with something in most of its parts.
+fn lived() -> Memory {
+    let mut memory = Memory::default();
+    for tick in 0..40 {
+        let load = Load {
+            rate_rps: 8.0 + (tick % 7) as f64,
+            prefill_seconds: 0.1,
+            output_tokens: 200.0,
+        };
+        let mut snapshot = testing::snapshot(6, 6, load);
+        snapshot.roles.decode.ready = 5;
+        snapshot.roles.decode.stuck = Some((1, crate::role_state::StuckCause::CrashLoop));
+        memory = through_json(&plan(&snapshot, &memory, at(tick * 15)).memory);
+    }
+    memory
+}
+
+/// JSON pointers of all values.
+fn pointers(value: &serde_json::Value, at: &str, found: &mut Vec<String>) {
+    if let Some(object) = value.as_object() {
+        for (key, value) in object {
+            let at = format!("{at}/{key}");
+            found.push(at.clone());
+            pointers(value, &at, found);
+        }
+    }
+}
+
+#[test]
+fn a_field_that_nobody_knows_changes_nothing_wherever_it_is() {
+    let memory = lived();
+    let written = serde_json::to_value(&memory).unwrap();
+    let mut places = vec![String::new()];
+    pointers(&written, "", &mut places);
+    for place in places {
+        let mut newer = written.clone();
+        let Some(object) = newer.pointer_mut(&place).and_then(|at| at.as_object_mut()) else {
+            continue;
+        };
+        object.insert(
+            "fieldOfTheFuture".to_owned(),
+            serde_json::json!({ "a": [1] }),
+        );
+        let stored = Stored::read(&newer);
+        assert_eq!(
+            (stored.memory, stored.lost),
+            (memory.clone(), vec![]),
+            "{place}"
+        );
+    }
+}
+
+#[test]
+fn a_value_that_nobody_can_read_costs_itself_and_no_other() {
+    let memory = lived();
+    let written = serde_json::to_value(&memory).unwrap();
+    let mut places = Vec::new();
+    pointers(&written, "", &mut places);
+    for place in places {
+        for strange in [
+            serde_json::json!("Future"),
+            serde_json::json!({ "Future": 1 }),
+        ] {
+            let mut newer = written.clone();
+            *newer.pointer_mut(&place).unwrap() = strange;
+            let stored = Stored::read(&newer);
+            let read = serde_json::to_value(&stored.memory).unwrap();
+            let top = place.split('/').nth(1).unwrap();
+            for (key, value) in written.as_object().unwrap() {
+                let is_kept = key == top || read.get(key) == Some(value);
+                assert!(is_kept, "{place} took {key} with it: {:?}", stored.lost);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_field_that_was_never_written_costs_itself_and_no_other() {
+    let memory = lived();
+    let written = serde_json::to_value(&memory).unwrap();
+    let mut places = Vec::new();
+    pointers(&written, "", &mut places);
+    for place in places {
+        let (parent, key) = place.rsplit_once('/').unwrap();
+        let mut older = written.clone();
+        let parent = older.pointer_mut(parent).unwrap();
+        parent.as_object_mut().unwrap().remove(key);
+        let read = serde_json::to_value(Stored::read(&older).memory).unwrap();
+        let top = place.split('/').nth(1).unwrap();
+        for (key, value) in written.as_object().unwrap() {
+            let is_kept = key == top || read.get(key) == Some(value);
+            assert!(is_kept, "without {place} {key} is lost");
+        }
+    }
+}
+
+#[test]
+fn what_is_no_memory_at_all_is_a_fresh_one() {
+    for strange in [
+        serde_json::json!(null),
+        serde_json::json!([1]),
+        serde_json::json!("x"),
+    ] {
+        let stored = Stored::read(&strange);
+        assert_eq!(stored.memory, Memory::default());
+        assert_eq!(stored.lost, [""]);
+    }
 }

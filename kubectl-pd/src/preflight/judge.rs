@@ -8,13 +8,13 @@ use kube::ResourceExt as _;
 use pd_api::{
     ConditionType, condition,
     v1alpha1::{GROUP, Mode, PDAutoscaler},
+    wording::known,
 };
 use pd_core::{PerRole, Role};
 
 use super::{Check, Topic, rights::Right, series::Series};
 use crate::{
     controller::{Controller, WithLease, holder},
-    reason::known,
     why_not::block::block,
 };
 

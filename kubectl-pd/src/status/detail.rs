@@ -5,15 +5,14 @@
 
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
-use pd_api::v1alpha1::{
-    LatencyTargetSpec, PDAutoscaler, PDAutoscalerStatus, RoleSpec, RoleStatus, TargetReference,
+use pd_api::{
+    age::age,
+    v1alpha1::{PDAutoscaler, PDAutoscalerStatus, RoleSpec, RoleStatus},
+    wording::{limit, target},
 };
 use pd_core::Role;
 
-use crate::{
-    age::age,
-    table::{NONE, or_none, table},
-};
+use crate::table::{NONE, or_none, table};
 
 /// Columns of the names of lines.
 const NAME_WIDTH: usize = 14;
@@ -56,13 +55,6 @@ fn identity(object: &PDAutoscaler, now: Timestamp) -> Vec<(&'static str, String)
     let created = object.creation_timestamp();
     lines.push(("Age", or_none(created.map(|created| age(&created, now)))));
     lines
-}
-
-/// The target as kubectl names objects, with the role inside it.
-pub fn target(target: &TargetReference) -> String {
-    let role = target.role.as_ref();
-    let role = role.map_or_else(String::new, |role| format!(", role {role}"));
-    format!("{}/{}{role}", target.kind, target.name)
 }
 
 fn roles(object: &PDAutoscaler, status: &PDAutoscalerStatus) -> String {
@@ -158,17 +150,6 @@ fn measured(
         lines.push(("Decision", text));
     }
     lines
-}
-
-fn limit(target: &LatencyTargetSpec, measured: Option<i64>) -> String {
-    let measured = measured.map_or_else(
-        || "not measured".to_owned(),
-        |milliseconds| format!("{milliseconds} ms"),
-    );
-    format!(
-        "{measured} at p{}, limit {}",
-        target.percentile, target.target
-    )
 }
 
 fn attainment(object: &PDAutoscaler, status: &PDAutoscalerStatus) -> Option<String> {

@@ -47,11 +47,36 @@ impl<'a> GroupView<'a> {
             fault: fault(seen, standings),
             seen,
         }
+        .refused_if_directed()
+    }
+
+    /// Rules between groups are the planner's alone, so they cannot be kept where somebody else
+    /// chooses the places of single pods.
+    fn refused_if_directed(mut self) -> Self {
+        let rules = &self.seen.rules;
+        let field = match (&rules.exclusive, &rules.spread) {
+            (Some(_), _) => "exclusive",
+            (None, Some(_)) => "spread",
+            (None, None) => return self,
+        };
+        let fault = self.directed().map(|role| {
+            format!(
+                "{field}: pods of role `{}` have node selectors, affinities or volumes of their own, which leave no choice of a domain: take {field} out, or whatever directs them, such as Kueue's topology",
+                role.rules.name
+            )
+        });
+        self.fault = self.fault.or(fault);
+        self
     }
 
     /// Whether any of its pods has a node, or is on its way to one.
     pub(super) fn has_members(&self) -> bool {
         self.roles.iter().any(|role| !role.members.is_empty())
+    }
+
+    /// The role whose pods wait and may not all go to the same nodes, as the planner takes it.
+    pub(super) fn directed(&self) -> Option<&RoleView<'a>> {
+        self.roles.iter().find(|role| role.is_directed())
     }
 
     /// Why it cannot be planned yet: the role that lacks pods, in words.
@@ -147,6 +172,19 @@ impl RoleView<'_> {
             [only] if only.count == 1 => ONLY_KIND,
             _ => &pod.kind,
         }
+    }
+
+    fn is_directed(&self) -> bool {
+        let replicas = self.members.iter().chain(&self.candidates);
+        let mut pods = replicas.flat_map(|replica| &replica.pods);
+        pods.any(|(pod, standing)| {
+            let mut kinds = self.kinds.iter();
+            let kind = kinds.find(|kind| kind.name == self.kind_of(pod));
+            let (Standing::Candidate, Ok(shape), Some(kind)) = (*standing, &pod.shape, kind) else {
+                return false;
+            };
+            !shape.has_same_places(&kind.shape)
+        })
     }
 
     /// Replicas all of whose pods have a node.

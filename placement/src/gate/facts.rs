@@ -30,7 +30,7 @@ pub(super) struct Standings(BTreeMap<String, Standing>);
 
 impl Standings {
     /// Reads all groups. Plans that no longer hold are dropped: their pods are candidates again.
-    pub(super) fn read(seen: &Seen) -> Self {
+    pub(super) fn read(seen: &Seen, nodes: &BTreeMap<&str, &Node>) -> Self {
         let mut standings = Self::default();
         for group in &seen.groups {
             for pod in &group.pods {
@@ -38,7 +38,7 @@ impl Standings {
                 standings.0.insert(pod.uid.clone(), standing);
             }
         }
-        standings.drop_broken_plans(seen);
+        standings.drop_broken_plans(seen, nodes);
         standings
     }
 
@@ -47,12 +47,7 @@ impl Standings {
         self.0.get(&pod.uid).unwrap_or(&Standing::Apart)
     }
 
-    fn drop_broken_plans(&mut self, seen: &Seen) {
-        let nodes: BTreeMap<&str, &Node> = seen
-            .nodes
-            .iter()
-            .map(|node| (node.name.as_str(), node))
-            .collect();
+    fn drop_broken_plans(&mut self, seen: &Seen, nodes: &BTreeMap<&str, &Node>) {
         let overfull = self.overfull(seen);
         for group in &seen.groups {
             let planned: Vec<(&SeenPod, String)> = group
@@ -124,7 +119,7 @@ impl Standings {
 
 fn standing(pod: &SeenPod, group: &SeenGroup, now_seconds: u64) -> Standing {
     let record = &group.record;
-    let has_to_end = record.ending.iter().any(|ending| ending.uid == pod.uid);
+    let has_to_end = record.has_to_end(pod);
     match (&pod.state, pod.node()) {
         (PodState::Ended { .. }, _) => Standing::Apart,
         (_, Some(node)) if pod.is_ending || has_to_end => Standing::Leaving {
@@ -135,8 +130,7 @@ fn standing(pod: &SeenPod, group: &SeenGroup, now_seconds: u64) -> Standing {
         },
         (PodState::Gated, None) if !pod.is_ending && !has_to_end => {
             let is_open = record.deadline_seconds.is_some_and(|end| now_seconds < end);
-            let mut planned = record.assignments.iter();
-            match planned.find(|planned| planned.uid == pod.uid && is_open) {
+            match record.planned(pod).filter(|_| is_open) {
                 Some(planned) => Standing::Member {
                     node: planned.node.clone(),
                 },

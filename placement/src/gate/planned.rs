@@ -1,63 +1,200 @@
 //! The plans of all groups that can be planned: what is seen as a problem for the planner.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use super::{
     PodState, Seen, SeenGroup, SeenPod,
     composition::{GroupView, RoleView},
+    directed::{Directed, directed},
     facts::{Standing, Standings},
+    room::Room,
 };
 use crate::{
-    node::Occupant,
-    place,
+    group::Fallback,
+    node::{Node, Occupant},
+    place::Session,
     plan::{GroupPlan, Outcome, Placement, Slot},
     pod::PodShape,
     problem::{Hold, Problem, Reservation},
-    topology::Topology,
+    topology::{NODE_LEVEL, Topology},
 };
 
-/// The plans of all groups that can be planned. Those of one topology are made together; later
-/// topologies find the places of earlier ones taken.
-pub(super) fn plans(
+/// The plans of all groups that can be planned.
+#[derive(Default)]
+pub(super) struct Plans {
+    /// Those of the planner, with the nodes that drain for the group.
+    pub(super) planned: BTreeMap<String, (GroupPlan, BTreeSet<String>)>,
+    /// Those of groups whose pods have places of their own.
+    pub(super) directed: BTreeMap<String, Directed>,
+}
+
+/// The plans of all groups that can be planned: directed groups find the places of all others
+/// taken.
+pub(super) fn plans(seen: &Seen, views: &[GroupView<'_>], standings: &Standings) -> Plans {
+    let mut plans = Plans::default();
+    let taken = in_turn(seen, views, standings, |_, placement| {
+        for (name, plan) in &placement.groups {
+            let mut of_group = placement.holds.iter().filter(|hold| hold.group == *name);
+            let drains = of_group.next().map(|hold| hold.nodes.clone());
+            let drains = drains.unwrap_or_default();
+            plans.planned.insert(name.clone(), (plan.clone(), drains));
+        }
+    });
+    let is_chosen = |view: &&GroupView<'_>| can_be(view, seen) && view.directed().is_some();
+    let chosen: Vec<&GroupView<'_>> = views.iter().filter(is_chosen).collect();
+    if !chosen.is_empty() {
+        direct(seen, views, &chosen, standings, &taken, &mut plans);
+    }
+    plans
+}
+
+/// Makes all plans of the planner, and shows each session with its placement. The groups of one
+/// topology are planned together; later topologies find the places of earlier ones taken. All that
+/// are taken come back.
+pub(super) fn in_turn(
     seen: &Seen,
     views: &[GroupView<'_>],
     standings: &Standings,
-) -> BTreeMap<String, (GroupPlan, BTreeSet<String>)> {
+    mut show: impl FnMut(&mut Session<'_>, &Placement),
+) -> Vec<Reservation> {
     let mut topologies: BTreeMap<&str, &Topology> = BTreeMap::new();
     for view in views {
         if let Ok(topology) = &view.seen.topology {
             topologies.insert(&view.seen.topology_name, topology);
         }
     }
-    let mut plans = BTreeMap::new();
     let mut taken: Vec<Reservation> = Vec::new();
     for (name, topology) in topologies {
-        let is_planned = |view: &&GroupView<'_>| {
-            let group = view.seen;
-            let can_be = group.topology.is_ok() && group.topology_name == name;
-            can_be && view.fault.is_none() && view.lacks().is_none() && !is_put_off(view, seen)
-        };
-        let planned: Vec<&GroupView<'_>> = views.iter().filter(is_planned).collect();
+        let planned: Vec<&GroupView<'_>> = views
+            .iter()
+            .filter(|view| view.seen.topology_name == name && is_planned(view, seen))
+            .collect();
         let problem = problem(seen, views, &planned, standings, topology, &taken);
-        let Placement {
-            mut groups, holds, ..
-        } = place(&problem);
+        let mut session = Session::new(&problem);
+        let placement = session.placement();
+        show(&mut session, &placement);
         for group in &problem.groups {
-            let Some(plan) = groups.remove(&group.name) else {
-                continue;
-            };
-            let open = plan.slots.iter().filter(|slot| slot.pod.is_none());
-            let is_taken = matches!(plan.outcome, Outcome::Placed | Outcome::Degraded);
-            taken.extend(open.filter(|_| is_taken).filter_map(|slot| {
+            let plan = placement.groups.get(&group.name);
+            let is_placed =
+                |plan: &&GroupPlan| matches!(plan.outcome, Outcome::Placed | Outcome::Degraded);
+            let slots = plan
+                .filter(is_placed)
+                .into_iter()
+                .flat_map(|plan| &plan.slots);
+            taken.extend(slots.filter(|slot| slot.pod.is_none()).filter_map(|slot| {
                 let kind = group.pods(&slot.role, &slot.kind)?;
                 Some(reservation(slot, &kind.shape))
             }));
-            let mut of_group = holds.iter().filter(|hold| hold.group == group.name);
-            let drains = of_group.next().map(|hold| hold.nodes.clone());
-            plans.insert(group.name.clone(), (plan, drains.unwrap_or_default()));
         }
     }
-    plans
+    taken
+}
+
+/// Whether the planner makes a plan for it now.
+pub(super) fn is_planned(view: &GroupView<'_>, seen: &Seen) -> bool {
+    can_be(view, seen) && view.directed().is_none()
+}
+
+fn can_be(view: &GroupView<'_>, seen: &Seen) -> bool {
+    let is_known = view.seen.topology.is_ok() && view.fault.is_none();
+    is_known && view.lacks().is_none() && !is_put_off(view, seen)
+}
+
+/// The plans of directed groups, in the order of their priority, age and name.
+fn direct(
+    seen: &Seen,
+    views: &[GroupView<'_>],
+    chosen: &[&GroupView<'_>],
+    standings: &Standings,
+    taken: &[Reservation],
+    plans: &mut Plans,
+) {
+    let mut room = Room::new(&seen.nodes);
+    for pod in views.iter().flat_map(|view| &view.seen.pods) {
+        if let (Standing::Member { node } | Standing::Leaving { node }, Ok(shape)) =
+            (standings.of(pod), &pod.shape)
+        {
+            room.take(node, shape);
+        }
+    }
+    for reservation in taken {
+        room.fill(&reservation.node, &reservation.requests, &reservation.ports);
+    }
+    let mut in_order: Vec<&GroupView<'_>> = chosen.to_vec();
+    in_order.sort_by_cached_key(|view| {
+        let group = view.group(seen.now_seconds, |role| role.rules.min);
+        (
+            Reverse(group.priority),
+            Reverse(view.has_members()),
+            Reverse(group.age_seconds),
+            group.name,
+        )
+    });
+    for view in in_order {
+        let name = &view.seen.rules.name;
+        let closed = closed_to(name, seen, views, standings, plans);
+        let excluded = excluded(view.seen, seen.now_seconds);
+        let found = directed(view, &seen.nodes, &mut room, &excluded, &closed);
+        plans.directed.insert(name.clone(), found);
+    }
+}
+
+/// Nodes that others than `group` have to themselves, or that drain for them.
+fn closed_to(
+    group: &str,
+    seen: &Seen,
+    views: &[GroupView<'_>],
+    standings: &Standings,
+    plans: &Plans,
+) -> BTreeSet<String> {
+    let labels: Vec<_> = seen.nodes.iter().map(|node| &node.labels).collect();
+    let mut closed = BTreeSet::new();
+    for view in views.iter().filter(|view| view.seen.rules.name != group) {
+        let rules = &view.seen.rules;
+        let plan = plans.planned.get(&rules.name);
+        closed.extend(plan.into_iter().flat_map(|(_, drains)| drains.clone()));
+        let (Ok(topology), Some(exclusive)) = (&view.seen.topology, &rules.exclusive) else {
+            continue;
+        };
+        if exclusive.fallback == Fallback::Share {
+            continue;
+        }
+        let running = view
+            .seen
+            .pods
+            .iter()
+            .filter_map(|pod| match standings.of(pod) {
+                Standing::Member { node } => Some(node.as_str()),
+                _ => None,
+            });
+        let slots = plan.into_iter().flat_map(|(plan, _)| &plan.slots);
+        let own: BTreeSet<&str> = slots
+            .map(|slot| slot.node.as_str())
+            .chain(running)
+            .collect();
+        let levels = topology.in_force(&labels);
+        let depth = levels
+            .iter()
+            .position(|level| level.name == exclusive.level);
+        let depth = depth.map_or(levels.len(), |place| place + 1);
+        let path = |node: &Node| {
+            let path = Topology::path(&levels, &node.labels);
+            let path = path.get(..depth)?;
+            Some(path.iter().map(ToString::to_string).collect::<Vec<_>>())
+        };
+        let is_own = |node: &&Node| own.contains(node.name.as_str());
+        let domains: BTreeSet<_> = seen.nodes.iter().filter(is_own).filter_map(path).collect();
+        let inside = seen.nodes.iter().filter(|node| {
+            let is_node = exclusive.level == NODE_LEVEL;
+            own.contains(node.name.as_str())
+                || (!is_node && path(node).is_some_and(|path| domains.contains(&path)))
+        });
+        closed.extend(inside.map(|node| node.name.clone()));
+    }
+    closed
 }
 
 /// Whether it has nothing, and failed so lately that it is not tried again yet.
@@ -84,10 +221,12 @@ fn problem(
             node.occupants.push(occupant);
         }
     };
+    let in_turn: BTreeSet<&str> = planned
+        .iter()
+        .map(|view| view.seen.rules.name.as_str())
+        .collect();
     for view in views {
-        let is_planned = planned
-            .iter()
-            .any(|other| other.seen.rules.name == view.seen.rules.name);
+        let is_planned = in_turn.contains(view.seen.rules.name.as_str());
         for pod in &view.seen.pods {
             let node = match standings.of(pod) {
                 Standing::Leaving { node } => node,

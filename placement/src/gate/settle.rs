@@ -1,29 +1,24 @@
 //! One look at everything: the next record of each group, and what is to be done now.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::{
-    Action, GateSettings, GroupState, PodState, Record, Seen, SeenGroup, SeenPod, TEXT_MAX,
+    Action, Assignment, GateSettings, GroupState, PodState, Record, Seen, SeenGroup, SeenPod,
+    TEXT_MAX,
     assign::assign,
     composition::GroupView,
+    directed::Directed,
     facts::{Standing, Standings},
-    planned::plans,
+    planned::{Plans, plans},
     window,
 };
-use crate::{
-    node::Node,
-    plan::{GroupPlan, Outcome},
-};
+use crate::plan::{GroupPlan, Outcome};
 
 /// The things to do next. Actions of one group follow each other in the order given; a failed one
 /// makes those after it void until everything is seen again.
 pub fn step(seen: &Seen) -> Vec<Action> {
-    let standings = Standings::read(seen);
-    let nodes: BTreeMap<&str, &Node> = seen
-        .nodes
-        .iter()
-        .map(|node| (node.name.as_str(), node))
-        .collect();
+    let nodes = seen.nodes_by_name();
+    let standings = Standings::read(seen, &nodes);
     let views: Vec<GroupView<'_>> = seen
         .groups
         .iter()
@@ -40,10 +35,10 @@ pub fn step(seen: &Seen) -> Vec<Action> {
                 record.message = closed_in_words(&record, group);
                 cut(record)
             }
-            None => next(view, plans.get(group.rules.name.as_str()), seen),
+            None => next(view, &plans, seen),
         };
         actions.extend(touch(view, &next, &standings));
-        actions.extend(mark(view, &next));
+        actions.extend(mark(view, &next, seen));
         if next != group.record {
             actions.push(Action::Write {
                 group: group.rules.name.clone(),
@@ -91,13 +86,16 @@ fn touch(view: &GroupView<'_>, next: &Record, standings: &Standings) -> Vec<Acti
 
 /// Pods that wait carry the state of their group, and those that were placed carry that. A pod that
 /// is about to be released is not touched, for it would not be the one that was seen any more.
-fn mark(view: &GroupView<'_>, next: &Record) -> Vec<Action> {
+fn mark(view: &GroupView<'_>, next: &Record, seen: &Seen) -> Vec<Action> {
     let state = view.seen.record.state;
     let wanted = |pod: &SeenPod| match &pod.state {
         PodState::Gated => {
-            let mut planned = next.assignments.iter();
-            let is_planned = planned.any(|planned| planned.uid == pod.uid);
-            (state.is_waiting() && !is_planned).then_some(state)
+            let is_unplanned = next.planned(pod).is_none();
+            let from_seconds = pod
+                .created_seconds
+                .saturating_add(seen.settings.mark_seconds);
+            let is_due = pod.marked.is_some() || seen.now_seconds >= from_seconds;
+            (state.is_waiting() && is_unplanned && is_due).then_some(state)
         }
         PodState::Bound { .. } => {
             let waited = pod.marked.is_some_and(GroupState::is_waiting);
@@ -118,25 +116,21 @@ fn mark(view: &GroupView<'_>, next: &Record) -> Vec<Action> {
 }
 
 /// The record of a group whose window is open, or that has none.
-fn next(view: &GroupView<'_>, plan: Option<&(GroupPlan, BTreeSet<String>)>, seen: &Seen) -> Record {
-    let group = view.seen;
-    let now_seconds = seen.now_seconds;
-    let mut next = group.record.clone();
+fn next(view: &GroupView<'_>, plans: &Plans, seen: &Seen) -> Record {
+    let (name, now_seconds) = (&view.seen.rules.name, seen.now_seconds);
+    let mut next = view.seen.record.clone();
     tidy(&mut next, view, seen);
-    let (state, message) = if let Some((plan, drains)) = plan {
+    next.holds.clear();
+    let (state, message) = if let Some((plan, drains)) = plans.planned.get(name) {
         next.holds.clone_from(drains);
         follow(&mut next, view, plan, seen)
+    } else if let Some(directed) = plans.directed.get(name) {
+        follow_directed(&mut next, view, directed, seen)
     } else {
-        next.holds.clear();
         unplanned(view)
     };
     // A part that is held without a window, for it was not seen when the last one ended.
-    let has_ours = group
-        .pods
-        .iter()
-        .any(|pod| pod.is_ours && pod.has_owner && pod.is_bound() && !pod.is_ending);
-    let is_part = !next.was_placed && has_ours && !window::has_least(view);
-    if is_part && next.deadline_seconds.is_none() {
+    if next.deadline_seconds.is_none() && !window::part(view).is_empty() {
         next.deadline_seconds = Some(now_seconds + seen.settings.window_seconds);
     }
     let changes = is_settled(state) != is_settled(next.state);
@@ -255,40 +249,74 @@ fn follow(
         Vec::new()
     };
     if !assigned.is_empty() && has_least_with(view, plan) {
-        let is_open = next.deadline_seconds.filter(|_| !next.was_placed);
-        next.assignments
-            .retain(|planned| is_member(view, &planned.uid));
-        next.assignments.extend(assigned);
-        next.plan += 1;
-        next.deadline_seconds =
-            Some(is_open.unwrap_or(seen.now_seconds + seen.settings.window_seconds));
+        send(next, view, assigned, seen);
     }
     if next.deadline_seconds.is_some() {
-        let on_their_way = next.assignments.len();
-        return (
-            GroupState::Placing,
-            format!("{on_their_way} pods go to nodes of {}", next.domain),
-        );
+        return on_their_way(next);
     }
     let state = match (&plan.outcome, window::has_least(view)) {
         (Outcome::Degraded, _) => GroupState::Degraded,
-        (_, false) => {
-            let lost = "pods are lost, and their places are kept until they are made again";
-            return (GroupState::WaitingForPods, lost.to_owned());
-        }
+        (_, false) => return pods_are_lost(),
         _ if plan.explanation.is_some() => GroupState::PlacedInPart,
         _ => GroupState::Placed,
     };
     (state, why)
 }
 
+/// A plan of pods with places of their own is taken over, as far as there is one.
+fn follow_directed(
+    next: &mut Record,
+    view: &GroupView<'_>,
+    directed: &Directed,
+    seen: &Seen,
+) -> (GroupState, String) {
+    let may_assign = next.retry_seconds.is_none() && !has_to_end(view);
+    if may_assign && !directed.assignments.is_empty() {
+        next.domain.clear();
+        send(next, view, directed.assignments.clone(), seen);
+    }
+    if next.deadline_seconds.is_some() {
+        return on_their_way(next);
+    }
+    match &directed.waits {
+        Some(why) if window::has_least(view) => (GroupState::PlacedInPart, why.clone()),
+        Some(why) => (GroupState::WaitingForRoom, why.clone()),
+        None if window::has_least(view) => (GroupState::Placed, String::new()),
+        None => pods_are_lost(),
+    }
+}
+
+/// A group that had its least replicas, and not all of them are there.
+fn pods_are_lost() -> (GroupState, String) {
+    let lost = "pods are lost, and their places are kept until they are made again";
+    (GroupState::WaitingForPods, lost.to_owned())
+}
+
+/// These pods are on their way, too, and the window is open.
+fn send(next: &mut Record, view: &GroupView<'_>, assigned: Vec<Assignment>, seen: &Seen) {
+    let is_open = next.deadline_seconds.filter(|_| !next.was_placed);
+    next.assignments
+        .retain(|planned| is_member(view, &planned.uid));
+    next.assignments.extend(assigned);
+    next.plan += 1;
+    next.deadline_seconds =
+        Some(is_open.unwrap_or(seen.now_seconds + seen.settings.window_seconds));
+}
+
+fn on_their_way(next: &Record) -> (GroupState, String) {
+    let pods = next.assignments.len();
+    let message = match next.domain.as_str() {
+        "" => format!("{pods} pods go to nodes that each of them names"),
+        domain => format!("{pods} pods go to nodes of {domain}"),
+    };
+    (GroupState::Placing, message)
+}
+
 /// Whether pods that have to end run as if they did not.
 fn has_to_end(view: &GroupView<'_>) -> bool {
-    let ending = &view.seen.record.ending;
+    let record = &view.seen.record;
     let mut pods = view.seen.pods.iter();
-    pods.any(|pod| {
-        pod.is_bound() && !pod.is_ending && ending.iter().any(|ending| ending.uid == pod.uid)
-    })
+    pods.any(|pod| pod.is_bound() && !pod.is_ending && record.has_to_end(pod))
 }
 
 /// Whether the pods that are there make up the least of every role, or the group runs already.
@@ -309,16 +337,8 @@ fn is_member(view: &GroupView<'_>, uid: &str) -> bool {
 
 /// The pods that run elsewhere end; those that are made again go to the new domain.
 fn relocate(next: &mut Record, view: &GroupView<'_>, plan: &GroupPlan) -> (GroupState, String) {
-    for pod in &view.seen.pods {
-        if plan.ends.contains(&pod.name) && pod.is_ours && pod.has_owner && !pod.is_ending {
-            next.ending.push(super::Ending {
-                pod: pod.name.clone(),
-                uid: pod.uid.clone(),
-            });
-        }
-    }
-    next.ending.sort();
-    next.ending.dedup();
+    let moves = |pod: &&SeenPod| plan.ends.contains(&pod.name) && pod.may_be_ended();
+    next.end(view.seen.pods.iter().filter(moves));
     let count = plan.ends.len();
     (
         GroupState::Relocating,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Ending, GateSettings, PodState, Record, SeenGroup, SeenPod, composition::GroupView};
+use super::{GateSettings, PodState, Record, SeenGroup, SeenPod, composition::GroupView};
 use crate::node::Node;
 
 /// The record after the window, where the window has come to an end; nothing while it is open.
@@ -20,19 +20,15 @@ pub(super) fn close(
     let late: Vec<&SeenPod> = group
         .pods
         .iter()
-        .filter(|pod| !pod.is_ending && is_new_to_end(pod, record))
+        .filter(|pod| matches!(pod.state, PodState::Released { node: Some(_) }))
+        .filter(|pod| !pod.is_ending && !record.has_to_end(pod))
         .filter(|pod| is_over || is_hopeless(pod, nodes))
         .collect();
-    let is_unreleased = |pod: &SeenPod| pod.state == PodState::Gated && is_planned(pod, record);
+    let is_unreleased =
+        |pod: &SeenPod| pod.state == PodState::Gated && record.planned(pod).is_some();
     let has_unreleased = is_over && group.pods.iter().any(is_unreleased);
-    let bound: Vec<&SeenPod> = group
-        .pods
-        .iter()
-        .filter(|pod| pod.is_bound() && pod.is_ours && pod.has_owner && !pod.is_ending)
-        .collect();
-    // It never ran: the part that it holds is of no use to it, and others wait for that.
-    let is_part = is_over && !record.was_placed && !has_least(view) && !bound.is_empty();
-    if late.is_empty() && !has_unreleased && !is_part {
+    let part = if is_over { part(view) } else { Vec::new() };
+    if late.is_empty() && !has_unreleased && part.is_empty() {
         return None;
     }
     let mut next = record.clone();
@@ -48,17 +44,21 @@ pub(super) fn close(
             next.excluded.insert(node.to_owned(), until);
         }
     }
-    let mut ending: Vec<&SeenPod> = late.into_iter().filter(|pod| pod.has_owner).collect();
-    if is_part {
-        ending.extend(bound);
-    }
-    next.ending.extend(ending.into_iter().map(|pod| Ending {
-        pod: pod.name.clone(),
-        uid: pod.uid.clone(),
-    }));
-    next.ending.sort();
-    next.ending.dedup();
+    next.end(late.into_iter().filter(|pod| pod.may_be_ended()));
+    next.end(part);
     Some(next)
+}
+
+/// The pods on nodes of a group that never had its least and has not now: they are of no use to it,
+/// and others wait for their places.
+pub(super) fn part<'a>(view: &GroupView<'a>) -> Vec<&'a SeenPod> {
+    let group = view.seen;
+    if group.record.was_placed || has_least(view) {
+        return Vec::new();
+    }
+    let pods = group.pods.iter();
+    pods.filter(|pod| pod.is_bound() && pod.may_be_ended())
+        .collect()
 }
 
 /// Whether every role has its least replicas on nodes.
@@ -71,19 +71,8 @@ pub(super) fn has_least(view: &GroupView<'_>) -> bool {
 pub(super) fn is_done(group: &SeenGroup) -> bool {
     !group.pods.iter().any(|pod| {
         let is_on_its_way = matches!(pod.state, PodState::Gated | PodState::Released { .. });
-        is_on_its_way && !pod.is_ending && is_planned(pod, &group.record)
+        is_on_its_way && !pod.is_ending && group.record.planned(pod).is_some()
     })
-}
-
-fn is_planned(pod: &SeenPod, record: &Record) -> bool {
-    let mut planned = record.assignments.iter();
-    planned.any(|planned| planned.uid == pod.uid)
-}
-
-/// Whether we released it, and it is not known yet that it has to end.
-fn is_new_to_end(pod: &SeenPod, record: &Record) -> bool {
-    matches!(pod.state, PodState::Released { node: Some(_) })
-        && !record.ending.iter().any(|ending| ending.uid == pod.uid)
 }
 
 /// Whether the only node that it may go to cannot take it any more.

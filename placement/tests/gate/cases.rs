@@ -16,6 +16,14 @@ fn within(level: &str, mut of: OwnedGroup) -> OwnedGroup {
     of
 }
 
+/// The controller acts once, and nothing fails. The first time it plans, the second it releases.
+fn act(cluster: &mut Cluster) {
+    let versions = cluster.versions();
+    for action in step(&cluster.seen()) {
+        cluster.carry_out(&action, &versions).unwrap();
+    }
+}
+
 fn state(cluster: &Cluster, name: &str) -> GroupState {
     cluster.groups[name].record.state
 }
@@ -34,6 +42,21 @@ fn d1_of_two_gangs_that_fit_alone_one_is_placed_and_the_other_holds_nothing() {
     assert_eq!(marks("a"), [None; 3]);
     let message = &cluster.groups["b"].record.message;
     assert!(message.contains("nvidia.com/gpu"), "{message}");
+}
+
+#[test]
+fn pods_that_wait_for_a_moment_are_not_written_to_and_ones_that_wait_longer_say_so() {
+    let large = within("rack", group("a", &[("prefill", 3, 3, 8)]));
+    let mut cluster = Cluster::new(two_racks(), vec![large]);
+    let after = cluster.settings.mark_seconds;
+    let marks = |cluster: &Cluster| -> Vec<_> {
+        let pods = cluster.pods_of("a");
+        pods.filter_map(|pod| pod.marked).collect()
+    };
+    cluster.run(after);
+    assert!(marks(&cluster).is_empty());
+    cluster.run(2);
+    assert_eq!(marks(&cluster), [GroupState::WaitingForRoom; 3]);
 }
 
 #[test]
@@ -140,12 +163,8 @@ fn d9_a_place_that_a_filler_took_is_given_up_within_the_window() {
         vec![within("rack", group("a", &[("prefill", 2, 2, 8)]))],
     );
     cluster.owners_act();
-    for _ in 0..2 {
-        let versions = cluster.versions();
-        for action in step(&cluster.seen()) {
-            cluster.carry_out(&action, &versions).unwrap();
-        }
-    }
+    act(&mut cluster);
+    act(&mut cluster);
     // Both are released to rack r1, and a filler is faster on a1.
     assert_eq!(cluster.released().len(), 2);
     cluster
@@ -180,10 +199,7 @@ fn n1_a_node_lost_before_the_release_makes_another_plan() {
         vec![within("rack", group("a", &[("prefill", 2, 2, 8)]))],
     );
     cluster.owners_act();
-    let versions = cluster.versions();
-    for action in step(&cluster.seen()) {
-        cluster.carry_out(&action, &versions).unwrap();
-    }
+    act(&mut cluster);
     cluster.lose("a1");
     cluster.run(5);
     assert_eq!(cluster.racks_of("a").len(), 1);
@@ -195,12 +211,8 @@ fn n1_a_node_lost_before_the_release_makes_another_plan() {
 fn n2_a_pod_released_to_a_node_that_is_lost_ends_at_once() {
     let mut cluster = Cluster::new(two_racks(), vec![group("a", &[("prefill", 2, 2, 8)])]);
     cluster.owners_act();
-    for _ in 0..2 {
-        let versions = cluster.versions();
-        for action in step(&cluster.seen()) {
-            cluster.carry_out(&action, &versions).unwrap();
-        }
-    }
+    act(&mut cluster);
+    act(&mut cluster);
     let node = cluster.groups["a"].record.assignments[0].node.clone();
     cluster.lose(&node);
     cluster.run(10);
@@ -344,12 +356,8 @@ fn pods_that_nobody_makes_again_are_never_ended() {
     gang.has_owner = false;
     let mut cluster = Cluster::new(two_racks(), vec![gang]);
     cluster.owners_act();
-    for _ in 0..2 {
-        let versions = cluster.versions();
-        for action in step(&cluster.seen()) {
-            cluster.carry_out(&action, &versions).unwrap();
-        }
-    }
+    act(&mut cluster);
+    act(&mut cluster);
     let node = cluster.groups["a"].record.assignments[0].node.clone();
     cluster.lose(&node);
     let before = cluster.pods.len();
@@ -398,12 +406,8 @@ fn p10_a_clock_set_back_does_not_lengthen_the_window() {
         vec![within("rack", group("a", &[("prefill", 2, 2, 8)]))],
     );
     cluster.owners_act();
-    for _ in 0..2 {
-        let versions = cluster.versions();
-        for action in step(&cluster.seen()) {
-            cluster.carry_out(&action, &versions).unwrap();
-        }
-    }
+    act(&mut cluster);
+    act(&mut cluster);
     cluster
         .fillers
         .insert("filler".to_owned(), ("a1".to_owned(), 8));

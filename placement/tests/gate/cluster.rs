@@ -13,6 +13,9 @@ use pd_placement::{
 
 pub(crate) const GPU: &str = "nvidia.com/gpu";
 
+/// The label of a node's own name.
+pub(crate) const HOST: &str = "kubernetes.io/hostname";
+
 /// Why a request came to nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Failure {
@@ -34,6 +37,9 @@ pub(crate) struct OwnedGroup {
     pub(crate) has_owner: bool,
     /// Whether somebody else gates its pods, too.
     pub(crate) is_gated_by_others: bool,
+    /// Labels of the node selectors that somebody else gives to its pods, by role: each label to
+    /// one pod of those that are there, and the first again where there are more pods.
+    pub(crate) directions: BTreeMap<String, Vec<(&'static str, String)>>,
 }
 
 /// The cluster.
@@ -59,7 +65,7 @@ pub(crate) fn amounts(gpus: i64) -> Resources {
 pub(crate) fn node(name: &str, block: &str, rack: &str, gpus: i64) -> Node {
     Node {
         name: name.to_owned(),
-        labels: [("block", block), ("rack", rack)]
+        labels: [("block", block), ("rack", rack), (HOST, name)]
             .map(|(key, value)| (key.to_owned(), value.to_owned()))
             .into(),
         is_ready: true,
@@ -101,6 +107,7 @@ pub(crate) fn group(name: &str, of: &[(&str, u32, u32, i64)]) -> OwnedGroup {
             .collect(),
         has_owner: true,
         is_gated_by_others: false,
+        directions: BTreeMap::new(),
     }
 }
 
@@ -236,6 +243,7 @@ impl Cluster {
         (name, replica, kind): (&str, &str, &str),
         gpus: i64,
     ) {
+        let node_selector = self.direction(group, role).into_iter().collect();
         self.made += 1;
         let uid = format!("uid-{}", self.made);
         let pod = SeenPod {
@@ -249,6 +257,7 @@ impl Cluster {
             priority: 0,
             shape: Ok(PodShape {
                 requests: amounts(gpus),
+                node_selector,
                 ..PodShape::default()
             }),
             has_owner: group.has_owner,
@@ -262,6 +271,20 @@ impl Cluster {
             },
         };
         self.pods.insert(uid, (group.rules.name.clone(), pod));
+    }
+
+    /// The label that the fewest pods of the role have.
+    fn direction(&self, group: &OwnedGroup, role: &str) -> Option<(String, String)> {
+        let labels = group.directions.get(role)?.iter();
+        let pods = self.live_pods(group, role);
+        let label = labels.min_by_key(|(key, value)| {
+            let has_it = |pod: &&SeenPod| {
+                let selector = &pod.shape.as_ref().unwrap().node_selector;
+                selector.get(*key) == Some(value)
+            };
+            pods.iter().filter(has_it).count()
+        });
+        label.map(|(key, value)| ((*key).to_owned(), value.clone()))
     }
 
     /// A pod gets another version.
@@ -319,15 +342,15 @@ impl Cluster {
             let PodState::Released { node } = &pod.state else {
                 continue;
             };
-            let gpus = pod.shape.as_ref().unwrap().requests.get(GPU);
+            let shape = pod.shape.clone().unwrap();
+            let gpus = shape.requests.get(GPU);
             let names: Vec<String> = match node {
                 Some(node) => vec![node.clone()],
                 None => self.nodes.keys().cloned().collect(),
             };
             let fits = names.into_iter().find(|name| {
                 let node = self.nodes.get(name);
-                node.is_some_and(|node| node.is_ready && !node.is_cordoned)
-                    && self.free(name) >= gpus
+                node.is_some_and(|node| shape.unfit(node).is_none()) && self.free(name) >= gpus
             });
             if let Some(node) = fits {
                 self.change(uid, |pod| pod.state = PodState::Bound { node });

@@ -9,5 +9,7 @@
 mod cases;
 mod chance;
 mod cluster;
+mod directed;
 mod life;
 mod promises;
+mod room;

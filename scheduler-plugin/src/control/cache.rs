@@ -21,7 +21,10 @@ use kube::{
         watcher::{self, Event, watcher},
     },
 };
-use pd_runtime::readiness::ReadinessHandle;
+use pd_runtime::{
+    readiness::{Readiness, ReadinessHandle},
+    shutdown::Shutdown,
+};
 use serde::de::DeserializeOwned;
 use tokio::{
     sync::{broadcast, watch},
@@ -117,6 +120,19 @@ impl<K: Cached> Cache<K> {
         (cache, cache_writer)
     }
 
+    /// A cache that follows the cluster from now on, with a readiness check called `name`.
+    pub fn followed(
+        client: &Client,
+        shutdown: &Shutdown,
+        readiness: &Readiness,
+        name: &'static str,
+    ) -> Self {
+        let (cache, writer) = Self::new();
+        let ready = readiness.register(name);
+        shutdown.spawn_until_stopped(name, writer.follow(client.clone(), ready));
+        cache
+    }
+
     /// The objects as last seen.
     pub fn store(&self) -> &Store<K> {
         &self.store
@@ -143,6 +159,11 @@ impl<K: Cached> Cache<K> {
         if listed.wait_for(|listed| *listed).await.is_err() {
             std::future::pending::<()>().await;
         }
+    }
+
+    /// Whether everything was listed.
+    pub fn is_listed(&self) -> bool {
+        *self.listed.borrow()
     }
 
     /// Since when the watch fails; nothing while it works.

@@ -8,6 +8,7 @@
 
 mod act;
 pub mod caches;
+mod look;
 mod member;
 pub mod metrics;
 pub mod objects;
@@ -15,30 +16,29 @@ mod pin;
 mod read;
 mod record;
 mod request;
+pub mod what_if;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::HashMap,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use futures::{StreamExt as _, stream::FuturesUnordered};
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::{
     Resource as _, ResourceExt as _,
     runtime::events::{Event, EventType},
 };
 use pd_api::v1alpha1::PlacementGroup;
-use pd_placement::{
-    gate::{Action, GateSettings, Seen, step},
-    manifest::VolumeRules,
-};
+use pd_placement::gate::{Action, GateSettings, GroupState, step};
 use pd_runtime::leader::Term;
 use tokio::time::{Instant, sleep_until};
 
 pub use self::caches::Caches;
 use self::{
-    objects::{PlacementPod, key},
-    record::StateWord,
+    look::Look,
+    objects::key,
     request::{Answer, Request},
 };
 use super::Context;
@@ -106,7 +106,7 @@ struct Placing<'a> {
     started_seconds: u64,
     written: Written,
     /// The state of each group as it was last reported.
-    states: HashMap<String, StateWord>,
+    states: HashMap<String, GroupState>,
     is_paused: bool,
 }
 
@@ -131,124 +131,55 @@ impl Placing<'_> {
             metrics.stepped("behind", Duration::ZERO);
             return;
         }
-        let groups = self.caches.groups.store().state();
-        self.report(&groups).await;
-        let pods = self.caches.pods.store().state();
-        let by_group = by_group(&groups, &pods);
-        let orphans = pods.iter().filter(|pod| {
-            let group = pod.group_key();
-            group.is_some_and(|group| !by_group.contains_key(&group))
-        });
-        let orphans = orphans.filter_map(|pod| Request::without_group(pod));
+        let caches = self.caches;
+        let look = Look::at(caches);
+        self.report(&look.groups).await;
+        let now_seconds = self.started_seconds + self.started.elapsed().as_secs();
+        let orphans = look.orphans();
+        let orphans = orphans.filter_map(|pod| Request::without_group(pod, now_seconds));
         self.send(&orphans.collect::<Vec<_>>(), term).await;
-        if groups.is_empty() {
+        if look.groups.is_empty() {
             return;
         }
         let began = Instant::now();
-        let seen = self.seen(&groups, &by_group, &pods);
+        let settings = GateSettings {
+            window_seconds: self.context.args.placement.placement_window.as_secs(),
+            ..GateSettings::default()
+        };
+        let seen = look.seen(now_seconds, settings);
         let Ok(actions) = tokio::task::spawn_blocking(move || step(&seen)).await else {
             tracing::error!("a step of placement panicked, and nothing is done");
             metrics.stepped("failed", began.elapsed());
             return;
         };
         metrics.stepped("made", began.elapsed());
-        self.carry_out(actions, &groups, &by_group, term).await;
-    }
-
-    fn seen(
-        &self,
-        groups: &[Arc<PlacementGroup>],
-        by_group: &BTreeMap<String, Vec<Arc<PlacementPod>>>,
-        pods: &[Arc<PlacementPod>],
-    ) -> Seen {
-        let objects = self.caches.topologies.store().state();
-        let topologies = read::topologies(objects.iter().map(|object| &**object));
-        let nodes = self.caches.nodes.store().state();
-        let others = pods.iter().filter(|pod| {
-            let group = pod.group_key();
-            group.is_none_or(|group| !by_group.contains_key(&group))
-        });
-        Seen {
-            now_seconds: self.started_seconds + self.started.elapsed().as_secs(),
-            nodes: read::nodes(
-                nodes.iter().filter_map(|node| node.node.as_ref()),
-                others.map(|pod| &**pod),
-            ),
-            groups: groups
-                .iter()
-                .map(|group| {
-                    let namespace = group.namespace().unwrap_or_default();
-                    let pods = by_group.get(&key(group)).map_or(&[][..], Vec::as_slice);
-                    let pods: Vec<&PlacementPod> = pods.iter().map(|pod| &**pod).collect();
-                    read::group(
-                        group,
-                        &pods,
-                        &topologies,
-                        &self.volume_rules(&namespace, &pods),
-                    )
-                })
-                .collect(),
-            settings: GateSettings {
-                window_seconds: self.context.args.placement.placement_window.as_secs(),
-                ..GateSettings::default()
-            },
-        }
-    }
-
-    /// Where the claims of these pods can be reached from. A claim without a volume yet may be
-    /// bound anywhere; one that is not there is unknown.
-    fn volume_rules(&self, namespace: &str, pods: &[&PlacementPod]) -> VolumeRules {
-        let mut rules = VolumeRules::new();
-        for pod in pods {
-            let volumes = pod.spec["volumes"].as_array().into_iter().flatten();
-            for volume in volumes {
-                let stated = volume["persistentVolumeClaim"]["claimName"].as_str();
-                let ephemeral = volume["ephemeral"].is_object().then(|| {
-                    let name = volume["name"].as_str().unwrap_or_default();
-                    format!("{}-{name}", pod.name_any())
-                });
-                let Some(name) = stated.map(ToOwned::to_owned).or(ephemeral) else {
-                    continue;
-                };
-                let Some(claim) = self.caches.claims.get(&name, Some(namespace)) else {
-                    continue;
-                };
-                let volume = claim.spec.volume_name.as_ref();
-                let volume = volume.and_then(|name| self.caches.volumes.get(name, None));
-                let reach = volume.and_then(|volume| volume.reach());
-                rules.insert(name, reach.into_iter().collect());
-            }
-        }
-        rules
+        self.carry_out(actions, &look, term).await;
     }
 
     /// Sends the requests of all actions, some at a time: each names the version of its object, so
     /// none depends on another.
-    async fn carry_out(
-        &mut self,
-        actions: Vec<Action>,
-        groups: &[Arc<PlacementGroup>],
-        by_group: &BTreeMap<String, Vec<Arc<PlacementPod>>>,
-        term: &Term,
-    ) {
+    async fn carry_out(&mut self, actions: Vec<Action>, look: &Look<'_>, term: &Term) {
         let requests = actions.into_iter();
         let requests: Vec<Request> = requests
-            .filter_map(|action| Request::of(action, groups, by_group))
+            .filter_map(|action| Request::of(action, &look.groups, &look.by_group))
             .collect();
         self.send(&requests, term).await;
     }
 
     async fn send(&mut self, requests: &[Request], term: &Term) {
-        for some in requests.chunks(AT_ONCE) {
-            if !term.may_write() {
+        let mut left = requests.iter();
+        let mut under_way = FuturesUnordered::new();
+        loop {
+            while under_way.len() < AT_ONCE
+                && term.may_write()
+                && let Some(request) = left.next()
+            {
+                under_way.push(answered(self.context, request));
+            }
+            let Some((request, answer)) = under_way.next().await else {
                 return;
-            }
-            let context = self.context;
-            let sent = some.iter().map(|request| request.send(context));
-            let answers = futures::future::join_all(sent).await;
-            for (request, answer) in some.iter().zip(answers) {
-                self.note(request, &answer);
-            }
+            };
+            self.note(request, &answer);
         }
     }
 
@@ -304,21 +235,22 @@ impl Placing<'_> {
 
     /// Metrics of all groups, and an event of each whose state is another one.
     async fn report(&mut self, groups: &[Arc<PlacementGroup>]) {
-        let mut counts: BTreeMap<&'static str, i64> = BTreeMap::new();
+        let mut counts = HashMap::new();
         let mut events = Vec::new();
         let mut known = HashMap::new();
         for group in groups {
             let Some(status) = &group.status else {
                 continue;
             };
-            let word = StateWord::all().find(|word| word.as_str() == status.state);
-            let Some(word) = word else { continue };
-            *counts.entry(word.as_str()).or_default() += 1;
+            let Some(state) = GroupState::named(&status.state) else {
+                continue;
+            };
+            *counts.entry(state).or_default() += 1;
             let key = key(group);
-            if self.states.get(&key).is_some_and(|before| *before != word) {
-                events.push((group.object_ref(&()), event(word, &status.message)));
+            if self.states.get(&key).is_some_and(|before| *before != state) {
+                events.push((group.object_ref(&()), event(state, &status.message)));
             }
-            known.insert(key, word);
+            known.insert(key, state);
         }
         self.states = known;
         self.context.metrics.placement.groups(&counts);
@@ -328,19 +260,23 @@ impl Placing<'_> {
     }
 }
 
-fn event(word: StateWord, message: &str) -> Event {
+async fn answered<'a>(context: &Context, request: &'a Request) -> (&'a Request, Answer) {
+    (request, request.send(context).await)
+}
+
+fn event(state: GroupState, message: &str) -> Event {
     let is_normal = matches!(
-        word,
-        StateWord::Placed | StateWord::Placing | StateWord::WaitingForPods
+        state,
+        GroupState::Placed | GroupState::Placing | GroupState::WaitingForPods
     );
-    let fallback = format!("the group is {}", word.as_str());
+    let fallback = format!("the group is {}", state.as_str());
     Event {
         type_: if is_normal {
             EventType::Normal
         } else {
             EventType::Warning
         },
-        reason: word.as_str().to_owned(),
+        reason: state.as_str().to_owned(),
         note: Some(if message.is_empty() {
             fallback
         } else {
@@ -349,22 +285,4 @@ fn event(word: StateWord, message: &str) -> Event {
         action: "Place".to_owned(),
         secondary: None::<ObjectReference>,
     }
-}
-
-/// Pods by the namespace and name of their group, of groups that there are.
-fn by_group(
-    groups: &[Arc<PlacementGroup>],
-    pods: &[Arc<PlacementPod>],
-) -> BTreeMap<String, Vec<Arc<PlacementPod>>> {
-    let mut by_group: BTreeMap<String, Vec<Arc<PlacementPod>>> = groups
-        .iter()
-        .map(|group| (key(group), Vec::new()))
-        .collect();
-    for pod in pods {
-        let of_group = pod.group_key().and_then(|group| by_group.get_mut(&group));
-        if let Some(of_group) = of_group {
-            of_group.push(pod.clone());
-        }
-    }
-    by_group
 }

@@ -1,17 +1,21 @@
 // Small multiples over one time axis, drawn as SVG text. Owns scales, paths and the crosshair that
-// all charts share; what is drawn comes from the definitions that page.js passes in.
+// all charts share; what is drawn comes from the definitions that page.js passes in. A series is of
+// the run itself or of the rival's, whose points are taken at the same times.
 "use strict";
 
 const GUTTER = 46;
 const RIGHT = 10;
-const HEIGHT = 86;
 
 class Charts {
-  constructor(root, axes, definitions, daySeconds) {
+  constructor(root, axes, definitions, daySeconds, height = 86) {
     this.root = root;
     this.axes = axes;
     this.daySeconds = daySeconds;
+    this.height = height;
     this.points = [];
+    this.rivalPoints = [];
+    // Other charts that show the same moment.
+    this.linked = [];
     this.hovered = null;
     this.width = 0;
     this.charts = definitions.map((definition) => this.build(definition));
@@ -22,9 +26,9 @@ class Charts {
     const box = document.createElement("div");
     box.className = "chart";
     const keys = definition.series
-      .map((s) => `<span class="key"><i class="${s.block ? "block" : s.dash ? "dash" : ""}" style="${s.block ? "background" : "border-color"}:var(--${s.color});${s.block ? "opacity:.35" : ""}"></i>${s.name}<output></output></span>`)
+      .map((s) => `<span class="key${s.rival ? " of-rival" : ""}${s.keyOnly ? " key-only" : ""}" style="--series:var(--${s.color})"><i class="${s.block ? "block" : s.dash ? "dash" : ""}" style="${s.block ? "background" : "border-color"}:var(--${s.color});${s.block ? "opacity:.35" : ""}"></i>${s.name}<output></output></span>`)
       .join("");
-    box.innerHTML = `<div class="chart-head"><b>${definition.title}</b>${keys}</div><div class="plot"></div>`;
+    box.innerHTML = `<div class="chart-head"><b>${definition.title}</b>${definition.head ?? ""}${keys}</div><div class="plot"></div>`;
     this.root.append(box);
     const plot = box.querySelector(".plot");
     plot.addEventListener("pointermove", (event) => {
@@ -43,13 +47,22 @@ class Charts {
     return ((x - GUTTER) / (this.width - GUTTER - RIGHT)) * this.daySeconds;
   }
 
-  update(points) {
+  update(points, rivalPoints) {
     this.points = points;
+    this.rivalPoints = rivalPoints;
     this.draw();
+  }
+
+  pointsOf(series) {
+    return series.rival ? this.rivalPoints : this.points;
   }
 
   // Shows the values of the point nearest to a time of the day, or of the last point.
   hover(seconds) {
+    for (const charts of [this, ...this.linked]) charts.markAt(seconds);
+  }
+
+  markAt(seconds) {
     if (seconds === null || this.points.length === 0) {
       this.hovered = null;
     } else {
@@ -73,7 +86,9 @@ class Charts {
     const point = this.points[index];
     for (const { definition, plot, outputs } of this.charts) {
       definition.series.forEach((series, place) => {
-        const value = point && series.get(point);
+        const shown = this.pointsOf(series)[index];
+        // Limits are known before the first point.
+        const value = shown || series.constant ? series.get(shown) : null;
         outputs[place].textContent = value == null ? "–" : series.format(value);
       });
       const cross = plot.querySelector(".cross");
@@ -115,18 +130,19 @@ class Charts {
   }
 
   svg(definition) {
-    const range = definition.range(this.points);
+    const range = definition.range(this.points, this.rivalPoints);
+    const height = this.height;
     const scale = definition.log ? Math.log2 : (v) => v;
     const [low, high] = [scale(range.min), scale(range.max)];
     const y = (value) => {
       const share = (scale(Math.max(value, definition.log ? 1e-6 : value)) - low) / (high - low);
-      return HEIGHT - 4 - Math.max(0, Math.min(1, share)) * (HEIGHT - 12);
+      return height - 4 - Math.max(0, Math.min(1, share)) * (height - 12);
     };
     const right = this.width - RIGHT;
     const parts = [];
     for (const hour of this.hours()) {
       const x = this.x(hour * 3600);
-      parts.push(`<line class="grid" x1="${x}" x2="${x}" y1="2" y2="${HEIGHT - 4}"/>`);
+      parts.push(`<line class="grid" x1="${x}" x2="${x}" y1="2" y2="${height - 4}"/>`);
     }
     for (const tick of range.ticks) {
       const at = y(tick.value);
@@ -138,15 +154,15 @@ class Charts {
       parts.push(`<rect x="${GUTTER}" width="${right - GUTTER}" y="${top}" height="${bottom - top}" fill="var(--gpu)" opacity="0.1"/>`);
     }
     for (const series of definition.series) parts.push(this.path(series, y));
-    if (definition.limit) {
-      const at = y(definition.limit);
-      parts.push(`<line class="limit" x1="${GUTTER}" x2="${right}" y1="${at}" y2="${at}"/>`);
-      parts.push(this.misses(definition, y));
+    const line = definition.limit ?? definition.goal;
+    if (line) {
+      parts.push(`<line class="limit" x1="${GUTTER}" x2="${right}" y1="${y(line)}" y2="${y(line)}"/>`);
     }
-    parts.push(`<line class="base" x1="${GUTTER}" x2="${right}" y1="${HEIGHT - 4}" y2="${HEIGHT - 4}"/>`);
-    parts.push(`<line class="cross" y1="0" y2="${HEIGHT - 4}" style="display:none"/>`);
+    if (definition.limit) parts.push(this.misses(definition, y));
+    parts.push(`<line class="base" x1="${GUTTER}" x2="${right}" y1="${height - 4}" y2="${height - 4}"/>`);
+    parts.push(`<line class="cross" y1="0" y2="${height - 4}" style="display:none"/>`);
     const label = `${definition.title} over the day`;
-    return `<svg height="${HEIGHT}" viewBox="0 0 ${this.width} ${HEIGHT}" role="img" aria-label="${label}">${parts.join("")}</svg>`;
+    return `<svg height="${height}" viewBox="0 0 ${this.width} ${height}" role="img" aria-label="${label}">${parts.join("")}</svg>`;
   }
 
   // A line, a staircase, or the filled area below either. Gaps in the data stay gaps.
@@ -162,11 +178,11 @@ class Charts {
           path += series.step ? `H${run[i].x}V${run[i].y}` : `L${run[i].x} ${run[i].y}`;
         }
         line += path;
-        area += `${path}V${HEIGHT - 4}H${first}Z`;
+        area += `${path}V${this.height - 4}H${first}Z`;
       }
       run = [];
     };
-    for (const point of this.points) {
+    for (const point of this.pointsOf(series)) {
       const value = series.get(point);
       if (value == null) close();
       else run.push({ x: this.x(point.atSeconds).toFixed(1), y: y(value).toFixed(1) });
@@ -176,12 +192,13 @@ class Charts {
     const filled = series.fill ? `<path d="${area}" fill="var(--${series.color})" opacity="${series.fill}"/>` : "";
     if (series.block) return filled;
     const dash = series.dash ? ` stroke-dasharray="4 3"` : "";
-    return `${filled}<path d="${line}" fill="none" stroke="var(--${series.color})" stroke-width="${series.dash ? 1.4 : 1.8}" stroke-linejoin="round"${dash}/>`;
+    const faint = series.opacity ? ` opacity="${series.opacity}"` : "";
+    return `${filled}<path d="${line}" fill="none"${faint} stroke="var(--${series.color})" stroke-width="${series.width ?? (series.dash ? 1.4 : 1.8)}" stroke-linejoin="round"${dash}/>`;
   }
 
   // Marks what lies over the limit; what lies beyond the scale gets a mark at the top edge.
   misses(definition, y) {
-    const series = definition.series[0];
+    const series = definition.series.find((one) => !one.rival);
     const limit = definition.limit;
     const span = this.points.length > 1 ? this.x(this.points[1].atSeconds) - this.x(this.points[0].atSeconds) : 2;
     return this.points

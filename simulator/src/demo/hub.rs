@@ -15,6 +15,7 @@ use super::world::StepOutcome;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Seen {
     points: usize,
+    rival_points: usize,
     changes: usize,
 }
 
@@ -23,9 +24,11 @@ pub(super) struct Seen {
 #[serde(rename_all = "camelCase")]
 struct News<'a> {
     points: &'a [Point],
+    rival_points: &'a [Point],
     changes: &'a [Entry],
     latest: Option<&'a Entry>,
     summary: Option<&'a Summary>,
+    rival_summary: Option<&'a Summary>,
 }
 
 /// A record that can be watched.
@@ -53,16 +56,21 @@ impl Hub {
         self.version.subscribe()
     }
 
-    /// Adds a step; pages are told when it has a point, which is several times a second.
-    pub(super) fn add(&self, step: StepOutcome) {
-        let due = step.point.is_some();
+    /// Adds a step and the rival's points of the same time; pages are told when there are points,
+    /// which is several times a second.
+    pub(super) fn add(&self, step: StepOutcome, rival_points: Vec<Point>) {
+        let due = !step.points.is_empty();
         {
             let mut record = self.record();
-            record.points.extend(step.point);
+            record.points.extend(step.points);
             if step.changed {
-                record.changes.push(step.decision.clone());
+                record.changes.extend(step.decision.clone());
             }
-            record.latest = Some(step.decision);
+            // The product always says why.
+            record.latest = step.decision;
+            if let Some(rival) = &mut record.rival {
+                rival.points.extend(rival_points);
+            }
         }
         if due {
             self.tell();
@@ -70,8 +78,14 @@ impl Hub {
     }
 
     /// Ends the run.
-    pub(super) fn end(&self, summary: Summary) {
-        self.record().summary = Some(summary);
+    pub(super) fn end(&self, summary: Summary, of_rival: Option<Summary>) {
+        {
+            let mut record = self.record();
+            record.summary = Some(summary);
+            if let Some(rival) = &mut record.rival {
+                rival.summary = of_rival;
+            }
+        }
         self.tell();
     }
 
@@ -82,14 +96,19 @@ impl Hub {
     /// The part that `seen` does not have yet, as JSON, and whether the run has ended with it.
     pub(super) fn news(&self, seen: &mut Seen) -> serde_json::Result<(String, bool)> {
         let record = self.record();
+        let rival = record.rival.as_ref();
+        let rival_points = rival.map_or(&[][..], |rival| &rival.points);
         let news = News {
             points: record.points.get(seen.points..).unwrap_or_default(),
+            rival_points: rival_points.get(seen.rival_points..).unwrap_or_default(),
             changes: record.changes.get(seen.changes..).unwrap_or_default(),
             latest: record.latest.as_ref(),
             summary: record.summary.as_ref(),
+            rival_summary: rival.and_then(|rival| rival.summary.as_ref()),
         };
         *seen = Seen {
             points: record.points.len(),
+            rival_points: rival_points.len(),
             changes: record.changes.len(),
         };
         Ok((serde_json::to_string(&news)?, record.summary.is_some()))

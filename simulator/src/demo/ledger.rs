@@ -1,7 +1,9 @@
 //! Keeps count of a run: what users saw, what it cost, and what was changed.
 //!
 //! It only listens. Latencies are kept exactly for the span of one chart point and condensed then,
-//! so a day of tens of millions of requests needs the memory of three minutes.
+//! so a day of tens of millions of requests needs the memory of three minutes. A point is taken at
+//! the first count of workers at its time, before any decision of that moment, so that policies
+//! that decide at other intervals have their points at the same times.
 
 use pd_core::policy::Objective;
 use pd_core::{PerRole, Role};
@@ -30,6 +32,9 @@ pub(super) struct Ledger {
     objective: Objective,
     gpus_per_replica: PerRole<u32>,
     now: Nanos,
+    points: Vec<Point>,
+    point_every: Nanos,
+    length: Nanos,
     span_from: Nanos,
     span: Span,
     arrivals: u64,
@@ -51,11 +56,15 @@ impl Ledger {
         objective: Objective,
         gpus_per_replica: PerRole<u32>,
         replicas: PerRole<Replicas>,
+        (point_every, length): (Nanos, Nanos),
     ) -> Self {
         Self {
             objective,
             gpus_per_replica,
             now: 0,
+            points: Vec::new(),
+            point_every,
+            length,
             span_from: 0,
             span: Span::default(),
             arrivals: 0,
@@ -99,8 +108,27 @@ impl Ledger {
         share(self.attained, self.completed)
     }
 
+    /// Counts changes, and keeps the replicas as they are now.
+    fn note(&mut self, replicas: PerRole<Replicas>) {
+        for role in Role::ALL {
+            let desired = replicas[role].desired;
+            if desired != self.replicas[role].desired {
+                self.scale_events[role] += 1;
+            }
+            let (most, least) = (&mut self.replicas_max[role], &mut self.replicas_min[role]);
+            *most = desired.max(*most);
+            *least = desired.min(*least);
+        }
+        self.replicas = replicas;
+    }
+
+    /// The points since the last call.
+    pub(super) fn take_points(&mut self) -> Vec<Point> {
+        std::mem::take(&mut self.points)
+    }
+
     /// Ends the span of a point.
-    pub(super) fn point(&mut self) -> Point {
+    fn point(&mut self) -> Point {
         let mut span = std::mem::take(&mut self.span);
         let length_seconds = seconds(self.now - self.span_from);
         self.span_from = self.now;
@@ -189,16 +217,12 @@ impl Listener for Ledger {
     fn hold(&mut self, now: Nanos, replicas: PerRole<Replicas>) {
         self.gpu_nanos += f64::from(self.gpus()) * now.saturating_sub(self.now) as f64;
         self.now = now;
-        for role in Role::ALL {
-            let desired = replicas[role].desired;
-            if desired != self.replicas[role].desired {
-                self.scale_events[role] += 1;
-            }
-            let (most, least) = (&mut self.replicas_max[role], &mut self.replicas_min[role]);
-            *most = desired.max(*most);
-            *least = desired.min(*least);
+        self.note(replicas);
+        let due = now.is_multiple_of(self.point_every) || now == self.length;
+        if due && now > self.span_from {
+            let point = self.point();
+            self.points.push(point);
         }
-        self.replicas = replicas;
     }
 
     fn decided(&mut self, verdict: &PolicyVerdict) {

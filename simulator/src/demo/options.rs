@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::rival::{Against, against};
+use super::scenario::Day;
 use crate::simulate::play_options::time_scale;
 
 /// Longest time a run may take: the day as it is.
@@ -26,8 +28,20 @@ pub struct DemoOptions {
     /// Seed of the requests; the same seed gives the same day
     #[arg(long, default_value_t = 7, allow_negative_numbers = true)]
     pub seed: u64,
-    /// Multiple of the traffic's rates, 0.1 to 40; without, 16 for the embedded day, whose
-    /// published rate would be 25, and 1 for a trace
+    /// The embedded day that is played
+    #[arg(
+        long,
+        value_name = "NAME",
+        default_value = "chat",
+        conflicts_with = "trace"
+    )]
+    pub day: Day,
+    /// The rival that plays the same requests beside the product, drawn in grey: a policy as
+    /// `pd-sim compare` names it, as shipped and not tuned, or none
+    #[arg(long, value_name = "POLICY", default_value = "hpa-average-value-default", value_parser = against)]
+    pub against: Against,
+    /// Multiple of the traffic's rates, 0.1 to 40; without, 16 for the chat day, whose published
+    /// rate would be 25, 5 for the reasoning day, three times its published one, and 1 for a trace
     #[arg(long, value_name = "X", value_parser = rate_scale, allow_negative_numbers = true)]
     pub rate_scale: Option<f64>,
     /// Request trace to play instead of the embedded day, of any format that `pd-sim simulate`
@@ -66,6 +80,7 @@ mod tests {
     use clap::Parser;
 
     use super::*;
+    use crate::simulate::options::PolicyName;
 
     #[derive(Debug, Parser)]
     struct Cli {
@@ -86,6 +101,16 @@ mod tests {
         assert_eq!(options.duration, Duration::from_mins(1));
         assert_eq!(options.report, PathBuf::from("pd-demo-report.html"));
         assert_eq!((options.port, options.no_browser), (0, false));
+        assert_eq!(options.day, Day::Chat);
+        let rival = options.against.0.map(PolicyName::as_str);
+        assert_eq!(rival, Some("hpa-average-value-default"));
+    }
+
+    #[test]
+    fn a_trace_and_a_day_are_not_played_at_once() {
+        let message = parse(&["--trace", "x.csv", "--day", "reasoning"]).unwrap_err();
+        assert!(message.contains("cannot be used with"), "{message}");
+        assert_eq!(parse(&["--trace", "x.csv"]).unwrap().day, Day::Chat);
     }
 
     #[test]
@@ -110,6 +135,9 @@ mod tests {
             ("--rate-scale", "-1", "0.1 to 40"),
             ("--port", "-1", "-1"),
             ("--seed", "-1", "-1"),
+            ("--day", "night", "chat, reasoning"),
+            ("--against", "hpa", "hpa-average-value-default"),
+            ("--against", "keda-tuned", "keda-default"),
         ] {
             let message = parse(&[option, value]).unwrap_err();
             assert!(message.contains(option), "{message}");

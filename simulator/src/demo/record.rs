@@ -8,6 +8,7 @@
 use pd_core::{PerRole, Report};
 use serde::Serialize;
 
+use super::rival::RivalAbout;
 use super::scenario::About;
 pub use crate::world::Replicas;
 
@@ -128,6 +129,18 @@ impl Summary {
     }
 }
 
+/// The rival's run beside the product's, at the same times.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RivalRecord {
+    /// The rival as shown.
+    pub about: RivalAbout,
+    /// Points of the charts, oldest first.
+    pub points: Vec<Point>,
+    /// The summary, once the run has ended whole.
+    pub summary: Option<Summary>,
+}
+
 /// Everything the page shows.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -142,17 +155,31 @@ pub struct Record {
     pub latest: Option<Entry>,
     /// The summary, once the run has ended.
     pub summary: Option<Summary>,
+    /// The rival, if one plays.
+    pub rival: Option<RivalRecord>,
 }
 
 impl Record {
+    /// The same run before anything has happened.
+    #[must_use]
+    pub fn emptied(&self) -> Self {
+        let rival = self.rival.as_ref().map(|rival| rival.about.clone());
+        Self::new(self.about.clone(), rival)
+    }
+
     /// A run of which nothing has happened yet.
-    pub fn new(about: About) -> Self {
+    pub fn new(about: About, rival: Option<RivalAbout>) -> Self {
         Self {
             about,
             points: Vec::new(),
             changes: Vec::new(),
             latest: None,
             summary: None,
+            rival: rival.map(|about| RivalRecord {
+                about,
+                points: Vec::new(),
+                summary: None,
+            }),
         }
     }
 }

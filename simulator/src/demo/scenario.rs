@@ -1,28 +1,30 @@
 //! The day that the demo plays: the service, what its owner wants of it, and what is sent to it.
 //!
-//! Everything that shapes the result is stated here and shown on the page. The load is the embedded
-//! `ServeGen` day, which the table holds at 4 % of its published rate, or a trace. Prompts and
-//! answers are as published. A trace is read through beforehand, so that nothing is played of a
-//! broken one.
+//! Everything that shapes the result is stated here and shown on the page. The load is one of the
+//! embedded `ServeGen` days, which the tables hold at a part of their published rate, or a trace.
+//! Prompts and answers are as published. A trace is read through beforehand, so that nothing is
+//! played of a broken one.
 
 use std::path::Path;
 
+use clap::ValueEnum;
 use pd_core::PerRole;
 use serde::Serialize;
 
 use crate::clairvoyant;
 use crate::compare::stem;
+use crate::engine::Arrival;
 use crate::scenario::{Scenario as ServiceScenario, ScenarioError as ServiceError};
 use crate::simulate::Source;
 use crate::time::{DAY, MINUTE, Nanos, SECOND, milliseconds};
 use crate::trace::TraceError;
-use crate::traffic::{Curve, CurveError, DayError, servegen_day};
+use crate::traffic::{Arrivals, Curve, CurveError, DayError, reasoning_day, servegen_day};
 
-/// Multiple of the embedded table's rates: 16 of the 25 that would be the published rate.
-pub const RATE_SCALE_DEFAULT: f64 = 16.0;
+/// The service of the chat day, and of traces.
+const CHAT: &str = include_str!("../../scenarios/demo-70b-h200-tp4.yaml");
 
-/// The service that is played.
-const SERVICE: &str = include_str!("../../scenarios/demo-70b-h200-tp4.yaml");
+/// The service of the reasoning day.
+const REASONING: &str = include_str!("../../scenarios/reasoning-70b-h200-tp4.yaml");
 
 /// Time between two decisions.
 pub const INTERVAL: Nanos = 15 * SECOND;
@@ -30,9 +32,76 @@ pub const INTERVAL: Nanos = 15 * SECOND;
 /// Most replicas of either role.
 const REPLICAS_MAX: u32 = 64;
 
+/// An embedded day.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Day {
+    /// Chat: prompts grow and answers shrink within the day
+    #[default]
+    Chat,
+    /// Reasoning: questions short and long, answers of thousands of tokens
+    Reasoning,
+}
+
+impl Day {
+    /// Multiple of the table's rates that is played unless told: of the chat day 16 of the 25 that
+    /// would be the published rate; of the reasoning day three times the published rate, so that a
+    /// pool is more than a few replicas.
+    pub const fn rate_scale_default(self) -> f64 {
+        match self {
+            Self::Chat => 16.0,
+            Self::Reasoning => 5.0,
+        }
+    }
+
+    fn curve(self) -> Result<Curve, DayError> {
+        match self {
+            Self::Chat => servegen_day(),
+            Self::Reasoning => reasoning_day(),
+        }
+    }
+
+    fn service(self) -> Result<ServiceScenario, ServiceError> {
+        let (text, name) = match self {
+            Self::Chat => (CHAT, "demo-70b-h200-tp4.yaml"),
+            Self::Reasoning => (REASONING, "reasoning-70b-h200-tp4.yaml"),
+        };
+        ServiceScenario::parse(text, Path::new(name))
+    }
+
+    /// Replicas for midnight's load at the rates of the table, somewhat more than it takes.
+    const fn at_midnight(self) -> PerRole<f64> {
+        match self {
+            Self::Chat => PerRole {
+                prefill: 0.25,
+                decode: 0.35,
+            },
+            Self::Reasoning => PerRole {
+                prefill: 1.0,
+                decode: 2.0,
+            },
+        }
+    }
+
+    const fn model(self) -> &'static str {
+        match self {
+            Self::Chat => "Llama-70B FP8 on 4 x H200 per replica",
+            Self::Reasoning => "a 70B reasoning model on 4 x H200 per replica",
+        }
+    }
+
+    const fn traffic(self) -> &'static str {
+        match self {
+            Self::Chat => "ServeGen m-large, day 0",
+            Self::Reasoning => "ServeGen deepseek-r1, day 0",
+        }
+    }
+}
+
 /// Everything that shapes a run.
 #[derive(Clone, Debug)]
 pub struct Scenario {
+    /// The day whose service is played.
+    pub day: Day,
     /// The service and what its owner wants.
     pub service: ServiceScenario,
     /// The traffic that is sent.
@@ -61,6 +130,9 @@ pub enum Load {
     },
 }
 
+/// Requests of either kind of load, in order of arrival.
+pub(super) type Requests = Box<dyn Iterator<Item = Result<Arrival, TraceError>> + Send>;
+
 /// A scenario that cannot be played.
 #[derive(Debug, thiserror::Error)]
 pub enum ScenarioError {
@@ -79,15 +151,15 @@ pub enum ScenarioError {
 }
 
 impl Scenario {
-    /// The default day with its rates multiplied by `rate_scale`.
-    pub fn day(seed: u64, rate_scale: f64) -> Result<Self, ScenarioError> {
+    /// An embedded day with its rates multiplied by `rate_scale`.
+    pub fn day(day: Day, seed: u64, rate_scale: f64) -> Result<Self, ScenarioError> {
         Ok(Self {
-            service: service()?,
-            load: Load::Day(servegen_day()?.scaled(rate_scale)?),
-            replicas_at_start: PerRole {
-                prefill: at_start(0.25, rate_scale),
-                decode: at_start(0.35, rate_scale),
-            },
+            day,
+            service: day.service()?,
+            load: Load::Day(day.curve()?.scaled(rate_scale)?),
+            replicas_at_start: day
+                .at_midnight()
+                .map(|replicas| at_start(replicas, rate_scale)),
             length: DAY,
             seed,
             rate_scale,
@@ -102,7 +174,8 @@ impl Scenario {
         seed: u64,
     ) -> Result<Self, ScenarioError> {
         let source = Source::of_trace(path.to_owned(), rate_scale, time_scale, seed);
-        let service = service()?;
+        let day = Day::Chat;
+        let service = day.service()?;
         let mut load = clairvoyant::load::Load::new(&service);
         for arrival in source.open()? {
             load.add(&arrival?);
@@ -112,6 +185,7 @@ impl Scenario {
         let bound = clairvoyant::bound(&service, &load);
         let replicas = bound.at_start(10 * MINUTE);
         Ok(Self {
+            day,
             service,
             load: Load::Trace {
                 name: stem(path),
@@ -124,14 +198,25 @@ impl Scenario {
         })
     }
 
+    /// The requests of the run from its start.
+    pub(super) fn requests(&self) -> Result<Requests, TraceError> {
+        Ok(match &self.load {
+            Load::Day(curve) => {
+                let day = Arrivals::new(curve.clone(), self.seed, 0, self.length);
+                Box::new(day.map(Ok))
+            }
+            Load::Trace { source, .. } => Box::new(source.open()?),
+        })
+    }
+
     /// The page's text about this scenario.
     pub fn about(&self) -> About {
         let policy = self.service.policy();
         let objective = &policy.objective;
         About {
-            model: "Llama-70B FP8 on 4 x H200 per replica",
+            model: self.day.model(),
             traffic: match &self.load {
-                Load::Day(_) => "ServeGen m-large, day 0".to_owned(),
+                Load::Day(_) => self.day.traffic().to_owned(),
                 Load::Trace { name, .. } => name.clone(),
             },
             rate_scale: self.rate_scale,
@@ -206,10 +291,4 @@ fn at_start(replicas_per_scale: f64, rate_scale: f64) -> u32 {
     (1..REPLICAS_MAX)
         .find(|replicas| f64::from(*replicas) >= wanted)
         .unwrap_or(REPLICAS_MAX)
-}
-
-/// The service, as any scenario file describes one.
-fn service() -> Result<ServiceScenario, ServiceError> {
-    let name = Path::new("demo-70b-h200-tp4.yaml");
-    ServiceScenario::parse(SERVICE, name)
 }

@@ -8,9 +8,11 @@ use std::path::Path;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::record::{Replicas, Summary};
+use super::record::{Record, Replicas, Summary};
+use super::rival::RivalAbout;
 use super::scenario::{Load, Scenario};
 use super::world::World;
+use crate::simulate::options::PolicyName;
 use crate::time::{DAY, HOUR, MINUTE, Nanos};
 
 /// Progress of the run, as a bar or as lines.
@@ -34,14 +36,14 @@ impl Progress {
         }
     }
 
-    /// Shows where `world` is.
-    pub(super) fn show(&mut self, world: &World) {
+    /// Shows where `world` is, and the rival of `record` beside it.
+    pub(super) fn show(&mut self, world: &World, record: &Record) {
         if let Some(bar) = &self.bar {
             bar.set_position(world.now() / MINUTE);
-            bar.set_message(line(world));
+            bar.set_message(line(world, record));
         } else if world.now() >= self.next_line_at {
             self.next_line_at = world.now() + HOUR;
-            say(&line(world));
+            say(&line(world, record));
         }
     }
 
@@ -59,7 +61,7 @@ pub(super) fn say(text: &str) {
 }
 
 /// Announces the run and where to watch it.
-pub(super) fn introduce(scenario: &Scenario, url: &str) {
+pub(super) fn introduce(scenario: &Scenario, against: Option<PolicyName>, url: &str) {
     let about = scenario.about();
     let length = match scenario.length {
         DAY => "A day".to_owned(),
@@ -79,14 +81,31 @@ pub(super) fn introduce(scenario: &Scenario, url: &str) {
         about.startup_seconds,
         p = about.percentile
     ));
+    if let Some(rival) = against.map(RivalAbout::of) {
+        say(&format!(
+            "Beside it {} ({}) plays the same requests: {}.",
+            rival.title, rival.policy, rival.rule
+        ));
+    }
     say(&format!("Live page: {url}"));
 }
 
 /// The result of the run.
-pub(super) fn sum_up(summary: &Summary, report: &Path) {
+pub(super) fn sum_up(record: &Record, summary: &Summary, report: &Path) {
+    say("");
+    if !summary.complete {
+        let played = crate::time::from_seconds(summary.played_seconds);
+        say(&format!("Stopped at {}.", clock(played)));
+    }
+    for (name, value) in rows(record, summary, report) {
+        say(&format!("  {name:<22}{value}"));
+    }
+}
+
+fn rows(record: &Record, summary: &Summary, report: &Path) -> Vec<(&'static str, String)> {
     let (most, events) = (summary.replicas_max, summary.scale_events);
     let attained = summary.attained.map_or("-".to_owned(), percent);
-    let rows = [
+    let mut rows = vec![
         ("requests", grouped(summary.requests)),
         ("within the objective", attained),
         ("GPU-hours", format!("{:.0}", summary.gpu_hours)),
@@ -118,23 +137,38 @@ pub(super) fn sum_up(summary: &Summary, report: &Path) {
                 summary.audit_findings
             ),
         ),
-        ("report", report.display().to_string()),
     ];
-    say("");
-    if !summary.complete {
-        let played = crate::time::from_seconds(summary.played_seconds);
-        say(&format!("Stopped at {}.", clock(played)));
-    }
-    for (name, value) in rows {
-        say(&format!("  {name:<22}{value}"));
-    }
+    rows.extend(of_rival(record));
+    rows.push(("report", report.display().to_string()));
+    rows
 }
 
-fn line(world: &World) -> String {
+/// The result of the rival, so far as it was played.
+fn of_rival(record: &Record) -> Option<(&'static str, String)> {
+    let rival = record.rival.as_ref()?;
+    let point = rival.points.last()?;
+    let (attained, gpu_hours) = match &rival.summary {
+        Some(summary) => (summary.attained, summary.gpu_hours),
+        None => (point.attained_so_far, point.gpu_hours),
+    };
+    let attained = attained.map_or("-".to_owned(), percent);
+    let text = format!(
+        "{attained} within the objective, {gpu_hours:.0} GPU-hours  ({})",
+        rival.about.policy
+    );
+    Some((rival.about.name, text))
+}
+
+fn line(world: &World, record: &Record) -> String {
     let replicas = world.replicas();
     let attained = world.attained_so_far().map_or("-".to_owned(), percent);
+    let beside = record.rival.as_ref().and_then(|rival| {
+        let attained = rival.points.last()?.attained_so_far?;
+        Some(format!("  ({} {})", rival.about.name, percent(attained)))
+    });
+    let beside = beside.unwrap_or_default();
     format!(
-        "{}  prefill {}  decode {}  {} GPUs  {attained} within objective",
+        "{}  prefill {}  decode {}  {} GPUs  {attained} within objective{beside}",
         clock(world.now()),
         ready_of_desired(replicas.prefill),
         ready_of_desired(replicas.decode),

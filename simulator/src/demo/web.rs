@@ -73,7 +73,7 @@ impl Server {
 }
 
 async fn whole_page(State(hub): State<Arc<Hub>>) -> Response {
-    let empty = super::record::Record::new(hub.record().about.clone());
+    let empty = hub.record().emptied();
     match page::render(&empty, true) {
         Ok(html) => ([(header::CACHE_CONTROL, "no-store")], Html(html)).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),

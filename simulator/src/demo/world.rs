@@ -1,5 +1,5 @@
-//! The demo's day in the closed loop of [`crate::world`]: the generator's requests, the product's
-//! decisions, and the numbers of the charts.
+//! The demo's day in the closed loop of [`crate::world`]: the generator's requests, the decisions
+//! of the product or of a rival, and the numbers of the charts.
 //!
 //! Warm-up is midnight's load at a constant rate, or the first minutes of the trace. Everything
 //! that happens in a step is the loop's; here is only what the page wants to know about it.
@@ -8,9 +8,11 @@ use pd_core::PerRole;
 
 use super::ledger::Ledger;
 use super::record::{Entry, Point, Replicas, Summary};
-use super::scenario::{INTERVAL, Load, Scenario};
-use crate::autoscaler::PdAutoscaler;
+use super::rival;
+use super::scenario::{INTERVAL, Load, Scenario, ScenarioError};
+use crate::autoscaler::{Autoscaler, PdAutoscaler};
 use crate::engine::Arrival;
+use crate::simulate::options::PolicyName;
 use crate::time::Nanos;
 use crate::traffic::{Arrivals, Curve};
 use crate::world::{self, Setup};
@@ -21,19 +23,18 @@ const POINTS: Nanos = 480;
 /// The events of one step.
 #[derive(Debug)]
 pub struct StepOutcome {
-    /// The decision.
-    pub decision: Entry,
+    /// The decision, if the policy says why.
+    pub decision: Option<Entry>,
     /// Whether it changed replicas.
     pub changed: bool,
-    /// A new point of the charts, if one was due.
-    pub point: Option<Point>,
+    /// The points of the charts that were due.
+    pub points: Vec<Point>,
 }
 
 /// A service under the demo's load and its autoscaler, in virtual time.
 #[derive(Debug)]
 pub struct World {
     inner: world::World<Requests, Ledger>,
-    point_every: Nanos,
 }
 
 /// Requests of either kind of load, in order of arrival.
@@ -54,41 +55,33 @@ impl Iterator for Requests {
 }
 
 impl World {
-    /// The scenario at its start, with its first workers ready.
+    /// The scenario under the product at its start, with its first workers ready.
     pub fn new(scenario: &Scenario) -> Self {
-        let gpus_per_replica = scenario.service.spec.gpus_per_replica();
+        Self::under(scenario, Box::new(PdAutoscaler::default()), setup(scenario))
+    }
+
+    /// The same scenario under a rival.
+    pub fn of_rival(scenario: &Scenario, policy: PolicyName) -> Result<Self, ScenarioError> {
+        let (autoscaler, setup) = rival::ready(policy, scenario, setup(scenario))?;
+        Ok(Self::under(scenario, autoscaler, setup))
+    }
+
+    fn under(scenario: &Scenario, autoscaler: Box<dyn Autoscaler>, setup: Setup) -> Self {
+        // As many points as a day has, whatever the length; a step of the product is the least.
+        let point_every = (setup.length / POINTS / INTERVAL).max(1) * INTERVAL;
         let ledger = Ledger::new(
-            scenario.service.policy().objective,
-            gpus_per_replica,
-            scenario.replicas_at_start.map(|count| Replicas {
+            setup.policy.objective,
+            setup.gpus_per_replica,
+            setup.replicas_at_start.map(|count| Replicas {
                 desired: count,
                 ready: count,
                 ..Replicas::default()
             }),
+            (point_every, setup.length),
         );
-        let setup = Setup {
-            gpus_per_replica,
-            replicas_at_start: scenario.replicas_at_start,
-            interval: INTERVAL,
-            scrape_interval: INTERVAL,
-            ..Setup::new(
-                scenario.service.policy().clone(),
-                scenario.service.profile.clone(),
-                scenario.length,
-            )
-        };
         let (before, arrivals) = requests(scenario, &setup);
-        // As many points as a day has, whatever the length; a step is the least.
-        let point_every = (setup.length / POINTS / INTERVAL).max(1) * INTERVAL;
         Self {
-            inner: world::World::new(
-                setup,
-                Box::new(PdAutoscaler::default()),
-                before,
-                arrivals,
-                ledger,
-            ),
-            point_every,
+            inner: world::World::new(setup, autoscaler, before, arrivals, ledger),
         }
     }
 
@@ -120,14 +113,12 @@ impl World {
     /// Plays one interval and decides; nothing once the run is over.
     pub fn step(&mut self) -> Option<StepOutcome> {
         let step = self.inner.step()?;
-        let now = self.inner.now();
-        let due = now.is_multiple_of(self.point_every) || self.inner.is_over();
-        // The product always says why.
-        let report = step.verdict.report.as_ref()?;
+        let at_seconds = crate::time::seconds(self.inner.now());
+        let report = step.verdict.report.as_ref();
         Some(StepOutcome {
-            decision: Entry::of(crate::time::seconds(now), report),
+            decision: report.map(|report| Entry::of(at_seconds, report)),
             changed: step.changed,
-            point: due.then(|| self.inner.listener_mut().point()),
+            points: self.inner.listener_mut().take_points(),
         })
     }
 
@@ -138,10 +129,32 @@ impl World {
     }
 }
 
+/// The setup that every policy begins with.
+fn setup(scenario: &Scenario) -> Setup {
+    Setup {
+        gpus_per_replica: scenario.service.spec.gpus_per_replica(),
+        replicas_at_start: scenario.replicas_at_start,
+        interval: INTERVAL,
+        scrape_interval: INTERVAL,
+        ..Setup::new(
+            scenario.service.policy().clone(),
+            scenario.service.profile.clone(),
+            scenario.length,
+        )
+    }
+}
+
 /// The requests of the warm-up and of the run.
 fn requests(scenario: &Scenario, setup: &Setup) -> (Requests, Requests) {
-    let boxed = |requests: Option<Arrivals>| Requests(Box::new(requests.into_iter().flatten()));
-    match &scenario.load {
+    // A trace was read through before; what cannot be read now ends the run.
+    let read = || {
+        scenario
+            .requests()
+            .into_iter()
+            .flatten()
+            .map_while(Result::ok)
+    };
+    let before: Box<dyn Iterator<Item = Arrival> + Send> = match &scenario.load {
         Load::Day(curve) => {
             // The load was checked as part of the day's curve, and the seed is another, so that the
             // day's requests are no repetition.
@@ -149,18 +162,12 @@ fn requests(scenario: &Scenario, setup: &Setup) -> (Requests, Requests) {
                 let seed = scenario.seed.wrapping_add(1 << 32);
                 Arrivals::new(curve, seed, 0, setup.warm_up)
             });
-            let day = Arrivals::new(curve.clone(), scenario.seed, 0, setup.length);
-            (boxed(midnight.ok()), boxed(Some(day)))
+            Box::new(midnight.into_iter().flatten())
         }
-        Load::Trace { source, .. } => {
+        Load::Trace { .. } => {
             let warm_up = setup.warm_up;
-            // It was read through before; what cannot be read now ends the run.
-            let read = || {
-                let opened = source.open().ok().into_iter().flatten();
-                opened.map_while(Result::ok)
-            };
-            let before = read().take_while(move |arrival| arrival.at < warm_up);
-            (Requests(Box::new(before)), Requests(Box::new(read())))
+            Box::new(read().take_while(move |arrival| arrival.at < warm_up))
         }
-    }
+    };
+    (Requests(before), Requests(Box::new(read())))
 }

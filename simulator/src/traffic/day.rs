@@ -1,7 +1,7 @@
-//! The embedded day: real-shaped load in which prefill and decode demand move apart.
+//! The embedded days: real-shaped load in which prefill and decode demand move apart.
 //!
 //! The data and where they come from are in `simulator/data/README.md`. Each ten-minute row stands
-//! for its middle. This module only reads the table; what is sent from it is up to
+//! for its middle. This module only reads the tables; what is sent from it is up to
 //! [`super::Arrivals`].
 
 use thiserror::Error;
@@ -10,6 +10,7 @@ use super::curve::{Curve, CurveError, Load};
 use crate::time::{Nanos, from_seconds};
 
 static SERVEGEN_DAY: &str = include_str!("../../data/servegen_mlarge_day0_10min.csv");
+static REASONING_DAY: &str = include_str!("../../data/servegen_deepseek_r1_day0_10min.csv");
 const HALF_ROW_SECONDS: f64 = 300.0;
 
 /// A table of load that cannot be read.
@@ -27,6 +28,12 @@ pub enum DayError {
 /// shrinking.
 pub fn servegen_day() -> Result<Curve, DayError> {
     parse(SERVEGEN_DAY)
+}
+
+/// One day of a reasoning service: 24 hours, 2 to 26 requests per second, short questions beside
+/// very long ones, answers whose mean moves between 600 and 3,900 tokens.
+pub fn reasoning_day() -> Result<Curve, DayError> {
+    parse(REASONING_DAY)
 }
 
 fn parse(table: &str) -> Result<Curve, DayError> {
@@ -69,6 +76,17 @@ mod tests {
         let evening = day.at(20 * HOUR);
         assert!(evening.input_tokens_mean > 1.8 * night.input_tokens_mean);
         assert!(evening.output_tokens_mean < 0.25 * night.output_tokens_mean);
+        assert!(day.at(DAY).requests_per_second > 1.0);
+        assert!(day.peak_requests_per_second() < 30.0);
+    }
+
+    #[test]
+    fn answers_of_the_reasoning_day_are_long_and_change_by_the_hour() {
+        let day = reasoning_day().unwrap();
+        let (morning, evening) = (day.at(8 * HOUR), day.at(16 * HOUR));
+        assert!(morning.output_tokens_mean > 3.0 * evening.output_tokens_mean);
+        let hours = (0..24).map(|hour| day.at(hour * HOUR).output_tokens_mean);
+        assert!(hours.into_iter().all(|tokens| tokens > 600.0));
         assert!(day.at(DAY).requests_per_second > 1.0);
         assert!(day.peak_requests_per_second() < 30.0);
     }

@@ -55,6 +55,36 @@ fn an_autoscaler_on_the_target_is_named_with_what_to_do(
 }
 
 #[rstest]
+#[case::at_what_is_there(&[("paused", "true")], true, false)]
+#[case::by_any_text(&[("paused", "yes please")], true, false)]
+#[case::not_yet(&[("paused", "true")], false, true)]
+#[case::no_more(&[("paused", "false")], true, true)]
+#[case::at_a_number(&[("paused", "true"), ("paused-replicas", "2")], true, true)]
+#[case::downwards_alone(&[("paused-scale-in", "true")], true, true)]
+#[case::by_nobody(&[], false, true)]
+fn a_scaled_object_that_is_paused_is_no_owner(
+    #[case] annotations: &[(&str, &str)],
+    #[case] is_done: bool,
+    #[case] want: bool,
+) {
+    let reference = to("Deployment", "llama");
+    let api_version = "keda.sh/v1alpha1";
+    let mut other = autoscaler(
+        api_version,
+        "ScaledObject",
+        "other",
+        "scaleTargetRef",
+        reference,
+    );
+    for (key, value) in annotations {
+        other["metadata"]["annotations"][format!("autoscaling.keda.sh/{key}")] = json!(value);
+    }
+    let done = if is_done { "True" } else { "False" };
+    other["status"] = json!({ "conditions": [{ "type": "Paused", "status": done }] });
+    assert_eq!(contended(&deployment(), &[other]).is_some(), want);
+}
+
+#[rstest]
 #[case::another_name(to("Deployment", "llama-2"))]
 #[case::another_kind(to("StatefulSet", "llama"))]
 #[case::another_group(json!({ "apiVersion": "example.com/v1", "kind": "Deployment", "name": "llama" }))]

@@ -195,6 +195,65 @@ async fn pods_of_groups_are_gated_by_a_policy_or_by_the_webhook_and_never_by_non
     assert!(alone.contains("control.enabled=true"), "{alone}");
 }
 
+/// The arguments of the autoscaler with these values, and everything that is rendered.
+async fn asking(control: Value, decisions: Value) -> (Vec<Value>, Option<String>) {
+    let values = json!({ "control": control, "decisions": decisions,
+        "networkPolicy": { "enabled": true }, "webhook": { "edition": "policy" } });
+    let objects = rendered(values).await;
+    let autoscaler = objects.iter().find(|object| {
+        object["kind"] == "Deployment" && object["metadata"]["name"] == "pd-pd-autoscaler"
+    });
+    let args = autoscaler.unwrap()["spec"]["template"]["spec"]["containers"][0]["args"].clone();
+    let url = args.as_array().unwrap().iter().find_map(|arg| {
+        let url = arg.as_str()?.strip_prefix("--placement-url=")?;
+        Some(url.to_owned())
+    });
+    (objects, url)
+}
+
+#[tokio::test]
+async fn the_autoscaler_asks_the_control_that_places_groups() {
+    let placing = json!({ "enabled": true, "placement": { "enabled": true } });
+    let (objects, url) = asking(placing, json!({})).await;
+    let find = |kind: &str| {
+        let mut objects = objects.iter();
+        objects.find(|object| object["kind"] == kind && object["metadata"]["name"] == NAME)
+    };
+    let service = find("Service").unwrap();
+    let port = &service["spec"]["ports"][0];
+    let namespace = service["metadata"]["namespace"].as_str().unwrap();
+    assert_eq!(
+        url.unwrap(),
+        format!("http://{NAME}.{namespace}:{}", port["port"])
+    );
+    let pod = &find("Deployment").unwrap()["spec"]["template"]["spec"]["containers"][0];
+    let ports = pod["ports"].as_array().unwrap();
+    assert!(
+        ports
+            .iter()
+            .any(|known| known["name"] == port["targetPort"] && known["containerPort"] == 8082)
+    );
+    let ingress = &find("NetworkPolicy").unwrap()["spec"]["ingress"][1];
+    let from = &ingress["from"][0]["podSelector"]["matchLabels"];
+    assert_eq!(ingress["ports"][0]["port"], "what-if");
+    assert_eq!(from["app.kubernetes.io/component"], "autoscaler");
+
+    let quiet = json!({ "enabled": true, "placement": { "enabled": true, "whatIf": { "enabled": false } } });
+    let elsewhere = json!({ "placementUrl": "http://other:1" });
+    for (control, decisions, expected) in [
+        (json!({ "enabled": true }), json!({}), None),
+        (quiet, json!({}), None),
+        (json!({}), elsewhere, Some("http://other:1")),
+    ] {
+        let (objects, url) = asking(control, decisions).await;
+        assert_eq!(url.as_deref(), expected);
+        let has_service = objects
+            .iter()
+            .any(|object| object["kind"] == "Service" && object["metadata"]["name"] == NAME);
+        assert!(!has_service, "a Service that nobody answers at");
+    }
+}
+
 #[tokio::test]
 async fn a_publisher_without_prometheus_is_refused() {
     let values =

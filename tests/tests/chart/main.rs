@@ -38,12 +38,13 @@ use serde_json::{Value, json};
 /// that is a flag.
 pub(crate) fn everything() -> Value {
     json!({
+        "autoscaler": { "console": { "enabled": true, "port": 9085, "hosts": ["pd.example.com", "pd.test"] } },
         "watchNamespace": "inference",
         "controllerClass": "blue",
         "objectSelector": "team in (a, b)",
         "shard": { "count": 4, "index": 3 },
         "drain": { "enabled": true },
-        "decisions": { "interval": "7s", "statusInterval": "2m", "checkpointInterval": "3m", "concurrency": 3, "namespaceConcurrency": 2 },
+        "decisions": { "interval": "7s", "statusInterval": "2m", "checkpointInterval": "3m", "concurrency": 3, "namespaceConcurrency": 2, "placementUrl": "http://pd-control:8082" },
         "prometheus": {
             "url": "http://prometheus:9090", "timeout": "4s", "metricsWindow": "3m",
             "metricsAgeMax": "45s", "namespaceLabel": "ns", "podLabel": "pod_name",

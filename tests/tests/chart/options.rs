@@ -240,6 +240,27 @@ async fn network_policies_open_the_ports_that_programs_have() {
     assert!(spec["ingress"][0]["from"].is_null(), "anybody");
 }
 
+#[tokio::test]
+async fn the_console_is_reached_by_whom_its_policy_names() {
+    let from = json!([{ "namespaceSelector": { "matchLabels": { "team": "platform" } } }]);
+    let console = json!({ "enabled": true });
+    for (named, want) in [(json!([]), Value::Null), (from.clone(), from)] {
+        let objects = rendered(parts(json!({
+            "autoscaler": { "console": console },
+            "networkPolicy": { "enabled": true, "consoleFrom": named },
+        })))
+        .await;
+        let policies = of_kind(&objects, "NetworkPolicy");
+        let rules: Vec<&Value> = policies
+            .iter()
+            .flat_map(|policy| policy["spec"]["ingress"].as_array().unwrap())
+            .filter(|rule| rule["ports"][0]["port"] == "console")
+            .collect();
+        assert_eq!(rules.len(), 1, "the controller's alone");
+        assert_eq!(rules[0]["from"], want);
+    }
+}
+
 /// The script is the chart's whole say: it is run here as `sh` would, with `wget` played.
 #[tokio::test]
 async fn helm_test_asks_every_program_that_runs() {

@@ -52,6 +52,14 @@ async fn wrong_values_are_refused_by_name() {
             "enable leader election, or set replicas to 1",
         ),
         (
+            json!({ "autoscaler": { "console": { "enabled": true, "port": 8080 } } }),
+            "both 8080",
+        ),
+        (
+            json!({ "autoscaler": { "console": { "hosts": ["http://pd.example.com"] } } }),
+            "at '/autoscaler/console/hosts/0'",
+        ),
+        (
             json!({ "service": { "enabled": false }, "serviceMonitor": { "enabled": true } }),
             "or use podMonitor",
         ),

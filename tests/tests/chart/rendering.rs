@@ -77,6 +77,7 @@ async fn values_reach_the_controller_unchanged() {
         "--object-selector=team in (a, b)",
         "--shard-count=4",
         "--shard-index=3",
+        "--placement-url=http://pd-control:8082",
         "--prometheus-url=http://prometheus:9090",
         "--prometheus-timeout=4s",
         "--prometheus-username=me",
@@ -101,6 +102,8 @@ async fn values_reach_the_controller_unchanged() {
         "--leader-election-renew-deadline=20s",
         "--leader-election-retry-period=5s",
         "--admin-address=[::]:9000",
+        "--console-address=[::]:9085",
+        "--console-hosts=pd.example.com,pd.test",
         "--log-format=text",
         "--log-filter=info,kube=warn",
         "--shutdown-grace-period=50s",
@@ -190,15 +193,37 @@ async fn pods_are_locked_down_and_probed_where_the_controller_listens() {
             port
         );
         let ports = container["ports"].as_array().unwrap();
-        assert_eq!(ports.len(), 1);
         assert_eq!(ports[0]["containerPort"], port);
         for (probe, path) in [("livenessProbe", "/livez"), ("readinessProbe", "/readyz")] {
             let want = json!({ "path": path, "port": ports[0]["name"] });
             assert_eq!(container[probe]["httpGet"], want);
         }
-        let service = &one(&objects, "Service")["spec"]["ports"][0];
-        assert_eq!(service["targetPort"], ports[0]["name"]);
+        let services = of_kind(&objects, "Service");
+        let targets: Vec<&Value> = services
+            .iter()
+            .map(|service| &service["spec"]["ports"][0]["targetPort"])
+            .collect();
+        let names: Vec<&Value> = ports.iter().map(|port| &port["name"]).collect();
+        assert_eq!(targets, names);
     }
+}
+
+#[tokio::test]
+async fn the_console_is_off_until_it_is_enabled_and_behind_a_service_of_its_own() {
+    let off = rendered(json!({})).await;
+    assert!(!serde_json::to_string(&off).unwrap().contains("console"));
+    assert!(parsed(&args(&off)).console.console_address.is_none());
+
+    let values = json!({ "autoscaler": { "console": { "enabled": true } }, "service": { "enabled": false } });
+    let objects = rendered(values).await;
+    let address = parsed(&args(&objects)).console.console_address.unwrap();
+    assert_eq!(address.port(), 8085);
+    let port = &container(&objects)["ports"][1];
+    assert_eq!(port["containerPort"], 8085);
+    let service = &one(&objects, "Service");
+    assert_eq!(service["metadata"]["name"], "pd-pd-autoscaler-console");
+    assert_eq!(service["spec"]["type"], "ClusterIP");
+    assert_eq!(service["spec"]["ports"][0]["targetPort"], port["name"]);
 }
 
 #[tokio::test]
@@ -223,11 +248,13 @@ async fn selectors_find_the_pods_whatever_labels_users_add() {
         .as_object()
         .unwrap();
     assert_eq!(labels["team"], "inference");
-    let service = one(&objects, "Service");
+    let services = of_kind(&objects, "Service");
+    let service = services[0];
     let spread = &deployment["template"]["spec"]["topologySpreadConstraints"][0];
     let selectors = [
         &deployment["selector"]["matchLabels"],
         &service["spec"]["selector"],
+        &services[1]["spec"]["selector"],
         &spread["labelSelector"]["matchLabels"],
         &one(&objects, "PodDisruptionBudget")["spec"]["selector"]["matchLabels"],
     ];

@@ -73,7 +73,7 @@ const MAY_DEPEND_ON: [(&str, &[&str]); 15] = [
 
 /// Crates that a pure crate may use: nothing that reads a clock, a file, the network or the
 /// environment. `csv` and `serde-saphyr` parse texts that the caller read, such as performance
-/// tables.
+/// tables. pd-core reads its own memory from JSON of other versions.
 const PURE_MAY_USE: [(&str, &[&str]); 5] = [
     (
         "pd-core",
@@ -82,6 +82,7 @@ const PURE_MAY_USE: [(&str, &[&str]); 5] = [
             "chrono-tz",
             "croner",
             "serde",
+            "serde_json",
             "statrs",
             "strum",
             "thiserror",

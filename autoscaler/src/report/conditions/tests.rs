@@ -305,6 +305,7 @@ fn shown(reason: Reason) -> Option<(ConditionType, ConditionState, ReconcileOutc
         Reason::NotLimited => (C::ScalingLimited, False, after(|_| {})),
         Reason::BudgetUnsettled
         | Reason::QuotaLimited
+        | Reason::PlacementLimited
         | Reason::BudgetReclaimed
         | Reason::BudgetWaitsForOthers
         | Reason::BudgetShared

@@ -231,6 +231,13 @@ pub(super) const BLOCKS: &[Block] = &[
         "raise the ResourceQuota that the message names: kubectl describe resourcequota",
     ),
     of(
+        Reason::PlacementLimited,
+        Limited,
+        Up,
+        Some(C::ScalingLimited),
+        "free the domain that the message names, or widen the group's level: kubectl pd explain placementgroup/NAME",
+    ),
+    of(
         Reason::BudgetInfeasible,
         Limited,
         Both,

@@ -1,23 +1,27 @@
 //! The gate's actions as requests. Each names the object that was seen, by UID and version, so that
 //! one that was changed meanwhile is left as it is.
 
+use std::fmt::Debug;
+
 use json_patch::{AddOperation, PatchOperation, RemoveOperation, jsonptr::PointerBuf};
 use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 use kube::{
     Api, ResourceExt as _,
     api::{DeleteParams, EvictParams, Patch, PostParams, Preconditions},
+    core::NamespaceResourceScope,
 };
 use pd_api::v1alpha1::{
     PlacementGroup,
     placement_group::{GATE, NODE_ANNOTATION, PLACEMENT_CONDITION},
 };
-use pd_placement::gate::{PodVersion, Record};
+use pd_placement::gate::{GroupState, PodVersion, Record};
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::{
-    objects::PlacementPod,
+    objects::{PlacementPod, parts},
     pin::pinned,
-    record::{self, StateWord},
+    record,
 };
 use crate::control::{
     Context,
@@ -43,19 +47,9 @@ pub(super) async fn write(
         at(&["metadata", "resourceVersion"], version.into()),
         at(&["status"], json!(status)),
     ];
-    let name = group.name_any();
-    let mut version = None;
-    let outcome = context
-        .write(async {
-            let patch = Patch::Json::<()>(json_patch::Patch(patch));
-            let written = groups
-                .patch_status(&name, &context.patch_params(), &patch)
-                .await?;
-            version = written.resource_version();
-            Ok(written)
-        })
-        .await?;
-    Ok((outcome, version))
+    let patch = Patch::Json::<()>(json_patch::Patch(patch));
+    let (name, params) = (group.name_any(), context.patch_params());
+    versioned(context, groups.patch_status(&name, &params, &patch)).await
 }
 
 /// Pins a pod to its node and takes our gate off, in one patch. The version after it comes back.
@@ -68,17 +62,38 @@ pub(super) async fn release(
     let Some(patch) = release_patch(pod, node) else {
         return Ok((WriteOutcome::Conflict, None));
     };
-    let name = pod.name_any();
+    let patch = Patch::Json::<()>(json_patch::Patch(patch));
+    let (name, params) = (pod.name_any(), context.patch_params());
+    versioned(context, pods.patch(&name, &params, &patch)).await
+}
+
+/// Makes a write. The version after it comes back.
+async fn versioned<K: kube::Resource>(
+    context: &Context,
+    request: impl Future<Output = Result<K, kube::Error>>,
+) -> Result<(WriteOutcome, Option<String>), WriteError> {
     let mut version = None;
     let outcome = context
         .write(async {
-            let patch = Patch::Json::<()>(json_patch::Patch(patch));
-            let written = pods.patch(&name, &context.patch_params(), &patch).await?;
-            version = written.resource_version();
+            let written = request.await?;
+            version.clone_from(&written.meta().resource_version);
             Ok(written)
         })
         .await?;
     Ok((outcome, version))
+}
+
+/// The version of an object now, whose write was not answered: it may have been made all the same.
+pub(super) async fn version_of<K>(context: &Context, object: &K) -> Option<String>
+where
+    K: kube::Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + Clone
+        + Debug
+        + DeserializeOwned,
+{
+    let objects: Api<K> = api(context, object.namespace());
+    let now = objects.get_metadata(&object.name_any()).await;
+    now.ok()?.resource_version()
 }
 
 fn release_patch(pod: &PlacementPod, node: &str) -> Option<Vec<PatchOperation>> {
@@ -136,11 +151,11 @@ pub(super) async fn mark(
     context: &Context,
     group: &str,
     pod: &PodVersion,
-    state: Option<StateWord>,
+    state: Option<GroupState>,
 ) -> Result<WriteOutcome, WriteError> {
-    let (namespace, name) = group.split_once('/').unwrap_or(("", group));
+    let (namespace, name) = parts(group);
     let pods: Api<PlacementPod> = api(context, Some(namespace.to_owned()));
-    let is_placed = state.and_then(StateWord::is_placed) == Some(true);
+    let is_placed = state.and_then(GroupState::is_placed) == Some(true);
     let (reason, message) = match state {
         Some(state) => {
             let word = state.as_str();
@@ -176,11 +191,12 @@ pub(super) async fn mark(
 /// Ends a pod: one that has a node by an eviction, so that disruption budgets are kept to.
 pub(super) async fn end(
     context: &Context,
-    namespace: Option<String>,
+    group: &str,
     pod: &PodVersion,
     is_bound: bool,
 ) -> Result<WriteOutcome, WriteError> {
-    let pods: Api<Pod> = api(context, namespace);
+    let (namespace, _) = parts(group);
+    let pods: Api<Pod> = api(context, Some(namespace.to_owned()));
     let delete = DeleteParams {
         dry_run: context.args.control.dry_run,
         preconditions: Some(Preconditions {
@@ -205,7 +221,7 @@ pub(super) async fn end(
 
 fn api<K>(context: &Context, namespace: Option<String>) -> Api<K>
 where
-    K: kube::Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>,
+    K: kube::Resource<DynamicType = (), Scope = NamespaceResourceScope>,
 {
     Api::namespaced(context.client.clone(), &namespace.unwrap_or_default())
 }

@@ -5,7 +5,7 @@ use pd_api::v1alpha1::{ClusterTopology, PlacementGroup};
 use pd_runtime::{readiness::Readiness, shutdown::Shutdown};
 
 use super::objects::{PlacementNode, PlacementPod, WatchedClaim, WatchedVolume};
-use crate::control::cache::{Cache, Cached};
+use crate::control::cache::Cache;
 
 /// The caches of placing.
 #[derive(Debug, Clone)]
@@ -22,12 +22,12 @@ impl Caches {
     /// Begins to follow the cluster.
     pub fn follow(client: &Client, shutdown: &Shutdown, readiness: &Readiness) -> Self {
         Self {
-            pods: followed(client, shutdown, readiness, "placement pods"),
-            nodes: followed(client, shutdown, readiness, "placement nodes"),
-            groups: followed(client, shutdown, readiness, "placement groups"),
-            topologies: followed(client, shutdown, readiness, "cluster topologies"),
-            claims: followed(client, shutdown, readiness, "volume claims"),
-            volumes: followed(client, shutdown, readiness, "volumes"),
+            pods: Cache::followed(client, shutdown, readiness, "placement pods"),
+            nodes: Cache::followed(client, shutdown, readiness, "placement nodes"),
+            groups: Cache::followed(client, shutdown, readiness, "placement groups"),
+            topologies: Cache::followed(client, shutdown, readiness, "cluster topologies"),
+            claims: Cache::followed(client, shutdown, readiness, "volume claims"),
+            volumes: Cache::followed(client, shutdown, readiness, "volumes"),
         }
     }
 
@@ -39,6 +39,16 @@ impl Caches {
         self.topologies.listed().await;
         self.claims.listed().await;
         self.volumes.listed().await;
+    }
+
+    /// Whether everything was listed.
+    pub(super) fn are_listed(&self) -> bool {
+        self.pods.is_listed()
+            && self.nodes.is_listed()
+            && self.groups.is_listed()
+            && self.topologies.is_listed()
+            && self.claims.is_listed()
+            && self.volumes.is_listed()
     }
 
     /// The kind whose watch fails, if one does.
@@ -54,16 +64,4 @@ impl Caches {
         let mut failing = watches.into_iter();
         failing.find_map(|(since, kind)| since.map(|_| kind))
     }
-}
-
-fn followed<K: Cached>(
-    client: &Client,
-    shutdown: &Shutdown,
-    readiness: &Readiness,
-    name: &'static str,
-) -> Cache<K> {
-    let (cache, writer) = Cache::new();
-    let ready = readiness.register(name);
-    shutdown.spawn_until_stopped(name, writer.follow(client.clone(), ready));
-    cache
 }

@@ -1,14 +1,13 @@
 //! Metrics of placement groups.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::HashMap, time::Duration};
 
+use pd_placement::gate::GroupState;
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::Registry,
 };
-
-use super::record::StateWord;
 
 /// Upper bounds of a step's time, seconds: a plan of 1,000 nodes and 100 groups takes 0.04 to 0.2.
 const STEP_SECONDS: [f64; 9] = [0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0];
@@ -64,10 +63,10 @@ impl PlacementMetrics {
     }
 
     /// Groups by their state.
-    pub(super) fn groups(&self, counts: &BTreeMap<&'static str, i64>) {
-        for word in StateWord::all() {
-            let state = word.as_str();
-            let count = counts.get(state).copied().unwrap_or(0);
+    pub(super) fn groups(&self, counts: &HashMap<GroupState, i64>) {
+        for state in GroupState::ALL {
+            let count = counts.get(&state).copied().unwrap_or(0);
+            let state = state.as_str();
             self.groups.get_or_create(&StateLabels { state }).set(count);
         }
     }

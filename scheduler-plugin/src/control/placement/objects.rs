@@ -1,7 +1,7 @@
 //! The objects that placing reads, cut down to what it needs as soon as they arrive.
 //!
 //! A pod that belongs to no group is kept as an amount on a node and nothing else: a cluster's
-//! worth of them has to fit a small process. Pods of groups keep their spec.
+//! worth of them has to fit a small process. Pods of groups keep their spec, and are read once.
 
 use k8s_openapi::{
     api::core::v1::{
@@ -12,7 +12,7 @@ use k8s_openapi::{
 use kube::{Resource, ResourceExt as _};
 use pd_api::v1alpha1::{
     ClusterTopology, PlacementGroup,
-    placement_group::{GATE, GROUP_LABEL, PLACEMENT_CONDITION},
+    placement_group::{GATE, GROUP_LABEL, NODE_ANNOTATION, PLACEMENT_CONDITION},
 };
 use pd_placement::{
     manifest::{NodeManifest, PodManifest},
@@ -22,6 +22,7 @@ use pd_placement::{
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::pin::unpinned;
 use crate::control::cache::Cached;
 
 /// A pod.
@@ -39,10 +40,16 @@ pub struct PlacementPod {
     /// Its node, if it has one.
     #[serde(skip)]
     pub node: Option<String>,
-    /// The amounts that it uses of its node, if it belongs to no group; nothing if that cannot be
-    /// read.
+    /// The amounts that it uses of its node; nothing if that cannot be read.
     #[serde(skip)]
     pub occupant: Option<Occupant>,
+    /// Its manifest as its author wrote it, of pods that belong to a group.
+    #[serde(skip)]
+    pub authored: Option<Result<PodManifest, String>>,
+    /// The node that it was released to. The annotation alone is no proof, for anybody can write
+    /// it: the pin must be there, too.
+    #[serde(skip)]
+    pub released_to: Option<String>,
 }
 
 /// How a pod is.
@@ -92,9 +99,16 @@ impl PlacementPod {
         matches!(self.status.phase.as_deref(), Some("Succeeded" | "Failed"))
     }
 
-    /// The whole object, as far as it was kept.
-    pub fn manifest(&self, spec: &Value) -> Value {
-        json!({ "metadata": self.metadata, "spec": spec })
+    /// The claims to volumes that it names.
+    pub fn claims(&self) -> Vec<String> {
+        let authored = self.authored.as_ref();
+        let authored = authored.and_then(|authored| authored.as_ref().ok());
+        authored.map(PodManifest::claims).unwrap_or_default()
+    }
+
+    fn manifest(&self, spec: &Value) -> Result<PodManifest, String> {
+        serde_json::from_value(json!({ "metadata": self.metadata, "spec": spec }))
+            .map_err(|error| format!("its spec cannot be read: {error}"))
     }
 }
 
@@ -106,12 +120,24 @@ impl Cached for PlacementPod {
         let conditions = self.status.conditions.take().into_iter().flatten();
         let ours = conditions.filter(|condition| condition.type_ == PLACEMENT_CONDITION);
         self.status.conditions = Some(ours.collect());
+        let manifest = self.manifest(&self.spec);
+        self.occupant = manifest
+            .as_ref()
+            .ok()
+            .and_then(|manifest| manifest.occupant().ok());
         if self.group().is_some() {
+            let node = self.annotations().get(NODE_ANNOTATION).cloned();
+            let unpinned = node.and_then(|node| Some((unpinned(&self.spec, &node)?, node)));
+            let is_held = self.spec["schedulingGates"]
+                .as_array()
+                .is_some_and(|gates| !gates.is_empty());
+            self.authored = Some(match &unpinned {
+                Some((before, _)) if !is_held => self.manifest(before),
+                _ => manifest,
+            });
+            self.released_to = unpinned.map(|(_, node)| node);
             return;
         }
-        let manifest = self.manifest(&self.spec);
-        let manifest: Option<PodManifest> = serde_json::from_value(manifest).ok();
-        self.occupant = manifest.and_then(|manifest| manifest.occupant().ok());
         self.spec = Value::Null;
         let metadata = self.meta_mut();
         metadata.annotations = None;
@@ -127,6 +153,11 @@ pub(super) fn key(group: &PlacementGroup) -> String {
         group.namespace().unwrap_or_default(),
         group.name_any()
     )
+}
+
+/// Namespace and name of the group of this key.
+pub(super) fn parts(key: &str) -> (&str, &str) {
+    key.split_once('/').unwrap_or(("", key))
 }
 
 /// A node.

@@ -7,22 +7,21 @@ use kube::ResourceExt as _;
 use pd_api::v1alpha1::{
     ClusterTopology, ClusterTopologySpec, PlacementGroup, TopologyProfile,
     placement_group::{
-        DEFAULT_TOPOLOGY, FallbackKind, GATE, NODE_ANNOTATION, OnLossKind, PlacementGroupSpec,
-        PlacementRoleSpec, ROLE_LABEL,
+        DEFAULT_TOPOLOGY, FallbackKind, GATE, OnLossKind, PlacementGroupSpec, PlacementRoleSpec,
+        ROLE_LABEL,
     },
 };
 use pd_placement::{
     gate::{GroupState, PodState, SeenGroup, SeenPod},
     group::{Exclusive, Fallback, Group, OnLoss, Role, Spread, Traffic},
-    manifest::{PodManifest, VolumeRules},
+    manifest::VolumeRules,
     node::Node,
     pod::PodShape,
     topology::{Level, Topology, profiles},
 };
 use pd_tolerations::{ExtendedToleration, rewrite::ANNOTATION};
-use serde_json::Value;
 
-use super::{member::replica, objects::PlacementPod, pin::unpinned, record};
+use super::{member::replica, objects::PlacementPod, record};
 
 /// Reasons by which a kubelet refuses a pod that is bound to it, besides those that begin with
 /// `OutOf`. Source: kubernetes `pkg/kubelet/lifecycle` and `pkg/kubelet/kubelet.go`.
@@ -185,15 +184,14 @@ fn pod(
     per_replica: &BTreeMap<String, u32>,
     volumes: &VolumeRules,
 ) -> SeenPod {
-    let role = role_of(object, spec);
-    let state = state(object);
-    let mut shape = shape(object, &state, volumes);
+    let role = spec.role_of(object.labels());
+    let mut shape = shape(object, volumes);
     if role.is_none() && shape.is_ok() {
         shape = Err(format!(
             "it is of no role of the group: label it {ROLE_LABEL}, or give a role podLabels that it has"
         ));
     }
-    let role = role.map(ToOwned::to_owned).unwrap_or_default();
+    let role = role.map(|role| role.name.clone()).unwrap_or_default();
     let (replica, kind) = if per_replica.get(&role).is_some_and(|pods| *pods > 1) {
         replica(object.labels(), &object.name_any())
     } else {
@@ -217,39 +215,15 @@ fn pod(
             .unwrap_or(0),
         shape,
         has_owner: object.owner_references().iter().any(is_controller),
-        is_ours: released_to(object).is_some(),
+        is_ours: object.released_to.is_some(),
         is_ending: object.metadata.deletion_timestamp.is_some(),
         // A pod that says that its group does not exist is refused by what it says.
         marked: object
             .status
             .mark()
-            .map(|name| record::state_named(name).unwrap_or(GroupState::Refused)),
-        state,
+            .map(|name| GroupState::named(name).unwrap_or(GroupState::Refused)),
+        state: state(object),
     }
-}
-
-/// The role of a pod, by the labels that roles name, by its own label, or because there is only
-/// one.
-fn role_of<'a>(object: &PlacementPod, spec: &'a PlacementGroupSpec) -> Option<&'a str> {
-    let labels = object.labels();
-    let has = |role: &&PlacementRoleSpec| {
-        role.pod_labels.as_ref().is_some_and(|wanted| {
-            let mut wanted = wanted.0.iter();
-            wanted.all(|(key, value)| labels.get(key) == Some(value))
-        })
-    };
-    let by_labels = || spec.roles.iter().find(has);
-    let stated = labels.get(ROLE_LABEL);
-    let by_name = || {
-        let mut roles = spec.roles.iter();
-        roles.find(|role| Some(&role.name) == stated)
-    };
-    let only = || match spec.roles.as_slice() {
-        [only] if stated.is_none() && only.pod_labels.is_none() => Some(only),
-        _ => None,
-    };
-    let found = by_labels().or_else(by_name).or_else(only);
-    found.map(|role| role.name.as_str())
 }
 
 fn state(object: &PlacementPod) -> PodState {
@@ -271,33 +245,18 @@ fn state(object: &PlacementPod) -> PodState {
         .collect();
     match gates.as_slice() {
         [] => PodState::Released {
-            node: released_to(object).map(|(node, _)| node),
+            node: object.released_to.clone(),
         },
         [GATE] => PodState::Gated,
         _ => PodState::GatedByOthers,
     }
 }
 
-/// The node that a pod was released to, and its spec as it was before. The annotation alone is no
-/// proof, for anybody can write it: the pin must be there, too.
-fn released_to(object: &PlacementPod) -> Option<(String, Value)> {
-    let node = object.annotations().get(NODE_ANNOTATION)?;
-    let before = unpinned(&object.spec, node)?;
-    Some((node.clone(), before))
-}
-
-fn shape(
-    object: &PlacementPod,
-    state: &PodState,
-    volumes: &VolumeRules,
-) -> Result<PodShape, String> {
-    let before = match state {
-        PodState::Gated | PodState::GatedByOthers => None,
-        _ => released_to(object).map(|(_, before)| before),
+fn shape(object: &PlacementPod, volumes: &VolumeRules) -> Result<PodShape, String> {
+    let manifest = match &object.authored {
+        Some(authored) => authored.as_ref().map_err(Clone::clone)?,
+        None => return Err("it belongs to no group".to_owned()),
     };
-    let spec = before.as_ref().unwrap_or(&object.spec);
-    let manifest: PodManifest = serde_json::from_value(object.manifest(spec))
-        .map_err(|error| format!("its spec cannot be read: {error}"))?;
     let numbers: Vec<ExtendedToleration> = match object.annotations().get(ANNOTATION) {
         Some(text) => serde_json::from_str(text)
             .map_err(|error| format!("annotation {ANNOTATION} cannot be read: {error}"))?,
@@ -320,13 +279,8 @@ pub(super) fn nodes<'a>(
     for pod in pods.filter(|pod| !pod.has_ended()) {
         let node = pod.node.as_deref().and_then(|node| found.get_mut(node));
         let Some(node) = node else { continue };
-        let occupant = pod.occupant.clone().or_else(|| {
-            let manifest = pod.manifest(&pod.spec);
-            let manifest: PodManifest = serde_json::from_value(manifest).ok()?;
-            manifest.occupant().ok()
-        });
-        match occupant {
-            Some(occupant) => node.occupants.push(occupant),
+        match &pod.occupant {
+            Some(occupant) => node.occupants.push(occupant.clone()),
             // Nobody knows what it uses, so nothing is planned beside it.
             None => node.is_cordoned = true,
         }

@@ -9,85 +9,9 @@ use pd_api::v1alpha1::{
     placement_group::{EndingPodStatus, ExcludedNodeStatus, PlacementRoleStatus, PlannedPodStatus},
 };
 use pd_placement::gate::{Assignment, Ending, GroupState, Record};
-use strum::{EnumIter, IntoEnumIterator as _, IntoStaticStr};
 
 /// The condition of a group.
 const PLACED: &str = "Placed";
-
-/// The words of [`GroupState`] in status, events and metrics.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EnumIter, IntoStaticStr)]
-pub enum StateWord {
-    /// Not all pods of its least replicas are there.
-    WaitingForPods,
-    /// There is no place for it.
-    WaitingForRoom,
-    /// Its topology is missing or cannot be used.
-    WaitingForTopology,
-    /// Its last plans failed.
-    BackingOff,
-    /// Its pods are on their way.
-    Placing,
-    /// It has all that it can have.
-    Placed,
-    /// It has its least replicas, and others find no place.
-    PlacedInPart,
-    /// It runs with fewer than its least replicas.
-    Degraded,
-    /// It moves.
-    Relocating,
-    /// Its owner wrote something that cannot be.
-    Refused,
-}
-
-impl StateWord {
-    /// Every word.
-    pub fn all() -> impl Iterator<Item = Self> {
-        Self::iter()
-    }
-
-    /// The word.
-    pub fn as_str(self) -> &'static str {
-        self.into()
-    }
-
-    /// Whether the group has its least replicas; nothing while it is on its way there.
-    pub(super) const fn is_placed(self) -> Option<bool> {
-        match self {
-            Self::Placed | Self::PlacedInPart => Some(true),
-            Self::Placing => None,
-            _ => Some(false),
-        }
-    }
-
-    fn state(self) -> GroupState {
-        match self {
-            Self::WaitingForPods => GroupState::WaitingForPods,
-            Self::WaitingForRoom => GroupState::WaitingForRoom,
-            Self::WaitingForTopology => GroupState::WaitingForTopology,
-            Self::BackingOff => GroupState::BackingOff,
-            Self::Placing => GroupState::Placing,
-            Self::Placed => GroupState::Placed,
-            Self::PlacedInPart => GroupState::PlacedInPart,
-            Self::Degraded => GroupState::Degraded,
-            Self::Relocating => GroupState::Relocating,
-            Self::Refused => GroupState::Refused,
-        }
-    }
-}
-
-impl From<GroupState> for StateWord {
-    fn from(state: GroupState) -> Self {
-        Self::iter()
-            .find(|word| word.state() == state)
-            .unwrap_or(Self::WaitingForPods)
-    }
-}
-
-/// The state of this name.
-pub(super) fn state_named(name: &str) -> Option<GroupState> {
-    let word = StateWord::iter().find(|word| word.as_str() == name);
-    word.map(StateWord::state)
-}
 
 /// Reads a record. Times and numbers that cannot be are absent.
 pub(super) fn read(status: Option<&PlacementGroupStatus>) -> Record {
@@ -115,7 +39,7 @@ pub(super) fn read(status: Option<&PlacementGroupStatus>) -> Record {
             .collect(),
         failures: u32::try_from(status.failures).unwrap_or(0),
         retry_seconds: status.retry_at.as_ref().and_then(seconds),
-        state: state_named(&status.state).unwrap_or_default(),
+        state: GroupState::named(&status.state).unwrap_or_default(),
         message: status.message.clone(),
         domain: status.domain.clone(),
         holds: status.held_nodes.iter().cloned().collect(),
@@ -129,12 +53,11 @@ pub(super) fn written(
     generation: Option<i64>,
     now: &Time,
 ) -> PlacementGroupStatus {
-    let word = StateWord::from(record.state);
     let replicas = record.replicas.iter();
     PlacementGroupStatus {
         observed_generation: generation,
-        conditions: vec![condition(record, word, before, generation, now)],
-        state: word.as_str().to_owned(),
+        conditions: vec![condition(record, before, generation, now)],
+        state: record.state.as_str().to_owned(),
         message: record.message.clone(),
         domain: record.domain.clone(),
         plan: i64::try_from(record.plan).unwrap_or(i64::MAX),
@@ -181,7 +104,6 @@ pub(super) fn written(
 
 fn condition(
     record: &Record,
-    word: StateWord,
     before: Option<&PlacementGroupStatus>,
     generation: Option<i64>,
     now: &Time,
@@ -189,14 +111,15 @@ fn condition(
     let mut before = before.into_iter().flat_map(|status| &status.conditions);
     let before = before.find(|condition| condition.type_ == PLACED);
     let holds = |condition: &Condition| condition.status == "True";
-    let is_placed = word
+    let is_placed = record
+        .state
         .is_placed()
         .unwrap_or_else(|| before.is_some_and(holds));
     let same = before.filter(|condition| holds(condition) == is_placed);
     Condition {
         type_: PLACED.to_owned(),
         status: if is_placed { "True" } else { "False" }.to_owned(),
-        reason: word.as_str().to_owned(),
+        reason: record.state.as_str().to_owned(),
         message: record.message.clone(),
         observed_generation: generation,
         last_transition_time: same
@@ -243,7 +166,7 @@ mod tests {
 
     #[test]
     fn a_record_is_read_back_as_it_was_written() {
-        for word in StateWord::iter() {
+        for state in GroupState::ALL {
             let record = Record {
                 plan: 7,
                 assignments: vec![Assignment {
@@ -263,7 +186,7 @@ mod tests {
                 excluded: [("bad".to_owned(), 1_700_000_600)].into(),
                 failures: 3,
                 retry_seconds: Some(1_700_000_040),
-                state: word.state(),
+                state,
                 message: "why".to_owned(),
                 domain: "rack r1".to_owned(),
                 holds: ["h".to_owned()].into(),

@@ -2,14 +2,13 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use kube::{Api, ResourceExt as _};
+use kube::ResourceExt as _;
 use pd_api::v1alpha1::PlacementGroup;
-use pd_placement::gate::{Action, PodVersion, Record};
+use pd_placement::gate::{Action, GateSettings, GroupState, PodVersion, Record};
 
 use super::{
     act,
-    objects::{PlacementPod, key},
-    record::StateWord,
+    objects::{PlacementPod, key, parts},
 };
 use crate::control::{
     Context,
@@ -30,7 +29,7 @@ pub(super) enum Request {
         group: String,
         pod: PodVersion,
         /// Nothing where the group does not exist.
-        state: Option<StateWord>,
+        state: Option<GroupState>,
     },
     End {
         group: String,
@@ -74,7 +73,7 @@ impl Request {
             Action::Mark { group, pod, state } => Some(Self::Mark {
                 group,
                 pod,
-                state: Some(state.into()),
+                state: Some(state),
             }),
             Action::End {
                 group,
@@ -88,9 +87,14 @@ impl Request {
         }
     }
 
-    /// Says on a gated pod that its group does not exist; nothing if it says so already, or is not
-    /// held by us.
-    pub(super) fn without_group(pod: &PlacementPod) -> Option<Self> {
+    /// Says on a gated pod, at `now_seconds`, that its group does not exist; nothing if it says so
+    /// already, is not held by us, or is so young that its group may be under way.
+    pub(super) fn without_group(pod: &PlacementPod, now_seconds: u64) -> Option<Self> {
+        let created = pod.creation_timestamp()?.0.as_second();
+        let from = created.saturating_add_unsigned(GateSettings::default().mark_seconds);
+        if now_seconds < u64::try_from(from).unwrap_or(0) {
+            return None;
+        }
         let is_held = pod.is_gated() && pod.metadata.deletion_timestamp.is_none();
         let is_known = pod.status.mark() == Some(act::NO_GROUP);
         let group = pod.group_key().filter(|_| is_held && !is_known)?;
@@ -118,10 +122,6 @@ impl Request {
 
     /// The kind, namespace and name of its object.
     pub(super) fn about(&self) -> (&'static str, String, String) {
-        let of_group = |group: &str, name: &str| {
-            let namespace = group.split_once('/').map_or("", |(namespace, _)| namespace);
-            ("pods", namespace.to_owned(), name.to_owned())
-        };
         match self {
             Self::Write { group, .. } => (
                 "placementgroups",
@@ -132,7 +132,7 @@ impl Request {
                 ("pods", pod.namespace().unwrap_or_default(), pod.name_any())
             }
             Self::Mark { group, pod, .. } | Self::End { group, pod, .. } => {
-                of_group(group, &pod.name)
+                ("pods", parts(group).0.to_owned(), pod.name.clone())
             }
         }
     }
@@ -140,30 +140,8 @@ impl Request {
     /// Sends it.
     pub(super) async fn send(&self, context: &Context) -> Answer {
         let answer = match self {
-            Self::Write { group, record } => {
-                let answer = act::write(context, group, record).await;
-                if answer.is_err() {
-                    return Answer {
-                        version: version_of(context, group).await,
-                        outcome: answer.map(|(outcome, _)| outcome),
-                    };
-                }
-                answer
-            }
-            Self::Release { pod, node } => {
-                let answer = release(context, pod, node).await;
-                if answer.is_err() {
-                    let namespace = pod.namespace().unwrap_or_default();
-                    let pods: Api<PlacementPod> =
-                        Api::namespaced(context.client.clone(), &namespace);
-                    let now = pods.get_metadata(&pod.name_any()).await;
-                    return Answer {
-                        version: now.ok().and_then(|now| now.resource_version()),
-                        outcome: answer.map(|(outcome, _)| outcome),
-                    };
-                }
-                answer
-            }
+            Self::Write { group, record } => act::write(context, group, record).await,
+            Self::Release { pod, node } => release(context, pod, node).await,
             Self::Mark { group, pod, state } => {
                 let marked = act::mark(context, group, pod, *state).await;
                 marked.map(|outcome| (outcome, None))
@@ -173,8 +151,7 @@ impl Request {
                 pod,
                 is_bound,
             } => {
-                let namespace = group.split_once('/').map(|(name, _)| name.to_owned());
-                let ended = act::end(context, namespace, pod, *is_bound).await;
+                let ended = act::end(context, group, pod, *is_bound).await;
                 ended.map(|outcome| (outcome, None))
             }
         };
@@ -185,8 +162,17 @@ impl Request {
             },
             Err(error) => Answer {
                 outcome: Err(error),
-                version: None,
+                version: self.version_now(context).await,
             },
+        }
+    }
+
+    /// The version of its object after no answer, where the next step depends on that.
+    async fn version_now(&self, context: &Context) -> Option<String> {
+        match self {
+            Self::Write { group, .. } => act::version_of(context, &**group).await,
+            Self::Release { pod, .. } => act::version_of(context, &**pod).await,
+            Self::Mark { .. } | Self::End { .. } => None,
         }
     }
 }
@@ -210,13 +196,4 @@ async fn release(
         tracing::info!(namespace, name, node, "released");
     }
     released
-}
-
-/// The version of a group whose write was not answered: it may have been made all the same, and the
-/// object as it is says so.
-async fn version_of(context: &Context, group: &PlacementGroup) -> Option<String> {
-    let namespace = group.namespace().unwrap_or_default();
-    let groups: Api<PlacementGroup> = Api::namespaced(context.client.clone(), &namespace);
-    let now = groups.get_metadata(&group.name_any()).await;
-    now.ok()?.resource_version()
 }

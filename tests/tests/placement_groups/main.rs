@@ -19,6 +19,8 @@ use pd_tests::{
 };
 use serde_json::{Value, json};
 
+mod kills;
+
 const DEADLINE: Duration = Duration::from_mins(1);
 const GROUP: &str = "pdautoscaler.io/placement-group";
 const ROLE: &str = "pdautoscaler.io/placement-role";
@@ -91,6 +93,31 @@ async fn group(client: &Client, name: &str) -> PlacementGroup {
     groups.get(name).await.unwrap()
 }
 
+/// Waits until pods with the label of a group get their gate: a policy is not in force at once.
+async fn until_gated(plane: &ControlPlane) {
+    let pod = json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": { "name": "probe", "namespace": "default", "labels": { GROUP: "probe" } },
+        "spec": { "containers": [{ "name": "c", "image": "x" }] },
+    });
+    let create = ["create", "-f", "-", "--dry-run=server", "-o", "json"];
+    let gated = eventually("pods of groups to be gated", DEADLINE, async || {
+        let made = plane.kubectl_with_input(&create, &pod.to_string()).await;
+        let made = made.map_err(|error| error.to_string())?;
+        let made: Value = serde_json::from_str(&made).map_err(|error| error.to_string())?;
+        let mut gates = made["spec"]["schedulingGates"]
+            .as_array()
+            .into_iter()
+            .flatten();
+        if gates.any(|gate| gate["name"] == GATE) {
+            Ok(())
+        } else {
+            Err(made.to_string())
+        }
+    });
+    gated.await.unwrap();
+}
+
 /// Waits until a group has a state, and gives the nodes of its pods.
 async fn until(
     client: &Client,
@@ -116,6 +143,21 @@ async fn until(
     })
     .await
     .unwrap()
+}
+
+/// The answer about more replicas of a group.
+async fn what_if(controllers: &Controllers, question: &str) -> Value {
+    let log = controllers.process.log();
+    let lines = log
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    // The last: those before are of processes that were killed.
+    let mut lines = lines.rev();
+    let listens = lines.find(|line| line["message"] == "what-if listens");
+    let address = listens.unwrap()["address"].as_str().unwrap().to_owned();
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let url = format!("http://{address}/what-if/default/{question}");
+    client.get(url).send().await.unwrap().json().await.unwrap()
 }
 
 async fn racks(client: &Client, nodes: &BTreeSet<String>) -> BTreeSet<String> {
@@ -205,6 +247,16 @@ async fn all_are_in_one_rack(plane: &ControlPlane, client: &Client, controllers:
     let nodes = until(client, controllers, "near", "Placed", 4).await;
     let before = racks(client, &nodes).await;
     assert_eq!(before.len(), 1, "{nodes:?}");
+    // The rack has two nodes of eight GPUs, and four pods of two are there.
+    let room = what_if(controllers, "near?prefill=1&decode=3").await;
+    assert_eq!(room["fits"], true, "{room}");
+    let room = what_if(controllers, "near?decode=5").await;
+    assert_eq!(
+        (&room["fits"], &room["granted"]["decode"]),
+        (&json!(false), &json!(4))
+    );
+    let message = room["message"].as_str().unwrap();
+    assert!(message.contains("nvidia.com/gpu"), "{message}");
     let lost = nodes.iter().next().unwrap();
     plane.kubectl(&["delete", "node", lost]).await.unwrap();
     let on_lost = format!("--field-selector=spec.nodeName={lost}");
@@ -223,6 +275,19 @@ async fn all_are_in_one_rack(plane: &ControlPlane, client: &Client, controllers:
         .unwrap();
     let nodes = until(client, controllers, "near", "PlacedInPart", 4).await;
     assert_eq!(racks(client, &nodes).await, before);
+    let room = what_if(controllers, "near?prefill=1").await;
+    assert_eq!(
+        (&room["fits"], &room["granted"]["prefill"]),
+        (&json!(false), &json!(0))
+    );
+    let unknown = what_if(controllers, "nobody?prefill=1").await;
+    assert!(
+        unknown["error"]
+            .as_str()
+            .unwrap()
+            .contains("default/nobody"),
+        "{unknown}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -231,6 +296,7 @@ async fn groups_are_placed_whole_near_each_other_and_again_after_a_loss() {
     let client = plane.client().await.unwrap();
     let mut controllers = Controllers::start(&plane, &placement()).await.unwrap();
     plane.apply(&topology().to_string()).await.unwrap();
+    until_gated(&plane).await;
 
     // Pods that are of no group are not touched.
     let free = json!({
@@ -240,15 +306,17 @@ async fn groups_are_placed_whole_near_each_other_and_again_after_a_loss() {
     plane.apply(&free.to_string()).await.unwrap();
 
     one_of_two_is_placed(&plane, &client, &mut controllers).await;
-    all_are_in_one_rack(&plane, &client, &controllers).await;
+    // Now, for it goes with its node if that is the one to be lost.
     let kept = eventually("the free pod to have a node", DEADLINE, async || {
         let pod = Api::<Pod>::namespaced(client.clone(), "default")
             .get("free")
             .await;
-        let node = pod.ok().and_then(|pod| pod.spec?.node_name);
-        node.ok_or_else(|| "it has none".to_owned())
+        let pod = pod.map_err(|error| error.to_string())?;
+        let node = pod.spec.and_then(|spec| spec.node_name);
+        node.ok_or_else(|| format!("it has none: {:?}", pod.status))
     });
     kept.await.unwrap();
+    all_are_in_one_rack(&plane, &client, &controllers).await;
     let log = controllers.process.log();
     assert!(
         !log.contains("\"level\":\"ERROR\""),
@@ -270,6 +338,7 @@ async fn a_place_that_others_took_is_given_up_and_all_of_it() {
     values["control"]["placement"]["nominate"] = json!(false);
     let controllers = Controllers::start(&plane, &values).await.unwrap();
     plane.apply(&topology().to_string()).await.unwrap();
+    until_gated(&plane).await;
     // A pod of a scheduler that is not there holds what no cache of ours can see before it is on a
     // node: it is bound by hand to the node of a plan as soon as there is one.
     plane
