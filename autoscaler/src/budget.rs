@@ -26,9 +26,7 @@ use std::{
 
 use kube::{ResourceExt as _, runtime::reflector::ObjectRef};
 use pd_api::v1alpha1::{GPUBudget, Mode, PDAutoscaler};
-use pd_core::{
-    PerRole, Policy, Reason, Role, Stage, Step, bounds::Bounds, budget::ledger::Standing,
-};
+use pd_core::{PerRole, Policy, Reason, Role, Stage, Step, budget::ledger::Standing};
 use tokio::time::Instant;
 use tracing::warn;
 
@@ -328,29 +326,14 @@ fn gpus(per_replica: PerRole<u32>, replicas: PerRole<u32>) -> u32 {
 /// The plan in which no role has more replicas than are requested now, and none has fewer to make
 /// room for another.
 fn as_it_is(planned: Planned<'_>) -> Planned<'_> {
-    let snapshot = &planned.observed.snapshot;
-    let (bounds, paused) = (snapshot.policy.bounds, snapshot.paused);
-    let mut planned = planned.again(|snapshot| {
-        snapshot.policy.bounds = PerRole::from_fn(|role| {
-            let most = bounds[role]
-                .max_replicas
-                .min(snapshot.roles[role].current.max(1));
-            Bounds {
-                min_replicas: bounds[role].min_replicas.min(most),
-                max_replicas: most,
-            }
-        });
+    let own = planned.own_rules();
+    let current = planned.observed.snapshot.roles.map(|role| role.current);
+    let planned = planned.again(|snapshot| {
+        snapshot.policy.bounds = own.capped(current);
         // For what bounds cannot say: a role at zero, and a schedule that sets others.
         snapshot.paused.scale_up = true;
     });
-    let snapshot = &mut planned.observed.snapshot;
-    (snapshot.policy.bounds, snapshot.paused) = (bounds, paused);
-    // These say that a person did it.
-    let steps = &mut planned.decision.report.steps;
-    steps.retain(|step| {
-        !(step.reason == Reason::AtMaximum || step.reason == Reason::Paused && !paused.scale_up)
-    });
-    planned
+    planned.under_own_rules(own)
 }
 
 /// The plan that, with all that exists and its surge, holds at most `cap` GPUs if it grows.

@@ -15,23 +15,25 @@ pub mod question;
 use std::collections::BTreeMap;
 
 use kube::ResourceExt as _;
-use pd_core::{PerRole, Reason, Role, Stage, Step, bounds::Bounds};
+use pd_core::{PerRole, Reason, Role, Stage, Step};
 use tracing::debug;
 
 use self::{
     member::Member,
     question::{Answer, Question},
 };
-use crate::{context::Context, plan::Planned};
+use crate::{
+    context::Context,
+    plan::{OwnRules, Planned},
+};
 
 /// The most replicas that have places, where they are fewer than a plan has.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Limit {
     most: PerRole<u32>,
     message: String,
     /// The object's own rules, which hold again once all plans are made.
-    bounds: PerRole<Bounds>,
-    is_paused: bool,
+    own: OwnRules,
 }
 
 /// Asks about a plan that grows; nothing where it may be as it is.
@@ -71,12 +73,10 @@ pub async fn limit(context: &Context, planned: &Planned<'_>) -> Option<Limit> {
         return None;
     }
     let granted = in_step(more, granted);
-    let policy = &planned.observed.snapshot.policy;
     Some(Limit {
         most: PerRole::from_fn(|role| current[role].saturating_add(granted[role])),
         message: messages.join("; "),
-        bounds: policy.bounds,
-        is_paused: planned.observed.snapshot.paused.scale_up,
+        own: planned.own_rules(),
     })
 }
 
@@ -140,18 +140,10 @@ fn refusal(group: &str, asked: &BTreeMap<String, u32>, answer: &Answer) -> Strin
 /// The plan under `limit`. Its snapshot has the limit in it until [`explained`].
 #[must_use]
 pub fn under<'a>(limit: Option<&Limit>, planned: Planned<'a>) -> Planned<'a> {
-    let Some(Limit { most, bounds, .. }) = limit else {
+    let Some(Limit { most, own, .. }) = limit else {
         return planned;
     };
-    let planned = planned.again(|snapshot| {
-        snapshot.policy.bounds = PerRole::from_fn(|role| {
-            let max_replicas = bounds[role].max_replicas.min(most[role].max(1));
-            Bounds {
-                min_replicas: bounds[role].min_replicas.min(max_replicas),
-                max_replicas,
-            }
-        });
-    });
+    let planned = planned.again(|snapshot| snapshot.policy.bounds = own.capped(*most));
     let to = planned.decision.plan.replicas;
     if Role::ALL.into_iter().all(|role| to[role] <= most[role]) {
         return planned;
@@ -162,20 +154,12 @@ pub fn under<'a>(limit: Option<&Limit>, planned: Planned<'a>) -> Planned<'a> {
 
 /// The plan with the object's own rules, and the limit as its reason.
 #[must_use]
-pub fn explained(limit: Option<Limit>, mut planned: Planned<'_>) -> Planned<'_> {
+pub fn explained(limit: Option<Limit>, planned: Planned<'_>) -> Planned<'_> {
     let Some(limit) = limit else {
         return planned;
     };
-    let snapshot = &mut planned.observed.snapshot;
-    snapshot.policy.bounds = limit.bounds;
-    snapshot.paused.scale_up = limit.is_paused;
-    let steps = &mut planned.decision.report.steps;
-    // These say that a person did it.
-    steps.retain(|step| {
-        let is_pause = step.reason == Reason::Paused && !limit.is_paused;
-        step.reason != Reason::AtMaximum && !is_pause
-    });
-    steps.push(Step::of_both(
+    let mut planned = planned.under_own_rules(limit.own);
+    planned.decision.report.steps.push(Step::of_both(
         Stage::Solve,
         Reason::PlacementLimited,
         limit.message,

@@ -24,8 +24,7 @@ pub async fn observe(
     let pods = read::pods(client, namespace, &place, Age::Cached).await?;
     let seen = observe::observe(&place, &pods);
     let live = pods.iter().filter(|pod| pod.is_live());
-    let labels = live.map(|pod| |key: &str| pod.labels.get(key).map(String::as_str));
-    let member = Member::of(side, labels);
+    let member = Member::of(side, live.map(|pod| &pod.labels));
     let mut state = seen.state;
     let stated = role.gpus_per_replica;
     let stated = stated.and_then(|gpus| u32::try_from(gpus).ok());

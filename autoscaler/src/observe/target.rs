@@ -225,8 +225,7 @@ pub async fn observe(
         TargetKind::Deployment | TargetKind::StatefulSet => Vec::new(),
     };
     let live = pods.iter().filter(|pod| pod.phase.is_live());
-    let labels = live.map(|pod| |key: &str| pod.labels.get(key).map(String::as_str));
-    let member = Member::of(side, labels);
+    let member = Member::of(side, live.map(|pod| &*pod.labels));
     let mut ready_pods = Vec::new();
     for pod in pods {
         match pod.phase {

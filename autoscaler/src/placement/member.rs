@@ -1,5 +1,7 @@
 //! The placement group that a role's pods are in, as their labels say.
 
+use std::collections::BTreeMap;
+
 use pd_api::v1alpha1::placement_group::{GROUP_LABEL, ROLE_LABEL};
 use pd_core::Role;
 
@@ -15,28 +17,26 @@ pub struct Member {
 impl Member {
     /// Reads the labels of all pods of `side`. Nothing where they do not agree, such as in a
     /// rollout to another group.
-    pub fn of<'a, F>(side: Role, mut pods: impl Iterator<Item = F>) -> Option<Self>
-    where
-        F: Fn(&str) -> Option<&'a str>,
-    {
-        let read = |labels: &F| {
-            let group = labels(GROUP_LABEL).filter(|group| !group.is_empty())?;
-            let role = labels(ROLE_LABEL).unwrap_or(side.as_str());
+    pub fn of<'a>(
+        side: Role,
+        mut pods: impl Iterator<Item = &'a BTreeMap<String, String>>,
+    ) -> Option<Self> {
+        let read = |labels: &BTreeMap<String, String>| {
+            let group = labels.get(GROUP_LABEL).filter(|group| !group.is_empty())?;
+            let role = labels.get(ROLE_LABEL).cloned();
             Some(Self {
-                group: group.to_owned(),
-                role: role.to_owned(),
+                group: group.clone(),
+                role: role.unwrap_or_else(|| side.as_str().to_owned()),
             })
         };
-        let first = read(&pods.next()?)?;
-        let agree = pods.all(|labels| read(&labels).as_ref() == Some(&first));
+        let first = read(pods.next()?)?;
+        let agree = pods.all(|labels| read(labels).as_ref() == Some(&first));
         agree.then_some(first)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use rstest::rstest;
 
     use super::*;
@@ -53,14 +53,12 @@ mod tests {
         #[case] pods: Vec<Vec<(&str, &str)>>,
         #[case] expected: Option<(&str, &str)>,
     ) {
-        let pods: Vec<BTreeMap<&str, &str>> = pods
+        let owned = |(key, value): (&str, &str)| (key.to_owned(), value.to_owned());
+        let pods: Vec<BTreeMap<String, String>> = pods
             .into_iter()
-            .map(|labels| labels.into_iter().collect())
+            .map(|labels| labels.into_iter().map(owned).collect())
             .collect();
-        let pods = pods
-            .iter()
-            .map(|labels| |key: &str| labels.get(key).copied());
-        let found = Member::of(Role::Decode, pods);
+        let found = Member::of(Role::Decode, pods.iter());
         let expected = expected.map(|(group, role)| Member {
             group: group.to_owned(),
             role: role.to_owned(),
