@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{
-    SeenGroup, SeenPod,
+    Seen, SeenGroup, SeenPod,
     facts::{Standing, Standings},
 };
 use crate::{
@@ -48,6 +48,12 @@ impl<'a> GroupView<'a> {
             seen,
         }
         .refused_if_directed()
+    }
+
+    /// All groups that are seen.
+    pub(super) fn all(seen: &'a Seen, standings: &'a Standings) -> Vec<Self> {
+        let groups = seen.groups.iter();
+        groups.map(|group| Self::new(group, standings)).collect()
     }
 
     /// Rules between groups are the planner's alone, so they cannot be kept where somebody else

@@ -36,11 +36,13 @@ pub(super) struct Plans {
 pub(super) fn plans(seen: &Seen, views: &[GroupView<'_>], standings: &Standings) -> Plans {
     let mut plans = Plans::default();
     let taken = in_turn(seen, views, standings, |_, placement| {
-        for (name, plan) in &placement.groups {
-            let mut of_group = placement.holds.iter().filter(|hold| hold.group == *name);
+        let Placement { groups, holds, .. } = placement;
+        for (name, plan) in groups {
+            let mut of_group = holds.iter().filter(|hold| hold.group == name);
             let drains = of_group.next().map(|hold| hold.nodes.clone());
-            let drains = drains.unwrap_or_default();
-            plans.planned.insert(name.clone(), (plan.clone(), drains));
+            plans
+                .planned
+                .insert(name, (plan, drains.unwrap_or_default()));
         }
     });
     let is_chosen = |view: &&GroupView<'_>| can_be(view, seen) && view.directed().is_some();
@@ -58,7 +60,7 @@ pub(super) fn in_turn(
     seen: &Seen,
     views: &[GroupView<'_>],
     standings: &Standings,
-    mut show: impl FnMut(&mut Session<'_>, &Placement),
+    mut show: impl FnMut(&mut Session<'_>, Placement),
 ) -> Vec<Reservation> {
     let mut topologies: BTreeMap<&str, &Topology> = BTreeMap::new();
     for view in views {
@@ -75,7 +77,6 @@ pub(super) fn in_turn(
         let problem = problem(seen, views, &planned, standings, topology, &taken);
         let mut session = Session::new(&problem);
         let placement = session.placement();
-        show(&mut session, &placement);
         for group in &problem.groups {
             let plan = placement.groups.get(&group.name);
             let is_placed =
@@ -89,6 +90,7 @@ pub(super) fn in_turn(
                 Some(reservation(slot, &kind.shape))
             }));
         }
+        show(&mut session, placement);
     }
     taken
 }

@@ -19,11 +19,7 @@ use crate::plan::{GroupPlan, Outcome};
 pub fn step(seen: &Seen) -> Vec<Action> {
     let nodes = seen.nodes_by_name();
     let standings = Standings::read(seen, &nodes);
-    let views: Vec<GroupView<'_>> = seen
-        .groups
-        .iter()
-        .map(|group| GroupView::new(group, &standings))
-        .collect();
+    let views = GroupView::all(seen, &standings);
     let plans = plans(seen, &views, &standings);
     let mut actions = Vec::new();
     for view in &views {

@@ -64,36 +64,29 @@ pub enum RoomError {
 pub fn room(seen: &Seen, group: &str, more: &BTreeMap<String, u32>) -> Result<Room, RoomError> {
     let nodes = seen.nodes_by_name();
     let standings = Standings::read(seen, &nodes);
-    let views: Vec<GroupView<'_>> = seen
-        .groups
-        .iter()
-        .map(|group| GroupView::new(group, &standings))
-        .collect();
+    let views = GroupView::all(seen, &standings);
     let view = views.iter().find(|view| view.seen.rules.name == group);
     let view = view.ok_or_else(|| RoomError::NoGroup(group.to_owned()))?;
+    let not_planned = || RoomError::NotPlanned {
+        group: group.to_owned(),
+        why: why_not_planned(view),
+    };
     if !is_planned(view, seen) {
-        return Err(RoomError::NotPlanned {
-            group: group.to_owned(),
-            why: why_not_planned(view),
-        });
+        return Err(not_planned());
     }
     let (asked, beyond) = within_most(view, more);
     let mut answer = None;
     in_turn(seen, &views, &standings, |session, placement| {
         if placement.groups.contains_key(group) {
-            answer = Some(if asked.values().any(|replicas| *replicas > 0) {
-                session.what_if(group, &asked)
-            } else if beyond.is_some() {
+            let is_nothing_left = asked.values().all(|replicas| *replicas == 0);
+            answer = Some(if is_nothing_left && beyond.is_some() {
                 Ok(WhatIf::default())
             } else {
-                session.what_if(group, more)
+                session.what_if(group, &asked)
             });
         }
     });
-    let found = answer.ok_or_else(|| RoomError::NotPlanned {
-        group: group.to_owned(),
-        why: "its pods are not planned as replicas that are alike".to_owned(),
-    })??;
+    let found = answer.ok_or_else(not_planned)??;
     Ok(answered(found, beyond))
 }
 
