@@ -18,11 +18,7 @@ mod record;
 mod request;
 pub mod what_if;
 
-use std::{
-    collections::HashMap,
-    sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use futures::{StreamExt as _, stream::FuturesUnordered};
 use k8s_openapi::api::core::v1::ObjectReference;
@@ -37,7 +33,7 @@ use tokio::time::{Instant, sleep_until};
 
 pub use self::caches::Caches;
 use self::{
-    look::Look,
+    look::{Look, wall_seconds},
     objects::key,
     request::{Answer, Request},
 };
@@ -89,11 +85,6 @@ pub async fn run(context: &Context, caches: &Caches, term: &Term) {
         }
     }
     context.metrics.placement.forget();
-}
-
-fn wall_seconds() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(1, |since| since.as_secs())
 }
 
 /// Versions that caches have to show: the key is kind, namespace and name.

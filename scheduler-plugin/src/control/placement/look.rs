@@ -1,6 +1,10 @@
 //! One look at the caches, as the gate takes it.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use kube::ResourceExt as _;
 use pd_api::v1alpha1::PlacementGroup;
@@ -14,6 +18,12 @@ use super::{
     objects::{PlacementPod, key},
     read,
 };
+
+/// The time of day, seconds since 1970; 1 for a clock of before.
+pub(super) fn wall_seconds() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(1, |since| since.as_secs())
+}
 
 /// Groups and pods at one moment.
 pub(super) struct Look<'a> {

@@ -6,11 +6,7 @@
 //! told to come again. Answers say where there is room, which is why the port is for the cluster's
 //! own programs.
 
-use std::{
-    collections::BTreeMap,
-    sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use axum::{
     Json, Router,
@@ -26,7 +22,10 @@ use pd_placement::{
 use serde_json::json;
 use tokio::{sync::Semaphore, time::timeout};
 
-use super::{caches::Caches, look::Look};
+use super::{
+    caches::Caches,
+    look::{Look, wall_seconds},
+};
 
 /// Longest wait for the question before. The planner takes less than a second for 1,000 groups.
 const WAIT: Duration = Duration::from_secs(2);
@@ -83,7 +82,7 @@ async fn answer(
     };
     let group = format!("{namespace}/{name}");
     let work = move || {
-        let seen = Look::at(&caches).seen(now_seconds(), GateSettings::default());
+        let seen = Look::at(&caches).seen(wall_seconds(), GateSettings::default());
         room(&seen, &group, &more)
     };
     match tokio::task::spawn_blocking(work).await {
@@ -106,11 +105,6 @@ const fn status(error: &RoomError) -> StatusCode {
         }
         RoomError::Question(_) => StatusCode::BAD_REQUEST,
     }
-}
-
-fn now_seconds() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(1, |since| since.as_secs())
 }
 
 fn fault(status: StatusCode, message: &str) -> Response {
