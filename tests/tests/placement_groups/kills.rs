@@ -17,7 +17,7 @@ use pd_tests::{
 use serde_json::json;
 
 use super::{
-    DEADLINE, GATE, GROUP, apply, cluster, gang, group, placement, racks, topology, until,
+    DEADLINE, GROUP, apply, cluster, gang, group, placement, pods, racks, topology, until,
     until_gated,
 };
 
@@ -88,13 +88,6 @@ const KILLS: &[(Story, &[Moment])] = &[
 /// Those that the test command plays.
 const FEW: usize = 4;
 
-/// A pod as far as kills are concerned.
-struct Seen {
-    uid: String,
-    is_gated: bool,
-    node: Option<String>,
-}
-
 struct Stage {
     plane: ControlPlane,
     client: Client,
@@ -102,24 +95,6 @@ struct Stage {
 }
 
 impl Stage {
-    async fn pods(&self) -> Vec<Seen> {
-        let pods = Api::<Pod>::namespaced(self.client.clone(), "default");
-        let selected = ListParams::default().labels(&format!("{GROUP}={NAME}"));
-        let pods = pods.list(&selected).await.unwrap().into_iter();
-        pods.filter(|pod| pod.metadata.deletion_timestamp.is_none())
-            .map(|pod| {
-                let uid = pod.uid().unwrap();
-                let spec = pod.spec.unwrap();
-                let gates = spec.scheduling_gates.unwrap_or_default();
-                Seen {
-                    uid,
-                    is_gated: gates.iter().any(|gate| gate.name == GATE),
-                    node: spec.node_name,
-                }
-            })
-            .collect()
-    }
-
     /// Begins a story; the pods that there were before, and how many there are at its end.
     async fn begin(&self, story: Story) -> (BTreeSet<String>, i64, usize) {
         let gpus = if story == Story::Moved { 4 } else { 2 };
@@ -140,7 +115,7 @@ impl Stage {
             return (BTreeSet::new(), 0, all);
         }
         let nodes = until(&self.client, &self.controllers, NAME, "Placed", all).await;
-        let before = self.pods().await.into_iter().map(|pod| pod.uid).collect();
+        let before = pods(&self.client, NAME).await.into_keys().collect();
         let plan = group(&self.client, NAME).await.status.unwrap().plan;
         match story {
             Story::Placed => {}
@@ -176,17 +151,17 @@ impl Stage {
     async fn reach(&self, moment: Moment, before: &BTreeSet<String>, plan: i64) {
         let words = format!("{moment:?}");
         let reached = eventually(&words, DEADLINE, async || {
-            let pods = self.pods().await;
-            let new = || pods.iter().filter(|pod| !before.contains(&pod.uid));
+            let pods = pods(&self.client, NAME).await;
+            let new = || pods.iter().filter(|(uid, _)| !before.contains(*uid));
             let is_reached = match moment {
                 Planned => {
                     let status = group(&self.client, NAME).await.status;
                     status.is_some_and(|status| status.plan > plan)
                 }
-                Released(count) => new().filter(|pod| !pod.is_gated).count() >= count,
-                Bound(count) => new().filter(|pod| pod.node.is_some()).count() >= count,
+                Released(count) => new().filter(|(_, (_, gated))| !gated).count() >= count,
+                Bound(count) => new().filter(|(_, (node, _))| node.is_some()).count() >= count,
                 Gone(count) => {
-                    let there = pods.iter().filter(|pod| before.contains(&pod.uid));
+                    let there = pods.keys().filter(|uid| before.contains(*uid));
                     before.len() - there.count() >= count
                 }
             };
@@ -210,8 +185,8 @@ impl Stage {
         let nodes = until(&self.client, &self.controllers, NAME, "Placed", all).await;
         let racks = racks(&self.client, &nodes).await;
         assert_eq!(racks.len(), 1, "{story:?} {moments:?}: {nodes:?}");
-        let left = self.pods().await;
-        let kept = left.iter().filter(|pod| before.contains(&pod.uid)).count();
+        let left = pods(&self.client, NAME).await;
+        let kept = left.keys().filter(|uid| before.contains(*uid)).count();
         let expected = match story {
             Story::Placed | Story::Moved => 0,
             Story::Replaced(lost) => before.len() - lost,
@@ -244,7 +219,7 @@ impl Stage {
             .await
             .unwrap();
         let cleared = eventually("all pods to go", DEADLINE, async || {
-            let left = self.pods().await.len();
+            let left = pods(&self.client, NAME).await.len();
             if left == 0 {
                 Ok(())
             } else {

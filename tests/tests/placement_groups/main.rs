@@ -72,7 +72,7 @@ async fn apply(plane: &ControlPlane, objects: &[Value]) {
     }
 }
 
-/// The pods of a group: node, if it has one, and whether it is gated.
+/// The pods of a group by their UIDs: node, if it has one, and whether it is gated.
 async fn pods(client: &Client, group: &str) -> BTreeMap<String, (Option<String>, bool)> {
     let pods = Api::<Pod>::namespaced(client.clone(), "default");
     let selected = ListParams::default().labels(&format!("{GROUP}={group}"));
@@ -83,7 +83,7 @@ async fn pods(client: &Client, group: &str) -> BTreeMap<String, (Option<String>,
             let spec = pod.spec.as_ref().unwrap();
             let gates = spec.scheduling_gates.clone().unwrap_or_default();
             let is_gated = gates.iter().any(|gate| gate.name == GATE);
-            (pod.name_any(), (spec.node_name.clone(), is_gated))
+            (pod.uid().unwrap(), (spec.node_name.clone(), is_gated))
         })
         .collect()
 }
