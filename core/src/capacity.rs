@@ -16,11 +16,9 @@ pub mod limits;
 pub mod profile;
 pub mod proven;
 pub mod table;
-pub mod window_mean;
 
 pub use ceiling::Ceiling;
 pub use estimator::{Capacity, Estimator, Source};
 pub use kv::{KvCapacity, kv_capacity};
 pub use profile::{DecodeModel, PrefillModel, Profile};
 pub use proven::{Fit, Proven};
-pub use window_mean::WindowMean;

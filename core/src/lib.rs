@@ -32,6 +32,7 @@ pub mod evidence;
 pub mod forecast;
 pub mod guard;
 pub mod histogram;
+pub mod in_flight;
 pub mod lead;
 pub mod memory;
 pub mod need;
@@ -57,6 +58,7 @@ pub mod step;
 mod testing;
 pub mod time;
 pub mod tuning;
+pub mod window_mean;
 pub mod workload;
 pub mod zero;
 

@@ -11,9 +11,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    capacity::{Ceiling, Estimator, Proven, WindowMean},
+    capacity::{Ceiling, Estimator, Proven},
     forecast::Forecaster,
     guard::{BrokenMemory, FlapMemory, Gap, GapMemory, StabilizationWindows, StuckMemory},
+    in_flight::InFlightMemory,
     lead::LeadTimes,
     operating_point::PointState,
     ratio::RatioState,
@@ -23,6 +24,7 @@ use crate::{
     role::PerRole,
     role_state::{RoleState, StuckCause},
     time::{Timestamp, UNWATCHED_MAX},
+    window_mean::WindowMean,
     zero::ZeroMemory,
 };
 
@@ -80,6 +82,9 @@ pub struct Memory {
     pub capacity: CapacityMemory,
     /// Each role's work over time, and how wrong forecasts of it were.
     pub forecast: PerRole<Forecaster>,
+    /// Requests in flight on decode, of late.
+    #[serde(default)]
+    pub decode_in_flight: InFlightMemory,
     /// Needs of late, replicas that went back and forth, and scale-up requests that are stuck.
     pub stabilization: PerRole<StabilizationMemory>,
     /// The operating point in force.
@@ -102,6 +107,7 @@ impl Default for Memory {
             zero: ZeroMemory::default(),
             capacity: CapacityMemory::default(),
             forecast: PerRole::default(),
+            decode_in_flight: InFlightMemory::default(),
             stabilization: PerRole::default(),
             operating_point: PointState::default(),
             ratio: RatioState::default(),

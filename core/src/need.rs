@@ -17,6 +17,7 @@ use crate::{
     demand::Demand,
     error_budget::RiskTarget,
     forecast::ForecastDistribution,
+    in_flight::InFlight,
     objective::Objective,
     reach::Reach,
     reason::Reason,
@@ -116,6 +117,8 @@ pub struct Sizing<'a> {
     /// Work expected when replicas requested now will serve: of prefill busy workers, of decode
     /// output tokens per second. Nothing when that is not known.
     pub forecast: &'a PerRole<Option<ForecastDistribution>>,
+    /// Requests in flight on decode and how they grow. Nothing when that is not known.
+    pub in_flight: Option<InFlight>,
 }
 
 /// Replicas each role needs, or nothing where that is not known.

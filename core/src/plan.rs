@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) use self::compare::needs_under;
 use self::{
     explain::{Conclusion, report},
-    forecast::{comes_back, forecast_work, remember_work},
+    forecast::{comes_back, forecast_work, in_flight, remember_work},
     hold::hold,
     in_force::{PolicyInForce, policy_in_force, ratio_in_force},
     joint::solve,
@@ -124,6 +124,7 @@ pub fn plan_tuned(
         return Decision::new(report, memory, now);
     }
 
+    let in_flight = in_flight(&seen, &demand, &mut memory.decode_in_flight);
     let gaps = metrics_missing(&seen.signals, &mut memory.missing_since, now).record(&mut steps);
     let capacity = learn(&policy, &seen, &demand, profile, &mut memory.capacity, now);
     let reach = reach_of(&policy, &seen, &demand, &capacity);
@@ -136,6 +137,7 @@ pub fn plan_tuned(
         forecast_work(&seen, &demand, &capacity.replica, risk_target, past, now).record(&mut steps);
     let expected = Expected {
         forecast: &forecast,
+        in_flight,
         risk_target,
     };
     let needs = size(

@@ -56,6 +56,7 @@ pub(super) fn need(sizing: &Sizing<'_>) -> Option<Need> {
     let others = [
         by_kv_cache(sizing),
         by_queue(sizing),
+        by_growth(sizing),
         by_ceiling(sizing),
         by_latency(sizing, modelled),
     ];
@@ -317,11 +318,8 @@ fn by_kv_cache(sizing: &Sizing<'_>) -> Option<Need> {
 }
 
 fn by_queue(sizing: &Sizing<'_>) -> Option<Need> {
-    let waiting = sizing.signals.waiting_requests.decode.known()?;
     let running = sizing.signals.running_requests.decode.known()?;
-    // Those that wait for their KV cache to arrive need no other worker.
-    let deferred = sizing.signals.decode_deferred_requests.known();
-    let waiting = waiting - deferred.unwrap_or(0.0);
+    let waiting = sizing.signals.decode_in_flight()? - running;
     if waiting < 1.0 || sizing.demand.bottleneck == Bottleneck::KvTransfer {
         return None;
     }
@@ -334,6 +332,26 @@ fn by_queue(sizing: &Sizing<'_>) -> Option<Need> {
         Reason::DecodeQueue,
         message,
     ))
+}
+
+/// Requests in flight that become more than the arrivals explain.
+fn by_growth(sizing: &Sizing<'_>) -> Option<Need> {
+    let now = sizing.in_flight.filter(|now| now.growth_rps > 0.0)?;
+    if sizing.demand.bottleneck == Bottleneck::KvTransfer {
+        return None;
+    }
+    let workload = &sizing.demand.workload;
+    // Requests end after their residence: growth that lasts longer is seen again.
+    let residence_seconds = workload.output_tokens_mean? * workload.itl_seconds_mean?;
+    let lead_seconds = sizing.replicas.decode.lead.p90.as_secs_f64();
+    let ahead = now.requests + now.growth_rps * residence_seconds.min(lead_seconds);
+    let batch = batch_per_replica(sizing)?;
+    let message = format!(
+        "{:.0} requests are in flight and every second {:.1} more than arrivals explain, {ahead:.0} by the \
+         time new replicas serve; one replica takes {batch:.0}",
+        now.requests, now.growth_rps,
+    );
+    Some(Need::of(ahead / batch, Reason::DecodeForecast, message))
 }
 
 /// Replicas that were seen to fail get less work than they failed at.

@@ -1,10 +1,10 @@
 //! The needs of one moment under two loads, for the law that more load never needs fewer replicas.
 //!
 //! Both are computed as the stages of a decision compute them, but with the same memory, unchanged:
-//! nothing is learnt, and both get the forecast and the risk of the first.
+//! nothing is learnt, and both get the forecast, the growth and the risk of the first.
 
 use super::{
-    forecast::{comes_back, forecast_work},
+    forecast::{comes_back, forecast_work, in_flight},
     in_force::policy_in_force,
     learn::LearntCapacity,
     observe::{Observation, observe},
@@ -12,8 +12,7 @@ use super::{
 };
 use crate::{
     demand::Demand,
-    error_budget::{RiskTarget, risk_targets},
-    forecast::ForecastDistribution,
+    error_budget::risk_targets,
     memory::{CapacityMemory, Memory},
     need::Need,
     reach::reach,
@@ -75,8 +74,13 @@ pub(crate) fn needs_under(
         now,
     )
     .value;
-    let needs = base.needs(&memory.capacity, risk_target, &forecast, clock, now);
-    let needs_more = more.needs(&memory.capacity, risk_target, &forecast, clock, now);
+    let expected = Expected {
+        forecast: &forecast,
+        in_flight: in_flight(seen, demand, &mut memory.decode_in_flight),
+        risk_target,
+    };
+    let needs = base.needs(&memory.capacity, &expected, clock, now);
+    let needs_more = more.needs(&memory.capacity, &expected, clock, now);
     PerRole::from_fn(|role: Role| {
         let need = |needs: &PerRole<Option<Need>>| needs[role].as_ref().map(|need| need.replicas);
         need(&needs).zip(need(&needs_more))
@@ -102,8 +106,7 @@ impl<'a> Case<'a> {
     fn needs(
         &self,
         memory: &CapacityMemory,
-        risk_target: PerRole<RiskTarget>,
-        forecast: &PerRole<Option<ForecastDistribution>>,
+        expected: &Expected<'_>,
         clock: Timestamp,
         now: Timestamp,
     ) -> PerRole<Option<Need>> {
@@ -124,11 +127,7 @@ impl<'a> Case<'a> {
             &demand.workload,
             &capacity.replica,
         );
-        let expected = Expected {
-            forecast,
-            risk_target,
-        };
         let tuning = &Tuning::NONE;
-        size(&policy, seen, demand, &capacity, &reach, &expected, tuning).value
+        size(&policy, seen, demand, &capacity, &reach, expected, tuning).value
     }
 }

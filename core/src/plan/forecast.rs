@@ -8,6 +8,7 @@ use crate::{
     demand::Demand,
     error_budget::RiskTarget,
     forecast::{ForecastDistribution, Forecaster},
+    in_flight::{InFlight, InFlightMemory},
     reason::Reason,
     role::{PerRole, Role},
     step::{Stage, Staged, Step},
@@ -52,6 +53,31 @@ pub(super) fn remember_work(
             forecaster.observe(work, now);
         }
     }
+}
+
+/// The requests in flight on decode, and their growth that is not explained; nothing where that is not known of all
+/// workers, because workers that are seen again would look like growth.
+pub(super) fn in_flight(
+    seen: &Observation<'_>,
+    demand: &Demand,
+    memory: &mut InFlightMemory,
+) -> Option<InFlight> {
+    let signals = &seen.signals.signals;
+    let complete = seen.signals.evidence.decode.complete();
+    let Some(requests) = signals.decode_in_flight().filter(|_| complete) else {
+        memory.forget();
+        return None;
+    };
+    let elapsed = seen.since_last.unwrap_or_default();
+    let peakedness = demand.workload.arrival_scv;
+    let seen = memory.observe(requests, peakedness, signals.rate_window, elapsed);
+    let workload = &demand.workload;
+    let tokens = workload.output_tokens_mean.filter(|tokens| *tokens > 0.0)?;
+    let go_rps = signals.output_token_rate_tps.known()? / tokens;
+    // After a queue before prefill more come to decode than arrive.
+    let prefilled_rps = signals.prefill_completion_rate_rps.known();
+    let come_rps = workload.arrival_rate_rps?.max(prefilled_rps.unwrap_or(0.0));
+    Some(seen.unexplained(come_rps, go_rps))
 }
 
 /// The part of the changes of each role's work, 0 to 1, that comes back before replicas serve.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::{in_force::PolicyInForce, observe::Observation};
 use crate::{
     bottleneck::waits_for_room,
-    capacity::{Capacity, Ceiling, Estimator, Fit, Profile, Proven, WindowMean},
+    capacity::{Capacity, Ceiling, Estimator, Fit, Profile, Proven},
     demand::Demand,
     memory::CapacityMemory,
     need::{BUSY_BATCH, SLOW_SAMPLES_MIN},
@@ -20,6 +20,7 @@ use crate::{
     replicas::ObservedReplicas,
     signal::{HistogramReading, Signals, WIDE_WINDOW},
     time::Timestamp,
+    window_mean::WindowMean,
     workload::Workload,
 };
 
@@ -108,7 +109,7 @@ pub(super) fn learn<'a>(
     let signals = &seen.signals.signals;
     let elapsed = seen.since_last.unwrap_or(FIRST_ELAPSED);
     let scraped = signals.coverage.decode.scraped;
-    decode_workers.observe(scraped, signals.rate_window, elapsed);
+    decode_workers.observe(f64::from(scraped), signals.rate_window, elapsed);
     let lesson = Lesson {
         seen,
         workload: &demand.workload,

@@ -9,6 +9,7 @@
 mod ceiling;
 mod evidence;
 mod faults;
+mod in_flight;
 mod late;
 mod limits;
 mod metrics;

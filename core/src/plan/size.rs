@@ -6,6 +6,7 @@ use crate::{
     demand::Demand,
     error_budget::RiskTarget,
     forecast::ForecastDistribution,
+    in_flight::InFlight,
     need::{Need, Sizing, needs},
     objective::Objective,
     reach::Reach,
@@ -19,6 +20,8 @@ use crate::{
 pub(super) struct Expected<'a> {
     /// Work of each role when replicas requested now would serve.
     pub(super) forecast: &'a PerRole<Option<ForecastDistribution>>,
+    /// Requests in flight on decode, and how they grow.
+    pub(super) in_flight: Option<InFlight>,
     /// Risk of a miss that sizing takes.
     pub(super) risk_target: PerRole<RiskTarget>,
 }
@@ -58,6 +61,7 @@ pub(super) fn size(
         tuning,
         risk_target: expected.risk_target,
         forecast: expected.forecast,
+        in_flight: expected.in_flight,
     };
     let needs = needs(&sizing);
     let mut steps = describe(demand, &capacity.replica);

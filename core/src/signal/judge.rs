@@ -134,6 +134,15 @@ impl Signals {
         (workers > 0).then(|| running / f64::from(workers))
     }
 
+    /// Requests that run on decode or wait for a place in a batch. Those that wait for their KV
+    /// cache to arrive need no other worker, and do not count.
+    pub fn decode_in_flight(&self) -> Option<f64> {
+        let running = self.running_requests.decode.known()?;
+        let waiting = self.waiting_requests.decode.known().unwrap_or(0.0);
+        let deferred = self.decode_deferred_requests.known().unwrap_or(0.0);
+        Some(running + (waiting - deferred).max(0.0))
+    }
+
     /// Whether the request counter stands still, as all workers that are being scraped show.
     fn nothing_arrives(&self) -> bool {
         self.prefill_completion_rate_rps == Reading::KnownZero

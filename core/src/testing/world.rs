@@ -172,6 +172,9 @@ impl World {
         snapshot.signals.prefill_queue_growth_rps = Reading::of(growth);
         snapshot.signals.waiting_requests.prefill = Reading::of(self.prefill_queue);
         if self.prefill_queue > 0.0 {
+            let drain = (capacity - self.load.rate_rps).max(0.0);
+            snapshot.signals.prefill_completion_rate_rps = Reading::of(capacity);
+            snapshot.signals.prefill_queue_drain_rps = Reading::of(drain);
             let running = f64::from(ready.prefill);
             snapshot.signals.requests_peak.prefill = Reading::of(self.prefill_queue + running);
             let wait = self.prefill_queue / capacity.max(1e-9);

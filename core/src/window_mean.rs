@@ -1,4 +1,4 @@
-//! A number of workers as a rate window shows it.
+//! A number as a rate window shows it.
 //!
 //! A rate over two minutes is of one minute ago on average, and while workers come or go it belongs
 //! to none of the numbers that there are. A fading mean with the same lag does: what is divided by
@@ -14,23 +14,22 @@ use serde::{Deserialize, Serialize};
 pub struct WindowMean(Option<f64>);
 
 impl WindowMean {
-    /// Takes in that there are `workers`, `elapsed` after the observation before, where rates are
-    /// taken over `window`.
-    pub fn observe(&mut self, workers: u32, window: Duration, elapsed: Duration) {
-        let workers = f64::from(workers);
+    /// Takes in that there are `number` now, `elapsed` after the observation before, where rates
+    /// are taken over `window`.
+    pub fn observe(&mut self, number: f64, window: Duration, elapsed: Duration) {
         let lag = window.as_secs_f64() / 2.0;
         let kept = if lag > 0.0 {
             (-elapsed.as_secs_f64() / lag).exp()
         } else {
             0.0
         };
-        let before = self.0.unwrap_or(workers);
-        self.0 = Some(workers + (before - workers) * kept);
+        let before = self.0.unwrap_or(number);
+        self.0 = Some(number + (before - number) * kept);
     }
 
     /// The mean, above 0.
     pub fn value(&self) -> Option<f64> {
-        self.0.filter(|workers| *workers > 0.0)
+        self.0.filter(|mean| *mean > 0.0)
     }
 }
 
@@ -46,13 +45,13 @@ mod tests {
     #[test]
     fn workers_that_came_count_as_far_as_the_window_shows_them() {
         let mut mean = WindowMean::default();
-        mean.observe(4, WINDOW, TICK);
+        mean.observe(4.0, WINDOW, TICK);
         assert_eq!(mean.value(), Some(4.0));
-        mean.observe(8, WINDOW, TICK);
+        mean.observe(8.0, WINDOW, TICK);
         let after_one = mean.value().unwrap();
         assert!((4.0..6.0).contains(&after_one), "{after_one}");
         for _ in 0..16 {
-            mean.observe(8, WINDOW, TICK);
+            mean.observe(8.0, WINDOW, TICK);
         }
         assert!(mean.value().unwrap() > 7.9);
     }
@@ -60,7 +59,7 @@ mod tests {
     #[test]
     fn without_workers_there_is_no_mean() {
         let mut mean = WindowMean::default();
-        mean.observe(0, WINDOW, TICK);
+        mean.observe(0.0, WINDOW, TICK);
         assert_eq!(mean.value(), None);
     }
 
@@ -71,7 +70,7 @@ mod tests {
         ) {
             let mut mean = WindowMean::default();
             for &workers in &seen {
-                mean.observe(workers, Duration::from_secs(window), Duration::from_secs(tick));
+                mean.observe(f64::from(workers), Duration::from_secs(window), Duration::from_secs(tick));
             }
             let (least, most) = (seen.iter().min().unwrap(), seen.iter().max().unwrap());
             let within = f64::from(*least) - 1e-9..=f64::from(*most) + 1e-9;
