@@ -37,6 +37,7 @@ pub mod duration;
 pub mod gpu_budget;
 pub mod metrics;
 pub mod objective;
+pub mod placement;
 #[cfg(feature = "kube")]
 pub mod placement_group;
 pub mod quantity;
@@ -93,6 +94,9 @@ pub use self::{
         SourceHeaders, SourceSecret,
     },
     objective::{AttainmentSpec, LatencyTargetSpec, ObjectiveSpec},
+    placement::{
+        ExclusiveSpec, FallbackKind, OnLossKind, PlacementSpec, RolePlacementSpec, SpreadSpec,
+    },
     quantity::QuantityText,
     ratio::{
         OperatingPointSpec, RatioEnforcement, RatioPolicyKind, RatioPreset, RatioRange, RatioSpec,
@@ -228,6 +232,10 @@ pub(crate) const FALLBACK_BOUNDS_REMEDY: &str =
     validation = fallback_in_bounds(Role::Decode),
     validation = schedule::bounds_do_not_cross(Role::Prefill),
     validation = schedule::bounds_do_not_cross(Role::Decode),
+    validation = placement::target_is_known(Role::Prefill),
+    validation = placement::target_is_known(Role::Decode),
+    validation = placement::least_is_within_bounds(Role::Prefill),
+    validation = placement::least_is_within_bounds(Role::Decode),
 )]
 pub struct PDAutoscalerSpec {
     /// Off: nothing is decided. Recommend: decisions are made and shown in status, and not applied.
@@ -258,6 +266,11 @@ pub struct PDAutoscalerSpec {
     /// A limit on the GPUs of both roles together. Default: none but maxReplicas.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub budget: Option<BudgetSpec>,
+    /// Where the pods of both roles are placed, together and near each other. It acts in mode Auto,
+    /// where the chart's control.placement.enabled is set. Default: the scheduler places each pod
+    /// alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub placement: Option<Box<PlacementSpec>>,
     /// How fast replicas may change: what spec.behavior of a HorizontalPodAutoscaler holds, and
     /// lead. Default: up at once, down after 300 seconds.
     #[serde(default)]
@@ -282,6 +295,11 @@ impl PDAutoscalerSpec {
             Role::Prefill => &self.prefill,
             Role::Decode => &self.decode,
         }
+    }
+
+    /// Whether its pods are to be placed. In modes that change nothing they are not.
+    pub fn asks_for_placement(&self) -> bool {
+        self.mode == Mode::Auto && self.placement.is_some()
     }
 
     /// The performance profile that `role` names, if it names one.

@@ -186,7 +186,10 @@ async fn lead(
 async fn run_controllers(context: &Context, placement: Option<&Caches>, term: &Term) {
     let placing = async {
         if let Some(caches) = placement {
-            placement::run(context, caches, term).await;
+            tokio::join!(
+                placement::run(context, caches, term),
+                placement::keep::run(context, caches, term),
+            );
         }
     };
     tokio::join!(

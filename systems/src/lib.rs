@@ -16,6 +16,7 @@ pub mod edit;
 pub mod gpus;
 mod json;
 pub mod kind;
+pub mod member;
 pub mod observe;
 pub mod owner;
 pub mod place;

@@ -31,7 +31,7 @@ use serde_json::value::RawValue;
 
 pub use self::{
     defaults::{Defaults, Workload},
-    placement::hold,
+    placement::{Membership, Placing, hold},
 };
 use strum::IntoStaticStr;
 

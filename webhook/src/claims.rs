@@ -1,5 +1,5 @@
-//! Which PDAutoscalers there are, from a watch: who scales a workload, and what tolerations its
-//! pods are to get.
+//! Which PDAutoscalers there are, from a watch: who scales a workload, what tolerations its pods
+//! are to get, and which pods join the group of which PDAutoscaler.
 //!
 //! [`WorkloadIndex`] is the plain state: objects by the workloads they name, so that one look-up
 //! answers however many there are. Of several objects that name one workload the oldest counts, as
@@ -20,16 +20,30 @@ use kube::{
         watcher::{self, Event, watcher},
     },
 };
-use pd_api::v1alpha1::{NumericTolerationSpec, PDAutoscaler};
+use pd_api::v1alpha1::{NumericTolerationSpec, PDAutoscaler, placement::NAME_LENGTH_MAX};
 use pd_core::Role;
+use pd_systems::{
+    member::{Controller, is_of},
+    target::Target,
+};
+use serde_json::{Map, Value};
 use tokio::sync::watch;
 
-use crate::admission::{Claimed, Defaults, Workload};
+use crate::admission::{Claimed, Defaults, Membership, Placing, Workload};
 
 /// Namespace and name.
 type ObjectKey = (String, String);
 /// When it was created, and its name: the order in which PDAutoscalers count.
 type Rank = (String, String);
+
+/// The namespaces whose pods are to be sent.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// Those in which some role has tolerations to give.
+    pub tolerations: BTreeSet<String>,
+    /// Those in which some PDAutoscaler asks for placement.
+    pub groups: BTreeSet<String>,
+}
 
 /// The PDAutoscalers of the cluster by the workloads that they name.
 #[derive(Debug, Default)]
@@ -38,6 +52,8 @@ pub struct WorkloadIndex {
     objects: HashMap<ObjectKey, (Rank, [Workload; 2])>,
     /// How many roles have tolerations to give, by namespace.
     giving: BTreeMap<String, usize>,
+    /// The targets of those that ask for placement, by namespace.
+    placing: BTreeMap<String, BTreeMap<Rank, [Target; 2]>>,
     is_complete: bool,
 }
 
@@ -73,7 +89,19 @@ impl WorkloadIndex {
             claims.insert(rank.clone(), Arc::new(defaults));
             workload
         });
+        if object.spec.asks_for_placement() && name.len() <= NAME_LENGTH_MAX {
+            let targets = Role::ALL.map(|role| object.spec.role(role).target.of_side(role));
+            let of_namespace = self.placing.entry(namespace.clone()).or_default();
+            of_namespace.insert(rank.clone(), targets);
+        }
         self.objects.insert((namespace, name), (rank, workloads));
+    }
+
+    fn wanted(&self) -> Wanted {
+        Wanted {
+            tolerations: self.giving.keys().cloned().collect(),
+            groups: self.placing.keys().cloned().collect(),
+        }
     }
 
     /// Takes that an object is gone.
@@ -82,6 +110,12 @@ impl WorkloadIndex {
         let Some((rank, workloads)) = self.objects.remove(&key) else {
             return;
         };
+        if let Some(placing) = self.placing.get_mut(namespace) {
+            placing.remove(&rank);
+            if placing.is_empty() {
+                self.placing.remove(namespace);
+            }
+        }
         for workload in workloads {
             let Some(claims) = self.workloads.get_mut(&workload) else {
                 continue;
@@ -106,14 +140,14 @@ impl WorkloadIndex {
 #[derive(Debug, Clone)]
 pub struct Claims {
     index: Arc<RwLock<WorkloadIndex>>,
-    giving: watch::Receiver<Option<BTreeSet<String>>>,
+    wanted: watch::Receiver<Option<Wanted>>,
 }
 
 /// The writer of [`Claims`], which fills them from a watch.
 #[derive(Debug)]
 pub struct IndexWriter {
     index: Arc<RwLock<WorkloadIndex>>,
-    giving: watch::Sender<Option<BTreeSet<String>>>,
+    wanted: watch::Sender<Option<Wanted>>,
 }
 
 impl Claims {
@@ -123,19 +157,19 @@ impl Claims {
         let (sender, receiver) = watch::channel(None);
         let index_writer = IndexWriter {
             index: index.clone(),
-            giving: sender,
+            wanted: sender,
         };
         let claims = Self {
             index,
-            giving: receiver,
+            wanted: receiver,
         };
         (claims, index_writer)
     }
 
-    /// The namespaces in which some role has tolerations to give, and each change of them; nothing
-    /// before the first list.
-    pub fn giving(&self) -> watch::Receiver<Option<BTreeSet<String>>> {
-        self.giving.clone()
+    /// The namespaces whose pods are to be sent, and each change of them; nothing before the first
+    /// list.
+    pub fn wanted(&self) -> watch::Receiver<Option<Wanted>> {
+        self.wanted.clone()
     }
 
     fn read(&self) -> RwLockReadGuard<'_, WorkloadIndex> {
@@ -146,13 +180,13 @@ impl Claims {
 /// Claims that will not change.
 impl From<WorkloadIndex> for Claims {
     fn from(index: WorkloadIndex) -> Self {
-        let (_, giving) = watch::channel(Some(index.giving.keys().cloned().collect()));
+        let (_, wanted) = watch::channel(Some(index.wanted()));
         Self {
             index: Arc::new(RwLock::new(WorkloadIndex {
                 is_complete: true,
                 ..index
             })),
-            giving,
+            wanted,
         }
     }
 }
@@ -174,12 +208,11 @@ impl IndexWriter {
             }
         }
         if index.is_complete {
-            self.giving.send_if_modified(|sent| {
-                let is_old = sent
-                    .as_ref()
-                    .is_some_and(|sent| sent.iter().eq(index.giving.keys()));
+            let now = index.wanted();
+            self.wanted.send_if_modified(|sent| {
+                let is_old = sent.as_ref() == Some(&now);
                 if !is_old {
-                    *sent = Some(index.giving.keys().cloned().collect());
+                    *sent = Some(now);
                 }
                 !is_old
             });
@@ -229,8 +262,30 @@ impl Claimed for Claims {
     }
 }
 
+impl Placing for Claims {
+    fn membership(
+        &self,
+        namespace: &str,
+        controller: Option<Controller<'_>>,
+        labels: &Map<String, Value>,
+    ) -> Option<Membership> {
+        let index = self.read();
+        let mut placing = index.placing.get(namespace)?.iter();
+        let label = |key: &str| labels.get(key).and_then(Value::as_str);
+        placing.find_map(|((_, autoscaler), targets)| {
+            let mut targets = targets.iter();
+            let target = targets.find(|target| is_of(target, controller, label))?;
+            Some(Membership {
+                autoscaler: autoscaler.clone(),
+                role: target.side,
+            })
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use pd_api::v1alpha1::PlacementSpec;
     use serde_json::json;
 
     use super::*;
@@ -275,7 +330,7 @@ mod tests {
         take(Event::Init);
         take(Event::InitApply(object("young", young, "p", Some("900"))));
         assert_eq!(value(&claims, "p"), None, "not before all are known");
-        assert!(!claims.is_complete() && claims.giving().borrow().is_none());
+        assert!(!claims.is_complete() && claims.wanted().borrow().is_none());
         take(Event::InitDone);
         assert!(claims.is_complete());
         assert_eq!(value(&claims, "p").unwrap(), "young/prefill 900");
@@ -294,15 +349,59 @@ mod tests {
         // Another target: the former is free.
         take(Event::Apply(object("young", young, "q", Some("900"))));
         assert_eq!(claims.claimant(&workload("p"), ""), None);
-        assert_eq!(
-            claims.giving().borrow().clone(),
-            Some(BTreeSet::from(["ns".to_owned()]))
-        );
+        let wanted = || claims.wanted().borrow().clone().unwrap();
+        assert_eq!(wanted().tolerations, BTreeSet::from(["ns".to_owned()]));
         take(Event::Apply(object("young", young, "q", None)));
-        assert_eq!(claims.giving().borrow().clone(), Some(BTreeSet::new()));
+        assert_eq!(wanted(), Wanted::default());
         // A new list forgets what is not in it.
         take(Event::Init);
         take(Event::InitDone);
         assert_eq!(claims.claimant(&workload("q"), ""), None);
+    }
+    #[test]
+    fn a_pod_joins_the_group_of_the_oldest_that_asks_for_it() {
+        let (claims, index_writer) = Claims::new();
+        let mut listing = WorkloadIndex::default();
+        let mut take = |event| index_writer.take(event, &mut listing);
+        let asking = |name: &str, created: &str, mode: &str| {
+            let mut object = object(name, created, "p", None);
+            object.spec.placement = Some(Box::new(PlacementSpec::default()));
+            object.spec.mode = serde_json::from_value(json!(mode)).unwrap();
+            object
+        };
+        let labels = json!({ "pod-template-hash": "7d9" });
+        let joined = |namespace: &str, replica_set: &str| {
+            let controller = Controller {
+                api_version: "apps/v1",
+                kind: "ReplicaSet",
+                name: replica_set,
+            };
+            let labels = labels.as_object().unwrap();
+            let found = claims.membership(namespace, Some(controller), labels);
+            found.map(|found| format!("{}/{}", found.autoscaler, found.role))
+        };
+        let (young, old) = ("2026-01-02T00:00:00Z", "2026-01-01T00:00:00Z");
+        take(Event::Init);
+        take(Event::InitDone);
+        take(Event::Apply(object("plain", old, "p", None)));
+        assert_eq!(joined("ns", "p-7d9"), None, "nobody asks");
+        take(Event::Apply(asking("young", young, "Auto")));
+        assert_eq!(joined("ns", "p-7d9").as_deref(), Some("young/prefill"));
+        let decode = joined("ns", "young-decode-7d9");
+        assert_eq!(decode.as_deref(), Some("young/decode"));
+        assert_eq!(joined("other", "p-7d9"), None);
+        assert_eq!(joined("ns", "q-7d9"), None);
+        take(Event::Apply(asking("old", old, "Auto")));
+        assert_eq!(joined("ns", "p-7d9").as_deref(), Some("old/prefill"));
+        let wanted = || claims.wanted().borrow().clone().unwrap();
+        assert_eq!(wanted().groups, BTreeSet::from(["ns".to_owned()]));
+        // It acts in mode Auto alone.
+        take(Event::Apply(asking("old", old, "Recommend")));
+        take(Event::Apply(asking("young", young, "Off")));
+        assert_eq!(joined("ns", "p-7d9"), None);
+        assert_eq!(wanted(), Wanted::default());
+        // A label cannot hold the name of its group.
+        take(Event::Apply(asking(&"n".repeat(64), old, "Auto")));
+        assert_eq!(joined("ns", "p-7d9"), None);
     }
 }

@@ -48,7 +48,7 @@ pub async fn serve(args: Args) -> anyhow::Result<Ending> {
 
     let (gate, certificates) = (FeatureGate::default(), Certificates::default());
     let (claims, index_writer) = Claims::new();
-    let giving = claims.giving();
+    let wanted = claims.wanted();
     let preferred = args.webhook.prefer_margin.margin();
     let app = router(gate.clone(), preferred, claims, metrics.clone());
     let endpoint = server::Endpoint {
@@ -61,7 +61,7 @@ pub async fn serve(args: Args) -> anyhow::Result<Ending> {
     let webhook = args.webhook;
     let namespace = args.certificates.namespace.clone();
     shutdown.spawn_until_stopped("claims", index_writer.follow(client.clone()));
-    let scope = scope::keep(client.clone(), webhook.configuration.clone(), giving);
+    let scope = scope::keep(client.clone(), webhook.configuration.clone(), wanted);
     shutdown.spawn_until_stopped("scope", scope);
     let rotation = Rotation {
         owner: crate::NAME,
@@ -139,7 +139,10 @@ async fn mutate(State(webhook): State<Webhook>, body: Result<Bytes, BytesRejecti
 }
 
 async fn hold(State(webhook): State<Webhook>, body: Result<Bytes, BytesRejection>) -> Response {
-    webhook.answer("hold", body.as_ref().map(|body| &**body), admission::hold)
+    let claims = webhook.claims.clone();
+    webhook.answer("hold", body.as_ref().map(|body| &**body), |body| {
+        admission::hold(body, &claims)
+    })
 }
 
 async fn validate(State(webhook): State<Webhook>, body: Result<Bytes, BytesRejection>) -> Response {

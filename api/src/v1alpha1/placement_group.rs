@@ -13,8 +13,13 @@ use super::{
     rules::{rule, rule_naming_value},
     status::conditions_schema,
 };
+use pd_core::Role;
 pub use pd_systems::stuck::PLACEMENT_CONDITION;
 
+pub use super::placement::{
+    ExclusiveSpec, FallbackKind, OnLossKind, PODS_PER_REPLICA_MAX, PlacementSpec, REPLICAS_MAX,
+    SpreadSpec,
+};
 use crate::derives::{CustomResource, JsonSchema, KubeSchema};
 
 /// The scheduling gate of pods that belong to a group.
@@ -25,15 +30,14 @@ pub const GROUP_LABEL: &str = "pdautoscaler.io/placement-group";
 pub const ROLE_LABEL: &str = "pdautoscaler.io/placement-role";
 /// The annotation with the node that a pod was released to.
 pub const NODE_ANNOTATION: &str = "pdautoscaler.io/placement-node";
+/// The annotation of a pod that joined a group because a PDAutoscaler asks for it, as `NAME/ROLE`.
+/// Its labels of group and role are ours to write, and to take off again.
+pub const SOURCE_ANNOTATION: &str = "pdautoscaler.io/placement-from";
 /// The topology that groups are placed by if they name none.
 pub const DEFAULT_TOPOLOGY: &str = "default";
 
 /// Most roles of a group.
 pub const ROLES_MAX: usize = 8;
-/// Most replicas of a role.
-pub const REPLICAS_MAX: i32 = 4_096;
-/// Most pods of a replica.
-pub const PODS_PER_REPLICA_MAX: i32 = 512;
 /// Most pairs of roles with traffic.
 pub const TRAFFIC_MAX: usize = 32;
 /// Largest weight of a pair.
@@ -165,6 +169,42 @@ impl PlacementGroupSpec {
     }
 }
 
+/// The group that places the pods of a PDAutoscaler's roles, under the names of ours.
+impl From<&PlacementSpec> for PlacementGroupSpec {
+    fn from(placement: &PlacementSpec) -> Self {
+        let role = |role: Role| {
+            let of = placement.role(role);
+            PlacementRoleSpec {
+                name: role.as_str().to_owned(),
+                min_replicas: of.min_replicas,
+                max_replicas: None,
+                pods_per_replica: of.pods_per_replica,
+                pod_labels: None,
+                required_level: of.required_level.clone(),
+                preferred_level: of.preferred_level.clone(),
+                replica_level: of.replica_level.clone(),
+            }
+        };
+        let [prefill, decode] = [Role::Prefill, Role::Decode].map(|role| role.as_str().to_owned());
+        Self {
+            topology_name: placement.topology_name.clone(),
+            roles: Role::ALL.map(role).to_vec(),
+            required_level: placement.required_level.clone(),
+            preferred_level: placement.preferred_level.clone(),
+            exclusive: placement.exclusive.clone(),
+            spread: placement.spread.clone(),
+            // KV caches go from prefill to decode, so that the two are near each other.
+            traffic: vec![TrafficSpec {
+                from: prefill,
+                to: decode,
+                weight: one(),
+            }],
+            on_loss: placement.on_loss,
+            lockstep: placement.lockstep,
+        }
+    }
+}
+
 /// A role of a group.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
@@ -218,44 +258,6 @@ const fn one() -> i32 {
     1
 }
 
-/// A domain without other groups.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct ExclusiveSpec {
-    /// The level of the domain. At most 63 characters.
-    #[schemars(length(min = 1, max = 63))]
-    pub level: String,
-    /// The answer where no domain is free of others. Default Wait.
-    #[serde(default)]
-    pub fallback: FallbackKind,
-}
-
-/// The answer to a domain that cannot be had alone.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum FallbackKind {
-    /// The group waits, and others are kept out of its domain.
-    #[default]
-    Wait,
-    /// It shares a domain with the fewest others.
-    Share,
-}
-
-/// Distance between groups of a set, such as the replicas of a service.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct SpreadSpec {
-    /// The set's name, in the group's namespace. At most 63 characters.
-    #[schemars(length(min = 1, max = 63))]
-    pub set: String,
-    /// The level whose domains differ. At most 63 characters.
-    #[schemars(length(min = 1, max = 63))]
-    pub level: String,
-    /// Most groups of the set in one domain, 1 to 4096. Default: as few as can be.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = REPLICAS_MAX))]
-    pub max_per_domain: Option<i32>,
-}
-
 /// Bytes between the pods of two roles, compared with other pairs.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -270,18 +272,6 @@ pub struct TrafficSpec {
     #[serde(default = "one")]
     #[schemars(range(min = 1, max = WEIGHT_MAX))]
     pub weight: i32,
-}
-
-/// The answer to lost pods that find no place near the others.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum OnLossKind {
-    /// Nothing moves, and nothing is added before the least replicas are there again.
-    #[default]
-    Wait,
-    /// The whole group moves, if its least replicas fit elsewhere: its pods are evicted.
-    Relocate,
-    /// Nothing moves, and what fits is added even below the least.
-    Degrade,
 }
 
 /// The plan of a group, and how far it is.

@@ -12,6 +12,7 @@ use crate::v1alpha1::{
         LABEL_REMEDY, LABELS_TAKEN, QUERY_LENGTH_MAX, SELECTOR_VALUE_LENGTH_MAX, SELECTORS_MAX,
         SERVER_URL_LENGTH_MAX, SERVER_URL_REMEDY,
     },
+    placement::{self, LEAST_REMEDY, PODS_REMEDY},
     reserved,
     target::{NAME_REMEDY, ROLE_REMEDY, TARGET_REMEDY, TOLERATIONS_REMEDY},
 };
@@ -37,7 +38,29 @@ pub(super) fn check(spec: &PDAutoscalerSpec, errors: &mut Errors) {
         errors.push("controllerClass", class, api::CONTROLLER_CLASS_REMEDY);
     }
     metrics(&spec.metrics, errors);
+    placing(spec, errors);
     reserved_fields(spec, errors);
+}
+
+fn placing(spec: &PDAutoscalerSpec, errors: &mut Errors) {
+    let Some(placing) = &spec.placement else {
+        return;
+    };
+    for role in Role::ALL {
+        let target = &spec.role(role).target;
+        if target.is_supported() && !placement::is_known(&target.of_side(role)) {
+            errors.push(&format!("{role}.target.kind"), &target.kind, PODS_REMEDY);
+        }
+        let of_role = placing.role(role);
+        let path = format!("placement.{role}");
+        let least = (format!("{path}.minReplicas"), of_role.min_replicas);
+        let pods = (format!("{path}.podsPerReplica"), of_role.pods_per_replica);
+        errors.whole(&least.0, least.1, 1, placement::REPLICAS_MAX);
+        errors.whole(&pods.0, pods.1, 1, placement::PODS_PER_REPLICA_MAX);
+        if least.1 > spec.role(role).min_replicas {
+            errors.push(&least.0, least.1, LEAST_REMEDY);
+        }
+    }
 }
 
 fn target(target: &api::TargetReference, side: Role, errors: &mut Errors) {

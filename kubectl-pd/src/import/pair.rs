@@ -76,6 +76,7 @@ pub fn combine(mut roles: PerRole<RoleImport>, wanted: &Wanted) -> Result<Import
         behavior: pd_api::v1alpha1::BehaviorSpec::default(),
         schedules: Vec::new(),
         scale_to_zero: None,
+        placement: None,
         on_missing_metrics: MissingMetricsSpec::default(),
     };
     if roles.iter().any(|(_, role)| role.has_hpa) {

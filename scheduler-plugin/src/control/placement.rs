@@ -7,8 +7,12 @@
 //! that a clock that is set does not end windows.
 
 mod act;
+pub mod autoscaler;
 pub mod caches;
+mod join;
+pub mod keep;
 mod look;
+pub mod made;
 mod member;
 pub mod metrics;
 pub mod objects;

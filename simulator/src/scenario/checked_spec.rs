@@ -134,6 +134,7 @@ impl Default for CheckedSpec {
             behavior: BehaviorSpec::default(),
             schedules: Vec::new(),
             scale_to_zero: None,
+            placement: None,
             on_missing_metrics: MissingMetricsSpec::default(),
         };
         let (policy, _) = written.policy_and_errors();

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use clap::{CommandFactory as _, Parser as _};
 use pd_scheduler_plugin::args::{Args, Command, ControlArgs};
+use pd_systems::member::{self, Marks};
 use serde_json::{Value, json};
 
 use super::{parts::Part, rendered};
@@ -147,8 +148,12 @@ async fn its_rights_follow_what_is_switched_on() {
         "persistentvolumeclaims watch",
         "persistentvolumes list",
         "persistentvolumes watch",
+        "pdautoscalers watch",
+        "placementgroups create",
+        "placementgroups delete",
         "placementgroups get",
         "placementgroups list",
+        "placementgroups patch",
         "placementgroups watch",
         "placementgroups/status patch",
         "pods delete",
@@ -183,8 +188,9 @@ async fn pods_of_groups_are_gated_by_a_policy_or_by_the_webhook_and_never_by_non
     };
     assert_eq!(gates(json!({ "enabled": true })).await.unwrap(), (0, 1));
     let policy = json!({ "enabled": true, "edition": "policy" });
-    assert_eq!(gates(policy).await.unwrap(), (1, 0));
-    assert_eq!(gates(json!({ "edition": "policy" })).await.unwrap(), (1, 0));
+    // One for pods with a label, one for pods of targets.
+    assert_eq!(gates(policy).await.unwrap(), (2, 0));
+    assert_eq!(gates(json!({ "edition": "policy" })).await.unwrap(), (2, 0));
     let none = gates(json!({})).await.unwrap_err().to_string();
     assert!(none.contains("webhook.enabled=true"), "{none}");
     let alone = json!({ "control": { "placement": { "enabled": true } } });
@@ -193,6 +199,55 @@ async fn pods_of_groups_are_gated_by_a_policy_or_by_the_webhook_and_never_by_non
         .unwrap_err()
         .to_string();
     assert!(alone.contains("control.enabled=true"), "{alone}");
+}
+
+#[tokio::test]
+async fn the_policy_knows_the_pods_of_every_kind_of_target_that_the_webhook_knows() {
+    let values = json!({
+        "control": { "enabled": true, "placement": { "enabled": true } }, "webhook": { "edition": "policy" },
+    });
+    let objects = rendered(values).await;
+    let mut policies = objects
+        .iter()
+        .filter(|object| object["kind"] == "MutatingAdmissionPolicy");
+    let policy = policies.find(|object| object["spec"]["paramKind"]["kind"] == "PDAutoscaler");
+    let conditions = policy.unwrap()["spec"]["matchConditions"]
+        .as_array()
+        .unwrap();
+    let of_target = conditions.iter().find(|one| one["name"] == "of-a-target");
+    let expression = of_target.unwrap()["expression"].as_str().unwrap();
+    for row in member::ROWS {
+        let (api, kind) = (row.api_version, row.kind);
+        let wanted = match row.marks {
+            Marks::Controller => vec![format!("'{kind}'")],
+            Marks::Deployment => vec![
+                format!("kind == '{kind}'"),
+                format!("apiVersion == '{api}'"),
+                format!("apiVersion.startsWith('{api}')"),
+            ],
+            Marks::Labels {
+                name, role, fixed, ..
+            } => {
+                let role = role.unwrap_or_default();
+                let mut wanted = vec![format!("['{api}', '{kind}', '{name}', '{role}']")];
+                wanted.extend(
+                    fixed
+                        .iter()
+                        .map(|(key, value)| format!("labels[?'{key}'].orValue('') == '{value}'")),
+                );
+                wanted
+            }
+        };
+        let found = wanted.iter().filter(|text| expression.contains(*text));
+        // A Deployment's version is compared as a whole or by its beginning.
+        let least = wanted.len() - usize::from(row.marks == Marks::Deployment);
+        assert!(found.count() >= least, "{kind}: {wanted:?} in {expression}");
+    }
+    let labels = member::ROWS
+        .iter()
+        .filter(|row| matches!(row.marks, Marks::Labels { .. }));
+    // Once for each role.
+    assert_eq!(expression.matches("', '").count() / 3, 2 * labels.count());
 }
 
 /// The arguments of the autoscaler with these values, and everything that is rendered.

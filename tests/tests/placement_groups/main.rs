@@ -20,6 +20,7 @@ use pd_tests::{
 use serde_json::{Value, json};
 
 mod kills;
+mod targets;
 
 const DEADLINE: Duration = Duration::from_mins(1);
 const GROUP: &str = "pdautoscaler.io/placement-group";

@@ -47,12 +47,25 @@ const MAY_DEPEND_ON: [(&str, &[&str]); 15] = [
     ),
     (
         "pd-scheduler-plugin",
-        &["pd-api", "pd-placement", "pd-tolerations", "pd-runtime"],
+        &[
+            "pd-core",
+            "pd-api",
+            "pd-placement",
+            "pd-systems",
+            "pd-tolerations",
+            "pd-runtime",
+        ],
     ),
     ("pd-sim", &["pd-core", "pd-api", "pd-signals"]),
     (
         "pd-webhook",
-        &["pd-core", "pd-tolerations", "pd-api", "pd-runtime"],
+        &[
+            "pd-core",
+            "pd-tolerations",
+            "pd-api",
+            "pd-systems",
+            "pd-runtime",
+        ],
     ),
     (
         "pd-tests",

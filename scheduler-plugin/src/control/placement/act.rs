@@ -114,9 +114,7 @@ fn release_patch(pod: &PlacementPod, node: &str) -> Option<Vec<PatchOperation>> 
         node.into(),
     ));
     patch.push(at(&["spec", "affinity"], pinned(&pod.spec, node)));
-    patch.push(PatchOperation::Remove(RemoveOperation {
-        path: pointer(&["spec", "schedulingGates", &gate.to_string()]),
-    }));
+    patch.push(removed(&["spec", "schedulingGates", &gate.to_string()]));
     Some(patch)
 }
 
@@ -146,12 +144,14 @@ pub(super) async fn nominate(
     Ok(nominated)
 }
 
-/// Says on a pod how its group is, or that there is none.
+/// Says on a pod how its group is, or that there is none, such as for the PDAutoscaler that it
+/// joined one for.
 pub(super) async fn mark(
     context: &Context,
     group: &str,
     pod: &PodVersion,
     state: Option<GroupState>,
+    autoscaler: Option<&str>,
 ) -> Result<WriteOutcome, WriteError> {
     let (namespace, name) = parts(group);
     let pods: Api<PlacementPod> = api(context, Some(namespace.to_owned()));
@@ -164,12 +164,7 @@ pub(super) async fn mark(
                 format!("PlacementGroup `{name}` is {word}; its status says why"),
             )
         }
-        None => (
-            NO_GROUP,
-            format!(
-                "PlacementGroup `{name}` does not exist: create it, or create the pod without its label"
-            ),
-        ),
+        None => (NO_GROUP, without_group(name, autoscaler)),
     };
     let patch = json!({
         "metadata": { "uid": pod.uid },
@@ -186,6 +181,17 @@ pub(super) async fn mark(
     context
         .write(pods.patch_status(&pod.name, &params, &patch))
         .await
+}
+
+fn without_group(name: &str, autoscaler: Option<&str>) -> String {
+    match autoscaler {
+        None => format!(
+            "PlacementGroup `{name}` does not exist: create it, or create the pod without its label"
+        ),
+        Some(autoscaler) => format!(
+            "PDAutoscaler `{autoscaler}` has no PlacementGroup yet: its condition PlacementGroup says why"
+        ),
+    }
 }
 
 /// Ends a pod: one that has a node by an eviction, so that disruption budgets are kept to.
@@ -219,16 +225,25 @@ pub(super) async fn end(
     context.write(pods.delete(&pod.name, &delete)).await
 }
 
-fn api<K>(context: &Context, namespace: Option<String>) -> Api<K>
+/// The objects of a kind in a namespace.
+pub(super) fn api<K>(context: &Context, namespace: Option<String>) -> Api<K>
 where
     K: kube::Resource<DynamicType = (), Scope = NamespaceResourceScope>,
 {
     Api::namespaced(context.client.clone(), &namespace.unwrap_or_default())
 }
 
-fn at(path: &[&str], value: Value) -> PatchOperation {
+/// Puts `value` at `path`.
+pub(super) fn at(path: &[&str], value: Value) -> PatchOperation {
     let path = pointer(path);
     PatchOperation::Add(AddOperation { path, value })
+}
+
+/// Takes away what is at `path`.
+pub(super) fn removed(path: &[&str]) -> PatchOperation {
+    PatchOperation::Remove(RemoveOperation {
+        path: pointer(path),
+    })
 }
 
 fn pointer(parts: &[&str]) -> PointerBuf {

@@ -4,6 +4,7 @@ use kube::Client;
 use pd_api::v1alpha1::{ClusterTopology, PlacementGroup};
 use pd_runtime::{readiness::Readiness, shutdown::Shutdown};
 
+use super::autoscaler::PlacingAutoscaler;
 use super::objects::{PlacementNode, PlacementPod, WatchedClaim, WatchedVolume};
 use crate::control::cache::Cache;
 
@@ -16,6 +17,7 @@ pub struct Caches {
     pub(super) topologies: Cache<ClusterTopology>,
     pub(super) claims: Cache<WatchedClaim>,
     pub(super) volumes: Cache<WatchedVolume>,
+    pub(super) autoscalers: Cache<PlacingAutoscaler>,
 }
 
 impl Caches {
@@ -28,6 +30,7 @@ impl Caches {
             topologies: Cache::followed(client, shutdown, readiness, "cluster topologies"),
             claims: Cache::followed(client, shutdown, readiness, "volume claims"),
             volumes: Cache::followed(client, shutdown, readiness, "volumes"),
+            autoscalers: Cache::followed(client, shutdown, readiness, "placing autoscalers"),
         }
     }
 
@@ -39,6 +42,7 @@ impl Caches {
         self.topologies.listed().await;
         self.claims.listed().await;
         self.volumes.listed().await;
+        self.autoscalers.listed().await;
     }
 
     /// Whether everything was listed.

@@ -14,6 +14,7 @@ use pd_placement::{
 };
 
 use super::{
+    autoscaler::maker,
     caches::Caches,
     objects::{PlacementPod, key},
     read,
@@ -34,6 +35,29 @@ pub(super) struct Look<'a> {
     pub(super) pods: Vec<Arc<PlacementPod>>,
     /// Pods by the namespace and name of their group, of groups that there are.
     pub(super) by_group: BTreeMap<String, Vec<Arc<PlacementPod>>>,
+    makers: Makers,
+}
+
+/// The PDAutoscaler that each group was made for, by the group's namespace and name.
+struct Makers(BTreeMap<String, Option<String>>);
+
+impl Makers {
+    fn of(groups: &[Arc<PlacementGroup>]) -> Self {
+        let made = groups.iter().map(|group| {
+            let maker = maker(group).map(|owner| owner.name.clone());
+            (key(group), maker)
+        });
+        Self(made.collect())
+    }
+
+    /// The group of a pod, if there is one that it may be in: one that joined for a PDAutoscaler is
+    /// in no group of others that has the same name.
+    fn group_of(&self, pod: &PlacementPod) -> Option<String> {
+        let group = pod.group_key()?;
+        let maker = self.0.get(&group)?.as_deref();
+        let source = pod.source();
+        (source.is_none() || source == maker).then_some(group)
+    }
 }
 
 impl<'a> Look<'a> {
@@ -41,8 +65,10 @@ impl<'a> Look<'a> {
     pub(super) fn at(caches: &'a Caches) -> Self {
         let groups = caches.groups.store().state();
         let pods = caches.pods.store().state();
+        let makers = Makers::of(&groups);
         Self {
-            by_group: by_group(&groups, &pods),
+            by_group: by_group(&groups, &pods, &makers),
+            makers,
             caches,
             groups,
             pods,
@@ -52,10 +78,7 @@ impl<'a> Look<'a> {
     /// Pods whose group does not exist.
     pub(super) fn orphans(&self) -> impl Iterator<Item = &PlacementPod> {
         let pods = self.pods.iter().map(|pod| &**pod);
-        pods.filter(|pod| {
-            let group = pod.group_key();
-            group.is_some_and(|group| !self.by_group.contains_key(&group))
-        })
+        pods.filter(|pod| pod.group().is_some() && self.makers.group_of(pod).is_none())
     }
 
     /// Everything, at `now_seconds` since 1970.
@@ -63,10 +86,8 @@ impl<'a> Look<'a> {
         let objects = self.caches.topologies.store().state();
         let topologies = read::topologies(objects.iter().map(|object| &**object));
         let nodes = self.caches.nodes.store().state();
-        let others = self.pods.iter().filter(|pod| {
-            let group = pod.group_key();
-            group.is_none_or(|group| !self.by_group.contains_key(&group))
-        });
+        let pods = self.pods.iter();
+        let others = pods.filter(|pod| self.makers.group_of(pod).is_none());
         let group = |group: &Arc<PlacementGroup>| {
             let namespace = group.namespace().unwrap_or_default();
             let pods = self
@@ -110,16 +131,57 @@ impl<'a> Look<'a> {
 fn by_group(
     groups: &[Arc<PlacementGroup>],
     pods: &[Arc<PlacementPod>],
+    makers: &Makers,
 ) -> BTreeMap<String, Vec<Arc<PlacementPod>>> {
     let mut by_group: BTreeMap<String, Vec<Arc<PlacementPod>>> = groups
         .iter()
         .map(|group| (key(group), Vec::new()))
         .collect();
     for pod in pods {
-        let of_group = pod.group_key().and_then(|group| by_group.get_mut(&group));
+        let group = makers.group_of(pod);
+        let of_group = group.and_then(|group| by_group.get_mut(&group));
         if let Some(of_group) = of_group {
             of_group.push(pod.clone());
         }
     }
     by_group
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::control::cache::Cached as _;
+
+    #[rstest]
+    #[case::by_its_label(json!({}), json!([]), true)]
+    #[case::by_its_label_in_a_made_one(json!({}), json!(["llama"]), true)]
+    #[case::of_its_autoscaler(json!({ "pdautoscaler.io/placement-from": "llama/decode" }), json!(["llama"]), true)]
+    #[case::of_nobody(json!({ "pdautoscaler.io/placement-from": "llama/decode" }), json!([]), false)]
+    #[case::of_another(json!({ "pdautoscaler.io/placement-from": "llama/decode" }), json!(["other"]), false)]
+    fn a_pod_that_joined_for_an_autoscaler_is_in_no_group_of_others(
+        #[case] annotations: Value,
+        #[case] makers: Value,
+        #[case] is_in: bool,
+    ) {
+        let owner = |name: &Value| json!({ "apiVersion": "pdautoscaler.io/v1alpha1", "kind": "PDAutoscaler", "name": name, "uid": "u", "controller": true });
+        let owners: Vec<Value> = makers.as_array().unwrap().iter().map(owner).collect();
+        let group: PlacementGroup = serde_json::from_value(json!({
+            "metadata": { "name": "llama", "namespace": "ns", "ownerReferences": owners },
+            "spec": { "roles": [{ "name": "decode" }] },
+        }))
+        .unwrap();
+        let mut pod: PlacementPod = serde_json::from_value(json!({
+            "metadata": { "name": "x", "namespace": "ns", "annotations": annotations,
+                "labels": { "pdautoscaler.io/placement-group": "llama" } },
+            "spec": { "containers": [] },
+        }))
+        .unwrap();
+        pod.prune();
+        let makers = Makers::of(&[Arc::new(group)]);
+        let found = makers.group_of(&pod);
+        assert_eq!(found.as_deref() == Some("ns/llama"), is_in, "{found:?}");
+    }
 }

@@ -103,6 +103,18 @@ mod tests {
     #[case::storm(&[("roleset-name", "r"), ("stormservice.orchestration.aibrix.ai/podset-name", "s"), ("stormservice.orchestration.aibrix.ai/pod-group-index", "0")], ("r/s", "leader"))]
     #[case::kthena(&[("modelserving.volcano.sh/group-name", "m-0"), ("modelserving.volcano.sh/role", "decode"), ("modelserving.volcano.sh/role-id", "decode-1"), ("modelserving.volcano.sh/entry", "true")], ("m-0/decode/decode-1", "leader"))]
     #[case::grove(&[("grove.io/podcliquescalinggroup", "a-0-decode"), ("grove.io/podcliquescalinggroup-replica-index", "2"), ("grove.io/podclique", "a-0-decode-2-big-worker")], ("a-0-decode/2", "big-worker"))]
+    #[case::lws_by_hash(&[("leaderworkerset.sigs.k8s.io/name", "d"), ("leaderworkerset.sigs.k8s.io/group-index", "5f2c"), ("leaderworkerset.sigs.k8s.io/worker-index", "2")], ("d/5f2c", "worker"))]
+    #[case::disaggregated_set(&[("disaggregatedset.x-k8s.io/name", "s"), ("disaggregatedset.x-k8s.io/role", "decode"), ("disaggregatedset.x-k8s.io/slice", "1"), ("leaderworkerset.sigs.k8s.io/name", "s-1-decode-5f"), ("leaderworkerset.sigs.k8s.io/group-index", "0"), ("leaderworkerset.sigs.k8s.io/worker-index", "0")], ("s-1-decode-5f/0", "leader"))]
+    #[case::llm_d(&[("llm-d.ai/role", "decode"), ("llm-d.ai/model", "q"), ("leaderworkerset.sigs.k8s.io/name", "ms-decode"), ("leaderworkerset.sigs.k8s.io/group-index", "1"), ("leaderworkerset.sigs.k8s.io/worker-index", "1")], ("ms-decode/1", "worker"))]
+    #[case::llm_d_on_a_deployment(&[("llm-d.ai/role", "decode"), ("llm-d.ai/model", "q"), ("pod-template-hash", "5f")], ("p", "pod"))]
+    #[case::older_rbg_on_lws(&[("rolebasedgroup.workloads.x-k8s.io/name", "g"), ("rolebasedgroup.workloads.x-k8s.io/role", "decode"), ("leaderworkerset.sigs.k8s.io/name", "g-decode"), ("leaderworkerset.sigs.k8s.io/group-index", "2"), ("leaderworkerset.sigs.k8s.io/worker-index", "0")], ("g-decode/2", "leader"))]
+    #[case::older_rbg(&[("rolebasedgroup.workloads.x-k8s.io/name", "g"), ("rolebasedgroup.workloads.x-k8s.io/role", "decode")], ("p", "pod"))]
+    #[case::dynamo_on_grove(&[("nvidia.com/dynamo-graph-deployment-name", "g"), ("nvidia.com/dynamo-component", "decode"), ("grove.io/podcliquescalinggroup", "g-0-decode"), ("grove.io/podcliquescalinggroup-replica-index", "1"), ("grove.io/podclique", "g-0-decode-1-decode-ldr")], ("g-0-decode/1", "decode-ldr"))]
+    #[case::dynamo_on_lws(&[("nvidia.com/dynamo-graph-deployment-name", "g"), ("nvidia.com/dynamo-component", "decode"), ("leaderworkerset.sigs.k8s.io/name", "g-decode"), ("leaderworkerset.sigs.k8s.io/group-index", "0"), ("leaderworkerset.sigs.k8s.io/worker-index", "3")], ("g-decode/0", "worker"))]
+    #[case::dynamo_on_one_node(&[("nvidia.com/dynamo-graph-deployment-name", "g"), ("nvidia.com/dynamo-component", "decode")], ("p", "pod"))]
+    #[case::kserve_on_lws(&[("app.kubernetes.io/name", "q"), ("kserve.io/component", "workload"), ("llm-d.ai/role", "prefill"), ("leaderworkerset.sigs.k8s.io/name", "q-kserve-mn-prefill"), ("leaderworkerset.sigs.k8s.io/group-index", "0"), ("leaderworkerset.sigs.k8s.io/worker-index", "0")], ("q-kserve-mn-prefill/0", "leader"))]
+    #[case::kserve(&[("app.kubernetes.io/name", "q"), ("kserve.io/component", "workload"), ("llm-d.ai/role", "both")], ("p", "pod"))]
+    #[case::grove_clique(&[("grove.io/podclique", "s-0-decode")], ("p", "pod"))]
     #[case::plain(&[("app", "x")], ("p", "pod"))]
     fn pods_of_a_replica_are_known_by_their_labels(
         #[case] labels: &[(&str, &str)],

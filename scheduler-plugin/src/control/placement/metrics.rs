@@ -9,12 +9,19 @@ use prometheus_client::{
     registry::Registry,
 };
 
+use super::made::MadeReason;
+
 /// Upper bounds of a step's time, seconds: a plan of 1,000 nodes and 100 groups takes 0.04 to 0.2.
 const STEP_SECONDS: [f64; 9] = [0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0];
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct StateLabels {
     state: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReasonLabels {
+    reason: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -32,6 +39,7 @@ struct RequestLabels {
 #[derive(Debug)]
 pub struct PlacementMetrics {
     groups: Family<StateLabels, Gauge>,
+    autoscalers: Family<ReasonLabels, Gauge>,
     steps: Family<StepLabels, Counter>,
     seconds: Histogram,
     requests: Family<RequestLabels, Counter>,
@@ -41,6 +49,7 @@ impl Default for PlacementMetrics {
     fn default() -> Self {
         Self {
             groups: Family::default(),
+            autoscalers: Family::default(),
             steps: Family::default(),
             seconds: Histogram::new(STEP_SECONDS),
             requests: Family::default(),
@@ -53,6 +62,9 @@ impl PlacementMetrics {
     pub fn register(&self, registry: &mut Registry) {
         let groups = "Placement groups by state, as the leader sees them";
         registry.register("placement_groups", groups, self.groups.clone());
+        let autoscalers = "PDAutoscalers that ask for placement, by what became of their group";
+        let family = self.autoscalers.clone();
+        registry.register("placement_autoscalers", autoscalers, family);
         let steps =
             "Steps of placement, by outcome: made, or not made because caches are stale or behind";
         registry.register("placement_steps", steps, self.steps.clone());
@@ -69,6 +81,21 @@ impl PlacementMetrics {
             let state = state.as_str();
             self.groups.get_or_create(&StateLabels { state }).set(count);
         }
+    }
+
+    /// PDAutoscalers that ask for placement, by what became of their group.
+    pub(super) fn autoscalers(&self, counts: &HashMap<MadeReason, i64>) {
+        for made in MadeReason::ALL {
+            let count = counts.get(&made).copied().unwrap_or(0);
+            let reason = made.as_str();
+            let gauge = self.autoscalers.get_or_create(&ReasonLabels { reason });
+            gauge.set(count);
+        }
+    }
+
+    /// Forgets the PDAutoscalers, for another replica looks at them now.
+    pub(super) fn forget_autoscalers(&self) {
+        self.autoscalers.clear();
     }
 
     /// A step ended as `outcome` after this time.

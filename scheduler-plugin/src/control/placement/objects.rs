@@ -12,7 +12,7 @@ use k8s_openapi::{
 use kube::{Resource, ResourceExt as _};
 use pd_api::v1alpha1::{
     ClusterTopology, PlacementGroup,
-    placement_group::{GATE, GROUP_LABEL, NODE_ANNOTATION, PLACEMENT_CONDITION},
+    placement_group::{GATE, GROUP_LABEL, NODE_ANNOTATION, PLACEMENT_CONDITION, SOURCE_ANNOTATION},
 };
 use pd_placement::{
     manifest::{NodeManifest, PodManifest},
@@ -86,6 +86,12 @@ impl PlacementPod {
     pub fn group_key(&self) -> Option<String> {
         let group = self.group()?;
         Some(format!("{}/{group}", self.namespace().unwrap_or_default()))
+    }
+
+    /// The PDAutoscaler that it joined its group for, if it did not by a label of its own.
+    pub fn source(&self) -> Option<&str> {
+        let source = self.annotations().get(SOURCE_ANNOTATION)?;
+        Some(source.split_once('/').map_or(source, |(name, _)| name))
     }
 
     /// Whether our gate holds it.

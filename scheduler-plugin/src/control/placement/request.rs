@@ -30,6 +30,8 @@ pub(super) enum Request {
         pod: PodVersion,
         /// Nothing where the group does not exist.
         state: Option<GroupState>,
+        /// The PDAutoscaler that the pod joined the group for, where it does not exist.
+        autoscaler: Option<String>,
     },
     End {
         group: String,
@@ -74,6 +76,7 @@ impl Request {
                 group,
                 pod,
                 state: Some(state),
+                autoscaler: None,
             }),
             Action::End {
                 group,
@@ -106,6 +109,7 @@ impl Request {
                 resource_version: pod.resource_version().unwrap_or_default(),
             },
             state: None,
+            autoscaler: pod.source().map(ToOwned::to_owned),
         })
     }
 
@@ -142,8 +146,13 @@ impl Request {
         let answer = match self {
             Self::Write { group, record } => act::write(context, group, record).await,
             Self::Release { pod, node } => release(context, pod, node).await,
-            Self::Mark { group, pod, state } => {
-                let marked = act::mark(context, group, pod, *state).await;
+            Self::Mark {
+                group,
+                pod,
+                state,
+                autoscaler,
+            } => {
+                let marked = act::mark(context, group, pod, *state, autoscaler.as_deref()).await;
                 marked.map(|outcome| (outcome, None))
             }
             Self::End {
