@@ -15,6 +15,8 @@
 //! that a steady pass sends the API server nothing. [`controller`] strings the steps together and
 //! decides when to look again.
 //!
+//! [`grouping`] makes queries of many objects of those of one.
+//!
 //! [`selection`] says which objects are handled, [`tenancy`] bounds what an object may have the
 //! controller ask, [`budget`] the GPUs that several objects hold together.
 //!
@@ -31,6 +33,7 @@ pub mod cluster;
 pub mod context;
 pub mod controller;
 pub mod error;
+pub mod grouping;
 pub mod lock;
 pub mod metrics;
 pub mod observe;
