@@ -15,7 +15,8 @@
 //! that a steady pass sends the API server nothing. [`controller`] strings the steps together and
 //! decides when to look again.
 //!
-//! [`grouping`] makes queries of many objects of those of one.
+//! [`grouping`] makes queries of many objects of those of one, by which [`poller`] reads them in
+//! rounds. No pass takes its answers yet.
 //!
 //! [`selection`] says which objects are handled, [`tenancy`] bounds what an object may have the
 //! controller ask, [`budget`] the GPUs that several objects hold together.
@@ -39,6 +40,7 @@ pub mod metrics;
 pub mod observe;
 pub mod outcome;
 pub mod plan;
+pub mod poller;
 pub mod report;
 pub mod run;
 pub mod selection;
