@@ -15,8 +15,8 @@
 //! that a steady pass sends the API server nothing. [`controller`] strings the steps together and
 //! decides when to look again.
 //!
-//! [`grouping`] makes queries of many objects of those of one, by which [`poller`] reads them in
-//! rounds. No pass takes its answers yet.
+//! [`poller`] reads the metrics of many objects by few queries, which [`grouping`] makes of those
+//! of one.
 //!
 //! [`selection`] says which objects are handled, [`tenancy`] bounds what an object may have the
 //! controller ask, [`budget`] the GPUs that several objects hold together.
