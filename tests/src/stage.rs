@@ -185,11 +185,16 @@ impl Stage {
     /// Starts a controller named `name` for this namespace: the chart's release in it, with the
     /// arguments that it renders and the rights of its service account, only quicker.
     pub async fn controller(&self, name: &str) -> Result<Process, StageError> {
+        self.controller_with(name, false).await
+    }
+
+    /// The same, that reads objects together if `grouped`. The first of a stage decides for all.
+    pub async fn controller_with(&self, name: &str, grouped: bool) -> Result<Process, StageError> {
         let namespace = self.namespace.name();
         let prometheus = self.prometheus.url();
         let values = json!({
             "watchNamespace": namespace,
-            "prometheus": { "url": prometheus },
+            "prometheus": { "url": prometheus, "groupedQueries": grouped },
         });
         let plane = self.namespace.plane();
         let release = self

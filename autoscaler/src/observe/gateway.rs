@@ -36,12 +36,12 @@ fn wanted(spec: &PDAutoscalerSpec) -> (bool, Option<&'static Gateway>) {
 }
 
 /// Asks about the gateway and puts what it counts into `signals`. `known` is the one that was found
-/// before.
+/// before. Grouped answers have searched for gateways already.
 pub async fn read(
     context: &Context,
     spec: &PDAutoscalerSpec,
     endpoint: Result<Endpoint, QueryError>,
-    (scope, answers): (&Scope, &Answers<QueryError>),
+    (scope, answers, is_grouped): (&Scope, &Answers<QueryError>, bool),
     known: Option<&'static Gateway>,
     signals: &mut Signals,
 ) -> ReadGateway {
@@ -59,7 +59,10 @@ pub async fn read(
     };
     let shared = &context.metrics_args.gateway_namespaces;
     let mut scope = GatewayScope::of(scope, asked, model, shared);
-    let mut answer = query(context, &endpoint, &scope).await;
+    let mut answer = match asked {
+        None if is_grouped => answers.state.clone(),
+        _ => query(context, &endpoint, &scope).await,
+    };
     let found = decode::gateway_found(&answer, stated);
     if let Some(other) = found.filter(|found| asked.is_none_or(|asked| asked.name != found.name)) {
         scope.gateway = Some(other);

@@ -1,0 +1,315 @@
+//! The answer to a query of many objects, row by row as it arrives, into an answer for each object.
+//!
+//! An object gets the rows of its namespace whose pod or workload is one of its two, and no other:
+//! an object cannot name another namespace here. A row takes sixteen bytes, because its labels are
+//! kept once for all objects. Whoever gets no row has what a query of its own would have without
+//! one: the same answer of an empty list. Whether the answer is whole is the caller's to know.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use pd_core::{PerRole, Role};
+use pd_signals::Sample;
+
+use super::{Join, PART, Part, TAG, WORKLOAD, workload::key_of_pod};
+
+/// Most rows of an object in one answer: those of a thousand pods, with room for their histograms.
+const ROWS_MAX: usize = 20_000;
+
+/// Most sets of labels in one answer: those of fifty pods a role for each object of a chunk. Each
+/// takes some 250 bytes for as long as the answer is kept.
+const SETS_MAX: usize = 100_000;
+
+/// Why a row is not taken, and the answer is of no use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotTaken {
+    /// No query of many objects gives such a row.
+    #[error("a row of a grouped answer is of no part that was asked for")]
+    Strange,
+    /// An object has too many, or too many differ in their labels.
+    #[error("a grouped answer has more rows of an object, or more labels, than are taken")]
+    TooMany,
+}
+
+/// The objects of one query, found by namespace and workload.
+#[derive(Debug, Default)]
+pub struct Directory {
+    namespaces: HashMap<String, HashMap<String, Vec<(usize, Role)>>>,
+    in_namespaces: HashMap<String, Vec<usize>>,
+    homes: Vec<String>,
+    objects: usize,
+}
+
+impl Directory {
+    /// Without any object yet. `homes` are namespaces of what serves every namespace.
+    pub fn with_homes(homes: &[String]) -> Self {
+        Self {
+            homes: homes.to_vec(),
+            ..Self::default()
+        }
+    }
+
+    /// Adds an object in `namespace` whose roles' workloads have `keys`, which differ. Objects are
+    /// numbered in the order in which they are added.
+    pub fn add(&mut self, namespace: &str, keys: PerRole<&str>) {
+        let of_namespace = self.namespaces.entry(namespace.to_owned()).or_default();
+        for (role, key) in keys.iter() {
+            let found = of_namespace.entry((*key).to_owned()).or_default();
+            found.push((self.objects, role));
+        }
+        let in_namespace = self.in_namespaces.entry(namespace.to_owned());
+        in_namespace.or_default().push(self.objects);
+        self.objects += 1;
+    }
+
+    /// The namespaces, in order.
+    pub fn namespaces(&self) -> Vec<&str> {
+        let mut names: Vec<&str> = self.namespaces.keys().map(String::as_str).collect();
+        names.sort_unstable();
+        names
+    }
+
+    fn find(&self, namespace: &str, key: &str) -> &[(usize, Role)] {
+        let of_namespace = self.namespaces.get(namespace);
+        of_namespace
+            .and_then(|of_namespace| of_namespace.get(key))
+            .map_or(&[], Vec::as_slice)
+    }
+
+    /// The objects that look into `namespace`.
+    fn looking_into(&self, namespace: &str) -> Vec<(usize, Role)> {
+        // Its rows are of no role.
+        let of_none = |object: usize| (object, Role::Prefill);
+        if self.homes.iter().any(|home| home == namespace) {
+            return (0..self.objects).map(of_none).collect();
+        }
+        let own = self.in_namespaces.get(namespace).into_iter().flatten();
+        own.copied().map(of_none).collect()
+    }
+}
+
+/// One row of an object.
+#[derive(Clone, Copy, Debug)]
+struct Row {
+    value: f64,
+    labels: u32,
+    part: u16,
+    role: Role,
+}
+
+/// Sets of labels, each once.
+#[derive(Debug, Default)]
+struct LabelSets {
+    numbers: HashMap<String, u32>,
+    sets: Vec<BTreeMap<String, String>>,
+    /// The set that is looked for, as one text.
+    text: String,
+}
+
+impl LabelSets {
+    fn number<'a>(
+        &mut self,
+        labels: impl Iterator<Item = (&'a str, &'a str)> + Clone,
+    ) -> Option<u32> {
+        self.text.clear();
+        for (name, value) in labels.clone() {
+            // No label holds this character, which ends texts in every program that reads them.
+            self.text.extend([name, "\0", value, "\0"]);
+        }
+        if let Some(known) = self.numbers.get(&self.text) {
+            return Some(*known);
+        }
+        let number = u32::try_from(self.sets.len()).ok();
+        let number = number.filter(|_| self.sets.len() < SETS_MAX)?;
+        self.numbers.insert(self.text.clone(), number);
+        let owned = labels.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        self.sets.push(owned.collect());
+        Some(number)
+    }
+}
+
+/// Takes rows, and gives each object its own.
+#[derive(Debug)]
+pub struct Splitter<'a> {
+    directory: &'a Directory,
+    parts: Arc<[Part]>,
+    namespace_label: &'a str,
+    pod_label: &'a str,
+    labels: LabelSets,
+    rows: Vec<Vec<Row>>,
+    has_too_many: bool,
+}
+
+impl<'a> Splitter<'a> {
+    /// A splitter of the answer to a query with `parts` about the objects of `directory`.
+    pub fn new(
+        directory: &'a Directory,
+        parts: Arc<[Part]>,
+        (namespace_label, pod_label): (&'a str, &'a str),
+    ) -> Self {
+        Self {
+            directory,
+            parts,
+            namespace_label,
+            pod_label,
+            labels: LabelSets::default(),
+            rows: vec![Vec::new(); directory.objects],
+            has_too_many: false,
+        }
+    }
+
+    /// Whether a row was not taken because there were too many.
+    pub const fn has_too_many(&self) -> bool {
+        self.has_too_many
+    }
+
+    /// Takes the number `value` of a row with `labels`.
+    pub fn add<L: AsRef<str>>(&mut self, labels: &[(L, L)], value: f64) -> Result<(), NotTaken> {
+        self.row(labels, |kept, take| take(kept, value))
+    }
+
+    /// Takes a native histogram with `labels`.
+    pub fn add_native<L: AsRef<str>>(
+        &mut self,
+        labels: &[(L, L)],
+        (count, sum): (f64, f64),
+        buckets: &[(f64, f64)],
+    ) -> Result<(), NotTaken> {
+        self.row(labels, |kept, take| {
+            let own = kept.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
+            for sample in Sample::of_native(&own.collect(), count, sum, buckets) {
+                let labels = sample.labels.iter().map(|(k, v)| (k.as_str(), v.as_str()));
+                take(&labels.collect::<Vec<_>>(), sample.value);
+            }
+        })
+    }
+
+    /// Finds the objects of a row with `labels`, and hands what is left of the labels to `of`,
+    /// which takes values under labels.
+    fn row<L: AsRef<str>>(
+        &mut self,
+        labels: &[(L, L)],
+        of: impl FnOnce(&[(&str, &str)], &mut dyn FnMut(&[(&str, &str)], f64)),
+    ) -> Result<(), NotTaken> {
+        let find = |name: &str| {
+            let mut labels = labels.iter();
+            let found = labels.find(|(known, _)| known.as_ref() == name);
+            found.map(|(_, value)| value.as_ref())
+        };
+        let number = find(PART).and_then(|number| number.parse::<u16>().ok());
+        let number = number.ok_or(NotTaken::Strange)?;
+        let part = self
+            .parts
+            .get(usize::from(number))
+            .ok_or(NotTaken::Strange)?;
+        let namespace = find(self.namespace_label).ok_or(NotTaken::Strange)?;
+        let looking;
+        let found = if part.is_of_namespaces {
+            looking = self.directory.looking_into(namespace);
+            &looking
+        } else {
+            match (find(WORKLOAD), find(self.pod_label)) {
+                (Some(key), _) => self.directory.find(namespace, key),
+                (None, Some(pod)) => self.directory.find(namespace, &key_of_pod(pod)),
+                // A series without a pod is of no object.
+                (None, None) => &[],
+            }
+        };
+        let mut objects = found
+            .iter()
+            .filter(|(_, role)| part.reads(*role))
+            .peekable();
+        if objects.peek().is_none() {
+            return Ok(());
+        }
+        let marks = [PART, WORKLOAD, self.namespace_label];
+        let kept = labels
+            .iter()
+            .map(|(name, value)| (name.as_ref(), value.as_ref()));
+        let kept: Vec<_> = kept.filter(|(name, _)| !marks.contains(name)).collect();
+        let mut values = Vec::with_capacity(1);
+        of(&kept, &mut |labels, value| {
+            values.push((self.labels.number(labels.iter().copied()), value));
+        });
+        for &(object, role) in objects {
+            let rows = &mut self.rows[object];
+            for &(labels, value) in &values {
+                let labels = labels.filter(|_| rows.len() < ROWS_MAX);
+                let Some(labels) = labels else {
+                    self.has_too_many = true;
+                    return Err(NotTaken::TooMany);
+                };
+                rows.push(Row {
+                    value,
+                    labels,
+                    part: number,
+                    role,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// The answer of each object, in the order of the directory.
+    pub fn finish(self) -> Vec<Split> {
+        let sets: Arc<[_]> = self.labels.sets.into();
+        let split = |rows: Vec<Row>| Split {
+            rows: rows.into(),
+            sets: Arc::clone(&sets),
+            parts: Arc::clone(&self.parts),
+        };
+        self.rows.into_iter().map(split).collect()
+    }
+}
+
+/// The rows of one object.
+#[derive(Clone, Debug)]
+pub struct Split {
+    rows: Arc<[Row]>,
+    sets: Arc<[BTreeMap<String, String>]>,
+    parts: Arc<[Part]>,
+}
+
+impl Split {
+    /// The samples that a query of the object's own would have given, in some order.
+    pub fn samples(&self) -> Vec<Sample> {
+        let mut samples = Vec::with_capacity(self.rows.len());
+        let mut joined: BTreeMap<(u16, u32, &str), f64> = BTreeMap::new();
+        for row in &*self.rows {
+            let part = &self.parts[usize::from(row.part)];
+            for (tag, of) in &part.tags {
+                match (of, part.join) {
+                    (Some(of), _) if *of != row.role => {}
+                    (Some(_), _) | (None, Join::Apart) => {
+                        samples.push(self.sample(row.labels, tag, row.value));
+                    }
+                    (None, Join::Add | Join::Largest) => {
+                        let both = joined.entry((row.part, row.labels, tag));
+                        let join = |before: &mut f64| match part.join {
+                            Join::Largest => *before = before.max(row.value),
+                            Join::Add | Join::Apart => *before += row.value,
+                        };
+                        both.and_modify(join).or_insert(row.value);
+                    }
+                }
+            }
+        }
+        let joined = joined.into_iter();
+        samples.extend(joined.map(|((_, labels, tag), value)| self.sample(labels, tag, value)));
+        samples
+    }
+
+    fn sample(&self, labels: u32, tag: &str, value: f64) -> Sample {
+        let set = usize::try_from(labels)
+            .ok()
+            .and_then(|at| self.sets.get(at));
+        let mut labels = set.cloned().unwrap_or_default();
+        labels.insert(TAG.to_owned(), tag.to_owned());
+        Sample { labels, value }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,222 @@
+//! Rows of an answer about many, and whose they are.
+
+use super::*;
+
+fn part(tags: &[(&str, Option<Role>)], join: Join) -> Part {
+    let tags = tags.iter();
+    Part {
+        tags: tags.map(|(tag, role)| ((*tag).to_owned(), *role)).collect(),
+        join,
+        is_of_namespaces: false,
+    }
+}
+
+fn parts() -> Arc<[Part]> {
+    let [prefill, decode] = [Some(Role::Prefill), Some(Role::Decode)];
+    Arc::new([
+        part(
+            &[("waiting_p", prefill), ("waiting_d", decode)],
+            Join::Apart,
+        ),
+        part(&[("rate_p", prefill)], Join::Add),
+        part(&[("models", None)], Join::Add),
+        part(&[("samples", None)], Join::Largest),
+        part(&[("age", None)], Join::Apart),
+        part(&[("ttft_native", decode)], Join::Add),
+    ])
+}
+
+/// `a/llama` and `a/other` in one namespace, and a namesake of the first in another.
+fn directory() -> Directory {
+    let mut directory = Directory::default();
+    for (namespace, prefill, decode) in [
+        ("a", "llama-p/", "/llama-d"),
+        ("a", "other-p/", "/other-d"),
+        ("b", "llama-p/", "/llama-d"),
+    ] {
+        directory.add(namespace, PerRole { prefill, decode });
+    }
+    directory
+}
+
+/// Samples as texts, in order.
+fn texts(split: &Split) -> Vec<String> {
+    let text = |sample: &Sample| {
+        let labels = sample.labels.iter().map(|(k, v)| format!("{k}={v}"));
+        let labels: Vec<String> = labels.collect();
+        format!("{} {}", labels.join(","), sample.value)
+    };
+    let mut texts: Vec<String> = split.samples().iter().map(text).collect();
+    texts.sort_unstable();
+    texts
+}
+
+fn split(rows: &[(&[(&str, &str)], f64)]) -> Vec<Vec<String>> {
+    let directory = directory();
+    let mut splitter = Splitter::new(&directory, parts(), ("ns", "pod"));
+    for (labels, value) in rows {
+        splitter.add(labels, *value).unwrap();
+    }
+    splitter.finish().iter().map(texts).collect()
+}
+
+#[test]
+fn a_row_by_pod_is_of_the_object_whose_pod_it_is_and_of_no_namesake() {
+    let row = |namespace, pod| [(PART, "0"), ("ns", namespace), ("pod", pod)];
+    let answers = split(&[
+        (&row("a", "llama-p-7d9f-abcde"), 1.0),
+        (&row("a", "llama-d-0"), 2.0),
+        (&row("a", "other-d-0"), 3.0),
+        (&row("b", "llama-d-0"), 4.0),
+        (&row("a", "llama-d-x"), 5.0),
+        (&row("c", "llama-d-0"), 6.0),
+        (&row("a", ""), 7.0),
+        (&[(PART, "0"), ("ns", "a")], 8.0),
+    ]);
+    let decode = |pod: &str, value: u8| vec![format!("pod={pod},signal=waiting_d {value}")];
+    let both = vec![
+        "pod=llama-d-0,signal=waiting_d 2".to_owned(),
+        "pod=llama-p-7d9f-abcde,signal=waiting_p 1".to_owned(),
+    ];
+    assert_eq!(
+        answers,
+        [both, decode("other-d-0", 3), decode("llama-d-0", 4)]
+    );
+}
+
+#[test]
+fn a_row_by_workload_is_of_the_role_that_its_part_reads() {
+    let row = |workload| {
+        [
+            (PART, "1"),
+            ("ns", "a"),
+            (WORKLOAD, workload),
+            ("edge", "0.5"),
+        ]
+    };
+    let answers = split(&[
+        (&row("llama-p/"), 1.0),
+        (&row("/llama-d"), 2.0),
+        (&row("/llama-p"), 3.0),
+        (&row("/"), 4.0),
+    ]);
+    assert_eq!(answers[0], ["edge=0.5,signal=rate_p 1"]);
+    assert!(answers[1].is_empty() && answers[2].is_empty());
+}
+
+#[test]
+fn rows_of_both_roles_are_joined_as_the_own_query_would() {
+    let row = |part, workload, model| {
+        [
+            (PART, part),
+            ("ns", "b"),
+            (WORKLOAD, workload),
+            ("metric", model),
+        ]
+    };
+    let answers = split(&[
+        (&row("2", "llama-p/", "m"), 2.0),
+        (&row("2", "/llama-d", "m"), 3.0),
+        (&row("2", "/llama-d", "n"), 1.0),
+        (&row("3", "llama-p/", ""), 39.0),
+        (&row("3", "/llama-d", ""), 40.0),
+    ]);
+    let want = [
+        "metric=,signal=samples 40",
+        "metric=m,signal=models 5",
+        "metric=n,signal=models 1",
+    ];
+    assert_eq!(answers[2], want);
+}
+
+#[test]
+fn what_is_found_in_a_namespace_is_its_objects_and_in_a_home_everybodys() {
+    let mut directory = Directory::with_homes(&["home".to_owned()]);
+    for namespace in ["a", "b"] {
+        directory.add(
+            namespace,
+            PerRole {
+                prefill: "p/",
+                decode: "d/",
+            },
+        );
+    }
+    let search = Part {
+        is_of_namespaces: true,
+        ..part(&[("gateway", None)], Join::Add)
+    };
+    let mut splitter = Splitter::new(&directory, Arc::new([search]), ("ns", "pod"));
+    for (namespace, value) in [("a", 1.0), ("home", 2.0), ("c", 4.0)] {
+        let labels = [(PART, "0"), ("ns", namespace), ("metric", "m")];
+        splitter.add(&labels, value).unwrap();
+    }
+    let answers: Vec<_> = splitter.finish().iter().map(texts).collect();
+    let want = |value: u8| vec![format!("metric=m,signal=gateway {value}")];
+    assert_eq!(answers, [want(3), want(2)]);
+}
+
+#[test]
+fn a_native_histogram_comes_in_its_pieces() {
+    let directory = directory();
+    let mut splitter = Splitter::new(&directory, parts(), ("ns", "pod"));
+    let labels = [(PART, "5"), ("ns", "b"), (WORKLOAD, "/llama-d")];
+    splitter
+        .add_native(&labels, (3.0, 1.5), &[(0.5, 2.0), (1.0, 1.0)])
+        .unwrap();
+    let answers = splitter.finish();
+    let own: BTreeMap<String, String> = BTreeMap::from([("signal".into(), "ttft_native".into())]);
+    let want = Sample::of_native(&own, 3.0, 1.5, &[(0.5, 2.0), (1.0, 1.0)]);
+    assert_eq!(answers[2].samples(), want);
+}
+
+#[test]
+fn a_workload_of_two_objects_is_both_of_theirs() {
+    let mut directory = directory();
+    let decode = "/llama-e";
+    directory.add(
+        "a",
+        PerRole {
+            prefill: "llama-p/",
+            decode,
+        },
+    );
+    let mut splitter = Splitter::new(&directory, parts(), ("ns", "pod"));
+    splitter
+        .add(&[(PART, "1"), ("ns", "a"), (WORKLOAD, "llama-p/")], 1.0)
+        .unwrap();
+    let answers = splitter.finish();
+    assert_eq!(texts(&answers[0]), texts(&answers[3]));
+    assert_eq!(texts(&answers[0]).len(), 1);
+}
+
+#[rstest::rstest]
+#[case::no_part(&[("ns", "a"), ("pod", "llama-d-0")])]
+#[case::another_part(&[(PART, "6"), ("ns", "a"), ("pod", "llama-d-0")])]
+#[case::no_number(&[(PART, "x"), ("ns", "a"), ("pod", "llama-d-0")])]
+#[case::no_namespace(&[(PART, "0"), ("pod", "llama-d-0")])]
+fn a_row_that_was_not_asked_for_makes_the_answer_unusable(#[case] labels: &[(&str, &str)]) {
+    let directory = directory();
+    let mut splitter = Splitter::new(&directory, parts(), ("ns", "pod"));
+    assert_eq!(splitter.add(labels, 1.0), Err(NotTaken::Strange));
+}
+
+#[test]
+fn no_object_has_rows_without_end() {
+    let directory = directory();
+    let mut splitter = Splitter::new(&directory, parts(), ("ns", "pod"));
+    let mut take = |number: usize| {
+        let edge = number.to_string();
+        splitter.add(
+            &[
+                (PART, "1"),
+                ("ns", "a"),
+                (WORKLOAD, "llama-p/"),
+                ("edge", &edge),
+            ],
+            1.0,
+        )
+    };
+    assert!((0..ROWS_MAX).all(|number| take(number).is_ok()));
+    assert_eq!(take(ROWS_MAX), Err(NotTaken::TooMany));
+    assert!(splitter.has_too_many());
+}
