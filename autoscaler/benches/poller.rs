@@ -1,9 +1,11 @@
-//! The cost of reading many objects together: queries of a round, processor and memory.
+//! The cost of reading many objects together: queries of a round, processor, memory and bytes.
 //!
 //! `cargo bench -p pd-autoscaler --bench poller` reads 10 to 10,000 objects, five in a namespace
-//! and each of six pods, from a server in another process that answers over HTTP as Prometheus
-//! would, with as many rows as vLLM's metrics give. It prints a line for each number of objects.
-//! The bars are those of the issue: 60 queries a round, one core, 300 MiB.
+//! and each of six pods behind a gateway of its namespace, from a server in another process that
+//! answers over HTTP as Prometheus would, with as many rows as the metrics of vLLM and of the
+//! endpoint picker give. Each object's signals are decoded every 15 s, as in a pass. It prints a
+//! line for each number of objects. The bars are those of the issue: 60 queries a round, one core,
+//! 300 MiB.
 
 #![expect(clippy::unwrap_used, reason = "a failed step of a measurement ends it")]
 
@@ -14,7 +16,11 @@ use std::{
     io::{BufRead as _, BufReader},
     net::TcpListener,
     process::{Command, Stdio},
-    sync::Mutex,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
     time::Duration,
 };
 
@@ -23,9 +29,11 @@ use futures::future::BoxFuture;
 use kube::runtime::reflector::ObjectRef;
 use pd_api::v1alpha1::PDAutoscaler;
 use pd_autoscaler::{
-    grouping::{Join, PART, WORKLOAD, split::Splitter},
+    grouping::{Grouped, Join, Of, PART, WORKLOAD, gateway::of_gateway, split::Splitter},
     poller::{
         Ask, Poller, Settings, Taken,
+        gateways::Sought,
+        here::Here,
         read::{Place, Reader},
         round::Round,
         shape::{Kind, Shape},
@@ -33,7 +41,12 @@ use pd_autoscaler::{
 };
 use pd_core::PerRole;
 use pd_runtime::prometheus::{Endpoint, Owner, QueryError, Servers};
-use pd_signals::{engine::VLLM, queries::Scope};
+use pd_signals::{
+    decode::{self, Answers, Overrides},
+    engine::VLLM,
+    gateway::EPP,
+    queries::{Scope, gateway::GatewayScope},
+};
 use tokio::time::{Instant, sleep};
 
 /// Set in the process that answers.
@@ -74,13 +87,21 @@ fn main() {
         .spawn()
         .unwrap();
     let mut line = String::new();
-    let output = server.stdout.take().unwrap();
-    BufReader::new(output).read_line(&mut line).unwrap();
-    println!("objects  queries/round  served  round s  core %  peak MiB");
+    let mut output = BufReader::new(server.stdout.take().unwrap());
+    output.read_line(&mut line).unwrap();
+    let bytes = Arc::new(AtomicU64::new(0));
+    let sent = Arc::clone(&bytes);
+    thread::spawn(move || {
+        for line in output.lines().map_while(Result::ok) {
+            sent.fetch_add(line.parse().unwrap_or(0), Ordering::Relaxed);
+        }
+    });
+    println!("objects  queries/round  served  round s  core %  peak MiB  MB/round");
     for count in [10, 100, 1_000, 10_000] {
-        runtime.block_on(measure(count, line.trim()));
+        runtime.block_on(measure(count, line.trim(), &bytes));
     }
     server.kill().unwrap();
+    server.wait().unwrap();
 }
 
 struct Client {
@@ -103,7 +124,36 @@ impl Reader for Client {
     }
 }
 
-async fn measure(count: usize, address: &str) {
+/// Decodes what a pass has taken, with the counts of the gateway `sought`.
+fn read(poller: &Poller, key: &ObjectRef<PDAutoscaler>, sought: Sought, here: Here) -> bool {
+    let scope = scope();
+    let answers = Answers {
+        partial: false,
+        state: here.state,
+        histograms: here.histograms,
+        wide: here.wide,
+        attainment: here
+            .attainment
+            .map_or_else(|| Ok(Vec::new()), |(answer, _)| answer),
+        overrides: Overrides::default(),
+    };
+    let pods = |role: &str| -> Vec<String> {
+        let name = |pod| format!("{}-{role}-7d9f8b6c5-abcd{pod}", key.name);
+        (0..PODS).map(name).collect()
+    };
+    let (prefill, decode) = (pods("prefill"), pods("decode"));
+    let ready = PerRole {
+        prefill: prefill.as_slice(),
+        decode: decode.as_slice(),
+    };
+    let mut signals = decode::signals(&answers, ready, &scope, Duration::from_mins(2));
+    match poller.take_gateway(key, sought) {
+        Taken::Here(counted) => decode::add_gateway(&counted.rows, &EPP, &mut signals).is_none(),
+        Taken::Soon(_) | Taken::Apart => false,
+    }
+}
+
+async fn measure(count: usize, address: &str, bytes: &AtomicU64) {
     let timeout = Duration::from_secs(10);
     let client = Client {
         servers: Servers::new(timeout, "bench", "0"),
@@ -123,12 +173,14 @@ async fn measure(count: usize, address: &str) {
     let report = |round| rounds.lock().unwrap().push(round);
     let passes = async {
         sleep(Duration::from_millis(100)).await;
+        let pause = INTERVAL / u32::try_from(count.min(100)).unwrap();
         let mut served = 0;
-        let mut begun = (Instant::now(), processor_seconds());
+        let mut begun = (Instant::now(), processor_seconds(), 0);
         // Everybody is new in the first, and lacks attainment in the second.
         for turn in 0..5 {
             if turn == 3 {
-                begun = (Instant::now(), processor_seconds());
+                let bytes = bytes.load(Ordering::Relaxed);
+                begun = (Instant::now(), processor_seconds(), bytes);
             }
             served = 0;
             for some in objects.chunks(count.div_ceil(100)) {
@@ -140,16 +192,20 @@ async fn measure(count: usize, address: &str) {
                         attainment_kept: Duration::from_mins(1),
                     };
                     if let Taken::Here(here) = poller.take(key, ask) {
-                        served += usize::from(here.state.is_ok_and(|rows| !rows.is_empty()));
+                        let is_read = read(&poller, key, sought(key), *here);
+                        served += usize::from(is_read);
                     }
                 }
-                sleep(INTERVAL / 100).await;
+                sleep(pause).await;
             }
         }
-        let core = (processor_seconds() - begun.1) / begun.0.elapsed().as_secs_f64();
-        (served, core)
+        let spent = begun.0.elapsed().as_secs_f64();
+        let core = (processor_seconds() - begun.1) / spent;
+        let bytes = u32::try_from((bytes.load(Ordering::Relaxed) - begun.2) / 1_000);
+        let megabytes = f64::from(bytes.unwrap()) / 1_000.0;
+        (served, core, megabytes * INTERVAL.as_secs_f64() / spent)
     };
-    let (served, core) = tokio::select! {
+    let (served, core, megabytes) = tokio::select! {
         () = poller.follow(&client, report) => return,
         measured = passes => measured,
     };
@@ -161,7 +217,7 @@ async fn measure(count: usize, address: &str) {
         .max()
         .unwrap_or_default();
     println!(
-        "{count:>7} {most:>14} {served:>7} {:>8.1} {:>7.0} {:>9.0}",
+        "{count:>7} {most:>14} {served:>7} {:>8.1} {:>7.0} {:>9.0} {megabytes:>9.1}",
         took.as_secs_f64(),
         core * 100.0,
         peak_mib(),
@@ -177,6 +233,12 @@ fn object(number: usize) -> (ObjectRef<PDAutoscaler>, Place) {
         decode: format!("llama-{name}-decode/"),
     };
     (key, Place { namespace, keys })
+}
+
+/// The gateway of `key`.
+fn sought(key: &ObjectRef<PDAutoscaler>) -> Sought {
+    let gateway = GatewayScope::of(&scope(), None, format!("Meta/{}", key.name), &[]);
+    Sought::of(&gateway, &EPP).unwrap()
 }
 
 fn processor_seconds() -> f64 {
@@ -202,10 +264,24 @@ fn peak_mib() -> f64 {
     kib / 1024.0
 }
 
-/// Answers until it is killed.
+/// Queries as the server knows them.
+struct Known {
+    shape: Shape,
+    gateways: Grouped,
+}
+
+/// Answers until it is killed, and prints the length of each answer.
 async fn serve() {
-    let shape: &'static Shape = Box::leak(Box::new(Shape::of(&scope()).unwrap()));
-    let answer = move |body: Bytes| async move { answer(shape, &body) };
+    let gateway = GatewayScope::of(&scope(), None, "m".to_owned(), &[]);
+    let known: &'static Known = Box::leak(Box::new(Known {
+        shape: Shape::of(&scope()).unwrap(),
+        gateways: of_gateway(&gateway, &EPP).unwrap(),
+    }));
+    let answer = move |body: Bytes| async move {
+        let answer = answer(known, &body);
+        println!("{}", answer.len());
+        answer
+    };
     let router = Router::new()
         .route("/api/v1/query", post(answer))
         .layer(DefaultBodyLimit::disable());
@@ -216,8 +292,65 @@ async fn serve() {
     axum::serve(listener, router).await.unwrap();
 }
 
-fn answer(shape: &Shape, body: &[u8]) -> String {
+/// Rows of an answer.
+struct Rows {
+    text: String,
+    number: usize,
+}
+
+impl Rows {
+    fn add(&mut self, namespace: &str, labels: &str) {
+        let comma = if self.text.ends_with('[') { "" } else { "," };
+        let number = self.number;
+        write!(
+            self.text,
+            "{comma}{{\"metric\":{{{labels},\"namespace\":\"{namespace}\",\"{PART}\":\"{number}\"}},\"value\":[1733000000.123,\"123.4567890123\"]}}"
+        )
+        .unwrap();
+    }
+}
+
+fn answer(known: &Known, body: &[u8]) -> String {
     let query = decoded(body);
+    let (_, rest) = query.split_once("namespace=~\"").unwrap();
+    let (namespaces, _) = rest.split_once('"').unwrap();
+    let namespaces: Vec<&str> = namespaces.split('|').collect();
+    let mut rows = Rows {
+        text: String::from(
+            "{\"status\":\"success\",\"data\":{\"resultType\":\"vector\",\"result\":[",
+        ),
+        number: 0,
+    };
+    // The search for gateways has its name without a selector of its own.
+    if query.contains("llm_d_epp_request_total{") {
+        add_gateways(&mut rows, known, &namespaces);
+    } else {
+        add_objects(&mut rows, known, &query, &namespaces);
+    }
+    rows.text.push_str("]}}");
+    rows.text
+}
+
+fn add_gateways(rows: &mut Rows, known: &Known, namespaces: &[&str]) {
+    for (number, part) in known.gateways.parts.iter().enumerate() {
+        rows.number = number;
+        let (tag, _) = &part.tags[0];
+        for namespace in namespaces {
+            for name in 0..IN_NAMESPACE {
+                let model = format!("\"model_name\":\"Meta/llama-{name}\"");
+                if tag.ends_with("_buckets") {
+                    (0..EDGES).for_each(|edge| {
+                        rows.add(namespace, &format!("\"edge\":\"0.{edge}\",{model}"));
+                    });
+                } else {
+                    rows.add(namespace, &model);
+                }
+            }
+        }
+    }
+}
+
+fn add_objects(rows: &mut Rows, known: &Known, query: &str, namespaces: &[&str]) {
     let kind = if query.contains("count by (__name__") {
         Kind::State
     } else if query.contains("[1h]") {
@@ -227,44 +360,33 @@ fn answer(shape: &Shape, body: &[u8]) -> String {
     } else {
         Kind::Histograms
     };
-    let (_, rest) = query.split_once("namespace=~\"").unwrap();
-    let (namespaces, _) = rest.split_once('"').unwrap();
-    let mut text =
-        String::from("{\"status\":\"success\",\"data\":{\"resultType\":\"vector\",\"result\":[");
-    let (_, parts) = shape.query(kind);
+    let (_, parts) = known.shape.query(kind);
     for (number, part) in parts.iter().enumerate() {
+        rows.number = number;
         let (tag, _) = &part.tags[0];
-        if tag.ends_with("_native") || part.is_of_namespaces {
+        if tag.ends_with("_native") || part.of == Of::Namespaces {
             continue;
         }
-        for namespace in namespaces.split('|') {
-            for workload in (0..IN_NAMESPACE)
-                .flat_map(|name| ["prefill", "decode"].map(|role| format!("llama-{name}-{role}")))
-            {
-                let mut row = |more: String| {
-                    let comma = if text.ends_with('[') { "" } else { "," };
-                    write!(
-                        text,
-                        "{comma}{{\"metric\":{{{more},\"namespace\":\"{namespace}\",\"{PART}\":\"{number}\"}},\"value\":[1733000000.123,\"123.4567890123\"]}}"
-                    )
-                    .unwrap();
-                };
+        for namespace in namespaces {
+            let names = (0..IN_NAMESPACE)
+                .flat_map(|name| ["prefill", "decode"].map(|role| format!("llama-{name}-{role}")));
+            for workload in names {
+                let of_workload = format!("\"{WORKLOAD}\":\"{workload}/\"");
                 match part.join {
                     Join::Apart => (0..PODS).for_each(|pod| {
-                        row(format!("\"pod\":\"{workload}-7d9f8b6c5-abcd{pod}\""));
+                        rows.add(
+                            namespace,
+                            &format!("\"pod\":\"{workload}-7d9f8b6c5-abcd{pod}\""),
+                        );
                     }),
                     _ if tag.ends_with("_buckets") => (0..EDGES).for_each(|edge| {
-                        row(format!(
-                            "\"edge\":\"0.{edge}\",\"{WORKLOAD}\":\"{workload}/\""
-                        ));
+                        rows.add(namespace, &format!("\"edge\":\"0.{edge}\",{of_workload}"));
                     }),
-                    _ => row(format!("\"{WORKLOAD}\":\"{workload}/\"")),
+                    _ => rows.add(namespace, &of_workload),
                 }
             }
         }
     }
-    text.push_str("]}}");
-    text
 }
 
 /// A form as text.

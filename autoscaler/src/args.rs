@@ -112,7 +112,7 @@ pub struct MetricsArgs {
     /// every 15s however many they are.
     #[arg(
         long, action = ArgAction::Set, env = "PD_GROUPED_QUERIES", value_name = "BOOL",
-        default_value_t = false, default_missing_value = "true", num_args = 0..=1, require_equals = true
+        default_value_t = true, default_missing_value = "true", num_args = 0..=1, require_equals = true
     )]
     pub grouped_queries: bool,
 }

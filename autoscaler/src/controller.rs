@@ -245,7 +245,7 @@ async fn reconcile(object: Arc<Guarded>, shared: Arc<Shared>) -> Result<Action, 
     });
     let outcome = match outcome {
         Ok(applied) => Ok(applied),
-        Err(Unobserved::Stopped(stopped)) => Err(stopped),
+        Err(Unobserved::Stopped(stopped)) => Err(*stopped),
         Err(Unobserved::Soon(wait)) => return Ok(Action::requeue(wait)),
     };
     shared.budgets.heard(&key, &outcome);

@@ -7,13 +7,14 @@
 //! whatever an engine's recipe is, the numbers are those of the object's own query. Whatever is
 //! not understood is refused, and such an object is asked about by itself.
 
+pub mod gateway;
 pub mod split;
 pub mod workload;
 
 use std::{collections::BTreeMap, fmt};
 
 use pd_core::Role;
-use pd_signals::queries::Scope;
+use pd_signals::queries::{Scope, gateway::in_any_case};
 use promql_parser::{
     label::{Labels, Matcher},
     parser::{
@@ -47,8 +48,14 @@ const HOMES: &str = "<homes>";
 /// Stands for a pattern of pods.
 const PODS: &str = "<pods>";
 
-/// The pattern of every pod.
-const ANY_POD: &str = ".+";
+/// Stands for a pattern of models.
+const MODELS: &str = "<models>";
+
+/// The pattern of every pod, and of every model.
+const ANY: &str = ".+";
+
+/// Functions that make a number of many series, or a series of none.
+const OF_ALL: [&str; 5] = ["scalar", "vector", "absent", "absent_over_time", "info"];
 
 /// Why a query cannot be made one of many objects.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -80,8 +87,32 @@ pub struct Part {
     pub tags: Vec<(String, Option<Role>)>,
     /// How rows are joined.
     pub join: Join,
-    /// Whether its rows are of namespaces alone, and of every object that looks there.
-    pub is_of_namespaces: bool,
+    /// Whose its rows are.
+    pub of: Of,
+}
+
+/// Whose the rows of a part are, beside their namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Of {
+    /// Those of the object whose pods or workload they name.
+    Pods,
+    /// Those of every object that looks into their namespace.
+    Namespaces,
+    /// Those of every such object whose model they name by this label.
+    Models(&'static str),
+}
+
+/// The names that a query of many objects is about.
+#[derive(Clone, Copy, Debug)]
+pub struct Names<'a> {
+    /// Namespaces of the objects.
+    pub namespaces: &'a [&'a str],
+    /// Namespaces of what serves every namespace.
+    pub homes: &'a [String],
+    /// Keys of the workloads whose pods are read; of all pods if there are none.
+    pub keys: &'a [&'a str],
+    /// Models that are read; all if there are none.
+    pub models: &'a [&'a str],
 }
 
 impl Part {
@@ -101,25 +132,30 @@ pub struct Grouped {
 }
 
 impl Grouped {
-    /// The query of all objects in `namespaces`, or of those with the workloads of `keys` alone, if
-    /// any are given. `homes` are namespaces of what serves every namespace. Nothing where a name
-    /// is none of Kubernetes's, for it might mean something to RE2.
-    pub fn text(&self, namespaces: &[&str], homes: &[String], keys: &[&str]) -> Option<String> {
+    /// The query about `names`. Nothing where a name of Kubernetes is none, for it might mean
+    /// something to RE2.
+    pub fn text(&self, names: &Names<'_>) -> Option<String> {
         let is_label = |name: &&str| {
             let mut bytes = name.bytes();
             !name.is_empty() && bytes.all(|b| is_word(b) || b == b'-')
         };
-        let mut all: Vec<&str> = homes.iter().map(String::as_str).collect();
-        all.extend(namespaces);
-        if namespaces.is_empty() || !all.iter().all(is_label) {
+        let mut all: Vec<&str> = names.homes.iter().map(String::as_str).collect();
+        all.extend(names.namespaces);
+        if names.namespaces.is_empty() || !all.iter().all(is_label) {
             return None;
         }
-        let pods = match keys {
-            [] => ANY_POD.to_owned(),
+        let pods = match names.keys {
+            [] => ANY.to_owned(),
             keys => workload::pods_of(keys)?,
         };
-        let text = self.text.replace(NAMESPACES, &namespaces.join("|"));
-        Some(text.replace(HOMES, &all.join("|")).replace(PODS, &pods))
+        let models = match names.models {
+            [] => ANY.to_owned(),
+            models => in_any_case(models),
+        };
+        // Models last, for they may have any text.
+        let text = self.text.replace(NAMESPACES, &names.namespaces.join("|"));
+        let text = text.replace(HOMES, &all.join("|")).replace(PODS, &pods);
+        Some(text.replace(MODELS, &models))
     }
 
     /// The same with what `query` finds in namespaces, whatever the pods.
@@ -133,7 +169,7 @@ impl Grouped {
         self.parts.push(Part {
             tags: vec![(tag, None)],
             join: Join::Add,
-            is_of_namespaces: true,
+            of: Of::Namespaces,
         });
         Ok(self)
     }
@@ -208,13 +244,12 @@ pub fn grouped(query: &str, scope: &Scope) -> Result<Grouped, GroupingError> {
     for part in whole {
         let (tag, expression) = untagged(part)?;
         let (text, part) = regrouped(expression, scope, tag)?;
-        match numbers.get(&text) {
-            Some(&known) => parts[known].tags.extend(part.tags),
-            None => {
-                numbers.insert(text.clone(), parts.len());
-                parts.push(part);
-                texts.push(text);
-            }
+        if let Some(&known) = numbers.get(&text) {
+            parts[known].tags.extend(part.tags);
+        } else {
+            numbers.insert(text.clone(), parts.len());
+            parts.push(part);
+            texts.push(text);
         }
     }
     let texts = texts.iter().enumerate();
@@ -282,7 +317,7 @@ fn regrouped(
     let part = Part {
         tags: vec![(tag, role)],
         join,
-        is_of_namespaces: false,
+        of: Of::Pods,
     };
     Ok((expression.to_string(), part))
 }
@@ -384,8 +419,6 @@ impl Rewriting<'_> {
     }
 
     fn call(self, call: &mut Call) -> Result<Held, GroupingError> {
-        // A number of many series, or a series of none.
-        const OF_ALL: [&str; 5] = ["scalar", "vector", "absent", "absent_over_time", "info"];
         if OF_ALL.contains(&call.func.name) {
             return Err(GroupingError::Unknown("it has a function of all series"));
         }

@@ -35,6 +35,7 @@ use self::{
     attainment::KeptAttainment,
     contention::Claims,
     drain::{Drain, Longest},
+    gateway::Behind,
     series::Series,
     target::{ObservedTarget, TargetError},
 };
@@ -237,9 +238,12 @@ async fn measured(
         is_attainment_kept,
         attainment_read_at: read_at,
         is_grouped,
+        waited,
     } = asked.map_err(Unobserved::Soon)?;
-    let mut signals = decode::signals(&answers, ready, &scope, windows.age_max);
-    let work = decode::in_flight(&answers, ready, &scope, windows.age_max);
+    // A sample is stale when its worker was not scraped in time, as it was when that was asked.
+    let age_max = windows.age_max + waited;
+    let mut signals = decode::signals(&answers, ready, &scope, age_max);
+    let work = decode::in_flight(&answers, ready, &scope, age_max);
     let attainment = match kept {
         Some(kept) if is_attainment_kept => {
             kept.restore(&mut signals);
@@ -249,15 +253,18 @@ async fn measured(
         _ => Some(KeptAttainment::of(&mut signals, &scope, read_at)),
     };
     context.update(key, |state| state.attainment = attainment);
-    let at_gateway = gateway::read(
+    let behind = Behind {
         context,
-        &object.spec,
+        key,
+        spec: &object.spec,
         endpoint,
-        (&scope, &answers, is_grouped),
-        known_gateway,
-        &mut signals,
-    )
-    .await;
+        scope: &scope,
+        answers: &answers,
+        is_grouped,
+    };
+    let at_gateway = gateway::read(&behind, known_gateway, &mut signals).await;
+    let at_gateway = at_gateway.map_err(Unobserved::Soon)?;
+    let warning = warning.or(at_gateway.warning);
     Ok(Measured {
         signals,
         work,

@@ -23,14 +23,14 @@ pub type ReconcileOutcome = Result<Box<Applied>, Stopped>;
 #[derive(Debug)]
 pub enum Unobserved {
     /// It is stopped.
-    Stopped(Stopped),
+    Stopped(Box<Stopped>),
     /// Its metrics come with those of others: it is to be passed again after this time.
     Soon(Duration),
 }
 
 impl From<Stopped> for Unobserved {
     fn from(stopped: Stopped) -> Self {
-        Self::Stopped(stopped)
+        Self::Stopped(Box::new(stopped))
     }
 }
 

@@ -12,6 +12,7 @@
 //! Refuses objects with a server of their own, and those whose pods are not shown by their
 //! workload's name: they are asked about by themselves.
 
+pub mod gateways;
 pub mod here;
 pub mod plan;
 pub mod read;
@@ -33,6 +34,7 @@ use pd_signals::queries::Scope;
 use tokio::{sync::Notify, time::Instant};
 
 use self::{
+    gateways::AtGateway,
     here::Here,
     read::{Place, Read},
     shape::{Kind, Shape, ShapeKey},
@@ -82,9 +84,9 @@ pub struct Ask<'a> {
 
 /// An answer to a pass.
 #[derive(Debug)]
-pub enum Taken {
+pub enum Taken<T = Here> {
     /// The answers.
-    Here(Box<Here>),
+    Here(Box<T>),
     /// They come: the pass is to come back after this time.
     Soon(Duration),
     /// The object is to be asked about by itself.
@@ -112,6 +114,8 @@ struct State {
     is_all_doubtful: bool,
     /// Since when so many objects were asked about by themselves.
     alone: Option<(Instant, usize)>,
+    /// Rounds after which every chunk has had its turn to have its attainment read.
+    attainment_rounds: u32,
 }
 
 /// An object that is read.
@@ -127,6 +131,17 @@ struct Member {
     level: u8,
     /// Whether there is no room for its kind.
     is_left_out: bool,
+    gateway: Option<AtGateway>,
+}
+
+/// Whatever becomes of a pass for which nothing was read yet.
+enum Lack {
+    /// The object may be asked about by itself.
+    Apart,
+    /// The pass is to come back after this time.
+    Soon(Duration),
+    /// It waited long enough, and goes on without.
+    Late,
 }
 
 impl Member {
@@ -141,6 +156,7 @@ impl Member {
             reads: [const { None }; 4],
             level: 0,
             is_left_out: false,
+            gateway: None,
         }
     }
 
@@ -191,6 +207,24 @@ impl Poller {
         self.period() + self.settings.timeout
     }
 
+    /// How long an object is read after a pass wanted it last.
+    fn wanted_for(&self) -> Duration {
+        self.age_max() + self.period()
+    }
+
+    /// Whatever becomes of a pass that has nothing `since` then.
+    fn lack(&self, state: &mut State, since: Instant) -> Lack {
+        let period = self.period();
+        if state.may_ask_alone(period) {
+            return Lack::Apart;
+        }
+        if since.elapsed() < self.age_max() + period {
+            let soon = (period / SOON).max(Duration::from_secs(1));
+            return Lack::Soon(soon.min(period));
+        }
+        Lack::Late
+    }
+
     /// The answers about the object `key`, which is read from now on.
     pub fn take(&self, key: &Key, ask: Ask<'_>) -> Taken {
         let (now, period, age_max) = (Instant::now(), self.period(), self.age_max());
@@ -216,7 +250,9 @@ impl Poller {
         if member.is_left_out {
             return Taken::Apart;
         }
-        let attainment_age = age_max.max(member.attainment_kept);
+        // Whoever has to wait for more turns than one has older ones, which are better than none.
+        let turns = state.attainment_rounds.saturating_sub(1);
+        let attainment_age = age_max.max(member.attainment_kept) + period * turns;
         let kinds = Kind::ALL
             .into_iter()
             .filter(|kind| *kind != Kind::Attainment || needs_attainment);
@@ -224,15 +260,16 @@ impl Poller {
             Kind::Attainment => member.read(kind, attainment_age),
             _ => member.read(kind, age_max),
         });
-        let Some(reads) = reads.map(|read| read.cloned()).collect::<Option<Vec<_>>>() else {
+        let Some(reads) = reads
+            .map(Option::<&Read>::cloned)
+            .collect::<Option<Vec<_>>>()
+        else {
             let since = *member.missing_since.get_or_insert(now);
-            if state.may_ask_alone(period) {
-                return Taken::Apart;
-            }
-            if now.duration_since(since) < age_max + period {
-                return Taken::Soon((period / SOON).max(Duration::from_secs(1)).min(period));
-            }
-            return Taken::Here(Box::new(Here::late(needs_attainment, now)));
+            return match self.lack(state, since) {
+                Lack::Apart => Taken::Apart,
+                Lack::Soon(wait) => Taken::Soon(wait),
+                Lack::Late => Taken::Here(Box::new(Here::late(needs_attainment, now))),
+            };
         };
         member.missing_since = None;
         let is_troubled = reads.iter().any(Read::is_troubled);

@@ -13,7 +13,7 @@ use std::{
 use pd_core::{PerRole, Role};
 use pd_signals::Sample;
 
-use super::{Join, PART, Part, TAG, WORKLOAD, workload::key_of_pod};
+use super::{Join, Of, PART, Part, TAG, WORKLOAD, gateway::folded, workload::key_of_pod};
 
 /// Most rows of an object in one answer: those of a thousand pods, with room for their histograms.
 const ROWS_MAX: usize = 20_000;
@@ -38,6 +38,10 @@ pub enum NotTaken {
 pub struct Directory {
     namespaces: HashMap<String, HashMap<String, Vec<(usize, Role)>>>,
     in_namespaces: HashMap<String, Vec<usize>>,
+    /// Objects by their namespaces and models.
+    served: HashMap<String, HashMap<String, Vec<usize>>>,
+    /// Objects by their models.
+    served_anywhere: HashMap<String, Vec<usize>>,
     homes: Vec<String>,
     objects: usize,
 }
@@ -64,11 +68,33 @@ impl Directory {
         self.objects += 1;
     }
 
+    /// Adds an object in `namespace` of `model`, in the case in which models are compared, whose
+    /// gateway is read. Objects are numbered as those of [`Self::add`] are.
+    pub fn add_served(&mut self, namespace: &str, model: &str) {
+        let in_namespace = self.served.entry(namespace.to_owned()).or_default();
+        for by_model in [in_namespace, &mut self.served_anywhere] {
+            let found = by_model.entry(model.to_owned()).or_default();
+            found.push(self.objects);
+        }
+        self.objects += 1;
+    }
+
     /// The namespaces, in order.
     pub fn namespaces(&self) -> Vec<&str> {
-        let mut names: Vec<&str> = self.namespaces.keys().map(String::as_str).collect();
+        let names = self.namespaces.keys().chain(self.served.keys());
+        let mut names: Vec<&str> = names.map(String::as_str).collect();
         names.sort_unstable();
         names
+    }
+
+    /// How many objects it has.
+    pub const fn len(&self) -> usize {
+        self.objects
+    }
+
+    /// Whether it has none.
+    pub const fn is_empty(&self) -> bool {
+        self.objects == 0
     }
 
     fn find(&self, namespace: &str, key: &str) -> &[(usize, Role)] {
@@ -78,16 +104,34 @@ impl Directory {
             .map_or(&[], Vec::as_slice)
     }
 
+    fn is_home(&self, namespace: &str) -> bool {
+        self.homes.iter().any(|home| home == namespace)
+    }
+
     /// The objects that look into `namespace`.
     fn looking_into(&self, namespace: &str) -> Vec<(usize, Role)> {
-        // Its rows are of no role.
-        let of_none = |object: usize| (object, Role::Prefill);
-        if self.homes.iter().any(|home| home == namespace) {
+        if self.is_home(namespace) {
             return (0..self.objects).map(of_none).collect();
         }
         let own = self.in_namespaces.get(namespace).into_iter().flatten();
         own.copied().map(of_none).collect()
     }
+
+    /// The objects of `model` that look into `namespace`.
+    fn served_in(&self, namespace: &str, model: &str) -> Vec<(usize, Role)> {
+        let by_model = if self.is_home(namespace) {
+            Some(&self.served_anywhere)
+        } else {
+            self.served.get(namespace)
+        };
+        let found = by_model.and_then(|by_model| by_model.get(&folded(model)));
+        found.into_iter().flatten().copied().map(of_none).collect()
+    }
+}
+
+/// An object to whose row no role belongs.
+const fn of_none(object: usize) -> (usize, Role) {
+    (object, Role::Prefill)
 }
 
 /// One row of an object.
@@ -206,16 +250,22 @@ impl<'a> Splitter<'a> {
             .ok_or(NotTaken::Strange)?;
         let namespace = find(self.namespace_label).ok_or(NotTaken::Strange)?;
         let looking;
-        let found = if part.is_of_namespaces {
-            looking = self.directory.looking_into(namespace);
-            &looking
-        } else {
-            match (find(WORKLOAD), find(self.pod_label)) {
-                (Some(key), _) => self.directory.find(namespace, key),
-                (None, Some(pod)) => self.directory.find(namespace, &key_of_pod(pod)),
-                // A series without a pod is of no object.
-                (None, None) => &[],
+        let mut model_label = None;
+        let found = match (part.of, find(WORKLOAD), find(self.pod_label)) {
+            (Of::Namespaces, ..) => {
+                looking = self.directory.looking_into(namespace);
+                &looking
             }
+            (Of::Models(label), ..) => {
+                model_label = Some(label);
+                let model = find(label).ok_or(NotTaken::Strange)?;
+                looking = self.directory.served_in(namespace, model);
+                &looking
+            }
+            (Of::Pods, Some(key), _) => self.directory.find(namespace, key),
+            (Of::Pods, None, Some(pod)) => self.directory.find(namespace, &key_of_pod(pod)),
+            // A series without a pod is of no object.
+            (Of::Pods, None, None) => &[],
         };
         let mut objects = found
             .iter()
@@ -224,7 +274,8 @@ impl<'a> Splitter<'a> {
         if objects.peek().is_none() {
             return Ok(());
         }
-        let marks = [PART, WORKLOAD, self.namespace_label];
+        let of_row = model_label.unwrap_or(WORKLOAD);
+        let marks = [PART, of_row, self.namespace_label];
         let kept = labels
             .iter()
             .map(|(name, value)| (name.as_ref(), value.as_ref()));

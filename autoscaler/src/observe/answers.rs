@@ -70,6 +70,8 @@ pub struct Asked {
     pub attainment_read_at: Instant,
     /// Whether they are part of those about many, which search for gateways too.
     pub is_grouped: bool,
+    /// How long ago they were asked for, if they are.
+    pub waited: Duration,
 }
 
 /// Asks about an object, and again where the answer shows that the engine's metrics are spelt
@@ -111,6 +113,7 @@ impl Asking<'_> {
         let of_many = here.as_ref().and_then(|here| here.attainment.as_ref());
         let attainment_read_at = of_many.map_or_else(Instant::now, |(_, at)| *at);
         let is_grouped = here.is_some();
+        let waited = here.as_ref().map_or(Duration::ZERO, |here| here.age);
         let (answers, warning) = answers(self, &scope, is_attainment_kept, here).await;
         Ok(Asked {
             answers,
@@ -119,6 +122,7 @@ impl Asking<'_> {
             is_attainment_kept,
             attainment_read_at,
             is_grouped,
+            waited,
         })
     }
 

@@ -63,7 +63,7 @@ impl Here {
 }
 
 /// `error` of a query about many, as one of them may know it: not as a fault of its own query.
-fn as_of_one(error: &QueryError) -> QueryError {
+pub(super) fn as_of_one(error: &QueryError) -> QueryError {
     if error.is_query_at_fault() {
         unanswered("a query about many objects fails, of which the log has the cause")
     } else {
@@ -71,7 +71,8 @@ fn as_of_one(error: &QueryError) -> QueryError {
     }
 }
 
-fn late() -> QueryError {
+/// The error of an answer that did not come.
+pub(super) fn late() -> QueryError {
     unanswered("the queries about many objects take too long")
 }
 

@@ -8,7 +8,10 @@ use tokio::time::Instant;
 
 use super::shape::{Kind, Shape};
 use crate::{
-    grouping::split::{Directory, Split, Splitter},
+    grouping::{
+        Grouped, Names, Part,
+        split::{Directory, Split, Splitter},
+    },
     prometheus::{QueryError, RowLabels, RowValue, Rows},
 };
 
@@ -71,6 +74,26 @@ impl Read {
     }
 }
 
+/// How the reads of a chunk went.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Faults {
+    /// Queries that were sent.
+    pub(super) queries: usize,
+    /// Whether one is at fault.
+    pub(super) is_refused: bool,
+    /// Whether an answer is missing or not whole, which may be the server's fault or an object's.
+    pub(super) is_doubtful: bool,
+}
+
+impl Faults {
+    /// Counts one query, of which each object has a part that is as `read` is.
+    pub(super) fn add(&mut self, read: &Read) {
+        self.queries += 1;
+        self.is_refused |= read.is_refused();
+        self.is_doubtful |= read.is_troubled() && !read.is_refused();
+    }
+}
+
 /// Objects to be read at once.
 #[derive(Debug)]
 pub struct Asked<'a> {
@@ -95,36 +118,17 @@ impl Asked<'_> {
             directory.add(&place.namespace, keys);
         }
         let (grouped, parts) = self.shape.query(kind);
-        let asked_at = Instant::now();
-        let all = |error: QueryError| {
-            let read = Read {
-                asked_at,
-                rows: Err(error),
-                warning: None,
-            };
-            vec![read; self.places.len()]
+        let keys = self.named();
+        let query = Query {
+            name: kind.name(),
+            grouped,
+            parts,
+            directory: &directory,
+            homes: self.homes,
+            named: (&keys, &[]),
+            labels: self.labels,
         };
-        let text = grouped.text(&directory.namespaces(), self.homes, &self.named());
-        let Some(text) = text else {
-            return all(not_a_vector(kind, "a name that is none of Kubernetes's"));
-        };
-        let mut splitter = Splitter::new(&directory, Arc::clone(&parts), self.labels);
-        let warnings = match reader.read(kind.name(), &text, &mut splitter).await {
-            Ok(warnings) => warnings,
-            // One of the objects may be the cause, and not the server.
-            Err(_) if splitter.has_too_many() => {
-                return all(not_a_vector(kind, "more rows than objects may have"));
-            }
-            Err(error) => return all(error),
-        };
-        let warning = warnings.into_iter().next();
-        let splits = splitter.finish().into_iter();
-        let read = |rows| Read {
-            asked_at,
-            rows: Ok(rows),
-            warning: warning.clone(),
-        };
-        splits.map(read).collect()
+        query.read(reader).await
     }
 
     /// The workloads, where they have to be named.
@@ -138,9 +142,67 @@ impl Asked<'_> {
     }
 }
 
-fn not_a_vector(kind: Kind, got: &'static str) -> QueryError {
+/// A query about the objects of a directory.
+#[derive(Debug)]
+pub(super) struct Query<'a> {
+    /// As errors name it.
+    pub(super) name: &'static str,
+    pub(super) grouped: &'a Grouped,
+    pub(super) parts: Arc<[Part]>,
+    pub(super) directory: &'a Directory,
+    pub(super) homes: &'a [String],
+    /// Workloads and models, where they have to be named.
+    pub(super) named: (&'a [&'a str], &'a [&'a str]),
+    pub(super) labels: (&'a str, &'a str),
+}
+
+impl Query<'_> {
+    /// Sends it, and gives each object its part.
+    pub(super) async fn read(self, reader: &impl Reader) -> Vec<Read> {
+        let asked_at = Instant::now();
+        let all = |error: QueryError| {
+            let read = Read {
+                asked_at,
+                rows: Err(error),
+                warning: None,
+            };
+            vec![read; self.directory.len()]
+        };
+        let text = self.grouped.text(&Names {
+            namespaces: &self.directory.namespaces(),
+            homes: self.homes,
+            keys: self.named.0,
+            models: self.named.1,
+        });
+        let Some(text) = text else {
+            return all(not_a_vector(
+                self.name,
+                "a name that is none of Kubernetes's",
+            ));
+        };
+        let mut splitter = Splitter::new(self.directory, self.parts, self.labels);
+        let warnings = match reader.read(self.name, &text, &mut splitter).await {
+            Ok(warnings) => warnings,
+            // One of the objects may be the cause, and not the server.
+            Err(_) if splitter.has_too_many() => {
+                return all(not_a_vector(self.name, "more rows than objects may have"));
+            }
+            Err(error) => return all(error),
+        };
+        let warning = warnings.into_iter().next();
+        let splits = splitter.finish().into_iter();
+        let read = |rows| Read {
+            asked_at,
+            rows: Ok(rows),
+            warning: warning.clone(),
+        };
+        splits.map(read).collect()
+    }
+}
+
+fn not_a_vector(name: &str, got: &'static str) -> QueryError {
     QueryError::NotAVector {
-        query: kind.name().to_owned(),
+        query: name.to_owned(),
         got,
     }
 }

@@ -20,9 +20,9 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{info, warn};
 
 use super::{
-    Key, Member, Poller, SOON,
-    plan::{self, Candidate, SHAPES_MAX, chunks, level_after},
-    read::{Asked, Place, Read, Reader},
+    Key, Member, Poller, SOON, gateways,
+    plan::{self, CHUNKS_MAX, Candidate, SHAPES_MAX, chunks, level_after},
+    read::{Asked, Faults, Place, Read, Reader},
     shape::{Kind, Shape, ShapeKey},
 };
 use crate::lock::locked;
@@ -34,7 +34,7 @@ const SPREAD: f64 = 0.8;
 const AT_ONCE: usize = 4;
 
 /// Most queries for attainment in a round. The rest of the chunks has them in the next.
-const ATTAINMENT_MAX: usize = 9;
+const ATTAINMENT_MAX: usize = 7;
 
 /// Most kinds that are known to have no queries. Beyond it they are tried again.
 const UNKNOWN_MAX: usize = 1_000;
@@ -97,53 +97,75 @@ impl Poller {
         }
     }
 
-    /// Reads every object once.
+    /// Reads every object once, and every gateway.
     async fn round(&self, reader: &impl Reader) -> Round {
         let started = Instant::now();
         let jobs = self.jobs();
-        let count = u32::try_from(jobs.len()).unwrap_or(u32::MAX).max(1);
-        let apart = self.period().mul_f64(SPREAD) / count;
+        let gateway_jobs = self.gateway_jobs();
+        let count = u32::try_from(jobs.len() + gateway_jobs.len());
+        let apart = self.period().mul_f64(SPREAD) / count.unwrap_or(u32::MAX).max(1);
+        let mut turns = (0_u32..).map(|number| started + apart * number);
         let attainment = attainment_turns(&jobs);
-        let turn = |(number, job): (usize, _)| {
+        let mut reads: Vec<BoxFuture<'_, Faults>> = Vec::new();
+        for (number, job) in jobs.iter().enumerate() {
+            let at = turns.next().unwrap_or(started);
             let has_attainment = attainment.contains(&number);
-            let after = apart * u32::try_from(number).unwrap_or(u32::MAX);
-            (job, started + after, has_attainment)
-        };
-        let turns: Vec<_> = jobs.iter().enumerate().map(turn).collect();
-        let mut reads: Vec<BoxFuture<'_, (usize, bool, bool)>> = Vec::with_capacity(turns.len());
-        for (job, at, has_attainment) in turns {
             reads.push(Box::pin(async move {
                 sleep_until(at).await;
                 self.read(reader, job, has_attainment).await
             }));
         }
-        let results: Vec<_> = stream::iter(reads).buffered(AT_ONCE).collect().await;
-        let doubtful = results
-            .iter()
-            .filter(|(.., is_doubtful)| *is_doubtful)
-            .count();
-        let is_all_doubtful = results.len() > 1 && doubtful == results.len();
-        let mut round = Round {
-            took: started.elapsed(),
-            ..Round::default()
-        };
+        for job in &gateway_jobs {
+            let at = turns.next().unwrap_or(started);
+            reads.push(Box::pin(async move {
+                sleep_until(at).await;
+                self.read_gateways(reader, job).await
+            }));
+        }
+        let faults: Vec<Faults> = stream::iter(reads).buffered(AT_ONCE).collect().await;
+        let took = started.elapsed();
+        self.ended(&jobs, &gateway_jobs, &faults, took)
+    }
+
+    /// Notes for whoever was read whether the answer was of use. `faults` are those of `jobs` and
+    /// then those of `gateway_jobs`.
+    fn ended(
+        &self,
+        jobs: &[Job],
+        gateway_jobs: &[gateways::Job],
+        faults: &[Faults],
+        took: Duration,
+    ) -> Round {
+        let is_all_doubtful = faults.len() > 1 && faults.iter().all(|faults| faults.is_doubtful);
+        let is_troubled = |of: &Faults| of.is_refused || (of.is_doubtful && !is_all_doubtful);
+        let (of_jobs, of_gateways) = faults.split_at(jobs.len().min(faults.len()));
+        let mut troubled: HashSet<&Key> = HashSet::new();
         let state = &mut *locked(&self.state);
         state.is_all_doubtful = is_all_doubtful;
-        for (job, (queries, is_refused, is_doubtful)) in jobs.iter().zip(results) {
-            round.queries += queries;
-            round.objects += job.members.len();
-            let is_troubled = is_refused || (is_doubtful && !is_all_doubtful);
-            if is_refused || is_doubtful {
-                round.troubled += job.members.len();
+        for (job, faults) in jobs.iter().zip(of_jobs) {
+            let keys = job.members.iter().map(|(key, _)| key);
+            if faults.is_refused || faults.is_doubtful {
+                troubled.extend(keys.clone());
             }
-            for (key, _) in &job.members {
+            for key in keys {
                 if let Some(member) = state.members.get_mut(key) {
                     let is_alone = job.members.len() == 1;
-                    member.level = level_after(member.level, is_troubled, is_alone);
+                    member.level = level_after(member.level, is_troubled(faults), is_alone);
                 }
             }
         }
-        round
+        for (job, faults) in gateway_jobs.iter().zip(of_gateways) {
+            if faults.is_refused || faults.is_doubtful {
+                troubled.extend(&job.members);
+            }
+            state.gateways_read(job, is_troubled(faults));
+        }
+        Round {
+            queries: faults.iter().map(|faults| faults.queries).sum(),
+            objects: jobs.iter().map(|job| job.members.len()).sum(),
+            troubled: troubled.len(),
+            took,
+        }
     }
 
     /// The chunks of the next round.
@@ -186,7 +208,11 @@ impl Poller {
                 is_named: chunk.is_named,
             })
         };
-        chunks(&candidates).into_iter().filter_map(job).collect()
+        let chunks = chunks(&candidates, CHUNKS_MAX);
+        let jobs: Vec<Job> = chunks.into_iter().filter_map(job).collect();
+        let turns = u32::try_from(jobs.len().div_ceil(ATTAINMENT_MAX));
+        state.attainment_rounds = turns.unwrap_or(u32::MAX);
+        jobs
     }
 
     /// Makes the queries of the kinds with the most objects, and forgets the others and whoever is
@@ -194,7 +220,7 @@ impl Poller {
     fn make_shapes(&self) {
         let lack: Vec<(ShapeKey, Scope)> = {
             let state = &mut *locked(&self.state);
-            let wanted_for = self.age_max() + self.period();
+            let wanted_for = self.wanted_for();
             state
                 .members
                 .retain(|_, member| member.wanted_at.elapsed() < wanted_for);
@@ -233,14 +259,8 @@ impl Poller {
         }
     }
 
-    /// Reads one chunk; says how many queries that took, whether one is at fault, and whether an
-    /// answer is missing or not whole, which may be the server's fault or that of an object.
-    async fn read(
-        &self,
-        reader: &impl Reader,
-        job: &Job,
-        has_attainment: bool,
-    ) -> (usize, bool, bool) {
+    /// Reads one chunk.
+    async fn read(&self, reader: &impl Reader, job: &Job, has_attainment: bool) -> Faults {
         let places: Vec<&Place> = job.members.iter().map(|(_, place)| place).collect();
         let settings = &self.settings;
         let asked = Asked {
@@ -261,13 +281,11 @@ impl Poller {
             ));
         }
         let reads = join_all(reads).await;
-        let queries = reads.len();
-        let (mut is_refused, mut is_doubtful) = (false, false);
+        let mut faults = Faults::default();
         let state = &mut *locked(&self.state);
         for (kind, reads) in reads {
             if let Some(first) = reads.first() {
-                is_refused |= first.is_refused();
-                is_doubtful |= first.is_troubled() && !first.is_refused();
+                faults.add(first);
                 if let Err(error) = &first.rows {
                     warn!(%error, objects = reads.len(), "objects cannot be read together now");
                 }
@@ -279,7 +297,7 @@ impl Poller {
                 }
             }
         }
-        (queries, is_refused, is_doubtful)
+        faults
     }
 }
 

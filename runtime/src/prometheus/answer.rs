@@ -148,6 +148,9 @@ struct Item {
     histogram: Option<(f64, Native)>,
 }
 
+/// Buckets of a histogram: the upper edge of each, and the observations in it.
+type Buckets = Vec<(f64, f64)>;
+
 /// A native histogram, its numbers in words.
 #[derive(Deserialize)]
 pub(super) struct Native {
@@ -160,7 +163,7 @@ pub(super) struct Native {
 
 impl Native {
     /// Its count, its sum and, for each bucket, the upper edge and the observations in it.
-    pub(super) fn numbers(&self) -> Option<(f64, f64, Vec<(f64, f64)>)> {
+    pub(super) fn numbers(&self) -> Option<(f64, f64, Buckets)> {
         let number = |text: &String| text.parse::<f64>().ok();
         let buckets = self.buckets.iter();
         let buckets = buckets.map(|(_, _, edge, count)| number(edge).zip(number(count)));

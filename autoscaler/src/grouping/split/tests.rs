@@ -7,7 +7,7 @@ fn part(tags: &[(&str, Option<Role>)], join: Join) -> Part {
     Part {
         tags: tags.map(|(tag, role)| ((*tag).to_owned(), *role)).collect(),
         join,
-        is_of_namespaces: false,
+        of: Of::Pods,
     }
 }
 
@@ -142,7 +142,7 @@ fn what_is_found_in_a_namespace_is_its_objects_and_in_a_home_everybodys() {
         );
     }
     let search = Part {
-        is_of_namespaces: true,
+        of: Of::Namespaces,
         ..part(&[("gateway", None)], Join::Add)
     };
     let mut splitter = Splitter::new(&directory, Arc::new([search]), ("ns", "pod"));
@@ -153,6 +153,55 @@ fn what_is_found_in_a_namespace_is_its_objects_and_in_a_home_everybodys() {
     let answers: Vec<_> = splitter.finish().iter().map(texts).collect();
     let want = |value: u8| vec![format!("metric=m,signal=gateway {value}")];
     assert_eq!(answers, [want(3), want(2)]);
+}
+
+#[test]
+fn a_gateways_rows_are_of_whoever_serves_their_model_there_and_in_a_home_anywhere() {
+    let mut directory = Directory::with_homes(&["home".to_owned()]);
+    for (namespace, model) in [
+        ("a", "llama"),
+        ("a", "qwen"),
+        ("b", "llama"),
+        ("home", "qwen"),
+    ] {
+        directory.add_served(namespace, model);
+    }
+    let counted = Part {
+        of: Of::Models("model_name"),
+        ..part(&[("gateway_ttft_buckets", None)], Join::Add)
+    };
+    let mut splitter = Splitter::new(&directory, Arc::new([counted]), ("ns", "pod"));
+    let rows = [
+        ("a", "Llama", 1.0),
+        ("a", "llama", 2.0),
+        ("a", "mistral", 4.0),
+        ("b", "qwen", 8.0),
+        ("home", "LLAMA", 16.0),
+        ("home", "qwen", 32.0),
+        ("c", "llama", 64.0),
+    ];
+    for (namespace, model, value) in rows {
+        let labels = [
+            (PART, "0"),
+            ("edge", "0.5"),
+            ("model_name", model),
+            ("ns", namespace),
+        ];
+        splitter.add(&labels, value).unwrap();
+    }
+    let answers: Vec<_> = splitter.finish().iter().map(texts).collect();
+    let want = |value: u8| vec![format!("edge=0.5,signal=gateway_ttft_buckets {value}")];
+    assert_eq!(answers, [want(19), want(32), want(16), want(32)]);
+    let mut splitter = Splitter::new(&directory, Arc::new([counted_without()]), ("ns", "pod"));
+    let unnamed = [(PART, "0"), ("ns", "a")];
+    assert_eq!(splitter.add(&unnamed, 1.0), Err(NotTaken::Strange));
+}
+
+fn counted_without() -> Part {
+    Part {
+        of: Of::Models("model"),
+        ..part(&[("gateway_ttft_count", None)], Join::Add)
+    }
 }
 
 #[test]
