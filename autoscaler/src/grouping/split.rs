@@ -16,7 +16,11 @@ use pd_signals::Sample;
 use super::{Join, Of, PART, Part, TAG, WORKLOAD, gateway::folded, workload::key_of_pod};
 
 /// Most rows of an object in one answer: those of a thousand pods, with room for their histograms.
+/// An object with more has no answer, and harms no other.
 const ROWS_MAX: usize = 20_000;
+
+/// Most sets of labels that an object brings: those of a thousand pods, with room for edges.
+const OWN_SETS_MAX: usize = 5_000;
 
 /// Most sets of labels in one answer: those of fifty pods a role for each object of a chunk. Each
 /// takes some 250 bytes for as long as the answer is kept.
@@ -28,8 +32,8 @@ pub enum NotTaken {
     /// No query of many objects gives such a row.
     #[error("a row of a grouped answer is of no part that was asked for")]
     Strange,
-    /// An object has too many, or too many differ in their labels.
-    #[error("a grouped answer has more rows of an object, or more labels, than are taken")]
+    /// The labels of too many differ.
+    #[error("a grouped answer has more labels than are taken")]
     TooMany,
 }
 
@@ -153,24 +157,46 @@ struct LabelSets {
 }
 
 impl LabelSets {
+    /// The number of the set of `labels`, and whether it is new; nothing if there are too many.
     fn number<'a>(
         &mut self,
         labels: impl Iterator<Item = (&'a str, &'a str)> + Clone,
-    ) -> Option<u32> {
+    ) -> Option<(u32, bool)> {
         self.text.clear();
         for (name, value) in labels.clone() {
             // No label holds this character, which ends texts in every program that reads them.
             self.text.extend([name, "\0", value, "\0"]);
         }
         if let Some(known) = self.numbers.get(&self.text) {
-            return Some(*known);
+            return Some((*known, false));
         }
         let number = u32::try_from(self.sets.len()).ok();
         let number = number.filter(|_| self.sets.len() < SETS_MAX)?;
         self.numbers.insert(self.text.clone(), number);
         let owned = labels.map(|(name, value)| (name.to_owned(), value.to_owned()));
         self.sets.push(owned.collect());
-        Some(number)
+        Some((number, true))
+    }
+}
+
+/// The rows of one object so far.
+#[derive(Clone, Debug, Default)]
+struct Own {
+    rows: Vec<Row>,
+    /// Sets of labels that it was the first to have.
+    sets: usize,
+    /// Whether it has more than are taken, so that it has none.
+    is_overfull: bool,
+}
+
+impl Own {
+    fn add(&mut self, row: Row) {
+        if self.rows.len() < ROWS_MAX && self.sets <= OWN_SETS_MAX {
+            self.rows.push(row);
+        } else {
+            self.rows = Vec::new();
+            self.is_overfull = true;
+        }
     }
 }
 
@@ -182,7 +208,7 @@ pub struct Splitter<'a> {
     namespace_label: &'a str,
     pod_label: &'a str,
     labels: LabelSets,
-    rows: Vec<Vec<Row>>,
+    own: Vec<Own>,
     has_too_many: bool,
 }
 
@@ -199,7 +225,7 @@ impl<'a> Splitter<'a> {
             namespace_label,
             pod_label,
             labels: LabelSets::default(),
-            rows: vec![Vec::new(); directory.objects],
+            own: vec![Own::default(); directory.objects],
             has_too_many: false,
         }
     }
@@ -267,13 +293,12 @@ impl<'a> Splitter<'a> {
             // A series without a pod is of no object.
             (Of::Pods, None, None) => &[],
         };
-        let mut objects = found
-            .iter()
-            .filter(|(_, role)| part.reads(*role))
-            .peekable();
-        if objects.peek().is_none() {
+        let reads =
+            |(object, role): &(usize, Role)| part.reads(*role) && !self.own[*object].is_overfull;
+        let objects: Vec<_> = found.iter().copied().filter(reads).collect();
+        let Some(&(first, _)) = objects.first() else {
             return Ok(());
-        }
+        };
         let of_row = model_label.unwrap_or(WORKLOAD);
         let marks = [PART, of_row, self.namespace_label];
         let kept = labels
@@ -284,15 +309,14 @@ impl<'a> Splitter<'a> {
         of(&kept, &mut |labels, value| {
             values.push((self.labels.number(labels.iter().copied()), value));
         });
-        for &(object, role) in objects {
-            let rows = &mut self.rows[object];
-            for &(labels, value) in &values {
-                let labels = labels.filter(|_| rows.len() < ROWS_MAX);
-                let Some(labels) = labels else {
-                    self.has_too_many = true;
-                    return Err(NotTaken::TooMany);
-                };
-                rows.push(Row {
+        for (labels, value) in values {
+            let Some((labels, is_new)) = labels else {
+                self.has_too_many = true;
+                return Err(NotTaken::TooMany);
+            };
+            self.own[first].sets += usize::from(is_new);
+            for &(object, role) in &objects {
+                self.own[object].add(Row {
                     value,
                     labels,
                     part: number,
@@ -306,12 +330,13 @@ impl<'a> Splitter<'a> {
     /// The answer of each object, in the order of the directory.
     pub fn finish(self) -> Vec<Split> {
         let sets: Arc<[_]> = self.labels.sets.into();
-        let split = |rows: Vec<Row>| Split {
-            rows: rows.into(),
+        let split = |own: Own| Split {
+            rows: own.rows.into(),
+            is_overfull: own.is_overfull,
             sets: Arc::clone(&sets),
             parts: Arc::clone(&self.parts),
         };
-        self.rows.into_iter().map(split).collect()
+        self.own.into_iter().map(split).collect()
     }
 }
 
@@ -321,9 +346,15 @@ pub struct Split {
     rows: Arc<[Row]>,
     sets: Arc<[BTreeMap<String, String>]>,
     parts: Arc<[Part]>,
+    is_overfull: bool,
 }
 
 impl Split {
+    /// Whether the object has more rows or labels than are taken, so that it has none.
+    pub const fn is_overfull(&self) -> bool {
+        self.is_overfull
+    }
+
     /// The samples that a query of the object's own would have given, in some order.
     pub fn samples(&self) -> Vec<Sample> {
         let mut samples = Vec::with_capacity(self.rows.len());

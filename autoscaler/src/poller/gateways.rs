@@ -253,7 +253,7 @@ impl Poller {
         let mut faults = Faults::default();
         if let Some(read) = reads.first() {
             faults.add(read);
-            if let Err(error) = &read.rows {
+            if let (Err(error), false) = (&read.rows, read.is_own_fault) {
                 warn!(%error, objects = reads.len(), "gateways cannot be read together now");
             }
         }

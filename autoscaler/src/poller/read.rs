@@ -59,6 +59,8 @@ pub struct Read {
     pub rows: Result<Split, QueryError>,
     /// The server's first reason why they may not be whole.
     pub warning: Option<String>,
+    /// Whether there are none because the object has too many, which harms no other.
+    pub is_own_fault: bool,
 }
 
 impl Read {
@@ -89,8 +91,8 @@ impl Faults {
     /// Counts one query, of which each object has a part that is as `read` is.
     pub(super) fn add(&mut self, read: &Read) {
         self.queries += 1;
-        self.is_refused |= read.is_refused();
-        self.is_doubtful |= read.is_troubled() && !read.is_refused();
+        self.is_refused |= read.is_refused() && !read.is_own_fault;
+        self.is_doubtful |= read.warning.is_some() || (read.rows.is_err() && !read.is_refused());
     }
 }
 
@@ -165,6 +167,7 @@ impl Query<'_> {
                 asked_at,
                 rows: Err(error),
                 warning: None,
+                is_own_fault: false,
             };
             vec![read; self.directory.len()]
         };
@@ -185,16 +188,21 @@ impl Query<'_> {
             Ok(warnings) => warnings,
             // One of the objects may be the cause, and not the server.
             Err(_) if splitter.has_too_many() => {
-                return all(not_a_vector(self.name, "more rows than objects may have"));
+                return all(not_a_vector(self.name, "more labels than objects may have"));
             }
             Err(error) => return all(error),
         };
         let warning = warnings.into_iter().next();
         let splits = splitter.finish().into_iter();
-        let read = |rows| Read {
+        let read = |rows: Split| Read {
             asked_at,
-            rows: Ok(rows),
             warning: warning.clone(),
+            is_own_fault: rows.is_overfull(),
+            rows: if rows.is_overfull() {
+                Err(not_a_vector(self.name, "more rows than an object may have"))
+            } else {
+                Ok(rows)
+            },
         };
         splits.map(read).collect()
     }

@@ -286,11 +286,14 @@ impl Poller {
         for (kind, reads) in reads {
             if let Some(first) = reads.first() {
                 faults.add(first);
-                if let Err(error) = &first.rows {
+                if let (Err(error), false) = (&first.rows, first.is_own_fault) {
                     warn!(%error, objects = reads.len(), "objects cannot be read together now");
                 }
             }
             for ((key, place), read) in job.members.iter().zip(reads) {
+                if let (Err(error), true) = (&read.rows, read.is_own_fault) {
+                    warn!(%error, object = %key, "an object cannot be read with others");
+                }
                 let member = state.members.get_mut(key);
                 if let Some(member) = member.filter(|member| member.place == *place) {
                     member.reads[kind as usize] = Some(read);

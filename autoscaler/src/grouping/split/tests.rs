@@ -249,23 +249,41 @@ fn a_row_that_was_not_asked_for_makes_the_answer_unusable(#[case] labels: &[(&st
     assert_eq!(splitter.add(labels, 1.0), Err(NotTaken::Strange));
 }
 
-#[test]
-fn no_object_has_rows_without_end() {
+/// Whether two objects have no answer where the first has so many rows, each with labels of its own
+/// if `are_new`.
+fn overfull(rows: usize, are_new: bool) -> [bool; 2] {
     let directory = directory();
     let mut splitter = Splitter::new(&directory, parts(), ("ns", "pod"));
-    let mut take = |number: usize| {
+    let mut take = |workload: &str, number: usize| {
         let edge = number.to_string();
-        splitter.add(
-            &[
-                (PART, "1"),
-                ("ns", "a"),
-                (WORKLOAD, "llama-p/"),
-                ("edge", &edge),
-            ],
-            1.0,
-        )
+        let labels = [
+            (PART, "1"),
+            ("ns", "a"),
+            (WORKLOAD, workload),
+            ("edge", &edge),
+        ];
+        splitter.add(&labels, 1.0).unwrap();
     };
-    assert!((0..ROWS_MAX).all(|number| take(number).is_ok()));
-    assert_eq!(take(ROWS_MAX), Err(NotTaken::TooMany));
-    assert!(splitter.has_too_many());
+    take("other-p/", 0);
+    for number in 0..rows {
+        take("llama-p/", if are_new { number } else { 0 });
+    }
+    take("other-p/", 1);
+    let answers = splitter.finish();
+    assert_eq!(texts(&answers[1]).len(), 2);
+    assert_eq!(texts(&answers[0]).is_empty(), answers[0].is_overfull());
+    [answers[0].is_overfull(), answers[1].is_overfull()]
+}
+
+#[rstest::rstest]
+#[case::many_rows(ROWS_MAX, false, false)]
+#[case::too_many_rows(ROWS_MAX + 1, false, true)]
+#[case::many_labels(OWN_SETS_MAX, true, false)]
+#[case::too_many_labels(OWN_SETS_MAX + 2, true, true)]
+fn an_object_with_rows_without_end_has_none_and_harms_no_other(
+    #[case] rows: usize,
+    #[case] are_new: bool,
+    #[case] want: bool,
+) {
+    assert_eq!(overfull(rows, are_new), [want, false]);
 }
