@@ -3,7 +3,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use clap::{Args as ClapArgs, Parser};
+use clap::{ArgAction, Args as ClapArgs, Parser};
 use pd_runtime::{args::positive_duration, leader::LeaderArgs, process::ProcessArgs, prometheus};
 use reqwest::Url;
 
@@ -107,6 +107,14 @@ pub struct MetricsArgs {
         value_delimiter = ','
     )]
     pub gateway_namespaces: Vec<String>,
+
+    /// Read the PDAutoscalers that use the controller's own server together, by at most 60 queries
+    /// every 15s however many they are.
+    #[arg(
+        long, action = ArgAction::Set, env = "PD_GROUPED_QUERIES", value_name = "BOOL",
+        default_value_t = true, default_missing_value = "true", num_args = 0..=1, require_equals = true
+    )]
+    pub grouped_queries: bool,
 }
 
 /// The flags of the console.

@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use futures::future::BoxFuture;
 use k8s_openapi::jiff;
 use kube::{
     Client,
@@ -25,10 +26,12 @@ use tokio::{sync::watch, time::Instant};
 use crate::{
     args::{DecisionArgs, MetricsArgs},
     cluster::Cluster,
+    grouping::split::Splitter,
     metrics::Metrics,
     observe::{attainment::KeptAttainment, drain::Longest, profile::Cache, series::Series},
     placement::http::ask,
     placement::question::Ask,
+    poller::{Poller, Settings, read::Reader},
     prometheus::{Answer, Endpoint, QueryError, Sample, Servers},
     selection::SelectionArgs,
     share::Shares,
@@ -123,6 +126,8 @@ pub struct Context {
     pub tenancy: TenancyArgs,
     /// The controller's own Prometheus server, if it has one.
     pub own_server: Option<Endpoint>,
+    /// Reads objects that use that server together.
+    pub poller: Poller,
     /// Prometheus clients.
     pub servers: Servers,
     /// Who says whether more replicas of a placement group have places, if anybody does.
@@ -174,10 +179,20 @@ impl Context {
             Some(_) => decision_args.concurrency,
             None => decision_args.namespace_concurrency,
         };
+        let own_server = server.endpoint();
+        let settings = Settings {
+            is_on: metrics_args.grouped_queries && own_server.is_some(),
+            interval: decision_args.interval,
+            timeout: server.prometheus_timeout,
+            namespace_label: metrics_args.namespace_label.clone(),
+            pod_label: metrics_args.pod_label.clone(),
+            homes: metrics_args.gateway_namespaces.clone(),
+        };
         Self {
             shares: Shares::new(most),
             tenancy,
-            own_server: server.endpoint(),
+            poller: Poller::new(settings),
+            own_server,
             cluster: Cluster::new(client.clone(), decision_args.watch_namespace.clone()),
             client,
             decision_args,
@@ -235,15 +250,43 @@ impl Context {
     pub fn forget(&self, key: &ObjectRef<PDAutoscaler>) {
         let mut objects = self.objects.lock().unwrap_or_else(PoisonError::into_inner);
         objects.remove(key);
+        self.poller.forget(key);
         self.metrics.forget(key);
     }
 
     /// Forgets everything: another process leads now, and goes on from the checkpoints.
     pub fn forget_all(&self) {
         self.cluster.stop();
+        self.poller.forget_all();
         let mut objects = self.objects.lock().unwrap_or_else(PoisonError::into_inner);
         for key in std::mem::take(&mut *objects).keys() {
             self.metrics.forget(key);
         }
     }
 }
+
+/// Asks the controller's own server.
+impl Reader for Context {
+    fn read<'a>(
+        &'a self,
+        name: &'static str,
+        query: &'a str,
+        rows: &'a mut Splitter<'_>,
+    ) -> BoxFuture<'a, Result<Vec<String>, QueryError>> {
+        Box::pin(async move {
+            let endpoint = self.own_server.as_ref().ok_or(NO_SERVER)?;
+            let started = Instant::now();
+            let answer = self.servers.stream(endpoint, (name, query), rows).await;
+            self.metrics.query_took(started.elapsed());
+            if let Err(error) = &answer {
+                self.metrics.query_failed(error);
+            }
+            answer
+        })
+    }
+}
+
+/// Where to name a server.
+pub const NO_SERVER: QueryError = QueryError::NoServer {
+    remedy: "set `spec.metrics.source.serverUrl`, or start the controller with `--prometheus-url`",
+};

@@ -34,9 +34,10 @@ use crate::{
     context::{Context, Lateness},
     error::ReconcileError,
     observe::{contention::Claims, observe},
-    outcome::{ApplyOutcome, ReconcileOutcome, Stopped},
+    outcome::{Applied, ApplyOutcome, Stopped, Unobserved},
     placement,
     plan::plan,
+    poller::round::Round,
     report::{
         conditions::{lateness::is_late, ready},
         report,
@@ -100,6 +101,7 @@ pub async fn run(
         overview,
     });
     let budgets = follow_budgets(Arc::clone(&shared));
+    let polls = follow_metrics(Arc::clone(&shared.context));
     let reconciles = controller
         .with_config(config)
         .graceful_shutdown_on(stop)
@@ -121,7 +123,17 @@ pub async fn run(
     tokio::select! {
         () = reconciles => {}
         () = budgets => {}
+        () = polls => {}
     }
+}
+
+/// Reads objects together, where that is wanted. Never ends.
+async fn follow_metrics(context: Arc<Context>) {
+    if !context.poller.is_on() {
+        return std::future::pending().await;
+    }
+    let report = |round: Round| context.metrics.polled(&round);
+    Box::pin(context.poller.follow(&*context, report)).await;
 }
 
 /// Follows the GPU budgets, and looks after those that nobody claims. Never ends.
@@ -229,8 +241,13 @@ async fn reconcile(object: Arc<Guarded>, shared: Arc<Shared>) -> Result<Action, 
     let outcome = AssertUnwindSafe(steps).catch_unwind().await;
     let outcome = outcome.unwrap_or_else(|panic| {
         context.metrics.panicked();
-        Err(Stopped::Panicked(words(&*panic)))
+        Err(Stopped::Panicked(words(&*panic)).into())
     });
+    let outcome = match outcome {
+        Ok(applied) => Ok(applied),
+        Err(Unobserved::Stopped(stopped)) => Err(*stopped),
+        Err(Unobserved::Soon(wait)) => return Ok(Action::requeue(wait)),
+    };
     shared.budgets.heard(&key, &outcome);
     let reported = AssertUnwindSafe(Box::pin(report(context, &key, &object, &outcome)));
     reported.catch_unwind().await.unwrap_or_else(|panic| {
@@ -258,14 +275,14 @@ async fn steps(
     shared: &Shared,
     key: &ObjectRef<PDAutoscaler>,
     object: &Guarded,
-) -> ReconcileOutcome {
+) -> Result<Box<Applied>, Unobserved> {
     let context = &*shared.context;
     let valid = validate(object)?;
     let claims = shared.overview().claims;
     let observed = timeout(OBSERVE_WITHIN, observe(context, key, valid, &claims));
     let observed = observed
         .await
-        .unwrap_or(Err(Stopped::TooSlow(OBSERVE_WITHIN)))?;
+        .unwrap_or_else(|_| Err(Stopped::TooSlow(OBSERVE_WITHIN).into()))?;
     let subject = subject(
         observed.object,
         &observed.snapshot.roles,

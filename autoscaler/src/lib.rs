@@ -15,6 +15,9 @@
 //! that a steady pass sends the API server nothing. [`controller`] strings the steps together and
 //! decides when to look again.
 //!
+//! [`poller`] reads the metrics of many objects by few queries, which [`grouping`] makes of those
+//! of one.
+//!
 //! [`selection`] says which objects are handled, [`tenancy`] bounds what an object may have the
 //! controller ask, [`budget`] the GPUs that several objects hold together. [`console`] shows people
 //! what status holds, and has no part in decisions.
@@ -33,12 +36,14 @@ pub mod console;
 pub mod context;
 pub mod controller;
 pub mod error;
+pub mod grouping;
 pub mod lock;
 pub mod metrics;
 pub mod observe;
 pub mod outcome;
 pub mod placement;
 pub mod plan;
+pub mod poller;
 pub mod report;
 pub mod run;
 pub mod selection;

@@ -7,6 +7,7 @@
 
 mod budget;
 mod facts;
+mod grouped;
 mod sizing;
 
 use std::{
@@ -30,8 +31,11 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use self::{budget::BudgetMetrics, facts::Facts, sizing::Sizing};
-use crate::prometheus::QueryError;
+use self::{budget::BudgetMetrics, facts::Facts, grouped::GroupedMetrics, sizing::Sizing};
+use crate::{
+    poller::{Taken, round::Round},
+    prometheus::QueryError,
+};
 
 /// Upper edges of the durations of reconciles and queries, seconds: from an answer out of a cache
 /// to a query that times out.
@@ -122,6 +126,7 @@ pub struct Metrics {
     facts: Facts,
     query_duration: Histogram,
     query_errors: Family<CategoryLabels, Counter>,
+    grouped: GroupedMetrics,
     apply_conflicts: Counter,
     audit_findings: Counter,
     api_errors: Family<CategoryLabels, Counter>,
@@ -167,6 +172,7 @@ impl Default for Metrics {
             facts: Facts::default(),
             query_duration: Histogram::new(DURATION_SECONDS),
             query_errors: counters(&QueryError::CATEGORIES),
+            grouped: GroupedMetrics::default(),
             apply_conflicts: Counter::default(),
             audit_findings: Counter::default(),
             api_errors: counters(&API_CATEGORIES),
@@ -248,6 +254,7 @@ impl Metrics {
         );
         let errors = "Queries without a usable answer";
         registry.register("prometheus_query_errors", errors, self.query_errors.clone());
+        self.grouped.register(registry);
         let conflicts = "Replica writes not made because somebody else had changed the target";
         registry.register("apply_conflicts", conflicts, self.apply_conflicts.clone());
         let findings = "Plans not applied because they break an invariant: bugs";
@@ -286,6 +293,16 @@ impl Metrics {
                 category: error.category(),
             })
             .inc();
+    }
+
+    /// Many objects were read.
+    pub fn polled(&self, round: &Round) {
+        self.grouped.polled(round);
+    }
+
+    /// A pass got `taken` of the answers about many objects.
+    pub fn taken(&self, taken: &Taken) {
+        self.grouped.taken(taken);
     }
 
     /// A query took `took`.

@@ -4,6 +4,7 @@
 //! to decide. Metrics are read next, and their failure is not an error but `Unknown` in the
 //! snapshot.
 
+pub mod answers;
 pub mod attainment;
 pub mod contention;
 pub mod drain;
@@ -17,10 +18,7 @@ pub mod stuck;
 pub mod system;
 pub mod target;
 
-use std::{
-    collections::BTreeMap,
-    sync::{Mutex, PoisonError},
-};
+use std::collections::BTreeMap;
 
 use kube::{Client, runtime::reflector::ObjectRef};
 use pd_api::{
@@ -28,19 +26,16 @@ use pd_api::{
     v1alpha1::{PDAutoscaler, PDAutoscalerSpec},
 };
 use pd_core::{PerRole, Policy, Role, Signals, Snapshot};
-use pd_signals::{
-    decode::{self, Answers, Overrides},
-    engine::Engine,
-    queries::Scope,
-    stated::Stated,
-};
+use pd_signals::{decode, engine::Engine, queries::Scope, stated::Stated};
 use tokio::time::Instant;
 use tracing::warn;
 
 use self::{
+    answers::{Asked, Asking, asked, endpoint},
     attainment::KeptAttainment,
     contention::Claims,
     drain::{Drain, Longest},
+    gateway::Behind,
     series::Series,
     target::{ObservedTarget, TargetError},
 };
@@ -48,9 +43,11 @@ use crate::{
     args::MetricsArgs,
     cluster::{Cluster, Unseen},
     context::Context,
-    outcome::{Sources, Stopped},
+    grouping::workload,
+    outcome::{Sources, Stopped, Unobserved},
     placement::member::Member,
-    prometheus::{Endpoint, QueryError},
+    poller::read::Place,
+    prometheus::QueryError,
     validate::ValidObject,
 };
 
@@ -77,13 +74,14 @@ pub struct Observed<'a> {
     pub drain: Drain,
 }
 
-/// Reads everything about `valid`, or says which of its targets cannot be read.
+/// Reads everything about `valid`, or says which of its targets cannot be read, or that its metrics
+/// come with those of others soon.
 pub async fn observe<'a>(
     context: &Context,
     key: &ObjectRef<PDAutoscaler>,
     valid: ValidObject<'a>,
     claims: &Claims,
-) -> Result<Observed<'a>, Stopped> {
+) -> Result<Observed<'a>, Unobserved> {
     let ValidObject {
         object,
         policy,
@@ -108,9 +106,16 @@ pub async fn observe<'a>(
     let gpus = roles.map(|state| state.gpus_per_replica);
     let cache = context.read(key, |state| Some(state.profiles.clone()));
     let ready = PerRole::from_fn(|role| targets[role].ready_pods.as_slice());
+    let place = place(namespace, &object.spec, &targets);
     let (measured, (stated, cache)) = futures::join!(
         // Boxed, for eight queries at once make the future large.
-        Box::pin(measured(context, key, object, series, scope, ready)),
+        Box::pin(measured(
+            context,
+            key,
+            object,
+            (series, place, scope),
+            ready
+        )),
         profile::stated(
             client,
             namespace,
@@ -120,18 +125,9 @@ pub async fn observe<'a>(
             cache.unwrap_or_default()
         ),
     );
-    let seen_at = Instant::now();
-    let longest = context.read(key, |state| state.longest_answer);
-    let longest = Longest::after(longest, &measured.signals, seen_at);
-    context.update(key, |state| {
-        state.profiles = cache;
-        state.series = measured.series;
-        state.longest_answer = longest;
-    });
-    if let Some(error) = &measured.metrics_error {
-        context.metrics.query_failed(error);
-    }
-    log_change(context, key, measured.metrics_error.as_ref());
+    context.update(key, |state| state.profiles = cache);
+    let measured = measured?;
+    let longest = keep(context, key, &measured);
     Ok(Observed {
         object,
         snapshot: Snapshot {
@@ -149,6 +145,21 @@ pub async fn observe<'a>(
         members: PerRole::from_fn(|role| targets[role].member.clone()),
         drain: Drain::of(targets, measured.work, longest),
     })
+}
+
+/// Keeps what `measured` shows for the next pass; gives the longest answer of late.
+fn keep(context: &Context, key: &ObjectRef<PDAutoscaler>, measured: &Measured) -> Option<Longest> {
+    let longest = context.read(key, |state| state.longest_answer);
+    let longest = Longest::after(longest, &measured.signals, Instant::now());
+    context.update(key, |state| {
+        state.series = measured.series.clone();
+        state.longest_answer = longest;
+    });
+    if let Some(error) = &measured.metrics_error {
+        context.metrics.query_failed(error);
+    }
+    log_change(context, key, measured.metrics_error.as_ref());
+    longest
 }
 
 /// `policy` with bounds no lower than what the workloads' systems keep alive.
@@ -173,54 +184,88 @@ struct Measured {
     series: Series,
 }
 
+/// The object as queries about many name it, where they can.
+fn place(
+    namespace: &str,
+    spec: &PDAutoscalerSpec,
+    targets: &PerRole<ObservedTarget>,
+) -> Option<Place> {
+    let key = |role: Role| {
+        let target = &spec.role(role).target;
+        let kind = target::kind(target).ok()?;
+        workload::key(kind, &target.name, &targets[role].pod_pattern)
+    };
+    let keys = PerRole {
+        prefill: key(Role::Prefill)?,
+        decode: key(Role::Decode)?,
+    };
+    (keys.prefill != keys.decode).then(|| Place {
+        namespace: namespace.to_owned(),
+        keys,
+    })
+}
+
 /// Asks for everything that is measured of the pods of `scope`, of which `ready` are ready, and of
-/// the gateway before them. `series` is what earlier answers have shown.
+/// the gateway before them. The series are what earlier answers have shown.
 async fn measured(
     context: &Context,
     key: &ObjectRef<PDAutoscaler>,
     object: &PDAutoscaler,
-    series: Series,
-    scope: Scope,
+    (series, place, scope): (Series, Option<Place>, Scope),
     ready: PerRole<&[String]>,
-) -> Measured {
+) -> Result<Measured, Unobserved> {
     let windows = series.windows(&context.metrics_args);
     let known_gateway = series.gateway(object);
+    let scrape_interval = series.scrape_interval;
     let any_engine = series::stated_engine(object).is_none();
     let scope = series.spelt(scope, windows);
     let endpoint = endpoint(context, key, &object.spec).await;
     let kept = context.read(key, |state| state.attainment.clone());
     let is_attainment_kept = kept.as_ref().is_some_and(|kept| kept.is_fresh(&scope));
     let asking = Asking {
+        context,
+        key,
+        spec: &object.spec,
+        endpoint: &endpoint,
+        place,
         any_engine,
-        is_attainment_kept,
     };
+    let asked = asked(&asking, scope, is_attainment_kept).await;
     let Asked {
         answers,
         scope,
         warning,
         is_attainment_kept,
-    } = asked(context, &endpoint, &object.spec, scope, asking).await;
-    let mut signals = decode::signals(&answers, ready, &scope, windows.age_max);
-    let work = decode::in_flight(&answers, ready, &scope, windows.age_max);
+        attainment_read_at: read_at,
+        is_grouped,
+        waited,
+    } = asked.map_err(Unobserved::Soon)?;
+    // A sample is stale when its worker was not scraped in time, as it was when that was asked.
+    let age_max = windows.age_max + waited;
+    let mut signals = decode::signals(&answers, ready, &scope, age_max);
+    let work = decode::in_flight(&answers, ready, &scope, age_max);
     let attainment = match kept {
         Some(kept) if is_attainment_kept => {
             kept.restore(&mut signals);
             Some(kept)
         }
         _ if answers.attainment.is_err() || answers.partial => None,
-        _ => Some(KeptAttainment::of(&mut signals, &scope)),
+        _ => Some(KeptAttainment::of(&mut signals, &scope, read_at)),
     };
     context.update(key, |state| state.attainment = attainment);
-    let at_gateway = gateway::read(
+    let behind = Behind {
         context,
-        &object.spec,
+        key,
+        spec: &object.spec,
         endpoint,
-        (&scope, &answers),
-        known_gateway,
-        &mut signals,
-    )
-    .await;
-    Measured {
+        scope: &scope,
+        answers: &answers,
+        is_grouped,
+    };
+    let at_gateway = gateway::read(&behind, known_gateway, &mut signals).await;
+    let at_gateway = at_gateway.map_err(Unobserved::Soon)?;
+    let warning = warning.or(at_gateway.warning);
+    Ok(Measured {
         signals,
         work,
         sources: Sources {
@@ -233,9 +278,9 @@ async fn measured(
         metrics_error: answers.first_error().cloned().or(warning),
         series: Series {
             gateway: at_gateway.gateway,
-            ..Series::of(&answers, &scope)
+            ..Series::of(&answers, &scope).steady(scrape_interval)
         },
-    }
+    })
 }
 
 /// Reads both workloads of `spec`.
@@ -301,175 +346,6 @@ fn scope(
             .collect(),
         window: args.metrics_window,
         attainment_window: policy.objective.attainment.window,
-    }
-}
-
-/// Where to name a server.
-const NO_SERVER: QueryError = QueryError::NoServer {
-    remedy: "set `spec.metrics.source.serverUrl`, or start the controller with `--prometheus-url`",
-};
-
-/// The server that is asked about an object.
-async fn endpoint(
-    context: &Context,
-    key: &ObjectRef<PDAutoscaler>,
-    spec: &PDAutoscalerSpec,
-) -> Result<Endpoint, QueryError> {
-    match &spec.metrics.source {
-        Some(source) => login::endpoint(context, key, source).await,
-        None => context.own_server.clone().ok_or(NO_SERVER),
-    }
-}
-
-/// How an object is asked about.
-#[derive(Clone, Copy)]
-struct Asking {
-    /// Whether any engine may run.
-    any_engine: bool,
-    /// Whether attainment is known well enough, so that nobody asks for it.
-    is_attainment_kept: bool,
-}
-
-/// Answers, and how they were asked for.
-struct Asked {
-    answers: Answers<QueryError>,
-    scope: Scope,
-    /// The first warning that an answer is not whole.
-    warning: Option<QueryError>,
-    /// Whether attainment was not asked for.
-    is_attainment_kept: bool,
-}
-
-/// Sends every query of an object at once, and again where the answer shows that the engine's
-/// metrics are spelt otherwise or, where any may run, that another engine does.
-async fn asked(
-    context: &Context,
-    endpoint: &Result<Endpoint, QueryError>,
-    spec: &PDAutoscalerSpec,
-    scope: Scope,
-    asking: Asking,
-) -> Asked {
-    let Asking {
-        any_engine,
-        is_attainment_kept,
-    } = asking;
-    let (answers, warning) = answers(context, endpoint, spec, &scope, is_attainment_kept).await;
-    let Some(found) = decode::another(&answers, &scope, any_engine) else {
-        return Asked {
-            answers,
-            scope,
-            warning,
-            is_attainment_kept,
-        };
-    };
-    let scope = Scope {
-        engine: found.engine,
-        prefix: found.prefix,
-        ..scope
-    };
-    let (answers, warning) = self::answers(context, endpoint, spec, &scope, false).await;
-    Asked {
-        answers,
-        scope,
-        warning,
-        is_attainment_kept: false,
-    }
-}
-
-/// The answers, and the first warning among them.
-async fn answers(
-    context: &Context,
-    endpoint: &Result<Endpoint, QueryError>,
-    spec: &PDAutoscalerSpec,
-    scope: &Scope,
-    is_attainment_kept: bool,
-) -> (Answers<QueryError>, Option<QueryError>) {
-    let warnings = Warnings::default();
-    let query = |text: String| async {
-        let text = text;
-        let endpoint = endpoint.as_ref().map_err(Clone::clone)?;
-        let answer = context.query(endpoint, &text).await?;
-        warnings.add(endpoint, &answer.warnings);
-        Ok(series::samples(answer))
-    };
-    let stated = |field: &'static str, text: Option<&String>| {
-        let text = text.cloned();
-        let query = &query;
-        async move {
-            let text = text?;
-            let namespace = (scope.namespace_label.as_str(), scope.namespace.as_str());
-            let allowed = endpoint
-                .as_ref()
-                .map_err(Clone::clone)
-                .and_then(|endpoint| {
-                    let owner = endpoint.owner;
-                    context.tenancy.query(field, &text, owner, namespace)
-                });
-            Some(match allowed {
-                Ok(text) => query(text).await,
-                Err(error) => Err(error),
-            })
-        }
-    };
-    let overrides = spec.metrics.overrides.clone().unwrap_or_default();
-    let zero = spec.scale_to_zero.as_ref();
-    let (state, histograms, wide, attainment, ttft, tpot, arrival_rate, wake) = futures::join!(
-        query(scope.state_query()),
-        query(scope.histogram_query()),
-        query(scope.wide_query()),
-        async {
-            if is_attainment_kept {
-                Ok(Vec::new())
-            } else {
-                query(scope.attainment_query()).await
-            }
-        },
-        stated("spec.metrics.overrides.ttft", overrides.ttft.as_ref()),
-        stated("spec.metrics.overrides.tpot", overrides.tpot.as_ref()),
-        stated(
-            "spec.metrics.overrides.arrivalRate",
-            overrides.arrival_rate.as_ref()
-        ),
-        stated(
-            "spec.scaleToZero.wakeSignal",
-            zero.map(|zero| &zero.wake_signal)
-        ),
-    );
-    let warning = warnings.first();
-    let answers = Answers {
-        partial: warning.is_some(),
-        state,
-        histograms,
-        wide,
-        attainment,
-        overrides: Overrides {
-            ttft,
-            tpot,
-            arrival_rate,
-            wake,
-        },
-    };
-    (answers, warning)
-}
-
-/// The first warning of answers that come at once.
-#[derive(Default)]
-struct Warnings(Mutex<Option<QueryError>>);
-
-impl Warnings {
-    fn add(&self, endpoint: &Endpoint, warnings: &[String]) {
-        let Some(cause) = warnings.first() else {
-            return;
-        };
-        let mut first = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        first.get_or_insert_with(|| QueryError::Partial {
-            server: endpoint.url.clone(),
-            cause: cause.clone(),
-        });
-    }
-
-    fn first(self) -> Option<QueryError> {
-        self.0.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -19,6 +19,21 @@ use crate::{
 /// How a reconcile ended.
 pub type ReconcileOutcome = Result<Box<Applied>, Stopped>;
 
+/// Why a pass over an object ends before its decision.
+#[derive(Debug)]
+pub enum Unobserved {
+    /// It is stopped.
+    Stopped(Box<Stopped>),
+    /// Its metrics come with those of others: it is to be passed again after this time.
+    Soon(Duration),
+}
+
+impl From<Stopped> for Unobserved {
+    fn from(stopped: Stopped) -> Self {
+        Self::Stopped(Box::new(stopped))
+    }
+}
+
 /// Why nothing was decided.
 #[derive(Debug)]
 pub enum Stopped {

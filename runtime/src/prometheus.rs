@@ -12,6 +12,7 @@ mod args;
 mod client;
 mod endpoint;
 mod error;
+mod stream;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -34,6 +35,7 @@ pub use self::{
     args::{PrometheusArgs, Server, server},
     endpoint::{Endpoint, Hidden, Login, Material, Owner, TlsMaterial},
     error::QueryError,
+    stream::{RowLabels, RowValue, Rows},
 };
 use crate::kubernetes::install_crypto_provider;
 
@@ -211,6 +213,34 @@ impl Servers {
         })
         .await
         .unwrap_or(Err(Unusable::Late(limit)))
+    }
+
+    /// Hands the values of `query` now to `rows` while they arrive, and gives the server's reasons
+    /// why they may not be whole. They count only when this has ended well. Errors call the query
+    /// `name`, for its own text is long and about many.
+    pub async fn stream(
+        &self,
+        endpoint: &Endpoint,
+        (name, query): (&str, &str),
+        rows: &mut (impl Rows + Send + ?Sized),
+    ) -> Result<Vec<String>, QueryError> {
+        let limit = self.settings.timeout;
+        let streamed = timeout(limit, async {
+            let connector = self.connector(endpoint);
+            let connection = connector
+                .lock()
+                .await
+                .connect(endpoint, &self.settings)
+                .await?;
+            let mut asked = connection.client.query(query);
+            for (name, value) in &connection.headers {
+                asked = asked.header(name, value);
+            }
+            let answer = asked.post_raw().await.map_err(Unusable::Unsent)?;
+            stream::read(answer, rows).await
+        });
+        let warnings = streamed.await.unwrap_or(Err(Unusable::Late(limit)));
+        warnings.map_err(|cause| QueryError::new(endpoint, name, cause))
     }
 
     fn connector(&self, endpoint: &Endpoint) -> Arc<tokio::sync::Mutex<Connector>> {

@@ -33,7 +33,7 @@ use crate::{
     engine::Recipe,
     queries::Scope,
     sample::Sample,
-    tag::{METRIC, POD, Part, Tag},
+    tag::{METRIC, POD, Part, TAG, Tag},
 };
 
 /// Most names of metrics that a message lists, and pods.
@@ -239,6 +239,17 @@ impl Numbers<'_> {
             | Recipe::Lengths { .. }
             | Recipe::Absent
             | Recipe::UserQuery => Reading::Unknown(Gap::NotAsked),
+        }
+    }
+}
+
+/// Makes samples of a state what they are `by` later, while no newer ones are known: each pod's
+/// newest sample is older then.
+pub fn grow_old(state: &mut [Sample], by: Duration) {
+    let age = Tag::Age.to_string();
+    for sample in state {
+        if sample.label(TAG) == age {
+            sample.value += by.as_secs_f64();
         }
     }
 }

@@ -185,13 +185,14 @@ impl Stage {
     /// Starts a controller named `name` for this namespace: the chart's release in it, with the
     /// arguments that it renders and the rights of its service account, only quicker.
     pub async fn controller(&self, name: &str) -> Result<Process, StageError> {
+        self.controller_asking(name, &self.prometheus.url()).await
+    }
+
+    /// The same, with the server at `url` for its Prometheus. The first of a stage decides for all.
+    pub async fn controller_asking(&self, name: &str, url: &str) -> Result<Process, StageError> {
         let namespace = self.namespace.name();
-        let prometheus = self.prometheus.url();
-        let values = json!({
-            "watchNamespace": namespace,
-            "prometheus": { "url": prometheus },
-        });
         let plane = self.namespace.plane();
+        let values = json!({ "watchNamespace": namespace, "prometheus": { "url": url } });
         let release = self
             .release
             .get_or_try_init(|| chart::install(plane, namespace, &values));

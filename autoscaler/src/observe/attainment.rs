@@ -36,23 +36,22 @@ pub struct KeptAttainment {
 }
 
 impl KeptAttainment {
-    /// Those among `signals`, which were read just now by the query of `scope`.
-    pub fn of(signals: &mut Signals, scope: &Scope) -> Self {
+    /// Those among `signals`, which were read at `read_at` by the query of `scope`.
+    pub fn of(signals: &mut Signals, scope: &Scope, read_at: Instant) -> Self {
         let mut readings = Vec::new();
         each(signals, |signal, reading| {
             readings.push((signal, reading.clone()));
         });
         Self {
             query: hash(scope),
-            read_at: Instant::now(),
+            read_at,
             readings,
         }
     }
 
     /// Whether they are what the query of `scope` would give, but for a small part.
     pub fn is_fresh(&self, scope: &Scope) -> bool {
-        let kept = (scope.attainment_window / PARTS).min(KEPT_MAX);
-        self.read_at.elapsed() < kept && self.query == hash(scope)
+        self.read_at.elapsed() < kept_for(scope) && self.query == hash(scope)
     }
 
     /// Puts them among `signals`.
@@ -64,6 +63,11 @@ impl KeptAttainment {
             }
         });
     }
+}
+
+/// How long the distributions of the query of `scope` are kept.
+pub fn kept_for(scope: &Scope) -> Duration {
+    (scope.attainment_window / PARTS).min(KEPT_MAX)
 }
 
 /// Hands each distribution over the attainment window to `visit`.
@@ -118,7 +122,7 @@ mod tests {
     async fn it_is_kept_for_a_small_part_of_its_window_and_for_minutes_at_most() {
         for (window_s, kept_s) in [(300, 5), (3_600, 60), (2_592_000, 300)] {
             let scope = scope(Duration::from_secs(window_s));
-            let kept = KeptAttainment::of(&mut signals(3.0), &scope);
+            let kept = KeptAttainment::of(&mut signals(3.0), &scope, Instant::now());
             tokio::time::advance(
                 Duration::from_secs(kept_s)
                     .checked_sub(Duration::from_millis(1))
@@ -134,7 +138,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn it_is_of_no_use_to_another_question() {
         let hour = scope(Duration::from_hours(1));
-        let kept = KeptAttainment::of(&mut signals(3.0), &hour);
+        let kept = KeptAttainment::of(&mut signals(3.0), &hour, Instant::now());
         let other_pods = Scope {
             decode_pods: "e".into(),
             ..hour.clone()
@@ -155,7 +159,11 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn it_comes_back_as_it_was_and_nothing_else_does() {
-        let kept = KeptAttainment::of(&mut signals(3.0), &scope(Duration::from_hours(1)));
+        let kept = KeptAttainment::of(
+            &mut signals(3.0),
+            &scope(Duration::from_hours(1)),
+            Instant::now(),
+        );
         let mut next = Signals::default();
         each(&mut next, |_, reading| {
             *reading = HistogramReading::Unknown(Gap::Empty);

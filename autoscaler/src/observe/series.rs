@@ -21,6 +21,10 @@ use crate::{
     prometheus::{self, Answer, NativeHistogram},
 };
 
+/// Part of the time between scrapes by which it may differ from that of before. One scrape more or
+/// less changes it by so much where there are seven in the ten minutes that are counted.
+const NEAR: f64 = 0.15;
+
 /// The engine that `object` states, if it states one.
 pub fn stated_engine(object: &PDAutoscaler) -> Option<&'static Engine> {
     Engine::named(object.spec.metrics.engine.as_str())
@@ -47,6 +51,21 @@ impl Series {
             gateway: None,
             prefix: scope.prefix.clone(),
             scrape_interval: scrape_interval(answers),
+        }
+    }
+
+    /// The same with the time between scrapes `before`, if it is near: a scrape that comes early or
+    /// late changes no window, by which objects are read together.
+    #[must_use]
+    pub fn steady(self, before: Option<Duration>) -> Self {
+        let is_near = |now: Duration, before: Duration| now.abs_diff(before) < before.mul_f64(NEAR);
+        let near = self
+            .scrape_interval
+            .zip(before)
+            .filter(|(now, before)| is_near(*now, *before));
+        Self {
+            scrape_interval: near.map_or(self.scrape_interval, |(_, before)| Some(before)),
+            ..self
         }
     }
 
@@ -112,4 +131,27 @@ pub fn samples(mut answer: Answer<prometheus::Sample>) -> Vec<Sample> {
         Sample::of_native(labels, *count, *sum, buckets)
     });
     plain.chain(native).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[rstest::rstest]
+    #[case::one_less_of_twenty(31.6, Some(30.0), 30.0)]
+    #[case::one_more_of_ten(54.5, Some(60.0), 60.0)]
+    #[case::twice_as_slow(60.0, Some(30.0), 60.0)]
+    #[case::the_first(31.6, None, 31.6)]
+    fn a_scrape_early_or_late_changes_no_window(
+        #[case] now: f64,
+        #[case] before: Option<f64>,
+        #[case] want: f64,
+    ) {
+        let series = Series {
+            scrape_interval: Some(Duration::from_secs_f64(now)),
+            ..Series::default()
+        };
+        let steady = series.steady(before.map(Duration::from_secs_f64));
+        assert_eq!(steady.scrape_interval, Some(Duration::from_secs_f64(want)));
+    }
 }

@@ -148,9 +148,12 @@ struct Item {
     histogram: Option<(f64, Native)>,
 }
 
+/// Buckets of a histogram: the upper edge of each, and the observations in it.
+type Buckets = Vec<(f64, f64)>;
+
 /// A native histogram, its numbers in words.
 #[derive(Deserialize)]
-struct Native {
+pub(super) struct Native {
     count: String,
     sum: String,
     /// Rule of the edges, lower edge, upper edge, observations.
@@ -158,7 +161,27 @@ struct Native {
     buckets: Vec<(u8, String, String, String)>,
 }
 
+impl Native {
+    /// Its count, its sum and, for each bucket, the upper edge and the observations in it.
+    pub(super) fn numbers(&self) -> Option<(f64, f64, Buckets)> {
+        let number = |text: &String| text.parse::<f64>().ok();
+        let buckets = self.buckets.iter();
+        let buckets = buckets.map(|(_, _, edge, count)| number(edge).zip(number(count)));
+        let buckets = buckets.collect::<Option<_>>()?;
+        Some((number(&self.count)?, number(&self.sum)?, buckets))
+    }
+}
+
 impl Body {
+    /// A whole body of `bytes`, which take no part of the memory of answers.
+    pub(super) const fn whole(status: StatusCode, bytes: Vec<u8>) -> Self {
+        Self {
+            status,
+            bytes,
+            memory: None,
+        }
+    }
+
     /// The values at one moment.
     pub(super) fn instant(self) -> Result<Answer<Sample>, Unusable> {
         let Answer {
@@ -287,14 +310,12 @@ fn instant(item: Item) -> Option<Instant> {
         return Some(Instant::Number(Sample { labels, value }));
     }
     let (_, native) = item.histogram?;
-    let number = |text: &String| text.parse::<f64>().ok();
-    let buckets = native.buckets.iter();
-    let buckets = buckets.map(|(_, _, edge, count)| number(edge).zip(number(count)));
+    let (count, sum, buckets) = native.numbers()?;
     Some(Instant::Histogram(NativeHistogram {
         labels,
-        count: number(&native.count)?,
-        sum: number(&native.sum)?,
-        buckets: buckets.collect::<Option<_>>()?,
+        count,
+        sum,
+        buckets,
     }))
 }
 

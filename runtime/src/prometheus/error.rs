@@ -5,6 +5,8 @@
 //! address, whether refused or silent, for that would make the process a scanner of its network;
 //! nor the words of a server, which hold other tenants' labels or the body of any web page.
 
+use reqwest::StatusCode;
+
 use super::{
     answer::{BODY_BYTES_MAX, SAMPLES_MAX, Unusable},
     client::SetupError,
@@ -147,6 +149,14 @@ impl QueryError {
             Unusable::Setup(error) => unreachable(with_causes(&error)),
             Unusable::Unsent(error) => unreachable(with_causes(&error)),
             Unusable::Broken(error) => unreachable(with_causes(&error)),
+            // Whatever stands before the server takes no text as long as this. A tenant may not
+            // know that something does.
+            Unusable::Unknown(
+                status @ (StatusCode::PAYLOAD_TOO_LARGE | StatusCode::URI_TOO_LONG),
+            ) if matches!(owner, Owner::Operator) => {
+                let cause = format!("the query is too long, by HTTP status {}", status.as_u16());
+                refused(false, cause)
+            }
             Unusable::Unknown(status) => unreachable(format!(
                 "its answer, with HTTP status {}, is none of Prometheus's",
                 status.as_u16()

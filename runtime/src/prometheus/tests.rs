@@ -266,6 +266,18 @@ async fn a_tenants_server_has_no_local_address() {
 }
 
 #[tokio::test]
+async fn a_query_that_a_proxy_finds_too_long_is_at_fault_itself_but_not_before_tenants() {
+    for status in [StatusCode::PAYLOAD_TOO_LARGE, StatusCode::URI_TOO_LONG] {
+        let url = serve(move |_| (status, "<html>too large</html>")).await;
+        let error = ask_operators(&url).await.unwrap_err();
+        assert!(error.is_query_at_fault(), "{error}");
+        assert!(error.to_string().contains("too long"), "{error}");
+        let error = ask(&tenants(&url, true)).await.unwrap_err();
+        assert_eq!(error.category(), "unreachable");
+    }
+}
+
+#[tokio::test]
 async fn refused_silent_and_wrong_servers_read_the_same_to_tenants() {
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let silent = format!("http://{}", silent.local_addr().unwrap());

@@ -111,6 +111,27 @@ fn stale_pods_are_neither_counted_nor_read() {
 }
 
 #[test]
+fn an_answer_that_waited_is_as_old_as_its_samples_and_the_wait_together() {
+    let read_after = |wait_s: u64| {
+        let mut state = vec![
+            pod(Tag::Age, "d-0", 20.0),
+            pod(Tag::Seen, "d-0", 40.0),
+            pod(value(SignalName::DecodeRunningRequests), "d-0", 5.0),
+        ];
+        grow_old(&mut state, Duration::from_secs(wait_s));
+        read(&answers(state), &[], &["d-0"])
+    };
+    let fresh = read_after(10);
+    assert_eq!(fresh.running_requests.decode, Reading::Value(5.0));
+    let age = fresh.coverage.decode.oldest_age;
+    assert_eq!(age, Some(Duration::from_secs(30)));
+    // Every number but the age is what it was.
+    assert_eq!(fresh.coverage.decode.seen, 1);
+    let stale = read_after(11);
+    assert_eq!(stale.running_requests.decode, Reading::Unknown(Gap::Stale));
+}
+
+#[test]
 fn a_zero_is_known_only_when_every_worker_is_scraped() {
     let answers = answers(vec![
         pod(Tag::Age, "p-0", 1.0),

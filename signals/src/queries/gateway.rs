@@ -71,9 +71,15 @@ impl GatewayScope {
     pub fn query(&self) -> String {
         let mut parts = vec![self.found()];
         if let Some(gateway) = self.gateway {
-            parts.push(self.arrivals(gateway));
-            parts.extend(self.first_token(gateway));
+            parts.push(self.counts(gateway));
         }
+        united(&parts)
+    }
+
+    /// Arrivals and time to the first token at `gateway` over all windows.
+    pub fn counts(&self, gateway: &Gateway) -> String {
+        let mut parts = vec![self.arrivals(gateway)];
+        parts.extend(self.first_token(gateway));
         united(&parts)
     }
 
@@ -179,7 +185,8 @@ impl GatewayScope {
     }
 
     /// `function` over `window` of each name of `metric`, of processes without the names before it,
-    /// each process once.
+    /// each process once. Processes in two namespaces may have one name, and one may write a model
+    /// in two ways.
     fn choices(
         &self,
         gateway: &Gateway,
@@ -188,7 +195,9 @@ impl GatewayScope {
         suffix: &str,
         window: Duration,
     ) -> Vec<String> {
-        let (window, pod) = (duration(window), &self.pod_label);
+        let window = duration(window);
+        let (namespace, pod) = (&self.namespace_label, &self.pod_label);
+        let process = format!("{namespace}, {pod}, {}", gateway.model_label);
         let labels = gateway.series_labels.join(", ");
         let mut before: Vec<String> = Vec::new();
         let mut choices = Vec::new();
@@ -203,12 +212,12 @@ impl GatewayScope {
             } else {
                 of_name
             };
-            let once = format!("max by ({pod}, {EDGE}, {labels}) ({of_name})");
+            let once = format!("max by ({process}, {EDGE}, {labels}) ({of_name})");
             choices.push(format!("({once}{})", before.concat()));
             // Whatever label it has: a process that has a newer name is not read by an older one.
             let count = if suffix.is_empty() { "" } else { "_count" };
             let any = format!("{name}{count}{{{}}}", self.matchers(gateway, None));
-            before.push(format!(" unless on ({pod}) {any}"));
+            before.push(format!(" unless on ({process}) {any}"));
         }
         choices
     }
@@ -224,7 +233,7 @@ impl GatewayScope {
     }
 
     fn matchers(&self, gateway: &Gateway, own: Option<(&str, &str)>) -> String {
-        let model = escaped(&format!("(?i:{})", literal_pattern(&self.model)));
+        let model = in_any_case(&[&self.model]);
         let label = gateway.model_label;
         let mut all = format!("{},{label}=~\"{model}\"", self.namespaces());
         if let Some((label, value)) = own {
@@ -232,6 +241,12 @@ impl GatewayScope {
         }
         all
     }
+}
+
+/// RE2, as PromQL quotes it, for `models` in any case.
+pub fn in_any_case(models: &[&str]) -> String {
+    let models = models.iter().map(|model| literal_pattern(model));
+    escaped(&format!("(?i:{})", models.collect::<Vec<_>>().join("|")))
 }
 
 #[cfg(test)]
@@ -280,7 +295,7 @@ mod tests {
         let (_, behind) = query.split_once(older).unwrap();
         let (_, behind) = behind.split_once(')').unwrap();
         assert!(
-            behind.contains("unless on (pod) llm_d_epp_request_total{"),
+            behind.contains("unless on (namespace, pod, model_name) llm_d_epp_request_total{"),
             "{query}"
         );
     }

@@ -49,6 +49,7 @@ pub(crate) fn everything() -> Value {
             "url": "http://prometheus:9090", "timeout": "4s", "metricsWindow": "3m",
             "metricsAgeMax": "45s", "namespaceLabel": "ns", "podLabel": "pod_name",
             "gatewayNamespaces": ["aibrix-system", "kthena-system"],
+            "groupedQueries": false,
             "auth": { "secretName": "login", "username": "me" },
             "tls": { "caConfigMapName": "authorities", "clientSecretName": "client" },
             "headers": { "X-Scope-OrgID": "a" },

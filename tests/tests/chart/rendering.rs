@@ -91,6 +91,7 @@ async fn values_reach_the_controller_unchanged() {
         "--namespace-label=ns",
         "--pod-label=pod_name",
         "--gateway-namespaces=aibrix-system,kthena-system",
+        "--grouped-queries=false",
         "--allow-server-urls=http://p.*.svc:9090",
         "--allow-server-urls=http://q",
         "--allow-secret-references=true",

@@ -9,6 +9,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed step of a test ends it")]
 
+mod grouped;
 mod history;
 
 use std::{
