@@ -129,7 +129,10 @@ impl Asking<'_> {
     /// The part of the object in the answers about many.
     fn take(&self, scope: &Scope, needs_attainment: bool) -> Taken {
         let place = self.place.as_ref();
-        let Some(place) = place.filter(|_| self.spec.metrics.source.is_none()) else {
+        // Which pods have the least work is a question of this moment.
+        let drains = self.spec.behavior.scale_down.drain.is_some();
+        let is_apart = drains || self.spec.metrics.source.is_some();
+        let Some(place) = place.filter(|_| !is_apart) else {
             self.context.poller.forget(self.key);
             return Taken::Apart;
         };
