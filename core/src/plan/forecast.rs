@@ -55,8 +55,8 @@ pub(super) fn remember_work(
     }
 }
 
-/// The requests in flight on decode, and their growth that is not explained; nothing where that is not known of all
-/// workers, because workers that are seen again would look like growth.
+/// The requests in flight on decode, and their growth that is not explained; nothing where that is
+/// not known of all workers, because workers that are seen again would look like growth.
 pub(super) fn in_flight(
     seen: &Observation<'_>,
     demand: &Demand,
