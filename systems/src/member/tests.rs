@@ -34,19 +34,19 @@ fn is_one(target: &Target, controller: Option<Controller<'_>>, labels: &[(&str, 
     is_of(target, controller, |key| labels.get(key).copied())
 }
 
-fn by<'a>(kind: &'a str, name: &'a str) -> Option<Controller<'a>> {
-    Some(Controller {
+fn by<'a>(kind: &'a str, name: &'a str) -> Controller<'a> {
+    Controller {
         api_version: "apps/v1",
         kind,
         name,
-    })
+    }
 }
 
 #[rstest]
-#[case::deployment(by("ReplicaSet", "llama-7d9"), "7d9", true)]
-#[case::longer_name(by("ReplicaSet", "llama-2-7d9"), "7d9", false)]
-#[case::another_hash(by("ReplicaSet", "llama-7d9"), "8c1", false)]
-#[case::stateful_set(by("StatefulSet", "llama"), "7d9", false)]
+#[case::deployment(Some(by("ReplicaSet", "llama-7d9")), "7d9", true)]
+#[case::longer_name(Some(by("ReplicaSet", "llama-2-7d9")), "7d9", false)]
+#[case::another_hash(Some(by("ReplicaSet", "llama-7d9")), "8c1", false)]
+#[case::stateful_set(Some(by("StatefulSet", "llama")), "7d9", false)]
 #[case::nobody(None, "7d9", false)]
 #[case::of_another_group(Some(Controller { api_version: "example.com/v1", kind: "ReplicaSet", name: "llama-7d9" }), "7d9", false)]
 fn a_pod_of_a_deployment_is_known_by_its_replica_set(
@@ -61,10 +61,10 @@ fn a_pod_of_a_deployment_is_known_by_its_replica_set(
 }
 
 #[rstest]
-#[case::stateful_set(&STATEFUL_SET, by("StatefulSet", "llama"), true)]
-#[case::replica_set(&REPLICA_SET, by("ReplicaSet", "llama"), true)]
-#[case::of_a_deployment(&REPLICA_SET, by("ReplicaSet", "llama-7d9"), false)]
-#[case::of_another_kind(&STATEFUL_SET, by("ReplicaSet", "llama"), false)]
+#[case::stateful_set(&STATEFUL_SET, Some(by("StatefulSet", "llama")), true)]
+#[case::replica_set(&REPLICA_SET, Some(by("ReplicaSet", "llama")), true)]
+#[case::of_a_deployment(&REPLICA_SET, Some(by("ReplicaSet", "llama-7d9")), false)]
+#[case::of_another_kind(&STATEFUL_SET, Some(by("ReplicaSet", "llama")), false)]
 #[case::nobody(&STATEFUL_SET, None, false)]
 fn a_pod_of_a_set_is_known_by_its_controller(
     #[case] kind: &Kind,
