@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::window_mean::WindowMean;
+use crate::window_mean::{WindowMean, lag_seconds};
 
 /// Standard deviations beyond which a number has grown, and has not only varied: by chance it does
 /// so in one of forty-four looks.
@@ -58,7 +58,7 @@ impl InFlightMemory {
     ) -> InFlight {
         self.0.observe(requests, window, elapsed);
         // The fading mean of a number that grows evenly is behind it by the growth of its lag.
-        let lag = window.as_secs_f64() / 2.0;
+        let lag = lag_seconds(window);
         let scatter = (peakedness.max(1.0) * requests.max(0.0)).sqrt();
         let mean = self.0.value().unwrap_or(0.0);
         let grown = requests - mean - GROWN_Z * scatter;

@@ -17,7 +17,7 @@ impl WindowMean {
     /// Takes in that there are `number` now, `elapsed` after the observation before, where rates
     /// are taken over `window`.
     pub fn observe(&mut self, number: f64, window: Duration, elapsed: Duration) {
-        let lag = window.as_secs_f64() / 2.0;
+        let lag = lag_seconds(window);
         let kept = if lag > 0.0 {
             (-elapsed.as_secs_f64() / lag).exp()
         } else {
@@ -31,6 +31,11 @@ impl WindowMean {
     pub fn value(&self) -> Option<f64> {
         self.0.filter(|mean| *mean > 0.0)
     }
+}
+
+/// How far the mean is behind what is seen, seconds: as far as a rate over `window`.
+pub fn lag_seconds(window: Duration) -> f64 {
+    window.as_secs_f64() / 2.0
 }
 
 #[cfg(test)]

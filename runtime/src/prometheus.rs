@@ -29,7 +29,7 @@ use tokio::{
 
 use self::{
     answer::{Body, Pool, Unusable},
-    client::{Connector, Settings},
+    client::{Connection, Connector, Settings, SetupError},
 };
 pub use self::{
     args::{PrometheusArgs, Server, server},
@@ -202,12 +202,7 @@ impl Servers {
         let limit = self.settings.timeout;
         // Around everything: waiting for memory must end too.
         timeout(limit, async {
-            let connector = self.connector(endpoint);
-            let connection = connector
-                .lock()
-                .await
-                .connect(endpoint, &self.settings)
-                .await?;
+            let connection = self.connection(endpoint).await?;
             let answer = send(&connection.client, &connection.headers).await;
             pool.read(answer.map_err(Unusable::Unsent)?).await
         })
@@ -226,12 +221,7 @@ impl Servers {
     ) -> Result<Vec<String>, QueryError> {
         let limit = self.settings.timeout;
         let streamed = timeout(limit, async {
-            let connector = self.connector(endpoint);
-            let connection = connector
-                .lock()
-                .await
-                .connect(endpoint, &self.settings)
-                .await?;
+            let connection = self.connection(endpoint).await?;
             let mut asked = connection.client.query(query);
             for (name, value) in &connection.headers {
                 asked = asked.header(name, value);
@@ -241,6 +231,13 @@ impl Servers {
         });
         let warnings = streamed.await.unwrap_or(Err(Unusable::Late(limit)));
         warnings.map_err(|cause| QueryError::new(endpoint, name, cause))
+    }
+
+    /// The connection to `endpoint` with its secrets as they are now.
+    async fn connection(&self, endpoint: &Endpoint) -> Result<Connection, SetupError> {
+        let connector = self.connector(endpoint);
+        let mut connector = connector.lock().await;
+        connector.connect(endpoint, &self.settings).await
     }
 
     fn connector(&self, endpoint: &Endpoint) -> Arc<tokio::sync::Mutex<Connector>> {

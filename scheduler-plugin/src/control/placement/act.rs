@@ -42,11 +42,8 @@ pub(super) async fn write(
     let generation = group.metadata.generation;
     let status = record::written(next, group.status.as_ref(), generation, &now);
     let version = group.resource_version().unwrap_or_default();
-    let patch = vec![
-        at(&["metadata", "uid"], group.uid().unwrap_or_default().into()),
-        at(&["metadata", "resourceVersion"], version.into()),
-        at(&["status"], json!(status)),
-    ];
+    let mut patch = Vec::from(as_seen(group.uid().unwrap_or_default(), version));
+    patch.push(at(&["status"], json!(status)));
     let patch = Patch::Json::<()>(json_patch::Patch(patch));
     let (name, params) = (group.name_any(), context.patch_params());
     versioned(context, groups.patch_status(&name, &params, &patch)).await
@@ -99,13 +96,7 @@ where
 fn release_patch(pod: &PlacementPod, node: &str) -> Option<Vec<PatchOperation>> {
     let gates = pod.spec["schedulingGates"].as_array()?;
     let gate = gates.iter().position(|gate| gate["name"] == GATE)?;
-    let mut patch = vec![
-        at(&["metadata", "uid"], pod.uid()?.into()),
-        at(
-            &["metadata", "resourceVersion"],
-            pod.resource_version()?.into(),
-        ),
-    ];
+    let mut patch = Vec::from(as_seen(pod.uid()?, pod.resource_version()?));
     if pod.metadata.annotations.is_none() {
         patch.push(at(&["metadata", "annotations"], json!({})));
     }
@@ -231,6 +222,14 @@ where
     K: kube::Resource<DynamicType = (), Scope = NamespaceResourceScope>,
 {
     Api::namespaced(context.client.clone(), &namespace.unwrap_or_default())
+}
+
+/// Has the API server refuse a patch unless its object is still that of `uid` at `version`.
+pub(super) fn as_seen(uid: String, version: String) -> [PatchOperation; 2] {
+    [
+        at(&["metadata", "uid"], uid.into()),
+        at(&["metadata", "resourceVersion"], version.into()),
+    ]
 }
 
 /// Puts `value` at `path`.

@@ -18,7 +18,7 @@ use pd_systems::member::Controller;
 use serde_json::{Value, json};
 
 use super::{
-    act::{at, removed},
+    act::{as_seen, at, removed},
     autoscaler::{Asked, PlacingAutoscaler},
 };
 
@@ -126,13 +126,7 @@ pub(super) fn patch(
     gates: &[Value],
     change: &PodChange,
 ) -> Option<Vec<PatchOperation>> {
-    let mut patch = vec![
-        at(&["metadata", "uid"], pod.uid.clone()?.into()),
-        at(
-            &["metadata", "resourceVersion"],
-            pod.resource_version.clone()?.into(),
-        ),
-    ];
+    let mut patch = Vec::from(as_seen(pod.uid.clone()?, pod.resource_version.clone()?));
     match change {
         PodChange::Join(source) => {
             let (autoscaler, role) = source.split_once('/')?;

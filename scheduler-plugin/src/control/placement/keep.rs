@@ -25,7 +25,7 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep_until};
 
 use super::{
-    act::{api, at},
+    act::{api, as_seen, at},
     autoscaler::{PlacingAutoscaler, maker},
     caches::Caches,
     join::{Asking, PodChange, change, patch},
@@ -158,15 +158,10 @@ impl Keeping<'_> {
                 ("create_group", sent)
             }
             GroupRequest::Update(group, spec) => {
-                let patch = [
-                    at(&["metadata", "uid"], group.uid().unwrap_or_default().into()),
-                    at(
-                        &["metadata", "resourceVersion"],
-                        group.resource_version().unwrap_or_default().into(),
-                    ),
-                    at(&["spec"], json!(spec)),
-                ];
-                let patch = Patch::Json::<()>(json_patch::Patch(patch.into()));
+                let version = group.resource_version().unwrap_or_default();
+                let mut patch = Vec::from(as_seen(group.uid().unwrap_or_default(), version));
+                patch.push(at(&["spec"], json!(spec)));
+                let patch = Patch::Json::<()>(json_patch::Patch(patch));
                 let (groups, params) = (groups(group), context.patch_params());
                 let name = group.name_any();
                 let sent = context.write(groups.patch(&name, &params, &patch)).await;
